@@ -1,0 +1,148 @@
+"""PURE. What has arrived and is not finished: bounded, without duplicates, in order. Time is an argument.
+
+An arrival waits, is worked on, or waits for another try; one path is in at most one of these states.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from listener.records import Arrival
+
+#: What `offer` answers.
+NEW, KNOWN, AGAIN, FULL = "new", "known", "again", "full"
+
+
+#: So that a batch of large files does not outlast its deadline where they must be copied.
+_BATCH_BYTES = 512 * 2**20
+
+
+class Backlog:
+    """The bounded queue, what workers hold, and what waits for another try.
+
+    `beyond` is what the last complete sweep counted that did not fit.
+    """
+
+    def __init__(self, capacity: int = 10_000) -> None:
+        self._capacity = capacity
+        self._waiting: OrderedDict[str, Arrival] = OrderedDict()
+        self._working: dict[str, Arrival] = {}
+        self._again: set[str] = set()
+        self._retrying: dict[str, Arrival] = {}
+        self._due: list[tuple[float, str]] = []
+        self.beyond = 0
+
+    def offer(self, arrival: Arrival) -> str:
+        """NEW: it waits now. KNOWN: it did already. AGAIN: it is being worked on and will be looked at again. FULL: no room;
+        a later sweep finds it."""
+        path = arrival.path
+        if path in self._waiting or path in self._retrying:
+            return KNOWN
+        if path in self._working:
+            self._again.add(path)
+            return AGAIN
+        if len(self._waiting) >= self._capacity:
+            return FULL
+        self._waiting[path] = arrival
+        return NEW
+
+    @property
+    def full(self) -> bool:
+        """Whether the queue has no room."""
+        return len(self._waiting) >= self._capacity
+
+    def holds(self, path: str) -> bool:
+        """Whether `path` waits, is worked on, or waits for another try."""
+        return path in self._waiting or path in self._working or path in self._retrying
+
+    def take(self, most: int) -> list[Arrival]:
+        """The next arrivals, at most `most` and about _BATCH_BYTES, now being worked on. One that was begun before comes
+        alone, so that a file which kills workers takes no other with it."""
+        taken: list[Arrival] = []
+        size = 0
+        while self._waiting and len(taken) < most and size < _BATCH_BYTES:
+            first = next(iter(self._waiting.values()))
+            if first.attempts and taken:
+                break
+            self._waiting.popitem(last=False)
+            self._working[first.path] = first
+            taken.append(first)
+            size += first.size
+            if first.attempts:
+                break
+        return taken
+
+    def finish(self, path: str) -> bool:
+        """`path` is done. True when it was offered again meanwhile and must be looked at again."""
+        self._working.pop(path, None)
+        if path in self._again:
+            self._again.discard(path)
+            return True
+        return False
+
+    def put_back(self, arrivals: Iterable[Arrival]) -> None:
+        """Arrivals that a dead worker held wait again, first in line, whatever the capacity."""
+        for arrival in reversed(list(arrivals)):
+            self._working.pop(arrival.path, None)
+            self._waiting[arrival.path] = arrival
+            self._waiting.move_to_end(arrival.path, last=False)
+
+    def defer(self, arrival: Arrival, due: float) -> None:
+        """`arrival` is tried again when the clock reads `due`."""
+        self._working.pop(arrival.path, None)
+        self._again.discard(arrival.path)
+        self._retrying[arrival.path] = arrival
+        heapq.heappush(self._due, (due, arrival.path))
+
+    def wake(self, now: float) -> int:
+        """Let what is due wait in line again; how many."""
+        count = 0
+        while self._due and self._due[0][0] <= now:
+            _, path = heapq.heappop(self._due)
+            arrival = self._retrying.pop(path, None)
+            if arrival is not None:
+                self._waiting[path] = arrival
+                count += 1
+        return count
+
+    def next_due(self) -> float | None:
+        """When the next retry is due."""
+        return self._due[0][0] if self._due else None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a worker, with those beyond the queue."""
+        return len(self._waiting) + self.beyond
+
+    @property
+    def queued(self) -> int:
+        """How many wait in the bounded queue."""
+        return len(self._waiting)
+
+    @property
+    def working(self) -> int:
+        """How many are being worked on."""
+        return len(self._working)
+
+    @property
+    def retrying(self) -> int:
+        """How many wait for another try."""
+        return len(self._retrying)
+
+    @property
+    def depth(self) -> int:
+        """The backlog: all that arrived and is not finished."""
+        return self.waiting + self.working + self.retrying
+
+    def oldest_ns(self) -> int:
+        """When the oldest unfinished file arrived, in nanoseconds since the epoch; 0 when there is none."""
+        groups = (self._waiting.values(), self._working.values(), self._retrying.values())
+        return min((arrival.time_ns for group in groups for arrival in group), default=0)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of what is in the queue, with workers, or waits for another try."""
+        groups = (self._waiting.values(), self._working.values(), self._retrying.values())
+        return sum(arrival.size for group in groups for arrival in group)

@@ -1,0 +1,45 @@
+"""Start a process beside this one, see whether it answers, and end it with all its children."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+
+STOP_SECONDS = 30.0
+
+
+def accepts(host: str, port: int) -> bool:
+    """Whether somebody accepts connections at this address."""
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
+def start(command: list[str], output: int | None = None) -> subprocess.Popen[bytes]:
+    """A process in a group of its own. DCMTK waits 40 ms for each instance unless it is told TCP_NODELAY."""
+    environment = {**os.environ, "TCP_NODELAY": "1"}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, process_group=0)
+
+
+def lives(process: subprocess.Popen[bytes]) -> bool:
+    """Whether anything of the process's group is left."""
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def stop(process: subprocess.Popen[bytes], signals: Sequence[int] = ()) -> None:
+    """SIGTERM; SIGKILL after a deadline or a second Ctrl-C. What storescp is receiving may come to its end."""
+    process.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    while lives(process) and time.monotonic() < deadline and len(signals) <= 1:
+        time.sleep(0.02)
+    if lives(process):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

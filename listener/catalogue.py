@@ -1,0 +1,167 @@
+"""PURE. Every metric of the service as a row of one table, and a number for each of its series.
+
+The code registers from the table, the docs are written from it. Names are a contract. Labels are closed sets, so that
+every combination can be shown from the start (a counter that appears with its first failure hides that failure from
+`increase()`), and so that no UID, AE title, path or patient value can ever become a label.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+from listener.errors import SET_ASIDE_REASONS, STAGES, SYSTEM_REASONS
+from listener.records import OUTCOMES, SOURCES
+
+PREFIX = "listener_"
+
+PENDING_STATES = ("waiting", "working", "retrying")
+RESTART_REASONS = ("exited", "killed", "deadline", "recycled")
+VOLUMES = ("incoming", "data", "log", "state")
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+#: Labels of the two info metrics; their values are given once, when the service starts.
+BUILD_LABELS = ("version", "revision", "python")
+CONFIG_LABELS = ("layout", "fsync", "on_conflict", "keep_source", "poll")
+
+#: Upper bounds of buckets: seconds from close to commit, seconds of one stage, seconds of one sweep, bytes.
+LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+WORK = (0.00005, 0.0001, 0.00025, 0.0005, *LATENCY[:13])
+SWEEP = LATENCY[:15]
+SIZES = tuple(float(4**power) for power in range(6, 16))
+
+Label = tuple[str, tuple[str, ...]]
+
+
+class Row(NamedTuple):
+    """One metric.
+
+    `kind` is counter, gauge, histogram or info; `labels` pairs of a name and its closed set of values (empty for a
+    label of an info metric: whatever the service is built and configured with); `buckets` the upper bounds.
+    """
+
+    name: str
+    kind: str
+    labels: tuple[Label, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name as Prometheus sees it."""
+        return PREFIX + self.name
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The names of the labels, in the order in which values are given."""
+        return tuple(name for name, _ in self.labels)
+
+    def combinations(self) -> Iterator[tuple[str, ...]]:
+        """Every tuple of label values; one empty tuple for a metric without labels."""
+        return product(*(values for _, values in self.labels))
+
+
+_SOURCE = ("source", SOURCES)
+_OUTCOME = ("outcome", OUTCOMES)
+_STAGE = ("stage", STAGES)
+_FAILURE = ("reason", SET_ASIDE_REASONS + SYSTEM_REASONS)
+_SET_ASIDE = ("reason", SET_ASIDE_REASONS)
+_STATE = ("state", PENDING_STATES)
+_RESTART = ("reason", RESTART_REASONS)
+_VOLUME = ("volume", VOLUMES)
+_LEVEL = ("level", LEVELS)
+
+_FLOW = (
+    Row("files_discovered_total", "counter", (_SOURCE,), "Files that entered; the rescan share is what events missed."),
+    Row("files_processed_total", "counter", (_OUTCOME,), "Files that are finished, by how they ended."),
+    Row("failures_total", "counter", (_STAGE, _FAILURE), "Attempts that failed, by stage and reason."),
+    Row("retries_total", "counter", (_STAGE,), "Attempts that the system refused and that will be repeated."),
+    Row("incoming_bytes_total", "counter", (), "Bytes of the files that are finished, however they ended."),
+    Row("published_bytes_total", "counter", (), "Bytes of the files that were published."),
+    Row("ingest_latency_seconds", "histogram", (), "The lag: from written to published and released.", LATENCY),
+    Row("queue_duration_seconds", "histogram", (), "From the end of writing until a worker began.", LATENCY),
+    Row("stage_duration_seconds", "histogram", (_STAGE,), "Work of one stage on one file.", WORK),
+    Row("file_size_bytes", "histogram", (), "Size of the files that are finished.", SIZES),
+)
+_BACKLOG = (
+    Row("pending_files", "gauge", (_STATE,), "Files that arrived and are not finished; the sum is the backlog."),
+    Row("pending_bytes", "gauge", (), "Bytes of the files that arrived and are not finished."),
+    Row("oldest_pending_timestamp_seconds", "gauge", (), "When the oldest unfinished file was written; 0: none."),
+    Row("set_aside_files", "gauge", (_SET_ASIDE,), "Files that lie in set-aside now."),
+    Row("set_aside_bytes", "gauge", (_SET_ASIDE,), "Bytes that lie in set-aside now."),
+)
+_ALIVE = (
+    Row("last_success_timestamp_seconds", "gauge", (), "When a file was last published or found to be a duplicate."),
+    Row("last_event_timestamp_seconds", "gauge", (), "When the kernel last told of a file."),
+    Row("heartbeat_timestamp_seconds", "gauge", (), "When the service's loop last came round."),
+    Row("last_rescan_timestamp_seconds", "gauge", (), "When the last complete sweep of incoming ended."),
+    Row("rescan_duration_seconds", "histogram", (), "Duration of one sweep of incoming.", SWEEP),
+    Row("fs_event_queue_overflows_total", "counter", (), "Overflows of the kernel's event queue; each forces a sweep."),
+    Row("watched_directories", "gauge", (), "Directories that are watched."),
+    Row("watcher_alive", "gauge", (), "1 while the observer and all of its emitters live."),
+    Row("watcher_polling", "gauge", (), "1 when sweeps alone find the files."),
+    Row("lease_supported", "gauge", (), "1 when the kernel tells whether a file is still open for writing."),
+    Row("ready", "gauge", (), "1 when /readyz says ready."),
+)
+_MACHINE = (
+    Row("workers", "gauge", (), "Worker processes that run."),
+    Row("workers_busy", "gauge", (), "Worker processes that hold a file."),
+    Row("worker_restarts_total", "counter", (_RESTART,), "Worker processes that were replaced, by reason."),
+    Row("filesystem_size_bytes", "gauge", (_VOLUME,), "Size of the volume."),
+    Row("filesystem_avail_bytes", "gauge", (_VOLUME,), "Space of the volume that the service may still use."),
+    Row("filesystem_files", "gauge", (_VOLUME,), "Inodes of the volume."),
+    Row("filesystem_files_free", "gauge", (_VOLUME,), "Free inodes of the volume."),
+    Row("log_records_total", "counter", (_LEVEL,), "Diagnostics written, by level."),
+    Row("build_info", "info", tuple((name, ()) for name in BUILD_LABELS), "What runs."),
+    Row("config_info", "info", tuple((name, ()) for name in CONFIG_LABELS), "How it is configured."),
+)
+
+
+def rows() -> tuple[Row, ...]:
+    """The whole catalogue, in the order in which it is shown (the standard `process_*` metrics come beside it)."""
+    return _FLOW + _BACKLOG + _ALIVE + _MACHINE
+
+
+class Histogram:
+    """Observations counted by bucket; a value equal to a bound belongs to that bucket, as `le` says."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value, in the unit of the bounds."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Numbers:
+    """A plain number for each series of the catalogue, by name and then by label values; zero from the start."""
+
+    def __init__(self) -> None:
+        of_kind = {kind: [row for row in rows() if row.kind == kind] for kind in ("counter", "gauge", "histogram")}
+        self.counters = {row.name: dict.fromkeys(row.combinations(), 0) for row in of_kind["counter"]}
+        self.gauges = {row.name: dict.fromkeys(row.combinations(), 0.0) for row in of_kind["gauge"]}
+        self.histograms = {
+            row.name: {labels: Histogram(row.buckets) for labels in row.combinations()} for row in of_kind["histogram"]
+        }
+
+    def add(self, name: str, amount: int, *labels: str) -> None:
+        """Raise a counter by `amount`. KeyError for a name or label values that the catalogue does not have."""
+        self.counters[name][labels] += amount
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Set a gauge. KeyError for a name or label values that the catalogue does not have."""
+        series = self.gauges[name]
+        if labels not in series:
+            raise KeyError((name, *labels))
+        series[labels] = value
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Observe a value in a histogram. KeyError for a name or label values that the catalogue does not have."""
+        self.histograms[name][labels].observe(value)

@@ -1,0 +1,154 @@
+"""The first and the last step of one file: taking it out of its sender's reach, and letting it go.
+
+A claim is a rename into a directory of ours. Exactly one process wins it; storescp can no longer truncate, overwrite or
+delete the file by name; and until it is unlinked, the claim is the record that this file is unfinished (a write-ahead log).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from typing import NamedTuple
+
+from listener import files
+from listener.desk import CLAIM, COPY, Desk, Job
+from listener.errors import EmptyFile, NotRegular, Unreadable
+from listener.records import Arrival
+
+#: How long a claim is watched for the end of a write that had begun before it, in seconds.
+_PATIENCE = 0.05
+
+
+class Gone(Exception):
+    """The file was no longer there: its sender took it back (an ordinary end)."""
+
+
+class NotYet(Exception):
+    """The file is still open for writing, or was written to a moment ago."""
+
+
+class Claimed(NamedTuple):
+    """What a claim's name tells: when the file arrived, how often it was begun, and its original name."""
+
+    time_ns: int
+    attempts: int
+    name: str
+
+
+def parse_name(name: str) -> Claimed | None:
+    """Read the name of a claim; None for a name that is not one."""
+    parts = name.split(".", 3)
+    if len(parts) != 4 or not parts[0].isdigit() or not parts[2].isdigit():
+        return None
+    return Claimed(int(parts[0]), int(parts[2]), parts[3])
+
+
+def take(job: Job, desk: Desk) -> None:
+    """Open the arrival, make sure that nobody writes to it, and claim it.
+
+    Raises Gone, NotYet, NotRegular, EmptyFile, Unreadable, or OSError of the system.
+    """
+    if not job.claim:
+        _open_arrival(job, desk)
+        if desk.manner == CLAIM:
+            _claim(job, desk)
+    else:
+        _open(job, job.claim)
+    if desk.manner == CLAIM:
+        _await_writer(job, desk)
+    status = os.fstat(job.descriptor)
+    job.size, job.mtime_ns, job.inode = status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino)
+    if not job.size:
+        raise EmptyFile
+    job.links = status.st_nlink
+    job.origin = "" if desk.manner == COPY else job.path
+
+
+def _open_arrival(job: Job, desk: Desk) -> None:
+    _open(job, job.path, desk)
+    state = files.lease(job.descriptor)
+    if state == files.BUSY:
+        raise NotYet
+    if state == files.UNKNOWN and desk.manner == CLAIM:
+        _require_settled(os.fstat(job.descriptor), desk.config.settle)
+    job.leased = state == files.FREE
+
+
+def _open(job: Job, path: str, desk: Desk | None = None) -> None:
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            if stat.S_ISDIR(status.st_mode):
+                raise Gone
+            if desk and desk.manner == CLAIM:
+                _claim(job, desk)
+            raise NotRegular
+        job.descriptor = files.open_regular(path)
+    except FileNotFoundError:
+        raise Gone from None
+    except PermissionError:
+        if desk and desk.manner == CLAIM:
+            _claim(job, desk)
+        raise Unreadable from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # It became a link or a socket between the two calls.
+            raise Gone from None
+        raise
+
+
+def _require_settled(status: os.stat_result, settle: float) -> None:
+    """Without leases: untouched for the settle time (a preserved mtime may be old, so ctime counts too)."""
+    touched = max(status.st_mtime_ns, status.st_ctime_ns)
+    if time.time_ns() - touched < settle * 1e9:
+        raise NotYet
+
+
+def _claim(job: Job, desk: Desk) -> None:
+    claim = f"{desk.directories.claims[job.arrival.root]}/{desk.claim_name(job.arrival)}"
+    try:
+        files.rename(job.path, claim, 0o700)
+    except FileNotFoundError:
+        raise Gone from None
+    job.claim = job.path = claim
+
+
+def _await_writer(job: Job, desk: Desk) -> None:
+    # The rename keeps new writers out, but one that had the file open before it is still there.
+    state = files.lease(job.descriptor)
+    job.leased = state == files.FREE
+    if state != files.BUSY:
+        return
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        time.sleep(0.002)
+        if files.lease(job.descriptor) != files.BUSY:
+            job.leased = True
+            return
+    raise NotYet
+
+
+def unchanged(job: Job) -> bool:
+    """Whether the source is still what was read; asked before it is let go."""
+    status = os.fstat(job.descriptor)
+    if (status.st_size, status.st_mtime_ns) != (job.size, job.mtime_ns):
+        return False
+    return job.leased or files.lease(job.descriptor) != files.BUSY
+
+
+def release(path: str) -> None:
+    """Let a claim go: the commit. Only now the file counts as done."""
+    files.discard(path)
+
+
+def begin_again(arrival: Arrival) -> Arrival:
+    """A claim that a worker died with, renamed so that its name counts the attempt even over a restart."""
+    found = parse_name(os.path.basename(arrival.claim))
+    if found is None:
+        return arrival._replace(attempts=arrival.attempts + 1)
+    directory, name = os.path.split(arrival.claim)
+    first, serial, _, rest = name.split(".", 3)
+    renamed = os.path.join(directory, files.cut_name(f"{first}.{serial}.{found.attempts + 1}.", rest))
+    os.rename(arrival.claim, renamed)
+    return arrival._replace(claim=renamed, attempts=found.attempts + 1)

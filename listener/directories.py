@@ -1,0 +1,162 @@
+"""Where everything lives: the user's four directories, and our own claims, staging and locks, each where rename and link work.
+
+Never decided by st_dev: two mounts of one file system have the same one and still refuse to rename (EXDEV), so it is tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from listener.config import Config
+from listener.errors import ConfigError
+from listener.names import OWN, short_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """Absolute paths. `claims` and `links` go with `incoming` by index; `links` says whether a claim can be hard linked
+    into data, else bytes must be copied through `data_staging`."""
+
+    incoming: tuple[str, ...]
+    claims: tuple[str, ...]
+    links: tuple[bool, ...]
+    data: str
+    log: str
+    state: str
+    data_staging: str
+    log_staging: str
+    locks: str
+    set_aside: str
+
+
+class Trial(NamedTuple):
+    renames: bool
+    links: bool
+
+
+def prepare(config: Config) -> Directories:
+    """Make what is missing and find out by trying where rename and link work.
+
+    Raises ConfigError naming every directory that cannot be used.
+    """
+    _make_all([("--incoming", one) for one in config.incoming])
+    _make_all([("--data", config.data), ("--log", config.log), ("--state", config.state)])
+    owner = _owner(config)
+    claims = tuple(_claim_directory(root, config.state) for root in config.incoming)
+    data_staging = _staging(config.data, config.state, owner)
+    log_staging = _staging(config.log, config.state, owner)
+    return Directories(
+        incoming=config.incoming,
+        claims=claims,
+        links=tuple(try_moves(claim, config.data).links for claim in claims),
+        data=config.data,
+        log=config.log,
+        state=config.state,
+        data_staging=data_staging,
+        log_staging=log_staging,
+        locks=_private(config.log, OWN, "locks"),
+        set_aside=_private(config.state, "set-aside"),
+    )
+
+
+def prepare_direct(data: str, log: str, state: str) -> Directories:
+    """The same for `repack`, which has no incoming and needs no state: staging of its own below data and log."""
+    _make_all([("--data", data), ("--log", log), *([("--state", state)] if state else [])])
+    run = f"repack-{os.getpid()}-{secrets.token_hex(4)}"
+    return Directories(
+        incoming=("",),
+        claims=("",),
+        links=(True,),
+        data=data,
+        log=log,
+        state=state,
+        data_staging=_private(data, OWN, "staging", run),
+        log_staging=_private(log, OWN, "staging", run),
+        locks=_private(log, OWN, "locks"),
+        set_aside=_private(state, "set-aside") if state else "",
+    )
+
+
+def _make_all(named: list[tuple[str, str]]) -> None:
+    problems = []
+    for option, path in named:
+        try:
+            os.makedirs(path, exist_ok=True)
+        except OSError as error:
+            problems.append(f"{option}: cannot make '{path}' ({error.strerror}); make it, or give one that can be written")
+            continue
+        problems += _unusable(option, path)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _unusable(option: str, path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [f"{option}: '{path}' is not a directory; give a directory"]
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        owner = os.stat(path).st_uid
+        return [
+            f"{option}: no permission to write in '{path}' (it belongs to uid {owner}, this process is uid {os.geteuid()}); "
+            "run both under one uid, or change its owner or mode"
+        ]
+    return []
+
+
+def _private(*parts: str) -> str:
+    path = os.path.join(*parts)
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return path
+
+
+def _owner(config: Config) -> str:
+    """A name for this service's staging that no other live listener uses: of the state directory and its incoming."""
+    path = os.path.join(config.state, "id")
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(8))
+    with open(path, encoding="ascii", errors="replace") as file:
+        identity = file.read()
+    return short_hash("\0".join((identity, *map(os.path.realpath, config.incoming))))
+
+
+def _claim_directory(root: str, state: str) -> str:
+    name = short_hash(os.path.realpath(root))
+    path = _private(state, "claim", name)
+    if try_moves(root, path).renames:
+        return path
+    os.rmdir(path)
+    return _private(root, OWN, "claim", name)
+
+
+def _staging(target: str, state: str, owner: str) -> str:
+    path = _private(state, "staging", owner)
+    if try_moves(path, target).renames:
+        return path
+    return _private(target, OWN, "staging", owner)
+
+
+def try_moves(source: str, target: str) -> Trial:
+    """Whether a file can be renamed, and hard linked, from one directory into another. Leaves nothing behind."""
+    name = f".listener-trial-{secrets.token_hex(8)}"
+    first, linked, renamed = os.path.join(source, name), os.path.join(target, name + "-l"), os.path.join(target, name)
+    try:
+        os.close(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        links = _succeeds(os.link, first, linked)
+        return Trial(renames=_succeeds(os.rename, first, renamed), links=links)
+    finally:
+        for path in (first, linked, renamed):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _succeeds(operation: object, source: str, target: str) -> bool:
+    try:
+        operation(source, target)  # type: ignore[operator]
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,160 @@
+"""What can go wrong, by name.
+
+The docstring of a class is the message a person reads, `reason` is the word that set-aside folders, events and metric
+labels use (a closed set), and `exit_code` the status with which the command leaves.
+"""
+
+from __future__ import annotations
+
+import errno
+
+#: Reasons for which a file is set aside; also folder names below ``<state>/set-aside`` and metric labels.
+SET_ASIDE_REASONS = (
+    "empty",
+    "not-dicom",
+    "incomplete",
+    "missing-uid",
+    "bad-uid",
+    "uid-mismatch",
+    "too-deep",
+    "too-large",
+    "not-regular",
+    "unreadable",
+    "conflict",
+    "superseded",
+    "worker-lost",
+    "internal",
+)
+
+#: Reasons of the system, not of a file: the file waits and is tried again.
+SYSTEM_REASONS = ("no-space", "io-error", "permission", "timeout")
+
+#: Steps of one file's story, in order; metric labels.
+STAGES = ("claim", "read", "place", "describe", "release")
+
+
+class ListenerError(Exception):
+    """Something went wrong."""
+
+    exit_code = 1
+    reason = "internal"
+
+    def __init__(self, detail: str = "") -> None:
+        message = (type(self).__doc__ or "").strip().splitlines()[0]
+        super().__init__(f"{message.rstrip('.')}: {detail}" if detail else message)
+
+
+class ConfigError(ListenerError):
+    """The configuration cannot work."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        Exception.__init__(self, "\n".join(problems))
+
+
+class OwnedElsewhere(ListenerError):
+    """Another listener owns this incoming directory."""
+
+
+class FatalFault(ListenerError):
+    """The service cannot go on."""
+
+
+class FileFault(ListenerError):
+    """An error of the file itself: no retry can help, so it is set aside under `reason`."""
+
+
+class EmptyFile(FileFault):
+    """The file has no bytes (the mark of a power cut or of a full disk)."""
+
+    reason = "empty"
+
+
+class NotDicom(FileFault):
+    """The file is not DICOM."""
+
+    reason = "not-dicom"
+
+
+class Incomplete(FileFault):
+    """The file ends before its data set does."""
+
+    reason = "incomplete"
+
+
+class MissingUID(FileFault):
+    """A UID that every instance must have is absent or empty."""
+
+    reason = "missing-uid"
+
+
+class BadUID(FileFault):
+    """A UID holds something other than 1 to 64 digits and dots."""
+
+    reason = "bad-uid"
+
+
+class UIDMismatch(FileFault):
+    """The SOP Instance UID of the data set differs from the one in the file meta information."""
+
+    reason = "uid-mismatch"
+
+
+class TooDeep(FileFault):
+    """Sequences are nested deeper than --max-depth allows."""
+
+    reason = "too-deep"
+
+
+class TooLarge(FileFault):
+    """The header is larger than --max-header allows."""
+
+    reason = "too-large"
+
+
+class NotRegular(FileFault):
+    """Not a regular file (link, FIFO, socket or device); it was not opened."""
+
+    reason = "not-regular"
+
+
+class Unreadable(FileFault):
+    """The file cannot be read."""
+
+    reason = "unreadable"
+
+
+class Conflict(FileFault):
+    """Another data set already has this instance's name."""
+
+    reason = "conflict"
+
+
+class WorkerLost(FileFault):
+    """The worker died or hung each time it held this file."""
+
+    reason = "worker-lost"
+
+
+_SYSTEM_ERRNOS = {
+    errno.ENOSPC: "no-space",
+    errno.EDQUOT: "no-space",
+    errno.EMLINK: "no-space",
+    errno.EIO: "io-error",
+    errno.ESTALE: "io-error",
+    errno.EBUSY: "io-error",
+    errno.EMFILE: "io-error",
+    errno.ENFILE: "io-error",
+    errno.ENOMEM: "io-error",
+    errno.ETIMEDOUT: "timeout",
+    errno.EROFS: "permission",
+    errno.EACCES: "permission",
+    errno.EPERM: "permission",
+}
+
+
+def system_reason(error: OSError) -> str:
+    """The metric label for an error of the system: one of SYSTEM_REASONS."""
+    return _SYSTEM_ERRNOS.get(error.errno or 0, "io-error")

@@ -1,0 +1,49 @@
+"""PURE. Names that are safe on disk: components of the tree, and names of documents."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+
+#: Longest component of a path that we make, in bytes (NAME_MAX is 255; `.dcm.json` and hash suffixes must still fit).
+MAX_COMPONENT = 200
+
+#: Our own directory inside a directory of the user's: sweeps and readers leave it alone.
+OWN = ".listener"
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9.\-]+")
+_SAFE_DOCUMENT = re.compile(r"[A-Za-z0-9._\-]{1,200}", re.ASCII)
+
+
+def short_hash(text: str, digits: int = 8) -> str:
+    """The first hexadecimal `digits` of a hash of `text`; stable for ever, since names on disk hold it."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()[:digits]
+
+
+def sanitize(text: str, limit: int = MAX_COMPONENT) -> str:
+    """One path component: runs of anything but [A-Za-z0-9.-] become `_` (pypx's and rx-repack's rule); never `.`, `..`,
+    empty, our own directory's name, or longer than `limit` bytes (then cut, with a hash of the whole)."""
+    safe = _UNSAFE.sub("_", text.replace("\0", ""))
+    if len(safe) > limit:
+        return f"{safe[: limit - 9]}-{short_hash(text)}"
+    if not safe.strip("."):
+        return "_" * max(1, len(safe))
+    return "_listener" if safe == OWN else safe
+
+
+def document_name(text: str) -> str:
+    """The stem of a document's file name: `text` itself where it is safe, else sanitised with a hash of the raw text, so
+    that `A/B` and `A_B` never share a document."""
+    if _SAFE_DOCUMENT.fullmatch(text) and not text.startswith("."):
+        return text
+    return f"{sanitize(text, MAX_COMPONENT - 9).lstrip('.') or '_'}-{short_hash(text)}"
+
+
+def printable(path: str) -> str:
+    r"""A path or name as valid text: bytes that are not UTF-8 as `\xNN`."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's writer has not given it its final name yet (a dot file, `.part`, `.tmp`)."""
+    return name.startswith(".") or name.endswith((".part", ".tmp"))

@@ -1,0 +1,130 @@
+"""`listener once`: the engine without a watcher. Repack what is in incoming now, in byte order, and leave."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TextIO
+
+from listener.config import Config
+from listener.directories import Directories, prepare
+from listener.engine import BATCH, Engine
+from listener.events import Events
+from listener.owner import Owner
+from listener.pool import Lost
+from listener.records import Deferral, Outcome
+from listener.watch import in_byte_order
+
+#: Names looked at in one go; memory does not grow with incoming.
+_WINDOW = 50_000
+
+#: How often the progress line is drawn, in seconds.
+_TICK = 0.2
+
+
+class Progress:
+    """What `once` tells: events, a progress line on a terminal, a summary."""
+
+    def __init__(self, events: Events, screen: TextIO) -> None:
+        self._events = events
+        self._screen = screen
+        self._begun = self._drawn = time.monotonic()
+        self.counts: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.bytes = 0
+        self.seen = 0
+
+    def discovered(self, source: str) -> None:
+        """A file entered."""
+        self.seen += 1
+
+    def finished(self, outcomes: Sequence[Outcome]) -> None:
+        """Files are done."""
+        for outcome in outcomes:
+            self.counts[outcome.kind] += 1
+            self.bytes += outcome.size
+            if outcome.reason:
+                self.reasons[outcome.reason] += 1
+        self._events.outcomes(outcomes)
+        now = time.monotonic()
+        if self._screen.isatty() and now - self._drawn >= _TICK:
+            self._drawn = now
+            self._screen.write(f"\r\033[K{self._line(now)}")
+            self._screen.flush()
+
+    def deferred(self, deferral: Deferral) -> None:
+        """A file must wait."""
+
+    def lost(self, lost: Lost) -> None:
+        """A worker died."""
+        self.counts["workers lost"] += 1
+
+    def _line(self, now: float) -> str:
+        done = sum(self.counts[kind] for kind in ("published", "duplicate", "set-aside", "vanished"))
+        rate = done / max(now - self._begun, 1e-9)
+        return f"{done} of {self.seen} files, {self.bytes / 1e6:.1f} MB, {rate:.0f} files/s"
+
+    def refused(self, deferral: Deferral) -> None:
+        """A file that no other try will be given."""
+        self.reasons[f"{deferral.reason} ({deferral.error})"] += 1
+
+    def summary(self, left: int, what: str = "left in incoming") -> None:
+        """The last word, on standard error."""
+        if self._screen.isatty():
+            self._screen.write("\r\033[K")
+        seconds = time.monotonic() - self._begun
+        told = [f"{count} {kind}" for kind, count in self.counts.items() if count]
+        if left:
+            told.append(f"{left} {what}")
+        rate = self.counts["published"] / max(seconds, 1e-9)
+        volume = f"{self.bytes / 1e6:.1f} MB in {seconds:.2f} s ({rate:.0f} files/s)"
+        self._screen.write(f"{', '.join(told) or 'nothing to do'}; {volume}\n")
+        for reason, count in self.reasons.most_common():
+            self._screen.write(f"  {reason}: {count}\n")
+        self._screen.flush()
+
+
+def run(config: Config) -> int:
+    """Repack everything; 0 when all was published, duplicate or superseding, 1 when some was set aside or is left."""
+    directories = prepare(config)
+    owner = Owner(config.incoming)
+    events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno())
+    progress = Progress(events, sys.stderr)
+    try:
+        engine = Engine(config, directories, progress, owner.descriptors)
+        try:
+            left = _work(engine, directories, config)
+        finally:
+            engine.close()
+    finally:
+        owner.close()
+    progress.summary(left)
+    return 1 if left or progress.counts["set-aside"] else 0
+
+
+def _work(engine: Engine, directories: Directories, config: Config) -> int:
+    """Claims first, then each root in windows of byte order; how many files are left."""
+    engine.requeue_claims()
+    for root, path in enumerate(directories.incoming):
+        after = b""
+        while window := in_byte_order(path, after, _WINDOW):
+            for index, name in enumerate(window):
+                while engine.backlog.full:
+                    engine.turn(_patience(engine))
+                engine.offer(name, root, "startup")
+                if index % BATCH == BATCH - 1:
+                    engine.turn(0)
+            after = os.fsencode(window[-1])
+    # Without leases a file must have been untouched for the settle time; one that the system refuses gets as long.
+    end = time.monotonic() + config.settle + 1
+    while engine.backlog.queued or engine.backlog.working or (engine.backlog.retrying and time.monotonic() < end):
+        engine.turn(_patience(engine))
+    return engine.backlog.depth
+
+
+def _patience(engine: Engine) -> float | None:
+    wake = engine.next_wake()
+    return None if wake is None else max(0.0, wake - time.monotonic())

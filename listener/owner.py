@@ -1,0 +1,43 @@
+"""One owner an incoming directory: a flock on the directory itself, so that no file of ours lies there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+
+from listener.errors import OwnedElsewhere
+
+#: How long a start waits for the workers of a killed predecessor to end, in seconds.
+PATIENCE = 2.0
+
+
+class Owner:
+    """Holds the locks until close(); `descriptors` are passed on to workers, so that the lock outlives a killed parent."""
+
+    def __init__(self, roots: tuple[str, ...], patience: float = PATIENCE) -> None:
+        self.descriptors: list[int] = []
+        try:
+            for root in roots:
+                self._lock(root, time.monotonic() + patience)
+        except BaseException:
+            self.close()
+            raise
+
+    def _lock(self, root: str, end: float) -> None:
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.descriptors.append(descriptor)
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            if time.monotonic() >= end:
+                raise OwnedElsewhere(f"'{root}'; stop the other one, or give this one another --incoming")
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """Let go."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self.descriptors = []

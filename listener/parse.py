@@ -1,0 +1,123 @@
+"""PURE. Texts of options to values; a ValueError's text says what is wrong and what to give."""
+
+from __future__ import annotations
+
+import os.path
+import re
+from collections.abc import Callable
+
+_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12}
+_UNITS |= {"tb": 10**12, "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30}
+_UNITS |= {"ti": 2**40, "tib": 2**40}
+
+
+def directory(text: str) -> str:
+    """An absolute path; whether it is there is not looked at."""
+    if not text.strip():
+        raise ValueError("is empty; name a directory")
+    if "\0" in text:
+        raise ValueError("holds a NUL character; name a directory")
+    return os.path.abspath(text)
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"is not a whole number; give one from {least} to {most}") from None
+        if not least <= value <= most:
+            raise ValueError(f"is out of range; give a whole number from {least} to {most}")
+        return value
+
+    return read
+
+
+def seconds(least: float) -> Callable[[str], float]:
+    """A number of seconds, `least` or more."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"is not a number of seconds; give a number, {least:g} or more") from None
+        if not least <= value < 10**9:
+            raise ValueError(f"is out of range; give seconds, {least:g} or more")
+        return value
+
+    return read
+
+
+def size(least: int) -> Callable[[str], int]:
+    """A size in bytes, with an optional unit: 64MiB, 1GB, 4096."""
+
+    def read(text: str) -> int:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+        if not match or match[2].lower() not in _UNITS:
+            raise ValueError("is not a size; give bytes or a unit, such as 64MiB or 1GB")
+        value = int(float(match[1]) * _UNITS[match[2].lower()])
+        if value < least:
+            raise ValueError(f"is too small; give {least} bytes or more")
+        return value
+
+    return read
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """One of `words`."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"is not known; give one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def boolean(text: str) -> bool:
+    """on/off, true/false, yes/no, 1/0."""
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("is neither on nor off; give true or false")
+
+
+def mode(text: str) -> int:
+    """Permission bits in octal: 0644, 0o2775."""
+    digits = text.lower().removeprefix("0o")
+    if not re.fullmatch(r"[0-7]{3,5}", digits):
+        raise ValueError("is not an octal mode; give one such as 0640")
+    value = int(digits, 8)
+    if value > 0o7777:
+        raise ValueError("is not an octal mode; give one such as 0640")
+    return value
+
+
+def address(text: str) -> str:
+    """ADDR:PORT ([::]:9464 for IPv6), or "off"."""
+    if text == "off":
+        return text
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("is not ADDR:PORT; give one such as 0.0.0.0:9464, 127.0.0.1:0 (any free port), or off")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError("has an IPv6 address without brackets; give one such as [::]:9464")
+    return f"{host or '0.0.0.0'}:{port}"
+
+
+def template(text: str) -> str:
+    """A path template in pypx's language; `/` makes directories."""
+    from listener.template import TemplateError, compile_template
+
+    if not text or text.startswith("/") or text.endswith("/") or "//" in text:
+        raise ValueError("is not a relative path; give components divided by single slashes")
+    try:
+        for part in text.split("/"):
+            compile_template(part)
+    except TemplateError as error:
+        raise ValueError(f"is not a template: {error}") from None
+    return text

@@ -1,0 +1,190 @@
+"""Giving one instance its place in the tree: link it there, or settle with what is already there.
+
+A link cannot overwrite, and claim and target exist side by side until the claim is released, so that every later step can be
+repeated. Bytes are copied only where links cannot work, or where a name outside could still be written through.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+
+import orjson
+
+from listener import documents, files, setaside
+from listener.desk import Desk, Job
+from listener.errors import Conflict, FileFault, MissingUID
+from listener.header import Header
+from listener.names import short_hash
+from listener.plan import Plan
+from listener.reader import Wanted, read_header
+
+_IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID")
+_CHUNK = 2**20
+
+
+def stage(job: Job, desk: Desk) -> None:
+    """Before the first barrier: make the copy that will be linked, where the source itself cannot be."""
+    plan = job.plan
+    assert plan is not None
+    job.target = f"{desk.directories.data}/{plan.relative}"
+    outside_name = job.links > 1 and not _is_same(job.target, job.inode)
+    if not job.origin or outside_name or not desk.directories.links[job.arrival.root]:
+        _copy(job, desk)
+    mode = desk.config.file_mode
+    if mode is not None:
+        os.fchmod(job.copied if job.copied >= 0 else job.descriptor, mode)
+
+
+def to_sync(job: Job) -> list[int]:
+    """The descriptors whose data must be on disk before they get names."""
+    return [job.copied if job.copied >= 0 else job.descriptor, *job.opened]
+
+
+def _copy(job: Job, desk: Desk) -> None:
+    job.origin = desk.data_stage.name()
+    job.copied = files.copy_to(job.descriptor, job.origin, job.size)
+    job.temporaries.append(job.origin)
+    status = os.fstat(job.descriptor)
+    os.fchmod(job.copied, status.st_mode & 0o7777)
+    os.utime(job.copied, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def place(job: Job, desk: Desk) -> None:
+    """Link the instance to its target. Sets job.kind, job.target and job.document; raises Conflict by policy."""
+    known = _described_elsewhere(job)
+    if known:
+        _settle(job, desk, known)
+        return
+    try:
+        _link(job, desk)
+    except FileExistsError:
+        _settle(job, desk, job.target)
+
+
+def _link(job: Job, desk: Desk) -> None:
+    if files.link_or_false(job.origin, job.target, desk.config.dir_mode):
+        return
+    if job.copied < 0:
+        _copy(job, desk)
+        if desk.syncs:
+            files.sync_descriptors([job.copied])
+        if files.link_or_false(job.origin, job.target, desk.config.dir_mode):
+            return
+    _rename_without_links(job, desk)
+
+
+def _rename_without_links(job: Job, desk: Desk) -> None:
+    # A file system without hard links: a rename could overwrite, so look first, with all listeners kept out.
+    with files.locked(desk.directories.locks, f"place-{short_hash(job.target, 2)}"):
+        if os.path.lexists(job.target):
+            raise FileExistsError
+        files.rename(job.origin, job.target, desk.config.dir_mode)
+
+
+def _described_elsewhere(job: Job) -> str:
+    """Where this instance's document says it lies, if that is another place than ours and a file is there: its path may
+    have moved with a corrected PatientName."""
+    try:
+        with open(job.document, "rb") as file:
+            location = documents.location(orjson.loads(file.read()))
+    except (OSError, orjson.JSONDecodeError, AttributeError):
+        return ""
+    if location and location != job.target and os.path.isfile(location):
+        return location
+    return ""
+
+
+def _settle(job: Job, desk: Desk, present: str) -> None:
+    """Somebody is at `present` already: a replay of ours, a duplicate, or a conflict."""
+    with files.locked(desk.directories.locks, f"place-{short_hash(present, 2)}"):
+        if _is_same(present, job.inode):
+            if present != job.target:
+                _link(job, desk)
+            return
+        verdict = _compare(job, present, desk)
+        if verdict == "equal":
+            job.kind = "duplicate"
+            job.target = present
+            return
+        if verdict == "other-instance" or desk.config.on_conflict == "set-aside":
+            raise Conflict
+        if desk.config.on_conflict == "keep-both":
+            _keep_both(job, desk)
+        else:
+            _replace(job, desk, present)
+
+
+def _is_same(path: str, inode: tuple[int, int]) -> bool:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return (status.st_dev, status.st_ino) == inode
+
+
+def _compare(job: Job, present: str, desk: Desk) -> str:
+    """`equal` data sets, `different` ones of one instance, or `other-instance`."""
+    header = job.header
+    assert header is not None
+    try:
+        descriptor = files.open_regular(present)
+    except FileNotFoundError:
+        return "different"
+    try:
+        size = os.fstat(descriptor).st_size
+        there = read_header(descriptor, size, Wanted.of(_IDENTITY), desk.limits)
+        if size - there.dataset_offset == job.size - header.dataset_offset:
+            if digest(descriptor, there) == digest(job.descriptor, header):
+                return "equal"
+    except FileFault:
+        return "different"
+    finally:
+        os.close(descriptor)
+    same = all(there.get(keyword) == header.get(keyword) for keyword in _IDENTITY)
+    return "different" if same else "other-instance"
+
+
+def digest(descriptor: int, header: Header) -> str:
+    """A digest of the data set, that is of all behind the file meta information (storescp writes the sender's AE title
+    there, so the same instance from two senders differs in it)."""
+    state = blake2b(header.TransferSyntaxUID.encode(), digest_size=16)
+    offset = header.dataset_offset
+    while chunk := os.pread(descriptor, _CHUNK, offset):
+        state.update(chunk)
+        offset += len(chunk)
+    return state.hexdigest()
+
+
+def _keep_both(job: Job, desk: Desk) -> None:
+    """Side by side: `<stem>-<8 hex of the digest>.dcm`, in the tree and in the name of the document."""
+    header, plan = job.header, job.plan
+    if header is None or plan is None:
+        raise MissingUID
+    name = f"{plan.name.removesuffix('.dcm')}-{digest(job.descriptor, header)[:8]}.dcm"
+    job.plan = Plan(plan.directory, name)
+    job.target = f"{desk.directories.data}/{job.plan.relative}"
+    job.document = f"{desk.directories.log}/{documents.instance_path(header.get('SeriesInstanceUID'), name)}"
+    try:
+        _link(job, desk)
+    except FileExistsError:
+        if not _is_same(job.target, job.inode):
+            job.kind = "duplicate"
+
+
+def _replace(job: Job, desk: Desk, present: str) -> None:
+    """The new one takes the name; the old one is kept in set-aside as `superseded`, and is there before it leaves the tree."""
+    job.superseded = setaside.keep(present, desk, "superseded", "a newer data set of the same instance took its name")
+    if present != job.target:
+        _link(job, desk)
+        os.unlink(present)
+        return
+    if job.copied < 0:
+        twin = desk.data_stage.name()
+        job.temporaries.append(twin)
+        if not files.link_or_false(job.origin, twin, 0o700):
+            _copy(job, desk)
+            twin = job.origin
+    else:
+        twin = job.origin
+    files.rename(twin, job.target, desk.config.dir_mode)

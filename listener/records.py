@@ -1,0 +1,89 @@
+"""What crosses a process boundary, and nothing else: Arrival goes to a worker, Outcome or Deferral comes back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+#: How an arrival was noticed; metric label.
+SOURCES = ("event", "rescan", "startup", "retry")
+
+#: How one arrival can end; metric label and event name.
+OUTCOMES = ("published", "duplicate", "set-aside", "vanished")
+
+
+class Missing(NamedTuple):
+    """An attribute that a path or a document wanted and the file lacks (rx-repack's `missing` entry)."""
+
+    tag: str
+    name: str
+    error: str
+
+
+class Arrival(NamedTuple):
+    """A file that was seen in an incoming directory, or a claim that an earlier run left.
+
+    `path` is absolute (undecodable bytes as surrogates); `root` the index of its incoming directory;
+    `time_ns` its st_ctime in nanoseconds since the epoch (when the sender's file was finished; the moment of the event
+    where it was not looked up); `source` one of SOURCES; `claim` the claim's path when it is already claimed, else "";
+    `attempts` how often it was begun before; `size` its bytes when it was noticed.
+    """
+
+    path: str
+    root: int
+    time_ns: int
+    source: str
+    claim: str = ""
+    attempts: int = 0
+    size: int = 0
+
+
+class Outcome(NamedTuple):
+    """How one arrival ended. One outcome feeds the event line, the metrics, the ledger and the exit status.
+
+    `kind` is one of OUTCOMES; `reason` one of errors.SET_ASIDE_REASONS for `set-aside`, else ""; `stage` one of
+    errors.STAGES where it failed, else ""; `error` a text free of patient data; times are nanoseconds since the epoch;
+    `seconds` the work of the worker; `stages` seconds a stage in the order of errors.STAGES; `dst` the absolute path it
+    was published under, or where it was set aside; `superseded` where the instance that it replaced is kept; `fast` whether
+    our own header reader sufficed; `claim` what the parent unlinks to commit it ("" when there is nothing to let go).
+    """
+
+    kind: str
+    path: str
+    root: int
+    arrived_ns: int
+    finished_ns: int
+    begun_ns: int = 0
+    seconds: float = 0.0
+    size: int = 0
+    reason: str = ""
+    stage: str = ""
+    error: str = ""
+    dst: str = ""
+    SOPInstanceUID: str = ""
+    SeriesInstanceUID: str = ""
+    StudyInstanceUID: str = ""
+    PatientID: str = ""
+    missing: tuple[Missing, ...] = ()
+    stages: tuple[float, ...] = ()
+    warning: str = ""
+    superseded: str = ""
+    fast: bool = True
+    claim: str = ""
+
+
+class Deferral(NamedTuple):
+    """Not the end: the file is still open for writing, or the system refused; it will be offered again.
+
+    `reason` is "busy" or one of errors.SYSTEM_REASONS; `claim` the claim's path when the file is already claimed;
+    `fatal` says that the process must end (EIO from a sync: the kernel may have dropped the data).
+    """
+
+    path: str
+    root: int
+    arrived_ns: int
+    reason: str
+    stage: str
+    error: str
+    claim: str = ""
+    attempts: int = 0
+    fatal: bool = False

@@ -1,0 +1,199 @@
+"""What cannot be repacked: kept below ``<state>/set-aside/<reason>/`` with a reason file beside it. Nothing here is ever deleted.
+
+The reason file is written first: a crash between the two leaves a claim that is done again, never a file without a reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import NamedTuple
+
+import orjson
+
+from listener import files
+from listener.desk import CLAIM, Desk
+from listener.errors import SET_ASIDE_REASONS
+from listener.names import printable, short_hash
+from listener.records import Arrival
+
+_CHUNK = 2**20
+
+
+Transfer = Callable[[str, str], None]
+
+
+class _Why(NamedTuple):
+    reason: str
+    error: str
+    attempts: int
+    first_ns: int
+
+
+class Totals(NamedTuple):
+    """How much lies under one reason."""
+
+    files: int
+    bytes: int
+
+
+def put_aside(source: str, name: str, desk: Desk, reason: str, error: str, arrival: Arrival) -> str:
+    """Set `source` aside under `reason` with its original `name`; where it lies now.
+
+    The service moves it (--keep-source: copies it); `repack` leaves it where it is ("").
+    """
+    if desk.manner == CLAIM:
+        transfer: Transfer = os.rename
+    elif desk.config.keep_source:
+        transfer = _copy
+    else:
+        return ""
+    return _put(source, name, desk, _Why(reason, error, arrival.attempts + 1, arrival.time_ns), transfer)
+
+
+def keep(source: str, desk: Desk, reason: str, error: str) -> str:
+    """Keep a second name of `source` under `reason`; `source` itself stays. Where it lies now."""
+    return _put(source, os.path.basename(source), desk, _Why(reason, error, 1, 0), _link)
+
+
+def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> str:
+    directory = f"{desk.directories.set_aside}/{why.reason}"
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    status = os.lstat(source)
+    with files.locked(directory, ".lock"):
+        target = _free_name(directory, name, status)
+        if os.path.lexists(target):
+            return target
+        record = _record(source, name, status, why)
+        files.write_document(files.Stage(directory, "."), _beside(target), record, desk.syncs)
+        _transfer(source, target, transfer)
+        if desk.syncs:
+            files.sync_directories([directory])
+    return target
+
+
+def _beside(target: str) -> str:
+    """The reason file of a set-aside file."""
+    return f"{target}.json"
+
+
+def _free_name(directory: str, name: str, status: os.stat_result) -> str:
+    """`name`, or with a hash suffix when that is taken by something else (the same inode: a replay of ours)."""
+    for suffix in ("", *(f"-{short_hash(f'{name}{status.st_ino}{status.st_mtime_ns}{salt}')}" for salt in range(1000))):
+        candidate = os.path.join(directory, _cut(name, suffix))
+        try:
+            there = os.lstat(candidate)
+        except FileNotFoundError:
+            # A reason file without its file is what a crash left; one that has a reason file itself is somebody's file.
+            if not os.path.lexists(_beside(_beside(candidate))):
+                return candidate
+            continue
+        if (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino):
+            return candidate
+    raise OSError(errno.EEXIST, "no free name in set-aside")
+
+
+def _cut(name: str, suffix: str) -> str:
+    raw = os.fsencode(name)[: 255 - len(".json") - len(suffix)]
+    return os.fsdecode(raw) + suffix
+
+
+def _record(source: str, name: str, status: os.stat_result, why: _Why) -> bytes:
+    now = time.time_ns()
+    return orjson.dumps(
+        {
+            "reason": why.reason,
+            "error": why.error,
+            "name": printable(name),
+            "first": _instant(why.first_ns or now),
+            "last": _instant(now),
+            "attempts": why.attempts,
+            "size": status.st_size,
+            "digest": _digest(source, status),
+        },
+        option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def _instant(nanoseconds: int) -> str:
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="microseconds")
+
+
+def _digest(source: str, status: os.stat_result) -> str:
+    """blake2b-128 of the bytes; "" for what is not a regular file or cannot be read."""
+    if not stat.S_ISREG(status.st_mode):
+        return ""
+    state = blake2b(digest_size=16)
+    try:
+        with open(files.open_regular(source), "rb") as file:
+            while chunk := file.read(_CHUNK):
+                state.update(chunk)
+    except OSError:
+        return ""
+    return f"blake2b-128:{state.hexdigest()}"
+
+
+def _link(source: str, target: str) -> None:
+    os.link(source, target, follow_symlinks=False)
+
+
+def _transfer(source: str, target: str, transfer: Transfer) -> None:
+    try:
+        transfer(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            raise
+        _copy(source, target)
+        if transfer is os.rename:
+            os.unlink(source)
+
+
+def _copy(source: str, target: str) -> None:
+    status = os.lstat(source)
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(source), target)
+    elif not stat.S_ISREG(status.st_mode):
+        os.mknod(target, status.st_mode, status.st_rdev)
+    else:
+        _copy_regular(source, target, status.st_size)
+
+
+def _copy_regular(source: str, target: str, size: int) -> None:
+    hidden = os.path.join(os.path.dirname(target), f".{short_hash(target)}")
+    files.discard(hidden)
+    with open(files.open_regular(source), "rb") as file:
+        copy = files.copy_to(file.fileno(), hidden, size)
+    with open(copy, "wb"):
+        files.sync_descriptors([copy])
+    os.rename(hidden, target)
+
+
+def totals(directory: str) -> dict[str, Totals]:
+    """What lies in set-aside now, for every reason of the closed set."""
+    return {reason: _total(os.path.join(directory, reason)) for reason in SET_ASIDE_REASONS}
+
+
+def _total(directory: str) -> Totals:
+    count = size = 0
+    for entry in entries(directory):
+        with contextlib.suppress(FileNotFoundError):
+            size += entry.stat(follow_symlinks=False).st_size
+            count += 1
+    return Totals(count, size)
+
+
+def entries(directory: str) -> Iterator[os.DirEntry[str]]:
+    """The files set aside in one reason's directory, without their reason files."""
+    try:
+        names = {entry.name: entry for entry in os.scandir(directory)}
+    except FileNotFoundError:
+        return
+    for name, entry in names.items():
+        if not name.startswith(".") and not (name.endswith(".json") and name.removesuffix(".json") in names):
+            yield entry

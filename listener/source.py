@@ -1,0 +1,134 @@
+"""The bytes of a data set: windows of a file, or inflated on the way; never more than was asked for."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import Protocol
+
+from listener.errors import Incomplete, NotDicom, TooLarge
+
+#: Bytes that one system call fetches when a small piece is asked for.
+WINDOW = 64 * 1024
+
+#: Bytes of output that one step of inflating may make.
+_STEP = 256 * 1024
+
+#: Beyond `max_header`, a deflated data set may inflate to this many times its file's size. Real pixels reach ratios of
+#: 2 to 20, empty masks more; a bomb (1,032 is the most that DEFLATE can do) is stopped after a fraction of a second.
+INFLATE_RATIO = 128
+
+
+class Source(Protocol):
+    """What the structural walk needs of a data set's bytes; offsets are counted from the start of the source."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """`count` bytes at `offset`, fewer where the source ends. `count` is bounded by the caller, not by the file."""
+
+    def reaches(self, end: int) -> bool:
+        """Whether there are at least `end` bytes."""
+
+
+class FileSource:
+    """A file descriptor, read with pread in windows; big values are skipped by not reading them."""
+
+    __slots__ = ("_fd", "_start", "_window", "size")
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self.size = size
+        self._start = 0
+        self._window = b""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """See Source. OSError passes: it is the system's error, not the file's."""
+        begin = offset - self._start
+        if begin < 0 or begin + count > len(self._window):
+            self._window = _pread(self._fd, max(count, WINDOW), offset, self.size)
+            self._start = offset
+            begin = 0
+        return self._window[begin : begin + count]
+
+    def reaches(self, end: int) -> bool:
+        """See Source."""
+        return end <= self.size
+
+
+def _pread(fd: int, count: int, offset: int, size: int) -> bytes:
+    """As os.pread, but complete (the kernel may return less), and never beyond `size` (the file may grow meanwhile)."""
+    count = min(count, size - offset)
+    if count <= 0:
+        return b""
+    data = os.pread(fd, count, offset)
+    while 0 < len(data) < count:
+        more = os.pread(fd, count - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+class InflatedSource:
+    """The data set of a deflated file (PS3.5 section A.5), inflated as far as it is read.
+
+    Memory is bounded: what lies before the offset read last is forgotten, and reading further back inflates again from
+    the start. Raises TooLarge beyond `cap` bytes, Incomplete where the compressed stream is cut, NotDicom where it is
+    none.
+    """
+
+    __slots__ = ("_cap", "_engine", "_fd", "_first", "_input", "_next", "_size", "_start", "_window")
+
+    def __init__(self, fd: int, size: int, first: int, cap: int) -> None:
+        self._fd = fd
+        self._size = size
+        self._first = first
+        self._cap = cap
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self._engine = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._next = self._first  # offset in the file of the next compressed byte
+        self._input = b""
+        self._window = b""
+        self._start = 0
+
+    def read(self, offset: int, count: int) -> bytes:
+        """See Source."""
+        if offset < self._start:
+            self._rewind()
+        end = offset + count
+        while self._start + len(self._window) < end and self._inflate(offset):
+            pass
+        begin = offset - self._start
+        return self._window[begin : begin + count]
+
+    def reaches(self, end: int) -> bool:
+        """See Source. Inflates up to `end`."""
+        return end <= 0 or len(self.read(end - 1, 1)) == 1
+
+    def _inflate(self, keep_from: int) -> bool:
+        """One step further, forgetting what lies before `keep_from`; False at the end of the stream."""
+        if self._engine.eof:
+            return False
+        if not self._input:
+            self._input = _pread(self._fd, WINDOW, self._next, self._size)
+            self._next += len(self._input)
+        begun = bool(self._input)
+        try:
+            piece = self._engine.decompress(self._input, _STEP)
+        except zlib.error:
+            raise NotDicom("the deflated data set cannot be inflated") from None
+        self._input = self._engine.unconsumed_tail
+        if not piece and not begun and not self._engine.eof:
+            raise Incomplete("the deflated data set is cut")
+        drop = min(max(keep_from - self._start, 0), len(self._window))
+        self._window = self._window[drop:] + piece
+        self._start += drop
+        if self._start + len(self._window) > self._cap:
+            raise TooLarge("the deflated data set inflates beyond its limit")
+        return True
+
+    def rest(self) -> bytes:
+        """Up to WINDOW bytes that follow the compressed stream (its end must have been reached): padding, if any."""
+        begin = self._next - len(self._engine.unused_data)
+        return _pread(self._fd, WINDOW, begin, self._size)

@@ -1,0 +1,194 @@
+"""How arrivals are noticed: close-write events (watchdog), and sweeps that find whatever events missed.
+
+An exception in a watchdog handler kills its dispatcher thread for good while the process looks healthy, so the handler only
+puts a path into a bounded inbox. No event source is trusted: sweeps go on for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from heapq import nsmallest
+
+from watchdog.events import FileClosedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+from listener.names import OWN, is_temporary
+
+_INBOX = 100_000
+_LIMITS = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
+
+
+class Inbox:
+    """Paths from the watchdog thread to the loop; bounded, and it wakes the loop through a pipe."""
+
+    def __init__(self, capacity: int = _INBOX) -> None:
+        self._paths: deque[str] = deque()
+        self._capacity = capacity
+        self._signalled = False
+        self.overflowed = False
+        self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def put(self, path: str) -> None:
+        """From any thread; never raises, never blocks. What does not fit is left to the sweep."""
+        if len(self._paths) >= self._capacity:
+            self.overflowed = True
+        else:
+            self._paths.append(path)
+        self.wake()
+
+    def wake(self) -> None:
+        """Make the loop come round; also from a signal handler."""
+        if not self._signalled:
+            self._signalled = True
+            with contextlib.suppress(OSError):
+                os.write(self._writer, b"w")
+
+    def drain(self) -> list[str]:
+        """Everything that came since the last call, in order, each path once."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.reader, 4096)
+        # Lowered before the deque is emptied: a path put in between raises it again, none is left lying unseen.
+        self._signalled = False
+        paths = self._paths
+        taken = [paths.popleft() for _ in range(len(paths))]
+        return list(dict.fromkeys(taken)) if len(taken) > 1 else taken
+
+    def close(self) -> None:
+        """Give back the pipe."""
+        os.close(self.reader)
+        os.close(self._writer)
+
+
+class _Handler(FileSystemEventHandler):
+    def __init__(self, put: Callable[[str], None]) -> None:
+        self._put = put
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        self._put(os.fsdecode(event.src_path))
+
+
+class _Overflow(logging.Handler):
+    """watchdog tells of a queue overflow only by a log record."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "overflow" in record.getMessage().lower():
+            self._tell()
+
+
+class Watch:
+    """A watchdog observer over the incoming directories, and whether it can still be believed."""
+
+    def __init__(self, roots: tuple[str, ...], inbox: Inbox) -> None:
+        self._roots = roots
+        self._inbox = inbox
+        self._observer: BaseObserver | None = None
+        self._identities: list[tuple[int, int]] = []
+        self._overflow = _Overflow(self._overflowed)
+        self.overflows = 0
+        for name in ("watchdog.observers.inotify_c", "watchdog.observers.inotify"):
+            logging.getLogger(name).addHandler(self._overflow)
+
+    def _overflowed(self) -> None:
+        self.overflows += 1
+        self._inbox.overflowed = True
+        self._inbox.wake()
+
+    def start(self) -> str:
+        """Watch all roots. "" when it works, else why inotify cannot (then sweeps alone find the files)."""
+        observer = Observer()
+        handler = _Handler(self._inbox.put)
+        try:
+            # Only close-write: with moved or created events watchdog holds everything back for half a second.
+            for root in self._roots:
+                observer.schedule(handler, root, recursive=True, event_filter=[FileClosedEvent])
+            self._identities = [_identity(root) for root in self._roots]
+            observer.start()
+        except OSError as error:
+            _stop(observer)
+            return _explain(error)
+        self._observer = observer
+        return ""
+
+    def alive(self) -> bool:
+        """Whether the observer and each of its emitters live and every root is still the directory that is watched."""
+        observer = self._observer
+        if observer is None or not observer.is_alive() or len(observer.emitters) < len(set(self._roots)):
+            return False
+        if not all(emitter.is_alive() for emitter in observer.emitters):
+            return False
+        return self._identities == [_identity(root) for root in self._roots]
+
+    def stop(self) -> None:
+        """End the observer's threads."""
+        if self._observer is not None:
+            _stop(self._observer)
+            self._observer = None
+
+    def close(self) -> None:
+        """Stop, and take back the handlers."""
+        self.stop()
+        for name in ("watchdog.observers.inotify_c", "watchdog.observers.inotify"):
+            logging.getLogger(name).removeHandler(self._overflow)
+
+
+def _stop(observer: BaseObserver) -> None:
+    with contextlib.suppress(RuntimeError):  # never started
+        observer.stop()
+        observer.join(5)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return (0, 0)
+    return (status.st_dev, status.st_ino)
+
+
+def _explain(error: OSError) -> str:
+    if error.errno in _LIMITS:
+        return (
+            f"inotify's limit for this user is reached ({error.strerror}); raise fs.inotify.max_user_instances or "
+            "fs.inotify.max_user_watches; until then sweeps alone find the files"
+        )
+    return f"inotify cannot be used here ({error.strerror}); sweeps alone find the files"
+
+
+def walk(root: str, trouble: Callable[[OSError], None] | None = None) -> Iterator[str]:
+    """Every path below `root` that is no directory and has its final name, streaming. Links are not followed.
+
+    `trouble` hears of a directory that cannot be read; a directory that disappears meanwhile is no trouble.
+    """
+    pending = [root]
+    while pending:
+        directory = pending.pop()
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        if entry.name != OWN:
+                            pending.append(entry.path)
+                    elif not is_temporary(entry.name):
+                        yield entry.path
+        except FileNotFoundError:
+            if directory == root and trouble:
+                trouble(FileNotFoundError(errno.ENOENT, "the directory is not there", root))
+        except OSError as error:
+            if trouble:
+                trouble(error)
+
+
+def in_byte_order(root: str, after: bytes, most: int) -> list[str]:
+    """The next `most` paths below `root` behind `after`, in byte order; memory does not grow with the directory."""
+    names = (raw for raw in map(os.fsencode, walk(root)) if raw > after)
+    return [os.fsdecode(raw) for raw in nsmallest(most, names)]

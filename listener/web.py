@@ -1,0 +1,325 @@
+"""A small bounded HTTP server for pages that are made in memory: metrics, health, later the status page and its API.
+
+One thread serves every connection without blocking, so five hundred sockets that say nothing cost a scrape nothing.
+Whatever a peer does ends within DEADLINE seconds; a head is at most HEAD_LIMIT bytes; above LIMIT connections the
+oldest idle one makes room. One request a connection (`Connection: close`): a scrape comes every few seconds.
+Routes run in this thread, one after another: they must be quick, must not wait for a disk, and must not raise.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import resource
+import selectors
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from email.utils import formatdate
+from functools import partial
+from http import HTTPStatus
+from threading import Event, Thread
+from time import monotonic
+from typing import Any, NamedTuple
+
+import orjson
+
+from listener.errors import FatalFault
+
+DEADLINE = 5.0  # seconds a connection, from accept to close
+LIMIT = 1024  # connections at once; at most half of the descriptors that the process may open
+HEAD_LIMIT = 8192  # bytes of request line and header fields
+GZIP_FROM = 1024  # bytes; a smaller body gains nothing
+METHODS = ("GET", "HEAD")
+
+_SPILL = 65536  # bytes that a client may still send behind its request before it is cut off
+_ACCEPTS = 64  # connections accepted at a time, so that those already open get their turn
+
+
+class Request(NamedTuple):
+    """What a route may know of a request; `query` is the undecoded text behind the question mark."""
+
+    method: str
+    path: str
+    query: str = ""
+    gzip: bool = False
+
+
+class Response(NamedTuple):
+    """What a route returns."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    @classmethod
+    def json(cls, status: int, value: Any) -> Response:
+        """A JSON page of anything that orjson takes."""
+        return cls(status, "application/json", orjson.dumps(value) + b"\n")
+
+
+Route = Callable[[Request], Response]
+
+
+def parse(head: bytes) -> Request | Response:
+    """The request that a head (up to and with the empty line) asks for, or the response that refuses it."""
+    lines = head.decode("latin-1").replace("\r\n", "\n").split("\n")
+    try:
+        method, target, version = lines[0].split(" ")
+    except ValueError:
+        return _refusal(400)
+    if not method.isalpha() or not version.startswith("HTTP/"):
+        return _refusal(400)
+    if version not in ("HTTP/1.0", "HTTP/1.1"):
+        return _refusal(505)
+    if target.startswith(("http://", "https://")):
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    path, _, query = target.partition("?")
+    fields = (line.partition(":") for line in lines[1:])
+    coded = any(name.strip().lower() == "accept-encoding" and _accepts_gzip(value) for name, _, value in fields)
+    return Request(method, path, query, coded)
+
+
+def render(response: Response, request: Request) -> bytes:
+    """The bytes of a response; to HEAD the same fields as to GET, and no body."""
+    body, fields = response.body, [f"Content-Type: {response.content_type}", "Vary: Accept-Encoding"]
+    if request.gzip and len(body) >= GZIP_FROM:
+        body = gzip.compress(body, compresslevel=1, mtime=0)
+        fields.append("Content-Encoding: gzip")
+    if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        fields.append(f"Allow: {', '.join(METHODS)}")
+    fields += [f"Content-Length: {len(body)}", f"Date: {formatdate(usegmt=True)}", "Cache-Control: no-store"]
+    fields += ["X-Content-Type-Options: nosniff", "Connection: close"]
+    start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"
+    head = "\r\n".join([start, *fields, "", ""]).encode("latin-1")
+    return head if request.method == "HEAD" else head + body
+
+
+def _refusal(status: int) -> Response:
+    return Response.json(status, {"status": status, "error": HTTPStatus(status).phrase})
+
+
+def _accepts_gzip(value: str) -> bool:
+    for coding in value.lower().replace(" ", "").split(","):
+        name, _, weight = coding.partition(";q=")
+        if name.strip() == "gzip":
+            return weight.strip("0.") != "" or weight == ""
+    return False
+
+
+def _port(text: str) -> int:
+    """A port's number (getaddrinfo would take a larger one modulo 65536)."""
+    if not 0 <= int(text) < 2**16:
+        raise ValueError("there is no such port")
+    return int(text)
+
+
+def _bind(address: str) -> socket.socket:
+    """Listen on ADDR:PORT ([::] takes IPv4 too, where the system can). Raises FatalFault that says what to do."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]") or None, _port(port), type=socket.SOCK_STREAM)[0]
+        family, where = found[0], found[4]
+        both = family == socket.AF_INET6 and where[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(where, family=family, backlog=LIMIT, dualstack_ipv6=both)
+    except (OSError, ValueError) as error:
+        number = getattr(error, "errno", None) or 0
+        why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
+        raise FatalFault(f"cannot listen on {address} ({why}): {_REMEDIES.get(number, _REMEDY)}") from error
+
+
+_REMEDY = "give another address with --http ADDR:PORT, or --http off"
+_REMEDIES = {
+    errno.EADDRINUSE: f"another program, perhaps another listener, has this port; stop it or {_REMEDY}",
+    errno.EADDRNOTAVAIL: f"this machine does not have that address; {_REMEDY}",
+    errno.EACCES: f"ports below 1024 need a privilege; {_REMEDY}",
+}
+
+
+class _Connection:
+    """One peer: first its head comes in, then the response goes out, then it may hang up."""
+
+    __slots__ = ("answered", "deadline", "received", "socket", "spilled", "unsent")
+
+    def __init__(self, peer: socket.socket, deadline: float) -> None:
+        self.socket, self.deadline = peer, deadline
+        self.received, self.unsent = bytearray(), memoryview(b"")
+        self.answered, self.spilled = False, 0
+
+
+class Server:
+    """Serves `routes` (exact path -> Route) on `address` ("ADDR:PORT", port 0: any that is free).
+
+    `on_error` gets, in the server's thread, what a route raised (the peer gets 500 without details); it must not raise.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        routes: Mapping[str, Route],
+        on_error: Callable[[Exception], None],
+        deadline: float = DEADLINE,
+        limit: int = LIMIT,
+    ) -> None:
+        self.address = address
+        self._routes, self._on_error, self._deadline = dict(routes), on_error, deadline
+        # Peers must not take the descriptors that the rest of the process needs.
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._limit = limit if descriptors == resource.RLIM_INFINITY else max(1, min(limit, descriptors // 2))
+        # In the order of accepting, which is that of the deadlines too.
+        self._connections: OrderedDict[_Connection, None] = OrderedDict()
+        self._stopping = Event()
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """Bind, set `address` to what is really bound, and serve. Raises FatalFault when the address cannot be had."""
+        self._listening = _bind(self.address)
+        self._listening.setblocking(False)
+        host, port = self._listening.getsockname()[:2]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._woken, self._waker = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listening, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._stopping.is_set)
+        self._thread = Thread(target=self._serve, name="listener-http", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread serves."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def stop(self, timeout: float = 2.0) -> bool:
+        """Close everything; False when a route still held the thread after `timeout` seconds. May be called again."""
+        if self._thread is None:
+            return True
+        self._stopping.set()
+        with suppress(OSError):  # the thread has ended already
+            self._waker.send(b"x")
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            return False
+        self._waker.close()
+        return True
+
+    def _serve(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                for key, _ in self._selector.select(self._patience()):
+                    key.data()
+                self._expire(monotonic())
+        finally:
+            for connection in tuple(self._connections):
+                self._drop(connection)
+            for one in (self._selector, self._listening, self._woken):
+                one.close()
+
+    def _patience(self) -> float | None:
+        """Seconds until the next deadline."""
+        oldest = next(iter(self._connections), None)
+        return None if oldest is None else max(0.0, oldest.deadline - monotonic())
+
+    def _expire(self, now: float) -> None:
+        while self._connections and (oldest := next(iter(self._connections))).deadline <= now:
+            self._drop(oldest)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS):
+            try:
+                peer, _address = self._listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:
+                # No descriptors left: take one from the oldest peer, or give the rest of the process time to free one.
+                self._make_room()
+                self._stopping.wait(0 if self._connections else 0.1)
+                return
+            peer.setblocking(False)
+            if len(self._connections) >= self._limit:
+                self._make_room()
+            connection = _Connection(peer, monotonic() + self._deadline)
+            self._connections[connection] = None
+            self._selector.register(peer, selectors.EVENT_READ, partial(self._turn, connection))
+
+    def _make_room(self) -> None:
+        """Drop the oldest connection that is owed nothing, or else the oldest."""
+        idle = (one for one in self._connections if not one.unsent)
+        oldest = next(idle, next(iter(self._connections), None))
+        if oldest is not None:
+            self._drop(oldest)
+
+    def _drop(self, connection: _Connection) -> None:
+        # Twice is possible: dropped for room while its own event waits in the same batch.
+        if connection in self._connections:
+            del self._connections[connection]
+            self._selector.unregister(connection.socket)
+            connection.socket.close()
+
+    def _turn(self, connection: _Connection) -> None:
+        """The peer sent something, or can take more."""
+        try:
+            finished = self._send(connection) if connection.unsent else self._receive(connection)
+        except BlockingIOError:
+            return
+        except OSError:
+            finished = True
+        if finished:
+            self._drop(connection)
+
+    def _receive(self, connection: _Connection) -> bool:
+        """Read on; True when the connection is finished."""
+        data = connection.socket.recv(HEAD_LIMIT)
+        if not data:
+            return True
+        if connection.answered:
+            connection.spilled += len(data)
+            return connection.spilled > _SPILL
+        connection.received += data
+        head, ended = _head(connection.received)
+        if not ended and len(connection.received) <= HEAD_LIMIT:
+            return False
+        connection.unsent = memoryview(self._answer(parse(head) if len(head) <= HEAD_LIMIT else _refusal(431)))
+        connection.answered = True
+        return self._send(connection)
+
+    def _send(self, connection: _Connection) -> bool:
+        """Write on; never True.
+
+        Closing while bytes lie unread would make the kernel reset what the peer has not read yet. So say that no more
+        will come, read on, and leave it to the peer, _SPILL or the deadline to end it.
+        """
+        wanted = selectors.EVENT_WRITE
+        with suppress(BlockingIOError):
+            connection.unsent = connection.unsent[connection.socket.send(connection.unsent) :]
+        if not connection.unsent:
+            connection.socket.shutdown(socket.SHUT_WR)
+            wanted = selectors.EVENT_READ
+        key = self._selector.get_key(connection.socket)
+        if key.events != wanted:
+            self._selector.modify(connection.socket, wanted, key.data)
+        return False
+
+    def _answer(self, asked: Request | Response) -> bytes:
+        if isinstance(asked, Response):
+            return render(asked, Request("GET", ""))
+        route = self._routes.get(asked.path)
+        if route is None:
+            return render(_refusal(404), asked)
+        if asked.method not in METHODS:
+            return render(_refusal(405), asked)
+        try:
+            return render(route(asked), asked)
+        except Exception as error:  # noqa: BLE001 -- the boundary of the thread: one bad page must not end them all
+            self._on_error(error)
+            return render(_refusal(500), asked)
+
+
+def _head(received: bytearray) -> tuple[bytes, bool]:
+    """What came up to and with the empty line, and whether the empty line is there."""
+    for mark in (b"\r\n\r\n", b"\n\n"):
+        at = received.find(mark)
+        if at >= 0:
+            return bytes(received[: at + len(mark)]), True
+    return bytes(received), False

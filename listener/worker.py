@@ -1,0 +1,59 @@
+"""One worker process: reads batches of arrivals from its pipe, answers with results, ends with its pipe.
+
+Workers do not log, count or decide: they report. Started as `python -m listener.worker DESCRIPTOR`; spawned, never forked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import warnings
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+from listener.config import Config
+from listener.desk import Desk
+from listener.directories import Directories
+from listener.errors import FatalFault
+from listener.repack import Repacker
+
+
+class Setting(NamedTuple):
+    """The first message down a pipe: by what a worker works."""
+
+    config: Config
+    directories: Directories
+    manner: str
+
+
+class Fatal(NamedTuple):
+    """The last message up a pipe: the disk refused a sync, and the whole process must end."""
+
+    error: str
+
+
+def main(descriptor: int) -> None:
+    """Work until the pipe ends."""
+    # The parent decides when to stop; a Ctrl-C reaches the whole process group. SIGIO would announce a broken lease.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGIO):
+        signal.signal(number, signal.SIG_IGN)
+    warnings.simplefilter("ignore")
+    with Connection(descriptor) as pipe, contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        _work(pipe)
+
+
+def _work(pipe: Connection) -> None:
+    setting: Setting = pipe.recv()
+    repacker = Repacker(Desk(setting.config, setting.directories, setting.manner))
+    while True:
+        arrivals = pipe.recv()
+        try:
+            pipe.send(repacker.repack(arrivals))
+        except FatalFault as fault:
+            pipe.send(Fatal(str(fault)))
+            return
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

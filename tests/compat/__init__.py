@@ -1,0 +1,1 @@
+"""The real predecessors, side by side. `python -m pytest -m compat` runs these; they need PyPI once."""

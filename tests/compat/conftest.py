@@ -1,0 +1,38 @@
+"""Environments with the real pypx; a test that needs one is skipped, by name, where PyPI cannot be reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.compat.pypx import VERSIONS, Pypx, Unreachable
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever is in this folder is `compat`, and may have to wait for an environment to be built."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.compat)
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def pypx(request: pytest.FixtureRequest) -> Pypx:
+    """Each released version of pypx that we stand in for."""
+    return _get(str(request.param))
+
+
+@pytest.fixture(scope="session")
+def newest_pypx() -> Pypx:
+    """The last version."""
+    return _get(VERSIONS[-1])
+
+
+def _get(version: str) -> Pypx:
+    try:
+        return Pypx.get(version)
+    except Unreachable as error:
+        pytest.skip(str(error))

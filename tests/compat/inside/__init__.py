@@ -1,0 +1,1 @@
+"""Scripts that run inside an environment with pypx; nothing here imports the project."""

@@ -1,0 +1,128 @@
+"""What every test gets: no leaked thread or process, no settings from outside, and visible skips by name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.waiting import alive, until
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+#: Where shared/data is: LISTENER_SHARED_DATA names another place. Settings of a listener are kept from the tests.
+SHARED_DATA = Path(os.environ.get("LISTENER_SHARED_DATA", os.environ.get("PYTEST_SHARED_DATA", "../shared/data")))
+#: Inherited by every process that a test starts, so that orphans are found too.
+MARK = ("PYTEST_LISTENER_MARK", str(os.getpid()))
+
+settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("hunt", deadline=None, max_examples=10_000, suppress_health_check=list(HealthCheck))
+
+
+def pytest_configure() -> None:
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+    os.environ["PYTEST_SHARED_DATA"] = str(SHARED_DATA)
+    for name in [name for name in os.environ if name.startswith("LISTENER_")]:
+        del os.environ[name]
+    os.environ.update([MARK])
+
+
+def _children() -> set[int]:
+    """The processes that this one started and has not waited for."""
+    pids: set[int] = set()
+    for children in Path("/proc/self/task").glob("*/children"):
+        pids.update(map(int, children.read_text().split()))
+    return pids - _expected()
+
+
+def _descendants() -> set[int]:
+    """All living processes that carry our mark, orphans included."""
+    mark = "=".join(MARK).encode()
+    pids: set[int] = set()
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            marked = mark in environ.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        pid = int(environ.parent.name)
+        if marked and alive(pid):
+            pids.add(pid)
+    return pids - _expected()
+
+
+def _expected() -> set[int]:
+    """Ourselves, and the helper that multiprocessing starts once and keeps."""
+    tracker = getattr(resource_tracker, "_resource_tracker", None)
+    return {os.getpid(), getattr(tracker, "_pid", None) or os.getpid()}
+
+
+def _named(pids: set[int]) -> dict[int, str]:
+    named = {}
+    for pid in pids:
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            command = "gone"
+        named[pid] = command if alive(pid) else "ended, and nobody waited for it"
+    return named
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test leaves no thread and no process behind (a moment is granted to those on their way out)."""
+    # Orphans are looked for where real processes are started; the look costs some milliseconds.
+    processes = _descendants if request.node.get_closest_marker("real") else _children
+    threads_before, processes_before = set(threading.enumerate()), processes() | _children()
+    yield
+
+    def leaked() -> list[object]:
+        threads = [thread for thread in threading.enumerate() if thread not in threads_before]
+        return [*threads, *_named((processes() | _children()) - processes_before).items()]
+
+    with suppress(AssertionError):
+        until(lambda: not leaked(), 5)
+        return
+    pytest.fail(f"left behind: {leaked()}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def dcmtk() -> None:
+    """DCMTK's programs are on PATH."""
+    for program in ("storescp", "storescu", "dcmsend"):
+        if shutil.which(program) is None:
+            pytest.skip(f"DCMTK's {program} is not installed (.ci/need dcmtk)")
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """The path of Prometheus's promtool."""
+    path = shutil.which("promtool")
+    if path is None:
+        pytest.skip("promtool is not installed (.ci/need promtool)")
+    return path
+
+
+def _shared(name: str) -> Path:
+    path = (PROJECT / SHARED_DATA / name).resolve()
+    if not path.is_dir():
+        pytest.skip(f"{name} is not there: {path} (LISTENER_SHARED_DATA names another place)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def sag_anon() -> Path:
+    """The folder of the real series: 192 MR instances. Read only."""
+    return _shared("SAG-anon")
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Path:
+    """The folder with what the predecessors wrote for that series. Read only."""
+    return _shared("oracle")
