@@ -20,7 +20,7 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(RUN) ## start storescp and listener on ./dicom, and say what to do next (PORT=, DIR=, HTTP=)
-	@.ci/need dcmtk || { echo "Receiving with pynetdicom instead, which is slower."; .ci/environment pynetdicom; }
+	@.ci/need dcmtk || .ci/environment pynetdicom
 	@exec $(BIN)/python -m listener.quickstart --dir "$(DIR)" --port "$(PORT)" --http "$(HTTP)"
 
 test: $(DEV) ## run all tests (ARGS= for pytest)

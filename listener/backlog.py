@@ -35,8 +35,9 @@ class Backlog:
         self.beyond = 0
 
     def offer(self, arrival: Arrival) -> str:
-        """NEW: it waits now. KNOWN: it did already. AGAIN: it is being worked on and will be looked at again. FULL: no room;
-        a later sweep finds it."""
+        """NEW: it waits now. KNOWN: it did already. AGAIN: it is being worked on and will be looked at again. FULL: no
+        room; a later sweep finds it.
+        """
         path = arrival.path
         if path in self._waiting or path in self._retrying:
             return KNOWN
@@ -58,8 +59,9 @@ class Backlog:
         return path in self._waiting or path in self._working or path in self._retrying
 
     def take(self, most: int) -> list[Arrival]:
-        """The next arrivals, at most `most` and about _BATCH_BYTES, now being worked on. One that was begun before comes
-        alone, so that a file which kills workers takes no other with it."""
+        """The next arrivals, at most `most` and about _BATCH_BYTES, now being worked on. One that was begun before
+        comes alone, so that a file which kills workers takes no other with it.
+        """
         taken: list[Arrival] = []
         size = 0
         while self._waiting and len(taken) < most and size < _BATCH_BYTES:

@@ -1,11 +1,13 @@
-"""Start a process beside this one, see whether it answers, and end it with all its children."""
+"""Find a program, start it beside this one, see whether it answers, and end it with all its children."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 
@@ -16,6 +18,12 @@ def accepts(host: str, port: int) -> bool:
     """Whether somebody accepts connections at this address."""
     with socket.socket() as probe:
         return probe.connect_ex((host, port)) == 0
+
+
+def dcmtk(program: str) -> bool:
+    """Whether this program of DCMTK is on PATH; pynetdicom puts programs of the same names beside Python."""
+    path = shutil.which(program)
+    return path is not None and os.path.dirname(path) != os.path.dirname(sys.executable)
 
 
 def start(command: list[str], output: int | None = None) -> subprocess.Popen[bytes]:

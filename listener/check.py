@@ -24,7 +24,9 @@ _LIMITS = "/proc/sys/fs/inotify"
 
 
 class Finding(NamedTuple):
-    """One thing looked at: `level` is OK, NOTE (it works, with a cost) or PROBLEM; `remedy` is "" when none is needed."""
+    """One thing looked at: `level` is OK, NOTE (it works, with a cost) or PROBLEM; `remedy` is "" when none is
+    needed.
+    """
 
     level: str
     about: str
@@ -79,7 +81,9 @@ def _directory(option: str, path: str) -> Finding:
         parent = _existing_parent(path)
         if os.access(parent, os.W_OK | os.X_OK):
             return Finding(NOTE, option, f"'{path}' is not there yet and will be made")
-        return Finding(PROBLEM, option, f"'{path}' is not there and cannot be made in '{parent}'", "make it, or give another")
+        return Finding(
+            PROBLEM, option, f"'{path}' is not there and cannot be made in '{parent}'", "make it, or give another"
+        )
     if not os.path.isdir(path):
         return Finding(PROBLEM, option, f"'{path}' is not a directory", "give a directory")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
@@ -110,7 +114,9 @@ def _moves(config: Config) -> Iterator[Finding]:
     for root in config.incoming:
         if not try_moves(root, config.state).renames:
             text = f"files cannot be renamed from '{root}' into the state directory (another mount)"
-            yield Finding(NOTE, "--state", text, f"claims will live in '{root}/.listener'; mount one volume once to avoid it")
+            yield Finding(
+                NOTE, "--state", text, f"claims will live in '{root}/.listener'; mount one volume once to avoid it"
+            )
         if try_moves(root, config.data).links:
             yield Finding(OK, "--data", f"files from '{root}' are published by a link: no byte is copied")
         else:
@@ -157,20 +163,28 @@ def _space(option: str, path: str, floor: int) -> Iterator[Finding]:
         yield Finding(PROBLEM, option, text, "make room, or lower --min-free")
     status = os.statvfs(parent)
     if status.f_files and status.f_favail < 1000:
-        yield Finding(PROBLEM, option, f"only {status.f_favail} inodes are free", "remove small files, or use a larger volume")
+        yield Finding(
+            PROBLEM, option, f"only {status.f_favail} inodes are free", "remove small files, or use a larger volume"
+        )
 
 
 def _inotify(config: Config) -> Iterator[Finding]:
     if config.poll:
         return
     try:
-        instances, watches, queued = (_limit(name) for name in ("max_user_instances", "max_user_watches", "max_queued_events"))
+        instances, watches, queued = (
+            _limit(name) for name in ("max_user_instances", "max_user_watches", "max_queued_events")
+        )
     except OSError:
-        yield Finding(NOTE, "--poll", "this system has no inotify: sweeps alone find the files", "give --poll to say so")
+        yield Finding(
+            NOTE, "--poll", "this system has no inotify: sweeps alone find the files", "give --poll to say so"
+        )
         return
     text = f"inotify: {instances} instances and {watches} watches a user, {queued} events queued"
     if instances < 8 or watches < 64:
-        yield Finding(NOTE, "--poll", text, "raise fs.inotify.max_user_instances and max_user_watches; sweeps help until then")
+        yield Finding(
+            NOTE, "--poll", text, "raise fs.inotify.max_user_instances and max_user_watches; sweeps help until then"
+        )
     else:
         yield Finding(OK, "--poll", text)
 
@@ -185,20 +199,11 @@ def _templates(config: Config) -> Iterator[Finding]:
         config.layout, config.root_template, config.study_template, config.series_template, config.image_template
     )
     layout = Layout(preset)
-    unknown = sorted(keyword for keyword in layout.keywords if not _is_keyword(keyword))
-    if unknown:
-        yield Finding(PROBLEM, "--layout", f"no such DICOM keyword: {', '.join(unknown)}", "see PS3.6 for the names")
     # Two instances that differ in nothing but the SOP Instance UID must never meet on one path.
     values = dict.fromkeys(layout.keywords, "1")
     first, second = ({**values, "SOPInstanceUID": uid} for uid in ("1.2.3", "1.2.4"))
-    if layout.stem(first) == layout.stem(second) and layout.directory(first) == layout.directory(second):
+    if layout.place(first) == layout.place(second):
         text = "different instances would get one path: SOPInstanceUID is in no template"
         yield Finding(PROBLEM, "--image-template", text, "put %SOPInstanceUID into it")
     else:
         yield Finding(OK, "--layout", "every instance gets a path of its own")
-
-
-def _is_keyword(keyword: str) -> bool:
-    from pydicom.datadict import tag_for_keyword
-
-    return tag_for_keyword(keyword) is not None

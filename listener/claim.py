@@ -1,7 +1,8 @@
 """The first and the last step of one file: taking it out of its sender's reach, and letting it go.
 
 A claim is a rename into a directory of ours. Exactly one process wins it; storescp can no longer truncate, overwrite or
-delete the file by name; and until it is unlinked, the claim is the record that this file is unfinished (a write-ahead log).
+delete the file by name; and until it is unlinked, the claim is the record that this file is unfinished (a write-ahead
+log).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def take(job: Job, desk: Desk) -> None:
     else:
         _open(job, job.claim)
     if desk.manner == CLAIM:
-        _await_writer(job, desk)
+        _await_writer(job)
     status = os.fstat(job.descriptor)
     job.size, job.mtime_ns, job.inode = status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino)
     if not job.size:
@@ -114,7 +115,7 @@ def _claim(job: Job, desk: Desk) -> None:
     job.claim = job.path = claim
 
 
-def _await_writer(job: Job, desk: Desk) -> None:
+def _await_writer(job: Job) -> None:
     # The rename keeps new writers out, but one that had the file open before it is still there.
     state = files.lease(job.descriptor)
     job.leased = state == files.FREE

@@ -21,8 +21,8 @@ _COMMANDS = {
 }
 
 _EPILOG = {
-    "run": "exit status: 0 stopped cleanly; 1 failed at run time, incoming is owned by another listener, or a second signal; "
-    "2 the configuration is wrong",
+    "run": "exit status: 0 stopped cleanly; 1 failed at run time, incoming is owned by another listener, or a second "
+    "signal; 2 the configuration is wrong",
     "once": "exit status: 0 every file was published, duplicate or superseding; 1 some were set aside or are left; "
     "2 the configuration is wrong",
     "repack": "also takes rx-repack's spelling (--xcrdir D --xcrfile F --datadir D --logdir D --cleanup --verbosity N "
@@ -77,7 +77,9 @@ def _add_options(parser: argparse.ArgumentParser, command: str) -> None:
     for name, row in configuration.options().items():
         if command not in row.commands:
             continue
-        spelled = [configuration.flag(name), *_ALIASES.get(name, ())] if command == "repack" else [configuration.flag(name)]
+        spelled = (
+            [configuration.flag(name), *_ALIASES.get(name, ())] if command == "repack" else [configuration.flag(name)]
+        )
         if row.is_switch:
             parser.add_argument(*spelled, dest=name, action="append_const", const="true", help=row.help)
         else:

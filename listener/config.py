@@ -54,16 +54,28 @@ class Config:
     """What every part of the program may know of its configuration. Directories are absolute paths."""
 
     incoming: tuple[str, ...] = _row(
-        ("./dicom/incoming",), parse.directory, "DIR", "where storescp writes (its -od); give it again for more roots",
-        ENGINE, several=True,
+        ("./dicom/incoming",),
+        parse.directory,
+        "DIR",
+        "where storescp writes (its -od); give it again for more roots",
+        ENGINE,
+        several=True,
     )
     data: str = _row("./dicom/data", parse.directory, "DIR", "root of the repacked tree", EVERY)
     log: str = _row("./dicom/log", parse.directory, "DIR", "root of the pypx JSON logs (they hold patient data)", EVERY)
     state: str = _row(
-        "./dicom/state", parse.directory, "DIR", "set-aside files, claims, staging and what must survive a restart", EVERY
+        "./dicom/state",
+        parse.directory,
+        "DIR",
+        "set-aside files, claims, staging and what must survive a restart",
+        EVERY,
     )
     workers: int = _row(
-        0, parse.whole(1, 256), "N", "worker processes", PLACING,
+        0,
+        parse.whole(1, 256),
+        "N",
+        "worker processes",
+        PLACING,
         shown="processors available to the process",
     )
     http: str = _row(
@@ -74,16 +86,22 @@ class Config:
     study_template: str = _row("", parse.template, "TEMPLATE", "the study's directory", EVERY, shown="from the layout")
     series_template: str = _row("", parse.template, "TEMPLATE", "the series' directory", EVERY, shown="from the layout")
     image_template: str = _row(
-        "", parse.template, "TEMPLATE", "the instance's file name without .dcm", EVERY, shown="from the layout"
+        "", parse.template, "TEMPLATE", "the instance's file name", EVERY, shown="from the layout"
     )
     on_conflict: str = _row(
-        "replace", parse.choice("replace", "keep-both", "set-aside"), "POLICY",
+        "replace",
+        parse.choice("replace", "keep-both", "set-aside"),
+        "POLICY",
         "same SOP Instance UID, different data set: replace (the old one is kept in set-aside), keep-both or set-aside",
         PLACING,
     )
     keep_source: bool = _row(False, parse.boolean, "", "copy instead of move; incoming is left as it is", ENGINE)
     settle: float = _row(
-        2.0, parse.seconds(0), "SECONDS", "how long a file must be untouched where the kernel has no leases", ENGINE,
+        2.0,
+        parse.seconds(0),
+        "SECONDS",
+        "how long a file must be untouched where the kernel has no leases",
+        ENGINE,
         unit="s",
     )
     rescan: float = _row(
@@ -103,18 +121,30 @@ class Config:
     file_mode: int | None = _row(
         None, parse.mode, "MODE", "permissions of published files, octal", PLACING, shown="as storescp made it"
     )
-    dir_mode: int = _row(0o755, parse.mode, "MODE", "permissions of published directories, octal", PLACING, shown="0755")
+    dir_mode: int = _row(
+        0o755, parse.mode, "MODE", "permissions of published directories, octal", PLACING, shown="0755"
+    )
     fsync: str = _row(
-        "batch", parse.choice("batch", "each", "none"), "LEVEL",
+        "batch",
+        parse.choice("batch", "each", "none"),
+        "LEVEL",
         "when published data is forced to disk: batch (one barrier for all that is finished), each file, none",
         PLACING,
     )
     min_free: int = _row(
-        2**30, parse.size(0), "SIZE", "with less free space than this: take no work, not ready, keep every source",
-        ENGINE, shown="1GiB",
+        2**30,
+        parse.size(0),
+        "SIZE",
+        "with less free space than this: take no work, not ready, keep every source",
+        ENGINE,
+        shown="1GiB",
     )
     phi: bool = _row(
-        False, parse.boolean, "", "allow PatientID and whole paths on standard output (rx-repack's own event shape)", EVERY
+        False,
+        parse.boolean,
+        "",
+        "allow PatientID and whole paths on standard output (rx-repack's own event shape)",
+        EVERY,
     )
     drain: float = _row(25.0, parse.seconds(0), "SECONDS", "how long a stopping service may go on", SERVICE, unit="s")
     log_level: str = _row(
@@ -214,7 +244,9 @@ def _find(
     if name in from_file:
         value = from_file[name]
         many = value if isinstance(value, list) else [value]
-        return f"{path}: {name.replace('_', '-')}", [str(one).lower() if isinstance(one, bool) else str(one) for one in many]
+        return f"{path}: {name.replace('_', '-')}", [
+            str(one).lower() if isinstance(one, bool) else str(one) for one in many
+        ]
     return "", None
 
 

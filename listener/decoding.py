@@ -71,7 +71,7 @@ def _encoding(raw: Raw | None, syntax: Syntax) -> str | list[str]:
         return default_encoding
     try:
         return convert_encodings(convert_raw_data_element(_raw_element(raw, syntax)).value)
-    except Exception:  # noqa: BLE001  whatever it says, the file's other values are still to be had
+    except Exception:
         return default_encoding
 
 
@@ -80,9 +80,7 @@ def _raw_element(raw: Raw, syntax: Syntax) -> RawDataElement:
     vr = element.vr.decode("latin-1") or None
     value = raw.value or empty_value_for_VR(vr, raw=True)
     length = UNDEFINED if element.undefined else len(raw.value)
-    return RawDataElement(
-        BaseTag(element.tag), vr, length, value, element.start, syntax.implicit, syntax.little
-    )  # type: ignore[arg-type]
+    return RawDataElement(BaseTag(element.tag), vr, length, value, element.start, syntax.implicit, syntax.little)  # type: ignore[arg-type]
 
 
 def _convert(raw: Raw, syntax: Syntax, encoding: str | list[str]) -> RawDataElement | DataElement:
@@ -92,7 +90,7 @@ def _convert(raw: Raw, syntax: Syntax, encoding: str | list[str]) -> RawDataElem
     length = len(raw.value)
     try:
         items = read_sequence(BytesIO(raw.value), syntax.implicit, syntax.little, length, encoding, element.start)
-    except Exception:  # noqa: BLE001  its text will be that of bytes
+    except Exception:
         return DataElement(BaseTag(element.tag), "UN", raw.value, already_converted=True)
     return DataElement(BaseTag(element.tag), "SQ", items, element.start, is_undefined_length=True)
 
@@ -110,7 +108,7 @@ def text_of(made: Dataset, raw: Raw) -> tuple[str, bool]:
         return text, element.is_empty or not text.strip()
     except MemoryError:
         raise TooLarge("a value") from None
-    except Exception:  # noqa: BLE001  pydicom raises what it likes for a bad value
+    except Exception:
         text = bytes_text(raw.element.vr, raw.value)
         return text, not text.strip()
 

@@ -30,17 +30,14 @@ Signature = tuple[int, int, int]
 
 def stage(job: Job, desk: Desk) -> None:
     """Before the first barrier: the instance's document beside the log, when it is not there already word for word."""
-    header, plan = job.header, job.plan
-    assert header is not None and plan is not None
-    job.document = f"{desk.directories.log}/{documents.instance_path(header.values['SeriesInstanceUID'], plan.name)}"
-    _write_beside(job, desk, header)
+    job.document = f"{desk.directories.log}/{documents.instance_path(job.series, job.plan.name)}"
+    _write_beside(job, desk)
 
 
-def _write_beside(job: Job, desk: Desk, header: Header) -> None:
+def _write_beside(job: Job, desk: Desk) -> None:
     plan = job.plan
-    assert plan is not None
     base = f"{desk.directories.data}/{plan.directory}"
-    data = documents.encode(documents.instance(header, plan, base, job.size))
+    data = documents.encode(documents.instance(job.header, plan, base, job.size))
     path, descriptor = desk.log_stage.write(data)
     job.temporaries.append(path)
     job.opened.append(descriptor)
@@ -49,12 +46,10 @@ def _write_beside(job: Job, desk: Desk, header: Header) -> None:
 
 def describe(job: Job, desk: Desk, known: Known) -> None:
     """Put the documents in place, the instance's last: readers count those."""
-    header = job.header
-    assert header is not None
     known.ensure(job, desk)
     path, data, name = job.staged
-    if job.plan is not None and job.plan.name != name:  # keep-both gave it another name
-        _write_beside(job, desk, header)
+    if job.plan.name != name:  # keep-both gave it another name
+        _write_beside(job, desk)
         path, data, name = job.staged
         if desk.syncs:
             files.sync_descriptors(job.opened[-1:])
@@ -97,10 +92,7 @@ class Known:
 
     def ensure(self, job: Job, desk: Desk, now: Callable[[], float] = time.monotonic) -> None:
         """Make sure that the documents of the instance's patient, study and series are there and can be read."""
-        header = job.header
-        assert header is not None
-        values = header.values
-        key = (documents.patient_id(header), values["StudyInstanceUID"], values["SeriesInstanceUID"])
+        key = (documents.patient_id(job.header), job.header.get("StudyInstanceUID"), job.series)
         moment = now()
         seen = self._seen.get(key)
         if seen and moment - seen[0] < _TRUST:

@@ -16,8 +16,14 @@ from listener.plan import INSTANCE_KEYWORDS, SHARED_KEYWORDS, Plan
 from listener.reader import Wanted
 from listener.records import Arrival
 
-#: How a source is treated: taken by rename (the service), copied and left, or moved without a claim (`repack --cleanup`).
+#: How a source is treated: taken by rename (the service), copied and left, or moved without a claim (`repack
+#: --cleanup`).
 CLAIM, COPY, MOVE = "claim", "copy", "move"
+
+
+#: What a job has before its file was read, or its place decided.
+UNREAD = Header(values={}, size=0, dataset_offset=0)
+UNPLANNED = Plan("", "")
 
 
 @dataclass(slots=True)
@@ -43,9 +49,9 @@ class Job:
     stage: str = "claim"
     marks: list[float] = field(default_factory=list)
     begun_ns: int = 0
-    header: Header | None = None
-    plan: Plan | None = None
-    shared: Header | None = None
+    header: Header = UNREAD
+    plan: Plan = UNPLANNED
+    shared: Header = UNREAD
     target: str = ""
     document: str = ""
     staged: tuple[str, bytes, str] = ("", b"", "")
@@ -53,6 +59,11 @@ class Job:
     opened: list[int] = field(default_factory=list)
     superseded: str = ""
     warning: str = ""
+
+    @property
+    def series(self) -> str:
+        """The Series Instance UID."""
+        return self.header.get("SeriesInstanceUID")
 
     def enter(self, stage: str) -> None:
         """The next of errors.STAGES begins."""

@@ -13,11 +13,16 @@ from listener.events import instant
 log = logging.getLogger("listener")
 
 _COLOURS = {"warning": "\033[33m", "error": "\033[31m"}
+_PLAIN = "\033[0m"
 
 
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": instant(int(record.created * 1e9)), "level": record.levelname.lower(), "text": record.getMessage()}
+        line = {
+            "time": instant(int(record.created * 1e9)),
+            "level": record.levelname.lower(),
+            "text": record.getMessage(),
+        }
         line |= getattr(record, "fields", {})
         return orjson.dumps(line).decode()
 
@@ -26,7 +31,8 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = record.levelname.lower()
         colour = _COLOURS.get(level, "")
-        return f"{colour}listener: {'' if level == 'info' else level + ': '}{record.getMessage()}{colour and chr(27) + '[0m'}"
+        named = "" if level == "info" else f"{level}: "
+        return f"{colour}listener: {named}{record.getMessage()}{_PLAIN if colour else ''}"
 
 
 class _Count(logging.Handler):

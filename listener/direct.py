@@ -23,7 +23,9 @@ _BATCH = 32
 
 
 class Request(NamedTuple):
-    """What to repack: `paths` (files and folders), the names in folders that hold one of `substrings`, moving or copying."""
+    """What to repack: `paths` (files and folders), the names in folders that hold one of `substrings`, moving or
+    copying.
+    """
 
     paths: tuple[str, ...]
     substrings: tuple[str, ...] = ()

@@ -1,6 +1,8 @@
-"""Where everything lives: the user's four directories, and our own claims, staging and locks, each where rename and link work.
+"""Where everything lives: the user's four directories, and our own claims, staging and locks, each where rename and
+link work.
 
-Never decided by st_dev: two mounts of one file system have the same one and still refuse to rename (EXDEV), so it is tried.
+Never decided by st_dev: two mounts of one file system have the same one and still refuse to rename (EXDEV), so it is
+tried.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from listener.names import OWN, short_hash
 @dataclass(frozen=True, slots=True)
 class Directories:
     """Absolute paths. `claims` and `links` go with `incoming` by index; `links` says whether a claim can be hard linked
-    into data, else bytes must be copied through `data_staging`."""
+    into data, else bytes must be copied through `data_staging`.
+    """
 
     incoming: tuple[str, ...]
     claims: tuple[str, ...]
@@ -34,6 +37,8 @@ class Directories:
 
 
 class Trial(NamedTuple):
+    """What works between two directories."""
+
     renames: bool
     links: bool
 
@@ -87,7 +92,9 @@ def _make_all(named: list[tuple[str, str]]) -> None:
         try:
             os.makedirs(path, exist_ok=True)
         except OSError as error:
-            problems.append(f"{option}: cannot make '{path}' ({error.strerror}); make it, or give one that can be written")
+            problems.append(
+                f"{option}: cannot make '{path}' ({error.strerror}); make it, or give one that can be written"
+            )
             continue
         problems += _unusable(option, path)
     if problems:
@@ -99,10 +106,9 @@ def _unusable(option: str, path: str) -> list[str]:
         return [f"{option}: '{path}' is not a directory; give a directory"]
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         owner = os.stat(path).st_uid
-        return [
-            f"{option}: no permission to write in '{path}' (it belongs to uid {owner}, this process is uid {os.geteuid()}); "
-            "run both under one uid, or change its owner or mode"
-        ]
+        who = f"it belongs to uid {owner}, this process is uid {os.geteuid()}"
+        remedy = "run both under one uid, or change its owner or mode"
+        return [f"{option}: no permission to write in '{path}' ({who}); {remedy}"]
     return []
 
 

@@ -1,4 +1,5 @@
-"""PURE. The JSON documents that the pypx programs read (px-status, px-smdb, px-push, px-report), as px-repack nests them.
+"""PURE. The JSON documents that the pypx programs read (px-status, px-smdb, px-push, px-report), as px-repack nests
+them.
 
 Every value is text, as px-repack has it; an attribute that is absent or empty reads ``Not defined``. Each document is a
 pure function of one instance, so a repetition after a crash writes the same bytes.
@@ -118,7 +119,14 @@ def study_series(header: Header, base: str, elements: Mapping[str, Mapping[str, 
     }
 
 
-_SERIES_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "SeriesDate", "Modality")
+_SERIES_KEYWORDS = (
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesDescription",
+    "SeriesNumber",
+    "SeriesDate",
+    "Modality",
+)
 
 
 def series(header: Header) -> Document:

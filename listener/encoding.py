@@ -6,6 +6,7 @@ of letters is read as implicit VR, and an unknown pair of letters has a 16-bit l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from typing import NamedTuple
 
@@ -46,19 +47,34 @@ class Head(NamedTuple):
     length: int
 
 
+class _Order(NamedTuple):
+    """What unpacks tags and lengths in one byte order, and the two tags that begin what a sequence holds."""
+
+    tag: Callable[..., tuple[int, int]]
+    u16: Callable[..., tuple[int]]
+    u32: Callable[..., tuple[int]]
+    delimiter: bytes
+    item: bytes
+
+
+def _order(sign: str) -> _Order:
+    tag = Struct(sign + "HH")
+    delimiter, item = (tag.pack(one >> 16, one & 0xFFFF) for one in (SEQUENCE_END, ITEM))
+    return _Order(tag.unpack_from, Struct(sign + "H").unpack_from, Struct(sign + "L").unpack_from, delimiter, item)
+
+
+_LITTLE, _BIG = _order("<"), _order(">")
+
+
 class Encoding:
     """Heads read from a source in one byte order."""
 
+    __slots__ = ("_item", "_read", "_tag", "_u16", "_u32", "delimiter", "little")
+
     def __init__(self, source: Source, *, little: bool) -> None:
-        order = "<" if little else ">"
         self.little = little
         self._read = source.read
-        self._tag = Struct(order + "HH").unpack_from
-        self._u16 = Struct(order + "H").unpack_from
-        self._u32 = Struct(order + "L").unpack_from
-        tag = Struct(order + "HH").pack
-        self.delimiter = tag(SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF)
-        self._begins = (self.delimiter, tag(ITEM >> 16, ITEM & 0xFFFF))
+        self._tag, self._u16, self._u32, self.delimiter, self._item = _LITTLE if little else _BIG
 
     def head(self, pos: int, *, implicit: bool) -> Head:
         """The head of the element at `pos`; Incomplete when the source ends within it."""
@@ -87,7 +103,7 @@ class Encoding:
 
     def starts_items(self, pos: int) -> bool:
         """Whether an item or the end of a sequence is at `pos`."""
-        return self._read(pos, 4) in self._begins
+        return self._read(pos, 4) in (self._item, self.delimiter)
 
     def looks_implicit(self, pos: int) -> bool:
         """Whether the element at `pos` is implicit VR: its VR is no two capitals. False when there are no six bytes."""

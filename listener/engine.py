@@ -1,7 +1,7 @@
 """The heart of `run` and `once`: backlog and workers, and what becomes of their results. One thread, no waiting here.
 
-The parent alone owns state, output and metrics. It also lets claims go: when a worker dies, either its answer has come, or
-the claim is still there and is done again; no file's outcome gets lost between the two.
+The parent alone owns state, output and metrics. It also lets claims go: when a worker dies, either its answer has
+come, or the claim is still there and is done again; no file's outcome gets lost between the two.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from listener.worker import Fatal, Setting
 #: Files in one message to a worker and behind one barrier.
 BATCH = 32
 
+#: How long a worker may take to end, in seconds.
+_PATIENCE = 5.0
+
 #: A file that was begun so often and never ended is set aside: it kills or hangs workers.
 _MOST_ATTEMPTS = 2
 
@@ -39,16 +42,25 @@ _MOST_RESTARTS = 5
 class Listens(Protocol):
     """Who hears what happens: metrics, events, progress."""
 
-    def discovered(self, source: str) -> None: ...
-    def finished(self, outcomes: Sequence[Outcome]) -> None: ...
-    def deferred(self, deferral: Deferral) -> None: ...
-    def lost(self, lost: Lost) -> None: ...
+    def discovered(self, source: str) -> None:
+        """A file entered; `source` is one of records.SOURCES."""
+
+    def finished(self, outcomes: Sequence[Outcome]) -> None:
+        """Files are done."""
+
+    def deferred(self, deferral: Deferral) -> None:
+        """A file must wait."""
+
+    def lost(self, lost: Lost) -> None:
+        """A worker died and was replaced."""
 
 
 class Engine:
     """Offers go in, outcomes come out to `listens`."""
 
-    def __init__(self, config: Config, directories: Directories, listens: Listens, keep_open: Sequence[int] = ()) -> None:
+    def __init__(
+        self, config: Config, directories: Directories, listens: Listens, keep_open: Sequence[int] = ()
+    ) -> None:
         manner = COPY if config.keep_source else CLAIM
         self._config = config
         self._directories = directories
@@ -182,7 +194,9 @@ class Engine:
             if not self.refusal:
                 log.error(
                     "the system refuses (%s, at stage '%s': %s); files wait and are tried again",
-                    deferral.reason, deferral.stage, deferral.error,
+                    deferral.reason,
+                    deferral.stage,
+                    deferral.error,
                 )
             self.refusal = deferral.reason
         self._listens.deferred(deferral)
@@ -228,15 +242,23 @@ class Engine:
         self._finish(
             [
                 Outcome(
-                    "set-aside", arrival.path, arrival.root, arrival.time_ns, now,
-                    size=arrival.size, reason="worker-lost", stage="read", error=error, dst=where,
+                    "set-aside",
+                    arrival.path,
+                    arrival.root,
+                    arrival.time_ns,
+                    now,
+                    size=arrival.size,
+                    reason="worker-lost",
+                    stage="read",
+                    error=error,
+                    dst=where,
                 )
             ]
         )
 
-    def close(self, patience: float = 5.0) -> None:
-        """End the workers."""
-        self.pool.stop(patience)
+    def close(self, *, at_once: bool = False) -> None:
+        """End the workers, each after the batch it has; killed when `at_once`. What they had claimed stays claimed."""
+        self.pool.stop(0.0 if at_once else _PATIENCE)
         self.selector.close()
         if self._kept:
             self._kept.close()

@@ -1,4 +1,6 @@
-"""What is done to files: open without danger, ask who writes, copy, write beside and rename, sync. No decision is taken here."""
+"""What is done to files: open without danger, ask who writes, copy, write beside and rename, sync. No decision is
+taken here.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ def open_regular(path: str) -> int:
 def lease(descriptor: int) -> str:
     """FREE when nobody has the file open for writing, BUSY when somebody has, UNKNOWN where the kernel cannot say.
 
-    A read lease is refused (EAGAIN) while any descriptor is open for writing; it is given back at once. Needs the file's
-    owner or CAP_LEASE, and a local file system (fcntl(2), F_SETLEASE).
+    A read lease is refused (EAGAIN) while any descriptor is open for writing; it is given back at once. Needs the
+    file's owner or CAP_LEASE, and a local file system (fcntl(2), F_SETLEASE).
     """
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -41,7 +43,7 @@ def lease(descriptor: int) -> str:
 
 
 def cut_name(prefix: str, name: str, suffix: str = "") -> str:
-    """prefix + name + suffix with `name` cut so that the whole fits a directory entry (255 bytes)."""
+    """The name prefix + name + suffix, with `name` cut so that the whole fits a directory entry (255 bytes)."""
     whole = prefix + name + suffix
     if len(whole) <= _NAME_MAX and whole.isascii():
         return whole
@@ -89,7 +91,9 @@ def make_directories(path: str, mode: int) -> None:
 
 
 def copy_to(descriptor: int, target: str, size: int) -> int:
-    """Copy the first `size` bytes of an open file into a new file; a descriptor of the copy, open for writing (sync it)."""
+    """Copy the first `size` bytes of an open file into a new file; a descriptor of the copy, open for writing (sync
+    it).
+    """
     copy = os.open(target, _CREATE, 0o644)
     try:
         done = 0
@@ -135,7 +139,9 @@ class Stage:
 
 
 def write_document(stage: Stage, path: str, data: bytes, syncs: bool) -> None:
-    """Write beside, (sync), rename: a reader sees all of it or what was there before. Survives kill and power cut alike."""
+    """Write beside, (sync), rename: a reader sees all of it or what was there before. Survives kill and power cut
+    alike.
+    """
     temporary, descriptor = stage.write(data)
     try:
         try:
@@ -150,7 +156,9 @@ def write_document(stage: Stage, path: str, data: bytes, syncs: bool) -> None:
 
 
 def sync_descriptors(descriptors: Iterable[int]) -> None:
-    """Force file data to disk. Raises FatalFault on EIO: the kernel has dropped the pages, so a repetition would lie."""
+    """Force file data to disk. Raises FatalFault on EIO: the kernel has dropped the pages, so a repetition would
+    lie.
+    """
     for descriptor in descriptors:
         with _fatal_io():
             os.fdatasync(descriptor)
@@ -173,7 +181,9 @@ def _fatal_io() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == errno.EIO:
-            raise FatalFault("a sync failed (EIO); what was not yet released waits as a claim for the next start") from error
+            raise FatalFault(
+                "a sync failed (EIO); what was not yet released waits as a claim for the next start"
+            ) from error
         # A descriptor that cannot be synced at all (some FUSE): the kernel says so, nothing was lost.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
             raise

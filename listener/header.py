@@ -32,7 +32,9 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of one file's header is accepted: `max_header` bytes (inflated, pixels not counted) and `max_depth` nested sequences."""
+    """How much of one file's header is accepted: `max_header` bytes (inflated, pixels not counted) and `max_depth`
+    nested sequences.
+    """
 
     max_header: int = 64 * 1024 * 1024
     max_depth: int = 64

@@ -1,7 +1,7 @@
 """What --keep-source has done already, so that neither a sweep nor a restart reports it again.
 
-`<state>/kept` holds one 16-byte digest of (path, inode, size, mtime) a file, appended; a torn tail after a crash costs at
-most one file a second look, which ends as a duplicate.
+`<state>/kept` holds one 16-byte digest of (path, inode, size, mtime) a file, appended; a torn tail after a crash
+costs at most one file a second look, which ends as a duplicate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Kept:
     """A set that survives restarts. About 100 bytes of memory a file that is kept."""
 
     def __init__(self, state: str) -> None:
-        self._file = open(os.path.join(state, "kept"), "a+b", buffering=0)  # noqa: SIM115 - closed by close()
+        self._file = open(os.path.join(state, "kept"), "a+b", buffering=0)  # noqa: SIM115 - close() does
         self._file.seek(0)
         data = self._file.read()
         whole = len(data) - len(data) % _LENGTH

@@ -62,6 +62,14 @@ def tag_of(keyword: str) -> int:
     return int(tag)
 
 
+def is_keyword(word: str) -> bool:
+    """Whether DICOM (PS3.6) has this keyword."""
+    try:
+        return bool(tag_of(word))
+    except KeyError:
+        return False
+
+
 def vr_of(keyword: str) -> bytes:
     """The VR that implicit VR implies for a usual keyword, b"" for any other (pydicom knows)."""
     return USUAL[keyword][1] if keyword in USUAL else b""

@@ -1,7 +1,7 @@
 """PURE. The presets of path templates, and a layout made ready to render.
 
-Layouts: `rx` is rx-repack 1.0.3, `px` pypx 3.12, `px311` pypx 3.11, `oxidicom` oxidicom 4 (one directory for each calling
-AE title). `/` in a template makes directories; a value never does.
+Layouts: `rx` is rx-repack 1.0.3, `px` pypx 3.12, `px311` pypx 3.11, `oxidicom` oxidicom 4 (one directory for each
+calling AE title). `/` in a template makes directories; a value never does.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from listener.keywords import is_keyword
 from listener.names import sanitize
-from listener.template import Template, compile_template
+from listener.template import compile_template
+from listener.template_functions import AGE_IN_DAYS, with_ages
 
 _PATIENT = "%PatientID-%PatientName-%PatientBirthDate"
 _STUDY = "%StudyDescription-%AccessionNumber-%StudyDate"
@@ -22,8 +24,9 @@ _HASHED = "%_seahash|7_SeriesInstanceUID"
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Templates of the four levels; `missing` is put before the keyword of an absent attribute, `blank` attributes may be
-    empty, and `trim` takes spaces from both ends of a value (rx-repack does, pypx does not)."""
+    """Templates of the four levels; `missing` is put before the keyword of an absent attribute, `blank` attributes may
+    be empty, and `trim` takes spaces from both ends of a value (rx-repack does, pypx does not).
+    """
 
     root: str
     study: str
@@ -52,47 +55,48 @@ LAYOUTS: dict[str, Preset] = {
 class Layout:
     """Templates compiled once; renders where an instance goes.
 
-    `keywords` are the DICOM keywords that the templates read.
+    `keywords` are the DICOM keywords that the templates read. In the image template `/` is a character like others.
     """
 
     def __init__(self, preset: Preset) -> None:
         self.preset = preset
-        directory = "/".join((preset.root, preset.study, preset.series))
-        self._components = tuple(compile_template(part) for part in directory.split("/"))
-        *above, image = preset.image.split("/")
-        self._components += tuple(compile_template(part) for part in above)
-        self._image = compile_template(image)
-        self._directory_keywords = _keywords(self._components)
-        self.keywords = frozenset(self._directory_keywords) | frozenset(self._image.keywords)
+        directory = f"{preset.root}/{preset.study}/{preset.series}"
+        self._components = tuple(compile_template(part, is_keyword) for part in directory.split("/"))
+        self._image = compile_template(preset.image, is_keyword)
+        every = (*self._components, self._image)
+        self.keywords = frozenset(keyword for one in every for keyword in one.keywords)
+        self._fields = tuple(dict.fromkeys(field for one in self._components for field in one.fields))
+        self._ages = any({"PatientAge", AGE_IN_DAYS} & set(one.fields) for one in every)
         # All instances of a series share their directory, so it is rendered once a series, not once a file.
         self._directory = lru_cache(maxsize=4096)(self._render_directory)
 
-    def directory(self, values: Mapping[str, str]) -> str:
-        """The directory below the data root, components joined with `/`."""
-        return self._directory(tuple([self._text(values, keyword) for keyword in self._directory_keywords]))
+    def place(self, values: Mapping[str, str]) -> tuple[str, str]:
+        """The directory below the data root (components joined with `/`), and the file's name without `.dcm`, raw."""
+        if self._ages:
+            values = with_ages(values)
+        directory = self._directory(tuple([self._text(values, field) for field in self._fields]))
+        return directory, self._image.render({field: self._text(values, field) for field in self._image.fields})
 
-    def stem(self, values: Mapping[str, str]) -> str:
-        """The file's name without `.dcm`, not yet sanitised."""
-        return self._image.render({key: self._text(values, key) for key in self._image.keywords})
-
-    def _text(self, values: Mapping[str, str], keyword: str) -> str:
-        text = values.get(keyword, "")
+    def _text(self, values: Mapping[str, str], field: str) -> str:
+        text = values.get(field, "")
         if self.preset.trim:
             text = text.strip()
-        if text or keyword in self.preset.blank:
+        if text or field in self.preset.blank:
             return text
-        return self.preset.missing + keyword
+        return self.preset.missing + field
 
     def _render_directory(self, texts: tuple[str, ...]) -> str:
-        values = dict(zip(self._directory_keywords, texts, strict=True))
+        values = dict(zip(self._fields, texts, strict=True))
         return "/".join(sanitize(component.render(values)) for component in self._components)
-
-
-def _keywords(templates: tuple[Template, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(keyword for one in templates for keyword in one.keywords))
 
 
 def choose(name: str, root: str = "", study: str = "", series: str = "", image: str = "") -> Preset:
     """The preset `name` with single templates replaced where they are given."""
-    given = {"root": root, "study": study, "series": series, "image": image.removesuffix(".dcm")}
-    return replace(LAYOUTS[name], **{level: template for level, template in given.items() if template})
+    preset = LAYOUTS[name]
+    return replace(
+        preset,
+        root=root or preset.root,
+        study=study or preset.study,
+        series=series or preset.series,
+        image=image.removesuffix(".dcm") or preset.image,
+    )

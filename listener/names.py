@@ -22,7 +22,8 @@ def short_hash(text: str, digits: int = 8) -> str:
 
 def sanitize(text: str, limit: int = MAX_COMPONENT) -> str:
     """One path component: runs of anything but [A-Za-z0-9.-] become `_` (pypx's and rx-repack's rule); never `.`, `..`,
-    empty, our own directory's name, or longer than `limit` bytes (then cut, with a hash of the whole)."""
+    empty, our own directory's name, or longer than `limit` bytes (then cut, with a hash of the whole).
+    """
     safe = _UNSAFE.sub("_", text.replace("\0", ""))
     if len(safe) > limit:
         return f"{safe[: limit - 9]}-{short_hash(text)}"
@@ -32,8 +33,9 @@ def sanitize(text: str, limit: int = MAX_COMPONENT) -> str:
 
 
 def document_name(text: str) -> str:
-    """The stem of a document's file name: `text` itself where it is safe, else sanitised with a hash of the raw text, so
-    that `A/B` and `A_B` never share a document."""
+    """The stem of a document's file name: `text` itself where it is safe, else sanitised with a hash of the raw text,
+    so that `A/B` and `A_B` never share a document.
+    """
     if _SAFE_DOCUMENT.fullmatch(text) and not text.startswith("."):
         return text
     return f"{sanitize(text, MAX_COMPONENT - 9).lstrip('.') or '_'}-{short_hash(text)}"

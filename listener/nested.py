@@ -19,6 +19,11 @@ _LEVEL = 2 * HEAD
 _LOST = -1
 
 
+def shallow_bytes(depth: int) -> int:
+    """The most bytes that cannot hold more than `depth` levels of sequences."""
+    return _LEVEL * depth
+
+
 class _Frame(NamedTuple):
     """What the walk is inside of: a sequence or an item, its end (OPEN: at its delimiter), the nearest known end of
     anything around it, and whether its elements are implicit VR.
@@ -42,9 +47,10 @@ class Nested:
         self._max_depth = max_depth
         self._tick = tick
 
-    def may_be_too_deep(self, start: int, length: int) -> bool:
-        """Whether a value of defined length must be walked to know that it is not too deep."""
-        return length > _LEVEL * self._max_depth and self._encoding.starts_items(start)
+    def prove_depth(self, pos: int, *, end: int, implicit: bool) -> None:
+        """TooDeep if the value of defined length between `pos` and `end` is a sequence that nests too deeply."""
+        if self._encoding.starts_items(pos):
+            self.sequence_end(pos, end=end, implicit=implicit)
 
     def sequence_end(self, pos: int, *, end: int, implicit: bool) -> int:
         """The offset behind the sequence whose first item is at `pos`, and that ends at `end` or (OPEN) at a delimiter.

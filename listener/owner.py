@@ -14,7 +14,9 @@ PATIENCE = 2.0
 
 
 class Owner:
-    """Holds the locks until close(); `descriptors` are passed on to workers, so that the lock outlives a killed parent."""
+    """Holds the locks until close(); `descriptors` are passed on to workers, so that the lock outlives a killed
+    parent.
+    """
 
     def __init__(self, roots: tuple[str, ...], patience: float = PATIENCE) -> None:
         self.descriptors: list[int] = []

@@ -1,7 +1,7 @@
 """Giving one instance its place in the tree: link it there, or settle with what is already there.
 
-A link cannot overwrite, and claim and target exist side by side until the claim is released, so that every later step can be
-repeated. Bytes are copied only where links cannot work, or where a name outside could still be written through.
+A link cannot overwrite, and claim and target exist side by side until the claim is released, so that every later step
+can be repeated. Bytes are copied only where links cannot work, or where a name outside could still be written through.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import orjson
 
 from listener import documents, files, setaside
 from listener.desk import Desk, Job
-from listener.errors import Conflict, FileFault, MissingUID
+from listener.errors import Conflict, FileFault
 from listener.header import Header
 from listener.names import short_hash
 from listener.plan import Plan
@@ -25,9 +25,7 @@ _CHUNK = 2**20
 
 def stage(job: Job, desk: Desk) -> None:
     """Before the first barrier: make the copy that will be linked, where the source itself cannot be."""
-    plan = job.plan
-    assert plan is not None
-    job.target = f"{desk.directories.data}/{plan.relative}"
+    job.target = f"{desk.directories.data}/{job.plan.relative}"
     outside_name = job.links > 1 and not _is_same(job.target, job.inode)
     if not job.origin or outside_name or not desk.directories.links[job.arrival.root]:
         _copy(job, desk)
@@ -84,7 +82,8 @@ def _rename_without_links(job: Job, desk: Desk) -> None:
 
 def _described_elsewhere(job: Job) -> str:
     """Where this instance's document says it lies, if that is another place than ours and a file is there: its path may
-    have moved with a corrected PatientName."""
+    have moved with a corrected PatientName.
+    """
     try:
         with open(job.document, "rb") as file:
             location = documents.location(orjson.loads(file.read()))
@@ -126,7 +125,6 @@ def _is_same(path: str, inode: tuple[int, int]) -> bool:
 def _compare(job: Job, present: str, desk: Desk) -> str:
     """`equal` data sets, `different` ones of one instance, or `other-instance`."""
     header = job.header
-    assert header is not None
     try:
         descriptor = files.open_regular(present)
     except FileNotFoundError:
@@ -147,7 +145,8 @@ def _compare(job: Job, present: str, desk: Desk) -> str:
 
 def digest(descriptor: int, header: Header) -> str:
     """A digest of the data set, that is of all behind the file meta information (storescp writes the sender's AE title
-    there, so the same instance from two senders differs in it)."""
+    there, so the same instance from two senders differs in it).
+    """
     state = blake2b(header.TransferSyntaxUID.encode(), digest_size=16)
     offset = header.dataset_offset
     while chunk := os.pread(descriptor, _CHUNK, offset):
@@ -158,13 +157,10 @@ def digest(descriptor: int, header: Header) -> str:
 
 def _keep_both(job: Job, desk: Desk) -> None:
     """Side by side: `<stem>-<8 hex of the digest>.dcm`, in the tree and in the name of the document."""
-    header, plan = job.header, job.plan
-    if header is None or plan is None:
-        raise MissingUID
-    name = f"{plan.name.removesuffix('.dcm')}-{digest(job.descriptor, header)[:8]}.dcm"
-    job.plan = Plan(plan.directory, name)
+    name = f"{job.plan.name.removesuffix('.dcm')}-{digest(job.descriptor, job.header)[:8]}.dcm"
+    job.plan = Plan(job.plan.directory, name)
     job.target = f"{desk.directories.data}/{job.plan.relative}"
-    job.document = f"{desk.directories.log}/{documents.instance_path(header.get('SeriesInstanceUID'), name)}"
+    job.document = f"{desk.directories.log}/{documents.instance_path(job.series, name)}"
     try:
         _link(job, desk)
     except FileExistsError:
@@ -173,7 +169,9 @@ def _keep_both(job: Job, desk: Desk) -> None:
 
 
 def _replace(job: Job, desk: Desk, present: str) -> None:
-    """The new one takes the name; the old one is kept in set-aside as `superseded`, and is there before it leaves the tree."""
+    """The new one takes the name; the old one is kept in set-aside as `superseded`, and is there before it leaves the
+    tree.
+    """
     job.superseded = setaside.keep(present, desk, "superseded", "a newer data set of the same instance took its name")
     if present != job.target:
         _link(job, desk)

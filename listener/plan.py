@@ -45,13 +45,15 @@ class Plan(NamedTuple):
 
 
 def make_plan(header: Header, layout: Layout) -> Plan:
-    """Where the instance of `header` goes. The result is always below the data root: components are sanitised one by one."""
+    """Where the instance of `header` goes. The result is always below the data root: components are sanitised one by
+    one.
+    """
     values = header.values
     if "SourceApplicationEntityTitle" in layout.keywords:
         values = {**values, "SourceApplicationEntityTitle": header.SourceApplicationEntityTitle}
+    directory, stem = layout.place(values)
     # `.dcm` must survive the cut, so it is not part of what is cut.
-    stem = sanitize(layout.stem(values), MAX_COMPONENT - 4)
-    return Plan(layout.directory(values), f"{stem}.dcm")
+    return Plan(directory, f"{sanitize(stem, MAX_COMPONENT - 4)}.dcm")
 
 
 def lacking(header: Header, keywords: frozenset[str] | tuple[str, ...]) -> list[str]:

@@ -1,6 +1,7 @@
 """Spawned workers, one pipe each; the parent knows what each holds, so nothing is lost with one that dies.
 
-(A shared queue loses the dead worker's item, a process pool fails everything in flight: measured, docs/architecture.md.)
+(A shared queue loses the dead worker's item, a process pool fails everything in flight: measured,
+docs/architecture.md.)
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from struct import Struct
 from typing import NamedTuple
 
 from listener.encoding import HEAD, LONG_VRS, SHORT_VRS, Encoding, Head
@@ -35,6 +37,16 @@ _PLAUSIBLE_GROUP = 0x0010
 _PLAUSIBLE_ELEMENTS = 3
 
 
+#: The file meta information fits into this many bytes, or is read the long way.
+_QUICK = 1024
+_USUAL_START = PREFIX + b"\2\0\0\0UL\4\0"
+
+#: The same three tags as a little endian integer, which has their halves exchanged.
+_UID, _SYNTAX, _TITLE = 0x00030002, 0x00100002, 0x00160002
+_head = Struct("<L2sH").unpack_from
+_u32 = Struct("<L").unpack_from
+
+
 class Prologue(NamedTuple):
     """`dataset_offset` in bytes, the byte order of the data set, and three values of the file meta information
     ("" where absent).
@@ -59,6 +71,9 @@ def read_prologue(source: Source) -> Prologue:
     Group 0002 ends where another group begins, as pydicom has it: its group length is not believed. Raises EmptyFile,
     NotDicom, Incomplete when the file ends within group 0002 or right behind it, TooLarge when that exceeds 1 MiB.
     """
+    quick = _quickly(source.read(0, _QUICK))
+    if quick is not None:
+        return quick
     if not source.reaches(1):
         raise EmptyFile
     begin = PREAMBLE if source.read(PREAMBLE - 4, 4) == PREFIX else 0
@@ -69,7 +84,7 @@ def read_prologue(source: Source) -> Prologue:
     pos = begin
     while source.reaches(pos + HEAD):
         head = encoding.head(pos, implicit=False)
-        if head.tag >> 16 != 2:  # noqa: PLR2004  the group of the file meta information
+        if head.tag >> 16 != 2:
             break
         pos = head.start + head.length
         if pos > begin + _MAX_META:
@@ -86,20 +101,54 @@ def read_prologue(source: Source) -> Prologue:
     return Prologue(pos, little, syntax, uid, title)
 
 
+def _quickly(data: bytes) -> Prologue | None:
+    """The prologue as storescp and nearly everybody writes it, with a right group length; None when it is not that."""
+    if len(data) < _QUICK or data[PREAMBLE - 4 : PREAMBLE + HEAD] != _USUAL_START:
+        return None
+    pos = PREAMBLE + 12
+    end = pos + _u32(data, PREAMBLE + HEAD)[0]
+    if end > _QUICK - HEAD or data[end : end + 2] == b"\2\0":
+        return None
+    uid = title = syntax = b""
+    while pos < end:
+        tag, vr, length = _head(data, pos)
+        if tag & 0xFFFF != 2:
+            return None
+        start = pos + 8
+        if vr not in SHORT_VRS:
+            if vr not in LONG_VRS:
+                return None
+            start, length = pos + 12, _u32(data, pos + 8)[0]
+        pos = start + length
+        if tag == _SYNTAX:
+            syntax = data[start:pos]
+        elif tag == _UID:
+            uid = data[start:pos]
+        elif tag == _TITLE:
+            title = data[start:pos]
+    if pos != end or not syntax:
+        return None
+    name = _known_text(syntax)
+    return Prologue(end, name != EXPLICIT_BIG, name, meta_text(uid), _known_text(title))
+
+
 def meta_text(raw: bytes) -> str:
     """The text of a UID or AE title: without padding, in pydicom's default encoding, without NULs."""
     return raw.decode("latin-1").replace("\0", "").strip()
 
 
+_known_text = lru_cache(maxsize=256)(meta_text)
+
+
 def _is_meta(head: Head) -> bool:
-    return head.tag >> 16 == 2 and (head.vr in SHORT_VRS or head.vr in LONG_VRS)  # noqa: PLR2004  group 0002
+    return head.tag >> 16 == 2 and (head.vr in SHORT_VRS or head.vr in LONG_VRS)
 
 
 def _order_without_syntax(source: Source, pos: int) -> bool:
     """Whether a data set of unknown transfer syntax is little endian: as pydicom, by its first group."""
     raw = source.read(pos, 6)
     # 0x0400 and above is group 0x0004 and above with its bytes exchanged
-    return not (raw[4:6] in SHORT_VRS | LONG_VRS and int.from_bytes(raw[:2], "little") >= 0x0400)  # noqa: PLR2004
+    return not (raw[4:6] in SHORT_VRS | LONG_VRS and int.from_bytes(raw[:2], "little") >= 0x0400)
 
 
 def _plausible_order(source: Source, begin: int) -> bool:
@@ -120,7 +169,7 @@ def _is_plausible(source: Source, pos: int, encoding: Encoding) -> bool:
             return count > 1 and not source.reaches(pos + 1)
         head = encoding.head(pos, implicit=implicit)
         known = implicit or head.vr in SHORT_VRS or head.vr in LONG_VRS
-        in_order = last < head.tag < (_PLAUSIBLE_GROUP + 1) << 16 and (count or head.tag >> 16 == 8)  # noqa: PLR2004
+        in_order = last < head.tag < (_PLAUSIBLE_GROUP + 1) << 16 and (count or head.tag >> 16 == 8)
         if not (known and in_order and head.length <= _PLAUSIBLE_LENGTH):
             return False
         last = head.tag

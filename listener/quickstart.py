@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from typing import BinaryIO
 
 import orjson
 
-from listener.beside import accepts, start, stop
+from listener.beside import accepts, dcmtk, start, stop
 from listener.synthetic import make_series
 
 START_SECONDS = 30.0
@@ -69,7 +68,7 @@ class QuickStart:
 
     def _receive(self) -> list[str]:
         where = ["-od", str(self.folder / "incoming"), str(self.port)]
-        if shutil.which("storescp"):
+        if dcmtk("storescp"):
             return ["storescp", "--fork", "+uf", "+xa", "-ts", "60", "-pm", *where]
         print("Receiving with pynetdicom. DCMTK's storescp is much faster (on Debian: apt-get install dcmtk).")
         return [sys.executable, "-m", "pynetdicom", "storescp", *where]
@@ -122,7 +121,7 @@ class QuickStart:
     def _hints(self) -> str:
         example = shlex.quote(str(self.folder / "example"))
         send = f"TCP_NODELAY=1 storescu +sd localhost {self.port} {example}"
-        if not shutil.which("storescu"):
+        if not dcmtk("storescu"):
             python = shlex.quote(os.path.relpath(sys.executable))
             send = f"{python} -m pynetdicom storescu -r -cx localhost {self.port} {example}"
         start, end = ("\033[1m", "\033[0m") if sys.stdout.isatty() and "NO_COLOR" not in os.environ else ("", "")

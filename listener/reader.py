@@ -8,18 +8,21 @@ for NULs, which are dropped, and surrogates, which become U+FFFD.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from listener import pixels
 from listener.encoding import PIXEL_TAGS
-from listener.errors import BadUID, Incomplete, MissingUID, NotDicom, TooLarge, UIDMismatch
+from listener.errors import BadUID, Incomplete, MissingUID, UIDMismatch
 from listener.header import Header, Limits
 from listener.keywords import tag_of, vr_of
+from listener.nested import shallow_bytes
 from listener.prologue import DEFLATED, NATIVE, Prologue, read_prologue
 from listener.source import INFLATE_RATIO, FileSource, InflatedSource
-from listener.structure import Element, Structure
-from listener.texts import TEXT_VRS, is_known_charset, plain_text
+from listener.structure import Structure
+from listener.texts import is_known_charset, plain_text
+from listener.walk import MAX_VALUE, Found, Slot, Walker
 
 if TYPE_CHECKING:
     from listener.decoding import Raw
@@ -27,15 +30,16 @@ if TYPE_CHECKING:
 __all__ = ["Wanted", "check_uids", "read_elements", "read_header", "tag_of"]
 
 _CHARSET = 0x00080005
-_PIXEL_REPRESENTATION = 0x00280103
 _PROVIDER_URL = 0x00287FE0
+_PIXEL_REPRESENTATION = 0x00280103
 
-#: Elements that decide how others are read.
-_CONTROL = pixels.TAGS | {_CHARSET, _PIXEL_REPRESENTATION}
+#: Elements that decide how others are read, and what is said of the file.
+_CONTROL = frozenset((*pixels.TAGS, _CHARSET, _PIXEL_REPRESENTATION, _PROVIDER_URL))
 
-#: Bytes of one value that are read; a longer one is too large as a wanted attribute, and in the documents only its
-#: length is told.
-MAX_VALUE = 1024 * 1024
+#: Texts of one attribute that are remembered.
+_TEXTS = 1024
+
+_NONE: frozenset[str] = frozenset()
 
 _IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _META_UID = "MediaStorageSOPInstanceUID"
@@ -45,19 +49,33 @@ _is_uid = re.compile(r"[0-9.]{1,64}").fullmatch
 class Wanted:
     """The attributes that are wanted of each file: make one for a layout, and use it for all files.
 
-    `keywords` is in alphabetical order, `tags` maps a tag to its keyword and the VR that implicit VR implies.
+    `keywords` is in alphabetical order. It remembers what files looked like, to walk the next ones more quickly.
     """
 
-    __slots__ = ("keywords", "tags")
+    __slots__ = ("_walkers", "keywords", "tags")
 
     def __init__(self, keywords: tuple[str, ...]) -> None:
         self.keywords = keywords
-        self.tags = {tag_of(keyword): (keyword, vr_of(keyword)) for keyword in keywords}
+        self.tags = dict.fromkeys(_CONTROL, ("", b""))
+        self.tags |= {tag_of(keyword): (keyword, vr_of(keyword)) for keyword in keywords}
+        self._walkers: dict[int, Walker] = {}
 
     @classmethod
     def of(cls, keywords: Iterable[str]) -> Wanted:
-        """From DICOM keywords in any order; KeyError for a word that is none."""
-        return cls(tuple(sorted(set(keywords))))
+        """From DICOM keywords in any order, the same object for the same ones; KeyError for a word that is none."""
+        return _wanted(frozenset(keywords))
+
+    def walker(self, max_depth: int) -> Walker:
+        """What walks data sets for these attributes."""
+        walker = self._walkers.get(max_depth)
+        if walker is None:
+            walker = self._walkers[max_depth] = Walker(self.tags, shallow_bytes(max_depth))
+        return walker
+
+
+@lru_cache(maxsize=64)
+def _wanted(keywords: frozenset[str]) -> Wanted:
+    return Wanted(tuple(sorted(keywords)))
 
 
 def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
@@ -74,31 +92,20 @@ def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
     Raises EmptyFile, NotDicom, Incomplete, TooDeep, TooLarge; OSError is the system's.
     """
     prologue, structure = _open(fd, size, limits)
-    found: dict[int, Element] = {}
-    raws: dict[int, bytes] = {}
-    read = structure.source.read
-    for element in structure.elements():
-        tag = element.tag
-        if tag in wanted.tags or tag in _CONTROL:
-            found[tag] = element
-            if element.length > MAX_VALUE:
-                raise TooLarge("a wanted value")
-            raws[tag] = read(element.start, element.length)
-        elif tag in PIXEL_TAGS or tag == _PROVIDER_URL:
-            found[tag] = element
-    _check_pixels(found, raws, prologue)
-    values, empty, fast = _texts(found, raws, wanted, structure)
+    found = wanted.walker(limits.max_depth).walk(structure)
+    _check_pixels(found, structure, prologue)
+    values, empty, fast = _texts(found, structure)
     if prologue.MediaStorageSOPInstanceUID:
         values[_META_UID] = prologue.MediaStorageSOPInstanceUID
     return Header(
-        values=values,
-        size=size,
-        dataset_offset=prologue.dataset_offset,
-        TransferSyntaxUID=prologue.TransferSyntaxUID,
-        SourceApplicationEntityTitle=prologue.SourceApplicationEntityTitle,
-        empty=frozenset(empty),
-        warning=structure.warning or _image_warning(found),
-        fast=fast,
+        values,
+        size,
+        prologue.dataset_offset,
+        prologue.TransferSyntaxUID,
+        prologue.SourceApplicationEntityTitle,
+        frozenset(empty) if empty else _NONE,
+        structure.warning or _image_warning(found, structure),
+        fast,
     )
 
 
@@ -113,58 +120,78 @@ def _open(fd: int, size: int, limits: Limits) -> tuple[Prologue, Structure]:
     return prologue, Structure(InflatedSource(fd, size, begin, cap), 0, limits)
 
 
-def _check_pixels(found: Mapping[int, Element], raws: Mapping[int, bytes], prologue: Prologue) -> None:
-    pixel = next((found[tag] for tag in PIXEL_TAGS if tag in found), None)
+def _check_pixels(found: Found, structure: Structure, prologue: Prologue) -> None:
+    pixel = structure.pixel
     if pixel is None or pixel.undefined or prologue.TransferSyntaxUID not in NATIVE:
         return
-    if pixel.length < pixels.least_length(raws, little=prologue.little):
+    deciding = tuple([found[tag][1] if tag in found else b"" for tag in pixels.TAGS])
+    if pixel.length < pixels.least_length(deciding, structure.encoding.little):
         raise Incomplete("the pixel data are shorter than Rows, Columns and Bits Allocated say")
 
 
-def _image_warning(found: Mapping[int, Element]) -> str:
-    is_image = pixels.ROWS in found and pixels.COLUMNS in found
-    return "an image without pixel data" if is_image and not found.keys() & (PIXEL_TAGS | {_PROVIDER_URL}) else ""
+def _image_warning(found: Found, structure: Structure) -> str:
+    is_image = structure.pixel is None and pixels.ROWS in found and pixels.COLUMNS in found
+    return "an image without pixel data" if is_image and _PROVIDER_URL not in found else ""
 
 
-def _texts(
-    found: Mapping[int, Element], raws: Mapping[int, bytes], wanted: Wanted, structure: Structure
-) -> tuple[dict[str, str], list[str], bool]:
+def _texts(found: Found, structure: Structure) -> tuple[dict[str, str], list[str], bool]:
     """Texts by keyword, keywords without a value, and whether all of it could be done without pydicom."""
     values: dict[str, str] = {}
     empty: list[str] = []
-    hard: list[int] = []
+    hard: list[str] = []
     little = structure.encoding.little
-    known = is_known_charset(raws.get(_CHARSET, b""))
-    for tag, (keyword, usual_vr) in wanted.tags.items():
-        if tag not in raws:
+    known = _CHARSET not in found or is_known_charset(found[_CHARSET][1])
+    for slot, raw in found.values():
+        keyword = slot.keyword
+        if not keyword:
             continue
-        vr, raw = found[tag].vr, raws[tag]
-        text = plain_text(vr if vr not in (b"", b"UN") else usual_vr, raw, little=little) if known or not raw else None
-        if not raw or (text is not None and not text.strip()):
-            empty.append(keyword)
-        elif text is not None:
+        text = slot.texts.get(raw) if known and little else None
+        if text is None:
+            text = _plain(slot, raw, little=little) if known or not raw else None
+        if text:
             values[keyword] = text
+        elif text is None:
+            hard.append(keyword)
         else:
-            hard.append(tag)
+            empty.append(keyword)
     if hard:
-        _decode_hard(hard, found, raws, wanted, structure, values, empty)
+        _decode_hard(hard, found, structure, values, empty)
     return values, empty, not hard
 
 
-def _decode_hard(hard, found, raws, wanted, structure, values, empty):
+def _plain(slot: Slot, raw: bytes, *, little: bool) -> str | None:
+    """The text of a value, "" for none, if it is plain; remembered, for most are the same in the whole series."""
+    if slot.element.undefined:
+        return None
+    text = plain_text(slot.vr, raw, little=little) if raw else ""
+    if text is None:
+        return None
+    if not text.strip():
+        text = ""
+    if len(slot.texts) >= _TEXTS:
+        slot.texts.clear()
+    slot.texts[raw] = text
+    return text
+
+
+def _decode_hard(hard: list[str], found: Found, structure: Structure, values: dict[str, str], empty: list[str]) -> None:
     from listener import decoding
 
-    syntax = decoding.Syntax(structure.implicit, structure.encoding.little)
-    chosen = {tag: decoding.Raw(found[tag], raws[tag]) for tag in {*hard, *_CONTROL} if tag in raws}
+    chosen = {
+        tag: decoding.Raw(slot.element, raw)
+        for tag, (slot, raw) in found.items()
+        if slot.keyword in hard or tag in _CONTROL
+    }
     with decoding.quiet():
-        made = decoding.dataset(chosen, syntax)
-        for tag in hard:
-            text, is_empty = decoding.text_of(made, chosen[tag])
-            keyword = wanted.tags[tag][0]
-            if is_empty:
-                empty.append(keyword)
-            else:
-                values[keyword] = text
+        made = decoding.dataset(chosen, decoding.Syntax(structure.implicit, structure.encoding.little))
+        for tag, raw in chosen.items():
+            keyword = found[tag][0].keyword
+            if keyword in hard:
+                text, is_empty = decoding.text_of(made, raw)
+                if is_empty:
+                    empty.append(keyword)
+                else:
+                    values[keyword] = text
 
 
 def check_uids(header: Header) -> None:
@@ -173,12 +200,13 @@ def check_uids(header: Header) -> None:
     Raises MissingUID, BadUID (other than 1 to 64 digits and dots, PS3.5 section 9.1) or UIDMismatch; their texts name
     the keyword only.
     """
+    values = header.values
     for keyword in _IDENTITY:
-        text = header.values.get(keyword, "")
+        text = values.get(keyword, "")
         if not _is_uid(text):
             raise (BadUID if text else MissingUID)(keyword)
-    meta = header.values.get(_META_UID, "")
-    if meta and meta != header.values["SOPInstanceUID"]:
+    meta = values.get(_META_UID, "")
+    if meta and meta != values["SOPInstanceUID"]:
         raise UIDMismatch("SOPInstanceUID and MediaStorageSOPInstanceUID")
 
 
@@ -197,11 +225,13 @@ def read_elements(fd: int, size: int, limits: Limits) -> dict[str, dict[str, str
     long: dict[int, str] = {}
     for element in structure.elements():
         tag = element.tag
-        if tag in PIXEL_TAGS or not (tag in _CONTROL or decoding.keyword_of(tag)):
+        if tag in PIXEL_TAGS or not decoding.keyword_of(tag):
             continue
-        long.pop(tag, None)
-        if element.length > MAX_VALUE:
+        value = b""
+        if element.length <= MAX_VALUE:
+            value = structure.source.read(element.start, element.length)
+            long.pop(tag, None)
+        else:
             long[tag] = f"Array of {element.length} bytes"
-        value = structure.source.read(element.start, element.length) if element.length <= MAX_VALUE else b""
         raws[tag] = decoding.Raw(element, value)
     return decoding.texts(raws, decoding.Syntax(structure.implicit, structure.encoding.little), long)

@@ -43,8 +43,9 @@ class Outcome(NamedTuple):
     `kind` is one of OUTCOMES; `reason` one of errors.SET_ASIDE_REASONS for `set-aside`, else ""; `stage` one of
     errors.STAGES where it failed, else ""; `error` a text free of patient data; times are nanoseconds since the epoch;
     `seconds` the work of the worker; `stages` seconds a stage in the order of errors.STAGES; `dst` the absolute path it
-    was published under, or where it was set aside; `superseded` where the instance that it replaced is kept; `fast` whether
-    our own header reader sufficed; `claim` what the parent unlinks to commit it ("" when there is nothing to let go).
+    was published under, or where it was set aside; `superseded` where the instance that it replaced is kept; `fast`
+    whether our own header reader sufficed; `claim` what the parent unlinks to commit it ("" when there is nothing to
+    let go).
     """
 
     kind: str

@@ -1,8 +1,10 @@
-"""One file's whole story: claim, read, place, describe, release; and how several are told together between two barriers.
+"""One file's whole story: claim, read, place, describe, release; and how several are told together between two
+barriers.
 
-The order of the steps is what keeps the promises (docs/reliability.md): data is on disk before it has a name in the tree, an
-instance is in the tree before a document points at it, and the source goes last. A claim is unlinked by the parent when it
-has this file's outcome, so an outcome that died with its worker is never missing: the claim is still there.
+The order of the steps is what keeps the promises (docs/reliability.md): data is on disk before it has a name in the
+tree, an instance is in the tree before a document points at it, and the source goes last. A claim is unlinked by the
+parent when it has this file's outcome, so an outcome that died with its worker is never missing: the claim is still
+there.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from listener import claim, describe, files, place, setaside
-from listener.desk import MOVE, Desk, Job
+from listener.desk import MOVE, UNREAD, Desk, Job
 from listener.errors import FatalFault, FileFault, system_reason
 from listener.plan import lacking, make_plan
 from listener.reader import check_uids, read_header, tag_of
@@ -75,7 +78,9 @@ class Repacker:
 
     def _together(self, arrivals: Sequence[Arrival]) -> list[Result]:
         """Group commit: all stories go to their first barrier, one sync, on to the second, one sync, to the end."""
-        jobs = [Job(arrival, arrival.claim or arrival.path, arrival.claim, begun_ns=time.time_ns()) for arrival in arrivals]
+        jobs = [
+            Job(arrival, arrival.claim or arrival.path, arrival.claim, begun_ns=time.time_ns()) for arrival in arrivals
+        ]
         stories = [story(job, self._desk, self._known) for job in jobs]
         results: list[Result | None] = [None] * len(jobs)
         try:
@@ -128,7 +133,7 @@ class Repacker:
             return self._refused(job, error)
         except MemoryError:
             return self._deferral(job, "io-error", "out of memory")
-        except Exception as error:  # Whatever a parser raises is an outcome of this file.
+        except Exception as error:  # noqa: BLE001 - whatever a parser raises is an outcome of this file.
             return self._set_aside(job, "internal", _internal(error))
 
     def _refused(self, job: Job, error: OSError) -> Deferral:
@@ -152,7 +157,7 @@ class Repacker:
         now = time.perf_counter()
         marks = [*job.marks, now]
         arrival, header = job.arrival, job.header
-        values = header.values if header else {}
+        values = header.values
         return Outcome(
             kind=kind,
             path=arrival.path,
@@ -168,23 +173,24 @@ class Repacker:
             StudyInstanceUID=values.get("StudyInstanceUID", ""),
             PatientID=values.get("PatientID", ""),
             missing=_missing(job, self._desk),
-            stages=tuple([later - earlier for earlier, later in zip(marks, marks[1:], strict=False)]),
+            stages=tuple([later - earlier for earlier, later in pairwise(marks)]),
             warning=job.warning,
             superseded=job.superseded,
-            fast=header.fast if header else True,
+            fast=header.fast,
             claim=job.claim if kind in ("published", "duplicate") else "",
             **({"dst": job.target} | more),
         )
 
 
 def _missing(job: Job, desk: Desk) -> tuple[Missing, ...]:
-    """What the instance lacks: what its path and its own document wanted, and, from the instance by which a worker meets
-    a series, what the shared documents wanted (rx-repack reports those with the instance that wrote them)."""
-    header = job.shared or job.header
-    if header is None:
+    """What the instance lacks: what its path and its own document wanted, and, from the instance by which a worker
+    meets a series, what the shared documents wanted (rx-repack reports those with the instance that wrote them).
+    """
+    if job.header is UNREAD:
         return ()
-    wanted = desk.wanted_shared if job.shared else desk.wanted
-    absent = lacking(header, wanted.keywords)
+    met = job.shared is not UNREAD
+    wanted = desk.wanted_shared if met else desk.wanted
+    absent = lacking(job.shared if met else job.header, wanted.keywords)
     return tuple([_entry(keyword) for keyword in absent]) if absent else ()
 
 

@@ -1,6 +1,8 @@
-"""What cannot be repacked: kept below ``<state>/set-aside/<reason>/`` with a reason file beside it. Nothing here is ever deleted.
+"""What cannot be repacked: kept below ``<state>/set-aside/<reason>/`` with a reason file beside it. Nothing here is
+ever deleted.
 
-The reason file is written first: a crash between the two leaves a claim that is done again, never a file without a reason.
+The reason file is written first: a crash between the two leaves a claim that is done again, never a file without a
+reason.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import orjson
 
 from listener import documents, files
 from listener.config import Config
-from listener.directories import Directories
 from listener.desk import Desk
+from listener.directories import Directories
 from listener.errors import FileFault, NotRegular
 from listener.header import Header
 from listener.plan import make_plan
@@ -35,8 +35,16 @@ def run(config: Config, paths: list[str], as_json: bool) -> int:
 def _nowhere(config: Config) -> Directories:
     """Directories that are only named: a plan makes none."""
     return Directories(
-        incoming=("",), claims=("",), links=(True,), data=config.data, log=config.log, state=config.state,
-        data_staging="", log_staging="", locks="", set_aside="",
+        incoming=("",),
+        claims=("",),
+        links=(True,),
+        data=config.data,
+        log=config.log,
+        state=config.state,
+        data_staging="",
+        log_staging="",
+        locks="",
+        set_aside="",
     )
 
 

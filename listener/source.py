@@ -8,8 +8,8 @@ from typing import Protocol
 
 from listener.errors import Incomplete, NotDicom, TooLarge
 
-#: Bytes that one system call fetches when a small piece is asked for.
-WINDOW = 64 * 1024
+#: Bytes that one system call fetches when a small piece is asked for: a header's interesting part, 0.5 us.
+WINDOW = 16 * 1024
 
 #: Bytes of output that one step of inflating may make.
 _STEP = 256 * 1024
@@ -30,24 +30,31 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A file descriptor, read with pread in windows; big values are skipped by not reading them."""
+    """A file descriptor, read with pread in windows; big values are skipped by not reading them.
 
-    __slots__ = ("_fd", "_start", "_window", "size")
+    `window` is what was read last, `start` its offset: the quick walk looks at them directly.
+    """
+
+    __slots__ = ("_fd", "size", "start", "window")
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
         self.size = size
-        self._start = 0
-        self._window = b""
+        self.start = 0
+        self.window = b""
 
     def read(self, offset: int, count: int) -> bytes:
         """See Source. OSError passes: it is the system's error, not the file's."""
-        begin = offset - self._start
-        if begin < 0 or begin + count > len(self._window):
-            self._window = _pread(self._fd, max(count, WINDOW), offset, self.size)
-            self._start = offset
+        begin = offset - self.start
+        if begin < 0 or begin + count > len(self.window):
+            self.fill(offset, count)
             begin = 0
-        return self._window[begin : begin + count]
+        return self.window[begin : begin + count]
+
+    def fill(self, offset: int, count: int = WINDOW) -> None:
+        """Let the window start at `offset` and hold at least `count` bytes, fewer where the file ends."""
+        self.window = _pread(self._fd, max(count, WINDOW), offset, self.size)
+        self.start = offset
 
     def reaches(self, end: int) -> bool:
         """See Source."""
@@ -111,7 +118,7 @@ class InflatedSource:
         if self._engine.eof:
             return False
         if not self._input:
-            self._input = _pread(self._fd, WINDOW, self._next, self._size)
+            self._input = _pread(self._fd, _STEP, self._next, self._size)
             self._next += len(self._input)
         begun = bool(self._input)
         try:

@@ -1,7 +1,7 @@
 """How arrivals are noticed: close-write events (watchdog), and sweeps that find whatever events missed.
 
-An exception in a watchdog handler kills its dispatcher thread for good while the process looks healthy, so the handler only
-puts a path into a bounded inbox. No event source is trusted: sweeps go on for ever.
+An exception in a watchdog handler kills its dispatcher thread for good while the process looks healthy, so the handler
+only puts a path into a bounded inbox. No event source is trusted: sweeps go on for ever.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from watchdog.events import FileClosedEvent, FileSystemEvent, FileSystemEventHan
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
+from listener.diagnostics import log
 from listener.names import OWN, is_temporary
 
 _INBOX = 100_000
+#: Where watchdog tells of a queue overflow, which it does nowhere else.
+_LOGGERS = ("watchdog.observers.inotify_c", "watchdog.observers.inotify")
 _LIMITS = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
 
 
@@ -86,25 +89,49 @@ class _Overflow(logging.Handler):
 
 
 class Watch:
-    """A watchdog observer over the incoming directories, and whether it can still be believed."""
+    """A watchdog observer over the incoming directories, made again when it can no longer be believed.
 
-    def __init__(self, roots: tuple[str, ...], inbox: Inbox) -> None:
+    `polling` says that sweeps alone find the files: asked for (--poll), or because inotify cannot work here.
+    """
+
+    def __init__(self, roots: tuple[str, ...], inbox: Inbox, *, polling: bool = False) -> None:
         self._roots = roots
         self._inbox = inbox
+        self._wanted = not polling
+        self.polling = polling
         self._observer: BaseObserver | None = None
         self._identities: list[tuple[int, int]] = []
         self._overflow = _Overflow(self._overflowed)
-        self.overflows = 0
-        for name in ("watchdog.observers.inotify_c", "watchdog.observers.inotify"):
+        for name in _LOGGERS:
             logging.getLogger(name).addHandler(self._overflow)
 
     def _overflowed(self) -> None:
-        self.overflows += 1
         self._inbox.overflowed = True
         self._inbox.wake()
 
-    def start(self) -> str:
-        """Watch all roots. "" when it works, else why inotify cannot (then sweeps alone find the files)."""
+    def root_of(self, path: str) -> int:
+        """The index of the incoming directory that `path` lies in; -1 for our own files and strangers."""
+        for index, root in enumerate(self._roots):
+            if path.startswith(root + "/"):
+                return -1 if path.startswith(f"{root}/{OWN}/") else index
+        return -1
+
+    def ensure(self) -> None:
+        """Watch, or watch again: a root may have been replaced, and an emitter may have died without a word."""
+        if not self._wanted or self.alive():
+            return
+        if self._observer is not None:
+            log.warning(
+                "the watch on incoming was lost (its directory was replaced, or a thread ended); watching again"
+            )
+        self.stop()
+        problem = self._start()
+        if problem and not self.polling:
+            log.warning("%s", problem)
+        self.polling = bool(problem)
+
+    def _start(self) -> str:
+        """Watch all roots; "" when it works, else why inotify cannot."""
         observer = Observer()
         handler = _Handler(self._inbox.put)
         try:
@@ -122,7 +149,7 @@ class Watch:
     def alive(self) -> bool:
         """Whether the observer and each of its emitters live and every root is still the directory that is watched."""
         observer = self._observer
-        if observer is None or not observer.is_alive() or len(observer.emitters) < len(set(self._roots)):
+        if observer is None or not observer.is_alive() or len(observer.emitters) < len(self._roots):
             return False
         if not all(emitter.is_alive() for emitter in observer.emitters):
             return False
@@ -137,7 +164,7 @@ class Watch:
     def close(self) -> None:
         """Stop, and take back the handlers."""
         self.stop()
-        for name in ("watchdog.observers.inotify_c", "watchdog.observers.inotify"):
+        for name in _LOGGERS:
             logging.getLogger(name).removeHandler(self._overflow)
 
 

@@ -9,7 +9,6 @@ Routes run in this thread, one after another: they must be quick, must not wait 
 from __future__ import annotations
 
 import errno
-import gzip
 import os
 import resource
 import selectors
@@ -17,96 +16,22 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from email.utils import formatdate
 from functools import partial
-from http import HTTPStatus
 from threading import Event, Thread
 from time import monotonic
-from typing import Any, NamedTuple
-
-import orjson
 
 from listener.errors import FatalFault
+from listener.pages import METHODS, Request, Response, parse, refusal, render
 
 DEADLINE = 5.0  # seconds a connection, from accept to close
 LIMIT = 1024  # connections at once; at most half of the descriptors that the process may open
 HEAD_LIMIT = 8192  # bytes of request line and header fields
-GZIP_FROM = 1024  # bytes; a smaller body gains nothing
-METHODS = ("GET", "HEAD")
 
 _SPILL = 65536  # bytes that a client may still send behind its request before it is cut off
 _ACCEPTS = 64  # connections accepted at a time, so that those already open get their turn
 
 
-class Request(NamedTuple):
-    """What a route may know of a request; `query` is the undecoded text behind the question mark."""
-
-    method: str
-    path: str
-    query: str = ""
-    gzip: bool = False
-
-
-class Response(NamedTuple):
-    """What a route returns."""
-
-    status: int
-    content_type: str
-    body: bytes
-
-    @classmethod
-    def json(cls, status: int, value: Any) -> Response:
-        """A JSON page of anything that orjson takes."""
-        return cls(status, "application/json", orjson.dumps(value) + b"\n")
-
-
 Route = Callable[[Request], Response]
-
-
-def parse(head: bytes) -> Request | Response:
-    """The request that a head (up to and with the empty line) asks for, or the response that refuses it."""
-    lines = head.decode("latin-1").replace("\r\n", "\n").split("\n")
-    try:
-        method, target, version = lines[0].split(" ")
-    except ValueError:
-        return _refusal(400)
-    if not method.isalpha() or not version.startswith("HTTP/"):
-        return _refusal(400)
-    if version not in ("HTTP/1.0", "HTTP/1.1"):
-        return _refusal(505)
-    if target.startswith(("http://", "https://")):
-        target = "/" + target.partition("://")[2].partition("/")[2]
-    path, _, query = target.partition("?")
-    fields = (line.partition(":") for line in lines[1:])
-    coded = any(name.strip().lower() == "accept-encoding" and _accepts_gzip(value) for name, _, value in fields)
-    return Request(method, path, query, coded)
-
-
-def render(response: Response, request: Request) -> bytes:
-    """The bytes of a response; to HEAD the same fields as to GET, and no body."""
-    body, fields = response.body, [f"Content-Type: {response.content_type}", "Vary: Accept-Encoding"]
-    if request.gzip and len(body) >= GZIP_FROM:
-        body = gzip.compress(body, compresslevel=1, mtime=0)
-        fields.append("Content-Encoding: gzip")
-    if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        fields.append(f"Allow: {', '.join(METHODS)}")
-    fields += [f"Content-Length: {len(body)}", f"Date: {formatdate(usegmt=True)}", "Cache-Control: no-store"]
-    fields += ["X-Content-Type-Options: nosniff", "Connection: close"]
-    start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"
-    head = "\r\n".join([start, *fields, "", ""]).encode("latin-1")
-    return head if request.method == "HEAD" else head + body
-
-
-def _refusal(status: int) -> Response:
-    return Response.json(status, {"status": status, "error": HTTPStatus(status).phrase})
-
-
-def _accepts_gzip(value: str) -> bool:
-    for coding in value.lower().replace(" ", "").split(","):
-        name, _, weight = coding.partition(";q=")
-        if name.strip() == "gzip":
-            return weight.strip("0.") != "" or weight == ""
-    return False
 
 
 def _port(text: str) -> int:
@@ -280,7 +205,7 @@ class Server:
         head, ended = _head(connection.received)
         if not ended and len(connection.received) <= HEAD_LIMIT:
             return False
-        connection.unsent = memoryview(self._answer(parse(head) if len(head) <= HEAD_LIMIT else _refusal(431)))
+        connection.unsent = memoryview(self._answer(parse(head) if len(head) <= HEAD_LIMIT else refusal(431)))
         connection.answered = True
         return self._send(connection)
 
@@ -306,14 +231,14 @@ class Server:
             return render(asked, Request("GET", ""))
         route = self._routes.get(asked.path)
         if route is None:
-            return render(_refusal(404), asked)
+            return render(refusal(404), asked)
         if asked.method not in METHODS:
-            return render(_refusal(405), asked)
+            return render(refusal(405), asked)
         try:
             return render(route(asked), asked)
         except Exception as error:  # noqa: BLE001 -- the boundary of the thread: one bad page must not end them all
             self._on_error(error)
-            return render(_refusal(500), asked)
+            return render(refusal(500), asked)
 
 
 def _head(received: bytearray) -> tuple[bytes, bool]:

@@ -1,6 +1,7 @@
 """One worker process: reads batches of arrivals from its pipe, answers with results, ends with its pipe.
 
-Workers do not log, count or decide: they report. Started as `python -m listener.worker DESCRIPTOR`; spawned, never forked.
+Workers do not log, count or decide: they report. Started as `python -m listener.worker DESCRIPTOR`; spawned, never
+forked.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ settings.register_profile("hunt", deadline=None, max_examples=10_000, suppress_h
 def pytest_configure() -> None:
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
     os.environ["PYTEST_SHARED_DATA"] = str(SHARED_DATA)
-    for name in [name for name in os.environ if name.startswith("LISTENER_")]:
+    for name in [name for name in os.environ if name.startswith("LISTENER_") and not name.startswith("LISTENER_TEST_")]:
         del os.environ[name]
     os.environ.update([MARK])
 
