@@ -1,6 +1,7 @@
 """PURE. What has arrived and is not finished: bounded, without duplicates, in order. Time is an argument.
 
-An arrival waits, is worked on, or waits for another try; one path is in at most one of these states.
+An arrival waits, is worked on, or waits for another try; each is known by where it lies (Arrival.key), in one state
+at most.
 """
 
 from __future__ import annotations
@@ -38,15 +39,19 @@ class Backlog:
         """NEW: it waits now. KNOWN: it did already. AGAIN: it is being worked on and will be looked at again. FULL: no
         room; a later sweep finds it.
         """
-        path = arrival.path
-        if path in self._waiting or path in self._retrying:
+        key = arrival.key
+        if key in self._retrying and arrival.source == "event":
+            # It was still being written and now it was closed: no need to wait for the next try.
+            self._waiting[key] = self._retrying.pop(key)
+            return AGAIN
+        if key in self._waiting or key in self._retrying:
             return KNOWN
-        if path in self._working:
-            self._again.add(path)
+        if key in self._working:
+            self._again.add(key)
             return AGAIN
         if len(self._waiting) >= self._capacity:
             return FULL
-        self._waiting[path] = arrival
+        self._waiting[key] = arrival
         return NEW
 
     @property
@@ -54,9 +59,9 @@ class Backlog:
         """Whether the queue has no room."""
         return len(self._waiting) >= self._capacity
 
-    def holds(self, path: str) -> bool:
-        """Whether `path` waits, is worked on, or waits for another try."""
-        return path in self._waiting or path in self._working or path in self._retrying
+    def holds(self, key: str) -> bool:
+        """Whether `key` waits, is worked on, or waits for another try."""
+        return key in self._waiting or key in self._working or key in self._retrying
 
     def take(self, most: int) -> list[Arrival]:
         """The next arrivals, at most `most` and about _BATCH_BYTES, now being worked on. One that was begun before
@@ -69,43 +74,49 @@ class Backlog:
             if first.attempts and taken:
                 break
             self._waiting.popitem(last=False)
-            self._working[first.path] = first
+            self._working[first.key] = first
             taken.append(first)
             size += first.size
             if first.attempts:
                 break
         return taken
 
-    def finish(self, path: str) -> bool:
-        """`path` is done. True when it was offered again meanwhile and must be looked at again."""
-        self._working.pop(path, None)
-        if path in self._again:
-            self._again.discard(path)
-            return True
-        return False
+    def finish(self, key: str) -> bool:
+        """Work on `key` has ended. True when it was offered again meanwhile and must be looked at again."""
+        self._working.pop(key, None)
+        again = key in self._again
+        self._again.discard(key)
+        return again
+
+    def exchange(self, arrival: Arrival, other: Arrival) -> Arrival:
+        """What is being worked on lies elsewhere now: `other` takes its place, and is returned."""
+        del self._working[arrival.key]
+        self._working[other.key] = other
+        return other
 
     def put_back(self, arrivals: Iterable[Arrival]) -> None:
-        """Arrivals that a dead worker held wait again, first in line, whatever the capacity."""
+        """Arrivals that a dead worker held, or an earlier run left, wait first in line, whatever the capacity."""
         for arrival in reversed(list(arrivals)):
-            self._working.pop(arrival.path, None)
-            self._waiting[arrival.path] = arrival
-            self._waiting.move_to_end(arrival.path, last=False)
+            self._waiting[arrival.key] = arrival
+            self._waiting.move_to_end(arrival.key, last=False)
 
-    def defer(self, arrival: Arrival, due: float) -> None:
-        """`arrival` is tried again when the clock reads `due`."""
-        self._working.pop(arrival.path, None)
-        self._again.discard(arrival.path)
-        self._retrying[arrival.path] = arrival
-        heapq.heappush(self._due, (due, arrival.path))
+    def defer(self, key: str, arrival: Arrival, due: float) -> None:
+        """Work on `key` was put off: `arrival` (which may lie elsewhere now) is tried again when the clock reads
+        `due`.
+        """
+        self._working.pop(key, None)
+        self._again.discard(key)
+        self._retrying[arrival.key] = arrival
+        heapq.heappush(self._due, (due, arrival.key))
 
     def wake(self, now: float) -> int:
         """Let what is due wait in line again; how many."""
         count = 0
         while self._due and self._due[0][0] <= now:
-            _, path = heapq.heappop(self._due)
-            arrival = self._retrying.pop(path, None)
+            _, key = heapq.heappop(self._due)
+            arrival = self._retrying.pop(key, None)
             if arrival is not None:
-                self._waiting[path] = arrival
+                self._waiting[key] = arrival
                 count += 1
         return count
 

@@ -143,13 +143,10 @@ def release(path: str) -> None:
     files.discard(path)
 
 
-def begin_again(arrival: Arrival) -> Arrival:
-    """A claim that a worker died with, renamed so that its name counts the attempt even over a restart."""
-    found = parse_name(os.path.basename(arrival.claim))
-    if found is None:
-        return arrival._replace(attempts=arrival.attempts + 1)
+def with_attempts(arrival: Arrival, attempts: int) -> Arrival:
+    """A claim renamed so that its name holds `attempts`, which thus survives a restart of the service."""
     directory, name = os.path.split(arrival.claim)
     first, serial, _, rest = name.split(".", 3)
-    renamed = os.path.join(directory, files.cut_name(f"{first}.{serial}.{found.attempts + 1}.", rest))
+    renamed = os.path.join(directory, files.cut_name(f"{first}.{serial}.{attempts}.", rest))
     os.rename(arrival.claim, renamed)
-    return arrival._replace(claim=renamed, attempts=found.attempts + 1)
+    return arrival._replace(claim=renamed, attempts=attempts)

@@ -224,7 +224,15 @@ def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
         close = get_close_matches(key, known, 1)
         hint = f"did you mean '{close[0].replace('_', '-')}'?" if close else "see 'listener run --help' for the names"
         problems.append(f"{path}: unknown key '{key.replace('_', '-')}'; {hint}")
+    for key in [key for key in found.keys() & known.keys() if not _is_plain(found[key], known[key])]:
+        what = "a list of one or more texts" if known[key].several else "one value"
+        problems.append(f"{path}: {key.replace('_', '-')}: {found.pop(key)!r} has the wrong shape; give {what}")
     return found
+
+
+def _is_plain(value: Any, row: Option) -> bool:
+    many = value if row.several and isinstance(value, list) else [value]
+    return bool(many) and not any(isinstance(one, list | dict) for one in many)
 
 
 def _find(
@@ -269,6 +277,8 @@ def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
     named = [("--data", values["data"]), ("--log", values["log"]), ("--state", values["state"])]
     if command in ENGINE:
         named += [("--incoming", one) for one in values["incoming"]]
+    # Links are followed: what is published through one would arrive again, for ever.
+    named = [(option, os.path.realpath(path)) for option, path in named]
     for index, (first, path) in enumerate(named):
         for second, other in named[index + 1 :]:
             if path == other:

@@ -43,7 +43,7 @@ class Syntax(NamedTuple):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without pydicom's warnings and log records: they quote values. (Not for several threads: it sets global state.)"""
+    """Without pydicom's warnings and log records, which quote values. Sets global state: not for several threads."""
     logger = logging.getLogger("pydicom")
     before = logger.disabled
     logger.disabled = True
@@ -71,7 +71,7 @@ def _encoding(raw: Raw | None, syntax: Syntax) -> str | list[str]:
         return default_encoding
     try:
         return convert_encodings(convert_raw_data_element(_raw_element(raw, syntax)).value)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it says, the other values are still to be had
         return default_encoding
 
 
@@ -90,7 +90,7 @@ def _convert(raw: Raw, syntax: Syntax, encoding: str | list[str]) -> RawDataElem
     length = len(raw.value)
     try:
         items = read_sequence(BytesIO(raw.value), syntax.implicit, syntax.little, length, encoding, element.start)
-    except Exception:
+    except Exception:  # noqa: BLE001 - what cannot be read prints as bytes
         return DataElement(BaseTag(element.tag), "UN", raw.value, already_converted=True)
     return DataElement(BaseTag(element.tag), "SQ", items, element.start, is_undefined_length=True)
 
@@ -108,7 +108,7 @@ def text_of(made: Dataset, raw: Raw) -> tuple[str, bool]:
         return text, element.is_empty or not text.strip()
     except MemoryError:
         raise TooLarge("a value") from None
-    except Exception:
+    except Exception:  # noqa: BLE001 - pydicom raises what it likes for a bad value
         text = bytes_text(raw.element.vr, raw.value)
         return text, not text.strip()
 

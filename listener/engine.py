@@ -10,20 +10,23 @@ import os
 import selectors
 import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from listener import claim, setaside
+from listener import claim
 from listener.backlog import NEW, Backlog
+from listener.casualties import MOST_RESTARTS, Casualties
 from listener.config import Config
-from listener.desk import CLAIM, COPY, Desk
+from listener.desk import CLAIM, COPY
 from listener.diagnostics import log
 from listener.directories import Directories
-from listener.errors import FatalFault, WorkerLost
+from listener.errors import FatalFault
 from listener.kept import Kept
 from listener.names import is_temporary
 from listener.pool import Lost, Pool, Worker
+from listener.pressure import Pressure
 from listener.records import Arrival, Deferral, Outcome
+from listener.retry import LONGEST, pause
 from listener.worker import Fatal, Setting
 
 #: Files in one message to a worker and behind one barrier.
@@ -32,11 +35,11 @@ BATCH = 32
 #: How long a worker may take to end, in seconds.
 _PATIENCE = 5.0
 
-#: A file that was begun so often and never ended is set aside: it kills or hangs workers.
-_MOST_ATTEMPTS = 2
+#: Outcomes that show that every volume takes work.
+_WENT_THROUGH = ("published", "duplicate")
 
-#: The same over restarts of the whole service, which innocent files meet too.
-_MOST_RESTARTS = 5
+#: The longest pause before a file that is still being written is looked at again, in seconds.
+_BUSY = 1.0
 
 
 class Listens(Protocol):
@@ -65,14 +68,13 @@ class Engine:
         self._config = config
         self._directories = directories
         self._listens = listens
-        self._desk: Desk | None = None
-        self._setting = Setting(config, directories, manner)
+        self._casualties = Casualties(config, directories, manner)
         self._tries: dict[str, int] = {}
         self._kept = Kept(directories.state) if config.keep_source else None
         self.backlog = Backlog()
-        self.refusal = ""
+        self.pressure = Pressure(pause)
         self.paused = False
-        self.pool = Pool(self._setting, config.workers, config.deadline, keep_open)
+        self.pool = Pool(Setting(config, directories, manner), config.workers, config.deadline, keep_open)
         self.selector = selectors.DefaultSelector()
         for worker in self.pool.workers:
             self.selector.register(worker.pipe, selectors.EVENT_READ, worker)
@@ -95,26 +97,12 @@ class Engine:
         return answer
 
     def requeue_claims(self) -> int:
-        """Claims that an earlier run left, oldest first, are done again; how many. They come one by one."""
-        found = [arrival for root in range(len(self._directories.claims)) for arrival in self._claims(root)]
-        for arrival in sorted(found, key=lambda one: one.time_ns):
-            if arrival.attempts >= _MOST_RESTARTS:
-                self._give_up(arrival)
-            else:
-                self.backlog.put_back([claim.begin_again(arrival)])
-                self._listens.discovered("startup")
+        """Claims that an earlier run left are done again, oldest first; how many."""
+        found = self._casualties.left_behind()
+        self.backlog.put_back(found)
+        for _ in found:
+            self._listens.discovered("startup")
         return len(found)
-
-    def _claims(self, root: int) -> Iterable[Arrival]:
-        if self._setting.manner != CLAIM:
-            return
-        with os.scandir(self._directories.claims[root]) as entries:
-            for entry in entries:
-                told = claim.parse_name(entry.name)
-                if told is not None:
-                    path = os.path.join(self._directories.incoming[root], told.name)
-                    size = entry.stat(follow_symlinks=False).st_size
-                    yield Arrival(path, root, told.time_ns, "startup", entry.path, told.attempts, size)
 
     # -- through ---------------------------------------------------------------------------------------------------
 
@@ -126,10 +114,22 @@ class Engine:
         idle = self.pool.idle()
         for index, worker in enumerate(idle):
             share = -(-self.backlog.queued // (len(idle) - index))
-            batch = self.backlog.take(min(BATCH, share)) if share else []
+            most = self.pressure.allows(self.backlog.working, now, min(BATCH, share))
+            batch = self.backlog.take(most) if most else []
             if not batch:
                 return
+            if batch[0].source == "startup" and batch[0].claim and not self._count_attempt(batch):
+                continue
             worker.give(batch, now)
+
+    def _count_attempt(self, batch: list[Arrival]) -> bool:
+        """A claim of an earlier run is in hand, alone: its name says so, in case it kills the whole service again."""
+        arrival = batch[0]
+        if arrival.attempts > MOST_RESTARTS:
+            self._finish([(arrival, self._casualties.give_up(arrival))])
+            return False
+        batch[0] = self.backlog.exchange(arrival, claim.with_attempts(arrival, arrival.attempts + 1))
+        return True
 
     def turn(self, timeout: float | None) -> list[selectors.SelectorKey]:
         """Wait for workers (and what else is registered) and take their results; keys of the others are returned."""
@@ -146,8 +146,10 @@ class Engine:
 
     def next_wake(self) -> float | None:
         """When something is due by itself, on the monotonic clock."""
-        times = [moment for moment in (self.backlog.next_due(), self.pool.next_deadline()) if moment is not None]
-        return min(times, default=None)
+        moments = (self.backlog.next_due(), self.pool.next_deadline(), self.pressure.next_try())
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    # -- out -------------------------------------------------------------------------------------------------------
 
     def _collect(self, worker: Worker) -> None:
         held = worker.held
@@ -162,99 +164,57 @@ class Engine:
 
     def _settle(self, held: Sequence[Arrival], results: Sequence[Outcome | Deferral]) -> None:
         now = time.time_ns()
-        outcomes = []
+        finished = []
         for arrival, result in zip(held, results, strict=True):
             if isinstance(result, Deferral):
                 self._defer(arrival, result)
                 continue
             if result.claim:
                 claim.release(result.claim)
-            outcomes.append(result._replace(finished_ns=now))
-        self._finish(outcomes)
+            finished.append((arrival, result._replace(finished_ns=now)))
+        self._finish(finished)
 
-    def _finish(self, outcomes: list[Outcome]) -> None:
-        again = []
-        for outcome in outcomes:
-            self._tries.pop(outcome.path, None)
+    def _finish(self, finished: list[tuple[Arrival, Outcome]]) -> None:
+        if not finished:
+            return
+        if any(outcome.kind in _WENT_THROUGH for _, outcome in finished) and self.pressure.eased():
+            log.info("the system accepts work again")
+        again = [arrival for arrival, _ in finished if self.backlog.finish(arrival.key)]
+        for arrival, _ in finished:
+            self._tries.pop(arrival.path, None)
             if self._kept:
-                self._kept.add(outcome.path)
-            if self.backlog.finish(outcome.path):
-                again.append(outcome)
-        if outcomes:
-            self.refusal = ""
-            self._listens.finished(outcomes)
-        for outcome in again:
-            self.offer(outcome.path, outcome.root, "event")
+                self._kept.add(arrival.path)
+        self._listens.finished([outcome for _, outcome in finished])
+        for arrival in again:
+            self.offer(arrival.path, arrival.root, "event")
 
     def _defer(self, arrival: Arrival, deferral: Deferral) -> None:
+        now = time.monotonic()
         if deferral.reason == "busy":
-            longest = min(1.0, self._config.rescan)
+            longest = min(_BUSY, self._config.rescan)
         else:
-            longest = 30.0
-            if not self.refusal:
-                log.error(
-                    "the system refuses (%s, at stage '%s': %s); files wait and are tried again",
-                    deferral.reason,
-                    deferral.stage,
-                    deferral.error,
-                )
-            self.refusal = deferral.reason
+            longest = LONGEST
+            if self.pressure.refused(deferral.reason, now):
+                text = "the system refuses (%s, at stage '%s': %s); files wait and are tried again"
+                log.error(text, deferral.reason, deferral.stage, deferral.error)
         self._listens.deferred(deferral)
         tries = self._tries[arrival.path] = self._tries.get(arrival.path, 0) + 1
-        from listener.retry import pause  # only a refusal pays for importing tenacity
-
-        self.backlog.defer(arrival._replace(claim=deferral.claim), time.monotonic() + pause(tries, longest))
-
-    # -- workers that die ------------------------------------------------------------------------------------------
+        again = arrival._replace(claim=deferral.claim)
+        if arrival.claim and arrival.attempts:
+            again = claim.with_attempts(again, arrival.attempts - 1)  # It was the system, not the file.
+        self.backlog.defer(arrival.key, again, now + pause(tries, longest))
 
     def _bury(self, worker: Worker) -> None:
         self.selector.unregister(worker.pipe)
         lost, successor = self.pool.replace(worker)
         self.selector.register(successor.pipe, selectors.EVENT_READ, successor)
         self._listens.lost(lost)
-        self._recover(lost)
-
-    def _recover(self, lost: Lost) -> None:
-        """Everything a dead worker held is somewhere: still in incoming, in a claim, or set aside already."""
-        claims = {_mark(one): one for root in range(len(self._directories.claims)) for one in self._claims(root)}
-        for arrival in lost.held:
-            found = claims.get(_mark(arrival))
-            if found:
-                attempts = arrival.attempts + 1
-                again = claim.begin_again(arrival._replace(claim=found.claim))._replace(attempts=attempts)
-            elif os.path.lexists(arrival.path):
-                again = arrival._replace(attempts=arrival.attempts + 1)
+        for arrival, found in zip(lost.held, self._casualties.recover(lost.held), strict=True):
+            if isinstance(found, Outcome):
+                self._finish([(arrival, found)])
             else:
-                self._finish([_gone(arrival)])
-                continue
-            if again.attempts >= _MOST_ATTEMPTS:
-                self._give_up(again)
-            else:
-                self.backlog.put_back([again])
-
-    def _give_up(self, arrival: Arrival) -> None:
-        if self._desk is None:
-            self._desk = Desk(self._config, self._directories, self._setting.manner)
-        error = str(WorkerLost())
-        source = arrival.claim or arrival.path
-        where = setaside.put_aside(source, os.path.basename(arrival.path), self._desk, "worker-lost", error, arrival)
-        now = time.time_ns()
-        self._finish(
-            [
-                Outcome(
-                    "set-aside",
-                    arrival.path,
-                    arrival.root,
-                    arrival.time_ns,
-                    now,
-                    size=arrival.size,
-                    reason="worker-lost",
-                    stage="read",
-                    error=error,
-                    dst=where,
-                )
-            ]
-        )
+                self.backlog.finish(arrival.key)
+                self.backlog.put_back([found])
 
     def close(self, *, at_once: bool = False) -> None:
         """End the workers, each after the batch it has; killed when `at_once`. What they had claimed stays claimed."""
@@ -262,12 +222,3 @@ class Engine:
         self.selector.close()
         if self._kept:
             self._kept.close()
-
-
-def _mark(arrival: Arrival) -> tuple[int, int, bytes]:
-    """By what an arrival and its claim are known to be the same; a claim's name may be cut."""
-    return arrival.root, arrival.time_ns, os.fsencode(os.path.basename(arrival.path))[:64]
-
-
-def _gone(arrival: Arrival) -> Outcome:
-    return Outcome("vanished", arrival.path, arrival.root, arrival.time_ns, time.time_ns(), size=arrival.size)

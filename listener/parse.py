@@ -57,10 +57,12 @@ def size(least: int) -> Callable[[str], int]:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
         if not match or match[2].lower() not in _UNITS:
             raise ValueError("is not a size; give bytes or a unit, such as 64MiB or 1GB")
-        value = int(float(match[1]) * _UNITS[match[2].lower()])
+        value = float(match[1]) * _UNITS[match[2].lower()]
         if value < least:
             raise ValueError(f"is too small; give {least} bytes or more")
-        return value
+        if value >= 2**63:
+            raise ValueError("is too large; give less than 8 EiB")
+        return int(value)
 
     return read
 

@@ -109,27 +109,21 @@ def _quickly(data: bytes) -> Prologue | None:
     end = pos + _u32(data, PREAMBLE + HEAD)[0]
     if end > _QUICK - HEAD or data[end : end + 2] == b"\2\0":
         return None
-    uid = title = syntax = b""
+    values: dict[int, bytes] = {}
     while pos < end:
         tag, vr, length = _head(data, pos)
-        if tag & 0xFFFF != 2:
-            return None
-        start = pos + 8
+        pos += 8
         if vr not in SHORT_VRS:
-            if vr not in LONG_VRS:
-                return None
-            start, length = pos + 12, _u32(data, pos + 8)[0]
-        pos = start + length
-        if tag == _SYNTAX:
-            syntax = data[start:pos]
-        elif tag == _UID:
-            uid = data[start:pos]
-        elif tag == _TITLE:
-            title = data[start:pos]
+            length, pos = _u32(data, pos)[0], pos + 4
+        if tag & 0xFFFF != 2 or not (vr in SHORT_VRS or vr in LONG_VRS):
+            return None
+        values[tag] = data[pos : pos + length]
+        pos += length
+    syntax = _known_text(values.get(_SYNTAX, b""))
     if pos != end or not syntax:
         return None
-    name = _known_text(syntax)
-    return Prologue(end, name != EXPLICIT_BIG, name, meta_text(uid), _known_text(title))
+    uid, title = meta_text(values.get(_UID, b"")), _known_text(values.get(_TITLE, b""))
+    return Prologue(end, syntax != EXPLICIT_BIG, syntax, uid, title)
 
 
 def meta_text(raw: bytes) -> str:

@@ -36,6 +36,11 @@ class Arrival(NamedTuple):
     attempts: int = 0
     size: int = 0
 
+    @property
+    def key(self) -> str:
+        """Where the file lies now: two claims may have come from one path."""
+        return self.claim or self.path
+
 
 class Outcome(NamedTuple):
     """How one arrival ended. One outcome feeds the event line, the metrics, the ledger and the exit status.

@@ -21,7 +21,7 @@ from listener.owner import Owner
 from listener.probes import lease_supported, revision
 from listener.recorder import Recorder
 from listener.signals import Signals
-from listener.sweep import Sweep
+from listener.sweep import Sweeper, Swept
 from listener.vitals import Vitals
 from listener.watch import Inbox, Watch
 from listener.web import Server
@@ -29,7 +29,7 @@ from listener.web import Server
 #: The loop comes round at least so often, in seconds.
 _BEAT = 1.0
 
-#: With files beyond the bounded queue the next sweep comes sooner, as soon as there may be room, in seconds.
+#: How long the draining loop waits at most before it looks whether it may go on, in seconds.
 _SOON = 0.2
 
 #: What workers hold when --drain is over gets this long to end, in seconds; then it stays claimed for the next start.
@@ -54,8 +54,7 @@ class Service:
         self._vitals = Vitals(config, directories, self._engine, self._watch, self._metrics)
         self._server = Server(config.http, self._vitals.routes(), _page_failed) if config.http != "off" else None
         self._leases = lease_supported(directories.claims)
-        self._sweep: Sweep | None = None
-        self._next_sweep = 0.0
+        self._sweeper = Sweeper(config.incoming, self._engine, config.rescan)
         self._next_beat = 0.0
 
     def run(self) -> int:
@@ -81,13 +80,12 @@ class Service:
             log.info("%d files that an earlier run had begun are done again", requeued)
         self._watch.ensure()
         self._beat(time.monotonic())
-        self._sweep = Sweep(self._config.incoming, self._engine, "startup")
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
         """Once round: wait for workers, events, signals or a deadline; take results, offer arrivals, hand out work."""
-        timeout = 0.0 if self._sweep else max(0.0, self._wake_at() - time.monotonic())
+        timeout = 0.0 if self._sweeper.busy else max(0.0, self._wake_at() - time.monotonic())
         for key in self._engine.turn(timeout):
             if key.data is self._inbox:
                 self._take_events()
@@ -98,7 +96,9 @@ class Service:
             self._beat(now)
 
     def _wake_at(self) -> float:
-        moments = [self._next_beat, self._next_sweep]
+        moments = [self._next_beat]
+        if not self._sweeper.under_way:
+            moments.append(self._sweeper.next)
         due = self._engine.next_wake()
         return min(moments if due is None else [*moments, due])
 
@@ -119,12 +119,15 @@ class Service:
     def _sweep_on(self, now: float) -> None:
         if self._inbox.overflowed:
             self._tell_overflow()
-            self._next_sweep = now
-        if self._sweep is None and now >= self._next_sweep:
+            self._sweeper.next = now
+        if self._sweeper.due(now):
             self._watch.ensure()
-            self._sweep = Sweep(self._config.incoming, self._engine, "rescan")
-        if self._sweep is not None and self._sweep.slice():
-            self._end_sweep(self._sweep, now)
+            self._sweeper.begin(now)
+        swept = self._sweeper.go_on(now)
+        if swept:
+            self._tell_swept(swept)
+        if self._sweeper.looked and not self._vitals.scanned:
+            self._tell_ready(now)
 
     def _tell_overflow(self) -> None:
         self._inbox.overflowed = False
@@ -132,15 +135,10 @@ class Service:
         self._events.service("overflow", time.time_ns())
         log.warning("the queue of file system events overflowed; a sweep finds what was missed")
 
-    def _end_sweep(self, sweep: Sweep, now: float) -> None:
-        self._sweep = None
-        self._engine.backlog.beyond = sweep.beyond
-        self._metrics.swept(sweep.seconds, time.time())
-        for trouble in sweep.troubles:
+    def _tell_swept(self, swept: Swept) -> None:
+        self._metrics.swept(swept.seconds, time.time())
+        for trouble in swept.troubles:
             log.error("a directory below incoming cannot be swept: %s", trouble.strerror)
-        self._next_sweep = now + (min(_SOON, self._config.rescan) if sweep.beyond else self._config.rescan)
-        if not self._vitals.scanned:
-            self._tell_ready(now)
 
     def _tell_ready(self, now: float) -> None:
         self._vitals.scanned = True
@@ -161,10 +159,7 @@ class Service:
         self._events.service("draining", time.time_ns(), backlog=backlog.depth)
         self._beat(time.monotonic())
         self._take_events()
-        sweep = Sweep(self._config.incoming, engine, "rescan")
-        while not sweep.slice() and self._may_go_on(end):
-            engine.turn(0)
-        backlog.beyond = sweep.beyond
+        self._last_sweep(end)
         while (backlog.queued or backlog.working) and self._may_go_on(end):
             engine.turn(min(_SOON, max(0.0, end - time.monotonic())))
         engine.paused = True
@@ -173,6 +168,12 @@ class Service:
         self._events.service("stopped", time.time_ns(), left=backlog.depth)
         log.info("stopped; %d files are left in incoming for the next start", backlog.depth)
         return 1 if self._signals.count > 1 else 0
+
+    def _last_sweep(self, end: float) -> None:
+        self._sweeper.begin(time.monotonic())
+        while self._sweeper.under_way and self._may_go_on(end):
+            self._sweeper.go_on(time.monotonic())
+            self._engine.turn(0 if self._sweeper.busy else _SOON)
 
     def _may_go_on(self, end: float) -> bool:
         return self._signals.count < 2 and time.monotonic() < end

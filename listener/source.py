@@ -28,6 +28,9 @@ class Source(Protocol):
     def reaches(self, end: int) -> bool:
         """Whether there are at least `end` bytes."""
 
+    def rest(self) -> bytes:
+        """Some bytes that the file has behind the source, of which the end must have been reached."""
+
 
 class FileSource:
     """A file descriptor, read with pread in windows; big values are skipped by not reading them.
@@ -59,6 +62,10 @@ class FileSource:
     def reaches(self, end: int) -> bool:
         """See Source."""
         return end <= self.size
+
+    def rest(self) -> bytes:
+        """See Source. There is nothing behind the file."""
+        return b""
 
 
 def _pread(fd: int, count: int, offset: int, size: int) -> bytes:
@@ -136,6 +143,6 @@ class InflatedSource:
         return True
 
     def rest(self) -> bytes:
-        """Up to WINDOW bytes that follow the compressed stream (its end must have been reached): padding, if any."""
+        """See Source. Up to WINDOW bytes that follow the compressed stream: padding, if any (PS3.5 section A.5)."""
         begin = self._next - len(self._engine.unused_data)
         return _pread(self._fd, WINDOW, begin, self._size)

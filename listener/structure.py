@@ -159,3 +159,5 @@ class Structure:
                 return
             pos += len(window)
             self._tick(pos)
+        if self.source.rest().strip(b"\0"):
+            self.warning = "bytes behind the data set"

@@ -75,6 +75,6 @@ def bytes_text(vr: bytes, raw: bytes) -> str:
     """The text of a value that pydicom cannot convert.
 
     Text VRs: every byte as its ISO 8859-1 character (pydicom's default encoding), without trailing padding. All other
-    VRs: as pydicom prints bytes (`b'\\x00\\x01'`).
+    VRs: as Python, and so pydicom, prints bytes.
     """
     return clean(raw.decode("latin-1").rstrip("\0 ")) if vr in TEXT_VRS else str(raw)

@@ -14,8 +14,8 @@ from listener.directories import Directories
 from listener.engine import Engine
 from listener.health import Conditions, liveness, readiness
 from listener.metrics import CONTENT_TYPE, Metrics
-from listener.watch import Watch
 from listener.pages import Request, Response
+from listener.watch import Watch
 from listener.web import Route
 
 
@@ -73,7 +73,7 @@ class Vitals:
             scanned=self.scanned,
             writable={role: all(map(_writable, paths)) for role, paths in self._roles.items()},
             space_ok=self._space_ok,
-            refusal=self._engine.refusal,
+            refusal=self._engine.pressure.reason,
             backlog=self._engine.backlog.depth,
             backlog_limit=self._config.ready_backlog,
             draining=self.draining,

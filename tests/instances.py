@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from listener.encoding import LONG_VRS
 
 #: Root of every UID made here.
 UID_ROOT = "1.2.826.0.1.3680043.10.1470."
@@ -15,15 +21,15 @@ UID_ROOT = "1.2.826.0.1.3680043.10.1470."
 #: Given as an override: leave the element out.
 ABSENT = object()
 
-MR_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
+MR_STORAGE = UID("1.2.840.10008.5.1.4.1.1.4")
 
 _ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")
 
 
-def uid(*parts: object) -> str:
+def uid(*parts: object) -> UID:
     """A UID below UID_ROOT that follows from `parts` alone (the same in every run and process)."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return UID_ROOT + str(int.from_bytes(digest[:12], "big"))
+    return UID(UID_ROOT + str(int.from_bytes(digest[:12], "big")))
 
 
 def instance(patient: int = 0, study: int = 0, series: int = 0, number: int = 1, **overrides: Any) -> Dataset:
@@ -88,10 +94,10 @@ def _add_pixels(ds: Dataset, pixels: int | bytes, number: int, *, encapsulated: 
 
 def _meta(ds: Dataset, syntax: str, sender: str) -> FileMetaDataset:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = str(ds.get("SOPClassUID") or MR_STORAGE)
-    meta.MediaStorageSOPInstanceUID = str(ds.get("SOPInstanceUID") or "")
-    meta.TransferSyntaxUID = syntax
-    meta.ImplementationClassUID = UID_ROOT + "1"
+    meta.MediaStorageSOPClassUID = UID(str(ds.get("SOPClassUID") or MR_STORAGE))
+    meta.MediaStorageSOPInstanceUID = UID(str(ds.get("SOPInstanceUID") or ""))
+    meta.TransferSyntaxUID = UID(syntax)
+    meta.ImplementationClassUID = UID(UID_ROOT + "1")
     if sender:
         meta.SourceApplicationEntityTitle = sender
     return meta
@@ -119,3 +125,37 @@ def save(ds: Dataset, path: Path | str) -> Path:
 def write_instance(path: Path | str, **arguments: Any) -> Path:
     """`save(instance(**arguments), path)`."""
     return save(instance(**arguments), path)
+
+
+# ---- bytes laid by hand, for what no honest library writes ----
+
+
+def element(tag: int, vr: str, value: bytes, *, length: int | None = None, little: bool = True) -> bytes:
+    """One element in explicit VR, in implicit VR when `vr` is ""; `length` lies about the value's length (bytes)."""
+    order = "<" if little else ">"
+    head = struct.pack(order + "HH", tag >> 16, tag & 0xFFFF)
+    size = len(value) if length is None else length
+    if not vr:
+        return head + struct.pack(order + "L", size) + value
+    if vr.encode() in LONG_VRS:
+        return head + vr.encode() + b"\0\0" + struct.pack(order + "L", size) + value
+    return head + vr.encode() + struct.pack(order + "H", size) + value
+
+
+def part10(dataset: bytes, syntax: str = ExplicitVRLittleEndian, *, group_length: int | None = 0) -> bytes:
+    """A file of preamble, prefix, file meta information and `dataset`; `group_length` None leaves it out, 0 is right."""
+    meta = element(0x00020003, "UI", b"1.2.3\0") + element(0x00020010, "UI", syntax.encode() + b"\0" * (len(syntax) % 2))
+    if group_length is not None:
+        meta = element(0x00020000, "UL", (group_length or len(meta)).to_bytes(4, "little")) + meta
+    return b"\0" * 128 + b"DICM" + meta + dataset
+
+
+@contextmanager
+def descriptor(data: bytes) -> Iterator[tuple[int, int]]:
+    """A file descriptor on `data`, and its size in bytes; no disk is touched."""
+    fd = os.memfd_create("instance")
+    try:
+        os.write(fd, data)
+        yield fd, len(data)
+    finally:
+        os.close(fd)

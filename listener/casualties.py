@@ -1,0 +1,81 @@
+"""What is left over when a worker or the whole service dies: claims, which are done again, and files that kill.
+
+Everything a dead worker held is somewhere: still in incoming, in a claim, or set aside already.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+
+from listener import claim, setaside
+from listener.config import Config
+from listener.desk import CLAIM, Desk
+from listener.directories import Directories
+from listener.errors import WorkerLost
+from listener.records import Arrival, Outcome
+
+#: A file that a worker died with so often is set aside. In a batch all are suspects, and come back one by one.
+MOST_LOSSES = 2
+
+#: The same for a claim that was in hand, alone, when the whole service died: an innocent file may meet that too.
+MOST_RESTARTS = 5
+
+
+class Casualties:
+    """Finds them, and gives up on what cannot be done."""
+
+    def __init__(self, config: Config, directories: Directories, manner: str) -> None:
+        self._config = config
+        self._directories = directories
+        self._manner = manner
+        self._desk: Desk | None = None
+
+    def claims(self) -> Iterator[Arrival]:
+        """Every claim there is, as an arrival that is claimed already."""
+        if self._manner != CLAIM:
+            return
+        for root, directory in enumerate(self._directories.claims):
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    told = claim.parse_name(entry.name)
+                    if told is not None:
+                        path = os.path.join(self._directories.incoming[root], told.name)
+                        size = entry.stat(follow_symlinks=False).st_size
+                        yield Arrival(path, root, told.time_ns, "startup", entry.path, told.attempts, size)
+
+    def left_behind(self) -> list[Arrival]:
+        """The claims of an earlier run, oldest first. They are handed out one by one, each attempt counted."""
+        found = sorted(self.claims(), key=lambda one: one.time_ns)
+        return [one._replace(attempts=max(1, one.attempts)) for one in found]
+
+    def recover(self, held: Iterable[Arrival]) -> Iterator[Arrival | Outcome]:
+        """What a dead worker held: arrivals to do again, and outcomes of those that are done or given up."""
+        claims = {_mark(one): one.claim for one in self.claims()}
+        for arrival in held:
+            again = arrival._replace(claim=claims.get(_mark(arrival), ""), attempts=arrival.attempts + 1)
+            if not os.path.lexists(again.key):
+                yield _gone(arrival)
+            elif again.attempts >= MOST_LOSSES:
+                yield self.give_up(again)
+            else:
+                yield again
+
+    def give_up(self, arrival: Arrival) -> Outcome:
+        """Set a file aside as `worker-lost`."""
+        if self._desk is None:
+            self._desk = Desk(self._config, self._directories, self._manner)
+        error = str(WorkerLost())
+        name = os.path.basename(arrival.path)
+        where = setaside.put_aside(arrival.key, name, self._desk, "worker-lost", error, arrival)
+        return _gone(arrival)._replace(kind="set-aside", reason="worker-lost", stage="read", error=error, dst=where)
+
+
+def _mark(arrival: Arrival) -> tuple[int, int, bytes]:
+    """By what an arrival and its claim are known to be the same; a claim's name may be cut."""
+    return arrival.root, arrival.time_ns, os.fsencode(os.path.basename(arrival.path))[:64]
+
+
+def _gone(arrival: Arrival) -> Outcome:
+    return Outcome("vanished", arrival.path, arrival.root, arrival.time_ns, time.time_ns(), size=arrival.size)

@@ -1,0 +1,46 @@
+"""PURE. What the system refuses at the moment (no space, no permission ...), and how carefully work goes on meanwhile.
+
+One refusal says nothing about the next file (a patient's directory may be locked, or the whole disk be full), so single
+files are tried, at growing intervals while they keep failing; the first that succeeds lets everything flow again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Pressure:
+    """`reason` is one of errors.SYSTEM_REASONS while the system refuses, else "". `pause` tells how long to wait after
+    how many refusals in a row, in seconds.
+    """
+
+    def __init__(self, pause: Callable[[int], float]) -> None:
+        self._pause = pause
+        self._refusals = 0
+        self._next = 0.0
+        self.reason = ""
+
+    def refused(self, reason: str, now: float) -> bool:
+        """The system refused a file; whether that is news."""
+        news = reason != self.reason
+        self.reason = reason
+        self._refusals += 1
+        # The first refusal may be that one file's own: the next is tried at once.
+        self._next = now + (self._pause(self._refusals - 1) if self._refusals > 1 else 0.0)
+        return news
+
+    def eased(self) -> bool:
+        """A file went through; whether that is news."""
+        news = bool(self.reason)
+        self.reason, self._refusals, self._next = "", 0, 0.0
+        return news
+
+    def allows(self, working: int, now: float, usual: int) -> int:
+        """How many files may be handed out now: `usual`, or while the system refuses a single one at its time."""
+        if not self.reason:
+            return usual
+        return 1 if not working and now >= self._next else 0
+
+    def next_try(self) -> float | None:
+        """When a single file is tried again; None while nothing is refused."""
+        return self._next if self.reason else None
