@@ -102,7 +102,8 @@ def _open(job: Job, path: str, desk: Desk | None = None) -> None:
 def _require_settled(status: os.stat_result, settle: float) -> None:
     """Without leases: untouched for the settle time (a preserved mtime may be old, so ctime counts too)."""
     touched = max(status.st_mtime_ns, status.st_ctime_ns)
-    if time.time_ns() - touched < settle * 1e9:
+    # A clock that was set back makes a file seem to come from the future; it must not wait until then.
+    if abs(time.time_ns() - touched) < settle * 1e9:
         raise NotYet
 
 

@@ -49,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ListenerError as error:
         print(f"listener: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        # The second of the two places where exceptions are caught; without a path, which may hold patient data.
+        print(f"listener: {error.strerror or error}; see 'listener check' for what is in the way", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

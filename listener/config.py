@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from listener import parse
+from listener import parse, processors
 from listener.errors import ConfigError
 from listener.layouts import LAYOUTS
 
@@ -197,7 +197,7 @@ def load(
         problems += _cross_check(values, command)
     if problems:
         raise ConfigError(problems)
-    values["workers"] = values["workers"] or available_processors()
+    values["workers"] = values["workers"] or processors.available()
     return Config(**values)
 
 
@@ -290,27 +290,3 @@ def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
 
 def _inside(path: str, parent: str) -> bool:
     return path.startswith(parent.rstrip("/") + "/")
-
-
-def available_processors() -> int:
-    """Processors this process may use: CPU affinity and the cgroup's quota (v2 and v1), at least 1."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, min(affinity, round(quota) if quota else affinity))
-
-
-def _cgroup_quota() -> float:
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            limit, period = file.read().split()[:2]
-    except (OSError, ValueError):
-        try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", encoding="ascii") as file:
-                limit = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us", encoding="ascii") as file:
-                period = file.read().strip()
-        except OSError:
-            return 0.0
-    if limit in ("max", "-1"):
-        return 0.0
-    return int(limit) / int(period)

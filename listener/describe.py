@@ -57,12 +57,13 @@ def describe(job: Job, desk: Desk, known: Known) -> None:
         return
     if not _holds(job.document, data):
         files.rename(path, job.document)
+        job.temporaries.remove(path)
 
 
 def _holds(path: str, data: bytes) -> bool:
+    if not os.access(path, os.F_OK):  # The usual case, and cheaper than an exception.
+        return False
     try:
-        if os.stat(path).st_size != len(data):
-            return False
         with open(path, "rb") as file:
             return file.read() == data
     except OSError:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from listener.config import Config
 from listener.errors import ConfigError
 from listener.names import OWN, short_hash
+from listener.retry import passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ def _make_all(named: list[tuple[str, str]]) -> None:
         try:
             os.makedirs(path, exist_ok=True)
         except OSError as error:
+            if passes(error):
+                raise
             problems.append(
                 f"{option}: cannot make '{path}' ({error.strerror}); make it, or give one that can be written"
             )

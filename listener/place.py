@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 from hashlib import blake2b
 
-import orjson
-
-from listener import documents, files, setaside
+from listener import describe, documents, files, setaside
 from listener.desk import Desk, Job
 from listener.errors import Conflict, FileFault
 from listener.header import Header
@@ -84,11 +82,9 @@ def _described_elsewhere(job: Job) -> str:
     """Where this instance's document says it lies, if that is another place than ours and a file is there: its path may
     have moved with a corrected PatientName.
     """
-    try:
-        with open(job.document, "rb") as file:
-            location = documents.location(orjson.loads(file.read()))
-    except (OSError, orjson.JSONDecodeError, AttributeError):
+    if not os.access(job.document, os.F_OK):  # The usual case, and cheaper than an exception.
         return ""
+    location = documents.location(describe.load(job.document) or {})
     if location and location != job.target and os.path.isfile(location):
         return location
     return ""
@@ -132,9 +128,9 @@ def _compare(job: Job, present: str, desk: Desk) -> str:
     try:
         size = os.fstat(descriptor).st_size
         there = read_header(descriptor, size, Wanted.of(_IDENTITY), desk.limits)
-        if size - there.dataset_offset == job.size - header.dataset_offset:
-            if digest(descriptor, there) == digest(job.descriptor, header):
-                return "equal"
+        lengths = size - there.dataset_offset, job.size - header.dataset_offset
+        if lengths[0] == lengths[1] and digest(descriptor, there) == digest(job.descriptor, header):
+            return "equal"
     except FileFault:
         return "different"
     finally:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
+from typing import TypeVar
+
 import tenacity
+
+_T = TypeVar("_T")
 
 #: First and longest pause, in seconds.
 FIRST, LONGEST = 0.1, 30.0
+
+#: Errors that pass without anybody changing the configuration.
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 _WAIT = tenacity.wait_exponential_jitter(initial=FIRST, max=LONGEST, jitter=FIRST)
 _RETRYING = tenacity.Retrying(wait=_WAIT, reraise=True)
@@ -20,3 +29,21 @@ def pause(attempt: int, longest: float = LONGEST) -> float:
     # Beyond this the cap holds anyway, and the power would overflow.
     state.attempt_number = min(attempt, 32)
     return min(_WAIT(state), longest)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an error of the system is likely to pass by itself (a full volume, a stale handle)."""
+    return isinstance(error, OSError) and error.errno in _PASSING
+
+
+def patiently(operation: Callable[[], _T], tell: Callable[[str], None]) -> _T:
+    """Do `operation` again for as long as the system refuses it with errors that pass; `tell` hears each refusal."""
+
+    def refused(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        pause_ = state.next_action.sleep if state.next_action else 0.0
+        tell(f"the system refuses ({getattr(error, 'strerror', '')}); trying again in {pause_:.1f} s")
+
+    return tenacity.Retrying(wait=_WAIT, retry=tenacity.retry_if_exception(passes), before_sleep=refused, reraise=True)(
+        operation
+    )

@@ -13,13 +13,14 @@ import time
 import listener
 from listener.config import Config
 from listener.diagnostics import count_into, log
-from listener.directories import prepare
+from listener.directories import Directories, prepare
 from listener.engine import Engine
 from listener.events import Events
 from listener.metrics import Metrics
 from listener.owner import Owner
 from listener.probes import lease_supported, revision
 from listener.recorder import Recorder
+from listener.retry import patiently
 from listener.signals import Signals
 from listener.sweep import Sweeper, Swept
 from listener.vitals import Vitals
@@ -39,9 +40,8 @@ _GRACE = 2.0
 class Service:
     """Everything that runs, and the loop."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, directories: Directories) -> None:
         self._config = config
-        directories = prepare(config)
         self._owner = Owner(config.incoming)
         self._inbox = Inbox()
         self._signals = Signals(self._inbox.wake)
@@ -173,7 +173,7 @@ class Service:
         self._sweeper.begin(time.monotonic())
         while self._sweeper.under_way and self._may_go_on(end):
             self._sweeper.go_on(time.monotonic())
-            self._engine.turn(0 if self._sweeper.busy else _SOON)
+            self._engine.turn(0 if self._sweeper.busy or not self._sweeper.under_way else _SOON)
 
     def _may_go_on(self, end: float) -> bool:
         return self._signals.count < 2 and time.monotonic() < end
@@ -209,4 +209,6 @@ def _page_failed(error: Exception) -> None:
 
 def run(config: Config) -> int:
     """The whole service; the exit status."""
-    return Service(config).run()
+    # A volume that is full at the start is waited for: a crash loop would tell less and mend nothing.
+    directories = patiently(lambda: prepare(config), lambda text: log.error("%s", text))
+    return Service(config, directories).run()

@@ -28,6 +28,9 @@ from listener.source import WINDOW, Source
 #: Elements and items in one data set: far above the largest enhanced multi-frame, a few seconds of walking.
 MAX_ELEMENTS = 2_000_000
 
+#: NULs that may follow a data set without pixel data.
+MAX_PADDING = 512
+
 
 class Element(NamedTuple):
     """A top-level element: `vr` is b"" where it was read as implicit VR; `start`, `length` (bytes) of its value without
@@ -147,10 +150,14 @@ class Structure:
         looks_right = self.implicit or head.vr in LONG_VRS or head.vr in SHORT_VRS
         return self.pixel is not None and (head.tag <= self._last or not looks_right)
 
-    def _check_rest(self, pos: int) -> None:
-        """What follows the last element: nothing or NULs are fine; behind the pixels anything else is worth a word."""
-        if not self.source.reaches(pos):
-            raise Incomplete("an element is longer than the file")
+    def _check_rest(self, begin: int) -> None:
+        """What follows the last element: nothing or NULs are fine; behind the pixels anything else is worth a word.
+
+        Without pixel data, many NULs are no padding but a hole that a power cut left, so they make it Incomplete.
+        """
+        if begin == self._begin or not self.source.reaches(begin):
+            raise Incomplete("there is no data set" if begin == self._begin else "an element is longer than the file")
+        pos = begin
         while window := self.source.read(pos, WINDOW):
             if window.strip(b"\0"):
                 if self.pixel is None:
@@ -158,6 +165,8 @@ class Structure:
                 self.warning = "bytes behind the data set"
                 return
             pos += len(window)
+            if self.pixel is None and pos - begin > MAX_PADDING:
+                raise Incomplete("zeros in place of elements")
             self._tick(pos)
         if self.source.rest().strip(b"\0"):
             self.warning = "bytes behind the data set"

@@ -56,7 +56,7 @@ def age_in_days(study_date: str, birth_date: str) -> int | None:
 def _date(text: str) -> datetime | None:
     for form in ("%Y-%m-%d", "%Y%m%d"):
         try:
-            return datetime.strptime(text, form)
+            return datetime.strptime(text, form)  # noqa: DTZ007 - a date of birth has no time zone
         except ValueError:
             continue
     return None

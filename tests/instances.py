@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydicom import config
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -68,7 +71,10 @@ def instance(patient: int = 0, study: int = 0, series: int = 0, number: int = 1,
         _add_pixels(ds, pixels, number, encapsulated=syntax.startswith(_ENCAPSULATED))
     for keyword, value in overrides.items():
         if value is not ABSENT:
-            setattr(ds, keyword, value)
+            tag = tag_for_keyword(keyword)
+            assert tag is not None, keyword
+            # a test may want what pydicom would warn of
+            ds[keyword] = DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE)
         elif keyword in ds:
             delattr(ds, keyword)
     ds.file_meta = _meta(ds, syntax, sender)

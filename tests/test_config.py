@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from listener import config as configuration
-from listener.config import Config, available_processors, defaults, flag, options, variable
+from listener.config import Config, defaults, flag, options, variable
+from listener.processors import available as available_processors
 from listener.errors import ConfigError
 
 #: The contract's table of options, written out: flag, default as a person reads it, unit.
@@ -305,7 +306,8 @@ def test_equal_incoming_directories_are_refused(tmp_path: Path) -> None:
 
 
 def test_names_that_only_begin_alike_are_no_trouble(tmp_path: Path) -> None:
-    config = load(Sources({"data": ["/d"], "log": ["/d-log"], "state": ["/d.state"], "incoming": ["/d2"]}, {}, ""), tmp_path)
+    given = {"data": ["/d"], "log": ["/d-log"], "state": ["/d.state"], "incoming": ["/d2"]}
+    config = load(Sources(given, {}, ""), tmp_path)
     assert config.data == "/d"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -111,10 +112,8 @@ def test_what_is_wrong_is_said_in_one_line_with_what_to_do(read: Read, text: str
 @given(text=st.text(st.characters(codec=None), max_size=30) | st.from_regex(r"[0-9.eE+\-]{1,20}", fullmatch=True))
 def test_any_text_is_a_value_or_a_value_error(read: Read, text: str) -> None:
     """No text whatever ends in another exception: a traceback is no answer to a typing error."""
-    try:
+    with suppress(ValueError):
         read(text)
-    except ValueError as error:
-        assert str(error)
 
 
 @given(st.integers(1024, 2**60))

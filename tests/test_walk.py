@@ -83,6 +83,16 @@ def test_without_pixel_data_only_a_cut_between_elements_is_taken(tmp_path: Path,
     assert len(taken) == (len(list(instance(pixels=None))) - 1) * (2 if syntax == BIG else 1)
 
 
+def test_a_hole_in_place_of_elements(tmp_path: Path) -> None:
+    """What a power cut leaves: the right length, and zeros from some page on."""
+    whole = saved(tmp_path / "one", EXPLICIT, pixels=None)
+    assert read(whole + b"\0" * 512).warning == ""
+    with pytest.raises(Incomplete):
+        read(whole + b"\0" * 513)
+    with pytest.raises(Incomplete):
+        read(whole[: read(whole).dataset_offset] + b"\0" * 100)
+
+
 def test_a_cut_image_before_its_pixels_is_told(tmp_path: Path) -> None:
     whole = saved(tmp_path / "one", EXPLICIT)
     header = read(whole[: whole.index(b"\xe0\x7f\x10\x00")])

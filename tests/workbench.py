@@ -118,7 +118,8 @@ def tmpfs(path: Path, size: str = "16m") -> Iterator[Path]:
     """A file system of its own at `path`, so that rename and link really give EXDEV."""
     need_root()
     path.mkdir(parents=True, exist_ok=True)
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(path)], capture_output=True, check=False)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(path)]
+    made = subprocess.run(command, capture_output=True, check=False)
     if made.returncode:
         pytest.skip(f"no mount here: {made.stderr.decode().strip()}")
     try:
