@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from listener.records import Arrival
 
@@ -31,7 +31,7 @@ class Backlog:
         self._waiting: OrderedDict[str, Arrival] = OrderedDict()
         self._working: dict[str, Arrival] = {}
         self._again: set[str] = set()
-        self._retrying: dict[str, Arrival] = {}
+        self._retrying: dict[str, tuple[float, Arrival]] = {}
         self._due: list[tuple[float, str]] = []
         self.beyond = 0
 
@@ -42,7 +42,7 @@ class Backlog:
         key = arrival.key
         if key in self._retrying and arrival.source == "event":
             # It was still being written and now it was closed: no need to wait for the next try.
-            self._waiting[key] = self._retrying.pop(key)
+            _, self._waiting[key] = self._retrying.pop(key)
             return AGAIN
         if key in self._waiting or key in self._retrying:
             return KNOWN
@@ -64,20 +64,21 @@ class Backlog:
         return key in self._waiting or key in self._working or key in self._retrying
 
     def take(self, most: int) -> list[Arrival]:
-        """The next arrivals, at most `most` and about _BATCH_BYTES, now being worked on. One that was begun before
-        comes alone, so that a file which kills workers takes no other with it.
+        """The next arrivals, at most `most` and about _BATCH_BYTES, now being worked on. What was begun before comes
+        alone, so that a file which kills workers takes no other with it.
         """
         taken: list[Arrival] = []
         size = 0
         while self._waiting and len(taken) < most and size < _BATCH_BYTES:
             first = next(iter(self._waiting.values()))
-            if first.attempts and taken:
+            alone = bool(first.claim or first.losses)
+            if alone and taken:
                 break
             self._waiting.popitem(last=False)
             self._working[first.key] = first
             taken.append(first)
             size += first.size
-            if first.attempts:
+            if alone:
                 break
         return taken
 
@@ -106,23 +107,27 @@ class Backlog:
         """
         self._working.pop(key, None)
         self._again.discard(key)
-        self._retrying[arrival.key] = arrival
+        self._retrying[arrival.key] = (due, arrival)
         heapq.heappush(self._due, (due, arrival.key))
 
     def wake(self, now: float) -> int:
         """Let what is due wait in line again; how many."""
         count = 0
-        while self._due and self._due[0][0] <= now:
+        while (due := self.next_due()) is not None and due <= now:
             _, key = heapq.heappop(self._due)
-            arrival = self._retrying.pop(key, None)
-            if arrival is not None:
-                self._waiting[key] = arrival
-                count += 1
+            _, self._waiting[key] = self._retrying.pop(key)
+            count += 1
         return count
 
     def next_due(self) -> float | None:
         """When the next retry is due."""
+        while self._due and not self._is_current(*self._due[0]):
+            heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
+
+    def _is_current(self, due: float, key: str) -> bool:
+        # What an event woke early has left its old time behind; it may wait for a later one already.
+        return key in self._retrying and self._retrying[key][0] == due
 
     @property
     def waiting(self) -> int:
@@ -151,11 +156,15 @@ class Backlog:
 
     def oldest_ns(self) -> int:
         """When the oldest unfinished file arrived, in nanoseconds since the epoch; 0 when there is none."""
-        groups = (self._waiting.values(), self._working.values(), self._retrying.values())
-        return min((arrival.time_ns for group in groups for arrival in group), default=0)
+        return min((arrival.time_ns for arrival in self._all()), default=0)
 
     @property
     def bytes(self) -> int:
         """The bytes of what is in the queue, with workers, or waits for another try."""
-        groups = (self._waiting.values(), self._working.values(), self._retrying.values())
-        return sum(arrival.size for group in groups for arrival in group)
+        return sum(arrival.size for arrival in self._all())
+
+    def _all(self) -> Iterator[Arrival]:
+        yield from self._waiting.values()
+        yield from self._working.values()
+        for _, arrival in self._retrying.values():
+            yield arrival

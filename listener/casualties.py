@@ -37,30 +37,23 @@ class Casualties:
         if self._manner != CLAIM:
             return
         for root, directory in enumerate(self._directories.claims):
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    told = claim.parse_name(entry.name)
-                    if told is not None:
-                        path = os.path.join(self._directories.incoming[root], told.name)
-                        size = entry.stat(follow_symlinks=False).st_size
-                        yield Arrival(path, root, told.time_ns, "startup", entry.path, told.attempts, size)
+            for entry in _entries(directory):
+                told = claim.parse_name(entry.name)
+                if told is not None:
+                    path = os.path.join(self._directories.incoming[root], told.name)
+                    size = entry.stat(follow_symlinks=False).st_size
+                    yield Arrival(path, root, told.time_ns, "startup", entry.path, told.attempts, size)
 
     def left_behind(self) -> list[Arrival]:
-        """The claims of an earlier run, oldest first. They are handed out one by one, each attempt counted."""
-        found = sorted(self.claims(), key=lambda one: one.time_ns)
-        return [one._replace(attempts=max(1, one.attempts)) for one in found]
+        """The claims of an earlier run, oldest first."""
+        return sorted(self.claims(), key=lambda one: one.time_ns)
 
     def recover(self, held: Iterable[Arrival]) -> Iterator[Arrival | Outcome]:
-        """What a dead worker held: arrivals to do again, and outcomes of those that are done or given up."""
+        """What a dead worker held, in order: an arrival to do again, or the outcome of one that is gone."""
         claims = {_mark(one): one.claim for one in self.claims()}
         for arrival in held:
-            again = arrival._replace(claim=claims.get(_mark(arrival), ""), attempts=arrival.attempts + 1)
-            if not os.path.lexists(again.key):
-                yield _gone(arrival)
-            elif again.attempts >= MOST_LOSSES:
-                yield self.give_up(again)
-            else:
-                yield again
+            again = arrival._replace(claim=claims.get(_mark(arrival), ""), losses=arrival.losses + 1)
+            yield again if os.path.lexists(again.key) else _gone(arrival)
 
     def give_up(self, arrival: Arrival) -> Outcome:
         """Set a file aside as `worker-lost`."""
@@ -70,6 +63,14 @@ class Casualties:
         name = os.path.basename(arrival.path)
         where = setaside.put_aside(arrival.key, name, self._desk, "worker-lost", error, arrival)
         return _gone(arrival)._replace(kind="set-aside", reason="worker-lost", stage="read", error=error, dst=where)
+
+
+def _entries(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except FileNotFoundError:  # Somebody took our directory away.
+        return []
 
 
 def _mark(arrival: Arrival) -> tuple[int, int, bytes]:

@@ -61,7 +61,6 @@ def findings(config: Config) -> Iterator[Finding]:
         finding = _directory(option, path)
         usable &= finding.level == OK
         yield finding
-    yield from _nested(named)
     if usable:
         yield from _moves(config)
         yield from _leases(config)
@@ -99,15 +98,6 @@ def _existing_parent(path: str) -> str:
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     return path
-
-
-def _nested(named: list[tuple[str, str]]) -> Iterator[Finding]:
-    real = [(option, os.path.realpath(path)) for option, path in named]
-    for option, path in real:
-        for other, parent in real:
-            if path.startswith(parent + "/"):
-                text = f"'{path}' lies inside {other} once links are followed"
-                yield Finding(PROBLEM, option, text, "put them side by side")
 
 
 def _moves(config: Config) -> Iterator[Finding]:

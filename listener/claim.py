@@ -110,7 +110,7 @@ def _require_settled(status: os.stat_result, settle: float) -> None:
 def _claim(job: Job, desk: Desk) -> None:
     claim = f"{desk.directories.claims[job.arrival.root]}/{desk.claim_name(job.arrival)}"
     try:
-        files.rename(job.path, claim, 0o700)
+        files.rename(job.path, claim, 0o700, syncs=False)
     except FileNotFoundError:
         raise Gone from None
     job.claim = job.path = claim

@@ -18,6 +18,8 @@ _COMMANDS = {
     "repack": "repack the named files, or every file in the named folders",
     "plan": "show where files would go and which documents would be written; touches nothing",
     "check": "is this configuration going to work? one line a finding, with its remedy",
+    "verify": "compare the tree with the JSON logs and name every difference",
+    "retry": "put set-aside files back into incoming",
 }
 
 _EPILOG = {
@@ -30,6 +32,11 @@ _EPILOG = {
     "exit status as once",
     "plan": "exit status: 0 every file can be repacked; 1 some cannot",
     "check": "exit status: 0 it will work; 1 something is in the way",
+    "verify": "reads names, sizes and documents unless --deep; takes over what px-repack or rx-repack left, too; "
+    "exit status: 0 no difference, or every one was repaired; 1 differences are left; 2 the configuration is wrong",
+    "retry": "superseded files go back only when named exactly or by --reason superseded: they would replace newer "
+    "data sets; exit status: 0 all of them are back; 1 a name or reason is unknown, or a file stayed; 2 nothing is "
+    "selected, or the configuration is wrong",
 }
 
 
@@ -85,7 +92,8 @@ def _add_options(parser: argparse.ArgumentParser, command: str) -> None:
             [configuration.flag(name), *_ALIASES.get(name, ())] if command == "repack" else [configuration.flag(name)]
         )
         if row.is_switch:
-            parser.add_argument(*spelled, dest=name, action="append_const", const="true", help=row.help)
+            text = f"{row.help} (default: off)"
+            parser.add_argument(*spelled, dest=name, action="append_const", const="true", help=text)
         else:
             shown = _shown(row, defaults[name])
             parser.add_argument(
@@ -134,7 +142,29 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a finding, for programs")
 
 
-_EXTRA = {"repack": _repack_options, "plan": _plan_options, "check": _check_options}
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--deep", action="store_true", help="read every instance's header: is it whole, and in its place"
+    )
+    parser.add_argument("--repair", action="store_true", help="mend the logs from the tree; no instance is touched")
+    parser.add_argument("--json", action="store_true", help="one JSON object a difference, for programs")
+
+
+def _retry_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a set-aside file's name, or a shell pattern of names")
+    parser.add_argument("--reason", action="append", dest="reasons", metavar="R", help="only those set aside for R")
+    parser.add_argument("--all", action="store_true", help="all of them, but for superseded ones")
+    parser.add_argument("--dry-run", action="store_true", help="only tell what would be put back")
+    parser.add_argument("--json", action="store_true", help="one JSON object a file, for programs")
+
+
+_EXTRA = {
+    "repack": _repack_options,
+    "plan": _plan_options,
+    "check": _check_options,
+    "verify": _verify_options,
+    "retry": _retry_options,
+}
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:
@@ -159,6 +189,14 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from listener import show
 
         return show.run(config, arguments.paths, arguments.json)
+    if arguments.command == "verify":
+        from listener import verify
+
+        return verify.run(config, verify.Request(arguments.deep, arguments.repair, arguments.json))
+    if arguments.command == "retry":
+        from listener import again
+
+        return again.run(config, again.Request.of(vars(arguments)))
     from listener import check
 
     return check.run(config, arguments.json)

@@ -20,8 +20,10 @@ from listener.layouts import LAYOUTS
 ENVIRONMENT_PREFIX = "LISTENER_"
 
 #: Sets of commands that an option belongs to.
-EVERY = frozenset({"run", "once", "repack", "plan", "check"})
+EVERY = frozenset({"run", "once", "repack", "plan", "check", "verify", "retry"})
+READING = EVERY - {"retry"}
 ENGINE = frozenset({"run", "once", "check"})
+INTAKE = ENGINE | {"retry"}
 SERVICE = frozenset({"run", "check"})
 PLACING = frozenset({"run", "once", "repack", "check"})
 
@@ -58,7 +60,7 @@ class Config:
         parse.directory,
         "DIR",
         "where storescp writes (its -od); give it again for more roots",
-        ENGINE,
+        INTAKE,
         several=True,
     )
     data: str = _row("./dicom/data", parse.directory, "DIR", "root of the repacked tree", EVERY)
@@ -81,12 +83,18 @@ class Config:
     http: str = _row(
         "0.0.0.0:9464", parse.address, "ADDR:PORT", "metrics, health and readiness; port 0 picks one; 'off'", SERVICE
     )
-    layout: str = _row("rx", parse.choice(*LAYOUTS), "NAME", f"preset of path templates: {', '.join(LAYOUTS)}", EVERY)
-    root_template: str = _row("", parse.template, "TEMPLATE", "the patient's directory", EVERY, shown="from the layout")
-    study_template: str = _row("", parse.template, "TEMPLATE", "the study's directory", EVERY, shown="from the layout")
-    series_template: str = _row("", parse.template, "TEMPLATE", "the series' directory", EVERY, shown="from the layout")
+    layout: str = _row("rx", parse.choice(*LAYOUTS), "NAME", f"preset of path templates: {', '.join(LAYOUTS)}", READING)
+    root_template: str = _row(
+        "", parse.template, "TEMPLATE", "the patient's directory", READING, shown="from the layout"
+    )
+    study_template: str = _row(
+        "", parse.template, "TEMPLATE", "the study's directory", READING, shown="from the layout"
+    )
+    series_template: str = _row(
+        "", parse.template, "TEMPLATE", "the series' directory", READING, shown="from the layout"
+    )
     image_template: str = _row(
-        "", parse.template, "TEMPLATE", "the instance's file name", EVERY, shown="from the layout"
+        "", parse.template, "TEMPLATE", "the instance's file name", READING, shown="from the layout"
     )
     on_conflict: str = _row(
         "replace",
@@ -112,9 +120,14 @@ class Config:
         120.0, parse.seconds(0.1), "SECONDS", "a worker that holds one file for longer is killed", ENGINE, unit="s"
     )
     max_header: int = _row(
-        64 * 2**20, parse.size(1024), "SIZE", "largest header of one data set; beyond: too-large", EVERY, shown="64MiB"
+        64 * 2**20,
+        parse.size(1024),
+        "SIZE",
+        "largest header of one data set; beyond: too-large",
+        READING,
+        shown="64MiB",
     )
-    max_depth: int = _row(64, parse.whole(1, 900), "N", "deepest nesting of sequences; beyond: too-deep", EVERY)
+    max_depth: int = _row(64, parse.whole(1, 900), "N", "deepest nesting of sequences; beyond: too-deep", READING)
     ready_backlog: int = _row(
         100_000, parse.whole(1, 10**12), "N", "above this backlog the service is not ready", SERVICE, unit="files"
     )
@@ -144,7 +157,7 @@ class Config:
         parse.boolean,
         "",
         "allow PatientID and whole paths on standard output (rx-repack's own event shape)",
-        EVERY,
+        READING,
     )
     drain: float = _row(25.0, parse.seconds(0), "SECONDS", "how long a stopping service may go on", SERVICE, unit="s")
     log_level: str = _row(
@@ -275,7 +288,7 @@ def _parse_into(
 def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
     """Directories that would eat each other, before anything is touched."""
     named = [("--data", values["data"]), ("--log", values["log"]), ("--state", values["state"])]
-    if command in ENGINE:
+    if command in INTAKE:
         named += [("--incoming", one) for one in values["incoming"]]
     # Links are followed: what is published through one would arrive again, for ever.
     named = [(option, os.path.realpath(path)) for option, path in named]

@@ -52,6 +52,9 @@ class Job:
     header: Header = UNREAD
     plan: Plan = UNPLANNED
     shared: Header = UNREAD
+    elements: dict[str, dict[str, str]] = field(default_factory=dict)
+    present_size: int = 0
+    touched: list[str] = field(default_factory=list)
     target: str = ""
     document: str = ""
     staged: tuple[str, bytes, str] = ("", b"", "")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import orjson
 
 from listener.events import instant
+from listener.names import printable
 
 log = logging.getLogger("listener")
 
@@ -21,7 +22,7 @@ class _Lines(logging.Formatter):
         line = {
             "time": instant(int(record.created * 1e9)),
             "level": record.levelname.lower(),
-            "text": record.getMessage(),
+            "text": printable(record.getMessage()),
         }
         line |= getattr(record, "fields", {})
         return orjson.dumps(line).decode()

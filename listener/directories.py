@@ -49,8 +49,8 @@ def prepare(config: Config) -> Directories:
 
     Raises ConfigError naming every directory that cannot be used.
     """
-    _make_all([("--incoming", one) for one in config.incoming])
-    _make_all([("--data", config.data), ("--log", config.log), ("--state", config.state)])
+    ours = [("--data", config.data), ("--log", config.log), ("--state", config.state)]
+    _make_all([*(("--incoming", one) for one in config.incoming), *ours])
     owner = _owner(config)
     claims = tuple(_claim_directory(root, config.state) for root in config.incoming)
     data_staging = _staging(config.data, config.state, owner)
@@ -67,6 +67,14 @@ def prepare(config: Config) -> Directories:
         locks=_private(config.log, OWN, "locks"),
         set_aside=_private(config.state, "set-aside"),
     )
+
+
+def tidy(directories: Directories) -> None:
+    """Remove the temporaries that an earlier run of ours left; only for the owner of incoming, before work begins."""
+    for staging in (directories.data_staging, directories.log_staging):
+        with os.scandir(staging) as entries:
+            for entry in entries:
+                os.unlink(entry.path)
 
 
 def prepare_direct(data: str, log: str, state: str) -> Directories:

@@ -58,6 +58,17 @@ def retrieve_path(series: str) -> str:
     return f"seriesData/{series}-retrieve.json"
 
 
+def shared_paths(patient: str, study: str, series: str) -> tuple[str, ...]:
+    """Where the documents lie that a series' instances share: patient, study, series in study, series, pack."""
+    return (
+        patient_path(patient),
+        study_path(study),
+        study_series_path(study, series),
+        series_path(series),
+        pack_path(series),
+    )
+
+
 def instance_path(series: str, name: str) -> str:
     """Where the document of one instance lies; readers count these."""
     return f"seriesData/{series}-img/{name}.json"
@@ -147,6 +158,16 @@ def instance(header: Header, plan: Plan, base: str, size: int) -> Document:
     entry["outputFile"] = plan.name
     entry["imageObj"] = {plan.name: {"size": size, "FSlocation": location}}
     return described
+
+
+def describes(document: Document, path: str, size: int) -> bool:
+    """Whether an instance's document (ours or px-repack's) tells of a file at `path` with `size` bytes."""
+    for entry in document.values():
+        images = entry.get("imageObj") if isinstance(entry, dict) else None
+        image = images.get(path.rpartition("/")[2]) if isinstance(images, dict) else None
+        if isinstance(image, dict) and image.get("FSlocation") == path and image.get("size", size) == size:
+            return True
+    return False
 
 
 def location(document: Document) -> str:

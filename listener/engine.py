@@ -6,6 +6,7 @@ come, or the claim is still there and is done again; no file's outcome gets lost
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import stat
@@ -15,12 +16,12 @@ from typing import Protocol
 
 from listener import claim
 from listener.backlog import NEW, Backlog
-from listener.casualties import MOST_RESTARTS, Casualties
+from listener.casualties import MOST_LOSSES, MOST_RESTARTS, Casualties
 from listener.config import Config
 from listener.desk import CLAIM, COPY
 from listener.diagnostics import log
 from listener.directories import Directories
-from listener.errors import FatalFault
+from listener.errors import FatalFault, system_reason
 from listener.kept import Kept
 from listener.names import is_temporary
 from listener.pool import Lost, Pool, Worker
@@ -118,17 +119,21 @@ class Engine:
             batch = self.backlog.take(most) if most else []
             if not batch:
                 return
-            if batch[0].source == "startup" and batch[0].claim and not self._count_attempt(batch):
+            if batch[0].claim and batch[0].source == "startup" and not self._count_attempt(batch):
                 continue
             worker.give(batch, now)
 
     def _count_attempt(self, batch: list[Arrival]) -> bool:
-        """A claim of an earlier run is in hand, alone: its name says so, in case it kills the whole service again."""
+        """A claim of an earlier run is in hand, alone: its name says so, in case it ends the whole service again."""
         arrival = batch[0]
-        if arrival.attempts > MOST_RESTARTS:
-            self._finish([(arrival, self._casualties.give_up(arrival))])
+        if arrival.attempts >= MOST_RESTARTS:
+            self._give_up(arrival)
             return False
-        batch[0] = self.backlog.exchange(arrival, claim.with_attempts(arrival, arrival.attempts + 1))
+        try:
+            batch[0] = self.backlog.exchange(arrival, claim.with_attempts(arrival, arrival.attempts + 1))
+        except OSError as error:
+            self._defer(arrival, self._refusal(arrival, "claim", error))
+            return False
         return True
 
     def turn(self, timeout: float | None) -> list[selectors.SelectorKey]:
@@ -169,10 +174,29 @@ class Engine:
             if isinstance(result, Deferral):
                 self._defer(arrival, result)
                 continue
-            if result.claim:
-                claim.release(result.claim)
-            finished.append((arrival, result._replace(finished_ns=now)))
+            refused = self._release(arrival, result)
+            if refused:
+                self._defer(arrival, refused)
+            else:
+                finished.append((arrival, result._replace(finished_ns=now)))
         self._finish(finished)
+
+    def _release(self, arrival: Arrival, outcome: Outcome) -> Deferral | None:
+        """Let the claim go: the commit. When that is refused the file is done again, which changes nothing."""
+        if not outcome.claim:
+            return None
+        try:
+            claim.release(outcome.claim)
+        except OSError as error:
+            return self._refusal(arrival._replace(claim=outcome.claim), "release", error)
+        return None
+
+    def _refusal(self, arrival: Arrival, stage: str, error: OSError) -> Deferral:
+        text = error.strerror or type(error).__name__
+        reason = system_reason(error)
+        return Deferral(
+            arrival.path, arrival.root, arrival.time_ns, reason, stage, text, arrival.claim, arrival.attempts
+        )
 
     def _finish(self, finished: list[tuple[Arrival, Outcome]]) -> None:
         if not finished:
@@ -200,8 +224,9 @@ class Engine:
         self._listens.deferred(deferral)
         tries = self._tries[arrival.path] = self._tries.get(arrival.path, 0) + 1
         again = arrival._replace(claim=deferral.claim)
-        if arrival.claim and arrival.attempts:
-            again = claim.with_attempts(again, arrival.attempts - 1)  # It was the system, not the file.
+        if arrival.claim and arrival.attempts and deferral.stage != "release":
+            with contextlib.suppress(OSError):  # It was the system, not the file: this attempt does not count.
+                again = claim.with_attempts(again, arrival.attempts - 1)
         self.backlog.defer(arrival.key, again, now + pause(tries, longest))
 
     def _bury(self, worker: Worker) -> None:
@@ -210,11 +235,22 @@ class Engine:
         self.selector.register(successor.pipe, selectors.EVENT_READ, successor)
         self._listens.lost(lost)
         for arrival, found in zip(lost.held, self._casualties.recover(lost.held), strict=True):
+            self.backlog.finish(arrival.key)
             if isinstance(found, Outcome):
                 self._finish([(arrival, found)])
+            elif found.losses >= MOST_LOSSES:
+                self._give_up(found)
             else:
-                self.backlog.finish(arrival.key)
                 self.backlog.put_back([found])
+
+    def _give_up(self, arrival: Arrival) -> None:
+        """Set aside what kills workers or services, if the system lets us."""
+        try:
+            outcome = self._casualties.give_up(arrival)
+        except OSError as error:
+            self._defer(arrival, self._refusal(arrival, "claim", error))
+        else:
+            self._finish([(arrival, outcome)])
 
     def close(self, *, at_once: bool = False) -> None:
         """End the workers, each after the batch it has; killed when `at_once`. What they had claimed stays claimed."""

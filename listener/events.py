@@ -58,6 +58,7 @@ class Events:
     def __init__(self, phi: bool, descriptor: int | None = 1) -> None:
         self._phi = phi
         self._descriptor = descriptor
+        self._torn = False
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> None:
         """One line a file, in one write."""
@@ -69,12 +70,17 @@ class Events:
         self._write(_line({"time": instant(now_ns), "event": name, **more}))
 
     def _write(self, data: bytes) -> None:
-        view = memoryview(data)
+        whole = b"\n" + data if self._torn else data
+        view = memoryview(whole)
         try:
             while view and self._descriptor is not None:
                 view = view[os.write(self._descriptor, view) :]
+            self._torn = False
         except BrokenPipeError:
             self._descriptor = None
+        except OSError:
+            # A full disk under a redirected output: lines are lost, and one that was cut is ended when there is room.
+            self._torn |= len(view) < len(whole)
 
 
 def _line(event: dict[str, Any]) -> bytes:

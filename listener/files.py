@@ -9,14 +9,17 @@ import errno
 import fcntl
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from listener.errors import FatalFault
+import orjson
+
+from listener import sync
 
 #: Regular files only, the last component never a link, never waiting for a FIFO's writer.
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 _NAME_MAX = 255
 
@@ -51,13 +54,13 @@ def cut_name(prefix: str, name: str, suffix: str = "") -> str:
     return prefix + os.fsdecode(os.fsencode(name)[:room]) + suffix
 
 
-def link_or_false(source: str, target: str, mode: int) -> bool:
+def link_or_false(source: str, target: str, mode: int, *, syncs: bool) -> bool:
     """Give `source` a second name, making directories with `mode` as needed; False where links cannot work.
 
     Raises FileExistsError when the name is taken: a link never overwrites.
     """
     try:
-        _with_parents(os.link, source, target, mode)
+        _with_parents(os.link, source, target, mode, syncs)
     except OSError as error:
         if error.errno in _NO_LINKS:
             return False
@@ -65,48 +68,43 @@ def link_or_false(source: str, target: str, mode: int) -> bool:
     return True
 
 
-def rename(source: str, target: str, mode: int = 0o755) -> None:
+def rename(source: str, target: str, mode: int = 0o755, *, syncs: bool) -> None:
     """Rename over whatever is there, making the directories of `target` with `mode` as needed."""
-    _with_parents(os.rename, source, target, mode)
+    _with_parents(os.rename, source, target, mode, syncs)
 
 
-def _with_parents(operation: object, source: str, target: str, mode: int) -> None:
+def _with_parents(operation: Callable[[str, str], None], source: str, target: str, mode: int, syncs: bool) -> None:
     # Tried first, looked for afterwards: the directory is there for all but the first instance of a series.
     try:
-        operation(source, target)  # type: ignore[operator]
+        operation(source, target)
     except FileNotFoundError:
         os.lstat(source)
-        make_directories(os.path.dirname(target), mode)
-        operation(source, target)  # type: ignore[operator]
+        make_directories(os.path.dirname(target), mode, syncs=syncs)
+        operation(source, target)
 
 
-def make_directories(path: str, mode: int) -> None:
-    """Like makedirs, but `mode` holds for every directory made, whatever the umask."""
+def make_directories(path: str, mode: int, *, syncs: bool) -> None:
+    """Like makedirs, but `mode` holds for every directory made, whatever the umask; with `syncs` they survive a power
+    cut.
+    """
     if os.path.isdir(path):
         return
-    make_directories(os.path.dirname(path), mode)
+    parent = os.path.dirname(path)
+    make_directories(parent, mode, syncs=syncs)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path)
         os.chmod(path, mode)
+        if syncs:
+            sync.directories([parent])
 
 
-def copy_to(descriptor: int, target: str, size: int) -> int:
-    """Copy the first `size` bytes of an open file into a new file; a descriptor of the copy, open for writing (sync
-    it).
-    """
-    copy = os.open(target, _CREATE, 0o644)
-    try:
-        done = 0
-        while done < size:
-            count = os.sendfile(copy, descriptor, done, size - done)
-            if not count:
-                break
-            done += count
-    except BaseException:
-        os.close(copy)
-        os.unlink(target)
-        raise
-    return copy
+def _send(source: int, target: int, size: int) -> None:
+    done = 0
+    while done < size:
+        count = os.sendfile(target, source, done, size - done)
+        if not count:
+            return
+        done += count
 
 
 class Stage:
@@ -116,6 +114,7 @@ class Stage:
     """
 
     def __init__(self, directory: str, prefix: str = "") -> None:
+        self._directory = directory
         self._serial = itertools.count()
         self._prefix = f"{directory}/{prefix}{os.getpid():x}-"
 
@@ -123,10 +122,30 @@ class Stage:
         """A path that nothing has."""
         return f"{self._prefix}{next(self._serial):x}"
 
+    def create(self, path: str) -> int:
+        """A new file at `path` (one that `name` gave), open for writing."""
+        try:
+            return os.open(path, _CREATE, 0o644)
+        except FileNotFoundError:  # Somebody took our directory away.
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            return os.open(path, _CREATE, 0o644)
+
+    def copy(self, descriptor: int, size: int) -> tuple[str, int]:
+        """A copy of the first `size` bytes of an open file: its path and a descriptor to sync and close."""
+        path = self.name()
+        copy = self.create(path)
+        try:
+            _send(descriptor, copy, size)
+        except BaseException:
+            os.close(copy)
+            os.unlink(path)
+            raise
+        return path, copy
+
     def write(self, data: bytes) -> tuple[str, int]:
         """A new temporary holding `data`: its path and a descriptor to sync and close."""
         path = self.name()
-        descriptor = os.open(path, _CREATE, 0o644)
+        descriptor = self.create(path)
         try:
             view = memoryview(data)
             while view:
@@ -138,7 +157,7 @@ class Stage:
         return path, descriptor
 
 
-def write_document(stage: Stage, path: str, data: bytes, syncs: bool) -> None:
+def write_document(stage: Stage, path: str, data: bytes, *, syncs: bool) -> None:
     """Write beside, (sync), rename: a reader sees all of it or what was there before. Survives kill and power cut
     alike.
     """
@@ -146,53 +165,26 @@ def write_document(stage: Stage, path: str, data: bytes, syncs: bool) -> None:
     try:
         try:
             if syncs:
-                sync_descriptors([descriptor])
+                sync.descriptors([descriptor])
         finally:
             os.close(descriptor)
-        rename(temporary, path)
+        rename(temporary, path, syncs=syncs)
+        if syncs:
+            sync.directories([os.path.dirname(path)])
     except BaseException:
         discard(temporary)
         raise
 
 
-def sync_descriptors(descriptors: Iterable[int]) -> None:
-    """Force file data to disk. Raises FatalFault on EIO: the kernel has dropped the pages, so a repetition would
-    lie.
-    """
-    for descriptor in descriptors:
-        with _fatal_io():
-            os.fdatasync(descriptor)
-
-
-def sync_directories(paths: Iterable[str]) -> None:
-    """Force names to disk: entries made in these directories survive a power cut."""
-    for path in paths:
-        descriptor = os.open(path, _DIRECTORY)
-        try:
-            with _fatal_io():
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _fatal_io() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.EIO:
-            raise FatalFault(
-                "a sync failed (EIO); what was not yet released waits as a claim for the next start"
-            ) from error
-        # A descriptor that cannot be synced at all (some FUSE): the kernel says so, nothing was lost.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
-            raise
-
-
 @contextlib.contextmanager
 def locked(directory: str, name: str) -> Iterator[None]:
     """Hold the flock of `name` below `directory`: read-modify-write of a shared document, and settling a conflict."""
-    descriptor = os.open(f"{directory}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = f"{directory}/{name}"
+    try:
+        descriptor = os.open(path, _LOCK, 0o600)
+    except FileNotFoundError:  # Somebody took our directory away.
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        descriptor = os.open(path, _LOCK, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -204,3 +196,14 @@ def discard(path: str) -> None:
     """Remove a temporary of ours, if it is still there."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def load(path: str) -> dict[str, Any] | None:
+    """A JSON document; None where there is none, or something that is no document (garbage, a link, a directory)."""
+    try:
+        # An opener, since open() of a descriptor that is a directory's would leave it open.
+        with open(path, "rb", opener=lambda name, _: open_regular(name)) as file:
+            document = orjson.loads(file.read())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return document if isinstance(document, dict) else None

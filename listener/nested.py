@@ -21,7 +21,7 @@ _LOST = -1
 
 def shallow_bytes(depth: int) -> int:
     """The most bytes that cannot hold more than `depth` levels of sequences."""
-    return _LEVEL * depth
+    return _LEVEL * depth - 1
 
 
 class _Frame(NamedTuple):
@@ -126,6 +126,8 @@ class Nested:
         """
         pos = start
         while True:
+            # counted, because elements made to overlap could have the same fragments followed again and again
+            self._tick(start)
             tag, length = self._encoding.item(pos)
             pos += HEAD
             if tag == SEQUENCE_END:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from listener.config import Config
-from listener.directories import Directories, prepare
+from listener.directories import Directories, prepare, tidy
 from listener.engine import BATCH, Engine
 from listener.events import Events
 from listener.owner import Owner
@@ -94,6 +94,7 @@ def run(config: Config) -> int:
     events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno())
     progress = Progress(events, sys.stderr)
     try:
+        tidy(directories)
         engine = Engine(config, directories, progress, owner.descriptors)
         try:
             left = _work(engine, directories, config)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from hashlib import blake2b
 
-from listener import describe, documents, files, setaside
+from listener import documents, files, setaside, sync
 from listener.desk import Desk, Job
 from listener.errors import Conflict, FileFault
 from listener.header import Header
@@ -38,8 +38,7 @@ def to_sync(job: Job) -> list[int]:
 
 
 def _copy(job: Job, desk: Desk) -> None:
-    job.origin = desk.data_stage.name()
-    job.copied = files.copy_to(job.descriptor, job.origin, job.size)
+    job.origin, job.copied = desk.data_stage.copy(job.descriptor, job.size)
     job.temporaries.append(job.origin)
     status = os.fstat(job.descriptor)
     os.fchmod(job.copied, status.st_mode & 0o7777)
@@ -59,13 +58,13 @@ def place(job: Job, desk: Desk) -> None:
 
 
 def _link(job: Job, desk: Desk) -> None:
-    if files.link_or_false(job.origin, job.target, desk.config.dir_mode):
+    if files.link_or_false(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs):
         return
     if job.copied < 0:
         _copy(job, desk)
         if desk.syncs:
-            files.sync_descriptors([job.copied])
-        if files.link_or_false(job.origin, job.target, desk.config.dir_mode):
+            sync.descriptors([job.copied])
+        if files.link_or_false(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs):
             return
     _rename_without_links(job, desk)
 
@@ -75,7 +74,7 @@ def _rename_without_links(job: Job, desk: Desk) -> None:
     with files.locked(desk.directories.locks, f"place-{short_hash(job.target, 2)}"):
         if os.path.lexists(job.target):
             raise FileExistsError
-        files.rename(job.origin, job.target, desk.config.dir_mode)
+        files.rename(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs)
 
 
 def _described_elsewhere(job: Job) -> str:
@@ -84,7 +83,7 @@ def _described_elsewhere(job: Job) -> str:
     """
     if not os.access(job.document, os.F_OK):  # The usual case, and cheaper than an exception.
         return ""
-    location = documents.location(describe.load(job.document) or {})
+    location = documents.location(files.load(job.document) or {})
     if location and location != job.target and os.path.isfile(location):
         return location
     return ""
@@ -101,6 +100,7 @@ def _settle(job: Job, desk: Desk, present: str) -> None:
         if verdict == "equal":
             job.kind = "duplicate"
             job.target = present
+            job.present_size = os.stat(present).st_size
             return
         if verdict == "other-instance" or desk.config.on_conflict == "set-aside":
             raise Conflict
@@ -162,23 +162,32 @@ def _keep_both(job: Job, desk: Desk) -> None:
     except FileExistsError:
         if not _is_same(job.target, job.inode):
             job.kind = "duplicate"
+            job.present_size = os.stat(job.target).st_size
 
 
 def _replace(job: Job, desk: Desk, present: str) -> None:
     """The new one takes the name; the old one is kept in set-aside as `superseded`, and is there before it leaves the
     tree.
     """
-    job.superseded = setaside.keep(present, desk, "superseded", "a newer data set of the same instance took its name")
+    why = "a newer data set of the same instance took its name"
+    job.superseded = setaside.keep(present, desk, "superseded", why, job.arrival.root)
     if present != job.target:
         _link(job, desk)
         os.unlink(present)
+        job.touched.append(os.path.dirname(present))
         return
     if job.copied < 0:
         twin = desk.data_stage.name()
         job.temporaries.append(twin)
-        if not files.link_or_false(job.origin, twin, 0o700):
+        if not files.link_or_false(job.origin, twin, 0o700, syncs=False):
             _copy(job, desk)
             twin = job.origin
     else:
         twin = job.origin
-    files.rename(twin, job.target, desk.config.dir_mode)
+    files.rename(twin, job.target, desk.config.dir_mode, syncs=desk.syncs)
+
+
+def withdraw(job: Job) -> None:
+    """Take back a link that this story made, when its file is to be set aside after all: never in both places."""
+    if job.kind == "published" and job.target and job.claim and _is_same(job.target, job.inode):
+        os.unlink(job.target)

@@ -8,74 +8,26 @@ for NULs, which are dropped, and surrogates, which become U+FFFD.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from listener import pixels
 from listener.encoding import PIXEL_TAGS
 from listener.errors import BadUID, Incomplete, MissingUID, UIDMismatch
 from listener.header import Header, Limits
-from listener.keywords import tag_of, vr_of
-from listener.nested import shallow_bytes
+from listener.keywords import tag_of
 from listener.prologue import DEFLATED, NATIVE, Prologue, read_prologue
+from listener.runs import Found
 from listener.source import INFLATE_RATIO, FileSource, InflatedSource
 from listener.structure import Structure
-from listener.texts import is_known_charset, plain_text
-from listener.walk import MAX_VALUE, Found, Slot, Walker
-
-if TYPE_CHECKING:
-    from listener.decoding import Raw
+from listener.walk import MAX_VALUE
+from listener.wanted import PROVIDER_URL, Wanted, texts_of
 
 __all__ = ["Wanted", "check_uids", "read_elements", "read_header", "tag_of"]
-
-_CHARSET = 0x00080005
-_PROVIDER_URL = 0x00287FE0
-_PIXEL_REPRESENTATION = 0x00280103
-
-#: Elements that decide how others are read, and what is said of the file.
-_CONTROL = frozenset((*pixels.TAGS, _CHARSET, _PIXEL_REPRESENTATION, _PROVIDER_URL))
-
-#: Texts of one attribute that are remembered.
-_TEXTS = 1024
 
 _NONE: frozenset[str] = frozenset()
 
 _IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _META_UID = "MediaStorageSOPInstanceUID"
 _is_uid = re.compile(r"[0-9.]{1,64}").fullmatch
-
-
-class Wanted:
-    """The attributes that are wanted of each file: make one for a layout, and use it for all files.
-
-    `keywords` is in alphabetical order. It remembers what files looked like, to walk the next ones more quickly.
-    """
-
-    __slots__ = ("_walkers", "keywords", "tags")
-
-    def __init__(self, keywords: tuple[str, ...]) -> None:
-        self.keywords = keywords
-        self.tags = dict.fromkeys(_CONTROL, ("", b""))
-        self.tags |= {tag_of(keyword): (keyword, vr_of(keyword)) for keyword in keywords}
-        self._walkers: dict[int, Walker] = {}
-
-    @classmethod
-    def of(cls, keywords: Iterable[str]) -> Wanted:
-        """From DICOM keywords in any order, the same object for the same ones; KeyError for a word that is none."""
-        return _wanted(frozenset(keywords))
-
-    def walker(self, max_depth: int) -> Walker:
-        """What walks data sets for these attributes."""
-        walker = self._walkers.get(max_depth)
-        if walker is None:
-            walker = self._walkers[max_depth] = Walker(self.tags, shallow_bytes(max_depth))
-        return walker
-
-
-@lru_cache(maxsize=64)
-def _wanted(keywords: frozenset[str]) -> Wanted:
-    return Wanted(tuple(sorted(keywords)))
 
 
 def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
@@ -94,7 +46,7 @@ def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
     prologue, structure = _open(fd, size, limits)
     found = wanted.walker(limits.max_depth).walk(structure)
     _check_pixels(found, structure, prologue)
-    values, empty, fast = _texts(found, structure)
+    values, empty, fast = texts_of(found, structure)
     if prologue.MediaStorageSOPInstanceUID:
         values[_META_UID] = prologue.MediaStorageSOPInstanceUID
     return Header(
@@ -131,67 +83,7 @@ def _check_pixels(found: Found, structure: Structure, prologue: Prologue) -> Non
 
 def _image_warning(found: Found, structure: Structure) -> str:
     is_image = structure.pixel is None and pixels.ROWS in found and pixels.COLUMNS in found
-    return "an image without pixel data" if is_image and _PROVIDER_URL not in found else ""
-
-
-def _texts(found: Found, structure: Structure) -> tuple[dict[str, str], list[str], bool]:
-    """Texts by keyword, keywords without a value, and whether all of it could be done without pydicom."""
-    values: dict[str, str] = {}
-    empty: list[str] = []
-    hard: list[str] = []
-    little = structure.encoding.little
-    known = _CHARSET not in found or is_known_charset(found[_CHARSET][1])
-    for slot, raw in found.values():
-        keyword = slot.keyword
-        if not keyword:
-            continue
-        text = slot.texts.get(raw) if known and little else None
-        if text is None:
-            text = _plain(slot, raw, little=little) if known or not raw else None
-        if text:
-            values[keyword] = text
-        elif text is None:
-            hard.append(keyword)
-        else:
-            empty.append(keyword)
-    if hard:
-        _decode_hard(hard, found, structure, values, empty)
-    return values, empty, not hard
-
-
-def _plain(slot: Slot, raw: bytes, *, little: bool) -> str | None:
-    """The text of a value, "" for none, if it is plain; remembered, for most are the same in the whole series."""
-    if slot.element.undefined:
-        return None
-    text = plain_text(slot.vr, raw, little=little) if raw else ""
-    if text is None:
-        return None
-    if not text.strip():
-        text = ""
-    if len(slot.texts) >= _TEXTS:
-        slot.texts.clear()
-    slot.texts[raw] = text
-    return text
-
-
-def _decode_hard(hard: list[str], found: Found, structure: Structure, values: dict[str, str], empty: list[str]) -> None:
-    from listener import decoding
-
-    chosen = {
-        tag: decoding.Raw(slot.element, raw)
-        for tag, (slot, raw) in found.items()
-        if slot.keyword in hard or tag in _CONTROL
-    }
-    with decoding.quiet():
-        made = decoding.dataset(chosen, decoding.Syntax(structure.implicit, structure.encoding.little))
-        for tag, raw in chosen.items():
-            keyword = found[tag][0].keyword
-            if keyword in hard:
-                text, is_empty = decoding.text_of(made, raw)
-                if is_empty:
-                    empty.append(keyword)
-                else:
-                    values[keyword] = text
+    return "an image without pixel data" if is_image and PROVIDER_URL not in found else ""
 
 
 def check_uids(header: Header) -> None:
@@ -221,7 +113,7 @@ def read_elements(fd: int, size: int, limits: Limits) -> dict[str, dict[str, str
     from listener import decoding
 
     _, structure = _open(fd, size, limits)
-    raws: dict[int, Raw] = {}
+    raws: dict[int, decoding.Raw] = {}
     long: dict[int, str] = {}
     for element in structure.elements():
         tag = element.tag

@@ -25,7 +25,8 @@ class Arrival(NamedTuple):
     `path` is absolute (undecodable bytes as surrogates); `root` the index of its incoming directory;
     `time_ns` its st_ctime in nanoseconds since the epoch (when the sender's file was finished; the moment of the event
     where it was not looked up); `source` one of SOURCES; `claim` the claim's path when it is already claimed, else "";
-    `attempts` how often it was begun before; `size` its bytes when it was noticed.
+    `attempts` how often a service ended while this claim was in hand; `size` its bytes when it was noticed; `losses`
+    how often a worker died with it.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Arrival(NamedTuple):
     claim: str = ""
     attempts: int = 0
     size: int = 0
+    losses: int = 0
 
     @property
     def key(self) -> str:

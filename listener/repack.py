@@ -9,18 +9,20 @@ there.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Generator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from listener import claim, describe, files, place, setaside
+from listener import claim, describe, place, setaside, sync
 from listener.desk import MOVE, UNREAD, Desk, Job
-from listener.errors import FatalFault, FileFault, system_reason
+from listener.errors import FatalFault, FileFault, TooLarge, Unreadable, system_reason
 from listener.plan import lacking, make_plan
 from listener.reader import check_uids, read_header, tag_of
 from listener.records import Arrival, Deferral, Missing, Outcome
+from listener.shared import Shared
 
 Result = Outcome | Deferral
 
@@ -35,20 +37,21 @@ class Barrier(NamedTuple):
 Story = Generator[Barrier, None, None]
 
 
-def story(job: Job, desk: Desk, known: describe.Known) -> Story:
+def story(job: Job, desk: Desk, shared: Shared) -> Story:
     """The whole story of one file, with its two barriers."""
     job.enter("claim")
     claim.take(job, desk)
     job.enter("read")
     _read(job, desk)
+    shared.look(job, desk)
     job.enter("place")
     place.stage(job, desk)
     describe.stage(job, desk)
     yield Barrier(place.to_sync(job), [])
     place.place(job, desk)
     job.enter("describe")
-    describe.describe(job, desk, known)
-    yield Barrier([], [os.path.dirname(job.target), os.path.dirname(job.document)])
+    describe.describe(job, desk, shared)
+    yield Barrier([], [*job.touched, os.path.dirname(job.target), os.path.dirname(job.document)])
     job.enter("release")
     if not claim.unchanged(job):
         raise claim.NotYet
@@ -68,7 +71,7 @@ class Repacker:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._known = describe.Known()
+        self._shared = Shared()
 
     def repack(self, arrivals: Sequence[Arrival]) -> list[Result]:
         """Repack a batch. Raises FatalFault when the disk refused a sync; whatever was not released stays claimed."""
@@ -81,7 +84,7 @@ class Repacker:
         jobs = [
             Job(arrival, arrival.claim or arrival.path, arrival.claim, begun_ns=time.time_ns()) for arrival in arrivals
         ]
-        stories = [story(job, self._desk, self._known) for job in jobs]
+        stories = [story(job, self._desk, self._shared) for job in jobs]
         results: list[Result | None] = [None] * len(jobs)
         try:
             while any(result is None for result in results):
@@ -112,8 +115,8 @@ class Repacker:
 
     def _sync(self, descriptors: list[int], directories: dict[str, None]) -> None:
         if self._desk.syncs:
-            files.sync_descriptors(descriptors)
-            files.sync_directories(directories)
+            sync.descriptors(descriptors)
+            sync.directories(directories)
 
     def _advance(self, job: Job, one: Story) -> Barrier | Result:
         """One of the two places where exceptions are caught: a file's failure is its own, never the batch's."""
@@ -130,9 +133,11 @@ class Repacker:
         except FileFault as fault:
             return self._set_aside(job, fault.reason, str(fault))
         except OSError as error:
+            if error.errno == errno.EIO and job.stage in ("claim", "read"):
+                return self._set_aside(job, Unreadable.reason, str(Unreadable("the disk reports an I/O error")))
             return self._refused(job, error)
         except MemoryError:
-            return self._deferral(job, "io-error", "out of memory")
+            return self._set_aside(job, TooLarge.reason, str(TooLarge("a worker's memory did not suffice")))
         except Exception as error:  # noqa: BLE001 - whatever a parser raises is an outcome of this file.
             return self._set_aside(job, "internal", _internal(error))
 
@@ -148,6 +153,7 @@ class Repacker:
     def _set_aside(self, job: Job, reason: str, error: str) -> Result:
         arrival = job.arrival
         try:
+            place.withdraw(job)
             where = setaside.put_aside(job.path, os.path.basename(arrival.path), self._desk, reason, error, arrival)
         except OSError as failure:
             return self._refused(job, failure)

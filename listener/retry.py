@@ -16,7 +16,7 @@ FIRST, LONGEST = 0.1, 30.0
 #: Errors that pass without anybody changing the configuration.
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
-_WAIT = tenacity.wait_exponential_jitter(initial=FIRST, max=LONGEST, jitter=FIRST)
+_WAIT = tenacity.wait_exponential(multiplier=FIRST, max=LONGEST) + tenacity.wait_random(0, FIRST)
 _RETRYING = tenacity.Retrying(wait=_WAIT, reraise=True)
 
 
@@ -28,7 +28,7 @@ def pause(attempt: int, longest: float = LONGEST) -> float:
     state = tenacity.RetryCallState(_RETRYING, None, (), {})
     # Beyond this the cap holds anyway, and the power would overflow.
     state.attempt_number = min(attempt, 32)
-    return min(_WAIT(state), longest)
+    return min(_WAIT(state), longest, LONGEST)
 
 
 def passes(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ import time
 import listener
 from listener.config import Config
 from listener.diagnostics import count_into, log
-from listener.directories import Directories, prepare
+from listener.directories import Directories, prepare, tidy
 from listener.engine import Engine
 from listener.events import Events
 from listener.metrics import Metrics
@@ -43,6 +43,7 @@ class Service:
     def __init__(self, config: Config, directories: Directories) -> None:
         self._config = config
         self._owner = Owner(config.incoming)
+        tidy(directories)
         self._inbox = Inbox()
         self._signals = Signals(self._inbox.wake)
         self._events = Events(config.phi)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import orjson
 
-from listener import files
+from listener import files, sync
 from listener.desk import CLAIM, Desk
 from listener.errors import SET_ASIDE_REASONS
 from listener.names import printable, short_hash
@@ -36,6 +36,7 @@ class _Why(NamedTuple):
     error: str
     attempts: int
     first_ns: int
+    incoming: str
 
 
 class Totals(NamedTuple):
@@ -53,15 +54,17 @@ def put_aside(source: str, name: str, desk: Desk, reason: str, error: str, arriv
     if desk.manner == CLAIM:
         transfer: Transfer = os.rename
     elif desk.config.keep_source:
-        transfer = _copy
+        transfer = copy
     else:
         return ""
-    return _put(source, name, desk, _Why(reason, error, arrival.attempts + 1, arrival.time_ns), transfer)
+    attempts, root = arrival.attempts + arrival.losses + 1, desk.directories.incoming[arrival.root]
+    return _put(source, name, desk, _Why(reason, error, attempts, arrival.time_ns, root), transfer)
 
 
-def keep(source: str, desk: Desk, reason: str, error: str) -> str:
-    """Keep a second name of `source` under `reason`; `source` itself stays. Where it lies now."""
-    return _put(source, os.path.basename(source), desk, _Why(reason, error, 1, 0), _link)
+def keep(source: str, desk: Desk, reason: str, error: str, root: int) -> str:
+    """Keep a second name of `source` under `reason`; `source` itself stays. Where it lies now. `root`: as Arrival's."""
+    why = _Why(reason, error, 1, 0, desk.directories.incoming[root])
+    return _put(source, os.path.basename(source), desk, why, _link)
 
 
 def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> str:
@@ -73,14 +76,14 @@ def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> s
         if os.path.lexists(target):
             return target
         record = _record(source, name, status, why)
-        files.write_document(files.Stage(directory, "."), _beside(target), record, desk.syncs)
+        files.write_document(files.Stage(directory, "."), reason_file(target), record, syncs=desk.syncs)
         _transfer(source, target, transfer)
         if desk.syncs:
-            files.sync_directories([directory])
+            sync.directories([directory])
     return target
 
 
-def _beside(target: str) -> str:
+def reason_file(target: str) -> str:
     """The reason file of a set-aside file."""
     return f"{target}.json"
 
@@ -93,7 +96,7 @@ def _free_name(directory: str, name: str, status: os.stat_result) -> str:
             there = os.lstat(candidate)
         except FileNotFoundError:
             # A reason file without its file is what a crash left; one that has a reason file itself is somebody's file.
-            if not os.path.lexists(_beside(_beside(candidate))):
+            if not os.path.lexists(reason_file(reason_file(candidate))):
                 return candidate
             continue
         if (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino):
@@ -118,6 +121,7 @@ def _record(source: str, name: str, status: os.stat_result, why: _Why) -> bytes:
             "attempts": why.attempts,
             "size": status.st_size,
             "digest": _digest(source, status),
+            "incoming": printable(why.incoming),
         },
         option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
     )
@@ -151,12 +155,13 @@ def _transfer(source: str, target: str, transfer: Transfer) -> None:
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
             raise
-        _copy(source, target)
+        copy(source, target)
         if transfer is os.rename:
             os.unlink(source)
 
 
-def _copy(source: str, target: str) -> None:
+def copy(source: str, target: str) -> None:
+    """Copy whatever `source` is to a new name, on disk when it is there; a link, FIFO or device is made anew."""
     status = os.lstat(source)
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source), target)
@@ -167,12 +172,10 @@ def _copy(source: str, target: str) -> None:
 
 
 def _copy_regular(source: str, target: str, size: int) -> None:
-    hidden = os.path.join(os.path.dirname(target), f".{short_hash(target)}")
-    files.discard(hidden)
     with open(files.open_regular(source), "rb") as file:
-        copy = files.copy_to(file.fileno(), hidden, size)
+        hidden, copy = files.Stage(os.path.dirname(target), ".").copy(file.fileno(), size)
     with open(copy, "wb"):
-        files.sync_descriptors([copy])
+        sync.descriptors([copy])
     os.rename(hidden, target)
 
 
@@ -197,5 +200,6 @@ def entries(directory: str) -> Iterator[os.DirEntry[str]]:
     except FileNotFoundError:
         return
     for name, entry in names.items():
-        if not name.startswith(".") and not (name.endswith(".json") and name.removesuffix(".json") in names):
+        # A reason file has none of its own, also when its file is gone (a crash between the two).
+        if not name.startswith(".") and (not name.endswith(".json") or f"{name}.json" in names):
             yield entry

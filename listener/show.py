@@ -15,6 +15,7 @@ from listener.desk import Desk
 from listener.directories import Directories
 from listener.errors import FileFault, NotRegular
 from listener.header import Header
+from listener.names import printable
 from listener.plan import make_plan
 from listener.reader import check_uids, read_header
 
@@ -52,24 +53,18 @@ def _plan(path: str, desk: Desk) -> dict[str, Any]:
     try:
         header = _read(path, desk)
     except FileFault as fault:
-        return {"file": path, "reason": fault.reason, "error": str(fault)}
+        return {"file": printable(path), "reason": fault.reason, "error": str(fault)}
     except OSError as error:
-        return {"file": path, "reason": "unreadable", "error": error.strerror or type(error).__name__}
+        return {"file": printable(path), "reason": "unreadable", "error": error.strerror or type(error).__name__}
     plan = make_plan(header, desk.layout)
     study, series = header.get("StudyInstanceUID"), header.get("SeriesInstanceUID")
-    names = (
-        documents.patient_path(documents.patient_id(header)),
-        documents.study_path(study),
-        documents.study_series_path(study, series),
-        documents.series_path(series),
-        documents.pack_path(series),
-        documents.instance_path(series, plan.name),
-    )
+    shared = documents.shared_paths(documents.patient_id(header), study, series)
+    names = (*shared, documents.instance_path(series, plan.name))
     directories = desk.directories
     return {
-        "file": path,
-        "target": f"{directories.data}/{plan.relative}",
-        "documents": [f"{directories.log}/{name}" for name in names],
+        "file": printable(path),
+        "target": printable(f"{directories.data}/{plan.relative}"),
+        "documents": [printable(f"{directories.log}/{name}") for name in names],
         "SOPInstanceUID": header.get("SOPInstanceUID"),
         "SeriesInstanceUID": series,
         "StudyInstanceUID": study,

@@ -14,6 +14,9 @@ WINDOW = 16 * 1024
 #: Bytes of output that one step of inflating may make.
 _STEP = 256 * 1024
 
+#: How often a deflated data set may be inflated as a whole, for values that lie before what was read.
+_PASSES = 4
+
 #: Beyond `max_header`, a deflated data set may inflate to this many times its file's size. Real pixels reach ratios of
 #: 2 to 20, empty masks more; a bomb (1,032 is the most that DEFLATE can do) is stopped after a fraction of a second.
 INFLATE_RATIO = 128
@@ -86,17 +89,18 @@ class InflatedSource:
     """The data set of a deflated file (PS3.5 section A.5), inflated as far as it is read.
 
     Memory is bounded: what lies before the offset read last is forgotten, and reading further back inflates again from
-    the start. Raises TooLarge beyond `cap` bytes, Incomplete where the compressed stream is cut, NotDicom where it is
-    none.
+    the start. Raises TooLarge beyond `cap` bytes, or when it had to inflate four times as much in all, Incomplete where
+    the compressed stream is cut, NotDicom where it is none.
     """
 
-    __slots__ = ("_cap", "_engine", "_fd", "_first", "_input", "_next", "_size", "_start", "_window")
+    __slots__ = ("_cap", "_engine", "_fd", "_first", "_input", "_left", "_next", "_size", "_start", "_window")
 
     def __init__(self, fd: int, size: int, first: int, cap: int) -> None:
         self._fd = fd
         self._size = size
         self._first = first
         self._cap = cap
+        self._left = _PASSES * cap
         self._rewind()
 
     def _rewind(self) -> None:
@@ -138,7 +142,8 @@ class InflatedSource:
         drop = min(max(keep_from - self._start, 0), len(self._window))
         self._window = self._window[drop:] + piece
         self._start += drop
-        if self._start + len(self._window) > self._cap:
+        self._left -= len(piece)
+        if self._start + len(self._window) > self._cap or self._left < 0:
             raise TooLarge("the deflated data set inflates beyond its limit")
         return True
 

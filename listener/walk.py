@@ -15,22 +15,18 @@ from struct import Struct
 
 from listener.encoding import BULK_TAGS, LONG_VRS, SHORT_VRS, UNDEFINED
 from listener.errors import TooLarge
-from listener.source import WINDOW, FileSource
+from listener.runs import Found, Run, Slot, Step, cut, learn
+from listener.source import FileSource
 from listener.structure import Element, Structure
 
 #: Bytes of one value that are read; longer ones are too large for a path or a document.
 MAX_VALUE = 1024 * 1024
 
-#: Runs that are remembered (all are forgotten when there are more), and the elements of one.
-_MAX_RUNS = 4096
-_RUN_ELEMENTS = 256
-_RUN_LEAST = 3
-#: The longest value within a run, and the longest run, in bytes.
-_RUN_VALUE = 1024
-_RUN_BYTES = WINDOW // 2
-
 #: Bytes of a window that one head may need.
 _LOOK = 12
+
+#: Elements of a file, from its start, that are worth remembering.
+_MEMORABLE = 2000
 
 _explicit = Struct("<L2sH").unpack_from
 _implicit = Struct("<LL").unpack_from
@@ -38,51 +34,6 @@ _length = Struct("<L").unpack_from
 
 #: Long VRs of defined length that are stepped over without a look at the value.
 _BULKY = LONG_VRS - {b"SQ", b"UN"}
-
-
-class Slot:
-    """A wanted attribute as it is encoded: its element (position and length are not told, but for undefined lengths),
-    its keyword ("" for what is wanted for our own use only), and the texts of values met before.
-    """
-
-    __slots__ = ("element", "keyword", "texts", "vr")
-
-    def __init__(self, element: Element, keyword: str, vr: bytes) -> None:
-        self.element = element
-        self.keyword = keyword
-        self.vr = vr
-        self.texts: dict[bytes, str] = {}
-
-
-#: The wanted elements of a file: tag, slot and bytes of the value; of the same tag twice the last one counts.
-Found = dict[int, tuple[Slot, bytes]]
-
-
-#: A simple element that was passed: where, its head (b"" if it is none for a run), the offset behind it, and its slot
-#: if it is wanted. A bare tuple, because nothing else is made as quickly.
-_Step = tuple[int, bytes, int, Slot | None]
-
-
-_NO_STEP: _Step = (0, b"", 0, None)
-
-
-class _Run:
-    """A stretch of elements: `take` gives their heads from an index on, `need` and `step` are the bytes looked at and
-    passed, `wanted` has tag, slot, begin and end (bytes from the run's start) of each wanted value.
-    """
-
-    __slots__ = ("count", "heads", "need", "step", "steps", "take", "wanted")
-
-    def __init__(self, steps: list[_Step]) -> None:
-        first = steps[0][0]
-        gaps = "".join([f"8s{end - pos - 8}x" for pos, _, end, _ in steps[:-1]])
-        self.steps = steps
-        self.heads = tuple([head for _, head, _, _ in steps])
-        self.take = Struct(f"<{gaps}8s").unpack_from
-        self.wanted = [(slot.element.tag, slot, pos + 8 - first, end - first) for pos, _, end, slot in steps if slot]
-        self.need = max([steps[-1][0] + 8 - first, *(end for _, _, _, end in self.wanted)])
-        self.step = steps[-1][2] - first
-        self.count = len(steps)
 
 
 class Walker:
@@ -97,7 +48,7 @@ class Walker:
         self._exchanged = {tag >> 16 | (tag & 0xFFFF) << 16: tag for tag in tags}
         self._special = {tag >> 16 | (tag & 0xFFFF) << 16 for tag in BULK_TAGS}
         self._slots: dict[tuple[int, bytes], Slot] = {}
-        self._runs: tuple[dict[bytes, _Run], dict[bytes, _Run]] = ({}, {})
+        self._runs: tuple[dict[bytes, Run], dict[bytes, Run]] = ({}, {})
         self._shallow = shallow
 
     def walk(self, structure: Structure) -> Found:
@@ -132,11 +83,11 @@ class Walker:
         keyword, usual = self._tags[element.tag]
         return Slot(element, keyword, usual if element.vr in (b"", b"UN") else element.vr)
 
-    def _quickly(self, structure: Structure, source: FileSource, found: Found) -> None:
+    def _quickly(self, structure: Structure, source: FileSource, found: Found) -> None:  # noqa: C901 - see below
         """Up to the pixel data or the end of the file. One loop, because a call costs as much as an element."""
         runs = self._runs[structure.implicit]
         single = self._single_implicit if structure.implicit else self._single_explicit
-        steps: list[_Step] = []
+        steps: list[Step] = []
         count, size = 0, source.size
         window, start = source.window, source.start
         at, edge = structure.pos - start, len(window)
@@ -150,7 +101,7 @@ class Walker:
                     count += run.count
                     at += run.step
                     continue
-                _cut(runs, run, heads)
+                cut(runs, run, heads)
             elif at and at + (run.need if run else _LOOK) > edge and start + edge < size:
                 structure.check_limits(start + at, count)
                 source.fill(start + at)
@@ -160,7 +111,8 @@ class Walker:
             if step is not None:
                 pos, _, behind, wanted = step
                 count += 1
-                steps.append(step)
+                if count <= _MEMORABLE:
+                    steps.append(step)
                 if wanted is not None:
                     found[wanted.element.tag] = wanted, source.read(pos + 8, behind - pos - 8)
             else:
@@ -176,9 +128,9 @@ class Walker:
             at, edge = behind - start, len(window)
         structure.count += count
         structure.check_limits(structure.pos)
-        _learn(runs, steps)
+        learn(runs, steps)
 
-    def _single_explicit(self, window: bytes, at: int, start: int, size: int) -> _Step | None:
+    def _single_explicit(self, window: bytes, at: int, start: int, size: int) -> Step | None:
         """The element at index `at` of the window, which starts at `start`, if it is simple."""
         if at + _LOOK > len(window):
             return None
@@ -197,7 +149,7 @@ class Walker:
                 return start + at, b"", end, None
         return None
 
-    def _single_implicit(self, window: bytes, at: int, start: int, size: int) -> _Step | None:
+    def _single_implicit(self, window: bytes, at: int, start: int, size: int) -> Step | None:
         """The element at index `at` of the window, which starts at `start`, if it is simple."""
         if at + 8 > len(window):
             return None
@@ -207,26 +159,3 @@ class Walker:
             return None
         tag = self._exchanged.get(key, 0)
         return start + at, window[at : at + 8], end, self._slot(tag, b"") if tag else None
-
-
-def _cut(runs: dict[bytes, _Run], run: _Run, heads: tuple[bytes, ...]) -> None:
-    """Keep of a run what comes before the first head that differs; its very first never does."""
-    same = next(index for index, head in enumerate(heads) if head != run.heads[index])
-    runs[heads[0]] = _Run(run.steps[:same])
-
-
-def _learn(runs: dict[bytes, _Run], steps: list[_Step]) -> None:
-    """Remember the stretches of simple elements that were passed one by one in a file that proved whole."""
-    if len(runs) > _MAX_RUNS:
-        runs.clear()
-    stretch: list[_Step] = []
-    for step in [*steps, _NO_STEP]:
-        pos, head, end, _ = step
-        if stretch and not (
-            head and stretch[-1][2] == pos and len(stretch) < _RUN_ELEMENTS and end - stretch[0][0] <= _RUN_BYTES
-        ):
-            if len(stretch) >= _RUN_LEAST:
-                runs.setdefault(stretch[0][1], _Run(stretch))
-            stretch = []
-        if head and end - pos <= _RUN_VALUE:
-            stretch.append(step)

@@ -149,8 +149,10 @@ def element(tag: int, vr: str, value: bytes, *, length: int | None = None, littl
 
 
 def part10(dataset: bytes, syntax: str = ExplicitVRLittleEndian, *, group_length: int | None = 0) -> bytes:
-    """A file of preamble, prefix, file meta information and `dataset`; `group_length` None leaves it out, 0 is right."""
-    meta = element(0x00020003, "UI", b"1.2.3\0") + element(0x00020010, "UI", syntax.encode() + b"\0" * (len(syntax) % 2))
+    """A file of preamble, file meta information and `dataset`; `group_length`: None leaves it out, 0 is right."""
+    meta = element(0x00020003, "UI", b"1.2.3\0") + element(
+        0x00020010, "UI", syntax.encode() + b"\0" * (len(syntax) % 2)
+    )
     if group_length is not None:
         meta = element(0x00020000, "UL", (group_length or len(meta)).to_bytes(4, "little")) + meta
     return b"\0" * 128 + b"DICM" + meta + dataset

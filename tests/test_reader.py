@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import subprocess
 import sys
 import warnings
@@ -14,7 +16,17 @@ import pytest
 from pydicom import datadict
 from pydicom.sequence import Sequence
 
-from listener.errors import BadUID, FileFault, Incomplete, MissingUID, TooDeep, UIDMismatch
+from listener.errors import (
+    BadUID,
+    EmptyFile,
+    FileFault,
+    Incomplete,
+    MissingUID,
+    NotDicom,
+    TooDeep,
+    TooLarge,
+    UIDMismatch,
+)
 from listener.header import Header, Limits
 from listener.keywords import USUAL, tag_of
 from listener.reader import Wanted, check_uids, read_elements, read_header
@@ -166,9 +178,7 @@ def test_absent_and_empty_are_told_apart(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("charset", [b"", b"ISO_IR 100", b"ISO_IR 192", b"no such charset "])
 def test_a_text_is_what_pydicom_prints(vr: str, raw: bytes, charset: bytes) -> None:
-    data = part10(
-        element(0x00080005, "CS", charset) + element(0x00080060, "CS", b"MR") + element(0x00100020, vr, raw)
-    )
+    data = part10(element(0x00080005, "CS", charset) + element(0x00080060, "CS", b"MR") + element(0x00100020, vr, raw))
     header = header_of(data, "PatientID")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -192,7 +202,7 @@ def test_a_text_is_what_pydicom_prints(vr: str, raw: bytes, charset: bytes) -> N
         ("ISO_IR 192", "Müller^Jürgen 😀"),
         ("GB18030", "王^小东"),
         ("ISO_IR 100", "Buc^Jérôme"),
-        ("ISO_IR 144", "Люкceмбypг"),
+        ("ISO_IR 144", "Люкceмбypг"),  # noqa: RUF001 - as the standard has it
         ("ISO_IR 13", "ﾔﾏﾀﾞ^ﾀﾛｳ"),
         (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
         (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
@@ -250,13 +260,23 @@ def test_pydicom_neither_warns_nor_logs(caplog: pytest.LogCaptureFixture, capfd:
     assert capfd.readouterr() == ("", "")
 
 
+def test_memory_that_does_not_suffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pydicom.values.convert_value", fail)
+    data = part10(element(0x00080060, "CS", b"MR") + element(0x00100020, "LO", b"P\xe4"))
+    with pytest.raises(TooLarge):
+        header_of(data)
+
+
 def test_identity(tmp_path: Path) -> None:
     check_uids(header_of(saved(tmp_path)))
     for keyword in IDENTITY[:3]:
         for value in (ABSENT, "", "  "):
             with pytest.raises(MissingUID, match=keyword):
                 check_uids(header_of(saved(tmp_path, **{keyword: value})))
-        for value in ("../../x", "1.2.x", "1" * 65, "1.2\\1.3", "1 2", "１.２"):
+        for value in ("../../x", "1.2.x", "1" * 65, "1.2\\1.3", "1 2", "１.２"):  # noqa: RUF001 - digits that are none
             bad = instance(SpecificCharacterSet="ISO_IR 192")
             data = part10(
                 b"".join(
@@ -278,12 +298,14 @@ def test_without_file_meta_information_there_is_no_mismatch(tmp_path: Path) -> N
 
 def test_messages_hold_no_values(tmp_path: Path) -> None:
     whole = saved(tmp_path, PatientID="SECRET", PatientName="SECRET", SOPInstanceUID="6.6.6", pixels=None)
+    messages = set()
     for length in range(len(whole)):
         try:
             header_of(whole[:length])
         except FileFault as fault:
-            assert "SECRET" not in str(fault)
-            assert "6.6.6" not in str(fault)
+            messages.add(str(fault))
+    assert len(messages) > 3
+    assert not any("SECRET" in message or "6.6.6" in message for message in messages)
 
 
 # ---- read_elements ----
@@ -353,15 +375,12 @@ def test_the_oracle_of_px_repack(sag_anon: Path, oracle: Path) -> None:
     [document] = (oracle / "px-3.12.6" / "log" / "studyData").glob("*-series/*-meta.json")
     [entry] = json.loads(document.read_text()).values()
     expected = {keyword: one["value"] for keyword, one in entry["DICOM"].items()}
-    [path] = sag_anon.glob(f"*-{expected['SOPInstanceUID']}.dcm") or [None]
-    assert path is not None
+    # the document's numbers are those of this instance, its file name is not its UID
+    [path] = sag_anon.glob("0090-*.dcm")
     found = elements_of(path.read_bytes())
     assert list(found) == list(expected)
-    # pydicom 3 prints tags as (0008,1150), pydicom 2 as (0008, 1150)
-    different = {keyword for keyword in expected if found[keyword] != expected[keyword]}
-    assert different == {"ReferencedImageSequence", "RequestAttributesSequence"}
-    for keyword in different:
-        assert found[keyword].replace(",", ", ", 1)[:12] == expected[keyword][:12]
+    # pydicom 2 prints tags as (0008, 1150), pydicom 3 as (0008,1150)
+    assert {key: re.sub(r"\((\w{4}),(\w{4})\)", r"(\1, \2)", text) for key, text in found.items()} == expected
 
 
 @pytest.mark.oracle
@@ -375,3 +394,22 @@ def test_the_real_series_is_read_quickly_and_rightly(sag_anon: Path) -> None:
         assert {keyword: header.get(keyword) for keyword in keywords} == {one: str(ds[one].value) for one in keywords}
         assert header.fast
         assert not header.warning
+
+
+@pytest.mark.oracle
+def test_cuts_of_a_real_file(sag_anon: Path) -> None:
+    path = min(sag_anon.glob("*.dcm"))
+    whole = path.read_bytes()
+    wanted = Wanted(IDENTITY)
+    chance = random.Random(6)
+    pixels = len(whole) - 131_072
+    lengths = {chance.randrange(len(whole)) for _ in range(300)} | set(range(pixels - 12, pixels + 20))
+    for length in sorted(lengths | set(range(len(whole) - 20, len(whole)))):
+        with descriptor(whole) as (fd, size):
+            read_header(fd, size, wanted, Limits())
+        with descriptor(whole[:length]) as (fd, size):
+            if length == pixels - 12:
+                assert read_header(fd, size, wanted, Limits()).warning == "an image without pixel data"
+            else:
+                with pytest.raises((Incomplete, NotDicom, EmptyFile)):
+                    read_header(fd, size, wanted, Limits())

@@ -123,7 +123,9 @@ def ends_of(data: bytes) -> tuple[set[int], int]:
     """Where top-level elements end, and the first of these ends that lies behind the pixel data (or the size)."""
     with descriptor(data) as (fd, size):
         header = read_header(fd, size, USUAL_WANTED, Limits())
-        structure = Structure(FileSource(fd, size), header.dataset_offset, Limits(), little=is_little(header.TransferSyntaxUID))
+        structure = Structure(
+            FileSource(fd, size), header.dataset_offset, Limits(), little=is_little(header.TransferSyntaxUID)
+        )
         elements = list(structure.elements())
     return {element.end for element in elements}, structure.pixel.end if structure.pixel else size
 
@@ -147,13 +149,12 @@ def test_a_cut_file_is_only_taken_where_nothing_shows_it(path: Path) -> None:
         cut = data[:length]
         try:
             with descriptor(cut) as (fd, size):
-                header = read_header(fd, size, USUAL_WANTED, Limits())
+                read_header(fd, size, USUAL_WANTED, Limits())
         except FileFault as fault:
             assert fault.reason in {"incomplete", "not-dicom", "empty"}  # noqa: PT017 - and nothing else is raised
             continue
         if deflated:
-            assert header.warning == WARNED.get(path.name, "")
-            assert length > len(data) - 10
+            assert length >= len(data) - 8  # of the gzip trailer
         elif ends:
             assert len(cut.rstrip(b"\0")) <= max(end for end in ends if end <= length) or length >= whole
 

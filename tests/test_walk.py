@@ -8,13 +8,14 @@ import time
 import tracemalloc
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.instances import descriptor, element, instance, part10, save
 
 from listener.errors import EmptyFile, FileFault, Incomplete, NotDicom, TooDeep, TooLarge
 from listener.header import Header, Limits
 from listener.reader import Wanted, read_header
+from tests.instances import descriptor, element, instance, part10, save
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -34,7 +35,7 @@ def read(data: bytes, limits: Limits | None = None, wanted: Wanted | None = None
         return read_header(fd, size, wanted or Wanted(KEYWORDS), limits or Limits())
 
 
-def saved(path: Path, syntax: str, **overrides: object) -> bytes:
+def saved(path: Path, syntax: str, **overrides: Any) -> bytes:
     return save(instance(transfer_syntax=syntax, **overrides), path).read_bytes()
 
 
@@ -234,9 +235,64 @@ def test_nesting_is_limited(defined: bool) -> None:
     for depth in (65, 66, 200, 5000):
         with pytest.raises(TooDeep):
             read(part10(MODALITY + nested(depth, defined=defined) + PATIENT_ID))
-    assert read(part10(MODALITY + nested(3, defined=defined)), Limits(max_depth=3))
+    shallow = part10(MODALITY + nested(3, defined=defined) + PATIENT_ID)
+    assert read(shallow, Limits(max_depth=3)).get("PatientID") == "P1"
     with pytest.raises(TooDeep):
         read(part10(MODALITY + nested(300, defined=defined)), Limits(max_depth=3))
+
+
+def test_nesting_in_implicit_vr_is_limited_to_the_level() -> None:
+    for depth in (64, 65):
+        body = b""
+        for _ in range(depth):
+            body = element(0x00081140, "", items(body, end=False))
+        data = part10(element(0x00080060, "", b"MR") + body + element(0x00100020, "", b"P1"), IMPLICIT)
+        if depth == 64:
+            assert read(data).get("PatientID") == "P1"
+        else:
+            with pytest.raises(TooDeep):
+                read(data)
+
+
+def items(*bodies: bytes, end: bool = True) -> bytes:
+    made = b"".join(b"\xfe\xff\x00\xe0" + len(body).to_bytes(4, "little") + body for body in bodies)
+    return made + (b"\xfe\xff\xdd\xe0\0\0\0\0" if end else b"")
+
+
+def test_values_of_undefined_length_within_items() -> None:
+    fragments = element(0x00091011, "OB", items(b"abcd", b"ef"), length=0xFFFFFFFF)
+    bare = element(0x00091012, "UN", b"no item\0" + b"\xfe\xff\xdd\xe0\0\0\0\0", length=0xFFFFFFFF)
+    padding = element(0x00091013, "OB", b"x" * 2000)
+    sequence = element(0x00081140, "SQ", items(fragments + bare + padding + MODALITY), length=0xFFFFFFFF)
+    assert read(part10(MODALITY + sequence + PATIENT_ID)).get("PatientID") == "P1"
+
+
+def test_an_item_or_an_element_in_it_longer_than_the_file() -> None:
+    too_long = b"\xfe\xff\x00\xe0" + (1 << 20).to_bytes(4, "little") + PATIENT_ID
+    with pytest.raises(Incomplete):
+        read(part10(MODALITY + element(0x00081140, "SQ", too_long, length=0xFFFFFFFF)))
+    open_item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + element(0x00091010, "OB", b"", length=1 << 20)
+    with pytest.raises(Incomplete):
+        read(part10(MODALITY + element(0x00081140, "SQ", open_item, length=0xFFFFFFFF)))
+
+
+def test_lost_within_a_known_end_goes_on_behind_it() -> None:
+    """Too long to be passed unseen, and not to be followed: only its own end is believed."""
+    filler = element(0x00091013, "OB", b"x" * 2000)
+    for lost in (
+        element(0x00091010, "OB", b"", length=1 << 20),
+        element(0x00091010, "OB", b"\xfe\xff\x00\xe0" + b"\xff\xff\x00\x00", length=0xFFFFFFFF),
+        element(0x00091010, "OB", b"no fragment", length=0xFFFFFFFF),
+        element(0x00091010, "SQ", b"\xfe\xff\x00\xe0\xff\xff\x00\x00", length=0xFFFFFFFF),
+        b"\xfe\xff",
+    ):
+        value = items(filler + lost, end=False)
+        data = part10(MODALITY + element(0x00081140, "SQ", value) + PATIENT_ID + b"\0" * 200)
+        assert read(data).get("PatientID") == "P1"
+        data = part10(
+            MODALITY + element(0x00081140, "SQ", items(filler + lost, MODALITY), length=0xFFFFFFFF) + PATIENT_ID
+        )
+        assert read(data).get("PatientID") == "P1"
 
 
 @pytest.mark.parametrize("vr", ["SQ", "UN"])
@@ -287,12 +343,14 @@ def sparse(path: Path, before: bytes, hole: int, behind: bytes) -> tuple[int, in
 
 def test_a_long_value_is_passed_by_its_length(tmp_path: Path) -> None:
     hole = 100_000_000
-    fd, size = sparse(tmp_path / "one", part10(MODALITY + element(0x00081199, "UT", b"", length=hole)), hole, PATIENT_ID)
-    begun = time.perf_counter()
+    fd, size = sparse(
+        tmp_path / "one", part10(MODALITY + element(0x00081199, "UT", b"", length=hole)), hole, PATIENT_ID
+    )
+    begun = time.process_time()
     with pytest.raises(TooLarge):
         read_header(fd, size, Wanted(KEYWORDS), Limits())
     assert read_header(fd, size, Wanted(KEYWORDS), Limits(max_header=2 * hole)).get("PatientID") == "P1"
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
     os.close(fd)
 
 
@@ -311,9 +369,9 @@ def test_very_many_elements(vr: str) -> None:
     data = part10(element(0x00080060, vr and "CS", b"MR") + many + element(0x00120010, vr, b"x "))
     wanted = Wanted(KEYWORDS)
     for _ in range(2):
-        begun = time.perf_counter()
+        begun = time.process_time()
         read(data, wanted=wanted)
-        assert time.perf_counter() - begun < 2
+        assert time.process_time() - begun < 2
 
 
 def test_too_many_elements() -> None:
@@ -338,14 +396,14 @@ def deflate_bomb(megabytes: int) -> bytes:
 def test_a_deflate_bomb() -> None:
     bomb = deflate_bomb(2048)
     assert len(bomb) < 4_000_000
-    begun = time.perf_counter()
+    begun = time.process_time()
     tracemalloc.start()
     with pytest.raises(TooLarge):
         read(bomb)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8_000_000
-    assert time.perf_counter() - begun < 3
+    assert time.process_time() - begun < 3
 
 
 def test_large_deflated_pixels_are_read_in_bounded_memory(tmp_path: Path) -> None:
@@ -368,6 +426,31 @@ def test_a_value_of_undefined_length_that_is_not_made_of_fragments() -> None:
     assert read(part10(MODALITY + odd + PATIENT_ID)).get("PatientID") == "P1"
     with pytest.raises(Incomplete):
         read(part10(MODALITY + odd[:-8]))
+
+
+def test_overlapping_fragments_are_not_followed_for_ever() -> None:
+    """Each element's fragments lead into the same long chain, whose bad end makes each one begin again."""
+    chain = b"\xfe\xff\x00\xe0\0\0\0\0" * 100_000 + b"bad end!"
+    body = b""
+    for _ in range(300):
+        inner = b"\xfe\xff\xdd\xe0\0\0\0\0" + element(0x00091010, "OB", b"", length=0xFFFFFFFF)
+        body += b"\xfe\xff\x00\xe0" + len(inner).to_bytes(4, "little") + inner
+    begun = time.process_time()
+    with pytest.raises(FileFault):
+        read(part10(MODALITY + element(0x00091010, "OB", b"", length=0xFFFFFFFF) + body + chain))
+    assert time.process_time() - begun < 10
+
+
+def test_deflated_data_are_not_inflated_for_ever() -> None:
+    """Wanted values of undefined length, which are read once more when their end is known."""
+    fragment = b"\xfe\xff\x00\xe0" + (900_000).to_bytes(4, "little") + b"\0" * 900_000
+    one = element(0x00100020, "OB", fragment + b"\xfe\xff\xdd\xe0\0\0\0\0", length=0xFFFFFFFF)
+    engine = zlib.compressobj(wbits=-15)
+    data = part10(engine.compress(MODALITY + one * 60) + engine.flush(), DEFLATED)
+    begun = time.process_time()
+    with pytest.raises(TooLarge):
+        read(data)
+    assert time.process_time() - begun < 5
 
 
 def test_what_is_remembered_never_changes_the_outcome(tmp_path: Path) -> None:

@@ -1,0 +1,233 @@
+"""Reading what is there, for `listener verify`: the documents of one series, one folder of the tree, one header.
+
+Streaming: memory holds one series or one folder at a time, and for each series where its instances are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from listener import documents, files
+from listener.desk import Desk
+from listener.differences import Described, Reading, Series, SharedState, Stray, expected
+from listener.errors import FileFault, Unreadable
+from listener.names import OWN, is_temporary
+from listener.places import Place, Places
+from listener.plan import make_plan
+from listener.reader import check_uids, read_header
+
+_IMAGES, _META, _PACK, _SERIES = "-img", "-meta.json", "-pack.json", "-series"
+
+
+class Folder(NamedTuple):
+    """One directory of the tree: its files by name, and what is no instance by its look."""
+
+    path: str
+    names: list[str]
+    foreign: list[str]
+
+
+def names_in(directory: str) -> list[str]:
+    """What lies in a directory, in order; nothing where there is none."""
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def series_in(log: str) -> list[str]:
+    """The UID of every series that has documents, of instances or its own."""
+    found = set()
+    for name in names_in(f"{log}/seriesData"):
+        for ending in (_IMAGES, _META, _PACK):
+            if name.endswith(ending) and not name.startswith("."):
+                found.add(name.removesuffix(ending))
+    return sorted(found)
+
+
+def studies_in(log: str) -> Iterator[tuple[str, list[str]]]:
+    """Each study's directory of series documents, and the names in it."""
+    for name in names_in(f"{log}/studyData"):
+        if name.endswith(_SERIES) and os.path.isdir(f"{log}/studyData/{name}"):
+            yield f"{log}/studyData/{name}", names_in(f"{log}/studyData/{name}")
+
+
+def is_foreign(name: str, ending: str = ".json") -> bool:
+    """Whether something in a directory whose entries readers count is none of the documents that belong there."""
+    return is_temporary(name) or not name.endswith(ending)
+
+
+def folders_in(data: str) -> Iterator[Folder]:
+    """Every directory of the tree that holds files. Links are not followed."""
+    pending = [data]
+    while pending:
+        directory = pending.pop()
+        folder = Folder(directory, [], [])
+        below = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    below += [] if entry.name == OWN else [entry.path]
+                elif is_temporary(entry.name) or not entry.is_file(follow_symlinks=False):
+                    folder.foreign.append(entry.path)
+                else:
+                    folder.names.append(entry.name)
+        pending += sorted(below, reverse=True)
+        if folder.names or folder.foreign:
+            yield folder
+
+
+def changed_ns(paths: Iterable[str]) -> int:
+    """When the newest of these directories changed, in nanoseconds since the epoch; 0 when there is none."""
+    moments = [0]
+    for path in paths:
+        with contextlib.suppress(OSError):
+            moments.append(os.stat(path).st_mtime_ns)
+    return max(moments)
+
+
+class Inventory:
+    """Reads series and instances for one verification. `deep`: headers of described instances too."""
+
+    def __init__(self, desk: Desk, *, deep: bool) -> None:
+        self._desk = desk
+        self._log = desk.directories.log
+        self._deep = deep
+        self.places = Places(desk.directories.data)
+
+    def series(self, uid: str) -> Series:
+        """Everything that the logs tell of one series, beside what is there of it."""
+        images = f"{self._log}/seriesData/{uid}{_IMAGES}"
+        names = names_in(images)
+        described = [self._described(f"{images}/{name}") for name in names if not is_foreign(name)]
+        foreign = [f"{images}/{name}" for name in names if is_foreign(name)]
+        owners = dict.fromkeys((one.patient, one.study) for one in described if one.study)
+        shared = [_state("series", f"{self._log}/{documents.series_path(uid)}")]
+        shared.append(_state("pack", f"{self._log}/{documents.pack_path(uid)}"))
+        told = ""
+        for patient, study in owners:
+            base = f"{self._log}/{documents.study_series_path(study, uid)}"
+            shared += [_state("study", f"{self._log}/{documents.study_path(study)}", study)]
+            shared += [self._patient(patient, study), _state("study-series", base, study, "SeriesBaseDir")]
+            told = told or base_directory(files.load(base) or {})
+        home = self.places.find(told) if told else Place("")
+        occupied = bool(home.path) and bool(names_in(home.path))
+        described = _guessed(described, home.path)
+        return Series(uid, images, described, foreign, shared, home.path, home.moved, occupied)
+
+    def _described(self, path: str) -> Described:
+        name = os.path.basename(path).removesuffix(".json")
+        document = files.load(path) or {}
+        told = documents.location(document)
+        if not told or os.path.basename(told) != name:
+            return Described(name, path, readable=False)
+        entry, image = _entry(document, "imageObj"), {}
+        with contextlib.suppress(KeyError, TypeError):
+            image = entry["imageObj"][name]
+        place = self.places.find(os.path.dirname(told))
+        here = f"{place.path}/{name}"
+        size = image.get("size", -1)
+        one = Described(
+            name, path, True, here, _size(here), size if isinstance(size, int) else -1, moved=place.moved,
+            study=str(entry.get("StudyInstanceUID") or ""), patient=str(entry.get("PatientID") or "")
+        )
+        if self._deep and one.size >= 0 and self.places.holds(here):
+            return one._replace(reading=self.read(here))
+        return one
+
+    def _patient(self, patient: str, study: str) -> SharedState:
+        """The patient's document by our name for it, or by px-repack's, which is the PatientID as it stands."""
+        ours = f"{self._log}/{documents.patient_path(patient)}"
+        theirs = f"{self._log}/patientData/{patient}.json" if "/" not in patient and "\0" not in patient else ours
+        found = [path for path in (ours, theirs) if os.path.lexists(path)]
+        loaded = [document for document in map(files.load, found) if document is not None]
+        if any(study in _studies(document, patient) for document in loaded):
+            return SharedState("patient", ours, "", study)
+        word = "study-list" if loaded else "bad-shared-document" if found else "no-shared-document"
+        return SharedState("patient", found[0] if found else ours, word, study)
+
+    def read(self, path: str) -> Reading:
+        """Who the instance at `path` is and where it should be, or what is wrong with it."""
+        desk = self._desk
+        try:
+            descriptor = files.open_regular(path)
+            try:
+                header = read_header(descriptor, os.fstat(descriptor).st_size, desk.wanted, desk.limits)
+            finally:
+                os.close(descriptor)
+            check_uids(header)
+        except FileFault as fault:
+            return Reading(fault=fault.reason, text=str(fault))
+        except OSError as error:
+            return Reading(fault=Unreadable.reason, text=str(Unreadable(error.strerror or "")))
+        uids = (header.get(f"{level}InstanceUID") for level in ("SOP", "Series", "Study"))
+        return Reading(*uids, target=f"{desk.directories.data}/{make_plan(header, desk.layout).relative}")
+
+    def stray(self, path: str) -> Stray | None:
+        """A file that no known series of its folder describes; None when its own series does, or says so itself."""
+        read = self.read(path)
+        if read.fault:
+            return Stray(path, read) if os.path.lexists(path) else None
+        images = f"{self._log}/seriesData/{read.SeriesInstanceUID}{_IMAGES}"
+        for name in dict.fromkeys((os.path.basename(path), os.path.basename(expected(path, read)))):
+            document = f"{images}/{name}.json"
+            if not os.path.lexists(document):
+                continue
+            one = self._described(document)
+            if not one.readable or one.path == path:
+                return None
+            if one.size >= 0:
+                return Stray(path, read, twin=True)
+        return Stray(path, read)
+
+
+def _guessed(described: list[Described], base: str) -> list[Described]:
+    """With the place of what unreadable documents are named after, where their series tells it."""
+    homes = dict.fromkeys([*(os.path.dirname(one.path) for one in described if one.readable), *([base] if base else [])])
+    guessed = []
+    for one in described:
+        places = [f"{home}/{one.name}" for home in homes] if not one.readable else []
+        place = next((path for path in places if _size(path) >= 0), one.path)
+        guessed.append(one if one.readable else one._replace(path=place, size=_size(place) if place else -1))
+    return guessed
+
+
+def _size(path: str) -> int:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
+
+
+def _state(kind: str, path: str, study: str = "", key: str = "") -> SharedState:
+    """Whether a shared document can be read and holds `key` somewhere."""
+    if not os.path.lexists(path):
+        return SharedState(kind, path, "no-shared-document", study)
+    document = files.load(path)
+    fine = document is not None and (not key or key in _entry(document, key))
+    return SharedState(kind, path, "" if fine else "bad-shared-document", study)
+
+
+def _entry(document: documents.Document, key: str) -> dict[str, Any]:
+    """The part of a document that holds `key`: nested under a UID, as px-repack writes it, or flat (rx-repack)."""
+    for entry in (*document.values(), document):
+        if isinstance(entry, dict) and key in entry:
+            return entry
+    return {}
+
+
+def base_directory(document: documents.Document) -> str:
+    """SeriesBaseDir of a study's document of a series, "" when it has none."""
+    told = _entry(document, "SeriesBaseDir").get("SeriesBaseDir")
+    return told if isinstance(told, str) else ""
+
+
+def _studies(document: documents.Document, patient: str) -> list[Any]:
+    entry = document.get(patient)
+    told = (entry if isinstance(entry, dict) else document).get("StudyList")
+    return told if isinstance(told, list) else []

@@ -1,0 +1,109 @@
+"""Documents that instances share: of their patient, study and series. Whoever comes first writes them, and all keep
+them.
+
+Only a patient's StudyList grows, under a lock that all listeners on one log directory take. A document that another
+program wrote (px-repack, rx-repack) is kept as long as it can be read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from listener import documents, files
+from listener.desk import UNREAD, Desk, Job
+from listener.documents import Document
+from listener.names import short_hash
+from listener.reader import read_elements, read_header
+
+#: How long shared documents are trusted to be as they were, in seconds; then they are looked at again.
+_TRUST = 1.0
+_REMEMBERED = 4096
+
+#: Inode, modification time and size of a document; zeros where there is none.
+Signature = tuple[int, int, int]
+Key = tuple[str, str, str]
+
+
+class Shared:
+    """Which shared documents this worker has seen whole, so that only the first instance of a series pays for them."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: OrderedDict[Key, tuple[float, tuple[Signature, ...]]] = OrderedDict()
+
+    def look(self, job: Job, desk: Desk) -> None:
+        """Before the instance is placed: read its whole header if a document may have to be made of it, so that what
+        cannot be described is not placed either. Raises what the reader raises.
+        """
+        key = _key(job)
+        seen = self._seen.get(key)
+        now = self._clock()
+        if seen and now - seen[0] < _TRUST:
+            return
+        signatures = _signatures(_paths(desk.directories.log, key))
+        if seen and seen[1] == signatures and all(map(any, signatures)):
+            self._remember(key, now, signatures)
+            return
+        job.shared = read_header(job.descriptor, job.size, desk.wanted_shared, desk.limits)
+        job.elements = read_elements(job.descriptor, job.size, desk.limits)
+
+    def write(self, job: Job, desk: Desk) -> None:
+        """After the instance was placed: write the documents that are absent or cannot be read."""
+        if job.shared is UNREAD:
+            return
+        key = _key(job)
+        paths = _paths(desk.directories.log, key)
+        _write_missing(job, desk, paths)
+        self._remember(key, self._clock(), _signatures(paths))
+
+    def _remember(self, key: Key, now: float, signatures: tuple[Signature, ...]) -> None:
+        self._seen[key] = (now, signatures)
+        self._seen.move_to_end(key)
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+
+
+def _key(job: Job) -> Key:
+    return documents.patient_id(job.header), job.header.get("StudyInstanceUID"), job.series
+
+
+def _paths(log: str, key: Key) -> tuple[str, ...]:
+    return tuple(f"{log}/{name}" for name in documents.shared_paths(*key))
+
+
+def _signatures(paths: tuple[str, ...]) -> tuple[Signature, ...]:
+    return tuple([_signature(path) for path in paths])
+
+
+def _signature(path: str) -> Signature:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def _write_missing(job: Job, desk: Desk, paths: tuple[str, ...]) -> None:
+    header, base = job.shared, os.path.dirname(job.target)
+    patient, study, study_series, series, pack = paths
+    update(patient, desk, lambda there: documents.with_study(there or {}, header))
+    _once(study, desk, lambda: documents.study(header))
+    _once(study_series, desk, lambda: documents.study_series(header, base, job.elements))
+    _once(series, desk, lambda: documents.series(header))
+    _once(pack, desk, documents.pack)
+
+
+def _once(path: str, desk: Desk, make: Callable[[], Document]) -> None:
+    if files.load(path) is None:
+        update(path, desk, lambda there: None if there is not None else make())
+
+
+def update(path: str, desk: Desk, change: Callable[[Document | None], Document | None]) -> None:
+    """Read, change and write one shared document under its lock; `change` returns None to leave it as it is."""
+    with files.locked(desk.directories.locks, f"document-{short_hash(path, 2)}"):
+        changed = change(files.load(path))
+        if changed is not None:
+            files.write_document(desk.log_stage, path, documents.encode(changed), syncs=desk.syncs)

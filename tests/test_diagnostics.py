@@ -1,0 +1,107 @@
+"""Diagnostics: JSON lines for programs, words for people, and a count of each level."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+
+import orjson
+import pytest
+
+from listener import diagnostics
+from listener.diagnostics import count_into, log, set_up
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """The program's logger is a global: put back what set_up() changed."""
+    before = log.handlers, log.propagate, log.level
+    watchdog = logging.getLogger("watchdog").propagate
+    yield
+    log.handlers, log.propagate, log.level = before
+    logging.getLogger("watchdog").propagate = watchdog
+
+
+def said(monkeypatch: pytest.MonkeyPatch, level: str = "info", stream: io.StringIO | None = None) -> io.StringIO:
+    stream = stream or io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    set_up(level)
+    return stream
+
+
+def test_a_json_line_a_record_off_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = said(monkeypatch)
+    log.warning("%d files of %s\nleft", 3, "x")
+    (line,) = stream.getvalue().splitlines()
+    record = orjson.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", record.pop("time"))
+    assert record == {"level": "warning", "text": "3 files of x\nleft"}
+
+
+def test_fields_stand_beside_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = said(monkeypatch)
+    log.info("x", extra={"fields": {"reason": "no-space"}})
+    assert orjson.loads(stream.getvalue())["reason"] == "no-space"
+
+
+def test_a_name_that_is_not_utf_8_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = said(monkeypatch)
+    log.error("cannot read '%s'", "a\udcff")
+    assert orjson.loads(stream.getvalue())["text"] == "cannot read 'a\\xff'"
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_the_level_is_a_floor(level: str, shown: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = said(monkeypatch, level)
+    for name in ("debug", "info", "warning", "error"):
+        getattr(log, name)("x")
+    assert [orjson.loads(line)["level"] for line in stream.getvalue().splitlines()] == shown
+
+
+def test_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = said(monkeypatch, stream=Screen())
+    log.info("ready")
+    log.warning("slow")
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "listener: ready"
+    assert "listener: warning: slow" in lines[1]
+    assert lines[1].endswith("\033[0m")
+
+
+def test_every_record_is_counted_by_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    said(monkeypatch)
+    counts: Counter[str] = Counter()
+    count_into(lambda level: counts.update([level]))
+    log.debug("below the floor")
+    log.info("x")
+    log.error("x")
+    log.error("x")
+    assert counts == {"info": 1, "error": 2}
+
+
+def test_set_up_twice_says_everything_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said(monkeypatch)
+    stream = said(monkeypatch)
+    log.info("x")
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_the_program_has_one_logger() -> None:
+    assert diagnostics.log is logging.getLogger("listener")

@@ -1,0 +1,251 @@
+"""The house holds: no cycles, pure rooms stay pure, one door to each dependency, and rooms stay small."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import listener
+
+PACKAGE = Path(listener.__file__).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+#: Rules and data only: what they say depends on their arguments alone. Whoever says PURE of itself is held to it too.
+PURE = {module for module in MODULES if (PACKAGE / f"{module}.py").read_text(encoding="utf-8").startswith('"""PURE')}
+PURE |= {
+    "backlog",
+    "catalogue",
+    "documents",
+    "errors",
+    "header",
+    "health",
+    "keywords",
+    "layouts",
+    "names",
+    "parse",
+    "pixels",
+    "plan",
+    "pressure",
+    "records",
+    "seahash",
+    "template",
+    "template_functions",
+    "texts",
+}
+
+#: What would make them depend on the machine, the moment or a library that may change.
+IMPURE = {
+    "os",
+    "time",
+    "pydicom",
+    "watchdog",
+    "prometheus_client",
+    "tenacity",
+    "subprocess",
+    "socket",
+    "threading",
+    "logging",
+    "random",
+    "secrets",
+    "pathlib",
+    "shutil",
+    "sys",
+    "io",
+    "signal",
+}
+
+#: (module, import): why it may.
+EXCEPTIONS = {
+    ("parse", "os"): "os.path.abspath makes directories of the command line absolute",
+    ("keywords", "pydicom"): "the dictionary of unusual keywords, imported when one is met",
+}
+
+#: The only modules that may import a dependency.
+DOORS = {
+    "watchdog": {"watch"},
+    "prometheus_client": {"metrics"},
+    "tenacity": {"retry"},
+    "pydicom": {"decoding", "keywords", "reader", "synthetic", "check"},
+}
+
+#: Where every exception is caught, and why there. A line's comment tells more.
+BROAD = {
+    "repack": "one of the two places: a file's failure is its own, never the batch's",
+    "decoding": "whatever pydicom raises about one value, the others are still to be had",
+    "web": "a page that fails is an answer, never the end of the server",
+}
+
+#: (module, function): why it may be longer.
+LONG = {
+    ("walk", "_quickly"): "the hot loop of the whole program, in which a call costs as much as an element",
+}
+
+MOST_LINES = 200
+MOST_LINES_OF_A_FUNCTION = 40
+MOST_PARAMETERS = 6
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Dotted names of all that a module imports, wherever the import stands; `from a import b` gives `a` and `a.b`."""
+    found: set[str] = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}: relative imports hide the name of what is imported"
+            found.add(node.module or "")
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(found)
+
+
+def ours(module: str, names: frozenset[str] | None = None) -> set[str]:
+    """Our modules that a module imports."""
+    parts = [name.split(".") for name in (imports(module) if names is None else names)]
+    return {part[1] for part in parts if part[0] == "listener" and len(part) > 1 and part[1] in MODULES} - {module}
+
+
+def packages(module: str) -> set[str]:
+    return {name.split(".")[0] for name in imports(module)}
+
+
+def functions(module: str) -> Iterator[Function]:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, Function):
+            yield node
+
+
+def at_the_top(module: str) -> frozenset[str]:
+    """What is imported when the module is, types only for the checker left out."""
+    found: set[str] = set()
+    for node in tree(module).body:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(found)
+
+
+def test_the_names_here_are_modules() -> None:
+    named = PURE | BROAD.keys() | {module for modules in DOORS.values() for module in modules}
+    assert named <= set(MODULES)
+    assert {module for module, _ in EXCEPTIONS} <= PURE
+
+
+def test_no_module_imports_itself_over_others() -> None:
+    """Also not by imports within functions, which would only hide it."""
+    edges = {module: ours(module) for module in MODULES}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"cycle: {' -> '.join([*path[path.index(module) :], module])}"
+        if module not in done:
+            for other in sorted(edges[module]):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in MODULES:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_a_pure_module_imports_nothing_of_the_machine(module: str) -> None:
+    impure = {name for name in packages(module) & IMPURE if (module, name) not in EXCEPTIONS}
+    assert impure == set()
+    assert ours(module) <= PURE, "a pure module knows pure ones only"
+
+
+@pytest.mark.parametrize("exception", EXCEPTIONS)
+def test_an_exception_that_is_not_needed_any_more_goes(exception: tuple[str, str]) -> None:
+    module, name = exception
+    assert name in packages(module)
+
+
+@pytest.mark.parametrize("dependency", DOORS)
+def test_a_dependency_has_its_doors(dependency: str) -> None:
+    users = {module for module in MODULES if dependency in packages(module)}
+    assert users <= DOORS[dependency]
+    assert users, "declared and not used"
+
+
+def test_pydicom_is_imported_when_it_is_needed() -> None:
+    """It costs 90 ms and 30 MB: a command that starts must not have it."""
+    reach: set[str] = set()
+    pending = ["cli", "worker", "service", "once", "direct", "show", "check"]
+    while pending:
+        module = pending.pop()
+        if module not in reach:
+            reach.add(module)
+            pending += ours(module, at_the_top(module))
+    assert [module for module in sorted(reach) if any("pydicom" in name for name in at_the_top(module))] == []
+
+
+def test_workers_know_nothing_of_the_parent_s_things() -> None:
+    """Workers do not log, count or decide: they report."""
+    reach: set[str] = set()
+    pending = ["worker"]
+    while pending:
+        module = pending.pop()
+        if module not in reach:
+            reach.add(module)
+            pending += ours(module)
+    assert not reach & {"metrics", "events", "web", "engine", "service", "backlog", "watch", "diagnostics", "cli"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_small(module: str) -> None:
+    lines = (PACKAGE / f"{module}.py").read_text(encoding="utf-8").count("\n")
+    assert lines <= MOST_LINES, f"{module}.py has {lines} lines"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_functions_are_short_with_few_parameters(module: str) -> None:
+    long = {}
+    for function in functions(module):
+        lines = (function.end_lineno or 0) - function.lineno + 1
+        arguments = function.args
+        count = len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs)
+        count -= bool(arguments.args) and arguments.args[0].arg in ("self", "cls")
+        too_long = lines > MOST_LINES_OF_A_FUNCTION and (module, function.name) not in LONG
+        if too_long or count > MOST_PARAMETERS:
+            long[function.name] = f"{lines} lines, {count} parameters"
+    assert long == {}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_global_is_changed(module: str) -> None:
+    assert not [node for node in ast.walk(tree(module)) if isinstance(node, ast.Global)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_exception_is_caught_in_named_places_only(module: str) -> None:
+    broad = [handler.lineno for handler in ast.walk(tree(module)) if _is_broad(handler)]
+    assert not broad or module in BROAD, f"{module}.py, lines {broad}"
+
+
+def _is_broad(node: ast.AST) -> bool:
+    """`except Exception`, and `except BaseException` unless it only cleans up and goes on raising."""
+    if not isinstance(node, ast.ExceptHandler):
+        return False
+    caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+    names = {one.id for one in caught if isinstance(one, ast.Name)}
+    raises = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+    return (node.type is None or bool(names & {"Exception", "BaseException"})) and not raises
+
+
+def test_named_places_exist() -> None:
+    for module, name in LONG:
+        assert name in {function.name for function in functions(module)}
+    for module in BROAD:
+        assert any(_is_broad(node) for node in ast.walk(tree(module))), f"{module} needs no entry any more"

@@ -1,0 +1,67 @@
+"""An incoming directory has one owner, also when the owner was killed and its workers still live."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from listener.errors import OwnedElsewhere
+from listener.owner import Owner
+
+
+def roots(folder: Path, *names: str) -> tuple[str, ...]:
+    for name in names:
+        (folder / name).mkdir(exist_ok=True)
+    return tuple(str(folder / name) for name in names)
+
+
+def test_a_second_owner_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    first = Owner(roots(tmp_path, "a", "b"))
+    try:
+        with pytest.raises(OwnedElsewhere, match=r"Another listener owns.*'.*/b'; stop the other one, or give") as caught:
+            Owner(roots(tmp_path, "c", "b"), patience=0)
+        assert caught.value.exit_code == 1
+        Owner(roots(tmp_path, "c"), patience=0).close()
+    finally:
+        first.close()
+    Owner(roots(tmp_path, "a", "b"), patience=0).close()
+
+
+def test_one_directory_under_two_names_is_one(tmp_path: Path) -> None:
+    (real,) = roots(tmp_path, "real")
+    (tmp_path / "link").symlink_to(real)
+    first = Owner((real,))
+    try:
+        with pytest.raises(OwnedElsewhere):
+            Owner((str(tmp_path / "link"),), patience=0)
+    finally:
+        first.close()
+
+
+def test_no_file_is_put_into_incoming(tmp_path: Path) -> None:
+    (root,) = roots(tmp_path, "a")
+    owner = Owner((root,))
+    assert list(Path(root).iterdir()) == []
+    owner.close()
+    owner.close()
+
+
+def test_a_worker_keeps_the_lock_until_it_ends_and_a_start_waits_for_that(tmp_path: Path) -> None:
+    """As long as a worker of a killed parent lives, nobody else may begin; a moment later somebody may."""
+    (root,) = roots(tmp_path, "a")
+    owner = Owner((root,))
+    keep = owner.descriptors
+    worker = subprocess.Popen([sys.executable, "-c", "input()"], pass_fds=keep, stdin=subprocess.PIPE)
+    try:
+        owner.close()
+        with pytest.raises(OwnedElsewhere):
+            Owner((root,), patience=0)
+    finally:
+        worker.communicate(b"\n")
+    begun = time.monotonic()
+    Owner((root,)).close()
+    assert time.monotonic() - begun < 1
