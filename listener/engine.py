@@ -138,6 +138,7 @@ class Engine:
 
     def turn(self, timeout: float | None) -> list[selectors.SelectorKey]:
         """Wait for workers (and what else is registered) and take their results; keys of the others are returned."""
+        self.dispatch(time.monotonic())
         others = []
         for key, _ in self.selector.select(timeout):
             if isinstance(key.data, Worker):
