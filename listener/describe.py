@@ -59,7 +59,7 @@ def _holds(path: str, data: bytes) -> bool:
     if not os.access(path, os.F_OK):  # The usual case, and cheaper than an exception.
         return False
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=lambda name, _: files.open_regular(name)) as file:
             return file.read() == data
     except OSError:
         return False

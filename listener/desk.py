@@ -103,8 +103,9 @@ class Desk:
         keywords = self.layout.keywords - {"SourceApplicationEntityTitle"}
         self.wanted = Wanted.of({*keywords, *INSTANCE_KEYWORDS})
         self.wanted_shared = Wanted.of({*keywords, *INSTANCE_KEYWORDS, *SHARED_KEYWORDS})
-        self.data_stage = files.Stage(directories.data_staging)
-        self.log_stage = files.Stage(directories.log_staging)
+        # Both may be one directory: their names must differ.
+        self.data_stage = files.Stage(directories.data_staging, "data-")
+        self.log_stage = files.Stage(directories.log_staging, "log-")
         self.syncs = config.fsync != "none"
         self._serial = itertools.count()
         self._process = f"{os.getpid():x}"

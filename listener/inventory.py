@@ -125,7 +125,7 @@ class Inventory:
         told = documents.location(document)
         if not told or os.path.basename(told) != name:
             return Described(name, path, readable=False)
-        entry, image = _entry(document, "imageObj"), {}
+        entry, image = part_with(document, "imageObj"), {}
         with contextlib.suppress(KeyError, TypeError):
             image = entry["imageObj"][name]
         place = self.places.find(os.path.dirname(told))
@@ -209,11 +209,11 @@ def _state(kind: str, path: str, study: str = "", key: str = "") -> SharedState:
     if not os.path.lexists(path):
         return SharedState(kind, path, "no-shared-document", study)
     document = files.load(path)
-    fine = document is not None and (not key or key in _entry(document, key))
+    fine = document is not None and (not key or key in part_with(document, key))
     return SharedState(kind, path, "" if fine else "bad-shared-document", study)
 
 
-def _entry(document: documents.Document, key: str) -> dict[str, Any]:
+def part_with(document: documents.Document, key: str) -> dict[str, Any]:
     """The part of a document that holds `key`: nested under a UID, as px-repack writes it, or flat (rx-repack)."""
     for entry in (*document.values(), document):
         if isinstance(entry, dict) and key in entry:
@@ -223,7 +223,7 @@ def _entry(document: documents.Document, key: str) -> dict[str, Any]:
 
 def base_directory(document: documents.Document) -> str:
     """SeriesBaseDir of a study's document of a series, "" when it has none."""
-    told = _entry(document, "SeriesBaseDir").get("SeriesBaseDir")
+    told = part_with(document, "SeriesBaseDir").get("SeriesBaseDir")
     return told if isinstance(told, str) else ""
 
 

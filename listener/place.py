@@ -7,6 +7,7 @@ can be repeated. Bytes are copied only where links cannot work, or where a name 
 from __future__ import annotations
 
 import os
+import stat
 from hashlib import blake2b
 
 from listener import documents, files, setaside, sync
@@ -47,7 +48,7 @@ def _copy(job: Job, desk: Desk) -> None:
 
 def place(job: Job, desk: Desk) -> None:
     """Link the instance to its target. Sets job.kind, job.target and job.document; raises Conflict by policy."""
-    known = _described_elsewhere(job)
+    known = _described_elsewhere(job, desk)
     if known:
         _settle(job, desk, known)
         return
@@ -77,14 +78,15 @@ def _rename_without_links(job: Job, desk: Desk) -> None:
         files.rename(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs)
 
 
-def _described_elsewhere(job: Job) -> str:
+def _described_elsewhere(job: Job, desk: Desk) -> str:
     """Where this instance's document says it lies, if that is another place than ours and a file is there: its path may
     have moved with a corrected PatientName.
     """
     if not os.access(job.document, os.F_OK):  # The usual case, and cheaper than an exception.
         return ""
-    location = documents.location(files.load(job.document) or {})
-    if location and location != job.target and os.path.isfile(location):
+    location = os.path.normpath(documents.location(files.load(job.document) or {}))
+    # Another program may have written it, with a data directory of its own: nothing outside ours is touched.
+    if location.startswith(f"{desk.directories.data}/") and location != job.target and os.path.isfile(location):
         return location
     return ""
 
@@ -93,7 +95,7 @@ def _settle(job: Job, desk: Desk, present: str) -> None:
     """Somebody is at `present` already: a replay of ours, a duplicate, or a conflict."""
     with files.locked(desk.directories.locks, f"place-{short_hash(present, 2)}"):
         if _is_same(present, job.inode):
-            if present != job.target:
+            if present != job.target and not _is_same(job.target, job.inode):
                 _link(job, desk)
             return
         verdict = _compare(job, present, desk)
@@ -122,6 +124,8 @@ def _compare(job: Job, present: str, desk: Desk) -> str:
     """`equal` data sets, `different` ones of one instance, or `other-instance`."""
     header = job.header
     try:
+        if not stat.S_ISREG(os.lstat(present).st_mode):
+            return "other-instance"
         descriptor = files.open_regular(present)
     except FileNotFoundError:
         return "different"
@@ -169,10 +173,14 @@ def _replace(job: Job, desk: Desk, present: str) -> None:
     """The new one takes the name; the old one is kept in set-aside as `superseded`, and is there before it leaves the
     tree.
     """
+    linked = _is_same(job.target, job.inode)  # A replay: it got so far before.
+    if present != job.target and not linked and os.path.lexists(job.target):
+        raise Conflict
     why = "a newer data set of the same instance took its name"
     job.superseded = setaside.keep(present, desk, "superseded", why, job.arrival.root)
     if present != job.target:
-        _link(job, desk)
+        if not linked:
+            _link(job, desk)
         os.unlink(present)
         job.touched.append(os.path.dirname(present))
         return

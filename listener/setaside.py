@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
 import time
@@ -72,8 +73,11 @@ def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> s
     os.makedirs(directory, mode=0o700, exist_ok=True)
     status = os.lstat(source)
     with files.locked(directory, ".lock"):
-        target = _free_name(directory, name, status)
-        if os.path.lexists(target):
+        target, present = _find_place(directory, name, source, status)
+        if present:
+            # A replay: an earlier try came as far as this, and across mounts its source is still there.
+            if transfer is os.rename:
+                os.unlink(source)
             return target
         record = _record(source, name, status, why)
         files.write_document(files.Stage(directory, "."), reason_file(target), record, syncs=desk.syncs)
@@ -88,20 +92,29 @@ def reason_file(target: str) -> str:
     return f"{target}.json"
 
 
-def _free_name(directory: str, name: str, status: os.stat_result) -> str:
-    """`name`, or with a hash suffix when that is taken by something else (the same inode: a replay of ours)."""
-    for suffix in ("", *(f"-{short_hash(f'{name}{status.st_ino}{status.st_mtime_ns}{salt}')}" for salt in range(1000))):
+def _find_place(directory: str, name: str, source: str, status: os.stat_result) -> tuple[str, bool]:
+    """Where to put `name`, with a hash suffix when that is taken by something else; whether it lies there already."""
+    for salt in itertools.count():
+        suffix = f"-{short_hash(f'{name}{status.st_ino}{status.st_mtime_ns}{salt}')}" if salt else ""
         candidate = os.path.join(directory, _cut(name, suffix))
-        try:
-            there = os.lstat(candidate)
-        except FileNotFoundError:
-            # A reason file without its file is what a crash left; one that has a reason file itself is somebody's file.
-            if not os.path.lexists(reason_file(reason_file(candidate))):
-                return candidate
-            continue
-        if (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino):
-            return candidate
-    raise OSError(errno.EEXIST, "no free name in set-aside")
+        if os.path.lexists(candidate):
+            if _is_same(candidate, source, status):
+                return candidate, True
+        # A reason file without its file is what a crash left; one that has a reason file itself is somebody's file.
+        elif not os.path.lexists(reason_file(reason_file(candidate))):
+            return candidate, False
+    raise AssertionError  # pragma: no cover - the count has no end
+
+
+def _is_same(candidate: str, source: str, status: os.stat_result) -> bool:
+    """Whether `candidate` is `source`: one inode, or a copy that an earlier try made across mounts."""
+    there = os.lstat(candidate)
+    if (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino):
+        return True
+    if there.st_dev == status.st_dev or there.st_size != status.st_size:
+        return False
+    mine = _digest(source, status)
+    return bool(mine) and mine == _digest(candidate, there)
 
 
 def _cut(name: str, suffix: str) -> str:

@@ -43,7 +43,7 @@ def consistent(bench: Bench) -> None:
     """Documents and instances are one to one, and nothing else is left anywhere."""
     assert located(bench) == [f"{bench.data}/{name}" for name in files_of(bench)]
     assert bench.claims() == []
-    assert os.listdir(bench.incoming) == []
+    assert contents(bench.incoming) == {}
     for staging in (bench.directories.data_staging, bench.directories.log_staging):
         assert os.listdir(staging) == []
 
