@@ -14,7 +14,7 @@ RUN  := .venv/.made-run
 DEV  := .venv/.made-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench lock clean
+.PHONY: help run test check format docs bench lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: $(DEV) ## look at format, lint and types
 format: $(DEV) ## put the code into its format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+docs: $(RUN) ## write the generated parts of the documentation anew
+	@$(BIN)/python docs/generate.py
 
 bench: $(RUN) ## measure this machine (ARGS= for listener bench)
 	@$(BIN)/listener bench $(ARGS)

@@ -1,10 +1,16 @@
-"""Write docs/configuration.md and docs/metrics.md from the code: `make docs` (a test holds that they are up to date)."""
+"""Write the generated parts of configuration.md and metrics.md anew from the code: `make docs`.
+
+A test holds that they are up to date.
+"""
+
+# ruff: noqa: INP001 - a script beside what it writes, no package
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,123 +18,12 @@ from listener import catalogue, cli, config
 
 HERE = Path(__file__).resolve().parent
 
-_MARK = "<!-- Written by docs/generate.py from the code: change that, and run `make docs`. -->"
-
-_INTRODUCTION = """\
-# Configuration
-
-Every option can be given in three places. The first that has it wins:
-
-1. the **flag** on the command line, such as `--min-free 5GiB`;
-2. the **environment variable**, such as `LISTENER_MIN_FREE=5GiB`;
-3. the **key of a TOML file**, such as `min-free = "5GiB"`, where `--config FILE` or `LISTENER_CONFIG` names the file.
-
-Otherwise the default holds. Without any option a command works below `./dicom`.
-
-All problems are reported at once, each with the option, the value, what is wrong and what to do; the command then ends
-with status 2 before anything was touched. An unknown flag or TOML key is such a problem; an unknown environment
-variable is ignored, and an empty one counts as not given. A flag that is given twice counts with its last value, but for
-`--incoming`, which adds a directory each time.
-
-`listener check` takes all of the options and says whether they are going to work; `listener COMMAND --help` shows those
-of one command.
-"""
-
-_VALUES = """\
-## Values
-
-| kind | what may be given |
-|---|---|
-| `DIR` | a directory, made where it is missing; relative to the current directory. The four kinds must not lie within each other |
-| several directories | the flag again for each; in the environment separated by `:`, in TOML a list |
-| `SECONDS` | a number, with a fraction where wanted |
-| `SIZE` | bytes, or a number with a unit: `kB MB GB TB` (powers of 1000) or `KiB MiB GiB TiB` (powers of 1024) |
-| `MODE` | permissions in octal, such as `0640`; they hold whatever the umask |
-| `TEMPLATE` | see [the template language](layouts-and-logs.md#templates) |
-| `ADDR:PORT` | `127.0.0.1:9464`, `[::]:9464`, `:9464` (every address), port `0` (any that is free; the `ready` event tells it), or `off` |
-| a switch | the flag takes no value; in the environment `1 true yes on` or `0 false no off`, in TOML also `true` and `false` |
-"""
-
-_EXAMPLE = """\
-## A TOML file
-
-Keys are the flags without the two dashes.
-
-```toml
-incoming = ["/srv/dicom/incoming", "/srv/dicom/incoming-research"]
-data = "/srv/dicom/data"
-log = "/srv/dicom/log"
-state = "/srv/dicom/state"
-layout = "px"
-series-template = "%_pad|5,0_SeriesNumber-%SeriesDescription-%_seahash|7_SeriesInstanceUID"
-workers = 4
-http = "127.0.0.1:9464"
-min-free = "20GiB"
-file-mode = "0640"
-dir-mode = "0750"
-rescan = 1.5
-phi = false
-```
-
-```sh
-listener check --config listener.toml
-listener run --config listener.toml
-```
-"""
-
-_STATUSES = """\
-## Exit statuses
-
-| status | `run` | `once`, `repack` | `plan` | `check` | `verify` | `retry` |
-|---|---|---|---|---|---|---|
-| 0 | it was told to stop and did, also with a backlog left | every file was published, a duplicate, or superseding | every file can be repacked | it will work | no difference, or every one was repaired | all of them are back |
-| 1 | it failed at run time, another listener owns incoming, or a second signal came | a file was set aside, or is left where it was | some file cannot be repacked | something is in the way | differences are left | a name or reason is unknown, or a file stayed |
-| 2 | the configuration is wrong | the configuration is wrong | the configuration is wrong | the configuration is wrong | the configuration is wrong | the configuration is wrong, or nothing is selected |
-
-`listener` without a command prints its help and ends with 2. A command other than `run` that Ctrl-C ends has status 130.
-"""
-
-_ENVIRONMENT = """\
-## Environment notes
-
-- `LISTENER_CONFIG` names the TOML file, as `--config` does. `LISTENER_REVISION` is shown as the label `revision` of the
-  metric `listener_build_info`; a build sets it.
-- `LISTENER_INCOMING` holds several directories separated by `:`, as `PATH` does; a directory whose name has a `:` in it
-  must be given by flag or TOML.
-- `--workers` is, when not given, the number of processors that the process may use: its affinity, and the smallest quota
-  of its control groups, rounded.
-- `repack` ignores `--state`, and with it `--on-conflict`, unless `--state` or `LISTENER_STATE` is given; see
-  [`listener repack`](migration.md#listener-repack).
-- `TCP_NODELAY=1` is no setting of the listener: DCMTK's programs want it in their environment, at both ends, see
-  [deployment](deployment.md#storescp).
-"""
+_PART = re.compile(r"(?<=<!-- generated: )([a-z-]+) -->\n.*?(?=<!-- end: \1 -->)", re.DOTALL)
 
 
-def configuration() -> str:
-    """The text of docs/configuration.md."""
-    return "\n".join(
-        [
-            _MARK,
-            "",
-            _INTRODUCTION,
-            "## Options",
-            "",
-            *_options(),
-            "",
-            "`--config FILE` (`LISTENER_CONFIG`) belongs to every command and is no key of the file that it names.",
-            "",
-            "## Options of one command only",
-            "",
-            "These are flags alone, without an environment variable or key.",
-            "",
-            *_own_flags(),
-            "",
-            _VALUES,
-            _EXAMPLE,
-            _STATUSES,
-            _ENVIRONMENT,
-        ]
-    )
+def renewed(text: str) -> str:
+    """A document with each of its generated parts made anew."""
+    return _PART.sub(lambda part: "\n".join([f"{part[1]} -->", "", *PARTS[part[1]](), "", ""]), text)
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
@@ -194,73 +89,53 @@ def _own_flags() -> Iterator[str]:
     return _table(("command", "flag or argument", "meaning"), rows)
 
 
-_METRICS = """\
-# Metrics
-
-`listener run` shows them at `/metrics` of its HTTP port (`--http`), in the text format that every Prometheus reads. All
-label values are closed sets, and every combination is there from the start, at zero. No label ever holds a UID, an AE
-title, a path or a patient's value. Beside these, the page has the standard `process_*` metrics of the service's main
-process (not of its workers).
-
-The service alone has metrics; `once` and `repack` print a summary instead.
-"""
-
-
-def metrics() -> str:
-    """The text of docs/metrics.md."""
+def _catalogue() -> Iterator[str]:
     rows = [
         (f"`{row.full_name}`", row.kind, ", ".join(f"`{name}`" for name in row.label_names), row.help)
         for row in catalogue.rows()
     ]
-    return "\n".join(
-        [
-            _MARK,
-            "",
-            _METRICS,
-            "## Catalogue",
-            "",
-            *_table(("name", "type", "labels", "meaning"), rows),
-            "",
-            "Timestamps are in seconds since the epoch, durations in seconds, sizes in bytes.",
-            "",
-            "## Label values",
-            "",
-            *_table(("label", "of", "values"), _labels()),
-            "",
-            "## Buckets of the histograms",
-            "",
-            *_table(("name", "upper bounds (`le`), beside `+Inf`"), _buckets()),
-            "",
-        ]
-    )
+    return _table(("name", "type", "labels", "meaning"), rows)
 
 
-def _labels() -> Iterator[tuple[str, str, str]]:
+def _labels() -> Iterator[str]:
     found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for row in catalogue.rows():
         for name, values in row.labels:
             found.setdefault((name, values), []).append(f"`{row.full_name}`")
-    for (name, values), metrics_with_it in found.items():
-        shown = ", ".join(f"`{value}`" for value in values) or "one value, from the build and the configuration"
-        yield f"`{name}`", ", ".join(metrics_with_it), shown
+    shown = "one value, from the build or the configuration"
+    rows = [
+        (f"`{name}`", ", ".join(of), ", ".join(f"`{value}`" for value in values) or shown)
+        for (name, values), of in found.items()
+    ]
+    return _table(("label", "of", "values"), rows)
 
 
-def _buckets() -> Iterator[tuple[str, str]]:
-    for row in catalogue.rows():
-        if row.buckets:
-            yield f"`{row.full_name}`", " ".join(f"{bound:.10g}" for bound in row.buckets)
+def _buckets() -> Iterator[str]:
+    bounds = {row.full_name: " ".join(f"{bound:.10g}" for bound in row.buckets) for row in catalogue.rows()}
+    rows = [(f"`{name}`", shown) for name, shown in bounds.items() if shown]
+    return _table(("name", "upper bounds (`le`), beside `+Inf`"), rows)
 
 
-DOCUMENTS = {"configuration.md": configuration, "metrics.md": metrics}
+#: The parts that documents name in `<!-- generated: NAME -->`.
+PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    "options": _options,
+    "own-flags": _own_flags,
+    "catalogue": _catalogue,
+    "labels": _labels,
+    "buckets": _buckets,
+}
+
+DOCUMENTS = ("configuration.md", "metrics.md")
 
 
 def main() -> int:
     """Write what is out of date, and name it."""
-    for name, text in DOCUMENTS.items():
+    for name in DOCUMENTS:
         path = HERE / name
-        written = text()
-        if not path.is_file() or path.read_text(encoding="utf-8") != written:
-            path.write_text(written, encoding="utf-8")
+        before = path.read_text(encoding="utf-8")
+        after = renewed(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
             print(f"docs/{name} was written anew")
     return 0
 

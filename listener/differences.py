@@ -5,9 +5,10 @@ comparison that finds them in what was read of one series, or of one folder of t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
+from listener.evidence import Described, Reading, Series, Stray
 from listener.names import short_hash
 
 #: The words, and what each says. Beside these the reasons of set-aside, for instances that are no good (not-dicom ...).
@@ -35,7 +36,7 @@ _UID_IN_NAME = re.compile(r"[0-9]+(?:\.[0-9]+){3,}")
 
 class Difference(NamedTuple):
     """One difference. `path` is what it is about and `other` the instance or directory that could mend it: absolute
-    paths, shown only with --phi. `document` names a shared document's kind; `count` instances are meant.
+    paths, shown only with --phi. `document` names the kind of a shared one; so many `instances` are meant.
     """
 
     word: str
@@ -45,73 +46,13 @@ class Difference(NamedTuple):
     instance: str = ""
     document: str = ""
     other: str = ""
-    count: int = 1
+    instances: int = 1
     detail: str = ""
 
     @property
     def text(self) -> str:
         """What a person reads."""
         return self.detail or WORDS[self.word]
-
-
-class Reading(NamedTuple):
-    """What an instance's header says: who it is and the path that the layout gives it; or the `fault` that it has."""
-
-    SOPInstanceUID: str = ""
-    SeriesInstanceUID: str = ""
-    StudyInstanceUID: str = ""
-    target: str = ""
-    fault: str = ""
-    text: str = ""
-
-
-class Described(NamedTuple):
-    """One instance's document at `document`: the instance is `name`, and lies at `path` with `size` bytes (-1: nothing
-    is there); `told_size` is what the document says (-1: nothing). `reading` is there when the header was read.
-    """
-
-    name: str
-    document: str
-    readable: bool
-    path: str = ""
-    size: int = -1
-    told_size: int = -1
-    study: str = ""
-    patient: str = ""
-    moved: bool = False
-    reading: Reading | None = None
-
-
-class SharedState(NamedTuple):
-    """A document that instances share: its kind, where it is, and the word for what is wrong with it ("" nothing)."""
-
-    kind: str
-    path: str
-    word: str
-    study: str = ""
-
-
-class Series(NamedTuple):
-    """What was read of one series. `base` is its SeriesBaseDir as it would be below --data ("" where none is told)."""
-
-    series: str
-    images: str
-    documents: list[Described]
-    foreign: list[str]
-    shared: list[SharedState]
-    base: str = ""
-    base_moved: bool = False
-    occupied: bool = False
-
-
-class Stray(NamedTuple):
-    """A file of a folder that no document is named after: its path, what it says, and whether it is somewhere else
-    too.
-    """
-
-    path: str
-    reading: Reading
-    twin: bool = False
 
 
 def public(uid: str) -> str:
@@ -129,7 +70,7 @@ def of_series(record: Series) -> Iterator[Difference]:
     """What is wrong with a series and its documents. What must be mended first comes first."""
     moved = sum(one.moved for one in record.documents) or record.base_moved
     if moved:
-        yield Difference("moved", record.images, record.series, count=int(moved))
+        yield Difference("moved", record.images, record.series, instances=int(moved))
     for path in record.foreign:
         yield Difference("foreign-in-log", path, record.series)
     for one in record.documents:
@@ -169,7 +110,7 @@ def _of_readings(record: Series) -> Iterator[Difference]:
         elif expected(one.path, read) != one.path:
             misplaced.append(one)
     if misplaced:
-        yield Difference("misplaced", misplaced[0].path, record.series, misplaced[0].study, count=len(misplaced))
+        yield Difference("misplaced", misplaced[0].path, record.series, misplaced[0].study, instances=len(misplaced))
 
 
 def expected(path: str, read: Reading) -> str:
@@ -208,10 +149,10 @@ def of_strays(strays: list[Stray]) -> Iterator[Difference]:
             yield Difference(word, one.path, *about, other=one.path)
 
 
-def as_line(difference: Difference, repaired: bool | None, shown_path: str) -> Mapping[str, object]:
+def as_line(difference: Difference, repaired: bool | None, shown_path: str) -> dict[str, Any]:
     """A difference for programs; without `shown_path` free of patient data. `repaired`: None when it was not tried."""
     one = difference
-    line: dict[str, object] = {
+    line: dict[str, Any] = {
         "difference": one.word,
         "SeriesInstanceUID": public(one.series),
         "StudyInstanceUID": public(one.study),
@@ -221,5 +162,5 @@ def as_line(difference: Difference, repaired: bool | None, shown_path: str) -> M
         "text": one.text,
     }
     line = {key: value for key, value in line.items() if value}
-    line["count"] = one.count
+    line["count"] = one.instances
     return line if repaired is None else line | {"repaired": repaired}

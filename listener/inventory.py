@@ -1,93 +1,21 @@
-"""Reading what is there, for `listener verify`: the documents of one series, one folder of the tree, one header.
-
-Streaming: memory holds one series or one folder at a time, and for each series where its instances are.
-"""
+"""Reading what is there, for `listener verify`: the documents of one series beside its instances, and headers."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from listener import documents, files
 from listener.desk import Desk
-from listener.differences import Described, Reading, Series, SharedState, Stray, expected
+from listener.differences import expected
 from listener.errors import FileFault, Unreadable
-from listener.names import OWN, is_temporary
+from listener.evidence import Described, Reading, Series, SharedState, Stray
+from listener.listing import IMAGES, is_foreign, names_in
 from listener.places import Place, Places
 from listener.plan import make_plan
 from listener.reader import check_uids, read_header
-
-_IMAGES, _META, _PACK, _SERIES = "-img", "-meta.json", "-pack.json", "-series"
-
-
-class Folder(NamedTuple):
-    """One directory of the tree: its files by name, and what is no instance by its look."""
-
-    path: str
-    names: list[str]
-    foreign: list[str]
-
-
-def names_in(directory: str) -> list[str]:
-    """What lies in a directory, in order; nothing where there is none."""
-    try:
-        return sorted(os.listdir(directory))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def series_in(log: str) -> list[str]:
-    """The UID of every series that has documents, of instances or its own."""
-    found = set()
-    for name in names_in(f"{log}/seriesData"):
-        for ending in (_IMAGES, _META, _PACK):
-            if name.endswith(ending) and not name.startswith("."):
-                found.add(name.removesuffix(ending))
-    return sorted(found)
-
-
-def studies_in(log: str) -> Iterator[tuple[str, list[str]]]:
-    """Each study's directory of series documents, and the names in it."""
-    for name in names_in(f"{log}/studyData"):
-        if name.endswith(_SERIES) and os.path.isdir(f"{log}/studyData/{name}"):
-            yield f"{log}/studyData/{name}", names_in(f"{log}/studyData/{name}")
-
-
-def is_foreign(name: str, ending: str = ".json") -> bool:
-    """Whether something in a directory whose entries readers count is none of the documents that belong there."""
-    return is_temporary(name) or not name.endswith(ending)
-
-
-def folders_in(data: str) -> Iterator[Folder]:
-    """Every directory of the tree that holds files. Links are not followed."""
-    pending = [data]
-    while pending:
-        directory = pending.pop()
-        folder = Folder(directory, [], [])
-        below = []
-        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    below += [] if entry.name == OWN else [entry.path]
-                elif is_temporary(entry.name) or not entry.is_file(follow_symlinks=False):
-                    folder.foreign.append(entry.path)
-                else:
-                    folder.names.append(entry.name)
-        pending += sorted(below, reverse=True)
-        if folder.names or folder.foreign:
-            yield folder
-
-
-def changed_ns(paths: Iterable[str]) -> int:
-    """When the newest of these directories changed, in nanoseconds since the epoch; 0 when there is none."""
-    moments = [0]
-    for path in paths:
-        with contextlib.suppress(OSError):
-            moments.append(os.stat(path).st_mtime_ns)
-    return max(moments)
 
 
 class Inventory:
@@ -101,7 +29,7 @@ class Inventory:
 
     def series(self, uid: str) -> Series:
         """Everything that the logs tell of one series, beside what is there of it."""
-        images = f"{self._log}/seriesData/{uid}{_IMAGES}"
+        images = f"{self._log}/seriesData/{uid}{IMAGES}"
         names = names_in(images)
         described = [self._described(f"{images}/{name}") for name in names if not is_foreign(name)]
         foreign = [f"{images}/{name}" for name in names if is_foreign(name)]
@@ -132,8 +60,15 @@ class Inventory:
         here = f"{place.path}/{name}"
         size = image.get("size", -1)
         one = Described(
-            name, path, True, here, _size(here), size if isinstance(size, int) else -1, moved=place.moved,
-            study=str(entry.get("StudyInstanceUID") or ""), patient=str(entry.get("PatientID") or "")
+            name,
+            path,
+            True,
+            here,
+            _size(here),
+            size if isinstance(size, int) else -1,
+            moved=place.moved,
+            study=str(entry.get("StudyInstanceUID") or ""),
+            patient=str(entry.get("PatientID") or ""),
         )
         if self._deep and one.size >= 0 and self.places.holds(here):
             return one._replace(reading=self.read(here))
@@ -164,15 +99,15 @@ class Inventory:
             return Reading(fault=fault.reason, text=str(fault))
         except OSError as error:
             return Reading(fault=Unreadable.reason, text=str(Unreadable(error.strerror or "")))
-        uids = (header.get(f"{level}InstanceUID") for level in ("SOP", "Series", "Study"))
-        return Reading(*uids, target=f"{desk.directories.data}/{make_plan(header, desk.layout).relative}")
+        sop, series, study = (header.get(f"{level}InstanceUID") for level in ("SOP", "Series", "Study"))
+        return Reading(sop, series, study, f"{desk.directories.data}/{make_plan(header, desk.layout).relative}")
 
     def stray(self, path: str) -> Stray | None:
         """A file that no known series of its folder describes; None when its own series does, or says so itself."""
         read = self.read(path)
         if read.fault:
             return Stray(path, read) if os.path.lexists(path) else None
-        images = f"{self._log}/seriesData/{read.SeriesInstanceUID}{_IMAGES}"
+        images = f"{self._log}/seriesData/{read.SeriesInstanceUID}{IMAGES}"
         for name in dict.fromkeys((os.path.basename(path), os.path.basename(expected(path, read)))):
             document = f"{images}/{name}.json"
             if not os.path.lexists(document):
@@ -187,7 +122,9 @@ class Inventory:
 
 def _guessed(described: list[Described], base: str) -> list[Described]:
     """With the place of what unreadable documents are named after, where their series tells it."""
-    homes = dict.fromkeys([*(os.path.dirname(one.path) for one in described if one.readable), *([base] if base else [])])
+    homes = dict.fromkeys(
+        [*(os.path.dirname(one.path) for one in described if one.readable), *([base] if base else [])]
+    )
     guessed = []
     for one in described:
         places = [f"{home}/{one.name}" for home in homes] if not one.readable else []

@@ -12,7 +12,8 @@ MAX_COMPONENT = 200
 OWN = ".listener"
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9.\-]+")
-_SAFE_DOCUMENT = re.compile(r"[A-Za-z0-9._\-]{1,200}", re.ASCII)
+#: Printable ASCII without `/`: pypx's programs look a patient up under the raw PatientID, spaces and all.
+_SAFE_DOCUMENT = re.compile(r"[ -.0-~]{1,200}")
 
 
 def short_hash(text: str, digits: int = 8) -> str:

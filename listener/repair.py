@@ -16,7 +16,8 @@ from listener.desk import Desk
 from listener.differences import Difference
 from listener.documents import Document
 from listener.errors import FileFault
-from listener.inventory import base_directory, names_in, part_with
+from listener.inventory import base_directory, part_with
+from listener.listing import names_in
 from listener.moves import rename_free
 from listener.names import OWN
 from listener.places import Places
@@ -116,7 +117,9 @@ class Repairer:
         names += [documents.study_series_path(study, one.series)] if study else []
         with contextlib.suppress(OSError):
             os.rmdir(one.path)
-        return all([self._remove(f"{self._log}/{name}") for name in names])
+        for name in names:
+            self._remove(f"{self._log}/{name}")
+        return True
 
 
 def _with_value(document: Document, key: str, value: object) -> Document:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,17 @@ import orjson
 import pytest
 
 from listener import documents
-from listener.desk import Desk
+from listener.desk import CLAIM, Desk
 from listener.documents import instance_path, pack_path, patient_path, series_path, study_path, study_series_path
+from listener.pool import Pool
 from listener.records import Outcome
 from listener.repack import Repacker
 from listener.shared import Shared
-from tests.instances import instance, uid
+from listener.worker import Setting
+from tests.instances import instance, save, uid
 from tests.workbench import Bench, arrival_of, contents
 
-STUDY, SERIES = uid("study", 0, 0), uid("series", 0, 0, 0)
+STUDY, SERIES = str(uid("study", 0, 0)), str(uid("series", 0, 0, 0))
 SHARED = {
     "patient": patient_path("P0000"),
     "study": study_path(STUDY),
@@ -223,43 +224,29 @@ def test_every_study_of_a_patient_is_in_the_list(tmp_path: Path) -> None:
     assert studies(bench) == [uid("study", 0, number) for number in range(4)]
 
 
+@pytest.mark.real
 def test_no_study_is_lost_when_many_write_at_once(tmp_path: Path) -> None:
-    """Four workers (threads with descriptors of their own) and a second listener with another state directory."""
-    first = Bench(tmp_path)
-    second = Bench(tmp_path, state=str(tmp_path / "state2"), incoming=(str(tmp_path / "incoming2"),))
-    paths = {bench: [bench.put(f"{n}", study=n) for n in numbers] for bench, numbers in _shares(first, second).items()}
-    failures: list[BaseException] = []
-
-    def work(bench: Bench, some: list[Path]) -> None:
-        try:
-            repacker = Repacker(Desk(bench.config, bench.directories))
-            for path in some:
-                results = repacker.repack([arrival_of(path)])
-                assert [one.kind for one in results if isinstance(one, Outcome)] == ["published"], results
-        except BaseException as error:  # noqa: BLE001  handed to the test
-            failures.append(error)
-
-    threads = [
-        threading.Thread(target=work, args=(bench, some[start::2])) for bench, some in paths.items() for start in (0, 1)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert sorted(studies(first)) == sorted(uid("study", 0, number) for number in range(24))
-
-
-def _shares(first: Bench, second: Bench) -> dict[Bench, range]:
-    return {first: range(12), second: range(12, 24)}
+    """24 studies of one patient, four worker processes, two listeners on one log directory."""
+    benches = [Bench(tmp_path), Bench(tmp_path, state=str(tmp_path / "s2"), incoming=(str(tmp_path / "in2"),))]
+    pools = [Pool(Setting(bench.config, bench.directories, CLAIM), 2, 60.0) for bench in benches]
+    try:
+        for number, worker in enumerate([worker for pool in pools for worker in pool.workers]):
+            bench = benches[number // 2]
+            some = range(6 * number, 6 * number + 6)
+            worker.give([arrival_of(bench.put(str(study), study=study)) for study in some], 0.0)
+        answers = [worker.collect() for pool in pools for worker in pool.workers]
+    finally:
+        for pool in pools:
+            pool.stop()
+    kinds = [one.kind for answer in answers if isinstance(answer, list) for one in answer if isinstance(one, Outcome)]
+    assert kinds == ["published"] * 24
+    assert sorted(studies(benches[0])) == sorted(str(uid("study", 0, number)) for number in range(24))
 
 
 @pytest.mark.parametrize("patient_id", ["../../x", "", "a/b", "x" * 300, "日本"])
 def test_odd_patients_have_a_document_in_its_folder(patient_id: str, tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     ds = instance(PatientID=patient_id, SpecificCharacterSet="ISO_IR 192")
-    from tests.instances import save
-
     outcome = bench.outcome(save(ds, bench.incoming / "odd"))
     assert outcome.kind == "published"
     (name,) = os.listdir(bench.log / "patientData")

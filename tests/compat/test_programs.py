@@ -1,4 +1,4 @@
-"""The real programs over px-repack's own output: the yardstick for ours, and a check of the yardstick."""
+"""The real programs over our output, and over px-repack's own: the same counts, the same answers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from tests.compat import corpus
 from tests.compat.corpus import Corpus
 from tests.compat.pypx import Pypx
+from tests.service_process import listener
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,23 @@ class Packed:
         return json.loads(self.log.joinpath(*parts).read_bytes())
 
 
-@pytest.fixture(scope="module")
-def packed(pypx: Pypx, tmp_path_factory: pytest.TempPathFactory) -> Packed:
+@pytest.fixture(scope="module", params=["px-repack", "listener"])
+def packed(request: pytest.FixtureRequest, pypx: Pypx, tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    """The corpus as the real px-repack packs it, and as we do in its layout."""
     base = tmp_path_factory.mktemp("px")
-    made = corpus.make(base / "incoming")
-    pypx.repack(made.folder, base / "data", base / "log")
-    return Packed(pypx, made, base / "data", base / "log")
+    packed = Packed(pypx, corpus.make(base / "incoming"), base / "data", base / "log")
+    if request.param == "px-repack":
+        pypx.repack(packed.corpus.folder, packed.data, packed.log)
+    else:
+        pack_ourselves(packed)
+    return packed
+
+
+def pack_ourselves(packed: Packed) -> None:
+    """`listener repack` in the layout of px-repack's version."""
+    directories = ("--data", str(packed.data), "--log", str(packed.log))
+    done = listener("repack", str(packed.corpus.folder), "--layout", packed.layout, *directories)
+    assert done.status == 0, done.stderr
 
 
 def test_px_repack_puts_files_where_our_templates_say(packed: Packed) -> None:

@@ -1,0 +1,332 @@
+"""Killed workers, killed services, signals in a burst, two owners: nothing is lost, and the accounts hold."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.accounting import Canary, account, files_below, miscounted, sent
+from tests.dicomnet import RECOMMENDED, kill_group, storescp, storescu
+from tests.instances import write_instance
+from tests.service_process import Places, Service, finish, make_places, once, service, settled, start, value
+from tests.waiting import alive, until
+
+pytestmark = pytest.mark.real
+
+#: Work takes long enough to be interrupted when every file is synced alone.
+SLOW = ("--fsync", "each")
+
+#: A file that two dying workers held is set aside: what these faults may do to an instance.
+LOST = ("worker-lost",)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return make_places(tmp_path)
+
+
+def backlog(places: Places, count: int) -> list[Path]:
+    """`count` instances of four patients in incoming."""
+    return [
+        write_instance(places.incoming / f"{number:05d}", patient=number % 4, series=number % 12, number=number)
+        for number in range(count)
+    ]
+
+
+def is_healthy(running: Service) -> None:
+    """L6: ready, alive, as many workers as it should have."""
+    until(lambda: running.get("/readyz").status == 200, 10, what="ready again")
+    assert running.get("/healthz").status == 200
+    until(lambda: len(running.workers()) == 2, 10, what="two workers again")
+
+
+# -- killed ------------------------------------------------------------------------------------------------------------
+
+
+def test_workers_killed_in_mid_backlog(places: Places) -> None:
+    """SIGKILL to one worker after the other while they work: replaced, their files done again, none lost."""
+    expected = sent(backlog(places, 1200))
+    canary = Canary(places)
+    kills = 8
+    with service(places, *SLOW) as running:
+        for round_ in range(kills):
+            before = len(running.events("published"))
+            until(lambda wanted=before + 20: len(running.events("published")) >= wanted, 20, what="progress")
+            workers = until(running.workers, what="workers")
+            os.kill(workers[round_ % len(workers)], signal.SIGKILL)
+            running.wait_for("worker-lost", round_ + 1)
+        scrape = settled(running, len(expected))
+        assert value(scrape, "worker_restarts_total", reason="killed") == kills
+        assert not list(miscounted(scrape, running.events()))
+        is_healthy(running)
+    account(places, expected, allowed=LOST)
+    assert not list(canary.changed())
+
+
+def test_an_idle_worker_killed(places: Places) -> None:
+    """Nothing was held: a new worker takes its place and does the next file."""
+    with service(places) as running:
+        for pid in running.workers():
+            os.kill(pid, signal.SIGKILL)
+        lost = running.wait_for("worker-lost", 2)
+        assert [(event["reason"], event["held"]) for event in lost] == [("killed", 0)] * 2
+        expected = sent(backlog(places, 5))
+        settled(running, 5)
+        is_healthy(running)
+    account(places, expected)
+
+
+def kill_parent(running: Service) -> None:
+    running.kill()
+
+
+def kill_everything(running: Service) -> None:
+    workers = running.workers()
+    kill_group(running.pid)
+    running.process.wait()
+    until(lambda: not any(alive(pid) for pid in workers), what="the killed workers are gone")
+
+
+@pytest.mark.parametrize("kill", [kill_parent, kill_everything])
+def test_the_service_killed_in_mid_backlog(places: Places, kill: Callable[[Service], None]) -> None:
+    """SIGKILL again and again, at different moments; each start goes on where the last one ended."""
+    expected = sent(backlog(places, 1200))
+    canary = Canary(places)
+    reported: set[str] = set()
+    for wanted in (1, 30, 60, 90, 120):
+        with service(places, *SLOW, ready=False) as running:
+            running.wait_for("published", wanted)
+            kill(running)
+            reported |= {event["SOPInstanceUID"] for event in running.events("published")}
+            # Whatever was reported done is in the tree, at once.
+            in_tree = {path.stem.partition("-")[2] for path in files_below(places.data)}
+            assert reported <= in_tree
+    with service(places) as running:
+        until(lambda: value(running.scrape(), "pending_files") == 0 and not list(places.incoming.iterdir()), 30)
+        settled(running, int(value(running.scrape(), "files_discovered_total")))
+        is_healthy(running)
+    account(places, expected)
+    assert not list(canary.changed())
+
+
+@pytest.mark.usefixtures("dcmtk")
+def test_the_service_killed_while_storescp_receives(places: Places) -> None:
+    """The sender notices nothing; what came while no service ran is found by the next."""
+    folder = places.base / "sent"
+    folder.mkdir()
+    expected = sent([write_instance(folder / f"{number}", number=number) for number in range(400)])
+    with storescp(places.incoming, *RECOMMENDED) as receiver:
+        sender = threading.Thread(target=storescu, args=(receiver.port, folder))
+        sender.start()
+        try:
+            for _ in range(4):
+                with service(places, *SLOW) as running:
+                    until(lambda: running.events("published") or not sender.is_alive(), what="one published")
+                    running.kill()
+        finally:
+            sender.join()
+        with service(places) as running:
+            until(lambda: not list(places.incoming.iterdir()) and value(running.scrape(), "pending_files") == 0, 20)
+            is_healthy(running)
+    account(places, expected)
+
+
+def test_a_killed_once_is_done_again(places: Places) -> None:
+    """`once` requeues the claims that a killed service left, and those of a killed `once`."""
+    expected = sent(backlog(places, 400))
+    process = start("once", *places.flags(), "--min-free", "0", "--workers", "2", *SLOW)
+    until(lambda: next(files_below(places.data), None), what="the first published file")
+    kill_group(process.pid)
+    finish(process)
+    done = once(places)
+    assert done.status == 0, done
+    account(places, expected)
+
+
+# -- hung --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_hung_workers_are_killed_at_their_deadline(places: Places, workers: int) -> None:
+    """SIGSTOP: after --deadline the worker is killed and replaced, and its file is done by another."""
+    with service(places, "--deadline", "1", "--workers", str(workers)) as running:
+        for pid in running.workers():
+            os.kill(pid, signal.SIGSTOP)
+        expected = sent(backlog(places, 4))
+        scrape = settled(running, 4)
+        assert value(scrape, "worker_restarts_total", reason="deadline") >= 1
+        assert running.wait_for("worker-lost")[0]["reason"] == "deadline"
+        assert len(running.workers()) == workers
+    account(places, expected)
+
+
+def test_a_file_that_hangs_every_worker_is_set_aside(places: Places) -> None:
+    """Two workers hang with it, then it is `worker-lost`; the next file is published."""
+    with service(places, "--deadline", "0.5", "--workers", "1") as running:
+        write_instance(places.base / "poison")
+
+        def hang() -> bool:
+            for pid in running.workers():
+                os.kill(pid, signal.SIGSTOP)
+            return bool(running.events("set-aside"))
+
+        hang()
+        (places.base / "poison").rename(places.incoming / "poison")
+        until(hang, 20, what="the file is set aside")
+        assert running.events("set-aside")[0]["reason"] == "worker-lost"
+        for pid in running.workers():
+            os.kill(pid, signal.SIGCONT)
+        expected = sent(backlog(places, 3))
+        scrape = settled(running, 4)
+        assert value(scrape, "failures_total", reason="worker-lost") == 1
+        assert value(scrape, "set_aside_files", reason="worker-lost") == 1
+    account(places, expected, aside={"worker-lost": 1})
+    record = orjson.loads((places.state / "set-aside" / "worker-lost" / "poison.json").read_bytes())
+    assert (record["reason"], record["attempts"]) == ("worker-lost", 3)
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_in_a_burst_drains(places: Places, number: int) -> None:
+    """Exit 0, and all that had arrived is published."""
+    expected = sent(backlog(places, 500))
+    with service(places, ready=False) as running:
+        running.wait_for("published")
+        assert running.stop(number) == 0
+        assert running.events("draining")
+        assert [event["left"] for event in running.events("stopped")] == [0]
+    account(places, expected)
+
+
+@pytest.mark.usefixtures("dcmtk")
+def test_sigterm_while_a_sender_sends(places: Places) -> None:
+    """Exit 0, several times; what was not published waits in incoming, and its number is said."""
+    folder = places.base / "sent"
+    folder.mkdir()
+    expected = sent([write_instance(folder / f"{number}", number=number) for number in range(500)])
+    with storescp(places.incoming, *RECOMMENDED) as receiver:
+        sender = threading.Thread(target=storescu, args=(receiver.port, folder))
+        sender.start()
+        try:
+            while sender.is_alive():
+                with service(places, "--drain", "0.2") as running:
+                    until(lambda: running.events("published") or not sender.is_alive(), what="one published")
+                    assert running.stop() == 0
+                    assert running.events("stopped")
+        finally:
+            sender.join()
+    assert once(places).status == 0
+    account(places, expected)
+
+
+def test_sigterm_without_time_to_drain(places: Places) -> None:
+    """Exit 0 within moments; what is left is in incoming or claimed, and told."""
+    expected = sent(backlog(places, 600))
+    with service(places, *SLOW, "--drain", "0", ready=False) as running:
+        running.wait_for("published")
+        begun = time.monotonic()
+        assert running.stop() == 0
+        assert time.monotonic() - begun < 10
+        left = running.events("stopped")[0]["left"]
+        published = len(running.events("published"))
+    assert left + published == 600
+    assert left == sum(1 for root in (places.incoming, places.state / "claim") for _ in files_below(root))
+    assert once(places).status == 0
+    account(places, expected)
+
+
+def test_a_second_signal_stops_at_once(places: Places) -> None:
+    """Exit 1 although a worker hangs; the next start does its file."""
+    with service(places) as running:
+        for pid in running.workers():
+            os.kill(pid, signal.SIGSTOP)
+        expected = sent(backlog(places, 10))
+        until(lambda: value(running.scrape(), "pending_files", state="working") > 0, what="files in hand")
+        running.process.send_signal(signal.SIGTERM)
+        running.wait_for("draining")
+        begun = time.monotonic()
+        assert running.stop() == 1
+        assert time.monotonic() - begun < 5
+    assert once(places).status == 0
+    account(places, expected)
+
+
+# -- owners ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_listener_refuses(places: Places) -> None:
+    """Exit 1 with a message that names the directory and what to do; the first goes on, undisturbed."""
+    with service(places) as running:
+        with service(places, ready=False) as second:
+            assert second.wait() == 1
+            assert "Another listener owns this incoming directory" in second.stderr
+            assert str(places.incoming) in second.stderr
+            assert "Traceback" not in second.stderr
+            assert not second.events("ready")
+        expected = sent(backlog(places, 20))
+        settled(running, 20)
+    account(places, expected)
+
+
+def test_once_refuses_while_a_service_owns_incoming(places: Places) -> None:
+    """Also with directories of its own for all else."""
+    other = Places(places.base, places.incomings, places.base / "d", places.base / "l", places.base / "s")
+    with service(places) as running:
+        for each in (places, other):
+            done = once(each)
+            assert (done.status, done.events) == (1, [])
+            assert "Another listener owns this incoming directory" in done.stderr
+        expected = sent(backlog(places, 20))
+        settled(running, 20)
+    account(places, expected)
+    assert once(places).status == 0
+
+
+# -- the oracle itself -------------------------------------------------------------------------------------------------
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def _first(pattern: str) -> Callable[[Places], Path]:
+    return lambda places: sorted(places.data.parent.glob(pattern))[0]
+
+
+IMAGE, SERIES_META = _first("data/*/*/*/*.dcm"), _first("log/seriesData/*-meta.json")
+DAMAGES: dict[str, Callable[[Places], object]] = {
+    "an instance is gone": lambda places: IMAGE(places).unlink(),
+    "an instance is cut": lambda places: _cut(IMAGE(places)),
+    "an instance twice": lambda places: shutil.copy(IMAGE(places), IMAGE(places).with_name("copy.dcm")),
+    "a stranger in data": lambda places: (places.data / "x.txt").write_text("x"),
+    "a stranger in log": lambda places: (places.log / "seriesData" / "x.json").write_text("{}"),
+    "a torn document": lambda places: _cut(SERIES_META(places)),
+    "a document is gone": lambda places: _first("log/seriesData/*-img/*")(places).unlink(),
+    "a study is missing": lambda places: _first("log/patientData/*")(places).write_text('{"P0000": {"StudyList": []}}'),
+    "a file waits": lambda places: (places.incoming / "x").write_text("x"),
+    "a claim is left": lambda places: next((places.state / "claim").iterdir()).joinpath("x").write_text("x"),
+    "a temporary is left": lambda places: (places.log / ".listener" / "x").write_text("x"),
+    "set aside without a reason": lambda places: (places.state / "set-aside" / "empty").mkdir()
+    or (places.state / "set-aside" / "empty" / "x").write_text(""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_the_oracle_notices(places: Places, damage: Callable[[Places], object]) -> None:
+    """The accounts of a good run hold, and no longer once something is wrong."""
+    expected = sent(backlog(places, 4))
+    assert once(places).status == 0
+    account(places, expected)
+    damage(places)
+    with pytest.raises(AssertionError, match="violations"):
+        account(places, expected)
