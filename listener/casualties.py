@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 
-from listener import claim, setaside
+from listener import claim, files, setaside
 from listener.config import Config
 from listener.desk import CLAIM, Desk
 from listener.directories import Directories
@@ -18,6 +18,9 @@ from listener.records import Arrival, Outcome
 
 #: A file that a worker died with so often is set aside. In a batch all are suspects, and come back one by one.
 MOST_LOSSES = 2
+
+#: For a file that was linked into the tree before: whatever kills its workers is not in the file.
+MOST_LOSSES_PLACED = 20
 
 #: The same for a claim that was in hand, alone, when the whole service died: an innocent file may meet that too.
 MOST_RESTARTS = 5
@@ -54,6 +57,21 @@ class Casualties:
         for arrival in held:
             again = arrival._replace(claim=claims.get(_mark(arrival), ""), losses=arrival.losses + 1)
             yield again if os.path.lexists(again.key) else _gone(arrival)
+
+    def is_poison(self, arrival: Arrival) -> bool:
+        """Whether workers die of this file. Not when it has a name in the tree already: then reading it did no harm, and
+        set aside it would be in two places.
+        """
+        if arrival.losses < MOST_LOSSES:
+            return False
+        return arrival.losses >= MOST_LOSSES_PLACED or os.lstat(arrival.key).st_nlink == 1
+
+    def clean(self, pid: int) -> None:
+        """Remove the temporaries that the dead worker `pid` left."""
+        for staging in self._directories.stagings:
+            for entry in _entries(staging):
+                if files.made_by(entry.name, pid):
+                    files.discard(entry.path)
 
     def give_up(self, arrival: Arrival) -> Outcome:
         """Set a file aside as `worker-lost`."""

@@ -104,8 +104,9 @@ class Desk:
         self.wanted = Wanted.of({*keywords, *INSTANCE_KEYWORDS})
         self.wanted_shared = Wanted.of({*keywords, *INSTANCE_KEYWORDS, *SHARED_KEYWORDS})
         # Both may be one directory: their names must differ.
-        self.data_stage = files.Stage(directories.data_staging, "data-")
-        self.log_stage = files.Stage(directories.log_staging, "log-")
+        self.data_stage = files.Stage(directories.data_staging, "data")
+        self.log_stage = files.Stage(directories.log_staging, "log")
+        self.state_stage = files.Stage(directories.state_staging, "state")
         self.syncs = config.fsync != "none"
         self._serial = itertools.count()
         self._process = f"{os.getpid():x}"

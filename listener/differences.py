@@ -104,8 +104,7 @@ def _of_readings(record: Series) -> Iterator[Difference]:
         if read.SeriesInstanceUID != record.series:
             yield Difference("wrong-document", one.document, *about, other=one.path)
             continue
-        twin = places.setdefault(read.SOPInstanceUID, one.path)
-        if expected(twin, read) != expected(one.path, read):
+        if places.setdefault(read.SOPInstanceUID, _stem(one.path)) != _stem(one.path):
             yield Difference("duplicate", one.path, *about)
         elif expected(one.path, read) != one.path:
             misplaced.append(one)
@@ -113,11 +112,17 @@ def _of_readings(record: Series) -> Iterator[Difference]:
         yield Difference("misplaced", misplaced[0].path, record.series, misplaced[0].study, instances=len(misplaced))
 
 
+_VERSION = re.compile(r"-[0-9a-f]{8}(?=\.dcm$)")
+
+
+def _stem(path: str) -> str:
+    """A path without what keep-both puts behind a name: two versions of one instance are no duplicates."""
+    return _VERSION.sub("", path)
+
+
 def expected(path: str, read: Reading) -> str:
-    """Where the instance at `path` should be: where the layout puts it, also with what keep-both puts behind a name."""
-    suffix = re.search(r"-[0-9a-f]{8}(?=\.dcm$)", path)
-    both = f"{read.target.removesuffix('.dcm')}{suffix[0]}.dcm" if suffix else ""
-    return path if path == both else read.target
+    """Where the instance at `path` should be: where the layout puts it, or there with keep-both's suffix."""
+    return path if _stem(path) == read.target else read.target
 
 
 def _of_shared(record: Series) -> Iterator[Difference]:

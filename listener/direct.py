@@ -111,6 +111,6 @@ def _batches(arrivals: Iterator[Arrival]) -> Iterator[list[Arrival]]:
 
 def _tidy(directories: Directories) -> None:
     """Remove the staging directories of this run."""
-    for path in (directories.data_staging, directories.log_staging):
+    for path in directories.stagings:
         with contextlib.suppress(OSError):
             os.rmdir(path)

@@ -35,6 +35,12 @@ class Directories:
     log_staging: str
     locks: str
     set_aside: str
+    state_staging: str
+
+    @property
+    def stagings(self) -> set[str]:
+        """The directories that hold nothing but temporaries of ours."""
+        return {one for one in (self.data_staging, self.log_staging, self.state_staging) if one}
 
 
 class Trial(NamedTuple):
@@ -66,12 +72,13 @@ def prepare(config: Config) -> Directories:
         log_staging=log_staging,
         locks=_private(config.log, OWN, "locks"),
         set_aside=_private(config.state, "set-aside"),
+        state_staging=_private(config.state, "staging", owner),
     )
 
 
 def tidy(directories: Directories) -> None:
     """Remove the temporaries that an earlier run of ours left; only for the owner of incoming, before work begins."""
-    for staging in (directories.data_staging, directories.log_staging):
+    for staging in directories.stagings:
         with os.scandir(staging) as entries:
             for entry in entries:
                 os.unlink(entry.path)
@@ -92,6 +99,7 @@ def prepare_direct(data: str, log: str, state: str) -> Directories:
         log_staging=_private(log, OWN, "staging", run),
         locks=_private(log, OWN, "locks"),
         set_aside=_private(state, "set-aside") if state else "",
+        state_staging=_private(state, "staging", run) if state else "",
     )
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from listener import claim
 from listener.backlog import NEW, Backlog
-from listener.casualties import MOST_LOSSES, MOST_RESTARTS, Casualties
+from listener.casualties import MOST_RESTARTS, Casualties
 from listener.config import Config
 from listener.desk import CLAIM, COPY
 from listener.diagnostics import log
@@ -233,13 +233,14 @@ class Engine:
     def _bury(self, worker: Worker) -> None:
         self.selector.unregister(worker.pipe)
         lost, successor = self.pool.replace(worker)
+        self._casualties.clean(worker.pid)
         self.selector.register(successor.pipe, selectors.EVENT_READ, successor)
         self._listens.lost(lost)
         for arrival, found in zip(lost.held, self._casualties.recover(lost.held), strict=True):
             self.backlog.finish(arrival.key)
             if isinstance(found, Outcome):
                 self._finish([(arrival, found)])
-            elif found.losses >= MOST_LOSSES:
+            elif self._casualties.is_poison(found):
                 self._give_up(found)
             else:
                 self.backlog.put_back([found])

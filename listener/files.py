@@ -113,10 +113,11 @@ class Stage:
     A crash leaves only temporaries here, which nobody counts and the next start removes.
     """
 
-    def __init__(self, directory: str, prefix: str = "") -> None:
+    def __init__(self, directory: str, prefix: str = "file") -> None:
         self._directory = directory
         self._serial = itertools.count()
-        self._prefix = f"{directory}/{prefix}{os.getpid():x}-"
+        # Two processes, and two stages of one process, may share a directory.
+        self._prefix = f"{directory}/{prefix}-{os.getpid():x}-"
 
     def name(self) -> str:
         """A path that nothing has."""
@@ -155,6 +156,11 @@ class Stage:
             os.unlink(path)
             raise
         return path, descriptor
+
+
+def made_by(name: str, pid: int) -> bool:
+    """Whether a temporary's name was given by a Stage of process `pid`."""
+    return f"-{pid:x}-" in name
 
 
 def write_document(stage: Stage, path: str, data: bytes, *, syncs: bool) -> None:

@@ -33,19 +33,23 @@ class Inventory:
         names = names_in(images)
         described = [self._described(f"{images}/{name}") for name in names if not is_foreign(name)]
         foreign = [f"{images}/{name}" for name in names if is_foreign(name)]
-        owners = dict.fromkeys((one.patient, one.study) for one in described if one.study)
         shared = [_state("series", f"{self._log}/{documents.series_path(uid)}")]
         shared.append(_state("pack", f"{self._log}/{documents.pack_path(uid)}"))
         told = ""
-        for patient, study in owners:
+        for patient, study in dict.fromkeys((one.patient, one.study) for one in described) or [self._owner(uid)]:
             base = f"{self._log}/{documents.study_series_path(study, uid)}"
-            shared += [_state("study", f"{self._log}/{documents.study_path(study)}", study)]
-            shared += [self._patient(patient, study), _state("study-series", base, study, "SeriesBaseDir")]
-            told = told or base_directory(files.load(base) or {})
+            if study:
+                shared += [_state("study", f"{self._log}/{documents.study_path(study)}", study)]
+                shared += [self._patient(patient, study), _state("study-series", base, study, "SeriesBaseDir")]
+                told = told or base_directory(files.load(base) or {})
         home = self.places.find(told) if told else Place("")
         occupied = bool(home.path) and bool(names_in(home.path))
-        described = _guessed(described, home.path)
-        return Series(uid, images, described, foreign, shared, home.path, home.moved, occupied)
+        return Series(uid, images, _guessed(described, home.path), foreign, shared, home.path, home.moved, occupied)
+
+    def _owner(self, uid: str) -> tuple[str, str]:
+        """PatientID and Study Instance UID of a series without documents of instances."""
+        entry = part_with(files.load(f"{self._log}/{documents.series_path(uid)}") or {}, "StudyInstanceUID")
+        return str(entry.get("PatientID", "")), str(entry.get("StudyInstanceUID", ""))
 
     def _described(self, path: str) -> Described:
         name = os.path.basename(path).removesuffix(".json")

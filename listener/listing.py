@@ -67,7 +67,7 @@ def folders_in(data: str) -> Iterator[Folder]:
                     folder.names.append(entry.name)
         pending += sorted(below, reverse=True)
         if folder.names or folder.foreign:
-            yield folder
+            yield folder._replace(names=sorted(folder.names))
 
 
 def changed_ns(paths: Iterable[str]) -> int:

@@ -35,6 +35,7 @@ def directories_of(config: Config, staging: str) -> Directories:
         log_staging=staging,
         locks=os.path.join(config.log, OWN, "locks"),
         set_aside="",
+        state_staging="",
     )
 
 

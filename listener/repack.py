@@ -55,7 +55,8 @@ def story(job: Job, desk: Desk, shared: Shared) -> Story:
     job.enter("release")
     if not claim.unchanged(job):
         raise claim.NotYet
-    if desk.manner == MOVE:
+    # What already lies where it belongs (a tree repacked onto itself) has only this name.
+    if desk.manner == MOVE and os.path.realpath(job.path) != os.path.realpath(job.target):
         os.unlink(job.path)
 
 

@@ -80,7 +80,7 @@ def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> s
                 os.unlink(source)
             return target
         record = _record(source, name, status, why)
-        files.write_document(files.Stage(directory, "."), reason_file(target), record, syncs=desk.syncs)
+        files.write_document(desk.state_stage, reason_file(target), record, syncs=desk.syncs)
         _transfer(source, target, transfer)
         if desk.syncs:
             sync.directories([directory])

@@ -46,6 +46,7 @@ def _nowhere(config: Config) -> Directories:
         log_staging="",
         locks="",
         set_aside="",
+        state_staging="",
     )
 
 

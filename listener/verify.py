@@ -42,11 +42,15 @@ class Request(NamedTuple):
 
 def run(config: Config, request: Request) -> int:
     """Verify; 0 when there is no difference, or all were repaired, else 1."""
-    _check(config, request)
-    with ExitStack() as stack:
-        staging = stack.enter_context(staging_in(config.log)) if request.repair else ""
+    try:
+        _check(config, request)
         tally = Tally(config, as_json=request.json)
-        _Verification(Desk(config, directories_of(config, staging)), request, tally).run()
+        with ExitStack() as stack:
+            staging = stack.enter_context(staging_in(config.log)) if request.repair else ""
+            _Verification(Desk(config, directories_of(config, staging)), request, tally).run()
+    except PermissionError as error:
+        where = f" '{error.filename}'" if config.phi and error.filename else " a directory or document"
+        raise ConfigError([f"verify: no permission for{where}; run it as the user of the service"]) from error
     return tally.summary(repairing=request.repair)
 
 

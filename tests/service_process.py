@@ -171,7 +171,7 @@ class Answer:
 class Service:
     """A `listener run` that was started. Made by service()."""
 
-    def __init__(self, places: Places, args: Iterable[str], user: int | None = None) -> None:
+    def __init__(self, places: Places, args: Iterable[str], through: Iterable[str] = ()) -> None:
         number = len(list(places.base.glob("events-*.ndjson")))
         self.places = places
         self._stdout = places.base / f"events-{number}.ndjson"
@@ -179,15 +179,12 @@ class Service:
         arguments = ("run", *places.flags(), "--http", "127.0.0.1:0", "--min-free", "0", "--workers", "2", *args)
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                command(*arguments),
+                [*through, *command(*arguments)],
                 env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
                 process_group=0,
-                user=user,
-                group=user,
-                extra_groups=None if user is None else [],
             )
 
     # -- what it said
@@ -278,9 +275,12 @@ class Service:
 
 
 @contextmanager
-def service(places: Places, *args: str, ready: bool = True, user: int | None = None) -> Iterator[Service]:
-    """A running service (ready, unless told otherwise); stopped when the block is left."""
-    running = Service(places, args, user)
+def service(places: Places, *args: str, ready: bool = True, through: Iterable[str] = ()) -> Iterator[Service]:
+    """A running service (ready, unless told otherwise); stopped when the block is left.
+
+    `through` is a command that starts the rest of its arguments in its own place, such as setpriv.
+    """
+    running = Service(places, args, through)
     try:
         if ready:
             running.wait_for("ready", seconds=START)

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from listener import again, cli, moves, setaside
+from listener import again, cli, files, moves, setaside, sync
 from listener.again import Choice, Entry, Request, choose
 from listener.records import Outcome
 from tests.instances import instance, save
@@ -265,10 +265,10 @@ class Crash(BaseException):
     """The end of the process, as far as files are concerned."""
 
 
-STEPS = [(moves, "_renameat2", "before"), (again.sync, "directories", "before"), (again.files, "discard", "before")]
+STEPS = [(moves, "_renameat2"), (sync, "directories"), (files, "discard")]
 
 
-@pytest.mark.parametrize(("module", "name"), [(module, name) for module, name, _ in STEPS])
+@pytest.mark.parametrize(("module", "name"), STEPS)
 def test_a_crash_leaves_a_file_in_exactly_one_place(
     module: Any, name: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,7 +316,7 @@ def test_where_the_kernel_cannot_rename_without_replacing(
 
 
 def test_a_libc_without_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moves.ctypes, "CDLL", lambda *arguments, **more: object())
+    monkeypatch.setattr("ctypes.CDLL", lambda *arguments, **more: object())
     (tmp_path / "one").touch()
     moves.rename_new(str(tmp_path / "one"), str(tmp_path / "two"))
     assert os.listdir(tmp_path) == ["two"]

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from listener import check, cli
+from listener import check, check_system, cli
 from listener.check import NOTE, OK, PROBLEM, Finding
 from listener.config import Config
 from listener.owner import Owner
@@ -140,12 +140,14 @@ def test_polling_needs_no_inotify(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("limits", "level"), [(("128", "8192", "16384"), OK), (("4", "8192", "1"), NOTE), ((), NOTE)])
-def test_limits_of_inotify(limits: tuple[str, ...], level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_of_inotify(
+    limits: tuple[str, ...], level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     proc = tmp_path / "proc"
     proc.mkdir()
     for name, number in zip(("max_user_instances", "max_user_watches", "max_queued_events"), limits, strict=False):
         (proc / name).write_text(number)
-    monkeypatch.setattr(check, "_LIMITS", str(proc))
+    monkeypatch.setattr(check_system, "_LIMITS", str(proc))
     (found,) = [one for one in check.findings(made(tmp_path / "base")) if one.about == "--poll"]
     assert found.level == level
     assert bool(found.remedy) is (level == NOTE)

@@ -82,9 +82,7 @@ def test_what_is_still_being_written_is_left_alone(tmp_path: Path) -> None:
     assert taken(bench, path).leased
 
 
-def test_one_who_began_to_write_before_the_claim_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_who_began_to_write_before_the_claim_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the first question and the rename somebody opened the file: the claim stays, the file is not read."""
     bench = Bench(tmp_path)
     path = bench.put()
@@ -212,7 +210,9 @@ def test_what_was_written_to_after_it_was_read_is_noticed(tmp_path: Path) -> Non
 
 # -- names ------------------------------------------------------------------------------------------------------------
 
-raw_names = st.binary(min_size=1, max_size=255).map(lambda raw: os.fsdecode(raw.replace(b"\0", b"x").replace(b"/", b"y")))
+raw_names = st.binary(min_size=1, max_size=255).map(
+    lambda raw: os.fsdecode(raw.replace(b"\0", b"x").replace(b"/", b"y"))
+)
 
 
 @given(name=raw_names, time_ns=st.integers(0, 2**63), attempts=st.integers(0, 99))

@@ -103,7 +103,13 @@ def test_a_replaced_instance_gets_a_document_of_its_own_size(tmp_path: Path) -> 
 # -- broken and foreign -------------------------------------------------------------------------------------------------
 
 
-BROKEN: dict[str, bytes] = {"empty": b"", "garbage": b"\xff\xfe{", "cut": b'{"a": ', "a list": b"[1, 2]", "null": b"null"}
+BROKEN: dict[str, bytes] = {
+    "empty": b"",
+    "garbage": b"\xff\xfe{",
+    "cut": b'{"a": ',
+    "a list": b"[1, 2]",
+    "null": b"null",
+}
 
 
 @pytest.mark.parametrize("which", SHARED)

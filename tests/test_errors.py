@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from listener import errors
-from listener.errors import SET_ASIDE_REASONS, STAGES, SYSTEM_REASONS, ConfigError, FileFault, ListenerError, system_reason
+from listener.errors import (
+    SET_ASIDE_REASONS,
+    STAGES,
+    SYSTEM_REASONS,
+    ConfigError,
+    FileFault,
+    ListenerError,
+    system_reason,
+)
 
 CLASSES = [one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, ListenerError)]
 FAULTS = [one for one in CLASSES if issubclass(one, FileFault) and one is not FileFault]

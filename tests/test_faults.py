@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.accounting import Canary, account, files_below, miscounted, sent
+from tests.accounting import Canary, Sent, account, files_below, miscounted, sent
 from tests.dicomnet import RECOMMENDED, kill_group, storescp, storescu
 from tests.instances import write_instance
 from tests.service_process import Places, Service, finish, make_places, once, service, settled, start, value
@@ -33,12 +33,16 @@ def places(tmp_path: Path) -> Places:
     return make_places(tmp_path)
 
 
-def backlog(places: Places, count: int) -> list[Path]:
-    """`count` instances of four patients in incoming."""
-    return [
-        write_instance(places.incoming / f"{number:05d}", patient=number % 4, series=number % 12, number=number)
-        for number in range(count)
-    ]
+def backlog(places: Places, count: int) -> Sent:
+    """`count` instances of four patients, copied into incoming."""
+    folder = places.base / "sent"
+    folder.mkdir(exist_ok=True)
+    expected = {}
+    for number in range(count):
+        path = write_instance(folder / f"{number:05d}", patient=number % 4, series=number % 12, number=number)
+        expected |= sent([path])
+        shutil.copyfile(path, places.incoming / path.name)
+    return expected
 
 
 def is_healthy(running: Service) -> None:
@@ -53,7 +57,7 @@ def is_healthy(running: Service) -> None:
 
 def test_workers_killed_in_mid_backlog(places: Places) -> None:
     """SIGKILL to one worker after the other while they work: replaced, their files done again, none lost."""
-    expected = sent(backlog(places, 1200))
+    expected = backlog(places, 1200)
     canary = Canary(places)
     kills = 8
     with service(places, *SLOW) as running:
@@ -78,7 +82,7 @@ def test_an_idle_worker_killed(places: Places) -> None:
             os.kill(pid, signal.SIGKILL)
         lost = running.wait_for("worker-lost", 2)
         assert [(event["reason"], event["held"]) for event in lost] == [("killed", 0)] * 2
-        expected = sent(backlog(places, 5))
+        expected = backlog(places, 5)
         settled(running, 5)
         is_healthy(running)
     account(places, expected)
@@ -98,7 +102,7 @@ def kill_everything(running: Service) -> None:
 @pytest.mark.parametrize("kill", [kill_parent, kill_everything])
 def test_the_service_killed_in_mid_backlog(places: Places, kill: Callable[[Service], None]) -> None:
     """SIGKILL again and again, at different moments; each start goes on where the last one ended."""
-    expected = sent(backlog(places, 1200))
+    expected = backlog(places, 1200)
     canary = Canary(places)
     reported: set[str] = set()
     for wanted in (1, 30, 60, 90, 120):
@@ -141,7 +145,7 @@ def test_the_service_killed_while_storescp_receives(places: Places) -> None:
 
 def test_a_killed_once_is_done_again(places: Places) -> None:
     """`once` requeues the claims that a killed service left, and those of a killed `once`."""
-    expected = sent(backlog(places, 400))
+    expected = backlog(places, 400)
     process = start("once", *places.flags(), "--min-free", "0", "--workers", "2", *SLOW)
     until(lambda: next(files_below(places.data), None), what="the first published file")
     kill_group(process.pid)
@@ -160,11 +164,11 @@ def test_hung_workers_are_killed_at_their_deadline(places: Places, workers: int)
     with service(places, "--deadline", "1", "--workers", str(workers)) as running:
         for pid in running.workers():
             os.kill(pid, signal.SIGSTOP)
-        expected = sent(backlog(places, 4))
+        expected = backlog(places, 4)
         scrape = settled(running, 4)
         assert value(scrape, "worker_restarts_total", reason="deadline") >= 1
         assert running.wait_for("worker-lost")[0]["reason"] == "deadline"
-        assert len(running.workers()) == workers
+        until(lambda: len(running.workers()) == workers, what="as many workers as before")
     account(places, expected)
 
 
@@ -184,7 +188,7 @@ def test_a_file_that_hangs_every_worker_is_set_aside(places: Places) -> None:
         assert running.events("set-aside")[0]["reason"] == "worker-lost"
         for pid in running.workers():
             os.kill(pid, signal.SIGCONT)
-        expected = sent(backlog(places, 3))
+        expected = backlog(places, 3)
         scrape = settled(running, 4)
         assert value(scrape, "failures_total", reason="worker-lost") == 1
         assert value(scrape, "set_aside_files", reason="worker-lost") == 1
@@ -199,7 +203,7 @@ def test_a_file_that_hangs_every_worker_is_set_aside(places: Places) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_in_a_burst_drains(places: Places, number: int) -> None:
     """Exit 0, and all that had arrived is published."""
-    expected = sent(backlog(places, 500))
+    expected = backlog(places, 500)
     with service(places, ready=False) as running:
         running.wait_for("published")
         assert running.stop(number) == 0
@@ -231,7 +235,7 @@ def test_sigterm_while_a_sender_sends(places: Places) -> None:
 
 def test_sigterm_without_time_to_drain(places: Places) -> None:
     """Exit 0 within moments; what is left is in incoming or claimed, and told."""
-    expected = sent(backlog(places, 600))
+    expected = backlog(places, 600)
     with service(places, *SLOW, "--drain", "0", ready=False) as running:
         running.wait_for("published")
         begun = time.monotonic()
@@ -250,7 +254,7 @@ def test_a_second_signal_stops_at_once(places: Places) -> None:
     with service(places) as running:
         for pid in running.workers():
             os.kill(pid, signal.SIGSTOP)
-        expected = sent(backlog(places, 10))
+        expected = backlog(places, 10)
         until(lambda: value(running.scrape(), "pending_files", state="working") > 0, what="files in hand")
         running.process.send_signal(signal.SIGTERM)
         running.wait_for("draining")
@@ -273,7 +277,7 @@ def test_a_second_listener_refuses(places: Places) -> None:
             assert str(places.incoming) in second.stderr
             assert "Traceback" not in second.stderr
             assert not second.events("ready")
-        expected = sent(backlog(places, 20))
+        expected = backlog(places, 20)
         settled(running, 20)
     account(places, expected)
 
@@ -286,7 +290,7 @@ def test_once_refuses_while_a_service_owns_incoming(places: Places) -> None:
             done = once(each)
             assert (done.status, done.events) == (1, [])
             assert "Another listener owns this incoming directory" in done.stderr
-        expected = sent(backlog(places, 20))
+        expected = backlog(places, 20)
         settled(running, 20)
     account(places, expected)
     assert once(places).status == 0
@@ -324,7 +328,7 @@ DAMAGES: dict[str, Callable[[Places], object]] = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_the_oracle_notices(places: Places, damage: Callable[[Places], object]) -> None:
     """The accounts of a good run hold, and no longer once something is wrong."""
-    expected = sent(backlog(places, 4))
+    expected = backlog(places, 4)
     assert once(places).status == 0
     account(places, expected)
     damage(places)

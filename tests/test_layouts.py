@@ -106,7 +106,11 @@ def test_a_slash_in_a_template_makes_a_directory_and_in_a_value_it_does_not() ->
 
 @pytest.mark.parametrize(
     ("image", "stem"),
-    [("%SOPInstanceUID", "1.2.3"), ("%SOPInstanceUID.dcm", "1.2.3"), ("x-%_md5|4_PatientID-%InstanceNumber", "x-9a92-1")],
+    [
+        ("%SOPInstanceUID", "1.2.3"),
+        ("%SOPInstanceUID.dcm", "1.2.3"),
+        ("x-%_md5|4_PatientID-%InstanceNumber", "x-9a92-1"),
+    ],
 )
 def test_the_image_template_may_end_in_dcm_or_not(image: str, stem: str) -> None:
     from hashlib import md5

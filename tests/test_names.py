@@ -64,7 +64,11 @@ def test_ordinary_text_gets_the_name_that_pypx_gives(text: str) -> None:
     assert sanitize(text) == theirs
 
 
-@given(st.lists(st.text("ab", min_size=MAX_COMPONENT + 1, max_size=MAX_COMPONENT + 60), min_size=2, max_size=2, unique=True))
+@given(
+    st.lists(
+        st.text("ab", min_size=MAX_COMPONENT + 1, max_size=MAX_COMPONENT + 60), min_size=2, max_size=2, unique=True
+    )
+)
 def test_long_texts_that_begin_alike_keep_different_names(pair: list[str]) -> None:
     first, second = (sanitize("x" * MAX_COMPONENT + text) for text in pair)
     assert first != second

@@ -22,7 +22,9 @@ def roots(folder: Path, *names: str) -> tuple[str, ...]:
 def test_a_second_owner_is_refused_with_what_to_do(tmp_path: Path) -> None:
     first = Owner(roots(tmp_path, "a", "b"))
     try:
-        with pytest.raises(OwnedElsewhere, match=r"Another listener owns.*'.*/b'; stop the other one, or give") as caught:
+        with pytest.raises(
+            OwnedElsewhere, match=r"Another listener owns.*'.*/b'; stop the other one, or give"
+        ) as caught:
             Owner(roots(tmp_path, "c", "b"), patience=0)
         assert caught.value.exit_code == 1
         Owner(roots(tmp_path, "c"), patience=0).close()

@@ -19,7 +19,6 @@ from tests.instances import instance, save, write_instance
 from tests.workbench import Bench, arrival_of, contents, tmpfs
 
 
-
 def other_pixels(number: int = 9) -> dict[str, Any]:
     """The same instance with another data set."""
     return {"pixels": bytes([number]) * 32}

@@ -238,7 +238,12 @@ def test_what_is_written_to_while_it_is_read_is_done_again(tmp_path: Path, monke
     assert os.stat(second.dst).st_size == second.size
 
 
-REFUSALS = [(errno.ENOSPC, "no-space"), (errno.EDQUOT, "no-space"), (errno.EROFS, "permission"), (errno.EMFILE, "io-error")]
+REFUSALS = [
+    (errno.ENOSPC, "no-space"),
+    (errno.EDQUOT, "no-space"),
+    (errno.EROFS, "permission"),
+    (errno.EMFILE, "io-error"),
+]
 
 
 @pytest.mark.parametrize(("number", "reason"), REFUSALS)

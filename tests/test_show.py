@@ -45,9 +45,7 @@ def test_nothing_is_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("layout", ["rx", "px", "px311", "oxidicom"])
-def test_a_plan_is_what_repacking_does(
-    layout: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
-) -> None:
+def test_a_plan_is_what_repacking_does(layout: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     bench = Bench(tmp_path, layout=layout)
     path = bench.put()
     assert plan(tmp_path, path, options=("--json", f"--layout={layout}")) == 0
