@@ -59,8 +59,8 @@ class Casualties:
             yield again if os.path.lexists(again.key) else _gone(arrival)
 
     def is_poison(self, arrival: Arrival) -> bool:
-        """Whether workers die of this file. Not when it has a name in the tree already: then reading it did no harm, and
-        set aside it would be in two places.
+        """Whether workers die of this file. Not when it has a name in the tree already: then reading it did no harm,
+        and set aside it would be in two places.
         """
         if arrival.losses < MOST_LOSSES:
             return False

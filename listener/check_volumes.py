@@ -53,9 +53,8 @@ def moves(config: Config) -> Iterator[Finding]:
             yield Finding(NOTE, "--data", text, "mount one volume once, with both below it, to avoid the copy")
     for option, path in (("--data", config.data), ("--log", config.log)):
         if not try_moves(config.state, path).renames:
-            text = f"files cannot be renamed from the state directory into '{path}' (another mount)"
-            remedy = f"staging will live in '{path}/.listener'; mount one volume once to avoid it"
-            yield Finding(NOTE, option, text, remedy)
+            text = f"'{path}' is on another mount than the state directory: staging will live in '{path}/.listener'"
+            yield Finding(NOTE, option, text, "mount one volume once, with both below it, to avoid that")
 
 
 def network(config: Config) -> Iterator[Finding]:

@@ -35,27 +35,27 @@ def patient_path(patient_id: str) -> str:
 
 def study_path(study: str) -> str:
     """Where the study's document lies."""
-    return f"studyData/{study}-meta.json"
+    return f"studyData/{document_name(study)}-meta.json"
 
 
 def study_series_path(study: str, series: str) -> str:
     """Where the document of a series within its study lies: the one with the whole header."""
-    return f"studyData/{study}-series/{series}-meta.json"
+    return f"studyData/{document_name(study)}-series/{document_name(series)}-meta.json"
 
 
 def series_path(series: str) -> str:
     """Where the series' document lies."""
-    return f"seriesData/{series}-meta.json"
+    return f"seriesData/{document_name(series)}-meta.json"
 
 
 def pack_path(series: str) -> str:
     """Where the mark lies that a series has been packed."""
-    return f"seriesData/{series}-pack.json"
+    return f"seriesData/{document_name(series)}-pack.json"
 
 
 def retrieve_path(series: str) -> str:
     """Where another program writes how many instances a series will have; we only read it."""
-    return f"seriesData/{series}-retrieve.json"
+    return f"seriesData/{document_name(series)}-retrieve.json"
 
 
 def shared_paths(patient: str, study: str, series: str) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ def shared_paths(patient: str, study: str, series: str) -> tuple[str, ...]:
 
 def instance_path(series: str, name: str) -> str:
     """Where the document of one instance lies; readers count these."""
-    return f"seriesData/{series}-img/{name}.json"
+    return f"seriesData/{document_name(series)}-img/{name}.json"
 
 
 def patient_id(header: Header) -> str:

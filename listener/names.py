@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 
 #: Longest component of a path that we make, in bytes (NAME_MAX is 255; `.dcm.json` and hash suffixes must still fit).
@@ -33,6 +34,7 @@ def sanitize(text: str, limit: int = MAX_COMPONENT) -> str:
     return "_listener" if safe == OWN else safe
 
 
+@lru_cache(maxsize=4096)
 def document_name(text: str) -> str:
     """The stem of a document's file name: `text` itself where it is safe, else sanitised with a hash of the raw text,
     so that `A/B` and `A_B` never share a document.

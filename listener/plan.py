@@ -51,9 +51,12 @@ def make_plan(header: Header, layout: Layout) -> Plan:
     values = header.values
     if "SourceApplicationEntityTitle" in layout.keywords:
         values = {**values, "SourceApplicationEntityTitle": header.SourceApplicationEntityTitle}
-    directory, stem = layout.place(values)
+    directory, raw = layout.place(values)
     # `.dcm` must survive the cut, so it is not part of what is cut.
-    return Plan(directory, f"{sanitize(stem, MAX_COMPONENT - 4)}.dcm")
+    stem = sanitize(raw, MAX_COMPONENT - 4)
+    if stem.startswith("."):  # Readers count every file, so none may be hidden.
+        stem = f"_{stem[1:]}"
+    return Plan(directory, f"{stem}.dcm")
 
 
 def lacking(header: Header, keywords: frozenset[str] | tuple[str, ...]) -> list[str]:

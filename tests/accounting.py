@@ -56,7 +56,9 @@ def read(path: Path) -> Instance:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ds = dcmread(path, stop_before_pixels=True)
-        texts = [str(ds.get(name, "")).replace("\0", "") for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
+        texts = [
+            str(ds.get(name, "")).replace("\0", "") for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+        ]
         SOPInstanceUID = str(ds.get("SOPInstanceUID", ""))
     return Instance(path, texts[0], texts[1], texts[2], SOPInstanceUID, data_set_digest(data), len(data))
 

@@ -349,6 +349,17 @@ def settled(running: Service, files: int, seconds: float = 40) -> Scrape:
     return found
 
 
+def until_value(running: Service, wanted: float, name: str, **labels: str) -> None:
+    """Until the page tells this sum (gauges are set once a second, not with each file)."""
+
+    def told() -> bool:
+        found = value(running.scrape(), name, **labels)
+        assert found == wanted, found
+        return True
+
+    until(told, 10, what=f"{name}{labels} is {wanted:g}")
+
+
 def now() -> float:
     """Seconds since the epoch, as gauges tell them."""
     return time.time()

@@ -34,7 +34,7 @@ class Model(RuleBasedStateMachine):
         self.now = 0.0
         self.entered = 0
 
-    # -- what may happen ---------------------------------------------------------------------------------------------
+    # -- what may happen ----------------------------------------------------------------------------------------------
 
     @rule(path=PATHS, size=st.integers(0, 10), when=st.integers(1, 1000), source=st.sampled_from(["event", "rescan"]))
     def offer(self, path: str, size: int, when: int, source: str) -> None:
@@ -109,7 +109,7 @@ class Model(RuleBasedStateMachine):
     def finish_a_stranger(self, path: str) -> None:
         assert self.backlog.finish(path) is False
 
-    # -- what always holds -------------------------------------------------------------------------------------------
+    # -- what always holds --------------------------------------------------------------------------------------------
 
     @invariant()
     def counts_are_the_model_s(self) -> None:

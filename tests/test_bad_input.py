@@ -9,6 +9,7 @@ import socket
 import stat
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from tests.accounting import REASON_FIELDS, Canary, Sent, account, files_below, miscounted, read_set_aside, sent
 from tests.instances import ABSENT, instance, save, uid, write_instance
-from tests.service_process import Places, Service, make_places, once, service, settled, value
+from tests.service_process import Places, Service, make_places, once, repack, service, settled, until_value, value
 
 pytestmark = pytest.mark.real
 
@@ -163,7 +164,7 @@ HOSTILE = {
     "own directory": ".listener",
     "dash": "-rf",
     "spaces": "a  b",
-    "json": '"},{"',
+    "json": '"}],"x":{"',
     "empty": "",
     "absent": ABSENT,
 }
@@ -221,6 +222,9 @@ def test_bad_files_among_good_ones(places: Places) -> None:
         told = {event["src"]: event["reason"] for event in running.events("set-aside")}
         silent(running)
         assert not list(miscounted(scrape, running.events()))
+        for reason, count in Counter(reason for _, reason in BAD.values()).items():
+            assert value(scrape, "failures_total", reason=reason) == count
+            until_value(running, count, "set_aside_files", reason=reason)
     wanted = {name: reason for name, (_, reason) in BAD.items()}
     assert told == wanted
     lying = read_set_aside(places)
@@ -233,17 +237,13 @@ def test_bad_files_among_good_ones(places: Places) -> None:
         assert (record["name"], record["attempts"], record["size"]) == (one.path.name, 1, one.path.lstat().st_size)
         assert record["error"]
         assert not [secret for secret in SECRETS if secret in record["error"]]
-    counts = {reason: sum(1 for other in wanted.values() if other == reason) for reason in wanted.values()}
-    account(places, expected, aside=counts)
-    for reason, count in counts.items():
-        assert value(scrape, "failures_total", reason=reason) == count
-        assert value(scrape, "set_aside_files", reason=reason) == count
+    account(places, expected, aside=Counter(wanted.values()))
     assert not list(canary.changed())
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_each_bad_file_alone(places: Places, name: str) -> None:
-    """`once` leaves with 1, sets it aside and says why; `repack` leaves with 1 and the file stays where it is."""
+    """`once` leaves with 1, sets it aside and says why."""
     make, reason = BAD[name]
     canary = Canary(places)
     make(places.incoming / name)
@@ -252,6 +252,24 @@ def test_each_bad_file_alone(places: Places, name: str) -> None:
     assert done.status == 1
     assert reason in done.stderr
     account(places, {}, aside={reason: 1})
+    assert not list(canary.changed())
+
+
+@pytest.mark.parametrize("flags", [(), ("--cleanup",)], ids=["copying", "moving"])
+def test_repack_leaves_bad_files_where_they_are(places: Places, flags: tuple[str, ...]) -> None:
+    """Exit 1, a reason for each, nothing moved; the good one among them is published."""
+    folder = places.base / "sent"
+    folder.mkdir()
+    for name, (make, _) in BAD.items():
+        make(folder / name)
+    source = good(folder / "good", number=99)
+    expected, canary = sent([source]), Canary(places)
+    done = repack(places, *flags, str(folder))
+    assert done.status == 1
+    told = {event["src"]: event["reason"] for event in done.events if event["event"] == "set-aside"}
+    assert told == {name: reason for name, (_, reason) in BAD.items()}
+    assert {path.name for path in folder.iterdir()} == {*BAD, *([] if flags else ["good"])}
+    account(places, expected)
     assert not list(canary.changed())
 
 
@@ -280,7 +298,14 @@ def test_hostile_patient_ids_stay_inside(places: Places) -> None:
         assert all(part.strip(".") and part.isprintable() and len(part) <= 200 for part in relative.split("/"))
 
 
-ATTRIBUTES = ("PatientName", "StudyDescription", "AccessionNumber", "SeriesDescription", "PatientBirthDate", "StudyDate")
+ATTRIBUTES = (
+    "PatientName",
+    "StudyDescription",
+    "AccessionNumber",
+    "SeriesDescription",
+    "PatientBirthDate",
+    "StudyDate",
+)
 
 
 def test_hostile_texts_in_every_attribute_of_the_path(places: Places) -> None:
@@ -301,9 +326,9 @@ def test_hostile_texts_in_every_attribute_of_the_path(places: Places) -> None:
 
 
 @pytest.mark.parametrize("found", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
-@pytest.mark.parametrize("dots", [".", "..", "..."])
+@pytest.mark.parametrize("dots", [".", "..", ".1.2"])
 def test_uids_of_dots_stay_inside(places: Places, found: str, dots: str) -> None:
-    """Characters that a UID may have, and yet a way out: filed or set aside, but not outside."""
+    """Characters that a UID may have, and yet a way out: filed or set aside, not outside, and never hidden."""
     canary = Canary(places)
     good(places.incoming / "dots", **{found: dots})
     done = once(places)

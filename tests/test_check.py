@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import resource
+import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from listener import check, check_system, cli
+from listener import check, check_files, check_receiver, check_system, check_volumes, cli
 from listener.check import NOTE, OK, PROBLEM, Finding
 from listener.config import Config
+from listener.mounts import Mount, mount_of
 from listener.owner import Owner
+from tests.waiting import until
 from tests.workbench import make_config, need_root, tmpfs
 
 FOLDERS = ("incoming", "data", "log", "state")
@@ -172,3 +179,195 @@ def test_a_problem_makes_the_status_one(tmp_path: Path, capsys: pytest.CaptureFi
     command = ["check", *(f"--{name}={tmp_path / name}" for name in FOLDERS)]
     assert cli.main([*command, "--min-free=0", "--image-template=x"]) == 1
     assert "problem  --image-template: " in capsys.readouterr().out
+
+
+def test_staging_on_another_mount_is_told(tmp_path: Path) -> None:
+    for name in ("data", "log"):
+        with tmpfs(tmp_path / name):
+            notes = about(made(tmp_path), NOTE)
+        assert any(f"staging will live in '{tmp_path / name}/.listener'" in text for text in notes)
+
+
+def test_read_only_is_told_as_such(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "log") as path:
+        config = made(tmp_path)
+        subprocess.run(["mount", "-o", "remount,ro", str(path)], check=True)
+        (problem,) = about(config, PROBLEM)
+        subprocess.run(["mount", "-o", "remount,rw", str(path)], check=True)
+    assert "is mounted read-only" in problem
+
+
+def test_no_inodes_are_told(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "state", "1m,nr_inodes=10"):
+        assert any("inodes are free" in text for text in about(made(tmp_path), PROBLEM))
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("nfs4", True), ("fuse.sshfs", True), ("cifs", True), ("ext4", False), ("tmpfs", False)]
+)
+def test_a_network_file_system(kind: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_volumes, "mount_of", lambda path: Mount("1", kind))
+    assert any(kind in text and "--poll" in text for text in about(made(tmp_path), NOTE)) is told
+    assert not any(kind in text for text in about(made(tmp_path, poll=True), NOTE))
+
+
+def test_the_kernel_tells_the_mount(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "m m"):
+        mount = mount_of(str(tmp_path / "m m"))
+        below = mount_of(str(tmp_path))
+        assert mount is not None
+        assert mount.kind == "tmpfs"
+        assert below is not None
+        assert mount.number != below.number
+    assert mount_of(str(tmp_path / "absent")) is None
+
+
+def refusing(number: int) -> Any:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return flock
+
+
+def test_locks_that_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On NFS a directory cannot be locked for it cannot be opened for writing (EBADF, flock(2))."""
+    config = made(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
+    problems = about(config, PROBLEM)
+    assert [text.split(":")[0] for text in problems] == ["--log", "--incoming"]
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)
+    (problem,) = about(config, PROBLEM)
+    assert "a second one was granted" in problem
+
+
+def test_a_clock_that_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = made(tmp_path)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 90)
+    assert any("90 s behind" in text for text in about(config, NOTE))
+    monkeypatch.setattr(time, "time", lambda: now - 90)
+    assert any("90 s ahead of" in text for text in about(config, NOTE))
+
+
+def test_somebody_else_s_tree_that_was_taken_over() -> None:
+    need_root()
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        config = made(base)
+        for path in (base, *base.iterdir()):
+            path.chmod(0o777)
+        (base / "log/seriesData").mkdir(mode=0o755)
+        (base / "data/P0000").mkdir(mode=0o755)
+        assert about(config, PROBLEM) == []
+        os.setresuid(65534, 65534, 0)
+        try:
+            problems = about(config, PROBLEM)
+        finally:
+            os.setresuid(0, 0, 0)
+    assert [text.split(":")[0] for text in problems] == ["--data", "--log"]
+    assert all("belongs to uid 0" in text and "P0000" not in text for text in problems)
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "said"),
+    [
+        ({"dir_mode": 0o700}, NOTE, "--dir-mode is 0700"),
+        ({"dir_mode": 0o500}, PROBLEM, "--dir-mode 0500"),
+        ({"file_mode": 0o600}, NOTE, "--file-mode is 0600"),
+        ({"file_mode": 0o044}, PROBLEM, "--file-mode 0044"),
+        ({"dir_mode": 0o755, "file_mode": 0o644}, NOTE, ""),
+    ],
+)
+def test_modes_that_shut_somebody_out(changes: dict[str, int], level: str, said: str, tmp_path: Path) -> None:
+    found = [text for text in about(made(tmp_path, **changes), level) if text.startswith(("--dir-mode", "--file-mode"))]
+    assert any(said in text for text in found) if said else found == []
+
+
+def test_a_umask_and_a_closed_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = made(tmp_path)
+    (tmp_path / "log").chmod(0o700)
+    (tmp_path / "status").write_text("Name:\tx\nUmask:\t0077\n")
+    monkeypatch.setattr(check_files, "_STATUS", str(tmp_path / "status"))
+    (note,) = [text for text in about(config, NOTE) if text.startswith("--dir-mode")]
+    assert f"'{tmp_path / 'log'}' has mode 0700" in note
+    assert "the umask is 0077" in note
+
+
+@pytest.mark.parametrize(("limit", "workers", "problem"), [(100, 1, True), (1024, 64, False), (256, 64, True)])
+def test_open_files(limit: int, workers: int, problem: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    found = about(made(tmp_path, workers=workers), PROBLEM)
+    assert any("files open" in text and "LimitNOFILE" in text for text in found) is problem
+
+
+def test_the_namespace_s_limits_and_what_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = made(tmp_path)
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user/max_inotify_watches").write_text("70")
+    monkeypatch.setattr(check_system, "_NAMESPACE", str(tmp_path / "user"))
+    assert any("70 watches" in text for text in about(config, OK))
+    for number in range(80):
+        (tmp_path / f"incoming/{number}").mkdir()
+    assert any("incoming has 81 directories" in text for text in about(config, NOTE))
+    monkeypatch.setattr(check_system, "_can_watch", lambda: False)
+    assert any("all instances are in use" in text for text in about(config, NOTE))
+
+
+@pytest.mark.parametrize(
+    ("templates", "level", "said"),
+    [
+        ({"image_template": "%_md5|2_SOPInstanceUID"}, PROBLEM, "of 4096 that were tried"),
+        ({"image_template": "%_md5|8_SOPInstanceUID"}, NOTE, "only in part"),
+        ({"series_template": "%SeriesDescription"}, NOTE, "share a directory"),
+        ({"series_template": "%SeriesInstanceUID", "image_template": "%SOPInstanceUID"}, OK, "a path of its own"),
+    ],
+)
+def test_templates(templates: dict[str, str], level: str, said: str, tmp_path: Path) -> None:
+    assert any(said in text for text in about(made(tmp_path, **templates), level))
+
+
+def process(proc: Path, pid: int, cwd: Path, *command: str) -> None:
+    """A process as proc(5) shows it."""
+    (proc / str(pid)).mkdir(parents=True)
+    (proc / str(pid) / "cmdline").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in command))
+    (proc / str(pid) / "cwd").symlink_to(cwd)
+
+
+def test_a_receiver_that_can_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = made(tmp_path)
+    incoming, proc = tmp_path / "incoming", tmp_path / "proc"
+    monkeypatch.setattr(check_receiver, "_PROC", str(proc))
+    assert list(check_receiver.receivers(config)) == []
+    good = ("/usr/bin/storescp", "--fork", "+uf", "+xa", "-od", str(incoming), "11112")
+    process(proc, 7, tmp_path, *good)
+    process(proc, 8, tmp_path, *good)
+    process(proc, 9, tmp_path, "storescp", "-od", str(tmp_path / "elsewhere"), "104")
+    process(proc, 10, tmp_path, "sleep", "9")
+    process(proc, 11, tmp_path)
+    (proc / "self").mkdir()
+    (found,) = check_receiver.receivers(config)
+    assert (found.level, found.remedy) == (OK, "")
+    process(proc, 12, incoming, "storescp", "-su", "s", "-sp", "-rns", "--exec-on-reception", "x", "104")
+    _, bad = check_receiver.receivers(config)
+    assert bad.level == NOTE
+    assert all(word in bad.text for word in ("+uf", "+xa", "-su", "-sp", "-rns", "-xcr"))
+    assert f"+uf +xa -ts 60 -pm -od {incoming} PORT" in bad.remedy
+
+
+def test_a_receiver_that_goes_away_while_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_receiver, "_PROC", str(tmp_path / "proc"))
+    process(tmp_path / "proc", 7, tmp_path, "storescp", "104")
+    (tmp_path / "proc/7/cwd").unlink()
+    (tmp_path / "proc/8").mkdir()
+    assert list(check_receiver.receivers(made(tmp_path))) == []
+
+
+@pytest.mark.real
+def test_a_real_receiver(dcmtk: None, tmp_path: Path) -> None:
+    config = made(tmp_path)
+    command = ["storescp", "+uf", "-od", str(tmp_path / "incoming"), "0"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as receiver:
+        try:
+            until(lambda: [one for one in check_receiver.receivers(config) if "without +xa" in one.text])
+        finally:
+            receiver.kill()

@@ -14,7 +14,6 @@ import pytest
 
 from listener import config as configuration
 from listener.config import Config, defaults, flag, options, variable
-from listener.processors import available as available_processors
 from listener.errors import ConfigError
 from listener.processors import available
 

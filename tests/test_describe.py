@@ -1,4 +1,4 @@
-"""Documents on disk: written once, kept as they are, mended where they are broken, and complete whoever writes at once."""
+"""Documents on disk: written once, kept as they are, mended where broken, and complete whoever writes at once."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_replaced_instance_gets_a_document_of_its_own_size(tmp_path: Path) -> 
     assert bench.document(own)[SERIES]["imageObj"][os.path.basename(new.dst)]["size"] == os.stat(new.dst).st_size
 
 
-# -- broken and foreign -------------------------------------------------------------------------------------------------
+# -- broken and foreign -----------------------------------------------------------------------------------------------
 
 
 BROKEN: dict[str, bytes] = {
@@ -214,7 +214,7 @@ def test_documents_of_other_programs_are_not_touched(tmp_path: Path) -> None:
     assert all(stamps(bench)[name] == before[name] for name in others)
 
 
-# -- the study list -----------------------------------------------------------------------------------------------------
+# -- the study list ---------------------------------------------------------------------------------------------------
 
 
 def studies(bench: Bench) -> list[str]:

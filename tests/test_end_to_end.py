@@ -100,7 +100,9 @@ def test_the_same_series_from_four_senders(places: Places) -> None:
         ThreadPoolExecutor(4) as senders,
     ):
         list(
-            senders.map(lambda title: storescu(receiver.port, places.base / "sent", "-aet", title), ["A", "B", "C", "D"])
+            senders.map(
+                lambda title: storescu(receiver.port, places.base / "sent", "-aet", title), ["A", "B", "C", "D"]
+            )
         )
         scrape = settled(running, 80)
         account(places, expected)
@@ -153,6 +155,25 @@ def test_files_moved_and_linked_in(places: Places, bring: Callable[[Path, Path],
             assert path.read_bytes() == body
             path.write_bytes(b"something else")
         account(places, expected)
+
+
+def test_a_file_that_is_still_being_written(places: Places) -> None:
+    """Not taken before its writer closes it, however long that takes and however often incoming is swept."""
+    (source,) = series(places.base / "sent", 1)
+    expected, body = sent([source]), source.read_bytes()
+    with service(places, "--rescan", "0.1") as running:
+        with (places.incoming / "slow").open("wb") as writer:
+            for part in (body[:300], body[300:-2]):
+                writer.write(part)
+                writer.flush()
+                sweeps = value(running.scrape(), "rescan_duration_seconds_count")
+                until(lambda so_far=sweeps: value(running.scrape(), "rescan_duration_seconds_count") > so_far + 3)
+                assert not list(files_below(places.data))
+                assert not running.events("published", "set-aside")
+            writer.write(body[-2:])
+        running.wait_for("published")
+        settled(running, 1)
+    account(places, expected)
 
 
 def test_a_whole_directory_moved_in(places: Places) -> None:

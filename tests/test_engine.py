@@ -233,7 +233,7 @@ def test_a_worker_that_hangs_is_killed_at_its_deadline_and_the_file_is_done(tmp_
         assert ear.kinds() == ["published"]
 
 
-# -- what an earlier run left -------------------------------------------------------------------------------------------
+# -- what an earlier run left -----------------------------------------------------------------------------------------
 
 
 def held(bench: Bench, path: Path, time_ns: int = 0, attempts: int = 0) -> str:
@@ -306,7 +306,7 @@ def test_what_is_no_claim_is_left_alone(tmp_path: Path) -> None:
     assert bench.claims() == ["README"]
 
 
-# -- what must wait -----------------------------------------------------------------------------------------------------
+# -- what must wait ---------------------------------------------------------------------------------------------------
 
 
 def test_a_file_that_is_still_open_is_done_when_it_is_closed(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_what_the_system_refuses_waits_and_is_done_when_it_can_be(tmp_path: Path
         assert bench.claims() == []
 
 
-# -- keep the source ------------------------------------------------------------------------------------------------------
+# -- keep the source --------------------------------------------------------------------------------------------------
 
 
 def test_what_is_kept_is_done_once_even_over_a_restart(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A closed set of reasons, each with a class or a use; a docstring is the message, a class attribute the exit status."""
+"""A closed set of reasons, each with a class or a use; a docstring is the message, an attribute the exit status."""
 
 from __future__ import annotations
 

@@ -16,7 +16,18 @@ import pytest
 from tests.accounting import Canary, Sent, account, files_below, miscounted, sent
 from tests.dicomnet import RECOMMENDED, kill_group, storescp, storescu
 from tests.instances import write_instance
-from tests.service_process import Places, Service, finish, make_places, once, service, settled, start, value
+from tests.service_process import (
+    Places,
+    Service,
+    finish,
+    make_places,
+    once,
+    service,
+    settled,
+    start,
+    until_value,
+    value,
+)
 from tests.waiting import alive, until
 
 pytestmark = pytest.mark.real
@@ -191,7 +202,7 @@ def test_a_file_that_hangs_every_worker_is_set_aside(places: Places) -> None:
         expected = backlog(places, 3)
         scrape = settled(running, 4)
         assert value(scrape, "failures_total", reason="worker-lost") == 1
-        assert value(scrape, "set_aside_files", reason="worker-lost") == 1
+        until_value(running, 1, "set_aside_files", reason="worker-lost")
     account(places, expected, aside={"worker-lost": 1})
     record = orjson.loads((places.state / "set-aside" / "worker-lost" / "poison.json").read_bytes())
     assert (record["reason"], record["attempts"]) == ("worker-lost", 3)
@@ -320,8 +331,9 @@ DAMAGES: dict[str, Callable[[Places], object]] = {
     "a file waits": lambda places: (places.incoming / "x").write_text("x"),
     "a claim is left": lambda places: next((places.state / "claim").iterdir()).joinpath("x").write_text("x"),
     "a temporary is left": lambda places: (places.log / ".listener" / "x").write_text("x"),
-    "set aside without a reason": lambda places: (places.state / "set-aside" / "empty").mkdir()
-    or (places.state / "set-aside" / "empty" / "x").write_text(""),
+    "set aside without a reason": lambda places: (
+        (places.state / "set-aside" / "empty").mkdir() or (places.state / "set-aside" / "empty" / "x").write_text("")
+    ),
 }
 
 

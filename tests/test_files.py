@@ -47,7 +47,7 @@ def opened(path: Path | str) -> Iterator[int]:
         os.close(descriptor)
 
 
-# -- open and ask -------------------------------------------------------------------------------------------------------
+# -- open and ask -----------------------------------------------------------------------------------------------------
 
 
 def test_a_lease_tells_whether_another_process_writes(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_link_is_not_opened_and_a_fifo_does_not_hang(tmp_path: Path) -> None:
         pass
 
 
-# -- names --------------------------------------------------------------------------------------------------------------
+# -- names ------------------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -103,7 +103,7 @@ def test_a_cut_name_fits_a_directory_entry(prefix: str, name: str, suffix: str) 
         assert cut == prefix + name + suffix
 
 
-# -- link and rename ------------------------------------------------------------------------------------------------------
+# -- link and rename --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("syncs", [False, True])
@@ -164,7 +164,7 @@ def test_a_rename_replaces_what_is_there(tmp_path: Path) -> None:
     assert (tmp_path / "e/f/b").read_bytes() == b"new"
 
 
-# -- write beside -----------------------------------------------------------------------------------------------------------
+# -- write beside -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"y" * 3_000_000])
@@ -218,7 +218,7 @@ def test_names_of_temporaries_are_all_different(tmp_path: Path) -> None:
     assert len(set(names)) == 20
 
 
-# -- locks --------------------------------------------------------------------------------------------------------------------
+# -- locks ------------------------------------------------------------------------------------------------------------
 
 
 def test_one_at_a_time_holds_a_lock(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_lock_ends_with_an_exception(tmp_path: Path) -> None:
         pass
 
 
-# -- read back ------------------------------------------------------------------------------------------------------------------
+# -- read back --------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_no_document_reads_as_none_and_keeps_no_descriptor(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_discarding_twice_is_no_error(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-# -- sync -------------------------------------------------------------------------------------------------------------------------
+# -- sync -------------------------------------------------------------------------------------------------------------
 
 
 def test_data_and_names_are_forced_to_disk(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_what_cannot_be_synced_at_all_is_no_error() -> None:
 def test_an_io_error_of_a_sync_is_fatal_and_others_are_the_system_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EIO: the kernel has dropped the pages, a second sync would lie. (A fake: no disk breaks on demand.)"""
+    """EIO: the kernel has dropped the pages, a second sync would lie. A fake: no disk breaks on demand."""
 
     def broken(number: int) -> None:
         def refuse(descriptor: int) -> None:
@@ -307,9 +307,10 @@ def test_an_io_error_of_a_sync_is_fatal_and_others_are_the_system_s(
         monkeypatch.setattr(os, "fsync", refuse)
 
     broken(errno.EIO)
-    for attempt in (lambda: sync.descriptors([0]), lambda: sync.directories([str(tmp_path)])):
-        with pytest.raises(FatalFault, match="EIO"):
-            attempt()
+    with pytest.raises(FatalFault, match="EIO"):
+        sync.descriptors([0])
+    with pytest.raises(FatalFault, match="EIO"):
+        sync.directories([str(tmp_path)])
     broken(errno.ENOSPC)
     with pytest.raises(OSError) as caught:
         sync.descriptors([0])

@@ -142,7 +142,7 @@ def test_the_same_instance_again_is_a_duplicate_and_the_tree_is_not_touched(tmp_
 
 
 def test_another_sender_of_the_same_data_set_is_a_duplicate(tmp_path: Path) -> None:
-    """storescp writes the calling AE title into the file meta information, whose length then differs too."""
+    """The calling AE title stands in the file meta information, whose length then differs too."""
     bench = Bench(tmp_path)
     first = bench.publish(sender="MR1")
     for sender in ("SCANNER_NUMBER_2", "", "MR2"):
@@ -333,7 +333,7 @@ def test_a_document_that_points_outside_the_data_directory_is_not_followed(
     outcome = bench.publish()
     victim = write_instance(tmp_path / "victim.dcm", **other_pixels())
     before = victim.read_bytes()
-    location = {"absolute": victim, "relative": "victim.dcm", "dots": f"{bench.data}/../victim.dcm"}[how]
+    location = {"absolute": str(victim), "relative": "victim.dcm", "dots": f"{bench.data}/../victim.dcm"}[how]
     pointing(bench, outcome, location)
     new = bench.publish("two", **other_pixels(5))
     assert victim.read_bytes() == before

@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.uid import UID
 
 from listener import claim, files, repack, sync
 from listener.desk import COPY, MOVE
 from listener.errors import SET_ASIDE_REASONS, STAGES, FatalFault
+from listener.plan import make_plan
 from listener.records import Arrival, Deferral, Outcome
 from tests.instances import ABSENT, instance, save, uid, write_instance
 from tests.test_claim import odd_files
@@ -26,7 +28,7 @@ def only(results: list[Outcome | Deferral]) -> Outcome | Deferral:
     return result
 
 
-# -- one story ----------------------------------------------------------------------------------------------------------
+# -- one story --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fsync", ["none", "batch", "each"])
@@ -54,7 +56,7 @@ def test_the_outcome_of_what_is_published_says_all(fsync: str, tmp_path: Path) -
 
 def test_missing_attributes_are_told_with_the_instance_that_wrote_the_documents(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    absent = {"PatientAge": ABSENT, "StudyDescription": ABSENT, "SeriesNumber": ABSENT}
+    absent: dict[str, Any] = {"PatientAge": ABSENT, "StudyDescription": ABSENT, "SeriesNumber": ABSENT}
     first = bench.publish(**absent)
     second = bench.publish("two", number=2, **absent)
     names = [one.name for one in first.missing]
@@ -90,7 +92,7 @@ def _instance(**overrides: Any) -> Callable[[Path], None]:
 
 def _meta_of_another(path: Path) -> None:
     ds = instance()
-    ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    ds.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     save(ds, path)
 
 
@@ -137,7 +139,7 @@ def test_what_is_not_a_regular_file_is_set_aside(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("limit", "reason"), [({"max_header": 1024}, "too-large"), ({"max_depth": 1}, "too-deep")])
-def test_limits(limit: dict[str, int], reason: str, tmp_path: Path) -> None:
+def test_limits(limit: dict[str, Any], reason: str, tmp_path: Path) -> None:
     from pydicom.dataset import Dataset
 
     inner, middle, outer = Dataset(), Dataset(), Dataset()
@@ -176,7 +178,7 @@ def test_too_deep_a_recursion_and_too_little_memory_end_one_file_only(
 ) -> None:
     bench = Bench(tmp_path)
     errors = iter([RecursionError(), MemoryError()])
-    real = repack.make_plan
+    real = make_plan
 
     def some(header: Any, layout: Any) -> Any:
         error = next(errors, None)
@@ -191,7 +193,7 @@ def test_too_deep_a_recursion_and_too_little_memory_end_one_file_only(
     assert {one.reason for one in results} <= {"", *SET_ASIDE_REASONS}
 
 
-# -- not the end --------------------------------------------------------------------------------------------------------
+# -- not the end ------------------------------------------------------------------------------------------------------
 
 
 def test_what_vanished_is_an_ordinary_end(tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_what_is_written_to_while_it_is_read_is_done_again(tmp_path: Path, monke
     """A late writer of a claimed file: nothing is let go, and the next try publishes what is whole then."""
     bench = Bench(tmp_path)
     path = bench.put()
-    real = repack.make_plan
+    real = make_plan
 
     def late(header: Any, layout: Any) -> Any:
         (name,) = bench.claims()
@@ -298,7 +300,7 @@ def test_an_io_error_of_a_sync_ends_everything_and_every_claim_stays(
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-# -- batches ------------------------------------------------------------------------------------------------------------
+# -- batches ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fsync", ["none", "batch", "each"])
@@ -323,8 +325,17 @@ def test_what_is_forced_to_disk(fsync: str, syncs: int, tmp_path: Path, monkeypa
     """Nothing is let go before its data, its document and their directories are on disk."""
     done: list[str] = []
     real = sync.descriptors, sync.directories
-    monkeypatch.setattr(sync, "descriptors", lambda opened: done.append("data") or real[0](opened))
-    monkeypatch.setattr(sync, "directories", lambda paths: done.append("names") or real[1](paths))
+
+    def data(opened: Iterable[int]) -> None:
+        done.append("data")
+        real[0](opened)
+
+    def names(paths: Iterable[str]) -> None:
+        done.append("names")
+        real[1](paths)
+
+    monkeypatch.setattr(sync, "descriptors", data)
+    monkeypatch.setattr(sync, "directories", names)
     bench = Bench(tmp_path, fsync=fsync)
     bench.repack(*(bench.put(str(number), number=number) for number in range(1, 5)))
     assert bool(done) is bool(syncs)
@@ -343,7 +354,7 @@ def test_no_descriptor_and_no_temporary_is_left(tmp_path: Path) -> None:
     assert os.listdir(bench.directories.data_staging) == os.listdir(bench.directories.log_staging) == []
 
 
-# -- without claims -----------------------------------------------------------------------------------------------------
+# -- without claims ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("manner", [COPY, MOVE])

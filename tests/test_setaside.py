@@ -1,4 +1,4 @@
-"""What cannot be repacked is kept, named, explained and counted; nothing there is overwritten, nothing is opened that is odd."""
+"""What cannot be repacked is kept, named, explained and counted; nothing is overwritten, nothing odd is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How arrivals are noticed: real close-write events, walks that find the rest, and a watch that knows when it is blind."""
+"""How arrivals are noticed: close-write events, walks that find the rest, and a watch that knows when it is blind."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def undecodable(folder: Path) -> str:
     return os.fsdecode(os.fsencode(folder) + b"/\xff\xfe")
 
 
-# -- events ---------------------------------------------------------------------------------------------------------------
+# -- events -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_is_noticed_when_it_is_closed(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_two_roots(tmp_path: Path) -> None:
             assert watch.root_of(str(stranger)) == -1
 
 
-# -- when it cannot be believed -------------------------------------------------------------------------------------------
+# -- when it cannot be believed ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["replaced", "renamed", "removed"])
@@ -203,7 +203,7 @@ def test_stopping_twice_is_no_error(tmp_path: Path) -> None:
         assert not watch.alive()
 
 
-# -- the inbox ------------------------------------------------------------------------------------------------------------
+# -- the inbox --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_no_path_is_left_lying_unseen() -> None:
     assert sorted(seen) == sorted(f"{name}{number}" for name in "ab" for number in range(2000))
 
 
-# -- walks ----------------------------------------------------------------------------------------------------------------
+# -- walks ------------------------------------------------------------------------------------------------------------
 
 
 def planted(root: Path) -> list[str]:

@@ -1,0 +1,342 @@
+"""The documentation tells of the program as it is: what it names exists, and what it shows comes out."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from listener import catalogue, config, layouts
+from listener.config import options
+from listener.errors import SET_ASIDE_REASONS
+from listener.events import of_outcome
+from listener.health import Conditions, readiness
+from listener.keywords import is_keyword
+from listener.names import sanitize
+from listener.records import OUTCOMES, Missing, Outcome
+from listener.synthetic import make_series
+from listener.template import TemplateError, compile_template
+from listener.template_functions import USAGE, with_ages
+from tests.conftest import PROJECT
+
+DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")])
+LAYOUTS_AND_LOGS = PROJECT / "docs/layouts-and-logs.md"
+
+#: Flags of other programs that the documentation names.
+FOREIGN_FLAGS = {"--fork", "--depth", "--name-only"}
+
+SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PROJECT.glob("listener/*.py")))
+
+every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def section(path: Path, heading: str) -> str:
+    """The text between a heading and the next one of its level or above."""
+    found = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,}} |\Z)", read(path), re.DOTALL | re.MULTILINE)
+    assert found, f"{path.name} has no section '{heading}'"
+    return found[2]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", read(path), re.DOTALL | re.MULTILINE)
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The cells of each row of the tables in a text, without the heads."""
+    for table in re.findall(r"(?:^ *\|.*\n)+", text, re.MULTILINE):
+        for line in table.splitlines()[2:]:
+            cells = re.split(r"(?<!\\)\|", line.strip().removeprefix("|").removesuffix("|"))
+            yield [cell.strip().replace("\\|", "|") for cell in cells]
+
+
+def codes(text: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+@cache
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", PROJECT / "docs/generate.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    found: dict[str, argparse.ArgumentParser] = generate().parsers()
+    return found
+
+
+def flags(*commands: str) -> set[str]:
+    return {flag for command in commands or parsers() for flag in generate().flags(parsers()[command])}
+
+
+# -- what is generated, and what is parsed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["configuration.md", "metrics.md"])
+def test_generated_parts_are_up_to_date(name: str) -> None:
+    written = read(PROJECT / "docs" / name)
+    assert generate().renewed(written) == written, "run `make docs`"
+
+
+@every_document
+def test_examples_parse(path: Path) -> None:
+    for block in blocks(path, "json"):
+        json.loads(block)
+    for block in blocks(path, "jsonl"):
+        for line in block.splitlines():
+            json.loads(line)
+    for block in blocks(path, "toml"):
+        tomllib.loads(block)
+
+
+def test_the_toml_example_is_a_configuration(tmp_path: Path) -> None:
+    (example,) = blocks(PROJECT / "docs/configuration.md", "toml")
+    (tmp_path / "listener.toml").write_text(example)
+    found = config.load({}, {}, "run", str(tmp_path / "listener.toml"))
+    assert found.min_free == 20 * 2**30
+    assert found.rescan == 1.5
+    assert len(found.incoming) == 2
+
+
+# -- what is named exists --------------------------------------------------------------------------------------------
+
+
+@every_document
+def test_commands_and_their_flags_exist(path: Path) -> None:
+    shown = [line for block in blocks(path, "sh") for line in block.splitlines()]
+    spans = [text for text in codes(read(path)) if text.startswith("listener ")]
+    for text in (*spans, *shown):
+        for command, rest in re.findall(r"(?<![\w-])listener (?!COMMAND)([a-z-]+)([^;|&]*)", text):
+            assert command in parsers(), f"{path.name}: there is no 'listener {command}'"
+            used = set(re.findall(r"(?<![\w-])--[A-Za-z-]+", rest))
+            assert used <= flags(command), f"{path.name}: 'listener {command}' has no {used - flags(command)}"
+
+
+@every_document
+def test_flags_and_variables_exist(path: Path) -> None:
+    for text in codes(read(path)):
+        if "px-repack" not in text and "rx-repack" not in text:
+            unknown = set(re.findall(r"(?<![\w-])--[A-Za-z][A-Za-z-]*", text)) - flags() - FOREIGN_FLAGS
+            assert not unknown, f"{path.name}: {unknown}"
+        for name in re.findall(r"LISTENER_[A-Z_]+", text):
+            known = {config.variable(option) for option in (*options(), "config")}
+            assert name in known | {"LISTENER_REVISION"}, f"{path.name}: {name}"
+
+
+@every_document
+def test_metrics_exist(path: Path) -> None:
+    known = {row.full_name for row in catalogue.rows()}
+    for name in re.findall(r"\blistener_[a-z_]+", read(path)):
+        assert {name, re.sub("_(bucket|sum|count)$", "", name)} & known, f"{path.name}: {name}"
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that a reader's renderer makes of headings."""
+    heads = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", read(path), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@every_document
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", read(path)):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.is_file(), f"{path.name}: {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{path.name}: {link}"
+
+
+@every_document
+def test_nothing_of_a_machine_or_a_workplace_is_told(path: Path) -> None:
+    found = re.findall(
+        r"/work/|/root\b|/home/(?!dicom)|/tmp/\w+|pypi\.|npmjs|proxy\.golang|artifactory|nexus", read(path)
+    )
+    assert not found
+
+
+def test_the_runbook_quotes_what_the_program_says() -> None:
+    told = re.sub(r'"\s*\n\s*f?"', "", SOURCE)
+    for table in re.findall(r"^\| it says .*\n(?:\|.*\n)+", read(PROJECT / "docs/runbook.md"), re.MULTILINE):
+        for first, *_ in rows(table):
+            for phrase in codes(first):
+                for part in re.split(r"\(\.\.\.\)|ADDR:PORT", phrase):
+                    assert part.strip() in told, phrase
+
+
+# -- README ----------------------------------------------------------------------------------------------------------
+
+
+def test_set_up_is_two_commands() -> None:
+    block = re.findall(r"```sh\n(.*?)```", section(PROJECT / "README.md", "Set up"), re.DOTALL)
+    assert [line.partition("#")[0].strip() for text in block for line in text.splitlines()] == ["make run", "make test"]
+
+
+def test_the_table_of_commands_is_whole() -> None:
+    shown = [codes(first)[0] for first, *_ in rows(section(PROJECT / "README.md", "Commands"))]
+    assert [text.split()[1] for text in shown if text.startswith("listener ")] == list(parsers())
+    targets = re.findall(r"^([a-z]+):.*## ", read(PROJECT / "Makefile"), re.MULTILINE)
+    assert {text.removeprefix("make ") for text in shown if text.startswith("make ")} <= set(targets)
+
+
+def test_every_document_is_linked_from_the_readme() -> None:
+    linked = set(re.findall(r"\(docs/([\w-]+\.md)\)", read(PROJECT / "README.md")))
+    assert {path.name for path in PROJECT.glob("docs/*.md")} <= linked
+
+
+# -- configuration, architecture -------------------------------------------------------------------------------------
+
+
+def test_every_command_has_its_exit_statuses() -> None:
+    told = [
+        name for first, *_ in rows(section(PROJECT / "docs/configuration.md", "Exit statuses")) for name in codes(first)
+    ]
+    assert sorted(told) == sorted(parsers())
+
+
+def test_every_room_is_on_its_floor() -> None:
+    modules = {path.stem for path in PROJECT.glob("listener/*.py") if not path.stem.startswith("__")}
+    told = {name for _, rooms in rows(section(PROJECT / "docs/architecture.md", "Rooms")) for name in codes(rooms)}
+    assert not modules - told, "rooms that docs/architecture.md does not tell of"
+    assert {name for name in told if name.isidentifier()} - modules <= {"run", "repack", "plan", "retry", "reason"}
+
+
+def test_the_readiness_checks_are_told() -> None:
+    roles = dict.fromkeys(("incoming", "data", "log", "state"), True)
+    _, body = readiness(Conditions(heartbeat=0, writable=roles), 0)
+    (example,) = blocks(PROJECT / "docs/operations.md", "json")
+    assert list(json.loads(example)["checks"]) == list(body["checks"])
+
+
+# -- layouts and logs ------------------------------------------------------------------------------------------------
+
+
+def test_the_layouts_are_told() -> None:
+    told = {codes(first)[0]: cells for first, *cells in rows(section(LAYOUTS_AND_LOGS, "Layouts"))}
+    assert list(told) == list(layouts.LAYOUTS)
+    rx, before = layouts.LAYOUTS["rx"], "as `rx`"
+    for name, cells in told.items():
+        preset = layouts.LAYOUTS[name]
+        # What is told last is the table of templates.
+        for cell, template, usual in zip(
+            cells,
+            (preset.root, preset.study, preset.series, preset.image),
+            (rx.root, rx.study, rx.series, rx.image),
+            strict=True,
+        ):
+            expected = cell.replace(" and then as `rx`", usual).replace(before, usual).replace("`", "")
+            assert template == expected
+
+
+def test_the_template_table_is_what_comes_out() -> None:
+    values = with_ages(
+        {
+            "PatientID": "12 34/5",
+            "PatientName": "Doe^Jane",
+            "PatientBirthDate": "20000101",
+            "StudyDate": "20200301",
+            "SeriesDescription": "SAG  MPRAGE!",
+            "SeriesNumber": "5",
+            "SeriesInstanceUID": "1.3.12.2.1107.5.2.19.45152.2013030808061520200285270.0.0.0",
+        }
+    )
+    table = list(rows(section(LAYOUTS_AND_LOGS, "Templates")))
+    for template, _, gives, in_path in table:
+        rendered = compile_template(codes(template)[0], is_keyword).render(values)
+        assert [rendered, sanitize(rendered)] == codes(gives) + codes(in_path)
+    assert set(USAGE) == set(re.findall(r"%_([a-z0-9]+)[|_]", "".join(first for first, *_ in table)))
+
+
+def test_the_refused_template_is_told_in_these_words() -> None:
+    with pytest.raises(TemplateError) as refused:
+        compile_template("%_foo|3_PatientID", is_keyword)
+    assert str(refused.value) in read(LAYOUTS_AND_LOGS)
+
+
+def test_the_reasons_of_set_aside_are_told() -> None:
+    assert [codes(first)[0] for first, *_ in rows(section(LAYOUTS_AND_LOGS, "Set-aside files"))] == list(
+        SET_ASIDE_REASONS
+    )
+
+
+def test_the_events_are_told() -> None:
+    text = section(LAYOUTS_AND_LOGS, "Events")
+    service = re.findall(r'\.service\("([a-z-]+)"', SOURCE)
+    told = [codes(first) for first, *_ in rows(text)]
+    keys = [key for cell in told[: -len(OUTCOMES) - len(set(service))] for key in cell]
+    assert sorted(keys) == sorted(of_outcome(_full_outcome(), phi=True))
+    assert [cell[0] for cell in told[-len(OUTCOMES) - len(set(service)) :]] == [
+        *OUTCOMES,
+        *dict.fromkeys(_in_order(service)),
+    ]
+
+
+def _in_order(names: list[str]) -> list[str]:
+    order = ("started", "ready", "overflow", "worker-lost", "draining", "stopped")
+    return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+
+
+def _full_outcome() -> Outcome:
+    more = {"reason": "x", "error": "x", "warning": "x", "superseded": "x", "missing": (Missing("", "", ""),)}
+    return Outcome("set-aside", "/in/x", 0, 1, 2, **more)  # type: ignore[arg-type]
+
+
+def test_the_example_events_have_the_keys_in_order() -> None:
+    for block in blocks(LAYOUTS_AND_LOGS, "jsonl"):
+        for line in block.splitlines():
+            event = json.loads(line)
+            if event["event"] in OUTCOMES:
+                expected = list(of_outcome(_full_outcome(), phi="dst" in event))
+                assert list(event) == [key for key in expected if key in event]
+
+
+@pytest.mark.real
+def test_the_documents_shown_are_the_documents_written(tmp_path: Path) -> None:
+    make_series(tmp_path / "incoming", instances=2)
+    arguments = [f"--data={tmp_path}/data", f"--log={tmp_path}/log", "--workers=1"]
+    command = [sys.executable, "-m", "listener", "repack", str(tmp_path / "incoming"), *arguments]
+    subprocess.run(command, check=True, capture_output=True, timeout=50)
+    written: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for path in (tmp_path / "log").rglob("*.json"):
+        document = json.loads(path.read_text().replace(str(tmp_path), "/srv/dicom"))
+        written.setdefault(_kind(document), []).append(document)
+    shown = [json.loads(block) for block in blocks(LAYOUTS_AND_LOGS, "json")]
+    shown = [document for document in shown if "digest" not in document]
+    assert {_kind(document) for document in shown} == set(written)
+    for document in shown:
+        alike = written[_kind(document)]
+        if "DICOM" in _kind(document):
+            _shorten(document, alike[0])
+        assert document in alike
+
+
+def _kind(document: dict[str, Any]) -> tuple[str, ...]:
+    (inner,) = document.values()
+    return tuple(inner) if isinstance(inner, dict) else tuple(document)
+
+
+def _shorten(shown: dict[str, Any], written: dict[str, Any]) -> None:
+    """Leave of the written map what is shown of it."""
+    for study, entry in shown.items():
+        whole = written[study]["DICOM"]
+        written[study]["DICOM"] = {keyword: whole[keyword] for keyword in entry["DICOM"]}
