@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 from listener.config import Config
@@ -96,8 +97,9 @@ class _Verification:
     def _series(self, uid: str) -> None:
         record = self._inventory.series(uid)
         homes = dict.fromkeys(os.path.dirname(one.path) for one in record.documents if one.path)
-        found = _lasting(lambda: of_series(self._inventory.series(uid)), of_series(record), [record.images, *homes])
-        for difference in found:
+        # A series begins with its own documents; those of its instances come later.
+        changing = [record.images, *homes] if homes else [os.path.dirname(record.images)]
+        for difference in _lasting(lambda: of_series(self._inventory.series(uid)), changing, of_series(record)):
             self._settle(difference)
         self._tally.looked_at(record)
         self._remember(record, homes)
@@ -109,13 +111,17 @@ class _Verification:
     def _studies(self) -> None:
         """What lies among a study's documents of series and belongs to no series, or is no document."""
         for directory, names in studies_in(self._log):
-            for name in names:
-                path, uid = f"{directory}/{name}", name.removesuffix("-meta.json")
-                study = os.path.basename(directory).removesuffix("-series")
-                if is_foreign(name, "-meta.json"):
-                    self._settle(Difference("foreign-in-log", path, study=study))
-                elif not any(os.path.lexists(f"{self._log}/seriesData/{uid}{end}") for end in ("-img", "-meta.json")):
-                    self._settle(Difference("no-instances", path, uid, study))
+            for difference in _lasting(partial(self._study, directory, names), [directory]):
+                self._settle(difference)
+
+    def _study(self, directory: str, names: list[str]) -> Iterator[Difference]:
+        study = os.path.basename(directory).removesuffix("-series")
+        for name in names:
+            path, uid = f"{directory}/{name}", name.removesuffix("-meta.json")
+            if is_foreign(name, "-meta.json"):
+                yield Difference("foreign-in-log", path, study=study)
+            elif not any(os.path.lexists(f"{self._log}/seriesData/{uid}{end}") for end in ("-img", "-meta.json")):
+                yield Difference("no-instances", path, uid, study)
 
     def _folder(self, folder: Folder) -> None:
         for path in folder.foreign:
@@ -128,7 +134,7 @@ class _Verification:
         def look() -> Iterable[Difference]:
             return of_strays([stray for stray in map(self._inventory.stray, strays) if stray])
 
-        found = _lasting(look, look(), [folder.path]) if strays else []
+        found = _lasting(look, [folder.path]) if strays else []
         missing = [one for one in found if one.word == "no-document"]
         described = self._repairer.describe([one.path for one in missing]) if self._repairer else [None] * len(missing)
         for difference, fine in zip(missing, described, strict=True):
@@ -146,12 +152,14 @@ class _Verification:
 
 
 def _lasting(
-    look: Callable[[], Iterable[Difference]], first: Iterable[Difference], directories: list[str]
+    look: Callable[[], Iterable[Difference]], directories: list[str], first: Iterable[Difference] | None = None
 ) -> list[Difference]:
     """The differences that are still there at a second look, if these directories changed only a moment ago."""
-    found = list(first)
+    found = list(look() if first is None else first)
+    if not found:
+        return found
     age = (time.time_ns() - changed_ns(directories)) / 1e9
-    if not found or not 0 <= age < SETTLE:
+    if not 0 <= age < SETTLE:
         return found
     time.sleep(SETTLE - age)
     again = {(one.word, one.path, one.document) for one in look()}

@@ -7,6 +7,7 @@ forked.
 from __future__ import annotations
 
 import contextlib
+import resource
 import signal
 import sys
 import warnings
@@ -18,6 +19,10 @@ from listener.desk import Desk
 from listener.directories import Directories
 from listener.errors import FatalFault
 from listener.repack import Repacker
+
+
+#: Address space of a worker beside what headers may take (--max-header), in bytes.
+_MEMORY = 2**30
 
 
 class Setting(NamedTuple):
@@ -44,8 +49,16 @@ def main(descriptor: int) -> None:
         _work(pipe)
 
 
+def _limit_memory(most: int) -> None:
+    """Bound the address space, so that a hostile file costs this process a MemoryError and not the machine its memory."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY or soft > most:
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
 def _work(pipe: Connection) -> None:
     setting: Setting = pipe.recv()
+    _limit_memory(_MEMORY + 8 * setting.config.max_header)
     repacker = Repacker(Desk(setting.config, setting.directories, setting.manner))
     while True:
         arrivals = pipe.recv()

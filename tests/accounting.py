@@ -1,4 +1,4 @@
-"""The oracle: whatever was done to the service, are all instances accounted for? (docs/reliability.md, L1 to L5)
+"""The oracle: whatever was done to the service, are all instances accounted for? (L1 to L5 of docs/reliability.md).
 
 Each law is a function that returns what contradicts it, as texts; account() asserts that there is nothing. Nothing here
 uses the listener's own code: DICOM is read by pydicom.
@@ -133,10 +133,7 @@ def unpublished(tree: Tree, expected: Sent, aside: Collection[Aside], allowed: C
     by_uid = defaultdict(list)
     for one in tree.instances:
         by_uid[one.SOPInstanceUID].append(one)
-    kept = set()
-    for one in aside:
-        if one.reason in allowed and one.digest:
-            kept.add(data_set_digest(one.path.read_bytes()))
+    kept = {data_set_digest(one.path.read_bytes()) for one in aside if one.reason in allowed and one.digest}
     for uid, digest in expected.items():
         there = by_uid.pop(uid, [])
         if len(there) > 1:
@@ -301,7 +298,7 @@ class Canary:
 def _is_ours(name: str) -> bool:
     """What the test's own helpers write beside the directories."""
     base = os.path.basename(name)
-    return base.startswith(("storescp-", "events-", "stderr-")) or name.split("/")[0] in ("sent", "outside")
+    return base.startswith(("storescp-", "events-", "stderr-")) or name.partition("/")[0] in ("sent", "outside")
 
 
 # -- all of them -------------------------------------------------------------------------------------------------------

@@ -318,7 +318,7 @@ def parse_page(text: str) -> Scrape:
     """A page in the text format, by Prometheus's own client."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
 
@@ -347,6 +347,14 @@ def settled(running: Service, files: int, seconds: float = 40) -> Scrape:
         raise AssertionError(f"{error}; {running}") from None
     assert found is not None
     return found
+
+
+def sweep_on(running: Service, sweeps: int = 3) -> None:
+    """Until incoming was swept so many times more."""
+    before = value(running.scrape(), "rescan_duration_seconds_count")
+    until(
+        lambda: value(running.scrape(), "rescan_duration_seconds_count") > before + sweeps, 20, what=f"{sweeps} sweeps"
+    )
 
 
 def until_value(running: Service, wanted: float, name: str, **labels: str) -> None:

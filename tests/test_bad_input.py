@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -35,14 +36,14 @@ def places(tmp_path: Path) -> Places:
     return make_places(tmp_path)
 
 
-def good(path: Path, number: int = 1, **overrides: object) -> Path:
+def good(path: Path, number: int = 1, **overrides: Any) -> Path:
     """An instance, good but for what `overrides` make of it; pydicom's opinion of that is not asked."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return write_instance(path, number=number, **{"PatientName": SECRETS[0], "PatientID": SECRETS[2], **overrides})
 
 
-def whole(path: Path, **overrides: object) -> bytes:
+def whole(path: Path, **overrides: Any) -> bytes:
     """The bytes of a good instance."""
     good(path, **overrides)
     data = path.read_bytes()
@@ -50,7 +51,7 @@ def whole(path: Path, **overrides: object) -> bytes:
     return data
 
 
-def wrong(**overrides: object) -> Make:
+def wrong(**overrides: Any) -> Make:
     """An instance with these attributes."""
     return lambda path: good(path, **overrides)
 
@@ -312,7 +313,7 @@ def test_hostile_texts_in_every_attribute_of_the_path(places: Places) -> None:
     """The same for the other attributes that paths are made of."""
     folder = places.base / "sent"
     folder.mkdir()
-    sources = []
+    sources: list[Path] = []
     for number, keyword in enumerate(ATTRIBUTES):
         for text in ("../../x", "/etc/x", "..", "a\nb"):
             name = len(sources)
@@ -374,7 +375,7 @@ def test_the_same_name_set_aside_twice(places: Places) -> None:
 
 def test_unfinished_names_are_left_alone(places: Places) -> None:
     """`.part`, `.tmp` and dot files wait until they are renamed; directories stay where they are."""
-    expected = {}
+    expected: Sent = {}
     for number, name in enumerate(UNFINISHED):
         expected |= sent([good(places.incoming / name, number=number)])
     (places.incoming / "directory" / "empty").mkdir(parents=True)
@@ -421,7 +422,7 @@ def test_an_unreadable_file(places: Places) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 def test_files_of_another_user(places: Places) -> None:
-    """storescp under another uid: no lease and no hard link is allowed, so files must settle and are copied."""
+    """As if storescp ran under another uid: no lease and no hard link is allowed, so files must settle and are copied."""
     folder = places.base / "sent"
     folder.mkdir()
     sources = [good(folder / f"{number}", number=number) for number in range(20)]

@@ -1,4 +1,4 @@
-"""Real senders, an unmodified storescp, the real service: every SOP Instance UID is published once, whole and described."""
+"""Real senders, an unmodified storescp, the real service: every instance is published once, whole and described."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 from tests.accounting import Canary, Sent, account, files_below, miscounted, read, read_tree, sent
 from tests.dicomnet import RECOMMENDED, dcmsend, storescp, storescu
 from tests.instances import write_instance
-from tests.service_process import Places, Service, make_places, once, service, settled, value
-from tests.waiting import until
+from tests.service_process import Places, Service, make_places, once, service, settled, sweep_on, value
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("dcmtk")]
 
@@ -166,8 +165,7 @@ def test_a_file_that_is_still_being_written(places: Places) -> None:
             for part in (body[:300], body[300:-2]):
                 writer.write(part)
                 writer.flush()
-                sweeps = value(running.scrape(), "rescan_duration_seconds_count")
-                until(lambda so_far=sweeps: value(running.scrape(), "rescan_duration_seconds_count") > so_far + 3)
+                sweep_on(running)
                 assert not list(files_below(places.data))
                 assert not running.events("published", "set-aside")
             writer.write(body[-2:])
@@ -223,8 +221,7 @@ def test_keep_source(places: Places) -> None:
     with service(places, *flags) as running, storescp(places.incoming, *RECOMMENDED) as receiver:
         storescu(receiver.port, places.base / "sent")
         settled(running, 30)
-        sweeps = value(running.scrape(), "rescan_duration_seconds_count")
-        until(lambda: value(running.scrape(), "rescan_duration_seconds_count") > sweeps + 2, what="three more sweeps")
+        sweep_on(running)
         assert value(running.scrape(), "files_discovered_total") == 30
     kept = {path.name: path.read_bytes() for path in places.incoming.iterdir()}
     assert len(kept) == 30

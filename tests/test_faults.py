@@ -48,7 +48,7 @@ def backlog(places: Places, count: int) -> Sent:
     """`count` instances of four patients, copied into incoming."""
     folder = places.base / "sent"
     folder.mkdir(exist_ok=True)
-    expected = {}
+    expected: Sent = {}
     for number in range(count):
         path = write_instance(folder / f"{number:05d}", patient=number % 4, series=number % 12, number=number)
         expected |= sent([path])
@@ -74,7 +74,7 @@ def test_workers_killed_in_mid_backlog(places: Places) -> None:
     with service(places, *SLOW) as running:
         for round_ in range(kills):
             before = len(running.events("published"))
-            until(lambda wanted=before + 20: len(running.events("published")) >= wanted, 20, what="progress")
+            running.wait_for("published", before + 20)
             workers = until(running.workers, what="workers")
             os.kill(workers[round_ % len(workers)], signal.SIGKILL)
             running.wait_for("worker-lost", round_ + 1)
@@ -314,8 +314,14 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2])
 
 
+def _without_reason(places: Places) -> None:
+    folder = places.state / "set-aside" / "empty"
+    folder.mkdir()
+    (folder / "x").write_text("")
+
+
 def _first(pattern: str) -> Callable[[Places], Path]:
-    return lambda places: sorted(places.data.parent.glob(pattern))[0]
+    return lambda places: min(places.data.parent.glob(pattern))
 
 
 IMAGE, SERIES_META = _first("data/*/*/*/*.dcm"), _first("log/seriesData/*-meta.json")
@@ -331,9 +337,7 @@ DAMAGES: dict[str, Callable[[Places], object]] = {
     "a file waits": lambda places: (places.incoming / "x").write_text("x"),
     "a claim is left": lambda places: next((places.state / "claim").iterdir()).joinpath("x").write_text("x"),
     "a temporary is left": lambda places: (places.log / ".listener" / "x").write_text("x"),
-    "set aside without a reason": lambda places: (
-        (places.state / "set-aside" / "empty").mkdir() or (places.state / "set-aside" / "empty" / "x").write_text("")
-    ),
+    "set aside without a reason": _without_reason,
 }
 
 

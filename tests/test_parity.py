@@ -37,7 +37,7 @@ LOGGED = ("rx", "px", "px311")
 THEIR_DATA, THEIR_LOG, THEIR_INCOMING = "/home/dicom/data/", "/home/dicom/log/", "/home/dicom/in/"
 
 #: Keys of the px oracles that ours leave out: times, and what else stat(2) tells of the published file but its size.
-STAT_FIELDS = "atime blksize blocks ctime dev gid ino mode mtime nlink rdev uid".split()
+STAT_FIELDS = ["atime", "blksize", "blocks", "ctime", "dev", "gid", "ino", "mode", "mtime", "nlink", "rdev", "uid"]
 
 _DICOM = f"studyData/{STUDY}-series/{SERIES}-meta.json/{STUDY}/DICOM"
 _META = f"seriesData/{SERIES}-meta.json"

@@ -47,6 +47,10 @@ def bring(places: Places, first: int, count: int) -> tuple[dict[str, str], int]:
     return expected, sum(path.stat().st_size for path in sources)
 
 
+def until_status(running: Service, path: str, status: int) -> None:
+    until(lambda: running.get(path).status == status, 10, what=f"{path} says {status}")
+
+
 def delta(before: Scrape, after: Scrape, name: str, **labels: str) -> float:
     return value(after, name, **labels) - value(before, name, **labels)
 
@@ -153,13 +157,13 @@ def test_health_and_readiness(places: Places) -> None:
     """Both 200 in JSON while all is well; not ready while there is too little space, but alive; unknown paths 404."""
     with service(places) as running:
         for path in ("/healthz", "/readyz"):
-            answer = until(lambda path=path: (found := running.get(path)).status == 200 and found, 5)
-            assert isinstance(answer.json(), dict)
+            until_status(running, path, 200)
+            assert isinstance(running.get(path).json(), dict)
         assert running.get("/nothing").status == 404
         assert value(running.scrape(), "ready") == 1
     with service(places, "--min-free", str(2**60), "--drain", "1") as running:
         expected, _ = bring(places, 1, 3)
-        until(lambda: running.get("/readyz").status == 503, 5)
+        until_status(running, "/readyz", 503)
         assert running.get("/healthz").status == 200
         until(lambda: value(running.scrape(), "pending_files") == 3, 10, what="the files wait")
         assert value(running.scrape(), "ready") == 0
@@ -184,14 +188,14 @@ def test_stopping_without_space_does_not_wait(places: Places) -> None:
 
 def test_not_ready_above_the_backlog_limit(places: Places) -> None:
     with service(places, "--workers", "1", "--ready-backlog", "3") as running:
-        until(lambda: running.get("/readyz").status == 200, 5)
+        until_status(running, "/readyz", 200)
         for worker in running.workers():
             os.kill(worker, signal.SIGSTOP)
         bring(places, 1, 10)
-        until(lambda: running.get("/readyz").status == 503, 10, what="not ready")
+        until_status(running, "/readyz", 503)
         for worker in running.workers():
             os.kill(worker, signal.SIGCONT)
-        until(lambda: running.get("/readyz").status == 200, 10, what="ready again")
+        until_status(running, "/readyz", 200)
 
 
 def test_http_off(places: Places) -> None:

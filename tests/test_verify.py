@@ -585,6 +585,29 @@ def test_what_changed_a_moment_ago_is_looked_at_again(bench: Bench, run: Run, mo
     assert 0 < pauses[0] <= 60
 
 
+@pytest.mark.parametrize("kinds", [("series", "pack"), ()])
+def test_a_series_that_is_just_beginning_is_not_without_instances(
+    kinds: tuple[str, ...], bench: Bench, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own documents come first: the one below its study, then those below seriesData, and the instances' last."""
+    images = bench.log / IMAGES
+    images.rename(images.with_name("later"))
+    for kind in {"series", "pack"} - set(kinds):
+        shared(kind)(bench).rename(f"{shared(kind)(bench)}.later")
+    home = image(bench).parent.rename(bench.data.with_name("later"))
+    monkeypatch.setattr(verify, "SETTLE", 60)
+
+    def publish(seconds: float) -> None:
+        (images.parent / "later").rename(images)
+        for path in images.parent.glob("*.later"):
+            path.rename(str(path).removesuffix(".later"))
+        told = orjson.loads(next(images.iterdir()).read_bytes())[SERIES]["imageObj"]
+        home.rename(os.path.dirname(next(iter(told.values()))["FSlocation"]))
+
+    monkeypatch.setattr(time, "sleep", publish)
+    assert run().words == []
+
+
 def test_verifying_while_instances_are_published(bench: Bench, run: Run) -> None:
     for number in range(10, 15):
         bench.publish(str(number), number=number)
