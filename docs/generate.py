@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from listener import catalogue, cli, config
+from listener import arguments, catalogue, config
 
 HERE = Path(__file__).resolve().parent
 
@@ -63,7 +63,7 @@ def _commands(commands: frozenset[str]) -> str:
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command, by name, in the order of `listener --help`."""
-    for action in cli._parser()._actions:  # noqa: SLF001 - argparse shows its parts in no other way
+    for action in arguments.parser()._actions:  # noqa: SLF001 - argparse shows its parts in no other way
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             return dict(action.choices)
     return {}

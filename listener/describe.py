@@ -10,7 +10,7 @@ import os
 from listener import documents, files, sync
 from listener.desk import Desk, Job
 from listener.plan import Plan
-from listener.shared import Shared
+from listener.shared import Shared, clear_way
 
 
 def stage(job: Job, desk: Desk) -> None:
@@ -41,7 +41,7 @@ def describe(job: Job, desk: Desk, shared: Shared) -> None:
         path, data, name = job.staged
         if desk.syncs:
             sync.descriptors(job.opened[-1:])
-    if not _holds(job.document, data):
+    if not _holds(job.document, data, desk):
         files.rename(path, job.document, syncs=desk.syncs)
         job.temporaries.remove(path)
 
@@ -50,14 +50,17 @@ def _describe_present(job: Job, desk: Desk) -> None:
     """A duplicate: what is in the tree stays, and its document too, if it tells where and how large that is."""
     if documents.describes(files.load(job.document) or {}, job.target, job.present_size):
         return
+    clear_way(job.document, desk)
     base, name = os.path.split(job.target)
     document = documents.instance(job.header, Plan("", name), base, job.present_size)
     files.write_document(desk.log_stage, job.document, documents.encode(document), syncs=desk.syncs)
 
 
-def _holds(path: str, data: bytes) -> bool:
+def _holds(path: str, data: bytes, desk: Desk) -> bool:
+    """Whether a document is there, word for word."""
     if not os.access(path, os.F_OK):  # The usual case, and cheaper than an exception.
         return False
+    clear_way(path, desk)
     try:
         with open(path, "rb", opener=lambda name, _: files.open_regular(name)) as file:
             return file.read() == data

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import orjson
 
-from listener.events import instant
-from listener.names import printable
+from listener.names import instant, printable
 
 log = logging.getLogger("listener")
 

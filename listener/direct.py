@@ -17,7 +17,7 @@ from listener.events import Events
 from listener.once import Progress
 from listener.records import Arrival, Deferral
 from listener.repack import Repacker
-from listener.watch import walk
+from listener.scan import walk
 
 _BATCH = 32
 
@@ -30,7 +30,7 @@ class Request(NamedTuple):
     paths: tuple[str, ...]
     substrings: tuple[str, ...] = ()
     cleanup: bool = False
-    ndjson: bool = False
+    quiet: bool = False
     with_state: bool = False
 
     @classmethod
@@ -46,15 +46,20 @@ class Request(NamedTuple):
         if not paths:
             raise ConfigError(["repack: nothing to repack; name files or folders, or --xcrdir D --xcrfile F"])
         substrings = tuple(part for part in (arguments["substring"] or "").split(",") if part)
-        return cls(tuple(paths), substrings, arguments["cleanup"], arguments["log_ndjson"], with_state)
+        return cls(tuple(paths), substrings, arguments["cleanup"], _is_quiet(arguments), with_state)
+
+
+def _is_quiet(arguments: Mapping[str, Any]) -> bool:
+    """Without --log-ndjson a line in a predecessor's spelling prints no events, nor does ours to a terminal."""
+    theirs = arguments["xcrdir"] or arguments["xcrfile"] or arguments["xcrdirfile"]
+    return not arguments["log_ndjson"] and bool(theirs or sys.stdout.isatty())
 
 
 def run(config: Config, request: Request) -> int:
     """Repack; 0 when all was published or duplicate, 1 when a file failed (it stays where it is)."""
     config = replace(config, keep_source=False, on_conflict=_policy(config, request))
     directories = prepare_direct(config.data, config.log, config.state if request.with_state else "")
-    show = request.ndjson or not sys.stdout.isatty()
-    progress = Progress(Events(config.phi, sys.stdout.fileno() if show else None), sys.stderr)
+    progress = Progress(Events(config.phi, None if request.quiet else sys.stdout.fileno()), sys.stderr)
     try:
         left = _repack(config, directories, request, progress)
     finally:

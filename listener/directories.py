@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
+import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +19,8 @@ from listener.config import Config
 from listener.errors import ConfigError
 from listener.names import OWN, short_hash
 from listener.retry import passes
+
+_DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ def prepare_direct(data: str, log: str, state: str) -> Directories:
     """The same for `repack`, which has no incoming and needs no state: staging of its own below data and log."""
     _make_all([("--data", data), ("--log", log), *([("--state", state)] if state else [])])
     run = f"repack-{os.getpid()}-{secrets.token_hex(4)}"
+    for path in (data, log, *([state] if state else [])):
+        _forget_killed_runs(path)
     return Directories(
         incoming=("",),
         claims=("",),
@@ -101,6 +107,15 @@ def prepare_direct(data: str, log: str, state: str) -> Directories:
         set_aside=_private(state, "set-aside") if state else "",
         state_staging=_private(state, "staging", run) if state else "",
     )
+
+
+def _forget_killed_runs(path: str) -> None:
+    """Remove the staging directories of `repack` runs that were killed more than a day ago."""
+    for staging in (os.path.join(path, OWN, "staging"), os.path.join(path, "staging")):
+        with contextlib.suppress(FileNotFoundError), os.scandir(staging) as entries:
+            for entry in entries:
+                if entry.name.startswith("repack-") and time.time() - entry.stat().st_mtime > _DAY:
+                    shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _make_all(named: list[tuple[str, str]]) -> None:

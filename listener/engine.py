@@ -150,6 +150,11 @@ class Engine:
         self.dispatch(now)
         return others
 
+    @property
+    def flows(self) -> bool:
+        """Whether what waits is handed out: there is space, and the system refuses nothing."""
+        return not self.paused and not self.pressure.reason
+
     def next_wake(self) -> float | None:
         """When something is due by itself, on the monotonic clock."""
         moments = (self.backlog.next_due(), self.pool.next_deadline(), self.pressure.next_try())
@@ -236,6 +241,7 @@ class Engine:
         self._casualties.clean(worker.pid)
         self.selector.register(successor.pipe, selectors.EVENT_READ, successor)
         self._listens.lost(lost)
+        again = []
         for arrival, found in zip(lost.held, self._casualties.recover(lost.held), strict=True):
             self.backlog.finish(arrival.key)
             if isinstance(found, Outcome):
@@ -243,7 +249,8 @@ class Engine:
             elif self._casualties.is_poison(found):
                 self._give_up(found)
             else:
-                self.backlog.put_back([found])
+                again.append(found)
+        self.backlog.put_back(again)
 
     def _give_up(self, arrival: Arrival) -> None:
         """Set aside what kills workers or services, if the system lets us."""

@@ -7,20 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from listener.names import printable
+from listener.names import instant, printable
 from listener.records import Outcome
-
-
-def instant(nanoseconds: int) -> str:
-    """RFC 3339, UTC, microseconds."""
-    seconds, rest = divmod(nanoseconds, 10**9)
-    whole = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    return whole.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def of_outcome(outcome: Outcome, phi: bool) -> dict[str, Any]:

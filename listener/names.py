@@ -1,8 +1,9 @@
-"""PURE. Names that are safe on disk: components of the tree, and names of documents."""
+"""PURE. Names and times as they are written: components of the tree, names of documents, instants."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -52,3 +53,10 @@ def printable(path: str) -> str:
 def is_temporary(name: str) -> bool:
     """Whether a file's writer has not given it its final name yet (a dot file, `.part`, `.tmp`)."""
     return name.startswith(".") or name.endswith((".part", ".tmp"))
+
+
+def instant(nanoseconds: int) -> str:
+    """RFC 3339, UTC, microseconds."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    whole = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+    return whole.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from listener.config import Config
+from listener.diagnostics import log
 from listener.directories import Directories, prepare, tidy
 from listener.engine import BATCH, Engine
 from listener.events import Events
 from listener.owner import Owner
 from listener.pool import Lost
+from listener.probes import least_free
 from listener.records import Deferral, Outcome
-from listener.watch import in_byte_order
+from listener.scan import in_byte_order, walk
 
 #: Names looked at in one go; memory does not grow with incoming.
 _WINDOW = 50_000
@@ -112,6 +114,8 @@ def _work(engine: Engine, directories: Directories, config: Config) -> int:
     for root, path in enumerate(directories.incoming):
         after = b""
         while window := in_byte_order(path, after, _WINDOW):
+            if _is_short_of_space(config):
+                return _count(directories)
             for index, name in enumerate(window):
                 while engine.backlog.full:
                     engine.turn(_patience(engine))
@@ -124,6 +128,20 @@ def _work(engine: Engine, directories: Directories, config: Config) -> int:
     while engine.backlog.queued or engine.backlog.working or (engine.backlog.retrying and time.monotonic() < end):
         engine.turn(_patience(engine))
     return engine.backlog.depth
+
+
+def _is_short_of_space(config: Config) -> bool:
+    floor = config.min_free
+    if least_free((*config.incoming, config.data, config.log, config.state)) >= floor:
+        return False
+    log.error(
+        "less than --min-free %.2f GiB is free; every source is kept: make room, or lower --min-free", floor / 2**30
+    )
+    return True
+
+
+def _count(directories: Directories) -> int:
+    return sum(1 for path in directories.incoming for _ in walk(path))
 
 
 def _patience(engine: Engine) -> float | None:

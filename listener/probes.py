@@ -34,6 +34,18 @@ def _try_lease(directory: str) -> bool:
             os.unlink(path)
 
 
+def least_free(paths: Iterable[str]) -> int:
+    """Free bytes of the fullest of the volumes that `paths` lie on; a path that is gone counts as full."""
+    free = []
+    for path in paths:
+        try:
+            found = os.statvfs(path)
+        except OSError:
+            return 0
+        free.append(found.f_bavail * found.f_frsize)
+    return min(free, default=0)
+
+
 def revision() -> str:
     """The source revision that the image or package was built from, as the build told it; "" when it did not."""
     return os.environ.get("LISTENER_REVISION", "")

@@ -61,8 +61,9 @@ class Rebuilder:
 
     def describe(self, paths: Sequence[str]) -> list[bool]:
         """Write the documents of these instances, and the shared ones that lack; for each, whether that worked."""
-        done: list[bool] = []
-        for start in range(0, len(paths), BATCH):
+        # Most are of one series: its first one writes what they share, so that the others need not read all they hold.
+        done = self._together(paths[:1])
+        for start in range(1, len(paths), BATCH):
             done += self._together(paths[start : start + BATCH])
         return done
 

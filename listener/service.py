@@ -16,6 +16,7 @@ from listener.diagnostics import count_into, log
 from listener.directories import Directories, prepare, tidy
 from listener.engine import Engine
 from listener.events import Events
+from listener.inbox import Inbox
 from listener.metrics import Metrics
 from listener.owner import Owner
 from listener.probes import lease_supported, revision
@@ -24,7 +25,7 @@ from listener.retry import patiently
 from listener.signals import Signals
 from listener.sweep import Sweeper, Swept
 from listener.vitals import Vitals
-from listener.watch import Inbox, Watch
+from listener.watch import Watch
 from listener.web import Server
 
 #: The loop comes round at least so often, in seconds.
@@ -161,13 +162,14 @@ class Service:
         self._beat(time.monotonic())
         self._take_events()
         self._last_sweep(end)
-        while (backlog.queued or backlog.working) and self._may_go_on(end):
+        # Below --min-free, or while the system refuses, waiting for the queue would only delay the stop.
+        while ((engine.flows and backlog.queued) or backlog.working) and self._may_go_on(end):
             engine.turn(min(_SOON, max(0.0, end - time.monotonic())))
         engine.paused = True
         while backlog.working and self._may_go_on(end + _GRACE):
             engine.turn(_SOON)
         self._events.service("stopped", time.time_ns(), left=backlog.depth)
-        log.info("stopped; %d files are left in incoming for the next start", backlog.depth)
+        log.info("stopped; %d files are left, in incoming or claimed, for the next start", backlog.depth)
         return 1 if self._signals.count > 1 else 0
 
     def _last_sweep(self, end: float) -> None:

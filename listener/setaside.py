@@ -14,7 +14,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ import orjson
 from listener import files, sync
 from listener.desk import CLAIM, Desk
 from listener.errors import SET_ASIDE_REASONS
-from listener.names import printable, short_hash
+from listener.names import instant, printable, short_hash
 from listener.records import Arrival
 
 _CHUNK = 2**20
@@ -129,8 +128,8 @@ def _record(source: str, name: str, status: os.stat_result, why: _Why) -> bytes:
             "reason": why.reason,
             "error": why.error,
             "name": printable(name),
-            "first": _instant(why.first_ns or now),
-            "last": _instant(now),
+            "first": instant(why.first_ns or now),
+            "last": instant(now),
             "attempts": why.attempts,
             "size": status.st_size,
             "digest": _digest(source, status),
@@ -138,10 +137,6 @@ def _record(source: str, name: str, status: os.stat_result, why: _Why) -> bytes:
         },
         option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
     )
-
-
-def _instant(nanoseconds: int) -> str:
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="microseconds")
 
 
 def _digest(source: str, status: os.stat_result) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from listener import documents, files
 from listener.desk import UNREAD, Desk, Job
 from listener.documents import Document
-from listener.names import short_hash
+from listener.names import OWN, short_hash
 from listener.reader import read_elements, read_header
 
 #: How long shared documents are trusted to be as they were, in seconds; then they are looked at again.
@@ -106,4 +106,12 @@ def update(path: str, desk: Desk, change: Callable[[Document | None], Document |
     with files.locked(desk.directories.locks, f"document-{short_hash(path, 2)}"):
         changed = change(files.load(path))
         if changed is not None:
+            clear_way(path, desk)
             files.write_document(desk.log_stage, path, documents.encode(changed), syncs=desk.syncs)
+
+
+def clear_way(path: str, desk: Desk) -> None:
+    """A directory where a document belongs (somebody made it) is moved out of the way, below <log>/.listener/displaced."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        displaced = f"{desk.directories.log}/{OWN}/displaced"
+        files.rename(path, f"{displaced}/{time.time_ns()}-{os.path.basename(path)}", 0o700, syncs=desk.syncs)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from listener.engine import Engine
-from listener.watch import walk
+from listener.scan import walk
 
 #: Paths that are looked at before the loop serves workers again.
 _SLICE = 500

@@ -10,62 +10,19 @@ import contextlib
 import errno
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from heapq import nsmallest
+from collections.abc import Callable
 
 from watchdog.events import FileClosedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from listener.diagnostics import log
-from listener.names import OWN, is_temporary
+from listener.inbox import Inbox
+from listener.names import OWN
 
-_INBOX = 100_000
 #: Where watchdog tells of a queue overflow, which it does nowhere else.
 _LOGGERS = ("watchdog.observers.inotify_c", "watchdog.observers.inotify")
 _LIMITS = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
-
-
-class Inbox:
-    """Paths from the watchdog thread to the loop; bounded, and it wakes the loop through a pipe."""
-
-    def __init__(self, capacity: int = _INBOX) -> None:
-        self._paths: deque[str] = deque()
-        self._capacity = capacity
-        self._signalled = False
-        self.overflowed = False
-        self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def put(self, path: str) -> None:
-        """From any thread; never raises, never blocks. What does not fit is left to the sweep."""
-        if len(self._paths) >= self._capacity:
-            self.overflowed = True
-        else:
-            self._paths.append(path)
-        self.wake()
-
-    def wake(self) -> None:
-        """Make the loop come round; also from a signal handler."""
-        if not self._signalled:
-            self._signalled = True
-            with contextlib.suppress(OSError):
-                os.write(self._writer, b"w")
-
-    def drain(self) -> list[str]:
-        """Everything that came since the last call, in order, each path once."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.reader, 4096)
-        # Lowered before the deque is emptied: a path put in between raises it again, none is left lying unseen.
-        self._signalled = False
-        paths = self._paths
-        taken = [paths.popleft() for _ in range(len(paths))]
-        return list(dict.fromkeys(taken)) if len(taken) > 1 else taken
-
-    def close(self) -> None:
-        """Give back the pipe."""
-        os.close(self.reader)
-        os.close(self._writer)
 
 
 class _Handler(FileSystemEventHandler):
@@ -189,33 +146,3 @@ def _explain(error: OSError) -> str:
             "fs.inotify.max_user_watches; until then sweeps alone find the files"
         )
     return f"inotify cannot be used here ({error.strerror}); sweeps alone find the files"
-
-
-def walk(root: str, trouble: Callable[[OSError], None] | None = None) -> Iterator[str]:
-    """Every path below `root` that is no directory and has its final name, streaming. Links are not followed.
-
-    `trouble` hears of a directory that cannot be read; a directory that disappears meanwhile is no trouble.
-    """
-    pending = [root]
-    while pending:
-        directory = pending.pop()
-        try:
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        if entry.name != OWN:
-                            pending.append(entry.path)
-                    elif not is_temporary(entry.name):
-                        yield entry.path
-        except FileNotFoundError:
-            if directory == root and trouble:
-                trouble(FileNotFoundError(errno.ENOENT, "the directory is not there", root))
-        except OSError as error:
-            if trouble:
-                trouble(error)
-
-
-def in_byte_order(root: str, after: bytes, most: int) -> list[str]:
-    """The next `most` paths below `root` behind `after`, in byte order; memory does not grow with the directory."""
-    names = (raw for raw in map(os.fsencode, walk(root)) if raw > after)
-    return [os.fsdecode(raw) for raw in nsmallest(most, names)]

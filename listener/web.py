@@ -8,8 +8,6 @@ Routes run in this thread, one after another: they must be quick, must not wait 
 
 from __future__ import annotations
 
-import errno
-import os
 import resource
 import selectors
 import socket
@@ -20,7 +18,7 @@ from functools import partial
 from threading import Event, Thread
 from time import monotonic
 
-from listener.errors import FatalFault
+from listener.listening import listen
 from listener.pages import METHODS, Request, Response, parse, refusal, render
 
 DEADLINE = 5.0  # seconds a connection, from accept to close
@@ -32,35 +30,6 @@ _ACCEPTS = 64  # connections accepted at a time, so that those already open get 
 
 
 Route = Callable[[Request], Response]
-
-
-def _port(text: str) -> int:
-    """A port's number (getaddrinfo would take a larger one modulo 65536)."""
-    if not 0 <= int(text) < 2**16:
-        raise ValueError("there is no such port")
-    return int(text)
-
-
-def _bind(address: str) -> socket.socket:
-    """Listen on ADDR:PORT ([::] takes IPv4 too, where the system can). Raises FatalFault that says what to do."""
-    host, _, port = address.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]") or None, _port(port), type=socket.SOCK_STREAM)[0]
-        family, where = found[0], found[4]
-        both = family == socket.AF_INET6 and where[0] == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server(where, family=family, backlog=LIMIT, dualstack_ipv6=both)
-    except (OSError, ValueError) as error:
-        number = getattr(error, "errno", None) or 0
-        why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
-        raise FatalFault(f"cannot listen on {address} ({why}): {_REMEDIES.get(number, _REMEDY)}") from error
-
-
-_REMEDY = "give another address with --http ADDR:PORT, or --http off"
-_REMEDIES = {
-    errno.EADDRINUSE: f"another program, perhaps another listener, has this port; stop it or {_REMEDY}",
-    errno.EADDRNOTAVAIL: f"this machine does not have that address; {_REMEDY}",
-    errno.EACCES: f"ports below 1024 need a privilege; {_REMEDY}",
-}
 
 
 class _Connection:
@@ -100,7 +69,7 @@ class Server:
 
     def start(self) -> None:
         """Bind, set `address` to what is really bound, and serve. Raises FatalFault when the address cannot be had."""
-        self._listening = _bind(self.address)
+        self._listening = listen(self.address, LIMIT)
         self._listening.setblocking(False)
         host, port = self._listening.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

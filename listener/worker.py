@@ -20,7 +20,6 @@ from listener.directories import Directories
 from listener.errors import FatalFault
 from listener.repack import Repacker
 
-
 #: Address space of a worker beside what headers may take (--max-header), in bytes.
 _MEMORY = 2**30
 
@@ -50,7 +49,9 @@ def main(descriptor: int) -> None:
 
 
 def _limit_memory(most: int) -> None:
-    """Bound the address space, so that a hostile file costs this process a MemoryError and not the machine its memory."""
+    """Bound the address space, so that a hostile file costs this process a MemoryError and not the machine its
+    memory.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY or soft > most:
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import PROJECT
@@ -205,8 +206,10 @@ class Service:
         """Until there are `count` events of this name."""
 
         def there() -> list[Event]:
+            ended = self.process.poll() is not None
             found = self.events(name)
-            assert len(found) >= count or self.process.poll() is None, f"it ended: {self.stderr}"
+            if ended and len(found) < count:
+                pytest.fail(f"it ended before {count} times {name}; {self}")
             return found if len(found) >= count else []
 
         try:

@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from listener import again, cli, files, moves, setaside, sync
-from listener.again import Choice, Entry, Request, choose
 from listener.records import Outcome
+from listener.selection import Choice, Entry, Request, choose
 from tests.instances import instance, save
 from tests.workbench import Bench, contents, tmpfs
 

@@ -331,7 +331,8 @@ def test_hostile_texts_in_every_attribute_of_the_path(places: Places) -> None:
 def test_uids_of_dots_stay_inside(places: Places, found: str, dots: str) -> None:
     """Characters that a UID may have, and yet a way out: filed or set aside, not outside, and never hidden."""
     canary = Canary(places)
-    good(places.incoming / "dots", **{found: dots})
+    overrides: dict[str, Any] = {found: dots}
+    good(places.incoming / "dots", **overrides)
     done = once(places)
     assert done.kinds() in (["published"], ["set-aside"])
     assert not list(canary.changed())
@@ -422,7 +423,7 @@ def test_an_unreadable_file(places: Places) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 def test_files_of_another_user(places: Places) -> None:
-    """As if storescp ran under another uid: no lease and no hard link is allowed, so files must settle and are copied."""
+    """As from a storescp of another user: neither lease nor hard link is allowed; files must settle and are copied."""
     folder = places.base / "sent"
     folder.mkdir()
     sources = [good(folder / f"{number}", number=number) for number in range(20)]

@@ -244,8 +244,9 @@ def test_the_spellings_of_repack_copy(spelling: str, tmp_path: Path, capfdbinary
     assert sorted(os.listdir(source)) == ["one", "two"]
     assert list(contents(tmp_path / "data").values()) == [(source / "one").read_bytes()]
     assert len(contents(tmp_path / "log")) == 6
-    (line,) = capfdbinary.readouterr().out.splitlines()
-    assert orjson.loads(line)["event"] == "published"
+    lines = capfdbinary.readouterr().out.splitlines()
+    # px-repack with --verbosity 0 prints nothing; rx-repack's --log-ndjson and our own spelling print an event a file.
+    assert [orjson.loads(line)["event"] for line in lines] == ([] if spelling.startswith("px") else ["published"])
     assert not (tmp_path / "dicom").exists()
 
 

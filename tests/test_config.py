@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from listener import config as configuration
+from listener import settings
 from listener.config import Config, defaults, flag, options, variable
 from listener.errors import ConfigError
 from listener.processors import available
@@ -101,7 +101,7 @@ class Sources(NamedTuple):
 def load(sources: Sources, folder: Path, command: str = "run") -> Config:
     path = folder / "listener.toml"
     path.write_text(sources.file, encoding="utf-8")
-    return configuration.load(sources.flags, sources.environment, command, str(path))
+    return settings.load(sources.flags, sources.environment, command, str(path))
 
 
 def problems(sources: Sources, folder: Path, command: str = "run") -> list[str]:
@@ -147,7 +147,7 @@ def test_without_anything_given_directories_are_the_defaults_made_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    config = configuration.load({}, {})
+    config = settings.load({}, {})
     base = tmp_path / "dicom"
     assert config.incoming == (str(base / "incoming"),)
     assert (config.data, config.log, config.state) == tuple(str(base / one) for one in ("data", "log", "state"))
@@ -264,21 +264,21 @@ def test_what_a_file_cannot_say(text: str, said: str, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.toml", tmp_path):
         with pytest.raises(ConfigError) as caught:
-            configuration.load({}, {}, "run", str(path))
+            settings.load({}, {}, "run", str(path))
         (line,) = caught.value.problems
         assert line.startswith(f"--config: cannot read '{path}'")
     latin = tmp_path / "latin.toml"
     latin.write_bytes(b"data = '/\xe4'")
     with pytest.raises(ConfigError, match="is not TOML"):
-        configuration.load({}, {}, "run", str(latin))
+        settings.load({}, {}, "run", str(latin))
 
 
 def test_the_file_may_be_named_by_the_environment_and_the_flag_wins(tmp_path: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
         (tmp_path / name).write_text(f"workers = {workers}")
     environment = {"LISTENER_CONFIG": str(tmp_path / "one")}
-    assert configuration.load({}, environment).workers == 1
-    assert configuration.load({}, environment, config_file=str(tmp_path / "two")).workers == 2
+    assert settings.load({}, environment).workers == 1
+    assert settings.load({}, environment, config_file=str(tmp_path / "two")).workers == 2
 
 
 NESTED = [

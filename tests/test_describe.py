@@ -161,6 +161,20 @@ def test_what_is_no_file_in_place_of_a_document_is_replaced_and_not_followed(
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize("name", [*SHARED.values(), "instance"])
+def test_a_directory_in_place_of_a_document_is_moved_out_of_the_way(name: str, tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    first = bench.publish()
+    path = bench.log / (instance_path(SERIES, os.path.basename(first.dst)) if name == "instance" else name)
+    path.unlink()
+    (path / "somebody's").mkdir(parents=True)
+    outcome = fresh(bench).publish()
+    assert outcome.kind == "duplicate"
+    assert orjson.loads(path.read_bytes())
+    (displaced,) = (bench.log / ".listener/displaced").iterdir()
+    assert (displaced / "somebody's").is_dir()
+
+
 def test_a_document_that_went_missing_comes_back_within_a_second(tmp_path: Path) -> None:
     """A worker trusts what it has seen for a moment, then looks again; here the moment is passed by hand."""
     now = [100.0]

@@ -36,13 +36,13 @@ ASKED: list[tuple[dict[str, Any], Request]] = [
     ({"xcrdir": "d", "substring": ","}, Request(("d",))),
     ({"xcrdirfile": "d/f", "xcrdir": "x", "xcrfile": "y"}, Request(("d/f",))),
     ({"paths": ["a"], "xcrdir": "d", "xcrfile": "f"}, Request(("a", "d/f"))),
-    ({"paths": ["a"], "cleanup": True, "log_ndjson": True}, Request(("a",), cleanup=True, ndjson=True)),
+    ({"paths": ["a"], "cleanup": True, "log_ndjson": True}, Request(("a",), cleanup=True)),
 ]
 
 
 @pytest.mark.parametrize(("given", "request_"), ASKED)
 def test_what_is_asked_for(given: dict[str, Any], request_: Request) -> None:
-    assert Request.of(NOTHING | given, with_state=False) == request_
+    assert Request.of(NOTHING | given, with_state=False)._replace(quiet=False) == request_
 
 
 def test_nothing_is_named() -> None:
@@ -137,3 +137,14 @@ def test_a_tree_is_moved_to_another_layout(tmp_path: Path, capfd: pytest.Capture
     after = contents(config.data)
     assert sorted(after.values()) == before
     assert all("/Series_0-" in name for name in after)
+
+
+@pytest.mark.parametrize(
+    ("given", "quiet"),
+    [({"xcrdir": "d", "xcrfile": "f"}, True), ({"xcrdir": "d", "log_ndjson": True}, False), ({"paths": ["a"]}, False)],
+)
+def test_a_predecessor_s_spelling_prints_events_only_when_asked(
+    given: dict[str, Any], quiet: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+    assert Request.of({**NOTHING, **given}, with_state=False).quiet == quiet

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from listener import catalogue, config, layouts
+from listener import catalogue, config, layouts, settings
 from listener.config import options
 from listener.errors import SET_ASIDE_REASONS
 from listener.events import of_outcome
@@ -111,7 +111,7 @@ def test_examples_parse(path: Path) -> None:
 def test_the_toml_example_is_a_configuration(tmp_path: Path) -> None:
     (example,) = blocks(PROJECT / "docs/configuration.md", "toml")
     (tmp_path / "listener.toml").write_text(example)
-    found = config.load({}, {}, "run", str(tmp_path / "listener.toml"))
+    found = settings.load({}, {}, "run", str(tmp_path / "listener.toml"))
     assert found.min_free == 20 * 2**30
     assert found.rescan == 1.5
     assert len(found.incoming) == 2
@@ -218,7 +218,7 @@ def test_every_room_is_on_its_floor() -> None:
     modules = {path.stem for path in PROJECT.glob("listener/*.py") if not path.stem.startswith("__")}
     told = {name for _, rooms in rows(section(PROJECT / "docs/architecture.md", "Rooms")) for name in codes(rooms)}
     assert not modules - told, "rooms that docs/architecture.md does not tell of"
-    assert {name for name in told if name.isidentifier()} - modules <= {"run", "repack", "plan", "retry", "reason"}
+    assert {name for name in told if name.isidentifier()} - modules <= {"run", "plan", "reason", "exit_code"}
 
 
 def test_the_readiness_checks_are_told() -> None:
@@ -313,7 +313,7 @@ def test_the_example_events_have_the_keys_in_order() -> None:
 @pytest.mark.real
 def test_the_documents_shown_are_the_documents_written(tmp_path: Path) -> None:
     make_series(tmp_path / "incoming", instances=2)
-    arguments = [f"--data={tmp_path}/data", f"--log={tmp_path}/log", "--workers=1"]
+    arguments = [f"--data={tmp_path}/data", f"--log={tmp_path}/log"]
     command = [sys.executable, "-m", "listener", "repack", str(tmp_path / "incoming"), *arguments]
     subprocess.run(command, check=True, capture_output=True, timeout=50)
     written: dict[tuple[str, ...], list[dict[str, Any]]] = {}

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.events import Events, instant, of_outcome
+from listener.events import Events, of_outcome
+from listener.names import instant
 from listener.records import OUTCOMES, Missing, Outcome
 
 PUBLISHED = Outcome(

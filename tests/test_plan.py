@@ -44,7 +44,7 @@ NAMES = {
     "negative": ({"InstanceNumber": "-3"}, "00-3-1.2.3.dcm"),
     "no number at all": ({"InstanceNumber": "abc"}, "0abc-1.2.3.dcm"),
     "several numbers": ({"InstanceNumber": "[1, 2]"}, "_1_2_-1.2.3.dcm"),
-    "a path": ({"InstanceNumber": "../../1"}, ".._.._1-1.2.3.dcm"),
+    "a path": ({"InstanceNumber": "../../1"}, "_._.._1-1.2.3.dcm"),
 }
 
 
@@ -95,6 +95,7 @@ def test_for_any_values_the_path_stays_below_the_root(
         assert part.isascii()
         assert part.isprintable()
     assert plan.name.endswith(".dcm")
+    assert not plan.name.startswith("."), "a hidden file is seen by nobody"
     assert len(f"{plan.name}.json") <= 255
 
 

@@ -15,8 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from listener.inbox import Inbox
 from listener.names import OWN
-from listener.watch import Inbox, Watch, in_byte_order, walk
+from listener.scan import in_byte_order, walk
+from listener.watch import Watch
 from tests.waiting import until
 
 

@@ -1,0 +1,146 @@
+"""The Config of one command, read from flags, environment and TOML, validated once.
+
+Precedence: flag, then environment (``LISTENER_<NAME>``), then the file (``--config``), then the default. Every problem
+is collected and told at once, each with the option, the value, what is wrong and what to do; nothing is touched before.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from listener import processors
+from listener.config import INTAKE, Config, Option, defaults, flag, options, variable
+from listener.errors import ConfigError
+
+
+def load(
+    flags: Mapping[str, list[str] | None],
+    environment: Mapping[str, str],
+    command: str = "run",
+    config_file: str | None = None,
+) -> Config:
+    """The one Config for `command`.
+
+    `flags` maps field names to the texts given on the command line (None: not given). Raises ConfigError with every
+    problem found.
+    """
+    problems: list[str] = []
+    path = config_file or environment.get(variable("config")) or ""
+    from_file = _read_file(path, problems) if path else {}
+    values: dict[str, Any] = {}
+    for name, row in options().items():
+        where, texts = _find(name, row, flags, environment, from_file, path)
+        if texts is None:
+            values[name] = _default(name)
+        else:
+            _parse_into(values, name, row, where, texts, problems)
+    if not problems:
+        problems += _cross_check(values, command)
+    if problems:
+        raise ConfigError(problems)
+    values["workers"] = values["workers"] or processors.available()
+    return Config(**values)
+
+
+def is_given(
+    name: str, flags: Mapping[str, list[str] | None], environment: Mapping[str, str], config_file: str | None
+) -> bool:
+    """Whether an option was given anywhere, and is not just its default."""
+    path = config_file or environment.get(variable("config")) or ""
+    from_file = _read_file(path, []) if path else {}
+    return _find(name, options()[name], flags, environment, from_file, path)[1] is not None
+
+
+def _default(name: str) -> Any:
+    value = defaults()[name]
+    if name == "incoming":
+        return tuple(os.path.abspath(one) for one in value)
+    return os.path.abspath(value) if name in ("data", "log", "state") else value
+
+
+def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        problems.append(f"--config: cannot read '{path}' ({error.strerror}); name a readable TOML file")
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(f"--config: '{path}' is not TOML ({error}); mend that line")
+        return {}
+    known = options()
+    found = {key.replace("-", "_"): value for key, value in table.items()}
+    for key in found.keys() - known.keys():
+        close = get_close_matches(key, known, 1)
+        hint = f"did you mean '{close[0].replace('_', '-')}'?" if close else "see 'listener run --help' for the names"
+        problems.append(f"{path}: unknown key '{key.replace('_', '-')}'; {hint}")
+    for key in [key for key in found.keys() & known.keys() if not _is_plain(found[key], known[key])]:
+        what = "a list of one or more texts" if known[key].several else "one value"
+        problems.append(f"{path}: {key.replace('_', '-')}: {found.pop(key)!r} has the wrong shape; give {what}")
+    return found
+
+
+def _is_plain(value: Any, row: Option) -> bool:
+    many = value if row.several and isinstance(value, list) else [value]
+    return bool(many) and not any(isinstance(one, list | dict) for one in many)
+
+
+def _find(
+    name: str,
+    row: Option,
+    flags: Mapping[str, list[str] | None],
+    environment: Mapping[str, str],
+    from_file: Mapping[str, Any],
+    path: str,
+) -> tuple[str, list[str] | None]:
+    given = flags.get(name)
+    if given is not None:
+        return flag(name), given
+    if environment.get(variable(name)):
+        text = environment[variable(name)]
+        return variable(name), text.split(os.pathsep) if row.several else [text]
+    if name in from_file:
+        value = from_file[name]
+        many = value if isinstance(value, list) else [value]
+        return f"{path}: {name.replace('_', '-')}", [
+            str(one).lower() if isinstance(one, bool) else str(one) for one in many
+        ]
+    return "", None
+
+
+def _parse_into(
+    values: dict[str, Any], name: str, row: Option, where: str, texts: list[str], problems: list[str]
+) -> None:
+    parsed = []
+    if len(texts) > 1 and not row.several:
+        texts = texts[-1:]
+    for text in texts:
+        try:
+            parsed.append(row.parse(text))
+        except ValueError as error:
+            problems.append(f"{where}: {text!r} {error}")
+    values[name] = tuple(parsed) if row.several else (parsed[0] if parsed else None)
+
+
+def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
+    """Directories that would eat each other, before anything is touched."""
+    named = [("--data", values["data"]), ("--log", values["log"]), ("--state", values["state"])]
+    if command in INTAKE:
+        named += [("--incoming", one) for one in values["incoming"]]
+    # Links are followed: what is published through one would arrive again, for ever.
+    named = [(option, os.path.realpath(path)) for option, path in named]
+    for index, (first, path) in enumerate(named):
+        for second, other in named[index + 1 :]:
+            if path == other:
+                yield f"{second}: '{other}' is also {first}; give each its own directory"
+            elif _inside(path, other) or _inside(other, path):
+                inner, outer = (first, second) if _inside(path, other) else (second, first)
+                yield f"{inner}: lies inside {outer} ('{path}', '{other}'); put them side by side"
+
+
+def _inside(path: str, parent: str) -> bool:
+    return path.startswith(parent.rstrip("/") + "/")
