@@ -168,8 +168,7 @@ def test_a_directory_in_place_of_a_document_is_moved_out_of_the_way(name: str, t
     path = bench.log / (instance_path(SERIES, os.path.basename(first.dst)) if name == "instance" else name)
     path.unlink()
     (path / "somebody's").mkdir(parents=True)
-    outcome = fresh(bench).publish()
-    assert outcome.kind == "duplicate"
+    assert fresh(bench).outcome(bench.put("again")).kind == "duplicate"
     assert orjson.loads(path.read_bytes())
     (displaced,) = (bench.log / ".listener/displaced").iterdir()
     assert (displaced / "somebody's").is_dir()
