@@ -72,6 +72,7 @@ _STATE = ("state", PENDING_STATES)
 _RESTART = ("reason", RESTART_REASONS)
 _VOLUME = ("volume", VOLUMES)
 _LEVEL = ("level", LEVELS)
+_RESULT = ("result", ("expected", "quiet", "late"))
 
 _FLOW = (
     Row("files_discovered_total", "counter", (_SOURCE,), "Files that entered; the rescan share is what events missed."),
@@ -92,6 +93,15 @@ _BACKLOG = (
     Row("set_aside_files", "gauge", (_SET_ASIDE,), "Files that lie in set-aside now."),
     Row("set_aside_bytes", "gauge", (_SET_ASIDE,), "Bytes that lie in set-aside now."),
 )
+_SERIES = (
+    Row(
+        "series_completed_total",
+        "counter",
+        (_RESULT,),
+        "Series that were taken for complete; late: not the first time.",
+    ),
+)
+
 _ALIVE = (
     Row("last_success_timestamp_seconds", "gauge", (), "When a file was last published or found to be a duplicate."),
     Row("last_event_timestamp_seconds", "gauge", (), "When the kernel last told of a file."),
@@ -121,7 +131,7 @@ _MACHINE = (
 
 def rows() -> tuple[Row, ...]:
     """The whole catalogue, in the order in which it is shown (the standard `process_*` metrics come beside it)."""
-    return _FLOW + _BACKLOG + _ALIVE + _MACHINE
+    return _FLOW + _BACKLOG + _SERIES + _ALIVE + _MACHINE
 
 
 class Histogram:

@@ -108,6 +108,24 @@ class Config:
         2.0, parse.seconds(0.05), "SECONDS", "how often incoming is swept for what events missed", SERVICE, unit="s"
     )
     poll: bool = _row(False, parse.boolean, "", "no inotify: sweeps only (network file systems, other nodes)", SERVICE)
+    series_quiet: tuple[tuple[str, float], ...] = _row(
+        (("", 60.0),),
+        parse.quiet,
+        "SECONDS",
+        "a series without a new instance for this long is complete; again by modality: CT=5",
+        ENGINE,
+        unit="s",
+        shown="60",
+        several=True,
+    )
+    series_timeout: float = _row(
+        3600.0,
+        parse.seconds(0),
+        "SECONDS",
+        "a series that was promised more instances than came is incomplete after this long without a new one",
+        ENGINE,
+        unit="s",
+    )
     deadline: float = _row(
         120.0, parse.seconds(0.1), "SECONDS", "a worker that holds one file for longer is killed", ENGINE, unit="s"
     )

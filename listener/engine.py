@@ -7,26 +7,24 @@ come, or the claim is still there and is done again; no file's outcome gets lost
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
-import stat
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
 from listener import claim
-from listener.backlog import NEW, Backlog
+from listener.backlog import Backlog
 from listener.casualties import MOST_RESTARTS, Casualties
 from listener.config import Config
 from listener.desk import CLAIM, COPY
 from listener.diagnostics import log
 from listener.directories import Directories
-from listener.errors import FatalFault, system_reason
+from listener.errors import FatalFault
+from listener.intake import Intake
 from listener.kept import Kept
-from listener.names import is_temporary
-from listener.pool import Lost, Pool, Worker
+from listener.listens import Listens
+from listener.pool import Pool, Worker
 from listener.pressure import Pressure
-from listener.records import Arrival, Deferral, Outcome
+from listener.records import Arrival, Deferral, Outcome, refusal
 from listener.retry import LONGEST, pause
 from listener.worker import Fatal, Setting
 
@@ -43,24 +41,8 @@ _WENT_THROUGH = ("published", "duplicate")
 _BUSY = 1.0
 
 
-class Listens(Protocol):
-    """Who hears what happens: metrics, events, progress."""
-
-    def discovered(self, source: str) -> None:
-        """A file entered; `source` is one of records.SOURCES."""
-
-    def finished(self, outcomes: Sequence[Outcome]) -> None:
-        """Files are done."""
-
-    def deferred(self, deferral: Deferral) -> None:
-        """A file must wait."""
-
-    def lost(self, lost: Lost) -> None:
-        """A worker died and was replaced."""
-
-
 class Engine:
-    """Offers go in, outcomes come out to `listens`."""
+    """Arrivals come in through `intake`, outcomes go out to `listens`."""
 
     def __init__(
         self, config: Config, directories: Directories, listens: Listens, keep_open: Sequence[int] = ()
@@ -71,39 +53,15 @@ class Engine:
         self._listens = listens
         self._casualties = Casualties(config, directories, manner)
         self._tries: dict[str, int] = {}
-        self._kept = Kept(directories.state) if config.keep_source else None
         self.backlog = Backlog()
+        kept = Kept(directories.state) if config.keep_source else None
+        self.intake = Intake(self._casualties, self.backlog, listens, kept)
         self.pressure = Pressure(pause)
         self.paused = False
         self.pool = Pool(Setting(config, directories, manner), config.workers, config.deadline, keep_open)
         self.selector = selectors.DefaultSelector()
         for worker in self.pool.workers:
             self.selector.register(worker.pipe, selectors.EVENT_READ, worker)
-
-    # -- in --------------------------------------------------------------------------------------------------------
-
-    def offer(self, path: str, root: int, source: str) -> str:
-        """A path was noticed. Looked up at once, so that what is already gone, because it is done, is no arrival."""
-        if is_temporary(os.path.basename(path)):
-            return ""
-        try:
-            status = os.lstat(path)
-        except OSError:
-            return ""
-        if stat.S_ISDIR(status.st_mode) or (self._kept and self._kept.holds(path, status)):
-            return ""
-        answer = self.backlog.offer(Arrival(path, root, status.st_ctime_ns, source, size=status.st_size))
-        if answer == NEW:
-            self._listens.discovered(source)
-        return answer
-
-    def requeue_claims(self) -> int:
-        """Claims that an earlier run left are done again, oldest first; how many."""
-        found = self._casualties.left_behind()
-        self.backlog.put_back(found)
-        for _ in found:
-            self._listens.discovered("startup")
-        return len(found)
 
     # -- through ---------------------------------------------------------------------------------------------------
 
@@ -132,7 +90,7 @@ class Engine:
         try:
             batch[0] = self.backlog.exchange(arrival, claim.with_attempts(arrival, arrival.attempts + 1))
         except OSError as error:
-            self._defer(arrival, self._refusal(arrival, "claim", error))
+            self._defer(arrival, refusal(arrival, "claim", error))
             return False
         return True
 
@@ -194,15 +152,8 @@ class Engine:
         try:
             claim.release(outcome.claim)
         except OSError as error:
-            return self._refusal(arrival._replace(claim=outcome.claim), "release", error)
+            return refusal(arrival._replace(claim=outcome.claim), "release", error)
         return None
-
-    def _refusal(self, arrival: Arrival, stage: str, error: OSError) -> Deferral:
-        text = error.strerror or type(error).__name__
-        reason = system_reason(error)
-        return Deferral(
-            arrival.path, arrival.root, arrival.time_ns, reason, stage, text, arrival.claim, arrival.attempts
-        )
 
     def _finish(self, finished: list[tuple[Arrival, Outcome]]) -> None:
         if not finished:
@@ -212,11 +163,10 @@ class Engine:
         again = [arrival for arrival, _ in finished if self.backlog.finish(arrival.key)]
         for arrival, _ in finished:
             self._tries.pop(arrival.path, None)
-            if self._kept:
-                self._kept.add(arrival.path)
+            self.intake.done(arrival.path)
         self._listens.finished([outcome for _, outcome in finished])
         for arrival in again:
-            self.offer(arrival.path, arrival.root, "event")
+            self.intake.offer(arrival.path, arrival.root, "event")
 
     def _defer(self, arrival: Arrival, deferral: Deferral) -> None:
         now = time.monotonic()
@@ -257,7 +207,7 @@ class Engine:
         try:
             outcome = self._casualties.give_up(arrival)
         except OSError as error:
-            self._defer(arrival, self._refusal(arrival, "claim", error))
+            self._defer(arrival, refusal(arrival, "claim", error))
         else:
             self._finish([(arrival, outcome)])
 
@@ -265,5 +215,4 @@ class Engine:
         """End the workers, each after the batch it has; killed when `at_once`. What they had claimed stays claimed."""
         self.pool.stop(0.0 if at_once else _PATIENCE)
         self.selector.close()
-        if self._kept:
-            self._kept.close()
+        self.intake.close()

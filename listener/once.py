@@ -110,7 +110,7 @@ def run(config: Config) -> int:
 
 def _work(engine: Engine, directories: Directories, config: Config) -> int:
     """Claims first, then each root in windows of byte order; how many files are left."""
-    engine.requeue_claims()
+    engine.intake.requeue_claims()
     for root, path in enumerate(directories.incoming):
         after = b""
         while window := in_byte_order(path, after, _WINDOW):
@@ -119,7 +119,7 @@ def _work(engine: Engine, directories: Directories, config: Config) -> int:
             for index, name in enumerate(window):
                 while engine.backlog.full:
                     engine.turn(_patience(engine))
-                engine.offer(name, root, "startup")
+                engine.intake.offer(name, root, "startup")
                 if index % BATCH == BATCH - 1:
                     engine.turn(0)
             after = os.fsencode(window[-1])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
 
 from listener.errors import OwnedElsewhere
+from listener.names import OWN
+
+_NO_DIRECTORY_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP)
 
 #: How long a start waits for the workers of a killed predecessor to end, in seconds.
 PATIENCE = 2.0
@@ -32,11 +36,23 @@ class Owner:
         self.descriptors.append(descriptor)
         while True:
             with contextlib.suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._try(descriptor, root)
                 return
             if time.monotonic() >= end:
                 raise OwnedElsewhere(f"'{root}'; stop the other one, or give this one another --incoming")
             time.sleep(0.02)
+
+    def _try(self, descriptor: int, root: str) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_DIRECTORY_LOCKS:
+                raise
+            # Network file systems lock only what is open for writing: a file of ours, then.
+            os.makedirs(os.path.join(root, OWN), mode=0o700, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self.descriptors.append(os.open(os.path.join(root, OWN, "owner"), flags, 0o600))
+            fcntl.flock(self.descriptors[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def close(self) -> None:
         """Let go."""

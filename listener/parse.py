@@ -50,6 +50,14 @@ def seconds(least: float) -> Callable[[str], float]:
     return read
 
 
+def quiet(text: str) -> tuple[str, float]:
+    """SECONDS, or MODALITY=SECONDS: the modality ("" for any) and its seconds."""
+    modality, equals, number = text.rpartition("=")
+    if equals and not re.fullmatch(r"[A-Z0-9_ ]{1,16}", modality):
+        raise ValueError("has no modality before '='; give one such as CT=5")
+    return modality, seconds(0)(number)
+
+
 def size(least: int) -> Callable[[str], int]:
     """A size in bytes, with an optional unit: 64MiB, 1GB, 4096."""
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from listener import setaside
+from listener.completion import Completions
 from listener.diagnostics import log
 from listener.events import Events
 from listener.metrics import Metrics
@@ -23,8 +24,9 @@ _RECOUNT = 60.0
 class Recorder:
     """Events and metrics of what happens."""
 
-    def __init__(self, metrics: Metrics, events: Events, set_aside: str) -> None:
+    def __init__(self, metrics: Metrics, events: Events, completions: Completions, set_aside: str) -> None:
         self._metrics = metrics
+        self._completions = completions
         self._events = events
         self._directory = set_aside
         self._lying: dict[str, Totals] = {}
@@ -38,6 +40,7 @@ class Recorder:
         """Files are done."""
         self._events.outcomes(outcomes)
         self._metrics.record_many(outcomes)
+        self._completions.finished(outcomes, time.monotonic())
         for outcome in outcomes:
             if outcome.reason:
                 self._add(outcome.reason, outcome.dst)

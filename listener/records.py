@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from listener.errors import system_reason
+
 #: How an arrival was noticed; metric label.
 SOURCES = ("event", "rescan", "startup", "retry")
 
@@ -77,6 +79,7 @@ class Outcome(NamedTuple):
     superseded: str = ""
     fast: bool = True
     claim: str = ""
+    Modality: str = ""
 
 
 class Deferral(NamedTuple):
@@ -95,3 +98,10 @@ class Deferral(NamedTuple):
     claim: str = ""
     attempts: int = 0
     fatal: bool = False
+
+
+def refusal(arrival: Arrival, stage: str, error: OSError) -> Deferral:
+    """What the system refused, without a path in its words."""
+    text = error.strerror or type(error).__name__
+    reason = system_reason(error)
+    return Deferral(arrival.path, arrival.root, arrival.time_ns, reason, stage, text, arrival.claim, arrival.attempts)

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 from listener import claim, describe, place, setaside, sync
 from listener.desk import MOVE, UNREAD, Desk, Job
-from listener.errors import FatalFault, FileFault, TooLarge, Unreadable, system_reason
+from listener.errors import FatalFault, FileFault, TooLarge, Unreadable
 from listener.plan import lacking, make_plan
 from listener.reader import check_uids, read_header, tag_of
-from listener.records import Arrival, Deferral, Missing, Outcome
+from listener.records import Arrival, Deferral, Missing, Outcome, refusal
 from listener.shared import Shared
 
 Result = Outcome | Deferral
@@ -128,7 +128,7 @@ class Repacker:
         except claim.Gone:
             return self._outcome(job, "vanished")
         except claim.NotYet:
-            return self._deferral(job, "busy", "still open for writing")
+            return _busy(job)
         except FatalFault:
             raise
         except FileFault as fault:
@@ -143,13 +143,7 @@ class Repacker:
             return self._set_aside(job, "internal", _internal(error))
 
     def _refused(self, job: Job, error: OSError) -> Deferral:
-        return self._deferral(job, system_reason(error), error.strerror or type(error).__name__)
-
-    def _deferral(self, job: Job, reason: str, error: str) -> Deferral:
-        arrival = job.arrival
-        return Deferral(
-            arrival.path, arrival.root, arrival.time_ns, reason, job.stage, error, job.claim, arrival.attempts
-        )
+        return refusal(job.arrival._replace(claim=job.claim), job.stage, error)
 
     def _set_aside(self, job: Job, reason: str, error: str) -> Result:
         arrival = job.arrival
@@ -179,6 +173,7 @@ class Repacker:
             SeriesInstanceUID=values.get("SeriesInstanceUID", ""),
             StudyInstanceUID=values.get("StudyInstanceUID", ""),
             PatientID=values.get("PatientID", ""),
+            Modality=values.get("Modality", ""),
             missing=_missing(job, self._desk),
             stages=tuple([later - earlier for earlier, later in pairwise(marks)]),
             warning=job.warning,
@@ -187,6 +182,12 @@ class Repacker:
             claim=job.claim if kind in ("published", "duplicate") else "",
             **({"dst": job.target} | more),
         )
+
+
+def _busy(job: Job) -> Deferral:
+    arrival = job.arrival
+    text = "still open for writing"
+    return Deferral(arrival.path, arrival.root, arrival.time_ns, "busy", job.stage, text, job.claim, arrival.attempts)
 
 
 def _missing(job: Job, desk: Desk) -> tuple[Missing, ...]:

@@ -11,6 +11,7 @@ import selectors
 import time
 
 import listener
+from listener.completion import Completions
 from listener.config import Config
 from listener.diagnostics import count_into, log
 from listener.directories import Directories, prepare, tidy
@@ -49,7 +50,8 @@ class Service:
         self._signals = Signals(self._inbox.wake)
         self._events = Events(config.phi)
         self._metrics = _metrics(config)
-        self._recorder = Recorder(self._metrics, self._events, directories.set_aside)
+        self._completions = Completions(config, self._events, self._metrics)
+        self._recorder = Recorder(self._metrics, self._events, self._completions, directories.set_aside)
         self._engine = Engine(config, directories, self._recorder, self._owner.descriptors)
         self._engine.selector.register(self._inbox.reader, selectors.EVENT_READ, self._inbox)
         self._watch = Watch(config.incoming, self._inbox, polling=config.poll)
@@ -77,7 +79,7 @@ class Service:
         if not self._leases:
             settle = self._config.settle
             log.warning("no leases here: files must be untouched for --settle %g s before they are taken", settle)
-        requeued = self._engine.requeue_claims()
+        requeued = self._engine.intake.requeue_claims()
         if requeued:
             log.info("%d files that an earlier run had begun are done again", requeued)
         self._watch.ensure()
@@ -107,6 +109,7 @@ class Service:
     def _beat(self, now: float) -> None:
         self._next_beat = now + _BEAT
         self._recorder.count_set_aside(now)
+        self._completions.tell(now)
         self._vitals.beat(now)
 
     def _take_events(self) -> None:
@@ -114,7 +117,7 @@ class Service:
         for path in paths:
             root = self._watch.root_of(path)
             if root >= 0:
-                self._engine.offer(path, root, "event")
+                self._engine.intake.offer(path, root, "event")
         if paths:
             self._metrics.set("last_event_timestamp_seconds", time.time())
 

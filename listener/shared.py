@@ -111,7 +111,9 @@ def update(path: str, desk: Desk, change: Callable[[Document | None], Document |
 
 
 def clear_way(path: str, desk: Desk) -> None:
-    """A directory where a document belongs (somebody made it) is moved out of the way, below <log>/.listener/displaced."""
+    """A directory where a document belongs (somebody made it) is moved out of the way, below
+    <log>/.listener/displaced.
+    """
     if os.path.isdir(path) and not os.path.islink(path):
         displaced = f"{desk.directories.log}/{OWN}/displaced"
         files.rename(path, f"{displaced}/{time.time_ns()}-{os.path.basename(path)}", 0o700, syncs=desk.syncs)

@@ -95,7 +95,7 @@ class Sweeper:
                 return True
             root, path = found
             if not backlog.holds(path):
-                self._engine.offer(path, root, self._source)
+                self._engine.intake.offer(path, root, self._source)
                 backlog.beyond = max(0, backlog.beyond - 1)
         return False
 

@@ -20,7 +20,7 @@ from listener.check import NOTE, OK, PROBLEM, Finding
 from listener.config import Config
 from listener.mounts import Mount, mount_of
 from listener.owner import Owner
-from tests.waiting import until
+from tests.dicomnet import storescp
 from tests.workbench import make_config, need_root, tmpfs
 
 FOLDERS = ("incoming", "data", "log", "state")
@@ -365,9 +365,6 @@ def test_a_receiver_that_goes_away_while_it_is_looked_at(tmp_path: Path, monkeyp
 @pytest.mark.real
 def test_a_real_receiver(dcmtk: None, tmp_path: Path) -> None:
     config = made(tmp_path)
-    command = ["storescp", "+uf", "-od", str(tmp_path / "incoming"), "0"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as receiver:
-        try:
-            until(lambda: [one for one in check_receiver.receivers(config) if "without +xa" in one.text])
-        finally:
-            receiver.kill()
+    with storescp(tmp_path / "incoming", "+uf"):
+        (found,) = check_receiver.receivers(config)
+    assert ("without +uf" in found.text, "without +xa" in found.text) == (False, True)

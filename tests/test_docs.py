@@ -292,7 +292,7 @@ def test_the_events_are_told() -> None:
 
 
 def _in_order(names: list[str]) -> list[str]:
-    order = ("started", "ready", "overflow", "worker-lost", "draining", "stopped")
+    order = ("started", "ready", "series-complete", "overflow", "worker-lost", "draining", "stopped")
     return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 
 

@@ -59,7 +59,7 @@ def engine_of(bench: Bench) -> Iterator[tuple[Engine, Ear]]:
 
 
 def offer(engine: Engine, *paths: Path | str) -> list[str]:
-    return [engine.offer(str(path), 0, "event") for path in paths]
+    return [engine.intake.offer(str(path), 0, "event") for path in paths]
 
 
 def turn_until(engine: Engine, predicate: Callable[[], Any], seconds: float = 15) -> None:
@@ -112,9 +112,9 @@ def test_one_path_is_offered_by_event_and_sweep_and_done_once(tmp_path: Path) ->
     with engine_of(bench) as (engine, ear):
         path = bench.put()
         pids = freeze(engine)
-        assert [engine.offer(str(path), 0, source) for source in ("event", "rescan", "event")] == [NEW, KNOWN, KNOWN]
+        assert [engine.intake.offer(str(path), 0, source) for source in ("event", "rescan", "event")] == [NEW, KNOWN, KNOWN]
         engine.dispatch(time.monotonic())
-        assert engine.offer(str(path), 0, "rescan") == AGAIN
+        assert engine.intake.offer(str(path), 0, "rescan") == AGAIN
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
         turn_until(engine, drained(engine))
@@ -250,7 +250,7 @@ def test_claims_of_an_earlier_run_are_done_again_oldest_first(tmp_path: Path) ->
     for number, moment in ((1, 300), (2, 100), (3, 200)):
         held(bench, bench.put(str(number), number=number), moment)
     with engine_of(bench) as (engine, ear):
-        assert engine.requeue_claims() == 3
+        assert engine.intake.requeue_claims() == 3
         turn_until(engine, drained(engine))
         assert [os.path.basename(one.path) for one in ear.outcomes] == ["2", "3", "1"]
         assert [one.arrived_ns for one in ear.outcomes] == [100, 200, 300]
@@ -264,7 +264,7 @@ def test_two_claims_of_one_base_name_are_both_done(tmp_path: Path) -> None:
         (bench.incoming / folder).mkdir()
         held(bench, bench.put(f"{folder}/IM1", series=int(folder == "b")))
     with engine_of(bench) as (engine, ear):
-        engine.requeue_claims()
+        engine.intake.requeue_claims()
         turn_until(engine, drained(engine))
         assert ear.kinds() == ["published"] * 2
         assert bench.claims() == []
@@ -275,7 +275,7 @@ def test_a_claim_whose_services_died_again_and_again_is_given_up(tmp_path: Path)
     held(bench, bench.put("poison"), attempts=20)
     held(bench, bench.put("fine", number=2), attempts=1)
     with engine_of(bench) as (engine, ear):
-        engine.requeue_claims()
+        engine.intake.requeue_claims()
         turn_until(engine, drained(engine))
         assert ear.kinds() == ["published", "worker-lost"]
         assert bench.claims() == []
@@ -291,7 +291,7 @@ def test_each_start_that_dies_counts(tmp_path: Path) -> None:
         assert starts < 10
         with engine_of(bench) as (engine, ear):
             freeze(engine)
-            engine.requeue_claims()
+            engine.intake.requeue_claims()
             engine.dispatch(time.monotonic())
             if not engine.backlog.working:
                 assert ear.kinds() == ["worker-lost"]
@@ -302,7 +302,7 @@ def test_what_is_no_claim_is_left_alone(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     Path(bench.directories.claims[0], "README").write_text("hello")
     with engine_of(bench) as (engine, _):
-        assert engine.requeue_claims() == 0
+        assert engine.intake.requeue_claims() == 0
     assert bench.claims() == ["README"]
 
 
@@ -366,7 +366,7 @@ def test_closing_leaves_claims_where_they_are(tmp_path: Path) -> None:
     name = held(bench, bench.put())
     with engine_of(bench) as (engine, _):
         freeze(engine)
-        engine.requeue_claims()
+        engine.intake.requeue_claims()
         engine.dispatch(time.monotonic())
     (kept,) = bench.claims()
     told = claim.parse_name(kept)

@@ -30,7 +30,7 @@ CONTRACT = """
     last_rescan_timestamp_seconds rescan_duration_seconds fs_event_queue_overflows_total watched_directories
     watcher_alive watcher_polling lease_supported ready workers workers_busy worker_restarts_total
     filesystem_size_bytes filesystem_avail_bytes filesystem_files filesystem_files_free log_records_total
-    build_info config_info
+    series_completed_total build_info config_info
 """
 
 BASE = 1_700_000_000_000_000_000
@@ -95,6 +95,7 @@ def test_names_and_labels_are_the_contract() -> None:
     assert labels["build_info"] == ("version", "revision", "python")
     assert len(labels) == len(rows())
     closed = set(SOURCES + OUTCOMES + STAGES + SET_ASIDE_REASONS + SYSTEM_REASONS + catalogue.PENDING_STATES)
+    closed |= {"expected", "quiet", "late"}  # how a series was completed
     closed |= set(catalogue.RESTART_REASONS + catalogue.VOLUMES + catalogue.LEVELS)
     assert closed == {one for row in rows() for _, values in row.labels for one in values}
 

@@ -1,0 +1,253 @@
+"""Scenarios small enough to be interrupted at each of their system calls, and the fault injected there by strace."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.accounting import Canary, data_set_digest, left_over, misdescribed, read_set_aside, read_tree
+from tests.conftest import PROJECT
+from tests.instances import instance, save
+from tests.service_process import Places, environment, make_places
+
+#: Every call by which the program changes anything that outlives it, and those that decide whether it may.
+CALLS = (
+    "rename renameat renameat2 link linkat unlink unlinkat symlink symlinkat mkdir mkdirat rmdir mknod mknodat "
+    "open openat creat write pwrite64 writev sendfile copy_file_range truncate ftruncate fallocate "
+    "fsync fdatasync sync_file_range chmod fchmod fchmodat chown fchown utime utimes utimensat flock fcntl"
+).split()
+
+#: Who meets the fault: the whole program in one process, or one worker.
+WHO = ("all", "worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file in incoming and what must become of it: `data` (in the tree), `dropped` (a duplicate), or a reason."""
+
+    name: str
+    end: str
+    instance: dict[str, Any] = field(default_factory=dict)
+    body: bytes | None = None
+    linked: bool = False
+
+    def write(self, places: Places) -> Path:
+        path = places.incoming / self.name
+        if self.body is not None:
+            path.write_bytes(self.body)
+        else:
+            save(instance(**self.instance), path)
+        if self.linked:
+            outside = places.base / "outside"
+            outside.mkdir(exist_ok=True)
+            os.link(path, outside / self.name)
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`before` was repacked in an earlier, undisturbed run; `items` are there when the fault comes."""
+
+    items: tuple[Item, ...]
+    before: tuple[Item, ...] = ()
+    args: tuple[str, ...] = ()
+
+
+FIRST, SECOND, THIRD = ({"number": number} for number in (1, 2, 3))
+EDITED = {"number": 1, "StudyTime": "235959"}
+RENAMED = {"number": 1, "PatientName": "Corrected^Name"}
+
+SCENARIOS = {
+    "new": Scenario(
+        (
+            Item("1-new", "data", FIRST),
+            Item("2-second", "data", SECOND),
+            Item("3-again", "dropped", {**FIRST, "sender": "OTHER"}),
+            Item("4-empty", "empty", body=b""),
+            Item("5-text", "not-dicom", body=b"no DICOM\n" * 30),
+        )
+    ),
+    "again": Scenario(
+        (Item("2-again", "dropped", {**FIRST, "sender": "OTHER"}), Item("3-second", "data", SECOND)),
+        before=(Item("1-new", "data", FIRST),),
+    ),
+    "replace": Scenario((Item("2-edited", "data", EDITED),), before=(Item("1-new", "superseded", FIRST),)),
+    "replace at once": Scenario((Item("1-new", "superseded", FIRST), Item("2-edited", "data", EDITED))),
+    "moved": Scenario((Item("2-renamed", "data", RENAMED),), before=(Item("1-new", "superseded", FIRST),)),
+    "keep both": Scenario(
+        (Item("2-edited", "data", EDITED), Item("3-edited", "dropped", {**EDITED, "sender": "OTHER"})),
+        before=(Item("1-new", "data", FIRST),),
+        args=("--on-conflict", "keep-both"),
+    ),
+    "set aside": Scenario(
+        (Item("2-edited", "conflict", EDITED), Item("3-third", "data", THIRD)),
+        before=(Item("1-new", "data", FIRST),),
+        args=("--on-conflict", "set-aside"),
+    ),
+    "copied": Scenario(
+        (Item("2-linked", "data", SECOND, linked=True), Item("3-edited", "data", EDITED, linked=True)),
+        before=(Item("1-new", "superseded", FIRST),),
+    ),
+    "one by one": Scenario(
+        (Item("1-new", "data", FIRST), Item("2-second", "data", SECOND)), args=("--fsync", "each", "--layout", "px")
+    ),
+}
+
+
+class Zygote:
+    """The process that forks (tests/faults/zygote.py), and what it is asked for."""
+
+    def __init__(self, places: Places) -> None:
+        self._base = places.base
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+            cwd=PROJECT,
+            process_group=0,
+        )
+
+    def close(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+        assert self._process.wait(20) == 0
+
+    def once(self, places: Places, args: tuple[str, ...], who: str, inject: str = "", calls: Any = CALLS) -> Ended:
+        """`listener once`, with a fault if there is one to `inject`."""
+        out = places.base / "outside" / "said"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        argv = ["once", *places.flags(), "--min-free", "0", "--workers", "1", *args]
+        request = {"argv": argv, "who": who, "inject": inject, "calls": calls, "out": str(out)}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(orjson.dumps(request) + b"\n")
+        self._process.stdin.flush()
+        answer = orjson.loads(self._process.stdout.readline())
+        trace = (out / "trace").read_text(errors="replace") if inject else ""
+        return Ended(answer["status"], (out / "stdout").read_bytes(), (out / "stderr").read_text(), trace)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A `once` that has ended: its status (None: it had to be killed), what it said, and what strace saw."""
+
+    status: int | None
+    stdout: bytes
+    stderr: str
+    trace: str
+
+    @property
+    def hit(self) -> bool:
+        return "+++ killed by SIGKILL +++" in self.trace or "(INJECTED)" in self.trace
+
+    def calls(self) -> Counter[str]:
+        return Counter(line.partition("(")[0] for line in self.trace.splitlines() if "(" in line)
+
+    def where(self) -> str:
+        """The call that met the fault."""
+        lines = [line for line in self.trace.splitlines() if "INJECTED" in line or line.endswith("= ?")]
+        return lines[-1][:200] if lines else ""
+
+
+@contextmanager
+def zygote(tmp_path: Path) -> Iterator[Zygote]:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    made = Zygote(make_places(tmp_path / "zygote"))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+class Stand:
+    """One scenario laid out in directories of its own, as often as it is needed."""
+
+    def __init__(self, base: Path, forks: Zygote, scenario: Scenario) -> None:
+        self._base = base
+        self._forks = forks
+        self._scenario = scenario
+        self._fresh = base / "template"
+        self._tree: Counter[tuple[str, str]] = Counter()
+        self._aside: Counter[tuple[str, str]] = Counter()
+        self.places = make_places(base / "place")
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What the earlier run left, kept to be copied."""
+        for item in self._scenario.before:
+            self._expect(item, item.write(self.places))
+            done = self.once("all")
+            assert done.status == 0, done
+        for item in self._scenario.items:
+            self._expect(item, item.write(self.places))
+        self._canary = Canary(self.places)
+        shutil.rmtree(self.places.base / "outside" / "said", ignore_errors=True)
+        self.places.base.rename(self._fresh)
+
+    def _expect(self, item: Item, path: Path) -> None:
+        if item.end == "data":
+            uid = str(instance(**item.instance).SOPInstanceUID)
+            self._tree[uid, data_set_digest(path.read_bytes())] += 1
+        elif item.end != "dropped":
+            self._aside[item.end, _comparable(path)] += 1
+
+    def lay_out(self) -> None:
+        """As it was before the fault, hard links and all, with new inodes."""
+        shutil.rmtree(self.places.base, ignore_errors=True)
+        subprocess.run(["cp", "-a", str(self._fresh), str(self.places.base)], check=True)
+        for path in sorted(self.places.incoming.iterdir()):
+            path.chmod(0o644)  # they arrive in the order of their names
+
+    def once(self, who: str, inject: str = "", calls: Any = CALLS) -> Ended:
+        return self._forks.once(self.places, self._scenario.args, who, inject, calls)
+
+    def wrong(self) -> list[str]:
+        """The oracle: exactly what was expected is in the tree and set aside; L2, L3 and L5."""
+        tree, lying = read_tree(self.places), read_set_aside(self.places)
+        found = Counter((one.SOPInstanceUID, one.digest) for one in tree.instances)
+        aside = Counter((one.reason, _comparable(one.path)) for one in lying)
+        wrong = [*tree.strange, *misdescribed(self.places, tree), *left_over(self.places), *self._canary.changed()]
+        wrong += [f"in the tree {count} times too often: {uid}" for (uid, _), count in (found - self._tree).items()]
+        wrong += [f"in the tree {count} times too few: {uid}" for (uid, _), count in (self._tree - found).items()]
+        wrong += [f"set aside {count} times too often: {key}" for key, count in (aside - self._aside).items()]
+        wrong += [f"set aside {count} times too few: {key}" for key, count in (self._aside - aside).items()]
+        wrong += [f"{one.path.name} has no reason file" for one in lying if not Path(f"{one.path}.json").is_file()]
+        return wrong
+
+    def points(self, who: str) -> Iterator[tuple[str, int]]:
+        """Every call that is made, by its number among those of its name; asked for until a number is not reached:
+        answer by `send(hit)`.
+        """
+        self.lay_out()
+        counted = self.once(who, "count")
+        assert counted.status == (1 if self.sets_aside else 0), counted
+        assert self.wrong() == []
+        for call in counted.calls():
+            for number in itertools.count(1):
+                if not (yield call, number):
+                    break
+
+    @property
+    def sets_aside(self) -> bool:
+        return any(item.end not in ("data", "dropped", "superseded") for item in self._scenario.items)
+
+
+def _comparable(path: Path) -> str:
+    data = path.read_bytes()
+    return data_set_digest(data) if data[128:132] == b"DICM" else data.hex()

@@ -1,0 +1,230 @@
+"""A process that has everything imported and forks a `listener once` for each request: a start costs a millisecond
+instead of a third of a second, so that every system call of the protocol can be tried.
+
+Run as `python -m tests.faults.zygote`; requests and answers are lines of JSON (see injecting.Zygote). What is forked is
+the real command line, `listener.cli.main`. Its workers are one of these:
+
+- `all`: the worker's code runs inside the one process, so that a SIGKILL ends everything at exactly this call;
+- `worker`: the worker is a process (forked, not spawned), and only the first one meets the fault.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from socket import socketpair
+from typing import Any
+
+import orjson
+
+from listener import cli, engine, once, pool, retry, worker
+from listener.desk import Desk
+from listener.errors import FatalFault
+from listener.pool import Lost, Worker
+from listener.records import Arrival
+from listener.repack import Repacker
+from listener.worker import Fatal, Setting
+
+Request = dict[str, Any]
+
+_PR_SET_PTRACER = 0x59616D61
+_ANY = ctypes.c_ulong(-1)
+
+
+class InsideWorker(Worker):
+    """A worker that is no process: it works as soon as it is given something."""
+
+    def __init__(self, setting: Setting, keep_open: Sequence[int]) -> None:
+        ours, theirs = socketpair()
+        self.pipe, self._theirs = Connection(ours.detach()), Connection(theirs.detach())
+        self._repacker = Repacker(Desk(setting.config, setting.directories, setting.manner))
+        self.held: list[Arrival] = []
+        self.since, self.overdue = 0.0, False
+
+    def give(self, arrivals: list[Arrival], now: float) -> None:
+        self.held, self.since = arrivals, now
+        try:
+            self._theirs.send(self._repacker.repack(arrivals))
+        except FatalFault as fault:
+            self._theirs.send(Fatal(str(fault)))
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+    def kill(self) -> None:
+        raise AssertionError("nothing here is overdue")
+
+    def bury(self) -> Lost:
+        raise AssertionError("nothing here dies alone")
+
+    def stop(self, patience: float) -> None:
+        self.pipe.close()
+        self._theirs.close()
+
+
+class Forked:
+    """As much of subprocess.Popen as a Worker needs."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def kill(self) -> None:
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self, timeout: float = 10) -> int:
+        if self._status is None:
+            self._status = wait(self.pid, timeout)
+        return self._status
+
+
+def wait(pid: int, timeout: float) -> int:
+    """The exit status of a child (negative: the signal); subprocess.TimeoutExpired after `timeout` seconds."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        if not select.select([descriptor], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired("a forked child", timeout)
+    finally:
+        os.close(descriptor)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+class ForkedWorker(Worker):
+    """A worker that is a process; the first one of this `once` is under strace."""
+
+    request: Request = {}
+    made = 0
+
+    def __init__(self, setting: Setting, keep_open: Sequence[int]) -> None:
+        ours, theirs = socketpair()
+        ForkedWorker.made += 1
+        traced = ForkedWorker.made == 1 and bool(self.request["inject"])
+        pid, go = fork()
+        if not pid:
+            ours.close()
+            _become(go, lambda: worker.main(theirs.detach()))
+        theirs.close()
+        self._process: Any = Forked(pid)
+        self.pipe = Connection(ours.detach())
+        self.held, self.since, self.overdue = [], 0.0, False
+        release(pid, go, self.request if traced else None)
+        self.pipe.send(setting)
+
+
+def fork() -> tuple[int, int]:
+    """A child that waits (see _become) until it is released; its pid, and a descriptor for release or _become."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(reader)
+        return pid, writer
+    os.close(writer)
+    return 0, reader
+
+
+def _become(go: int, main: Any, out: str = "") -> None:
+    """In the child: wait until strace is there, then do `main` and end; its output in files below `out`. Never
+    returns.
+    """
+    status = 70
+    try:
+        if out:
+            _redirect(out)
+        # Where only ancestors may trace (Yama), strace, a sibling, is allowed.
+        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
+        os.read(go, 1)
+        os.close(go)
+        status = main() or 0
+    except BaseException:  # noqa: BLE001 - this is the end of the process, as in the real one
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _redirect(out: str) -> None:
+    os.setpgid(0, 0)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        descriptor = os.open(f"{out}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+
+
+def release(pid: int, go: int, request: Request | None) -> None:
+    """Let a child go, under strace when there is a `request` for it."""
+    if request is not None:
+        calls = ",".join(f"?{name}" for name in request["calls"])
+        options = ["-e", f"trace={calls}"]
+        if request["inject"] != "count":
+            options += ["-e", f"inject={calls}:{request['inject']}"]
+        strace = subprocess.Popen(
+            ["strace", "-p", str(pid), "-o", f"{request['out']}/trace", *options],
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
+        assert strace.stderr is not None
+        said = strace.stderr.readline()
+        if b"attached" not in said:
+            os.kill(pid, signal.SIGKILL)
+            raise AssertionError(f"strace: {said!r}")
+        TRACERS.append(strace)
+    os.write(go, b"g")
+    os.close(go)
+
+
+TRACERS: list[subprocess.Popen[bytes]] = []
+
+
+def _collect_tracers() -> None:
+    while TRACERS:
+        strace = TRACERS.pop()
+        strace.wait(10)
+        if strace.stderr:
+            strace.stderr.close()
+
+
+def _once(request: Request) -> int:
+    """`listener once`; what it retries is retried soon."""
+    ForkedWorker.request = request
+    pool.Worker = InsideWorker if request["who"] == "all" else ForkedWorker  # type: ignore[misc]
+    engine.pause = lambda attempt, longest=0.0: 0.002 * min(attempt, 5)
+    try:
+        return cli.main(request["argv"])
+    finally:
+        _collect_tracers()
+
+
+def serve(request: Request) -> dict[str, Any]:
+    pid, go = fork()
+    if not pid:
+        _become(go, lambda: _once(request), request["out"])
+    traced = request["who"] == "all" and request["inject"]
+    release(pid, go, request if traced else None)
+    try:
+        status: int | None = wait(pid, request.get("seconds", 20))
+    except subprocess.TimeoutExpired:
+        os.killpg(pid, signal.SIGKILL)
+        wait(pid, 10)
+        status = None
+    _collect_tracers()
+    return {"status": status}
+
+
+def main() -> None:
+    assert once and retry  # imported, so that no child imports them
+    for line in sys.stdin.buffer:
+        print(orjson.dumps(serve(orjson.loads(line))).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
