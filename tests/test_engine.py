@@ -112,7 +112,11 @@ def test_one_path_is_offered_by_event_and_sweep_and_done_once(tmp_path: Path) ->
     with engine_of(bench) as (engine, ear):
         path = bench.put()
         pids = freeze(engine)
-        assert [engine.intake.offer(str(path), 0, source) for source in ("event", "rescan", "event")] == [NEW, KNOWN, KNOWN]
+        assert [engine.intake.offer(str(path), 0, source) for source in ("event", "rescan", "event")] == [
+            NEW,
+            KNOWN,
+            KNOWN,
+        ]
         engine.dispatch(time.monotonic())
         assert engine.intake.offer(str(path), 0, "rescan") == AGAIN
         for pid in pids:
