@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from listener import claim, files, setaside
 from listener.config import Config
 from listener.desk import CLAIM, Desk
 from listener.directories import Directories
 from listener.errors import WorkerLost
+from listener.pool import Lost
 from listener.records import Arrival, Outcome
 
 #: A file that a worker died with so often is set aside. In a batch all are suspects, and come back one by one.
@@ -48,14 +49,16 @@ class Casualties:
                     yield Arrival(path, root, told.time_ns, "startup", entry.path, told.attempts, size)
 
     def left_behind(self) -> list[Arrival]:
-        """The claims of an earlier run, oldest first."""
-        return sorted(self.claims(), key=lambda one: one.time_ns)
+        """The claims of an earlier run, oldest first; those of one tick of the clock in byte order, as `once` takes
+        them.
+        """
+        return sorted(self.claims(), key=lambda one: (one.time_ns, os.fsencode(one.path)))
 
-    def recover(self, held: Iterable[Arrival]) -> Iterator[Arrival | Outcome]:
+    def recover(self, lost: Lost) -> Iterator[Arrival | Outcome]:
         """What a dead worker held, in order: an arrival to do again, or the outcome of one that is gone."""
         claims = {_mark(one): one.claim for one in self.claims()}
-        for arrival in held:
-            again = arrival._replace(claim=claims.get(_mark(arrival), ""), losses=arrival.losses + 1)
+        for arrival in lost.held:
+            again = arrival._replace(claim=claims.get(_mark(arrival), ""), losses=arrival.losses + lost.began)
             yield again if os.path.lexists(again.key) else _gone(arrival)
 
     def is_poison(self, arrival: Arrival) -> bool:

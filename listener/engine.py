@@ -22,11 +22,11 @@ from listener.errors import FatalFault
 from listener.intake import Intake
 from listener.kept import Kept
 from listener.listens import Listens
+from listener.messages import Fatal, Setting
 from listener.pool import Pool, Worker
 from listener.pressure import Pressure
 from listener.records import Arrival, Deferral, Outcome, refusal
 from listener.retry import LONGEST, pause
-from listener.worker import Fatal, Setting
 
 #: Files in one message to a worker and behind one barrier.
 BATCH = 32
@@ -129,7 +129,9 @@ class Engine:
             return
         if isinstance(results, Fatal):
             raise FatalFault(results.error)
-        self._settle(held, results)
+        if results is not None:
+            self.pool.did_something()
+            self._settle(held, results)
 
     def _settle(self, held: Sequence[Arrival], results: Sequence[Outcome | Deferral]) -> None:
         now = time.time_ns()
@@ -192,7 +194,7 @@ class Engine:
         self.selector.register(successor.pipe, selectors.EVENT_READ, successor)
         self._listens.lost(lost)
         again = []
-        for arrival, found in zip(lost.held, self._casualties.recover(lost.held), strict=True):
+        for arrival, found in zip(lost.held, self._casualties.recover(lost), strict=True):
             self.backlog.finish(arrival.key)
             if isinstance(found, Outcome):
                 self._finish([(arrival, found)])

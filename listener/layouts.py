@@ -74,11 +74,12 @@ class Layout:
         """The directory below the data root (components joined with `/`), and the file's name without `.dcm`, raw."""
         if self._ages:
             values = with_ages(values)
-        directory = self._directory(tuple([self._text(values, field) for field in self._fields]))
-        return directory, self._image.render({field: self._text(values, field) for field in self._image.fields})
+        directory = self._directory(tuple([values.get(field, "") for field in self._fields]))
+        return directory, self._image.render(
+            {field: self._text(values.get(field, ""), field) for field in self._image.fields}
+        )
 
-    def _text(self, values: Mapping[str, str], field: str) -> str:
-        text = values.get(field, "")
+    def _text(self, text: str, field: str) -> str:
         if self.preset.trim:
             text = text.strip()
         if text or field in self.preset.blank:
@@ -86,7 +87,7 @@ class Layout:
         return self.preset.missing + field
 
     def _render_directory(self, texts: tuple[str, ...]) -> str:
-        values = dict(zip(self._fields, texts, strict=True))
+        values = {field: self._text(text, field) for field, text in zip(self._fields, texts, strict=True)}
         return "/".join(sanitize(component.render(values)) for component in self._components)
 
 

@@ -99,7 +99,7 @@ def _settle(job: Job, desk: Desk, present: str) -> None:
                 _link(job, desk)
             return
         verdict = _compare(job, present, desk)
-        if verdict == "equal":
+        if verdict == "equal" or _was_superseded(job, desk):
             job.kind = "duplicate"
             job.target = present
             job.present_size = os.stat(present).st_size
@@ -118,6 +118,11 @@ def _is_same(path: str, inode: tuple[int, int]) -> bool:
     except FileNotFoundError:
         return False
     return (status.st_dev, status.st_ino) == inode
+
+
+def _was_superseded(job: Job, desk: Desk) -> bool:
+    """A replay: it was placed, and a newer data set took its name before its claim was let go."""
+    return bool(job.claim) and job.links > 1 and setaside.holds("superseded", job.inode, desk)
 
 
 def _compare(job: Job, present: str, desk: Desk) -> str:

@@ -15,17 +15,25 @@ from multiprocessing.connection import Connection
 from socket import socketpair
 from typing import NamedTuple
 
+from listener.errors import FatalFault
+from listener.messages import Fatal, Hello, Setting
 from listener.records import Arrival
 from listener.repack import Result
-from listener.worker import Fatal, Setting
+
+#: Workers that may die in a row, before they have begun, and after, until the fault is taken for the system's.
+_MOST_STILLBORN = 20
+_MOST_DEATHS = 40
 
 
 class Lost(NamedTuple):
-    """A worker died: what it held, how it ended (`exited`, `killed` or `deadline`), and a text that says so."""
+    """A worker died: what it held, how it ended (`exited`, `killed` or `deadline`), a text that says so, and whether it
+    had begun at all (else no file is to blame).
+    """
 
     held: list[Arrival]
     reason: str
     text: str
+    began: bool = True
 
 
 class Worker:
@@ -45,7 +53,9 @@ class Worker:
         self.held: list[Arrival] = []
         self.since = 0.0
         self.overdue = False
-        self.pipe.send(setting)
+        self.greeted = False
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # Dead already: the end of its pipe tells.
+            self.pipe.send(setting)
 
     @property
     def pid(self) -> int:
@@ -59,12 +69,15 @@ class Worker:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(arrivals)
 
-    def collect(self) -> list[Result] | Fatal:
-        """The results of the batch. Raises EOFError when the worker is dead."""
+    def collect(self) -> list[Result] | Fatal | None:
+        """The results of the batch; None when it only said that it works. Raises EOFError when the worker is dead."""
         try:
-            answer: list[Result] | Fatal = self.pipe.recv()
+            answer: list[Result] | Fatal | Hello = self.pipe.recv()
         except (ConnectionResetError, OSError) as error:
             raise EOFError from error
+        if isinstance(answer, Hello):
+            self.greeted = True
+            return None
         self.held = []
         return answer
 
@@ -79,12 +92,12 @@ class Worker:
         self._process.kill()
         status = self._process.wait()
         if self.overdue:
-            reason, text = "deadline", "killed: it held one file for longer than --deadline"
+            reason, text = "deadline", "was killed: it held one file for longer than --deadline"
         elif status < 0:
-            reason, text = "killed", f"killed by {signal.Signals(-status).name}"
+            reason, text = "killed", f"was killed by {signal.Signals(-status).name}"
         else:
             reason, text = "exited", f"exited with status {status}"
-        return Lost(self.held, reason, text)
+        return Lost(self.held, reason, text, self.greeted)
 
     def stop(self, patience: float) -> None:
         """Close its pipe, at which it ends; kill it when it does not within `patience` seconds."""
@@ -103,6 +116,7 @@ class Pool:
         self._setting = setting
         self._deadline = deadline
         self._keep_open = tuple(keep_open)
+        self._deaths = 0
         self.workers = [self._spawn() for _ in range(count)]
 
     def _spawn(self) -> Worker:
@@ -118,10 +132,20 @@ class Pool:
         return sum(1 for worker in self.workers if worker.held)
 
     def replace(self, worker: Worker) -> tuple[Lost, Worker]:
-        """Bury a dead worker; what it leaves, and the new one in its place."""
+        """Bury a dead worker; what it leaves, and the new one in its place.
+
+        Raises FatalFault when workers die one after the other and none gets anything done: no file's fault then.
+        """
         lost = worker.bury()
+        self._deaths += 1
+        if self._deaths >= (_MOST_DEATHS if worker.greeted else _MOST_STILLBORN):
+            raise FatalFault(f"no worker lives; the last one {lost.text}, its words stand above; every file is kept")
         successor = self.workers[self.workers.index(worker)] = self._spawn()
         return lost, successor
+
+    def did_something(self) -> None:
+        """A worker has finished a batch: the deaths before it were of files."""
+        self._deaths = 0
 
     def kill_overdue(self, now: float) -> None:
         """Kill every worker that holds its batch for longer than the deadline; its pipe then tells.

@@ -18,28 +18,35 @@ class Pressure:
         self._pause = pause
         self._refusals = 0
         self._next = 0.0
+        self._trial = False
         self.reason = ""
 
     def refused(self, reason: str, now: float) -> bool:
         """The system refused a file; whether that is news."""
         news = reason != self.reason
         self.reason = reason
-        self._refusals += 1
-        # The first refusal may be that one file's own: the next is tried at once.
-        self._next = now + (self._pause(self._refusals - 1) if self._refusals > 1 else 0.0)
+        # What else was in hand when it began says the same thing once more: only trials count.
+        if self._trial or not self._refusals:
+            self._trial = False
+            self._refusals += 1
+            # The first refusal may be that one file's own: the next is tried at once.
+            self._next = now + (self._pause(self._refusals - 1) if self._refusals > 1 else 0.0)
         return news
 
     def eased(self) -> bool:
         """A file went through; whether that is news."""
         news = bool(self.reason)
-        self.reason, self._refusals, self._next = "", 0, 0.0
+        self.reason, self._refusals, self._next, self._trial = "", 0, 0.0, False
         return news
 
     def allows(self, working: int, now: float, usual: int) -> int:
         """How many files may be handed out now: `usual`, or while the system refuses a single one at its time."""
         if not self.reason:
             return usual
-        return 1 if not working and now >= self._next else 0
+        if working or now < self._next:
+            return 0
+        self._trial = True
+        return 1
 
     def next_try(self) -> float | None:
         """When a single file is tried again; None while nothing is refused."""

@@ -62,9 +62,7 @@ class Recorder:
         """A worker died and was replaced."""
         self._metrics.add("worker_restarts_total", 1, lost.reason)
         self._events.service("worker-lost", time.time_ns(), reason=lost.reason, held=len(lost.held))
-        log.error(
-            "a worker was lost (%s) with %d files in hand; what it did not do is done again", lost.text, len(lost.held)
-        )
+        log.error("a worker %s with %d files in hand; what it did not do is done again", lost.text, len(lost.held))
 
     def count_set_aside(self, now: float) -> None:
         """Show what lies in set-aside; counted anew once a minute."""

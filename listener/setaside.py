@@ -67,6 +67,17 @@ def keep(source: str, desk: Desk, reason: str, error: str, root: int) -> str:
     return _put(source, os.path.basename(source), desk, why, _link)
 
 
+def holds(reason: str, inode: tuple[int, int], desk: Desk) -> bool:
+    """Whether a file is kept under `reason` already: the very file, by its inode."""
+    directory = f"{desk.directories.set_aside}/{reason}"
+    return any((entry.inode() == inode[1] and _inode(entry.path) == inode) for entry in entries(directory))
+
+
+def _inode(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return (status.st_dev, status.st_ino)
+
+
 def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> str:
     directory = f"{desk.directories.set_aside}/{why.reason}"
     os.makedirs(directory, mode=0o700, exist_ok=True)

@@ -7,35 +7,20 @@ forked.
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import signal
 import sys
 import warnings
 from multiprocessing.connection import Connection
-from typing import NamedTuple
 
-from listener.config import Config
 from listener.desk import Desk
-from listener.directories import Directories
 from listener.errors import FatalFault
+from listener.messages import Fatal, Hello, Setting
 from listener.repack import Repacker
 
 #: Address space of a worker beside what headers may take (--max-header), in bytes.
 _MEMORY = 2**30
-
-
-class Setting(NamedTuple):
-    """The first message down a pipe: by what a worker works."""
-
-    config: Config
-    directories: Directories
-    manner: str
-
-
-class Fatal(NamedTuple):
-    """The last message up a pipe: the disk refused a sync, and the whole process must end."""
-
-    error: str
 
 
 def main(descriptor: int) -> None:
@@ -61,6 +46,7 @@ def _work(pipe: Connection) -> None:
     setting: Setting = pipe.recv()
     _limit_memory(_MEMORY + 8 * setting.config.max_header)
     repacker = Repacker(Desk(setting.config, setting.directories, setting.manner))
+    pipe.send(Hello(os.getpid()))
     while True:
         arrivals = pipe.recv()
         try:

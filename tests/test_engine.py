@@ -75,12 +75,19 @@ def drained(engine: Engine) -> Callable[[], bool]:
     return lambda: engine.backlog.depth == 0
 
 
+def greet(worker: Any) -> None:
+    """Wait until a worker has said that it works: one that dies before is no file's fault."""
+    while not worker.greeted:
+        assert worker.pipe.poll(10)
+        assert worker.collect() is None
+
+
 def freeze(engine: Engine) -> list[int]:
     """Stop all workers where they are, so that what is given to them next is in hand for sure."""
-    pids = [worker.pid for worker in engine.pool.workers]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    return pids
+    for worker in engine.pool.workers:
+        greet(worker)
+        os.kill(worker.pid, signal.SIGSTOP)
+    return [worker.pid for worker in engine.pool.workers]
 
 
 def test_what_is_offered_is_published_and_its_claim_is_let_go(tmp_path: Path) -> None:
@@ -211,6 +218,7 @@ def test_a_file_that_kills_every_worker_is_set_aside_and_the_others_are_not(tmp_
 
         def give(worker: Any, arrivals: Any, now: float) -> None:
             if any(one.path == poison for one in arrivals):
+                greet(worker)
                 os.kill(worker.pid, signal.SIGSTOP)
             real(worker, arrivals, now)
 

@@ -172,7 +172,7 @@ def test_a_killed_once_is_done_again(places: Places) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_hung_workers_are_killed_at_their_deadline(places: Places, workers: int) -> None:
     """SIGSTOP: after --deadline the worker is killed and replaced, and its file is done by another."""
-    with service(places, "--deadline", "1", "--workers", str(workers)) as running:
+    with service(places, "--deadline", "3", "--workers", str(workers)) as running:
         for pid in running.workers():
             os.kill(pid, signal.SIGSTOP)
         expected = backlog(places, 4)
@@ -185,7 +185,7 @@ def test_hung_workers_are_killed_at_their_deadline(places: Places, workers: int)
 
 def test_a_file_that_hangs_every_worker_is_set_aside(places: Places) -> None:
     """Two workers hang with it, then it is `worker-lost`; the next file is published."""
-    with service(places, "--deadline", "0.5", "--workers", "1") as running:
+    with service(places, "--deadline", "2", "--workers", "1") as running:
         write_instance(places.base / "poison")
 
         def hang() -> bool:
@@ -195,7 +195,7 @@ def test_a_file_that_hangs_every_worker_is_set_aside(places: Places) -> None:
 
         hang()
         (places.base / "poison").rename(places.incoming / "poison")
-        until(hang, 20, what="the file is set aside")
+        until(hang, 30, what="the file is set aside")
         assert running.events("set-aside")[0]["reason"] == "worker-lost"
         for pid in running.workers():
             os.kill(pid, signal.SIGCONT)

@@ -16,7 +16,7 @@ from tests.compat.pypx import Pypx
 from tests.compat.test_programs import Packed, pack_ourselves
 
 #: What stat(2) tells of the published file but its size: rx-repack leaves it out too, and nobody reads it.
-STAT = frozenset("atime blksize blocks ctime dev gid ino mode mtime nlink rdev uid".split())
+STAT = frozenset(["atime", "blksize", "blocks", "ctime", "dev", "gid", "ino", "mode", "mtime", "nlink", "rdev", "uid"])
 
 #: Attributes in which instances of one series differ: px-repack rewrites a series' document with the last instance.
 OF_ONE_INSTANCE = frozenset({"InstanceNumber", "SOPInstanceUID"})

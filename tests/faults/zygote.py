@@ -10,27 +10,30 @@ the real command line, `listener.cli.main`. Its workers are one of these:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from socket import socketpair
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 
-from listener import cli, engine, once, pool, retry, worker
+from listener import cli, engine, pool, worker
 from listener.desk import Desk
 from listener.errors import FatalFault
-from listener.pool import Lost, Worker
+from listener.messages import Fatal, Hello, Setting
+from listener.pool import Worker
 from listener.records import Arrival
 from listener.repack import Repacker
-from listener.worker import Fatal, Setting
+from tests.instances import write_instance
 
 Request = dict[str, Any]
 
@@ -38,44 +41,55 @@ _PR_SET_PTRACER = 0x59616D61
 _ANY = ctypes.c_ulong(-1)
 
 
+class NoProcess:
+    """In place of a worker's process: keeps its end of the pipe."""
+
+    pid = 0
+
+    def __init__(self, arguments: Sequence[str], pass_fds: Sequence[int], **_: Any) -> None:
+        self.pipe = Connection(os.dup(pass_fds[0]))
+
+    def wait(self, timeout: float = 0) -> int:
+        self.pipe.close()
+        return 0
+
+
 class InsideWorker(Worker):
     """A worker that is no process: it works as soon as it is given something."""
 
     def __init__(self, setting: Setting, keep_open: Sequence[int]) -> None:
-        ours, theirs = socketpair()
-        self.pipe, self._theirs = Connection(ours.detach()), Connection(theirs.detach())
-        self._repacker = Repacker(Desk(setting.config, setting.directories, setting.manner))
-        self.held: list[Arrival] = []
-        self.since, self.overdue = 0.0, False
+        super().__init__(setting, keep_open)
+        self._end: Connection[Any, Any] = self._process.pipe  # type: ignore[attr-defined]
+        told: Setting = self._end.recv()
+        self._repacker = Repacker(Desk(told.config, told.directories, told.manner))
+        self._end.send(Hello(os.getpid()))
 
     def give(self, arrivals: list[Arrival], now: float) -> None:
-        self.held, self.since = arrivals, now
+        super().give(arrivals, now)
         try:
-            self._theirs.send(self._repacker.repack(arrivals))
+            self._end.send(self._repacker.repack(self._end.recv()))
         except FatalFault as fault:
-            self._theirs.send(Fatal(str(fault)))
-
-    @property
-    def pid(self) -> int:
-        return os.getpid()
-
-    def kill(self) -> None:
-        raise AssertionError("nothing here is overdue")
-
-    def bury(self) -> Lost:
-        raise AssertionError("nothing here dies alone")
-
-    def stop(self, patience: float) -> None:
-        self.pipe.close()
-        self._theirs.close()
+            self._end.send(Fatal(str(fault)))
 
 
 class Forked:
-    """As much of subprocess.Popen as a Worker needs."""
+    """As much of subprocess.Popen as a Worker needs, by a fork. The first one of this `once` is under strace."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    request: Request = {}
+    made = 0
+
+    def __init__(self, arguments: Sequence[str], pass_fds: Sequence[int], **_: Any) -> None:
         self._status: int | None = None
+        Forked.made += 1
+        self.pid, go = fork()
+        if not self.pid:
+            # Of what else is open, a spawned worker would inherit nothing.
+            own = {0, 1, 2, go, *pass_fds}
+            for descriptor in set(map(int, os.listdir("/proc/self/fd"))) - own:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+            _become(go, lambda: worker.main(pass_fds[0]))
+        release(self.pid, go, self.request if Forked.made == 1 and self.request["inject"] else None)
 
     def kill(self) -> None:
         if self._status is None:
@@ -96,28 +110,6 @@ def wait(pid: int, timeout: float) -> int:
     finally:
         os.close(descriptor)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-class ForkedWorker(Worker):
-    """A worker that is a process; the first one of this `once` is under strace."""
-
-    request: Request = {}
-    made = 0
-
-    def __init__(self, setting: Setting, keep_open: Sequence[int]) -> None:
-        ours, theirs = socketpair()
-        ForkedWorker.made += 1
-        traced = ForkedWorker.made == 1 and bool(self.request["inject"])
-        pid, go = fork()
-        if not pid:
-            ours.close()
-            _become(go, lambda: worker.main(theirs.detach()))
-        theirs.close()
-        self._process: Any = Forked(pid)
-        self.pipe = Connection(ours.detach())
-        self.held, self.since, self.overdue = [], 0.0, False
-        release(pid, go, self.request if traced else None)
-        self.pipe.send(setting)
 
 
 def fork() -> tuple[int, int]:
@@ -195,8 +187,13 @@ def _collect_tracers() -> None:
 
 def _once(request: Request) -> int:
     """`listener once`; what it retries is retried soon."""
-    ForkedWorker.request = request
-    pool.Worker = InsideWorker if request["who"] == "all" else ForkedWorker  # type: ignore[misc]
+    Forked.request = request
+    inside = request["who"] == "all"
+    pool.Worker = InsideWorker if inside else Worker  # type: ignore[misc]
+    process = NoProcess if inside else Forked
+    pool.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
+        Popen=process, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
+    )
     engine.pause = lambda attempt, longest=0.0: 0.002 * min(attempt, 5)
     try:
         return cli.main(request["argv"])
@@ -220,8 +217,23 @@ def serve(request: Request) -> dict[str, Any]:
     return {"status": status}
 
 
+def _warm_up() -> None:
+    """One undisturbed run here, so that no child has anything to import: its calls are the protocol's alone."""
+    with tempfile.TemporaryDirectory() as base:
+        os.mkdir(f"{base}/incoming")
+        for name, changes in (("1", {}), ("2", {"sender": "X"}), ("3", {"StudyTime": "1"}), ("4", {"PatientID": "1"})):
+            write_instance(f"{base}/incoming/{name}", **changes)
+        for name, body in (("5", b""), ("6", b"text\n" * 99)):
+            with open(f"{base}/incoming/{name}", "wb") as file:
+                file.write(body)
+        places = [f"--{name}={base}/{name}" for name in ("incoming", "data", "log", "state")]
+        with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
+            once = {"who": "all", "argv": ["once", *places, "--min-free=0", "--workers=1", "--log-level=error"]}
+            _once(once)
+
+
 def main() -> None:
-    assert once and retry  # imported, so that no child imports them
+    _warm_up()
     for line in sys.stdin.buffer:
         print(orjson.dumps(serve(orjson.loads(line))).decode(), flush=True)
 

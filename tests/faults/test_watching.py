@@ -1,0 +1,1 @@
+"""(being written) test_watching: scenarios of volumes and watching against the real service."""
