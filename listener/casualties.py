@@ -83,6 +83,8 @@ class Casualties:
         error = str(WorkerLost())
         name = os.path.basename(arrival.path)
         where = setaside.put_aside(arrival.key, name, self._desk, "worker-lost", error, arrival)
+        if self._manner == CLAIM:
+            claim.release(arrival.key)
         return _gone(arrival)._replace(kind="set-aside", reason="worker-lost", stage="read", error=error, dst=where)
 
 

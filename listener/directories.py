@@ -86,6 +86,17 @@ def tidy(directories: Directories) -> None:
         with os.scandir(staging) as entries:
             for entry in entries:
                 os.unlink(entry.path)
+    own = (directories.data, directories.log, directories.state, *directories.incoming, *directories.claims)
+    for home in (*(os.path.join(one, OWN) for one in own), *directories.claims):
+        _forget_trials(home)
+
+
+def _forget_trials(home: str) -> None:
+    with contextlib.suppress(FileNotFoundError), os.scandir(home) as entries:
+        for entry in entries:
+            if entry.name.startswith(("trial-", ".trial-")):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.path)
 
 
 def prepare_direct(data: str, log: str, state: str) -> Directories:
@@ -181,10 +192,20 @@ def _staging(target: str, state: str, owner: str) -> str:
 
 
 def try_moves(source: str, target: str) -> Trial:
-    """Whether a file can be renamed, and hard linked, from one directory into another. Leaves nothing behind."""
-    name = f".listener-trial-{secrets.token_hex(8)}"
-    first, linked, renamed = os.path.join(source, name), os.path.join(target, name + "-l"), os.path.join(target, name)
+    """Whether a file can be renamed, and hard linked, from one directory into another.
+
+    Tried in `.listener/` below each, where nobody looks; a kill in the middle leaves its files there for tidy().
+    """
+    name = f"trial-{secrets.token_hex(8)}"
+    homes = [os.path.join(one, OWN) for one in (source, target)]
+    first, linked, renamed = (
+        os.path.join(homes[0], name),
+        os.path.join(homes[1], name + "-l"),
+        os.path.join(homes[1], name),
+    )
     try:
+        for home in homes:
+            os.makedirs(home, mode=0o700, exist_ok=True)
         os.close(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         links = _succeeds(os.link, first, linked)
         return Trial(renames=_succeeds(os.rename, first, renamed), links=links)
@@ -192,6 +213,9 @@ def try_moves(source: str, target: str) -> Trial:
         for path in (first, linked, renamed):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+        for home in homes:
+            with contextlib.suppress(OSError):
+                os.rmdir(home)
 
 
 def _succeeds(operation: object, source: str, target: str) -> bool:

@@ -42,7 +42,8 @@ def document_name(text: str) -> str:
     """
     if _SAFE_DOCUMENT.fullmatch(text) and not text.startswith("."):
         return text
-    return f"{sanitize(text, MAX_COMPONENT - 9).lstrip('.') or '_'}-{short_hash(text)}"
+    safe = _UNSAFE.sub("_", text.replace("\0", "")).lstrip(".")[: MAX_COMPONENT - 9]
+    return f"{safe or '_'}-{short_hash(text)}"
 
 
 def printable(path: str) -> str:

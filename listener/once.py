@@ -132,7 +132,8 @@ def _work(engine: Engine, directories: Directories, config: Config) -> int:
 
 def _is_short_of_space(config: Config) -> bool:
     floor = config.min_free
-    if least_free((*config.incoming, config.data, config.log, config.state)) >= floor:
+    # Work is what frees an incoming that has a volume of its own.
+    if least_free((config.data, config.log, config.state)) >= floor:
         return False
     log.error(
         "less than --min-free %.2f GiB is free; every source is kept: make room, or lower --min-free", floor / 2**30

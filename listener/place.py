@@ -10,7 +10,7 @@ import os
 import stat
 from hashlib import blake2b
 
-from listener import documents, files, setaside, sync
+from listener import documents, files, setaside, superseding, sync
 from listener.desk import Desk, Job
 from listener.errors import Conflict, FileFault
 from listener.header import Header
@@ -56,6 +56,15 @@ def place(job: Job, desk: Desk) -> None:
         _link(job, desk)
     except FileExistsError:
         _settle(job, desk, job.target)
+    if job.arrival.claim and job.links > 1:  # A replay: its last step may be missing.
+        job.leaves += [path for path in superseding.still_in_tree(job.plan.name, desk) if path != job.target]
+
+
+def leave(job: Job) -> None:
+    """Remove what was replaced from its old place, now that the document points at the new one."""
+    for path in job.leaves:
+        files.discard(path)
+        job.touched.append(os.path.dirname(path))
 
 
 def _link(job: Job, desk: Desk) -> None:
@@ -99,7 +108,8 @@ def _settle(job: Job, desk: Desk, present: str) -> None:
                 _link(job, desk)
             return
         verdict = _compare(job, present, desk)
-        if verdict == "equal" or _was_superseded(job, desk):
+        replayed = job.links > 1 and superseding.was_superseded(job.inode, desk)
+        if verdict == "equal" or replayed:
             job.kind = "duplicate"
             job.target = present
             job.present_size = os.stat(present).st_size
@@ -118,11 +128,6 @@ def _is_same(path: str, inode: tuple[int, int]) -> bool:
     except FileNotFoundError:
         return False
     return (status.st_dev, status.st_ino) == inode
-
-
-def _was_superseded(job: Job, desk: Desk) -> bool:
-    """A replay: it was placed, and a newer data set took its name before its claim was let go."""
-    return bool(job.claim) and job.links > 1 and setaside.holds("superseded", job.inode, desk)
 
 
 def _compare(job: Job, present: str, desk: Desk) -> str:
@@ -186,8 +191,7 @@ def _replace(job: Job, desk: Desk, present: str) -> None:
     if present != job.target:
         if not linked:
             _link(job, desk)
-        os.unlink(present)
-        job.touched.append(os.path.dirname(present))
+        job.leaves.append(present)
         return
     if job.copied < 0:
         twin = desk.data_stage.name()

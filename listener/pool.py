@@ -10,6 +10,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from socket import socketpair
@@ -19,6 +20,9 @@ from listener.errors import FatalFault
 from listener.messages import Fatal, Hello, Setting
 from listener.records import Arrival
 from listener.repack import Result
+
+#: How long a worker may take to begin, in seconds.
+_START = 30.0
 
 #: Workers that may die in a row, before they have begun, and after, until the fault is taken for the system's.
 _MOST_STILLBORN = 20
@@ -76,7 +80,7 @@ class Worker:
         except (ConnectionResetError, OSError) as error:
             raise EOFError from error
         if isinstance(answer, Hello):
-            self.greeted = True
+            self.greeted, self.since = True, time.monotonic()
             return None
         self.held = []
         return answer
@@ -153,13 +157,17 @@ class Pool:
         The files of a batch that is killed come back one by one, each with a deadline of its own.
         """
         for worker in self.workers:
-            if worker.held and not worker.overdue and now - worker.since > self._deadline:
+            if worker.held and not worker.overdue and now > self._due(worker):
                 worker.kill()
 
     def next_deadline(self) -> float | None:
         """When the first worker becomes overdue, on the monotonic clock."""
-        times = [worker.since + self._deadline for worker in self.workers if worker.held and not worker.overdue]
+        times = [self._due(worker) for worker in self.workers if worker.held and not worker.overdue]
         return min(times, default=None)
+
+    def _due(self, worker: Worker) -> float:
+        # On a busy machine a start takes its time; the file is not to blame for it.
+        return worker.since + (self._deadline if worker.greeted else max(self._deadline, _START))
 
     def stop(self, patience: float = 5.0) -> None:
         """End all workers; each finishes the file system call that it is in."""

@@ -49,5 +49,5 @@ class Pressure:
         return 1
 
     def next_try(self) -> float | None:
-        """When a single file is tried again; None while nothing is refused."""
-        return self._next if self.reason else None
+        """When a single file may be tried again; None while nothing is refused, and once it may."""
+        return self._next if self.reason and not self._trial else None

@@ -51,6 +51,7 @@ def story(job: Job, desk: Desk, shared: Shared) -> Story:
     place.place(job, desk)
     job.enter("describe")
     describe.describe(job, desk, shared)
+    place.leave(job)
     yield Barrier([], [*job.touched, os.path.dirname(job.target), os.path.dirname(job.document)])
     job.enter("release")
     if not claim.unchanged(job):
@@ -179,7 +180,7 @@ class Repacker:
             warning=job.warning,
             superseded=job.superseded,
             fast=header.fast,
-            claim=job.claim if kind in ("published", "duplicate") else "",
+            claim="" if kind == "vanished" else job.claim,
             **({"dst": job.target} | more),
         )
 

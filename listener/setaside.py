@@ -28,6 +28,8 @@ from listener.records import Arrival
 _CHUNK = 2**20
 
 
+_NO_LINK = (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
+
 Transfer = Callable[[str, str], None]
 
 
@@ -37,6 +39,7 @@ class _Why(NamedTuple):
     attempts: int
     first_ns: int
     incoming: str
+    was: str = ""
 
 
 class Totals(NamedTuple):
@@ -49,10 +52,10 @@ class Totals(NamedTuple):
 def put_aside(source: str, name: str, desk: Desk, reason: str, error: str, arrival: Arrival) -> str:
     """Set `source` aside under `reason` with its original `name`; where it lies now.
 
-    The service moves it (--keep-source: copies it); `repack` leaves it where it is ("").
+    The service's claim stays, for the parent to let go (--keep-source: it is copied); `repack` leaves it all ("").
     """
     if desk.manner == CLAIM:
-        transfer: Transfer = os.rename
+        transfer: Transfer = _keep_claim
     elif desk.config.keep_source:
         transfer = copy
     else:
@@ -63,19 +66,8 @@ def put_aside(source: str, name: str, desk: Desk, reason: str, error: str, arriv
 
 def keep(source: str, desk: Desk, reason: str, error: str, root: int) -> str:
     """Keep a second name of `source` under `reason`; `source` itself stays. Where it lies now. `root`: as Arrival's."""
-    why = _Why(reason, error, 1, 0, desk.directories.incoming[root])
-    return _put(source, os.path.basename(source), desk, why, _link)
-
-
-def holds(reason: str, inode: tuple[int, int], desk: Desk) -> bool:
-    """Whether a file is kept under `reason` already: the very file, by its inode."""
-    directory = f"{desk.directories.set_aside}/{reason}"
-    return any((entry.inode() == inode[1] and _inode(entry.path) == inode) for entry in entries(directory))
-
-
-def _inode(path: str) -> tuple[int, int]:
-    status = os.lstat(path)
-    return (status.st_dev, status.st_ino)
+    why = _Why(reason, error, 1, 0, desk.directories.incoming[root], source)
+    return _put(source, os.path.basename(source), desk, why, _link_or_copy)
 
 
 def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> str:
@@ -84,14 +76,11 @@ def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> s
     status = os.lstat(source)
     with files.locked(directory, ".lock"):
         target, present = _find_place(directory, name, source, status)
-        if present:
-            # A replay: an earlier try came as far as this, and across mounts its source is still there.
-            if transfer is os.rename:
-                os.unlink(source)
+        if present:  # A replay: an earlier try came as far as this.
             return target
         record = _record(source, name, status, why)
         files.write_document(desk.state_stage, reason_file(target), record, syncs=desk.syncs)
-        _transfer(source, target, transfer)
+        transfer(source, target)
         if desk.syncs:
             sync.directories([directory])
     return target
@@ -145,6 +134,7 @@ def _record(source: str, name: str, status: os.stat_result, why: _Why) -> bytes:
             "size": status.st_size,
             "digest": _digest(source, status),
             "incoming": printable(why.incoming),
+            **({"was": printable(why.was)} if why.was else {}),
         },
         option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
     )
@@ -168,15 +158,28 @@ def _link(source: str, target: str) -> None:
     os.link(source, target, follow_symlinks=False)
 
 
-def _transfer(source: str, target: str, transfer: Transfer) -> None:
+def _keep_claim(source: str, target: str) -> None:
+    """A second name (a copy across mounts), so that the claim stays until the parent has heard of it; a rename where
+    the system wants no link of it (a special file, or somebody else's).
+    """
     try:
-        transfer(source, target)
+        _link(source, target)
     except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+        if error.errno == errno.EXDEV:
+            copy(source, target)
+        elif error.errno in _NO_LINK:
+            os.rename(source, target)
+        else:
+            raise
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        _link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, *_NO_LINK):
             raise
         copy(source, target)
-        if transfer is os.rename:
-            os.unlink(source)
 
 
 def copy(source: str, target: str) -> None:

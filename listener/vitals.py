@@ -38,6 +38,7 @@ class Vitals:
             "state": (directories.state,),
         }
         self._space_ok = True
+        self._floor_ok = True
         self._conditions = Conditions(heartbeat=time.monotonic(), backlog_limit=config.ready_backlog)
         self.scanned = False
         self.draining = False
@@ -80,7 +81,7 @@ class Vitals:
         )
 
     def _look_at_volumes(self) -> None:
-        free = []
+        free, floor = [], self._config.min_free
         for role, paths in self._roles.items():
             for path in paths:
                 try:
@@ -88,15 +89,17 @@ class Vitals:
                 except OSError:  # It is gone: `writable` tells.
                     continue
                 self._metrics.volume(role, found)
-                free.append(found.f_bavail * found.f_frsize)
-        self._mind_the_floor(enough=min(free, default=0) >= self._config.min_free)
+                free.append((found.f_bavail * found.f_frsize, role))
+        self._space_ok = min(free, default=(0, ""))[0] >= floor
+        # Work is what frees an incoming that has a volume of its own.
+        self._mind_the_floor(enough=all(space >= floor for space, role in free if role != "incoming"))
 
     def _mind_the_floor(self, *, enough: bool) -> None:
-        if enough and not self._space_ok:
+        if enough and not self._floor_ok:
             log.info("free space is above --min-free again; work goes on")
-        elif self._space_ok and not enough:
+        elif self._floor_ok and not enough:
             log.error("free space is below --min-free; no work is taken, every source is kept")
-        self._space_ok = enough
+        self._floor_ok = enough
         self._engine.paused = not enough
 
     # -- what the web thread reads: `_conditions` is replaced as a whole ---------------------------------------------

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import orjson
 import pytest
 
-from tests.accounting import Canary, Sent, account, files_below, miscounted, sent
+from tests.accounting import Canary, Sent, account, files_below, miscounted, read_set_aside, sent
 from tests.dicomnet import RECOMMENDED, kill_group, storescp, storescu
 from tests.instances import write_instance
 from tests.service_process import (
@@ -56,11 +57,11 @@ def backlog(places: Places, count: int) -> Sent:
     return expected
 
 
-def is_healthy(running: Service) -> None:
+def is_healthy(running: Service, workers: int = 2) -> None:
     """L6: ready, alive, as many workers as it should have."""
     until(lambda: running.get("/readyz").status == 200, 10, what="ready again")
     assert running.get("/healthz").status == 200
-    until(lambda: len(running.workers()) == 2, 10, what="two workers again")
+    until(lambda: len(running.workers()) == workers, 10, what="as many workers as before")
 
 
 # -- killed ------------------------------------------------------------------------------------------------------------
@@ -179,33 +180,41 @@ def test_hung_workers_are_killed_at_their_deadline(places: Places, workers: int)
         scrape = settled(running, 4)
         assert value(scrape, "worker_restarts_total", reason="deadline") >= 1
         assert running.wait_for("worker-lost")[0]["reason"] == "deadline"
-        until(lambda: len(running.workers()) == workers, what="as many workers as before")
+        is_healthy(running, workers)
     account(places, expected)
+
+
+@contextmanager
+def locks_held(places: Places) -> Iterator[None]:
+    """Every lock that there is now below the log, held by the test: whoever needs one hangs."""
+    with ExitStack() as stack:
+        for path in files_below(places.log / ".listener", own=True):
+            fcntl.flock(stack.enter_context(path.open("rb")), fcntl.LOCK_EX)
+        yield
 
 
 def test_a_file_that_hangs_every_worker_is_set_aside(places: Places) -> None:
     """Two workers hang with it, then it is `worker-lost`; the next file is published."""
     with service(places, "--deadline", "2", "--workers", "1") as running:
-        write_instance(places.base / "poison")
-
-        def hang() -> bool:
-            for pid in running.workers():
-                os.kill(pid, signal.SIGSTOP)
-            return bool(running.events("set-aside"))
-
-        hang()
-        (places.base / "poison").rename(places.incoming / "poison")
-        until(hang, 30, what="the file is set aside")
+        expected = backlog(places, 1)
+        settled(running, 1)
+        # Each further copy has to be compared with the published one, which nobody but one may do at a time.
+        shutil.copyfile(places.base / "sent" / "00000", places.incoming / "copy")
+        settled(running, 2)
+        with locks_held(places):
+            shutil.copyfile(places.base / "sent" / "00000", places.incoming / "poison")
+            running.wait_for("set-aside")
         assert running.events("set-aside")[0]["reason"] == "worker-lost"
-        for pid in running.workers():
-            os.kill(pid, signal.SIGCONT)
-        expected = backlog(places, 3)
-        scrape = settled(running, 4)
+        assert [event["reason"] for event in running.events("worker-lost")] == ["deadline", "deadline"]
+        expected |= backlog(places, 4)
+        scrape = settled(running, 7)
         assert value(scrape, "failures_total", reason="worker-lost") == 1
         until_value(running, 1, "set_aside_files", reason="worker-lost")
+        is_healthy(running, workers=1)
+    (lying,) = read_set_aside(places)
+    assert (lying.reason, lying.path.name) == ("worker-lost", "poison")
+    assert lying.record["attempts"] >= 2
     account(places, expected, aside={"worker-lost": 1})
-    record = orjson.loads((places.state / "set-aside" / "worker-lost" / "poison.json").read_bytes())
-    assert (record["reason"], record["attempts"]) == ("worker-lost", 3)
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------

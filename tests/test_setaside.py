@@ -12,16 +12,20 @@ from typing import Any
 import orjson
 import pytest
 
-from listener import setaside
-from listener.desk import COPY, MOVE
+from listener import claim, setaside
+from listener.desk import CLAIM, COPY, MOVE
 from listener.errors import SET_ASIDE_REASONS
 from tests.test_claim import odd_files
 from tests.workbench import Bench, arrival_of, contents, tmpfs
 
 
 def put(bench: Bench, path: Path | str, reason: str = "not-dicom", **more: Any) -> Path:
+    """Set aside, and let go as the parent does when it has heard of it."""
     arrival = arrival_of(path)._replace(**more)
-    return Path(setaside.put_aside(str(path), os.path.basename(path), bench.desk, reason, "why", arrival))
+    where = setaside.put_aside(str(path), os.path.basename(path), bench.desk, reason, "why", arrival)
+    if bench.desk.manner == CLAIM:
+        claim.release(str(path))
+    return Path(where)
 
 
 def told(target: Path) -> dict[str, Any]:

@@ -123,14 +123,10 @@ def fork() -> tuple[int, int]:
     return 0, reader
 
 
-def _become(go: int, main: Any, out: str = "") -> None:
-    """In the child: wait until strace is there, then do `main` and end; its output in files below `out`. Never
-    returns.
-    """
+def _become(go: int, main: Any) -> None:
+    """In the child: wait until strace is there, then do `main` and end. Never returns."""
     status = 70
     try:
-        if out:
-            _redirect(out)
         # Where only ancestors may trace (Yama), strace, a sibling, is allowed.
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
         os.read(go, 1)
@@ -142,14 +138,6 @@ def _become(go: int, main: Any, out: str = "") -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-
-
-def _redirect(out: str) -> None:
-    os.setpgid(0, 0)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        descriptor = os.open(f"{out}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(descriptor, number)
-        os.close(descriptor)
 
 
 def release(pid: int, go: int, request: Request | None) -> None:
@@ -202,9 +190,16 @@ def _once(request: Request) -> int:
 
 
 def serve(request: Request) -> dict[str, Any]:
+    out = request["out"]
+    said = [os.open(f"{out}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("stdout", "stderr")]
     pid, go = fork()
     if not pid:
-        _become(go, lambda: _once(request), request["out"])
+        os.setpgid(0, 0)
+        for descriptor, number in zip(said, (1, 2), strict=True):
+            os.dup2(descriptor, number)
+        _become(go, lambda: _once(request))
+    for descriptor in said:
+        os.close(descriptor)
     traced = request["who"] == "all" and request["inject"]
     release(pid, go, request if traced else None)
     try:
