@@ -14,7 +14,7 @@ RUN  := .venv/.made-run
 DEV  := .venv/.made-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docs bench lock clean
+.PHONY: help run test soak check format docs bench lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(DEV) ## run all tests (ARGS= for pytest)
 	@.ci/need dcmtk || echo "Tests that need DCMTK will be skipped."
 	@.ci/need promtool || echo "Tests that need promtool will be skipped."
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadgroup --durations=10 $(ARGS)
+
+soak: $(DEV) ## run what takes minutes: a thousand kills, power cuts, half a million files (ARGS= for pytest)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m soak -n 2 --dist=loadgroup -rA --durations=10 $(ARGS)
 
 check: $(DEV) ## look at format, lint and types
 	$(BIN)/ruff format --check .

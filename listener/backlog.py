@@ -16,6 +16,9 @@ from listener.records import Arrival
 NEW, KNOWN, AGAIN, FULL = "new", "known", "again", "full"
 
 
+#: Files that may wait for another try, each about a kilobyte of memory, before no new ones are taken.
+MOST_RETRYING = 50_000
+
 #: So that a batch of large files does not outlast its deadline where they must be copied.
 _BATCH_BYTES = 512 * 2**20
 
@@ -49,7 +52,7 @@ class Backlog:
         if key in self._working:
             self._again.add(key)
             return AGAIN
-        if len(self._waiting) >= self._capacity:
+        if self.full:
             return FULL
         self._waiting[key] = arrival
         return NEW
@@ -57,7 +60,7 @@ class Backlog:
     @property
     def full(self) -> bool:
         """Whether the queue has no room."""
-        return len(self._waiting) >= self._capacity
+        return len(self._waiting) >= self._capacity or len(self._retrying) >= MOST_RETRYING
 
     def holds(self, key: str) -> bool:
         """Whether `key` waits, is worked on, or waits for another try."""

@@ -5,6 +5,7 @@ Everything a dead worker held is somewhere: still in incoming, in a claim, or se
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from listener import claim, files, setaside
 from listener.config import Config
 from listener.desk import CLAIM, Desk
-from listener.directories import Directories
+from listener.directories import Directories, claim_places
 from listener.errors import WorkerLost
 from listener.pool import Lost
 from listener.records import Arrival, Outcome
@@ -40,11 +41,12 @@ class Casualties:
         """Every claim there is, as an arrival that is claimed already."""
         if self._manner != CLAIM:
             return
-        for root, directory in enumerate(self._directories.claims):
-            for entry in _entries(directory):
+        for root, incoming in enumerate(self._directories.incoming):
+            places = claim_places(incoming, self._directories.state)
+            for entry in itertools.chain.from_iterable(map(_entries, places)):
                 told = claim.parse_name(entry.name)
                 if told is not None:
-                    path = os.path.join(self._directories.incoming[root], told.name)
+                    path = os.path.join(incoming, told.name)
                     size = entry.stat(follow_symlinks=False).st_size
                     yield Arrival(path, root, told.time_ns, "startup", entry.path, told.attempts, size)
 
@@ -82,10 +84,15 @@ class Casualties:
             self._desk = Desk(self._config, self._directories, self._manner)
         error = str(WorkerLost())
         name = os.path.basename(arrival.path)
-        where = setaside.put_aside(arrival.key, name, self._desk, "worker-lost", error, arrival)
+        where = setaside.put_aside(arrival.key, name, self._desk, "worker-lost", error, _without_this(arrival))
         if self._manner == CLAIM:
             claim.release(arrival.key)
         return _gone(arrival)._replace(kind="set-aside", reason="worker-lost", stage="read", error=error, dst=where)
+
+
+def _without_this(arrival: Arrival) -> Arrival:
+    """The reason file counts the try that ends here; giving up is none."""
+    return arrival._replace(losses=max(0, arrival.losses - 1))
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from listener.config import Config
-from listener.directories import try_moves
+from listener.directories import corner, try_moves
 from listener.finding import NOTE, OK, PROBLEM, Finding, existing_parent, named, trial_file
 from listener.mounts import mount_of
 
@@ -42,17 +42,17 @@ def directory(option: str, path: str) -> Finding:
 def moves(config: Config) -> Iterator[Finding]:
     """Rename and link between the directories: two mounts refuse them, also of one file system."""
     for root in config.incoming:
-        if not try_moves(root, config.state).renames:
+        if not try_moves(corner(root), corner(config.state)).renames:
             text = f"files cannot be renamed from '{root}' into the state directory (another mount)"
             remedy = f"claims will live in '{root}/.listener'; mount one volume once to avoid it"
             yield Finding(NOTE, "--state", text, remedy)
-        if try_moves(root, config.data).links:
+        if try_moves(corner(root), corner(config.data)).links:
             yield Finding(OK, "--data", f"files from '{root}' are published by a link: no byte is copied")
         else:
             text = f"files from '{root}' cannot be linked into the data directory (another mount): every byte is copied"
             yield Finding(NOTE, "--data", text, "mount one volume once, with both below it, to avoid the copy")
     for option, path in (("--data", config.data), ("--log", config.log)):
-        if not try_moves(config.state, path).renames:
+        if not try_moves(corner(config.state), corner(path)).renames:
             text = f"'{path}' is on another mount than the state directory: staging will live in '{path}/.listener'"
             yield Finding(NOTE, option, text, "mount one volume once, with both below it, to avoid that")
 

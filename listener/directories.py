@@ -68,7 +68,7 @@ def prepare(config: Config) -> Directories:
     return Directories(
         incoming=config.incoming,
         claims=claims,
-        links=tuple(try_moves(claim, config.data).links for claim in claims),
+        links=tuple(try_moves(claim, corner(config.data)).links for claim in claims),
         data=config.data,
         log=config.log,
         state=config.state,
@@ -82,12 +82,14 @@ def prepare(config: Config) -> Directories:
 
 def tidy(directories: Directories) -> None:
     """Remove the temporaries that an earlier run of ours left; only for the owner of incoming, before work begins."""
-    for staging in directories.stagings:
-        with os.scandir(staging) as entries:
+    owner = os.path.basename(directories.state_staging)
+    elsewhere = {os.path.join(one, OWN, "staging", owner) for one in (directories.data, directories.log)}
+    for staging in directories.stagings | elsewhere:
+        with contextlib.suppress(FileNotFoundError), os.scandir(staging) as entries:
             for entry in entries:
                 os.unlink(entry.path)
     own = (directories.data, directories.log, directories.state, *directories.incoming, *directories.claims)
-    for home in (*(os.path.join(one, OWN) for one in own), *directories.claims):
+    for home in (*map(corner, own), *directories.claims):
         _forget_trials(home)
 
 
@@ -97,6 +99,9 @@ def _forget_trials(home: str) -> None:
             if entry.name.startswith(("trial-", ".trial-")):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(entry.path)
+    if os.path.basename(home) == OWN:
+        with contextlib.suppress(OSError):  # Something of ours lives there, or nothing was.
+            os.rmdir(home)
 
 
 def prepare_direct(data: str, log: str, state: str) -> Directories:
@@ -166,46 +171,60 @@ def _private(*parts: str) -> str:
 def _owner(config: Config) -> str:
     """A name for this service's staging that no other live listener uses: of the state directory and its incoming."""
     path = os.path.join(config.state, "id")
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(8))
+    if not (os.path.isfile(path) and os.path.getsize(path)):  # A full volume or a power cut may have left it empty.
+        fresh = f"{path}-{secrets.token_hex(4)}"
+        try:
+            with open(fresh, "x", encoding="ascii") as file:
+                file.write(secrets.token_hex(8))
+            os.rename(fresh, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
     with open(path, encoding="ascii", errors="replace") as file:
         identity = file.read()
     return short_hash("\0".join((identity, *map(os.path.realpath, config.incoming))))
 
 
-def _claim_directory(root: str, state: str) -> str:
+def claim_places(root: str, state: str) -> tuple[str, str]:
+    """Where claims of files in `root` may lie: in the state directory, or in incoming itself. An earlier run, when
+    something else was mounted, may have used the other one.
+    """
     name = short_hash(os.path.realpath(root))
-    path = _private(state, "claim", name)
-    if try_moves(root, path).renames:
+    return os.path.join(state, "claim", name), os.path.join(root, OWN, "claim", name)
+
+
+def _claim_directory(root: str, state: str) -> str:
+    path, inside = claim_places(root, state)
+    if try_moves(corner(root), _private(path)).renames:
         return path
-    os.rmdir(path)
-    return _private(root, OWN, "claim", name)
+    with contextlib.suppress(OSError):  # Claims of an earlier run may lie there.
+        os.rmdir(path)
+    return _private(inside)
 
 
 def _staging(target: str, state: str, owner: str) -> str:
     path = _private(state, "staging", owner)
-    if try_moves(path, target).renames:
+    if try_moves(path, corner(target)).renames:
         return path
     return _private(target, OWN, "staging", owner)
 
 
-def try_moves(source: str, target: str) -> Trial:
-    """Whether a file can be renamed, and hard linked, from one directory into another.
+def corner(directory: str) -> str:
+    """Our own corner of a user's directory, where nobody else looks."""
+    return os.path.join(directory, OWN)
 
-    Tried in `.listener/` below each, where nobody looks; a kill in the middle leaves its files there for tidy().
+
+def try_moves(source: str, target: str) -> Trial:
+    """Whether a file can be renamed, and hard linked, from one directory of ours into another (made if need be).
+
+    A kill in the middle leaves its files there, for tidy().
     """
     name = f"trial-{secrets.token_hex(8)}"
-    homes = [os.path.join(one, OWN) for one in (source, target)]
-    first, linked, renamed = (
-        os.path.join(homes[0], name),
-        os.path.join(homes[1], name + "-l"),
-        os.path.join(homes[1], name),
-    )
+    first, renamed = os.path.join(source, name), os.path.join(target, name)
+    linked = f"{renamed}-linked"
     try:
-        for home in homes:
-            os.makedirs(home, mode=0o700, exist_ok=True)
+        for directory in (source, target):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
         os.close(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         links = _succeeds(os.link, first, linked)
         return Trial(renames=_succeeds(os.rename, first, renamed), links=links)
@@ -213,9 +232,10 @@ def try_moves(source: str, target: str) -> Trial:
         for path in (first, linked, renamed):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        for home in homes:
-            with contextlib.suppress(OSError):
-                os.rmdir(home)
+        for directory in (source, target):
+            if os.path.basename(directory) == OWN:
+                with contextlib.suppress(OSError):  # Something of ours lives there.
+                    os.rmdir(directory)
 
 
 def _succeeds(operation: object, source: str, target: str) -> bool:

@@ -39,6 +39,7 @@ class Vitals:
         }
         self._space_ok = True
         self._floor_ok = True
+        self._writable: dict[str, bool] = {}
         self._conditions = Conditions(heartbeat=time.monotonic(), backlog_limit=config.ready_backlog)
         self.scanned = False
         self.draining = False
@@ -72,7 +73,7 @@ class Vitals:
             polling=self._watch.polling,
             watching=self._watch.polling or self._watch.alive(),
             scanned=self.scanned,
-            writable={role: all(map(_writable, paths)) for role, paths in self._roles.items()},
+            writable=self._writable,
             space_ok=self._space_ok,
             refusal=self._engine.pressure.reason,
             backlog=self._engine.backlog.depth,
@@ -93,6 +94,10 @@ class Vitals:
         self._space_ok = min(free, default=(0, ""))[0] >= floor
         # Work is what frees an incoming that has a volume of its own.
         self._mind_the_floor(enough=all(space >= floor for space, role in free if role != "incoming"))
+        self._writable = {role: all(map(_writable, paths)) for role, paths in self._roles.items()}
+        # Nothing can be done without these, so nothing is taken: a second later it may.
+        usable = all(fine for role, fine in self._writable.items() if role != "incoming")
+        self._engine.paused = not (self._floor_ok and usable)
 
     def _mind_the_floor(self, *, enough: bool) -> None:
         if enough and not self._floor_ok:
@@ -100,7 +105,6 @@ class Vitals:
         elif self._floor_ok and not enough:
             log.error("free space is below --min-free; no work is taken, every source is kept")
         self._floor_ok = enough
-        self._engine.paused = not enough
 
     # -- what the web thread reads: `_conditions` is replaced as a whole ---------------------------------------------
 

@@ -29,6 +29,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     RLELossless,
+    UID,
 )
 
 from tests.accounting import files_below, left_over, read_set_aside
@@ -200,7 +201,12 @@ CHARACTER_SETS: dict[str, tuple[Any, Any]] = {
 }
 for _name, (_set, _text) in CHARACTER_SETS.items():
     case(f"charset-{_name}", with_tags(SpecificCharacterSet=_set, PatientName=_text))
-for _name, _set in {"unknown": "ISO_IR 999", "garbage": "\x1b\x07", "number": "7", "many": ["ISO 2022 IR 6"] * 9}.items():
+for _name, _set in {
+    "unknown": "ISO_IR 999",
+    "garbage": "\x1b\x07",
+    "number": "7",
+    "many": ["ISO 2022 IR 6"] * 9,
+}.items():
     case(f"charset-{_name}", with_tags(SpecificCharacterSet=_set, PatientName="Umlaut^X"))
 for _name, _raw in {
     "wrong": b"Umlaut^\xff\xfe\xc0\x80",
@@ -314,7 +320,11 @@ _LIE = b"\x11\x00\x01\x10UT\0\0\xf0\xff\xff\xff" + b"text"
 case("length-lies-4GB", with_bytes(append(_LIE), pixels=None), "incomplete")
 case("length-lies-2GB", with_bytes(before_patient(element(0x00090010, "OB", b"", length=2**31 - 2))), "incomplete")
 case("length-lies-short", with_bytes(before_patient(element(0x00090010, "LO", b"", length=65534))), "incomplete")
-case("item-lies", with_bytes(before_patient(element(0x00081140, "SQ", b"\xfe\xff\x00\xe0\xf0\xff\xff\x7f", length=0xFFFFFFFF))), "incomplete")
+case(
+    "item-lies",
+    with_bytes(before_patient(element(0x00081140, "SQ", b"\xfe\xff\x00\xe0\xf0\xff\xff\x7f", length=0xFFFFFFFF))),
+    "incomplete",
+)
 case("sequence-never-ends", with_bytes(append(b"\x40\x00\x30\xa7SQ\0\0\xff\xff\xff\xff"), pixels=None), "incomplete")
 case("sequence-lies", with_bytes(append(element(0x0040A730, "SQ", b"", length=0x7FFFFFFE)), pixels=None), "incomplete")
 
@@ -338,7 +348,11 @@ def _deep_defined(depth: int) -> bytes:
 
 
 case("5000-sequences", with_bytes(append(_deep(_SQ + _UNDEFINED, 5000)), pixels=None), "too-deep")
-case("5000-sequences-never-closed", with_bytes(append(_deep(_SQ + _UNDEFINED, 5000)[: 5000 * 20]), pixels=None), "too-deep")
+case(
+    "5000-sequences-never-closed",
+    with_bytes(append(_deep(_SQ + _UNDEFINED, 5000)[: 5000 * 20]), pixels=None),
+    "too-deep",
+)
 case("5000-sequences-of-known-length", with_bytes(append(_deep_defined(5000)), pixels=None), "too-deep")
 case(
     "5000-sequences-implicit",
@@ -352,14 +366,35 @@ def many_elements(count: int) -> bytes:
     """Empty private elements, in ascending order, before the patient."""
     heads = []
     for group in range(9, 9 + 2 * (count // 60000 + 1), 2):
-        heads += [struct.pack("<HH2sH", group, number, b"LO", 0) for number in range(0x1000, 0x1000 + min(count, 60000))]
+        heads += [
+            struct.pack("<HH2sH", group, number, b"LO", 0) for number in range(0x1000, 0x1000 + min(count, 60000))
+        ]
         count -= 60000
     return b"".join(heads)
 
 
 case("200000-elements", with_bytes(before_patient(many_elements(200_000))))
-case("200000-elements-in-an-item", with_bytes(append(element(0x0040A730, "SQ", b"\xfe\xff\x00\xe0" + struct.pack("<L", 8 * 200_000) + struct.pack("<HH2sH", 9, 0x1000, b"LO", 0) * 200_000)), pixels=None))
-case("2100000-elements", with_bytes(before_patient(struct.pack("<HH2sH", 9, 0x1000, b"LO", 0) * 2_100_000)), "too-large", heavy=True)
+case(
+    "200000-elements-in-an-item",
+    with_bytes(
+        append(
+            element(
+                0x0040A730,
+                "SQ",
+                b"\xfe\xff\x00\xe0"
+                + struct.pack("<L", 8 * 200_000)
+                + struct.pack("<HH2sH", 9, 0x1000, b"LO", 0) * 200_000,
+            )
+        ),
+        pixels=None,
+    ),
+)
+case(
+    "2100000-elements",
+    with_bytes(before_patient(struct.pack("<HH2sH", 9, 0x1000, b"LO", 0) * 2_100_000)),
+    "too-large",
+    heavy=True,
+)
 case("string-of-10-MB", with_bytes(before_patient(element(0x00090010, "UT", b"x" * 10_000_000))))
 
 
@@ -391,7 +426,11 @@ def _bomb(tag: int, size: int, vr: str = "UT") -> Callable[[bytes], bytes]:
     return change
 
 
-for _name, _tag, _vr in (("in-a-text", 0x40000030, "UT"), ("in-pixels", 0x7FE00010, "OW"), ("in-private", 0x70090010, "UN")):
+for _name, _tag, _vr in (
+    ("in-a-text", 0x40000030, "UT"),
+    ("in-pixels", 0x7FE00010, "OW"),
+    ("in-private", 0x70090010, "UN"),
+):
     case(
         f"deflate-bomb-{_name}",
         with_bytes(_bomb(_tag, 2**31 - 2**20, _vr), pixels=None, transfer_syntax=DeflatedExplicitVRLittleEndian),
@@ -405,33 +444,41 @@ case(
 )
 case(
     "deflated-garbage",
-    with_bytes(lambda data: data[: dataset_offset(data)] + b"\xff" * 400, transfer_syntax=DeflatedExplicitVRLittleEndian),
+    with_bytes(
+        lambda data: data[: dataset_offset(data)] + b"\xff" * 400, transfer_syntax=DeflatedExplicitVRLittleEndian
+    ),
     "not-dicom",
 )
 
 # -- encodings and kinds -----------------------------------------------------------------------------------------------
 
-for _name, _syntax in {
+for _name, _uid in {
     "implicit": ImplicitVRLittleEndian,
     "explicit": ExplicitVRLittleEndian,
     "big-endian": ExplicitVRBigEndian,
     "deflated": DeflatedExplicitVRLittleEndian,
     "jpeg2000": JPEG2000Lossless,
     "rle": RLELossless,
-    "unknown-syntax": "1.2.3.4.5",
+    "unknown-syntax": UID("1.2.3.4.5"),
 }.items():
-    case(f"syntax-{_name}", with_tags(transfer_syntax=_syntax))
-for _name, _syntax in {"implicit": ImplicitVRLittleEndian, "explicit": ExplicitVRLittleEndian}.items():
+    case(f"syntax-{_name}", with_tags(transfer_syntax=_uid))
+for _name in ("implicit", "explicit"):
 
     def _bare(data: bytes) -> bytes:
         return data[dataset_offset(data) :]
 
-    case(f"no-preamble-{_name}", with_bytes(_bare, transfer_syntax=_syntax))
+    _uid = ImplicitVRLittleEndian if _name == "implicit" else ExplicitVRLittleEndian
+    case(f"no-preamble-{_name}", with_bytes(_bare, transfer_syntax=_uid))
 case("no-meta", with_bytes(lambda data: data[:132] + data[dataset_offset(data) :]))
 case("padded", with_bytes(append(bytes(4000))))
 case("bytes-behind-the-pixels", with_bytes(append(b"garbage that someone left here")))
-case("private-tags", with_bytes(before_patient(element(0x00090010, "LO", b"MAKER ") + element(0x00091001, "UN", bytes(range(64))))))
-_private = element(0x00090010, "LO", b"MAKER ") + element(0x00091002, "UN", b"\xfe\xff\xdd\xe0\0\0\0\0", length=2**32 - 1)
+case(
+    "private-tags",
+    with_bytes(before_patient(element(0x00090010, "LO", b"MAKER ") + element(0x00091001, "UN", bytes(range(64))))),
+)
+_private = element(0x00090010, "LO", b"MAKER ") + element(
+    0x00091002, "UN", b"\xfe\xff\xdd\xe0\0\0\0\0", length=2**32 - 1
+)
 case("private-sequence", with_bytes(before_patient(_private)))
 for _name, _sop_class in {
     "sr": "1.2.840.10008.5.1.4.1.1.88.11",
@@ -440,12 +487,28 @@ for _name, _sop_class in {
     "segmentation": "1.2.840.10008.5.1.4.1.1.66.4",
 }.items():
     case(f"kind-{_name}", with_tags(SOPClassUID=_sop_class, pixels=None if _name in ("sr", "pdf", "waveform") else 4))
-case("kind-pdf-with-a-document", with_tags(pixels=None, EncapsulatedDocument=b"%PDF-1.4 " * 500, MIMETypeOfEncapsulatedDocument="application/pdf"))
+case(
+    "kind-pdf-with-a-document",
+    with_tags(pixels=None, EncapsulatedDocument=b"%PDF-1.4 " * 500, MIMETypeOfEncapsulatedDocument="application/pdf"),
+)
 case("an-image-without-pixels", with_tags(pixels=None, Rows=512, Columns=512))
 
 # -- names of files ----------------------------------------------------------------------------------------------------
 
-for _name in ("new\nline", "-rf", "a" * 255, "  spaces  ", "'\"$(x)`;", "x.json", "x.DCM", "tab\t", "*?[", "\\", "%s%n", "café"):
+for _name in (
+    "new\nline",
+    "-rf",
+    "a" * 255,
+    "  spaces  ",
+    "'\"$(x)`;",
+    "x.json",
+    "x.DCM",
+    "tab\t",
+    "*?[",
+    "\\",
+    "%s%n",
+    "café",
+):
     case(_name, with_tags())
 case(os.fsdecode(b"\xff\xfe\x80"), with_tags())
 case(os.fsdecode(b"\xc3" * 255), with_tags())
@@ -620,7 +683,9 @@ def _odd_documents(places: Places) -> Iterator[str]:
     located = Counter[str]()
     for name, document in instances.items():
         series = name.partition("-img/")[0]
-        yield from (f"{series}{end} is missing" for end in ("-meta.json", "-pack.json") if series + end not in documents)
+        yield from (
+            f"{series}{end} is missing" for end in ("-meta.json", "-pack.json") if series + end not in documents
+        )
         for entry in document.values():
             for image in entry["imageObj"].values():
                 located[image["FSlocation"]] += 1

@@ -42,9 +42,6 @@ def places(tmp_path: Path) -> Places:
 def lay_out(places: Places, cases: Mapping[str, Case], *, with_bundle: bool) -> tuple[dict[str, str], set[str]]:
     """Put everything into incoming; what each must get, and the texts that nobody may read in what is said."""
     wanted, files = {}, []
-    # made beside and then moved, so that a service that watches sees whole files
-    workshop = places.base / "outside"
-    workshop.mkdir()
     for name, one in cases.items():
         one.make(places.incoming / name)
         wanted[printable(name)] = one.gets
@@ -63,7 +60,7 @@ def digests(places: Places) -> dict[str, str]:
 
 
 def got(events: Collection[Event]) -> dict[str, str]:
-    return {event["src"]: event.get("reason", event["event"]) for event in events}
+    return {event["src"]: str(event.get("reason", event["event"])) for event in events}
 
 
 def told_of_patients(events: Collection[Event], stderr: str, secrets: Collection[str]) -> list[str]:

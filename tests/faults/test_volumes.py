@@ -11,7 +11,7 @@ import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,9 +162,6 @@ FULL = [
     Full("data", "system"),
     Full("log", "system"),
     Full("state", "system"),
-    Full("data", "space", ("--min-free", "1MiB"), leave=512 * 1024),
-    Full("log", "space", ("--min-free", "1MiB"), leave=512 * 1024),
-    Full("state", "space", ("--min-free", "1MiB"), leave=512 * 1024),
     # Work goes on: it is what frees an incoming that has a volume of its own.
     Full("incoming", "space", ("--min-free", "1MiB"), leave=512 * 1024),
 ]
@@ -213,9 +210,9 @@ AT_START = [
     FullAtStart("data", "4m", REFUSED),
     FullAtStart("log", "4m", REFUSED),
     FullAtStart("state", "4m", NO_ROOM),
-    FullAtStart("data", "4m,nr_inodes=64", NO_ROOM),
-    FullAtStart("log", "4m,nr_inodes=64", NO_ROOM),
-    FullAtStart("state", "4m,nr_inodes=64", NO_ROOM),
+    FullAtStart("data", "4m,nr_inodes=400", NO_ROOM),
+    FullAtStart("log", "4m,nr_inodes=400", NO_ROOM),
+    FullAtStart("state", "4m,nr_inodes=400", NO_ROOM),
 ]
 
 
@@ -368,33 +365,42 @@ def test_a_receiver_under_another_uid(places: Places, unprivileged: tuple[str, .
     folder.mkdir()
     paths = [write_instance(folder / f"{number}", number=number) for number in range(20)]
     places.incoming.chmod(0o777)
-    settle = 0.6
+    settle = 1.0
     with service(places, "--settle", str(settle), through=unprivileged) as running:
-        write_as(STRANGER, paths[:10], places.incoming)
-        slow = subprocess.Popen(
-            ["/bin/sh", "-c", "exec cat > slow"],
-            cwd=places.incoming,
-            stdin=subprocess.PIPE,
-            user=STRANGER,
-            group=STRANGER,
-            extra_groups=[],
-        )
-        assert slow.stdin is not None
-        data = paths[19].read_bytes()
-        slow.stdin.write(data[:-100])
-        slow.stdin.flush()
-        settled_files = running.wait_for("published", 10)
-        assert min(event["lag"] for event in settled_files) >= settle - 0.1
-        write_as(STRANGER, paths[10:19], places.incoming)
-        running.wait_for("published", 19)
-        slow.stdin.write(data[-100:])
-        slow.stdin.close()
-        assert slow.wait(5) == 0
-        until(lambda: not list(places.incoming.iterdir()), 10, what="incoming is empty")
-    kinds = {event["event"] for event in running.events() if "src" in event}
-    # Untouched for long enough while its sender stalled: taken, found cut, and kept. --settle must outlast stalls.
-    assert kinds in ({"published"}, {"published", "set-aside"})
-    account(places, sent(paths if kinds == {"published"} else paths[:19]), aside={}, allowed=("incomplete", "not-dicom"))
+        assert value(running.scrape(), "lease_supported") == 1  # On files of our own; asked for each file.
+        write_as(STRANGER, paths[:19], places.incoming)
+        with slow_writer(STRANGER, paths[19], places.incoming) as write_a_bit:
+            until(lambda: write_a_bit() or len(running.events("published")) == 19, 20, what="19 published")
+            # Not the one that was still being written.
+            assert {event["event"] for event in running.events() if "src" in event} == {"published"}
+            until(write_a_bit, 20, what="all written")
+        running.wait_for("published", 20)
+        assert min(event["lag"] for event in running.events("published")) >= settle - 0.1
+    account(places, sent(paths))
+
+
+@contextmanager
+def slow_writer(uid: int, source: Path, directory: Path) -> Iterator[Callable[[], bool]]:
+    """Another user's process that has the file open; call it for each few bytes more, True once all are written."""
+    command = ["/bin/sh", "-c", 'exec cat > "$1"', "sh", source.name]
+    process = subprocess.Popen(
+        command, cwd=directory, stdin=subprocess.PIPE, user=uid, group=uid, extra_groups=[], bufsize=0
+    )
+    assert process.stdin is not None
+    pieces = itertools.batched(source.read_bytes(), 8)
+    pipe = process.stdin
+
+    def write_a_bit() -> bool:
+        piece = next(pieces, None)
+        if piece is not None:
+            pipe.write(bytes(piece))
+        return piece is None
+
+    try:
+        yield write_a_bit
+    finally:
+        pipe.close()
+        assert process.wait(5) == 0
 
 
 # -- other mounts ------------------------------------------------------------------------------------------------------
@@ -485,9 +491,9 @@ def test_killed_while_it_copies_to_another_mount(places: Places) -> None:
     with tmpfs(places.data, "64m"):
         canary = Canary(places)
         sender.send(300)
-        for wanted in (1, 20, 40, 60):
-            with service(places, "--fsync", "each", ready=False) as running:
-                running.wait_for("published", wanted)
+        for _ in range(4):
+            with service(places, "--fsync", "each", "--workers", "1", ready=False) as running:
+                running.wait_for("published")
                 running.kill()
                 reported |= {event["SOPInstanceUID"] for event in running.events("published")}
                 in_tree = {path.stem.partition("-")[2] for path in files_below(places.data)}
@@ -509,7 +515,7 @@ def test_acknowledged_but_truncated(places: Places) -> None:
     whole = write_instance(folder / "whole", number=1)
     cut = save(instance(number=2, pixels=64), folder / "cut")
     with tmpfs(places.incoming, "224k"):
-        fill(places.incoming, leave=3 * 4096)
+        fill(places.incoming, leave=2 * 4096)
         written = write_until_full(cut, places.incoming / "cut")
         assert 0 < written < cut.stat().st_size
         assert write_until_full(cut, places.incoming / "none") == 0
@@ -542,7 +548,7 @@ def write_until_full(source: Path, target: Path) -> int:
 # -- the floor ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("role", ["data", "log", "state"])
+@pytest.mark.parametrize("role", ["data", "state"])
 def test_below_the_floor_no_source_is_touched(places: Places, role: str) -> None:
     """--min-free: not ready, each source stays where it is, in incoming, untouched; above the floor work goes on."""
     directory: Path = getattr(places, role)
