@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 
 from listener.config import Config
-from listener.directories import corner, try_moves
 from listener.finding import NOTE, OK, PROBLEM, Finding, existing_parent, named, trial_file
 from listener.mounts import mount_of
+from listener.trials import corner, try_moves
 
 _LEAST_INODES = 1000
 

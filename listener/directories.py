@@ -13,12 +13,12 @@ import secrets
 import shutil
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from listener.config import Config
 from listener.errors import ConfigError
 from listener.names import OWN, short_hash
 from listener.retry import passes
+from listener.trials import corner, try_moves
 
 _DAY = 86_400.0
 
@@ -45,13 +45,6 @@ class Directories:
     def stagings(self) -> set[str]:
         """The directories that hold nothing but temporaries of ours."""
         return {one for one in (self.data_staging, self.log_staging, self.state_staging) if one}
-
-
-class Trial(NamedTuple):
-    """What works between two directories."""
-
-    renames: bool
-    links: bool
 
 
 def prepare(config: Config) -> Directories:
@@ -207,40 +200,3 @@ def _staging(target: str, state: str, owner: str) -> str:
     if try_moves(path, corner(target)).renames:
         return path
     return _private(target, OWN, "staging", owner)
-
-
-def corner(directory: str) -> str:
-    """Our own corner of a user's directory, where nobody else looks."""
-    return os.path.join(directory, OWN)
-
-
-def try_moves(source: str, target: str) -> Trial:
-    """Whether a file can be renamed, and hard linked, from one directory of ours into another (made if need be).
-
-    A kill in the middle leaves its files there, for tidy().
-    """
-    name = f"trial-{secrets.token_hex(8)}"
-    first, renamed = os.path.join(source, name), os.path.join(target, name)
-    linked = f"{renamed}-linked"
-    try:
-        for directory in (source, target):
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-        os.close(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        links = _succeeds(os.link, first, linked)
-        return Trial(renames=_succeeds(os.rename, first, renamed), links=links)
-    finally:
-        for path in (first, linked, renamed):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        for directory in (source, target):
-            if os.path.basename(directory) == OWN:
-                with contextlib.suppress(OSError):  # Something of ours lives there.
-                    os.rmdir(directory)
-
-
-def _succeeds(operation: object, source: str, target: str) -> bool:
-    try:
-        operation(source, target)  # type: ignore[operator]
-    except OSError:
-        return False
-    return True

@@ -31,9 +31,6 @@ from listener.retry import LONGEST, pause
 #: Files in one message to a worker and behind one barrier.
 BATCH = 32
 
-#: How long a worker may take to end, in seconds.
-_PATIENCE = 5.0
-
 #: Outcomes that show that every volume takes work.
 _WENT_THROUGH = ("published", "duplicate")
 
@@ -160,9 +157,11 @@ class Engine:
     def _finish(self, finished: list[tuple[Arrival, Outcome]]) -> None:
         if not finished:
             return
-        if any(outcome.kind in _WENT_THROUGH for _, outcome in finished) and self.pressure.eased():
-            log.info("the system accepts work again")
         again = [arrival for arrival, _ in finished if self.backlog.finish(arrival.key)]
+        # With nothing left there is nothing that the system refuses.
+        through = not self.backlog.depth or any(outcome.kind in _WENT_THROUGH for _, outcome in finished)
+        if through and self.pressure.eased():
+            log.info("the system accepts work again")
         for arrival, _ in finished:
             self._tries.pop(arrival.path, None)
             self.intake.done(arrival.path)
@@ -215,6 +214,6 @@ class Engine:
 
     def close(self, *, at_once: bool = False) -> None:
         """End the workers, each after the batch it has; killed when `at_once`. What they had claimed stays claimed."""
-        self.pool.stop(0.0 if at_once else _PATIENCE)
+        self.pool.stop(0.0 if at_once else 5.0)
         self.selector.close()
         self.intake.close()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from listener.directories import prepare, prepare_direct, tidy, try_moves
+from listener.directories import prepare, prepare_direct, tidy
 from listener.errors import ConfigError
 from listener.names import OWN
+from listener.trials import try_moves
 from tests.workbench import Bench, contents, make_config, need_root, tmpfs
 
 

@@ -23,13 +23,13 @@ from typing import Any
 import orjson
 import pydicom
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     RLELossless,
-    UID,
 )
 
 from tests.accounting import files_below, left_over, read_set_aside
@@ -635,6 +635,10 @@ def contradictions(
         told[event["src"]] = event
     for name in (sources.keys() - set(keeps)) ^ told.keys():
         yield f"{name!r} has {'an event and should be left alone' if name in told else 'no event'}"
+    known = {event["SOPInstanceUID"] for event in events if event["event"] == "published"}
+    for event in events:
+        if event["event"] == "duplicate" and event["SOPInstanceUID"] not in known:
+            yield f"a duplicate of nothing: {event}"
     ends: dict[str, Counter[tuple[str, str]]] = {"published": Counter(), "set-aside": Counter(), "duplicate": Counter()}
     for name, event in told.items():
         ends[event["event"]][event.get("reason", ""), sources.get(name, "")] += 1

@@ -23,7 +23,46 @@ from tests.instances import instance, save
 from tests.service_process import Places, environment, make_places
 
 #: Every call by which the program changes anything that outlives it, and those that decide whether it may.
-CALLS = ["rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "symlink", "symlinkat", "mkdir", "mkdirat", "rmdir", "mknod", "mknodat", "open", "openat", "creat", "write", "pwrite64", "writev", "sendfile", "copy_file_range", "truncate", "ftruncate", "fallocate", "fsync", "fdatasync", "sync_file_range", "chmod", "fchmod", "fchmodat", "chown", "fchown", "utime", "utimes", "utimensat", "flock", "fcntl"]
+CALLS = [
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "symlink",
+    "symlinkat",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "mknod",
+    "mknodat",
+    "open",
+    "openat",
+    "creat",
+    "write",
+    "pwrite64",
+    "writev",
+    "sendfile",
+    "copy_file_range",
+    "truncate",
+    "ftruncate",
+    "fallocate",
+    "fsync",
+    "fdatasync",
+    "sync_file_range",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "chown",
+    "fchown",
+    "utime",
+    "utimes",
+    "utimensat",
+    "flock",
+    "fcntl",
+]
 
 #: Who meets the fault: the whole program in one process, or one worker.
 WHO = ("all", "worker")

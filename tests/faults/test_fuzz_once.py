@@ -224,6 +224,10 @@ class Maker:
                 at = chance.randrange(len(found))
                 tag, vr, _ = found[at]
                 found[at] = tag, vr, chance.choice(VALUES)
+        if chance.random() < 0.2:  # bytes that are no text, of the same length
+            at = chance.randrange(len(found))
+            tag, vr, raw = found[at]
+            found[at] = tag, vr, chance.randbytes(len(raw))
         if chance.random() < 0.05:
             del found[chance.randrange(len(found))]
         if chance.random() < 0.02:

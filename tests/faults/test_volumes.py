@@ -509,7 +509,7 @@ def test_killed_while_it_copies_to_another_mount(places: Places) -> None:
 
 
 def test_acknowledged_but_truncated(places: Places) -> None:
-    """storescp 3.6.7 says Success for a file that the full disk cut in its last buffer: set aside, never published."""
+    """Storescp 3.6.7 says Success for a file that the full disk cut in its last buffer: set aside, never published."""
     folder = places.base / "sent"
     folder.mkdir()
     whole = write_instance(folder / "whole", number=1)

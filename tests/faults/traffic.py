@@ -26,6 +26,9 @@ _PATIENTS, _SERIES = 4, 3
 #: Between two files, in seconds: the processor is wanted for starting what was killed.
 _PACE = 0.004
 
+#: Files that may wait in incoming before it waits, too.
+_REACH = 60
+
 
 @cache
 def _mold(patient: int, series: int, sender: str, side: int) -> bytes:
@@ -58,16 +61,16 @@ def receive(path: Path, data: bytes) -> None:
 class Inflow:
     """A thread that goes on writing into incoming: new instances mostly, some of them twice, and what is no DICOM.
 
-    `sent` and `aside` are what the accounts expect; `reach` is how many files may wait before it waits, too.
+    `sent` and `aside` are what the accounts expect; `first` is the number that it begins with.
     """
 
-    def __init__(self, places: Places, seed: int, *, bad: bool = True, side: int = 4, reach: int = 60) -> None:
+    def __init__(self, places: Places, seed: int, *, bad: bool = True, again: bool = True, side: int = 4, first: int = 0) -> None:
         self.sent: Sent = {}
         self.aside: Counter[str] = Counter()
         self.files = 0
         self._incoming = places.incoming
         self._random = random.Random(seed)
-        self._bad, self._side, self._reach = bad, side, reach
+        self._bad, self._again, self._side, self._first = bad, again, side, first
         self._numbers: list[int] = []
         self._end = threading.Event()
         self._go = threading.Event()
@@ -80,18 +83,18 @@ class Inflow:
                 self._go.wait()
                 self._write_next()
                 time.sleep(_PACE)
-                if self.files % 10 == 0 and sum(1 for _ in os.scandir(self._incoming)) > self._reach:
+                if self.files % 10 == 0 and sum(1 for _ in os.scandir(self._incoming)) > _REACH:
                     time.sleep(10 * _PACE)
         except BaseException as error:  # noqa: BLE001 - told by the test
             self.failed = error
 
     def _write_next(self) -> None:
-        number, chance = self.files, self._random.random()
+        number, chance = self._first + self.files, self._random.random()
         path = self._incoming / f"{number:07d}"
         if self._bad and chance < 0.02:
             self.aside["empty" if chance < 0.01 else "not-dicom"] += 1
             receive(path, b"" if chance < 0.01 else b"no DICOM\n" * 40)
-        elif chance < 0.08 and self.sent:
+        elif chance < 0.08 and self.sent and self._again:
             # the same instance from another sender
             receive(path, body(self._random.choice(self._numbers), "OTHER", self._side))
         else:
@@ -119,9 +122,9 @@ class Inflow:
 
 
 @contextmanager
-def inflow(places: Places, seed: int) -> Iterator[Inflow]:
+def inflow(places: Places, seed: int, *, again: bool = True) -> Iterator[Inflow]:
     """A running Inflow; whatever it met is raised at the end."""
-    flow = Inflow(places, seed)
+    flow = Inflow(places, seed, again=again)
     flow.start()
     try:
         yield flow
