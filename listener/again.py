@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import orjson
 
-from listener import files, setaside, sync
+from listener import files, moving, setaside, sync
 from listener.config import Config
 from listener.errors import SET_ASIDE_REASONS, ConfigError
 from listener.moves import rename_free
@@ -108,7 +108,7 @@ def _copy_back(path: str, root: str, name: str) -> str:
     # A dot file is nobody's yet: sweeps leave it alone. The same name each time, so that a crash leaves only one.
     hidden = os.path.join(root, f".listener-retry-{short_hash(path)}")
     files.discard(hidden)
-    setaside.copy(path, hidden)
+    moving.copy(path, hidden)
     target = rename_free(hidden, root, name)
     sync.directories([root])
     os.unlink(path)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from listener import files
 from listener.desk import CLAIM, COPY, Desk, Job
+from listener.directories import claim_places
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
 
@@ -108,12 +109,25 @@ def _require_settled(status: os.stat_result, settle: float) -> None:
 
 
 def _claim(job: Job, desk: Desk) -> None:
-    claim = f"{desk.directories.claims[job.arrival.root]}/{desk.claim_name(job.arrival)}"
+    root, name = job.arrival.root, desk.claim_name(job.arrival)
+    claim = f"{desk.directories.claims[root]}/{name}"
     try:
-        files.rename(job.path, claim, 0o700, syncs=False)
+        _move(job.path, claim)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Something was mounted over incoming since the start.
+        _, inside = claim_places(desk.directories.incoming[root], desk.directories.state)
+        claim = f"{inside}/{name}"
+        _move(job.path, claim)
+    job.claim = job.path = claim
+
+
+def _move(path: str, claim: str) -> None:
+    try:
+        files.rename(path, claim, 0o700, syncs=False)
     except FileNotFoundError:
         raise Gone from None
-    job.claim = job.path = claim
 
 
 def _await_writer(job: Job) -> None:

@@ -8,7 +8,6 @@ reason.
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import stat
@@ -19,7 +18,7 @@ from typing import NamedTuple
 
 import orjson
 
-from listener import files, sync
+from listener import files, moving, sync
 from listener.desk import CLAIM, Desk
 from listener.errors import SET_ASIDE_REASONS
 from listener.names import instant, printable, short_hash
@@ -27,8 +26,6 @@ from listener.records import Arrival
 
 _CHUNK = 2**20
 
-
-_NO_LINK = (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 
 Transfer = Callable[[str, str], None]
 
@@ -55,9 +52,9 @@ def put_aside(source: str, name: str, desk: Desk, reason: str, error: str, arriv
     The service's claim stays, for the parent to let go (--keep-source: it is copied); `repack` leaves it all ("").
     """
     if desk.manner == CLAIM:
-        transfer: Transfer = _keep_claim
+        transfer: Transfer = moving.keep_claim
     elif desk.config.keep_source:
-        transfer = copy
+        transfer = moving.copy
     else:
         return ""
     attempts, root = arrival.attempts + arrival.losses + 1, desk.directories.incoming[arrival.root]
@@ -67,7 +64,7 @@ def put_aside(source: str, name: str, desk: Desk, reason: str, error: str, arriv
 def keep(source: str, desk: Desk, reason: str, error: str, root: int) -> str:
     """Keep a second name of `source` under `reason`; `source` itself stays. Where it lies now. `root`: as Arrival's."""
     why = _Why(reason, error, 1, 0, desk.directories.incoming[root], source)
-    return _put(source, os.path.basename(source), desk, why, _link_or_copy)
+    return _put(source, os.path.basename(source), desk, why, moving.link_or_copy)
 
 
 def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> str:
@@ -152,53 +149,6 @@ def _digest(source: str, status: os.stat_result) -> str:
     except OSError:
         return ""
     return f"blake2b-128:{state.hexdigest()}"
-
-
-def _link(source: str, target: str) -> None:
-    os.link(source, target, follow_symlinks=False)
-
-
-def _keep_claim(source: str, target: str) -> None:
-    """A second name (a copy across mounts), so that the claim stays until the parent has heard of it; a rename where
-    the system wants no link of it (a special file, or somebody else's).
-    """
-    try:
-        _link(source, target)
-    except OSError as error:
-        if error.errno == errno.EXDEV:
-            copy(source, target)
-        elif error.errno in _NO_LINK:
-            os.rename(source, target)
-        else:
-            raise
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        _link(source, target)
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, *_NO_LINK):
-            raise
-        copy(source, target)
-
-
-def copy(source: str, target: str) -> None:
-    """Copy whatever `source` is to a new name, on disk when it is there; a link, FIFO or device is made anew."""
-    status = os.lstat(source)
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(source), target)
-    elif not stat.S_ISREG(status.st_mode):
-        os.mknod(target, status.st_mode, status.st_rdev)
-    else:
-        _copy_regular(source, target, status.st_size)
-
-
-def _copy_regular(source: str, target: str, size: int) -> None:
-    with open(files.open_regular(source), "rb") as file:
-        hidden, copy = files.Stage(os.path.dirname(target), ".").copy(file.fileno(), size)
-    with open(copy, "wb"):
-        sync.descriptors([copy])
-    os.rename(hidden, target)
 
 
 def totals(directory: str) -> dict[str, Totals]:
