@@ -14,6 +14,7 @@ import shutil
 import time
 from dataclasses import dataclass
 
+from listener import sync
 from listener.config import Config
 from listener.errors import ConfigError
 from listener.names import OWN, short_hash
@@ -169,7 +170,10 @@ def _owner(config: Config) -> str:
         try:
             with open(fresh, "x", encoding="ascii") as file:
                 file.write(secrets.token_hex(8))
+                file.flush()
+                sync.descriptors([file.fileno()])
             os.rename(fresh, path)
+            sync.directories([config.state])  # Another name after a power cut would leave this one's temporaries.
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(fresh)

@@ -35,6 +35,7 @@ def keep_claim(source: str, target: str) -> None:
 
 
 def link_or_copy(source: str, target: str) -> None:
+    """A second name, or a copy where no link works; the source stays."""
     try:
         _link(source, target)
     except OSError as error:

@@ -59,7 +59,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 def feed(incoming: Path, count: int) -> None:
     """Write instances as storescp does: create, write, close, under the final name."""
     scratch = incoming.parent / ".template"
-    told = "1.2.826.0.1.3680043.10.1470.77.0000000000"
+    told = "1.2.826.0.1.3680043.10.1470.77.1000000000"
     parts: list[bytes] = []
     for number in range(count):
         if number % SERIES == 0:
@@ -210,6 +210,7 @@ def test_nothing_grows(tmp_path: Path, count: int, growth: float, record_propert
         until(lambda: look(running.pid, 0).descriptors == before.descriptors, 10, what="descriptors as before")
         after = look(running.pid, 0)
         assert after.threads == before.threads
+        assert {sum(one.threads.values()) for one in samples} == {sum(before.threads.values())}
         busy = [max(map(sum, (one.descriptors.values() for one in tenth(samples, number)))) for number in (1, 9)]
         second, last = (mean(one.resident for one in tenth(samples, number)) for number in (1, 9))
     told = Counter[bytes]()
