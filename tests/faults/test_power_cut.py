@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.accounting import Sent, account, data_set_digest, files_below, read_tree
+from tests.accounting import Sent, account, data_set_digest, files_below, read_set_aside, read_tree
 from tests.dicomnet import kill_group
 from tests.faults.readers import Reader
 from tests.faults.traffic import Inflow
@@ -79,7 +80,8 @@ class Outages:
         assert not whole, f"whole instances were set aside: {whole}"
         there = {one.SOPInstanceUID for one in read_tree(self._places).instances}
         expected = {uid: digest for uid, digest in self._sent.items() if uid in there | self.reported}
-        account(self._places, expected, allowed=UNSYNCED)
+        torn = Counter(one.reason for one in read_set_aside(self._places) if one.reason in UNSYNCED)
+        account(self._places, expected, aside=torn)
         return len(there)
 
 
