@@ -28,8 +28,9 @@ test: $(DEV) ## run all tests (ARGS= for pytest)
 	@.ci/need promtool || echo "Tests that need promtool will be skipped."
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadgroup --durations=10 $(ARGS)
 
-soak: $(DEV) ## run what takes minutes: a thousand kills, power cuts, half a million files (ARGS= for pytest)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m soak -n 2 --dist=loadgroup -rA --durations=10 $(ARGS)
+soak: $(DEV) ## run what takes minutes: kills, power cuts, half a million files, 100,000 mutated ones (ARGS= for pytest)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" LISTENER_TEST_SOAK=1 LISTENER_TEST_FUZZ=100000 $(BIN)/python -m pytest -m "" \
+		-o timeout=900 -n 2 --dist=loadgroup -rA --durations=10 tests/faults tests/test_fuzz_reader.py $(ARGS)
 
 check: $(DEV) ## look at format, lint and types
 	$(BIN)/ruff format --check .

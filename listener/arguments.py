@@ -16,9 +16,11 @@ _COMMANDS = {
     "check": "is this configuration going to work? one line a finding, with its remedy",
     "verify": "compare the tree with the JSON logs and name every difference",
     "retry": "put set-aside files back into incoming",
+    "bench": "measure this machine, side by side with px-repack and rx-repack when they are on PATH",
 }
 
 _EPILOG = {
+    "bench": "exit status: 0 measured; 1 a run did not produce everything",
     "run": "exit status: 0 stopped cleanly; 1 failed at run time, incoming is owned by another listener, or a second "
     "signal; 2 the configuration is wrong",
     "once": "exit status: 0 every file was published, duplicate or superseding; 1 some were set aside or are left; "
@@ -111,6 +113,16 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a file, for programs")
 
 
+def _bench_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--files", type=int, default=2000, metavar="N", help="files of the large run (default: 2000)")
+    parser.add_argument("--kib", type=int, default=100, metavar="N", help="size of a header (default: 100 KiB)")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="rounds; figures are medians (default: 3)")
+    parser.add_argument(
+        "--dir", metavar="DIR", default="", help="where to work (default: the system's temporary directory)"
+    )
+    parser.add_argument("--json", action="store_true", help="figures for programs")
+
+
 def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a finding, for programs")
 
@@ -135,6 +147,7 @@ _EXTRA = {
     "repack": _repack_options,
     "plan": _plan_options,
     "check": _check_options,
+    "bench": _bench_options,
     "verify": _verify_options,
     "retry": _retry_options,
 }

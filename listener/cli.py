@@ -90,12 +90,19 @@ def _retry(config: Config, given: argparse.Namespace) -> int:
     return again.run(config, Request.of(vars(given)))
 
 
+def _bench(config: Config, given: argparse.Namespace) -> int:
+    from listener import bench
+
+    return bench.run(config, bench.Request(given.files, given.kib, given.repeat, given.dir, given.json))
+
+
 _RUN: dict[str, Callable[[Config, argparse.Namespace], int]] = {
     "run": _run,
     "once": _once,
     "repack": _repack,
     "plan": _plan,
     "check": _check,
+    "bench": _bench,
     "verify": _verify,
     "retry": _retry,
 }

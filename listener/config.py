@@ -69,7 +69,7 @@ class Config:
         parse.whole(1, 256),
         "N",
         "worker processes",
-        ENGINE,
+        ENGINE | {"bench"},
         shown="processors available to the process",
     )
     http: str = _row(

@@ -59,7 +59,7 @@ def run(config: Config, request: Request) -> int:
     """Repack; 0 when all was published or duplicate, 1 when a file failed (it stays where it is)."""
     config = replace(config, keep_source=False, on_conflict=_policy(config, request))
     directories = prepare_direct(config.data, config.log, config.state if request.with_state else "")
-    progress = Progress(Events(config.phi, None if request.quiet else sys.stdout.fileno()), sys.stderr)
+    progress = Progress(Events(config.phi, None if request.quiet else sys.stdout.fileno(), waits=True), sys.stderr)
     try:
         left = _repack(config, directories, request, progress)
     finally:

@@ -6,13 +6,25 @@ Free of patient data unless --phi, with which a line is a superset of rx-repack'
 from __future__ import annotations
 
 import os
+import select
+import stat
+import time
 from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
+from listener.diagnostics import log
 from listener.names import instant, printable
 from listener.records import Outcome
+
+#: What waits at most for a reader that does not read, in bytes: some 10,000 lines.
+_MOST = 4 * 2**20
+
+_PAGE = 4096
+
+#: How long the last word waits for a reader, in seconds.
+_LAST = 2.0
 
 
 def of_outcome(outcome: Outcome, phi: bool) -> dict[str, Any]:
@@ -45,34 +57,63 @@ def of_outcome(outcome: Outcome, phi: bool) -> dict[str, Any]:
 
 
 class Events:
-    """Writes events; a reader that went away stops the events, never the intake."""
+    """Writes events. A reader that went away stops the events, one that does not read makes them wait; never the
+    intake, unless it `waits`, as a command does whose output is read by another one.
 
-    def __init__(self, phi: bool, descriptor: int | None = 1) -> None:
+    What waits is bounded. What came when there was no room for it is counted, and told by an event `events-lost` in its
+    place (`count`: how many).
+    """
+
+    def __init__(self, phi: bool, descriptor: int | None = 1, *, waits: bool = False) -> None:
         self._phi = phi
         self._descriptor = descriptor
-        self._torn = False
+        self._waits = waits
+        self._pending = bytearray()
+        self._lost = 0
+        # A file under a redirected output is always ready; pipes, sockets and terminals are asked.
+        self._at_once = waits or descriptor is None or stat.S_ISREG(os.fstat(descriptor).st_mode)
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> None:
         """One line a file, in one write."""
         if self._descriptor is not None:
-            self._write(b"".join([_line(of_outcome(outcome, self._phi)) for outcome in outcomes]))
+            self._write([_line(of_outcome(outcome, self._phi)) for outcome in outcomes])
 
     def service(self, name: str, now_ns: int, **more: Any) -> None:
         """An event of the service itself."""
-        self._write(_line({"time": instant(now_ns), "event": name, **more}))
+        self._write([_line({"time": instant(now_ns), "event": name, **more})])
+        if name == "stopped":
+            self.flush(_LAST)
 
-    def _write(self, data: bytes) -> None:
-        whole = b"\n" + data if self._torn else data
-        view = memoryview(whole)
-        try:
-            while view and self._descriptor is not None:
-                view = view[os.write(self._descriptor, view) :]
-            self._torn = False
-        except BrokenPipeError:
-            self._descriptor = None
-        except OSError:
-            # A full disk under a redirected output: lines are lost, and one that was cut is ended when there is room.
-            self._torn |= len(view) < len(whole)
+    def flush(self, seconds: float = 0.0) -> None:
+        """Write what waits, as far as it is read within so many seconds."""
+        end = time.monotonic() + seconds
+        while self._descriptor is not None and self._pending and self._has_room(end - time.monotonic()):
+            try:
+                # One page is what a pipe with room takes without making anybody wait.
+                piece = self._pending if self._at_once else self._pending[:_PAGE]
+                del self._pending[: os.write(self._descriptor, piece)]
+            except BrokenPipeError:
+                self._descriptor = None
+            except OSError:  # A full disk under a redirected output: written when there is room.
+                return
+
+    def _has_room(self, seconds: float) -> bool:
+        return self._at_once or bool(select.select([], [self._descriptor], [], max(0.0, seconds))[1])
+
+    def _write(self, lines: list[bytes]) -> None:
+        if self._descriptor is None:
+            return
+        self.flush()
+        if self._lost and len(self._pending) < _MOST // 2:
+            self._pending += _line({"time": instant(time.time_ns()), "event": "events-lost", "count": self._lost})
+            self._lost = 0
+        if self._lost or len(self._pending) >= _MOST:
+            if not self._lost:
+                log.error("standard output is not read, or has no room; events are left out and counted")
+            self._lost += len(lines)
+            return
+        self._pending += b"".join(lines)
+        self.flush()
 
 
 def _line(event: dict[str, Any]) -> bytes:

@@ -93,7 +93,7 @@ def run(config: Config) -> int:
     """Repack everything; 0 when all was published, duplicate or superseding, 1 when some was set aside or is left."""
     directories = prepare(config)
     owner = Owner(config.incoming)
-    events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno())
+    events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True)
     progress = Progress(events, sys.stderr)
     try:
         tidy(directories)

@@ -23,6 +23,7 @@ class Owner:
     """
 
     def __init__(self, roots: tuple[str, ...], patience: float = PATIENCE) -> None:
+        self._roots = roots
         self.descriptors: list[int] = []
         try:
             for root in roots:
@@ -30,6 +31,17 @@ class Owner:
         except BaseException:
             self.close()
             raise
+
+    def renew(self) -> None:
+        """Own what lies at the paths now: a directory that was replaced or mounted over is another one. The old ones
+        stay ours. Raises OwnedElsewhere.
+        """
+        held = {(status.st_dev, status.st_ino) for status in map(os.fstat, self.descriptors)}
+        for root in self._roots:
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(root)
+                if (status.st_dev, status.st_ino) not in held:
+                    self._lock(root, time.monotonic())
 
     def _lock(self, root: str, end: float) -> None:
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

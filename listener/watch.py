@@ -89,16 +89,18 @@ class Watch:
 
     def _start(self) -> str:
         """Watch all roots; "" when it works, else why inotify cannot."""
-        observer = Observer()
         handler = _Handler(self._inbox.put)
+        observer: BaseObserver | None = None
         try:
+            observer = Observer()  # Takes its inotify instance at once.
             # Only close-write: with moved or created events watchdog holds everything back for half a second.
             for root in self._roots:
                 observer.schedule(handler, root, recursive=True, event_filter=[FileClosedEvent])
             self._identities = [_identity(root) for root in self._roots]
             observer.start()
         except OSError as error:
-            _stop(observer)
+            if observer is not None:
+                _stop(observer)
             return _explain(error)
         self._observer = observer
         return ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,8 +154,7 @@ SCENARIOS = {
 class Zygote:
     """The process that forks (tests/faults/zygote.py), and what it is asked for."""
 
-    def __init__(self, places: Places) -> None:
-        self._base = places.base
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.zygote"],
             stdin=subprocess.PIPE,
@@ -200,9 +199,6 @@ class Ended:
     def hit(self) -> bool:
         return "+++ killed by SIGKILL +++" in self.trace or "(INJECTED)" in self.trace
 
-    def calls(self) -> Counter[str]:
-        return Counter(line.partition("(")[0] for line in self.trace.splitlines() if "(" in line)
-
     def where(self) -> str:
         """The call that met the fault."""
         lines = [line for line in self.trace.splitlines() if "INJECTED" in line or line.endswith("= ?")]
@@ -210,14 +206,18 @@ class Ended:
 
 
 @contextmanager
-def zygote(tmp_path: Path) -> Iterator[Zygote]:
+def stand(scenario: Scenario) -> Iterator[Stand]:
+    """A scenario, ready to be laid out, in memory where there is room: nothing here depends on a disk."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
-    made = Zygote(make_places(tmp_path / "zygote"))
-    try:
-        yield made
-    finally:
-        made.close()
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="listener-", dir=memory) as name:
+        base = Path(name)
+        forks = Zygote()
+        try:
+            yield Stand(base, forks, scenario)
+        finally:
+            forks.close()
 
 
 class Stand:
@@ -275,18 +275,42 @@ class Stand:
         wrong += [f"{one.path.name} has no reason file" for one in lying if not Path(f"{one.path}.json").is_file()]
         return [text for text in wrong if self._scenario.known not in text]
 
-    def points(self, who: str) -> Iterator[tuple[str, int]]:
-        """Every call that is made, by its number among those of its name; asked for until a number is not reached:
-        answer by `send(hit)`.
+    def points(self, who: str, meets: Callable[[str, str], bool]) -> list[tuple[str, int]]:
+        """What an undisturbed run calls, each by its number among those of its name, as far as `meets(call, line)`; and
+        for each name one number more, which must not be reached.
         """
         self.lay_out()
         counted = self.once(who, "count")
-        assert counted.status == (1 if self.sets_aside else 0), counted
+        assert counted.status == self.status, counted
         assert self.wrong() == []
-        for call in counted.calls():
-            for number in itertools.count(1):
-                if not (yield call, number):
-                    break
+        numbers: Counter[str] = Counter()
+        found = []
+        for line in counted.trace.splitlines():
+            call, parenthesis, _ = line.partition("(")
+            if parenthesis and call in CALLS:
+                numbers[call] += 1
+                if meets(call, line):
+                    found.append((call, numbers[call]))
+        return found
+
+    def lost(self) -> list[str]:
+        """A weaker oracle, for faults by which a file may be taken for unreadable: every content that came is in the
+        tree or set aside, no instance is in the tree twice, and L2, L3 and L5.
+        """
+        tree, lying = read_tree(self.places), read_set_aside(self.places)
+        there = {one.digest for one in tree.instances} | {_comparable(one.path) for one in lying}
+        came = {digest for _, digest in (*self._tree, *self._aside)}
+        wrong = [*tree.strange, *misdescribed(self.places, tree), *left_over(self.places), *self._canary.changed()]
+        wrong += [f"lost: {digest}" for digest in came - there]
+        uids = Counter(one.SOPInstanceUID for one in tree.instances)
+        wrong += [f"in the tree {count} times: {uid}" for uid, count in uids.items() if count > 1]
+        wrong += [f"{one.path.name} has no reason file" for one in lying if not Path(f"{one.path}.json").is_file()]
+        return [text for text in wrong if self._scenario.known not in text]
+
+    @property
+    def status(self) -> int:
+        """The exit status of an undisturbed run."""
+        return 1 if self.sets_aside else 0
 
     @property
     def sets_aside(self) -> bool:

@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.faults.injecting import SCENARIOS, WHO, Stand, zygote
+from tests.faults.injecting import SCENARIOS, WHO, Stand, stand
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
+def changes(call: str, line: str) -> bool:
+    """Whether a call changes anything. Killed before one that does not, a process leaves what it leaves when it is
+    killed before the next one that does.
+    """
+    return call not in ("fcntl", "flock") and (call not in ("open", "openat") or "O_CREAT" in line)
+
+
+def kill(stood: Stand, who: str, call: str, number: int) -> tuple[bool, list[str]]:
+    """Kill at this call; whether that was reached, and what was wrong in the end."""
+    stood.lay_out()
+    ended = stood.once(who, f"signal=SIGKILL:when={number}", [call])
+    if not ended.hit:
+        return False, []
+    last = stood.once("all") if who == "all" else ended
+    complaints = stood.wrong()
+    # The run that met the fault in a worker does everything itself; after a kill of all, some was done and told before.
+    if last.status not in ((stood.status,) if who == "worker" else (0, 1)):
+        complaints.append(f"exit status {last.status}: {last.stderr}")
+    if "Traceback" in last.stderr:
+        complaints.append(last.stderr)
+    return True, [f"{call} number {number} ({ended.where()}): {text}" for text in complaints]
+
+
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_killed_at_every_call(tmp_path: Path, name: str, who: str, record_property: pytest.RecordProperty) -> None:
+def test_killed_at_every_call(name: str, who: str) -> None:
     """`all`: the program dies as a whole, and the next `once` ends what it began. `worker`: a worker dies, and the same
     `once` ends it. Either way the tree, the logs and set-aside are as if nothing had happened.
     """
     wrong: list[str] = []
-    kills = 0
-    with zygote(tmp_path) as forks:
-        stand = Stand(tmp_path, forks, SCENARIOS[name])
-        points = stand.points(who)
-        point = next(points, None)
-        while point is not None:
-            call, number = point
-            stand.lay_out()
-            ended = stand.once(who, f"signal=SIGKILL:when={number}", [call])
-            killed = ended.hit
-            if killed:
-                kills += 1
-                last = stand.once("all") if who == "all" else ended
-                complaints = stand.wrong()
-                if last.status != (1 if stand.sets_aside else 0) and who == "worker":
-                    complaints.append(f"exit status {last.status}: {last.stderr}")
-                if "Traceback" in last.stderr:
-                    complaints.append(last.stderr)
-                wrong += [f"{call} number {number} ({ended.where()}): {text}" for text in complaints]
-            try:
-                point = points.send(killed)
-            except StopIteration:
-                point = None
-    record_property("kill points", kills)
-    print(f"{name}, {who}: {kills} kill points")
-    assert not wrong, "\n".join([f"{len(wrong)} violations at {kills} kill points:", *wrong[:400]])
-    assert kills > 30
+    with stand(SCENARIOS[name]) as stood:
+        points = stood.points(who, changes)
+        for call, number in points:
+            hit, complaints = kill(stood, who, call, number)
+            assert hit, f"{call} number {number} was not reached again"
+            wrong += complaints
+    print(f"{name}, {who}: {len(points)} kill points")
+    assert not wrong, "\n".join([f"{len(wrong)} violations at {len(points)} kill points:", *wrong[:40]])
+    assert len(points) > 20

@@ -13,6 +13,7 @@ import shutil
 import struct
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -259,7 +260,9 @@ def digest(data: bytes) -> str:
 
 @pytest.mark.real
 @pytest.mark.parametrize("number", range(max(1, -(-COUNT // RUN))))
-def test_mutated_files_through_once(tmp_path: Path, number: int, record_property: pytest.RecordProperty) -> None:
+def test_mutated_files_through_once(
+    tmp_path: Path, number: int, record_property: Callable[[str, object], None]
+) -> None:
     """Each file: one event, one end; a reason of the closed set, never `internal`; no worker dies; no file takes a
     second; tree, logs and set-aside hold exactly what was told; the world around is as it was.
     """
@@ -370,8 +373,7 @@ def test_hostile_templates_and_values(name: str) -> None:
                 compile_template(text)
                 compile_template(text, is_keyword)
             layout = Layout(choose(name, **given))
-        except TemplateError as error:
-            assert str(error)
+        except TemplateError:
             continue
         compiled += 1
         for _ in range(4):

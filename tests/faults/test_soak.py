@@ -2,7 +2,7 @@
 
 Small instances are written as fast as the service takes them, by a process of its own (this module, run as a program);
 what was published is removed again, so that the disk does not fill. The smoke test is the same with fewer files; the
-claim is made by the long one, which runs with LISTENER_TEST_SOAK=1 (a larger number: that many instances).
+claim is made by the long one (`make soak`; LISTENER_TEST_SOAK=100000 sets how many instances it has).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -187,12 +188,13 @@ def tenth(samples: list[Sample], number: int) -> list[Sample]:
             marks=[
                 pytest.mark.soak,
                 pytest.mark.timeout(7200),
-                pytest.mark.skipif(not SOAK, reason="takes many minutes: LISTENER_TEST_SOAK=1, or make soak"),
             ],
         ),
     ],
 )
-def test_nothing_grows(tmp_path: Path, count: int, growth: float, record_property: pytest.RecordProperty) -> None:
+def test_nothing_grows(
+    tmp_path: Path, count: int, growth: float, record_property: Callable[[str, object], None]
+) -> None:
     """Resident memory of the service and its workers in the last tenth is within `growth` of the second tenth;
     descriptors and threads are the same at the end as at the start, and no worker was replaced; what was discovered,
     processed, told and kept is `count`, each once.

@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -276,12 +276,10 @@ def test_a_reader_of_events_that_stops_reading(places: Places) -> None:
         burst(places, range(count))
         until(lambda: sum(1 for _ in files_below(places.data)) == count, 30, what="published with nobody reading")
         process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(2)
         rest = read_until(reader, b'"stopped"')
         assert process.wait(20) == 0
-    told = sum(event["event"] == "published" for event in events_of(rest))
-    assert told == count or any(event["event"] == "events-lost" for event in events_of(rest)), told
+    events = events_of(rest)
+    assert sum(event["event"] == "published" for event in events) == count
     account_tiny(places, count)
 
 
@@ -348,11 +346,12 @@ def test_the_clock_jumps(places: Places, libfaketime: str) -> None:
             scrape = settled(running, 20 * (index + 1), 10)
             assert running.get("/healthz").status == running.get("/readyz").status == 200, jump
             sweep_on(running, 1)
-            assert value(scrape, "processing_lag_seconds_sum") >= 0
+            assert value(scrape, "ingest_latency_seconds_sum") >= 0
         lags = [event["lag"] for event in running.events("published")]
         assert min(lags) >= 0
         times = [event["time"][:10] for event in running.events("published")]
         assert len(set(times)) > 1, "the clock did not jump"
+        running.kill()  # Under libfaketime clock_nanosleep fails (EINVAL), hence every sleep of the way out.
     account_tiny(places, 20 * len(jumps))
 
 
@@ -392,11 +391,13 @@ def test_sigterm_in_a_burst_again_and_again(places: Places) -> None:
 def test_a_hung_worker_in_a_burst(places: Places) -> None:
     """SIGSTOP of one worker: the other goes on meanwhile; the first is replaced at its deadline, its files done."""
     with service(places, *QUICK, "--deadline", "1") as running:
+        # Both have begun: a worker has longer for its start.
+        burst(places, range(200))
+        settled(running, 200)
         victim = running.workers()[0]
         os.kill(victim, signal.SIGSTOP)
-        burst(places, range(400))
-        running.wait_for("published", 300, seconds=20)
-        scrape = settled(running, 400)
+        burst(places, range(200, 400))
+        scrape = settled(running, 400, 20)
         assert value(scrape, "worker_restarts_total", reason="deadline") >= 1
         until(lambda: len(running.workers()) == 2, 10, what="two workers")
         assert victim not in running.workers()

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 #: ext4 and xfs alike: _IOR('X', 125, __u32). NOLOGFLUSH: what the journal does not have yet is lost, as in a power cut.
 _SHUTDOWN = 0x8004587D
 _NOLOGFLUSH = 2
@@ -49,7 +51,13 @@ class Disk:
             os.close(descriptor)
 
     def unmount(self) -> None:
-        _do("umount", str(self.mounted))
+        """Once the last of the killed processes has really ended."""
+
+        def done() -> bool:
+            _do("umount", str(self.mounted))
+            return True
+
+        until(done, 20)
 
 
 @contextmanager
