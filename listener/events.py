@@ -67,11 +67,10 @@ class Events:
     def __init__(self, phi: bool, descriptor: int | None = 1, *, waits: bool = False) -> None:
         self._phi = phi
         self._descriptor = descriptor
-        self._waits = waits
         self._pending = bytearray()
         self._lost = 0
         # A file under a redirected output is always ready; pipes, sockets and terminals are asked.
-        self._at_once = waits or descriptor is None or stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._at_once = waits or descriptor is None or _is_file(descriptor)
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> None:
         """One line a file, in one write."""
@@ -80,14 +79,17 @@ class Events:
 
     def service(self, name: str, now_ns: int, **more: Any) -> None:
         """An event of the service itself."""
+        patience = _LAST if name == "stopped" else 0.0
+        self.flush(patience)
         self._write([_line({"time": instant(now_ns), "event": name, **more})])
-        if name == "stopped":
-            self.flush(_LAST)
+        self.flush(patience)
 
     def flush(self, seconds: float = 0.0) -> None:
         """Write what waits, as far as it is read within so many seconds."""
         end = time.monotonic() + seconds
-        while self._descriptor is not None and self._pending and self._has_room(end - time.monotonic()):
+        while self._descriptor is not None and self._pending:
+            if not self._at_once and not _has_room(self._descriptor, end - time.monotonic()):
+                return
             try:
                 # One page is what a pipe with room takes without making anybody wait.
                 piece = self._pending if self._at_once else self._pending[:_PAGE]
@@ -96,9 +98,6 @@ class Events:
                 self._descriptor = None
             except OSError:  # A full disk under a redirected output: written when there is room.
                 return
-
-    def _has_room(self, seconds: float) -> bool:
-        return self._at_once or bool(select.select([], [self._descriptor], [], max(0.0, seconds))[1])
 
     def _write(self, lines: list[bytes]) -> None:
         if self._descriptor is None:
@@ -114,6 +113,17 @@ class Events:
             return
         self._pending += b"".join(lines)
         self.flush()
+
+
+def _is_file(descriptor: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:  # Standard output was closed from the start.
+        return True
+
+
+def _has_room(descriptor: int, seconds: float) -> bool:
+    return bool(select.select([], [descriptor], [], max(0.0, seconds))[1])
 
 
 def _line(event: dict[str, Any]) -> bytes:

@@ -29,8 +29,7 @@ from listener.vitals import Vitals
 from listener.watch import Watch
 from listener.web import Server
 
-#: The loop comes round at least so often, in seconds.
-_BEAT = 1.0
+_BEAT = 1.0  # The loop comes round at least so often, in seconds.
 
 #: How long the draining loop waits at most before it looks whether it may go on, in seconds.
 _SOON = 0.2
@@ -110,6 +109,7 @@ class Service:
         self._next_beat = now + _BEAT
         self._recorder.count_set_aside(now)
         self._completions.tell(now)
+        self._events.flush()
         self._vitals.beat(now)
 
     def _take_events(self) -> None:
@@ -126,6 +126,7 @@ class Service:
             self._tell_overflow()
             self._sweeper.next = now
         if self._sweeper.due(now):
+            self._owner.renew()
             self._watch.ensure()
             self._sweeper.begin(now)
         swept = self._sweeper.go_on(now)
@@ -150,9 +151,8 @@ class Service:
         self._beat(now)
         address = self._server.address if self._server else "off"
         self._events.service("ready", time.time_ns(), http=address)
-        where = f"; metrics, /healthz and /readyz at http://{address}" if self._server else ""
         how = "by sweeps alone" if self._watch.polling else "by events and sweeps"
-        log.info("ready: files are found %s%s", how, where)
+        log.info("ready: files are found %s; metrics, /healthz and /readyz at http://%s", how, address)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

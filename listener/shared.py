@@ -32,7 +32,8 @@ class Shared:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: OrderedDict[Key, tuple[float, tuple[Signature, ...]]] = OrderedDict()
+        # A hash of the signatures is kept, not these: a worker may have met thousands of series.
+        self._seen: OrderedDict[Key, tuple[float, int]] = OrderedDict()
 
     def look(self, job: Job, desk: Desk) -> None:
         """Before the instance is placed: read its whole header if a document may have to be made of it, so that what
@@ -44,7 +45,7 @@ class Shared:
         if seen and now - seen[0] < _TRUST:
             return
         signatures = _signatures(_paths(desk.directories.log, key))
-        if seen and seen[1] == signatures and all(map(any, signatures)):
+        if seen and seen[1] == hash(signatures) and all(map(any, signatures)):
             self._remember(key, now, signatures)
             return
         job.shared = read_header(job.descriptor, job.size, desk.wanted_shared, desk.limits)
@@ -60,7 +61,7 @@ class Shared:
         self._remember(key, self._clock(), _signatures(paths))
 
     def _remember(self, key: Key, now: float, signatures: tuple[Signature, ...]) -> None:
-        self._seen[key] = (now, signatures)
+        self._seen[key] = (now, hash(signatures))
         self._seen.move_to_end(key)
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)

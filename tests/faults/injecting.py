@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,7 +170,7 @@ class Zygote:
             pipe.close()
         assert self._process.wait(20) == 0
 
-    def once(self, places: Places, args: tuple[str, ...], who: str, inject: str = "", calls: Any = CALLS) -> Ended:
+    def once(self, places: Places, args: tuple[str, ...], who: str, inject: str = "", calls: Sequence[str] = CALLS) -> Ended:
         """`listener once`, with a fault if there is one to `inject`."""
         out = places.base / "outside" / "said"
         shutil.rmtree(out, ignore_errors=True)
@@ -259,8 +259,8 @@ class Stand:
         for path in sorted(self.places.incoming.iterdir()):
             path.chmod(0o644)  # they arrive in the order of their names
 
-    def once(self, who: str, inject: str = "", calls: Any = CALLS) -> Ended:
-        return self._forks.once(self.places, self._scenario.args, who, inject, calls)
+    def once(self, who: str, inject: str = "", calls: Sequence[str] = CALLS, more: Sequence[str] = ()) -> Ended:
+        return self._forks.once(self.places, (*self._scenario.args, *more), who, inject, calls)
 
     def wrong(self) -> list[str]:
         """The oracle: exactly what was expected is in the tree and set aside; L2, L3 and L5."""

@@ -25,9 +25,6 @@ ERRORS = {
     "EIO": _ALL,
 }
 
-#: How long a fault lasts: one call, or all of its name from there to the end of the run.
-LASTS = {"once": "", "from then on": "+"}
-
 #: By these a single file may be taken for unreadable.
 UNREADABLE = ("EIO", "EACCES")
 
@@ -37,7 +34,7 @@ NAMES = ("new", "replace at once", "moved", "set aside", "copied")
 def refuse(stood: Stand, call: str, number: int, error: str, more: str) -> tuple[bool, list[str]]:
     """Refuse this call, let the run end, and one more run without a fault; what was wrong in the end."""
     stood.lay_out()
-    ended = stood.once("all", f"error={error}:when={number}{more}", [call])
+    ended = stood.once("all", f"error={error}:when={number}{more}", [call], ["--settle", "0"])
     complaints = _of_the_run(ended, call, error)
     last = stood.once("all")
     complaints += stood.lost() if error in UNREADABLE else stood.wrong()
@@ -62,18 +59,45 @@ def of_files(call: str, line: str) -> bool:
     return "<socket:" not in line and "<pipe:" not in line
 
 
-@pytest.mark.parametrize("lasts", LASTS)
-@pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("name", NAMES)
-def test_refused_at_every_call(name: str, error: str, lasts: str) -> None:
+def refuse_all(name: str, error: str, *, stride: int, more: str = "") -> None:
+    """Refuse every call of a scenario that may answer with `error`, or every `stride`-th of them."""
     wrong: list[str] = []
     hits = 0
     with stand(SCENARIOS[name]) as stood:
-        points = stood.points("all", lambda call, line: call in ERRORS[error] and of_files(call, line))
+        points = stood.points("all", lambda call, line: call in ERRORS[error] and of_files(call, line))[::stride]
         for call, number in points:
-            hit, complaints = refuse(stood, call, number, error, LASTS[lasts])
+            hit, complaints = refuse(stood, call, number, error, more)
             hits += hit
             wrong += complaints
-    print(f"{name}, {error} {lasts}: {hits} calls refused")
+    print(f"{name}, {error}{' from then on' if more else ''}: {hits} calls refused")
     assert not wrong, "\n".join([f"{len(wrong)} violations at {hits} calls:", *wrong[:40]])
     assert hits >= 0.9 * len(points)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("name", NAMES)
+def test_one_call_refused(name: str, error: str) -> None:
+    """The next try succeeds: mostly in the same run."""
+    refuse_all(name, error, stride=1 if name == "new" and error != "EDQUOT" else 5)
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EROFS", "EIO"])
+def test_every_call_refused_from_then_on(error: str) -> None:
+    """As with a volume that is full for the rest of the run: it gives up after a while, and the next one does it all."""
+    refuse_all("new", error, stride=25, more="+")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_one_call_refused_exhaustively(name: str, error: str) -> None:
+    refuse_all(name, error, stride=1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_call_refused_from_then_on_exhaustively(name: str, error: str) -> None:
+    refuse_all(name, error, stride=2, more="+")

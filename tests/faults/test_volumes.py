@@ -70,17 +70,16 @@ class Sender:
     def _deliver(self, path: Path) -> bool:
         data = path.read_bytes()
         descriptor = os.open(self._places.incoming / path.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        done = 0
         try:
-            return os.write(descriptor, data) == len(data) or self._take_back(path)
-        except OSError as error:
-            assert error.errno == errno.ENOSPC, error
-            return self._take_back(path)
+            with until_full():
+                done = os.write(descriptor, data)
+            if done < len(data):
+                # Before it is closed, so that nobody takes it.
+                (self._places.incoming / path.name).unlink()
+            return done == len(data)
         finally:
             os.close(descriptor)
-
-    def _take_back(self, path: Path) -> bool:
-        (self._places.incoming / path.name).unlink()
-        return False
 
     def send_rubbish(self, count: int) -> None:
         for _ in range(count):
@@ -97,18 +96,25 @@ class Sender:
         return {"not-dicom": self.rubbish} if self.rubbish else {}
 
 
+@contextmanager
+def until_full() -> Iterator[None]:
+    """Leave the block when there is no space; no other error is expected."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+
+
 def fill(directory: Path, leave: int = 0) -> None:
     """Take all the space there is but `leave` bytes; called again it takes what has become free since."""
-    with (directory / ".ballast").open("ab") as ballast:
-        while (free := os.statvfs(directory).f_bavail * os.statvfs(directory).f_frsize - leave) > 0:
-            try:
-                ballast.write(b"\0" * free)
-                ballast.flush()
-            except OSError as error:
-                assert error.errno == errno.ENOSPC, error
-                # What the buffer still holds cannot be written: a later call does.
-                os.truncate(ballast.fileno(), os.fstat(ballast.fileno()).st_size)
-                break
+    descriptor = os.open(directory / ".ballast", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        with until_full():
+            while (free := os.statvfs(directory).f_bavail * os.statvfs(directory).f_frsize - leave) > 0:
+                os.write(descriptor, b"\0" * free)
+    finally:
+        os.close(descriptor)
 
 
 def relieve(directory: Path) -> None:
@@ -220,11 +226,9 @@ AT_START = [
 def take_inodes(directory: Path) -> None:
     """Make empty files until the volume has no inode left."""
     (directory / ".ballast").mkdir(exist_ok=True)
-    try:
+    with until_full():
         for number in range(1_000):
             (directory / ".ballast" / f"{number}").touch(exist_ok=True)
-    except OSError as error:
-        assert error.errno == errno.ENOSPC, error
 
 
 def give_inodes(directory: Path) -> None:
@@ -278,16 +282,15 @@ def test_a_volume_runs_out_of_inodes(places: Places, role: str) -> None:
 def test_waiting_costs_nothing(places: Places) -> None:
     """While the one file there is waits for room, with growing pauses, the loop sleeps."""
     sender = Sender(places)
-    with tmpfs(places.state, "1m"):
-        with service(places) as running:
-            fill(places.state)
-            sender.send_rubbish(1)
-            until(lambda: refusals(running) >= 4, RECOVERY, what="4 refusals")
-            before, begun = processor_seconds(running.pid), time.monotonic()
-            until(lambda: time.monotonic() - begun > 2 or refusals(running) < 4, 5)
-            assert processor_seconds(running.pid) - before < 0.2 * (time.monotonic() - begun)
-            relieve(places.state)
-            settled(running, 1, RECOVERY)
+    with tmpfs(places.state, "1m"), service(places) as running:
+        fill(places.state)
+        sender.send_rubbish(1)
+        until(lambda: refusals(running) >= 4, RECOVERY, what="4 refusals")
+        before, begun = processor_seconds(running.pid), time.monotonic()
+        until(lambda: time.monotonic() - begun > 2 or refusals(running) < 4, 5)
+        assert processor_seconds(running.pid) - before < 0.2 * (time.monotonic() - begun)
+        relieve(places.state)
+        settled(running, 1, RECOVERY)
 
 
 def refusals(running: Service) -> float:
@@ -392,7 +395,7 @@ def test_a_receiver_under_another_uid(places: Places, unprivileged: tuple[str, .
     paths = [write_instance(folder / f"{number}", number=number) for number in range(20)]
     places.incoming.chmod(0o777)
     settle = 1.0
-    with service(places, "--settle", str(settle), through=unprivileged) as running:
+    with service(places, "--settle", str(settle), "--rescan", "0.3", through=unprivileged) as running:
         assert value(running.scrape(), "lease_supported") == 1  # On files of our own; asked for each file.
         write_as(STRANGER, paths[:19], places.incoming)
         with slow_writer(STRANGER, paths[19], places.incoming) as write_a_bit:
@@ -441,8 +444,12 @@ def bound(*directories: Path) -> Iterator[None]:
             done = subprocess.run(["mount", "--bind", directory, directory], capture_output=True, check=False)
             if done.returncode:
                 pytest.skip(f"no bind mount here: {done.stderr.decode().strip()}")
-            stack.callback(subprocess.run, ["umount", "--lazy", directory], check=True)
+            stack.callback(unmount, directory)
         yield
+
+
+def unmount(directory: Path) -> None:
+    subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 #: Which of the four directories are mounts of their own.
@@ -474,7 +481,7 @@ MOVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("before, after", MOVED.values(), ids=MOVED.keys())
+@pytest.mark.parametrize(("before", "after"), MOVED.values(), ids=MOVED.keys())
 def test_claims_outlive_a_change_of_mounts(places: Places, before: tuple[str, ...], after: tuple[str, ...]) -> None:
     """A killed service leaves claims; the next one starts where rename works otherwise, and does them all the same."""
     sender = Sender(places)
@@ -563,10 +570,9 @@ def write_until_full(source: Path, target: Path) -> int:
     data, done = source.read_bytes(), 0
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        while done < len(data):
-            done += os.write(descriptor, data[done : done + 4096])
-    except OSError as error:
-        assert error.errno == errno.ENOSPC, error
+        with until_full():
+            while done < len(data):
+                done += os.write(descriptor, data[done : done + 4096])
     finally:
         os.close(descriptor)
     return done
