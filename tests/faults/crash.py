@@ -117,9 +117,9 @@ class Assassin:
         done = 0
         while self.kills < end:
 
-            def got_on() -> bool:
+            def got_on(before: int = done) -> bool:
                 assert running.process.poll() is None, str(running)
-                return running.stdout.count(b'"published"') > done
+                return running.stdout.count(b'"published"') > before
 
             until(got_on, 30, what=f"files get through between the kills; {running}")
             time.sleep(self._random.uniform(0, 0.03))
@@ -138,7 +138,7 @@ class Assassin:
 
 
 def harness(places: Places, traffic: Traffic, plan: dict[str, int], seed: int, args: tuple[str, ...] = ()) -> Tally:
-    """Kill as often as `plan` says, under `traffic`; then assert the oracle, L1 to L6, and that no reader saw a half."""
+    """Kill as often as `plan` says, under `traffic`; then assert the oracle, L1 to L6, and that nobody read a half."""
     tally, begun = Tally(), time.monotonic()
     canary = Canary(places)
     assassin = Assassin(places, seed, args)

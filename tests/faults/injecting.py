@@ -170,7 +170,9 @@ class Zygote:
             pipe.close()
         assert self._process.wait(20) == 0
 
-    def once(self, places: Places, args: tuple[str, ...], who: str, inject: str = "", calls: Sequence[str] = CALLS) -> Ended:
+    def once(
+        self, places: Places, args: tuple[str, ...], who: str, inject: str = "", calls: Sequence[str] = CALLS
+    ) -> Ended:
         """`listener once`, with a fault if there is one to `inject`."""
         out = places.base / "outside" / "said"
         shutil.rmtree(out, ignore_errors=True)
@@ -210,7 +212,7 @@ def stand(scenario: Scenario) -> Iterator[Stand]:
     """A scenario, ready to be laid out, in memory where there is room: nothing here depends on a disk."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a private directory below it
     with tempfile.TemporaryDirectory(prefix="listener-", dir=memory) as name:
         base = Path(name)
         forks = Zygote()

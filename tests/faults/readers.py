@@ -59,6 +59,7 @@ class Reader:
         if name.startswith(".") or not name.endswith(".json"):
             yield f"a reader counts {path}"
             return
+        gone: list[str] = []
         for _ in range(2):
             try:
                 data = Path(path).read_bytes()

@@ -1,4 +1,4 @@
-"""Every system call refused with every error of the matrix: nothing is lost, and when the fault has passed all is done."""
+"""Every system call refused with every error of the matrix: nothing is lost, and when it has passed all is done."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_one_call_refused(name: str, error: str) -> None:
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EROFS", "EIO"])
 def test_every_call_refused_from_then_on(error: str) -> None:
-    """As with a volume that is full for the rest of the run: it gives up after a while, and the next one does it all."""
+    """As with a volume that is full for the rest of the run: it gives up after a while, the next one does it all."""
     refuse_all("new", error, stride=25, more="+")
 
 

@@ -84,7 +84,6 @@ class Outages:
         account(self._places, expected, aside=torn)
         return len(there)
 
-
     def _is_whole(self, path: Path) -> bool:
         data = path.read_bytes()
         return data[128:132] == b"DICM" and data_set_digest(data) in self._sent.values()

@@ -64,7 +64,9 @@ class Inflow:
     `sent` and `aside` are what the accounts expect; `first` is the number that it begins with.
     """
 
-    def __init__(self, places: Places, seed: int, *, bad: bool = True, again: bool = True, side: int = 4, first: int = 0) -> None:
+    def __init__(
+        self, places: Places, seed: int, *, bad: bool = True, again: bool = True, side: int = 4, first: int = 0
+    ) -> None:
         self.sent: Sent = {}
         self.aside: Counter[str] = Counter()
         self.files = 0

@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -75,8 +75,8 @@ class InsideWorker(Worker):
 class Forked:
     """As much of subprocess.Popen as a Worker needs, by a fork. The first one of this `once` is under strace."""
 
-    request: Request = {}
-    made = 0
+    request: ClassVar[Request] = {}
+    made: ClassVar[int] = 0
 
     def __init__(self, arguments: Sequence[str], pass_fds: Sequence[int], **_: Any) -> None:
         self._status: int | None = None
@@ -179,10 +179,10 @@ def _once(request: Request) -> int:
     inside = request["who"] == "all"
     pool.Worker = InsideWorker if inside else Worker  # type: ignore[misc]
     process = NoProcess if inside else Forked
-    pool.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
+    pool.subprocess = SimpleNamespace(  # type: ignore[assignment]
         Popen=process, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
     )
-    engine.pause = lambda attempt, longest=0.0: 0.002 * min(attempt, 5)
+    engine.pause = lambda attempt, longest=0.0: 0.002 * min(attempt, 5)  # type: ignore[attr-defined]
     try:
         return cli.main(request["argv"])
     finally:
