@@ -179,7 +179,7 @@ def _once(request: Request) -> int:
     inside = request["who"] == "all"
     pool.Worker = InsideWorker if inside else Worker  # type: ignore[misc]
     process = NoProcess if inside else Forked
-    pool.subprocess = SimpleNamespace(  # type: ignore[assignment]
+    pool.subprocess = SimpleNamespace(  # type: ignore[attr-defined, assignment]
         Popen=process, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
     )
     engine.pause = lambda attempt, longest=0.0: 0.002 * min(attempt, 5)  # type: ignore[attr-defined]
