@@ -53,7 +53,7 @@ def _entries(directory: str, reasons: tuple[str, ...]) -> Iterator[Entry]:
     """What lies under these reasons, in order of reason and name."""
     for reason in reasons:
         for entry in sorted(setaside.entries(os.path.join(directory, reason)), key=lambda one: one.name):
-            told = files.load(setaside.reason_file(entry.path)) or {}
+            told = files.load_if_readable(setaside.reason_file(entry.path)) or {}
             yield Entry(
                 entry.path, reason, str(told.get("name") or printable(entry.name)), str(told.get("incoming", ""))
             )

@@ -41,19 +41,19 @@ class Inventory:
             if study:
                 shared += [_state("study", f"{self._log}/{documents.study_path(study)}", study)]
                 shared += [self._patient(patient, study), _state("study-series", base, study, "SeriesBaseDir")]
-                told = told or base_directory(files.load(base) or {})
+                told = told or base_directory(files.load_if_readable(base) or {})
         home = self.places.find(told) if told else Place("")
         occupied = bool(home.path) and bool(names_in(home.path))
         return Series(uid, images, _guessed(described, home.path), foreign, shared, home.path, home.moved, occupied)
 
     def _owner(self, uid: str) -> tuple[str, str]:
         """PatientID and Study Instance UID of a series without documents of instances."""
-        entry = part_with(files.load(f"{self._log}/{documents.series_path(uid)}") or {}, "StudyInstanceUID")
+        entry = part_with(files.load_if_readable(f"{self._log}/{documents.series_path(uid)}") or {}, "StudyInstanceUID")
         return str(entry.get("PatientID", "")), str(entry.get("StudyInstanceUID", ""))
 
     def _described(self, path: str) -> Described:
         name = os.path.basename(path).removesuffix(".json")
-        document = files.load(path) or {}
+        document = files.load_if_readable(path) or {}
         told = documents.location(document)
         if not told or os.path.basename(told) != name:
             return Described(name, path, readable=False)
@@ -149,7 +149,7 @@ def _state(kind: str, path: str, study: str = "", key: str = "") -> SharedState:
     """Whether a shared document can be read and holds `key` somewhere."""
     if not os.path.lexists(path):
         return SharedState(kind, path, "no-shared-document", study)
-    document = files.load(path)
+    document = files.load_if_readable(path)
     fine = document is not None and (not key or key in part_with(document, key))
     return SharedState(kind, path, "" if fine else "bad-shared-document", study)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -74,19 +75,18 @@ class Progress:
         self.reasons[f"{deferral.reason} ({deferral.error})"] += 1
 
     def summary(self, left: int, what: str = "left in incoming") -> None:
-        """The last word, on standard error."""
-        if self._screen.isatty():
-            self._screen.write("\r\033[K")
+        """The last word, on standard error; what cannot be said there (a full disk) changes nothing of what was done."""
         seconds = time.monotonic() - self._begun
         told = [f"{count} {kind}" for kind, count in self.counts.items() if count]
         if left:
             told.append(f"{left} {what}")
         rate = self.counts["published"] / max(seconds, 1e-9)
         volume = f"{self.bytes / 1e6:.1f} MB in {seconds:.2f} s ({rate:.0f} files/s)"
-        self._screen.write(f"{', '.join(told) or 'nothing to do'}; {volume}\n")
-        for reason, count in self.reasons.most_common():
-            self._screen.write(f"  {reason}: {count}\n")
-        self._screen.flush()
+        lines = [f"{', '.join(told) or 'nothing to do'}; {volume}"]
+        lines += [f"  {reason}: {count}" for reason, count in self.reasons.most_common()]
+        with contextlib.suppress(OSError):
+            self._screen.write(("\r\033[K" if self._screen.isatty() else "") + "\n".join(lines) + "\n")
+            self._screen.flush()
 
 
 def run(config: Config) -> int:

@@ -145,6 +145,10 @@ SCENARIOS = {
         (Item("2-linked", "data", SECOND, linked=True), Item("3-edited", "data", EDITED, linked=True)),
         before=(Item("1-new", "superseded", FIRST),),
     ),
+    "another study": Scenario(
+        (Item("2-study", "data", {"study": 1}), Item("3-series", "data", {"series": 1})),
+        before=(Item("1-new", "data", FIRST),),
+    ),
     "one by one": Scenario(
         (Item("1-new", "data", FIRST), Item("2-second", "data", SECOND)), args=("--fsync", "each", "--layout", "px")
     ),

@@ -28,7 +28,8 @@ ERRORS = {
 #: By these a single file may be taken for unreadable.
 UNREADABLE = ("EIO", "EACCES")
 
-NAMES = ("new", "replace at once", "moved", "set aside", "copied")
+#: Not those of two data sets of one instance at once: who is refused comes later, and the later one takes the name.
+NAMES = ("new", "again", "another study", "replace", "moved", "keep both", "set aside", "copied")
 
 
 def refuse(stood: Stand, call: str, number: int, error: str, more: str) -> tuple[bool, list[str]]:
@@ -47,6 +48,8 @@ def _of_the_run(ended: Ended, call: str, error: str) -> list[str]:
     """The run itself ends by itself, without a traceback; with a failed sync it does not say that all is well."""
     if ended.status is None:
         return [f"it did not end: {ended.stderr[-500:]}"]
+    if ended.where().startswith("write(2, "):
+        return []  # It had nowhere to say why.
     if ended.status not in (0, 1, 2) or "Traceback" in ended.stderr:
         return [f"exit status {ended.status}: {ended.stderr[-800:]}"]
     if ended.hit and error == "EIO" and call in _SYNC and ended.status == 0:
@@ -90,7 +93,7 @@ def test_every_call_refused_from_then_on(error: str) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", NAMES)
 def test_one_call_refused_exhaustively(name: str, error: str) -> None:
     refuse_all(name, error, stride=1)
 

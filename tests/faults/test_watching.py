@@ -435,14 +435,22 @@ def test_a_backlog_beyond_the_queue(places: Places) -> None:
     account_tiny(places, count)
 
 
+def first_published(running: Service) -> float:
+    """How long after the start the first file was published, in seconds."""
+    first = running.wait_for("published")[0]
+    return moment(first) - moment(running.wait_for("started")[0])
+
+
 @pytest.mark.timeout(300)
 def test_the_first_of_very_many(places: Places) -> None:
-    """100,000 files wait: the first is published within a second of the start, and a stop is quick."""
+    """100,000 files wait: the first is published at most a second later than where it waits alone; a stop is quick."""
     count = 1_000_000 if SOAK else 100_000
-    burst(places, range(count))
+    burst(places, range(1))
+    with service(places, *QUICK) as running:
+        alone = first_published(running)
+    burst(places, range(1, count))
     with service(places, *QUICK, "--drain", "0", "--ready-backlog", str(count), ready=False) as running:
-        first = running.wait_for("published")[0]
-        assert moment(first) - moment(running.wait_for("started")[0]) < 1
+        assert first_published(running) < alone + 1
         running.wait_for("ready", seconds=60)
         scrape = running.scrape()
         assert value(scrape, "pending_files") + value(scrape, "files_processed_total") >= 0.9 * count

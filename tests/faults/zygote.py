@@ -182,7 +182,7 @@ def _once(request: Request) -> int:
     pool.subprocess = SimpleNamespace(  # type: ignore[attr-defined, assignment]
         Popen=process, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
     )
-    engine.pause = lambda attempt, longest=0.0: 0.002 * min(attempt, 5)  # type: ignore[attr-defined]
+    engine.pause = lambda attempt, longest=0.0: min(0.002 * 2**attempt, 0.5)  # type: ignore[attr-defined]
     try:
         return cli.main(request["argv"])
     finally:
