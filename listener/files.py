@@ -209,8 +209,8 @@ def discard(path: str) -> None:
 def load(path: str) -> dict[str, Any] | None:
     """A JSON document; None where there is none, or something that is no document (garbage, a link, a directory).
 
-    Raises OSError when the system refuses to say: a document that cannot be read now must not be taken for absent, or it
-    would be written anew (a StudyList without its studies).
+    Raises OSError when the system refuses to say: a document that cannot be read now must not be taken for absent, or
+    it would be written anew (a StudyList without its studies).
     """
     try:
         # An opener, since open() of a descriptor that is a directory's would leave it open.

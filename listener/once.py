@@ -75,7 +75,9 @@ class Progress:
         self.reasons[f"{deferral.reason} ({deferral.error})"] += 1
 
     def summary(self, left: int, what: str = "left in incoming") -> None:
-        """The last word, on standard error; what cannot be said there (a full disk) changes nothing of what was done."""
+        """The last word, on standard error; what cannot be said there (a full disk) changes nothing of what was
+        done.
+        """
         seconds = time.monotonic() - self._begun
         told = [f"{count} {kind}" for kind, count in self.counts.items() if count]
         if left:
