@@ -110,26 +110,56 @@ def run(config: Config) -> int:
     return 1 if left or progress.counts["set-aside"] else 0
 
 
+class _Hope:
+    """Whether it is worth waiting: not when the system has refused everything for as long as one file is waited for."""
+
+    def __init__(self, engine: Engine, patience: float) -> None:
+        self._engine = engine
+        self._patience = patience
+        self._since = 0.0
+
+    @property
+    def lost(self) -> bool:
+        """Asked after each turn."""
+        now = time.monotonic()
+        if not self._engine.pressure.reason:
+            self._since = 0.0
+        self._since = self._since or now
+        return not self._engine.backlog.working and now - self._since > self._patience
+
+
 def _work(engine: Engine, directories: Directories, config: Config) -> int:
     """Claims first, then each root in windows of byte order; how many files are left."""
+    # Without leases a file must have been untouched for the settle time; one that the system refuses gets as long.
+    patience = config.settle + 1
+    hope = _Hope(engine, patience)
     engine.intake.requeue_claims()
     for root, path in enumerate(directories.incoming):
         after = b""
         while window := in_byte_order(path, after, _WINDOW):
             if _is_short_of_space(config):
-                return _count(directories)
+                return _left(engine, directories)
             for index, name in enumerate(window):
                 while engine.backlog.full:
                     engine.turn(_patience(engine))
+                    if hope.lost:
+                        return _left(engine, directories)
                 engine.intake.offer(name, root, "startup")
                 if index % BATCH == BATCH - 1:
                     engine.turn(0)
             after = os.fsencode(window[-1])
-    # Without leases a file must have been untouched for the settle time; one that the system refuses gets as long.
-    end = time.monotonic() + config.settle + 1
-    while engine.backlog.queued or engine.backlog.working or (engine.backlog.retrying and time.monotonic() < end):
+    backlog, end = engine.backlog, time.monotonic() + patience
+    while backlog.queued or backlog.working or (backlog.retrying and time.monotonic() < end):
         engine.turn(_patience(engine))
-    return engine.backlog.depth
+        if hope.lost:
+            break
+    return backlog.depth
+
+
+def _left(engine: Engine, directories: Directories) -> int:
+    """What is left when it is given up: in hand or claimed, and beside that in incoming."""
+    backlog = engine.backlog
+    return backlog.depth + sum(1 for root in directories.incoming for path in walk(root) if not backlog.holds(path))
 
 
 def _is_short_of_space(config: Config) -> bool:
@@ -141,10 +171,6 @@ def _is_short_of_space(config: Config) -> bool:
         "less than --min-free %.2f GiB is free; every source is kept: make room, or lower --min-free", floor / 2**30
     )
     return True
-
-
-def _count(directories: Directories) -> int:
-    return sum(1 for path in directories.incoming for _ in walk(path))
 
 
 def _patience(engine: Engine) -> float | None:

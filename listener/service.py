@@ -23,14 +23,13 @@ from listener.owner import Owner
 from listener.probes import lease_supported, revision
 from listener.recorder import Recorder
 from listener.retry import patiently
-from listener.signals import Signals
+from listener.signals import Signals, leaving_at_once
 from listener.sweep import Sweeper, Swept
 from listener.vitals import Vitals
 from listener.watch import Watch
 from listener.web import Server
 
 _BEAT = 1.0  # The loop comes round at least so often, in seconds.
-
 #: How long the draining loop waits at most before it looks whether it may go on, in seconds.
 _SOON = 0.2
 
@@ -216,5 +215,6 @@ def _page_failed(error: Exception) -> None:
 def run(config: Config) -> int:
     """The whole service; the exit status."""
     # A volume that is full at the start is waited for: a crash loop would tell less and mend nothing.
-    directories = patiently(lambda: prepare(config), lambda text: log.error("%s", text))
+    with leaving_at_once():
+        directories = patiently(lambda: prepare(config), log.error)
     return Service(config, directories).run()

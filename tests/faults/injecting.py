@@ -308,8 +308,8 @@ class Stand:
         came = {digest for _, digest in (*self._tree, *self._aside)}
         wrong = [*tree.strange, *misdescribed(self.places, tree), *left_over(self.places), *self._canary.changed()]
         wrong += [f"lost: {digest}" for digest in came - there]
-        uids = Counter(one.SOPInstanceUID for one in tree.instances)
-        wrong += [f"in the tree {count} times: {uid}" for uid, count in uids.items() if count > 1]
+        uids = Counter((one.SOPInstanceUID, one.digest) for one in tree.instances)
+        wrong += [f"in the tree {count} times: {uid}" for (uid, _), count in uids.items() if count > 1]
         wrong += [f"{one.path.name} has no reason file" for one in lying if not Path(f"{one.path}.json").is_file()]
         return [text for text in wrong if self._scenario.known not in text]
 
