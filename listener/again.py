@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import orjson
 
-from listener import files, moving, setaside, sync
+from listener import files, loading, moving, setaside, sync
 from listener.config import Config
 from listener.errors import SET_ASIDE_REASONS, ConfigError
 from listener.moves import rename_free
@@ -53,7 +53,7 @@ def _entries(directory: str, reasons: tuple[str, ...]) -> Iterator[Entry]:
     """What lies under these reasons, in order of reason and name."""
     for reason in reasons:
         for entry in sorted(setaside.entries(os.path.join(directory, reason)), key=lambda one: one.name):
-            told = files.load_if_readable(setaside.reason_file(entry.path)) or {}
+            told = loading.load_if_readable(setaside.reason_file(entry.path)) or {}
             yield Entry(
                 entry.path, reason, str(told.get("name") or printable(entry.name)), str(told.get("incoming", ""))
             )

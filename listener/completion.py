@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from listener import documents, files
+from listener import documents, loading
 from listener.config import Config
 from listener.events import Events
 from listener.metrics import Metrics
@@ -46,7 +46,7 @@ class Completions:
     def tell(self, now: float) -> None:
         """Once a second: look for promises, and tell of the series that end."""
         for uid in self._book.open_series():
-            promised = _promised(files.load_if_readable(f"{self._log}/{documents.retrieve_path(uid)}") or {})
+            promised = _promised(loading.load_if_readable(f"{self._log}/{documents.retrieve_path(uid)}") or {})
             if promised:
                 self._book.expect(uid, promised, self._count(uid))
         for ended in self._book.due(now):

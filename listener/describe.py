@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from listener import documents, files, sync
+from listener import documents, files, loading, sync
 from listener.desk import Desk, Job
 from listener.plan import Plan
 from listener.shared import Shared, clear_way
@@ -48,7 +48,7 @@ def describe(job: Job, desk: Desk, shared: Shared) -> None:
 
 def _describe_present(job: Job, desk: Desk) -> None:
     """A duplicate: what is in the tree stays, and its document too, if it tells where and how large that is."""
-    if documents.describes(files.load(job.document) or {}, job.target, job.present_size):
+    if documents.describes(loading.load(job.document) or {}, job.target, job.present_size):
         return
     clear_way(job.document, desk)
     base, name = os.path.split(job.target)

@@ -10,9 +10,6 @@ import fcntl
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
-
-import orjson
 
 from listener import sync
 
@@ -21,8 +18,6 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
-#: There is no document: nothing, or a link, a directory, a socket.
-_NO_DOCUMENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO})
 _NAME_MAX = 255
 
 FREE, BUSY, UNKNOWN = "free", "busy", "unknown"
@@ -204,30 +199,3 @@ def discard(path: str) -> None:
     """Remove a temporary of ours, if it is still there."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def load(path: str) -> dict[str, Any] | None:
-    """A JSON document; None where there is none, or something that is no document (garbage, a link, a directory).
-
-    Raises OSError when the system refuses to say: a document that cannot be read now must not be taken for absent, or
-    it would be written anew (a StudyList without its studies).
-    """
-    try:
-        # An opener, since open() of a descriptor that is a directory's would leave it open.
-        with open(path, "rb", opener=lambda name, _: open_regular(name)) as file:
-            document = orjson.loads(file.read())
-    except orjson.JSONDecodeError:
-        return None
-    except OSError as error:
-        if error.errno in _NO_DOCUMENT:
-            return None
-        raise
-    return document if isinstance(document, dict) else None
-
-
-def load_if_readable(path: str) -> dict[str, Any] | None:
-    """The same for those who only look: what cannot be read is None too."""
-    try:
-        return load(path)
-    except OSError:
-        return None

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import Any
 
-from listener import documents, files
+from listener import documents, files, loading
 from listener.desk import Desk
 from listener.differences import expected
 from listener.errors import FileFault, Unreadable
@@ -41,19 +41,20 @@ class Inventory:
             if study:
                 shared += [_state("study", f"{self._log}/{documents.study_path(study)}", study)]
                 shared += [self._patient(patient, study), _state("study-series", base, study, "SeriesBaseDir")]
-                told = told or base_directory(files.load_if_readable(base) or {})
+                told = told or base_directory(loading.load_if_readable(base) or {})
         home = self.places.find(told) if told else Place("")
         occupied = bool(home.path) and bool(names_in(home.path))
         return Series(uid, images, _guessed(described, home.path), foreign, shared, home.path, home.moved, occupied)
 
     def _owner(self, uid: str) -> tuple[str, str]:
         """PatientID and Study Instance UID of a series without documents of instances."""
-        entry = part_with(files.load_if_readable(f"{self._log}/{documents.series_path(uid)}") or {}, "StudyInstanceUID")
+        document = loading.load_if_readable(f"{self._log}/{documents.series_path(uid)}") or {}
+        entry = part_with(document, "StudyInstanceUID")
         return str(entry.get("PatientID", "")), str(entry.get("StudyInstanceUID", ""))
 
     def _described(self, path: str) -> Described:
         name = os.path.basename(path).removesuffix(".json")
-        document = files.load_if_readable(path) or {}
+        document = loading.load_if_readable(path) or {}
         told = documents.location(document)
         if not told or os.path.basename(told) != name:
             return Described(name, path, readable=False)
@@ -83,7 +84,7 @@ class Inventory:
         ours = f"{self._log}/{documents.patient_path(patient)}"
         theirs = f"{self._log}/patientData/{patient}.json" if "/" not in patient and "\0" not in patient else ours
         found = [path for path in (ours, theirs) if os.path.lexists(path)]
-        loaded = [document for document in map(files.load, found) if document is not None]
+        loaded = [document for document in map(loading.load_if_readable, found) if document is not None]
         if any(study in _studies(document, patient) for document in loaded):
             return SharedState("patient", ours, "", study)
         word = "study-list" if loaded else "bad-shared-document" if found else "no-shared-document"
@@ -149,7 +150,7 @@ def _state(kind: str, path: str, study: str = "", key: str = "") -> SharedState:
     """Whether a shared document can be read and holds `key` somewhere."""
     if not os.path.lexists(path):
         return SharedState(kind, path, "no-shared-document", study)
-    document = files.load_if_readable(path)
+    document = loading.load_if_readable(path)
     fine = document is not None and (not key or key in part_with(document, key))
     return SharedState(kind, path, "" if fine else "bad-shared-document", study)
 

@@ -10,7 +10,7 @@ import os
 import stat
 from hashlib import blake2b
 
-from listener import documents, files, setaside, superseding, sync
+from listener import documents, files, loading, setaside, superseding, sync
 from listener.desk import Desk, Job
 from listener.errors import Conflict, FileFault
 from listener.header import Header
@@ -93,7 +93,7 @@ def _described_elsewhere(job: Job, desk: Desk) -> str:
     """
     if not os.access(job.document, os.F_OK):  # The usual case, and cheaper than an exception.
         return ""
-    location = os.path.normpath(documents.location(files.load(job.document) or {}))
+    location = os.path.normpath(documents.location(loading.load(job.document) or {}))
     # Another program may have written it, with a data directory of its own: nothing outside ours is touched.
     if location.startswith(f"{desk.directories.data}/") and location != job.target and os.path.isfile(location):
         return location

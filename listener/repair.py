@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from listener import documents, files, sync
+from listener import documents, loading, sync
 from listener.desk import Desk
 from listener.differences import Difference
 from listener.documents import Document
@@ -89,7 +89,7 @@ class Repairer:
         studies = set()
         for name in names_in(one.path):
             path = f"{one.path}/{name}"
-            document = files.load_if_readable(path) or {}
+            document = loading.load_if_readable(path) or {}
             studies.add(str(part_with(document, "StudyInstanceUID").get("StudyInstanceUID", "")))
             told = documents.location(document)
             place = self._places.find(os.path.dirname(told))
@@ -97,7 +97,7 @@ class Repairer:
                 self._rewrite(path, "FSlocation", f"{place.path}/{os.path.basename(told)}")
         for study in studies:
             path = f"{self._log}/{documents.study_series_path(study, one.series)}"
-            place = self._places.find(base_directory(files.load_if_readable(path) or {}))
+            place = self._places.find(base_directory(loading.load_if_readable(path) or {}))
             if place.moved:
                 self._rewrite(path, "SeriesBaseDir", place.path)
         return True
@@ -112,7 +112,7 @@ class Repairer:
         if one.study:
             return self._remove(one.path)
         path = f"{self._log}/{documents.series_path(one.series)}"
-        study = str(part_with(files.load_if_readable(path) or {}, "StudyInstanceUID").get("StudyInstanceUID", ""))
+        study = str(part_with(loading.load_if_readable(path) or {}, "StudyInstanceUID").get("StudyInstanceUID", ""))
         names = [documents.series_path(one.series), documents.pack_path(one.series)]
         names += [documents.study_series_path(study, one.series)] if study else []
         with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from listener import documents, files
+from listener import documents, files, loading
 from listener.desk import UNREAD, Desk, Job
 from listener.documents import Document
 from listener.names import OWN, short_hash
@@ -98,14 +98,14 @@ def _write_missing(job: Job, desk: Desk, paths: tuple[str, ...]) -> None:
 
 
 def _once(path: str, desk: Desk, make: Callable[[], Document]) -> None:
-    if files.load(path) is None:
+    if loading.load(path) is None:
         update(path, desk, lambda there: None if there is not None else make())
 
 
 def update(path: str, desk: Desk, change: Callable[[Document | None], Document | None]) -> None:
     """Read, change and write one shared document under its lock; `change` returns None to leave it as it is."""
     with files.locked(desk.directories.locks, f"document-{short_hash(path, 2)}"):
-        changed = change(files.load(path))
+        changed = change(loading.load(path))
         if changed is not None:
             clear_way(path, desk)
             files.write_document(desk.log_stage, path, documents.encode(changed), syncs=desk.syncs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from listener import files, setaside
+from listener import loading, setaside
 from listener.desk import Desk
 
 
@@ -21,7 +21,7 @@ def was_superseded(inode: tuple[int, int], desk: Desk) -> bool:
 def still_in_tree(name: str, desk: Desk) -> Iterator[str]:
     """Where superseded instances called `name` have not left the tree yet."""
     for entry in _kept(desk):
-        was = str((files.load(setaside.reason_file(entry.path)) or {}).get("was", ""))
+        was = str((loading.load(setaside.reason_file(entry.path)) or {}).get("was", ""))
         if os.path.basename(was) == name and os.path.lexists(was) and _inode(was) == _inode(entry.path):
             yield was
 

@@ -102,7 +102,7 @@ def _head(digest: Function, length: int, value: str) -> str:
     return digest(value)[:length]
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def _md5(value: str) -> str:
     return md5(value.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
@@ -140,7 +140,7 @@ def pseudonym(value: str) -> str:
 MAKERS: dict[str, Maker] = {
     "pad": _pad,
     "md5": partial(_cut, _md5),
-    "seahash": partial(_cut, lru_cache(maxsize=512)(seahash_hex)),
+    "seahash": partial(_cut, lru_cache(maxsize=256)(seahash_hex)),
     "strmsk": _strmsk,
     "nospc": _nospc,
 }

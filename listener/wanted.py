@@ -21,7 +21,7 @@ _PIXEL_REPRESENTATION = 0x00280103
 _CONTROL = frozenset((*pixels.TAGS, _CHARSET, _PIXEL_REPRESENTATION, PROVIDER_URL))
 
 #: Texts of one attribute that are remembered, and the longest value of which the text is.
-_TEXTS = 1024
+_TEXTS = 256
 _TEXT_BYTES = 256
 
 

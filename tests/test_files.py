@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener import files, sync
+from listener import files, loading, sync
 from listener.errors import FatalFault
 from tests.waiting import until
 from tests.workbench import tmpfs
@@ -264,8 +264,8 @@ def test_what_is_no_document_reads_as_none_and_keeps_no_descriptor(tmp_path: Pat
     os.mkfifo(tmp_path / "fifo")
     before = set(os.listdir("/proc/self/fd"))
     for name in ("list", "garbage", "cut", "empty", "directory", "link", "fifo", "absent"):
-        assert files.load(str(tmp_path / name)) is None, name
-    assert files.load(str(tmp_path / "fine")) == {"a": 1}
+        assert loading.load(str(tmp_path / name)) is None, name
+    assert loading.load(str(tmp_path / "fine")) == {"a": 1}
     assert set(os.listdir("/proc/self/fd")) == before
 
 
