@@ -69,7 +69,11 @@ class Casualties:
         """
         if arrival.losses < MOST_LOSSES:
             return False
-        return arrival.losses >= MOST_LOSSES_PLACED or os.lstat(arrival.key).st_nlink == 1
+        return arrival.losses >= MOST_LOSSES_PLACED or not _is_placed(arrival)
+
+    def ends_services(self, arrival: Arrival) -> bool:
+        """The same for a claim that was in hand, alone, whenever the whole service ended."""
+        return arrival.attempts >= MOST_RESTARTS and not _is_placed(arrival)
 
     def clean(self, pid: int) -> None:
         """Remove the temporaries that the dead worker `pid` left."""
@@ -93,6 +97,14 @@ class Casualties:
 def _without_this(arrival: Arrival) -> Arrival:
     """The reason file counts the try that ends here; giving up is none."""
     return arrival._replace(losses=max(0, arrival.losses - 1))
+
+
+def _is_placed(arrival: Arrival) -> bool:
+    """Whether a claim has a second name, in the tree or in set-aside: then what remains is to be repeated."""
+    try:
+        return os.lstat(arrival.key).st_nlink > 1
+    except FileNotFoundError:
+        return False
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from listener import claim
 from listener.backlog import Backlog
-from listener.casualties import MOST_RESTARTS, Casualties
+from listener.casualties import Casualties
 from listener.config import Config
 from listener.desk import CLAIM, COPY
 from listener.diagnostics import log
@@ -81,7 +81,7 @@ class Engine:
     def _count_attempt(self, batch: list[Arrival]) -> bool:
         """A claim of an earlier run is in hand, alone: its name says so, in case it ends the whole service again."""
         arrival = batch[0]
-        if arrival.attempts >= MOST_RESTARTS:
+        if self._casualties.ends_services(arrival):
             self._give_up(arrival)
             return False
         try:

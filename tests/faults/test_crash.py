@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 PLANS: dict[str, tuple[Traffic, dict[str, int]]] = {
     "the whole service": (inflow, {"all": 40}),
     "the parent alone": (inflow, {"parent": 20}),
-    # Each instance once: of two copies one may be `worker-lost` while the other is in the tree.
-    "workers": (partial(inflow, again=False), {"worker": 110}),
+    # Each instance once, and nothing bad: of two copies one may be `worker-lost` while the other is in the tree.
+    "workers": (partial(inflow, again=False, bad=False), {"worker": 110}),
     "under storescp": (association, {"worker": 20, "all": 10}),
 }
 

@@ -124,9 +124,9 @@ class Inflow:
 
 
 @contextmanager
-def inflow(places: Places, seed: int, *, again: bool = True) -> Iterator[Inflow]:
+def inflow(places: Places, seed: int, *, bad: bool = True, again: bool = True) -> Iterator[Inflow]:
     """A running Inflow; whatever it met is raised at the end."""
-    flow = Inflow(places, seed, again=again)
+    flow = Inflow(places, seed, bad=bad, again=again)
     flow.start()
     try:
         yield flow

@@ -95,7 +95,7 @@ class Forked:
         if self._status is None:
             os.kill(self.pid, signal.SIGKILL)
 
-    def wait(self, timeout: float = 10) -> int:
+    def wait(self, timeout: float = 60) -> int:
         if self._status is None:
             self._status = wait(self.pid, timeout)
         return self._status
