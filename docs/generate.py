@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from listener import arguments, catalogue, config
+from listener import arguments, config
+from listener.telemetry import catalogue
 
 HERE = Path(__file__).resolve().parent
 

@@ -48,50 +48,50 @@ def _dispatch(given: argparse.Namespace) -> int:
 
 
 def _run(config: Config, _: argparse.Namespace) -> int:
-    from listener import service
+    from listener.service import run
 
-    return service.run(config)
+    return run.run(config)
 
 
 def _once(config: Config, _: argparse.Namespace) -> int:
-    from listener import once
+    from listener.commands import once
 
     return once.run(config)
 
 
 def _repack(config: Config, given: argparse.Namespace) -> int:
-    from listener import direct
+    from listener.commands import direct
 
     return direct.run(config, direct.Request.of(vars(given), given.with_state))
 
 
 def _plan(config: Config, given: argparse.Namespace) -> int:
-    from listener import show
+    from listener.commands import show
 
     return show.run(config, given.paths, given.json)
 
 
 def _check(config: Config, given: argparse.Namespace) -> int:
-    from listener import check
+    from listener.checks import check
 
     return check.run(config, given.json)
 
 
 def _verify(config: Config, given: argparse.Namespace) -> int:
-    from listener import verify
+    from listener.verification import verify
 
     return verify.run(config, verify.Request(given.deep, given.repair, given.json))
 
 
 def _retry(config: Config, given: argparse.Namespace) -> int:
-    from listener import again
-    from listener.selection import Request
+    from listener.commands import again
+    from listener.commands.selection import Request
 
     return again.run(config, Request.of(vars(given)))
 
 
 def _bench(config: Config, given: argparse.Namespace) -> int:
-    from listener import bench
+    from listener.commands import bench
 
     return bench.run(config, bench.Request(given.files, given.kib, given.repeat, given.dir, given.json))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import orjson
 
-from listener.names import instant, printable
+from listener.planning.names import instant, printable
 
 log = logging.getLogger("listener")
 

@@ -121,8 +121,8 @@ def address(text: str) -> str:
 
 def template(text: str) -> str:
     """A path template in pypx's language; `/` makes directories."""
-    from listener.keywords import is_keyword
-    from listener.template import TemplateError, compile_template
+    from listener.dicom.keywords import is_keyword
+    from listener.planning.template import TemplateError, compile_template
 
     if not text or text.startswith("/") or text.endswith("/") or "//" in text:
         raise ValueError("is not a relative path; give components divided by single slashes")

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from listener import processors
 from listener.config import INTAKE, Config, Option, defaults, flag, options, variable
 from listener.errors import ConfigError
+from listener.service import processors
 
 
 def load(

@@ -16,7 +16,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from listener.encoding import LONG_VRS
+from listener.dicom.encoding import LONG_VRS
 
 #: Root of every UID made here.
 UID_ROOT = "1.2.826.0.1.3680043.10.1470."

@@ -255,7 +255,7 @@ class Service:
 
     def workers(self) -> list[int]:
         """Its children that are workers."""
-        return [pid for pid in children(self.pid) if b"listener.worker" in command_line(pid)]
+        return [pid for pid in children(self.pid) if b"listener.service.worker" in command_line(pid)]
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = STOP) -> int:
         """Send a signal, wait for the end; the exit status."""

@@ -11,9 +11,12 @@ from typing import Any
 import orjson
 import pytest
 
-from listener import again, cli, files, moves, setaside, sync
+from listener import cli
+from listener.commands import again
+from listener.commands.selection import Choice, Entry, Request, choose
+from listener.disk import files, moves, sync
 from listener.records import Outcome
-from listener.selection import Choice, Entry, Request, choose
+from listener.repacking import setaside
 from tests.instances import instance, save
 from tests.workbench import Bench, contents, tmpfs
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from listener.backlog import AGAIN, FULL, KNOWN, NEW, Backlog
 from listener.records import Arrival
+from listener.service.backlog import AGAIN, FULL, KNOWN, NEW, Backlog
 
 CAPACITY = 5
 PATHS = st.sampled_from([f"/in/{letter}" for letter in "abcdefghij"])

@@ -15,11 +15,12 @@ from typing import Any
 import orjson
 import pytest
 
-from listener import check, check_files, check_receiver, check_system, check_volumes, cli
-from listener.check import NOTE, OK, PROBLEM, Finding
+from listener import cli
+from listener.checks import check, contents, limits, receivers, volumes
+from listener.checks.check import NOTE, OK, PROBLEM, Finding
+from listener.checks.mounts import Mount, mount_of
 from listener.config import Config
-from listener.mounts import Mount, mount_of
-from listener.owner import Owner
+from listener.service.owner import Owner
 from tests.dicomnet import storescp
 from tests.workbench import make_config, need_root, tmpfs
 
@@ -146,15 +147,15 @@ def test_polling_needs_no_inotify(tmp_path: Path) -> None:
     assert "--poll" not in {one.about for one in check.findings(made(tmp_path, poll=True))}
 
 
-@pytest.mark.parametrize(("limits", "level"), [(("128", "8192", "16384"), OK), (("4", "8192", "1"), NOTE), ((), NOTE)])
+@pytest.mark.parametrize(("values", "level"), [(("128", "8192", "16384"), OK), (("4", "8192", "1"), NOTE), ((), NOTE)])
 def test_limits_of_inotify(
-    limits: tuple[str, ...], level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    values: tuple[str, ...], level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proc = tmp_path / "proc"
     proc.mkdir()
-    for name, number in zip(("max_user_instances", "max_user_watches", "max_queued_events"), limits, strict=False):
+    for name, number in zip(("max_user_instances", "max_user_watches", "max_queued_events"), values, strict=False):
         (proc / name).write_text(number)
-    monkeypatch.setattr(check_system, "_LIMITS", str(proc))
+    monkeypatch.setattr(limits, "_LIMITS", str(proc))
     (found,) = [one for one in check.findings(made(tmp_path / "base")) if one.about == "--poll"]
     assert found.level == level
     assert bool(found.remedy) is (level == NOTE)
@@ -206,7 +207,7 @@ def test_no_inodes_are_told(tmp_path: Path) -> None:
     ("kind", "told"), [("nfs4", True), ("fuse.sshfs", True), ("cifs", True), ("ext4", False), ("tmpfs", False)]
 )
 def test_a_network_file_system(kind: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_volumes, "mount_of", lambda path: Mount("1", kind))
+    monkeypatch.setattr(volumes, "mount_of", lambda path: Mount("1", kind))
     assert any(kind in text and "--poll" in text for text in about(made(tmp_path), NOTE)) is told
     assert not any(kind in text for text in about(made(tmp_path, poll=True), NOTE))
 
@@ -287,7 +288,7 @@ def test_a_umask_and_a_closed_root(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     config = made(tmp_path)
     (tmp_path / "log").chmod(0o700)
     (tmp_path / "status").write_text("Name:\tx\nUmask:\t0077\n")
-    monkeypatch.setattr(check_files, "_STATUS", str(tmp_path / "status"))
+    monkeypatch.setattr(contents, "_STATUS", str(tmp_path / "status"))
     (note,) = [text for text in about(config, NOTE) if text.startswith("--dir-mode")]
     assert f"'{tmp_path / 'log'}' has mode 0700" in note
     assert "the umask is 0077" in note
@@ -304,12 +305,12 @@ def test_the_namespace_s_limits_and_what_is_in_use(tmp_path: Path, monkeypatch: 
     config = made(tmp_path)
     (tmp_path / "user").mkdir()
     (tmp_path / "user/max_inotify_watches").write_text("70")
-    monkeypatch.setattr(check_system, "_NAMESPACE", str(tmp_path / "user"))
+    monkeypatch.setattr(limits, "_NAMESPACE", str(tmp_path / "user"))
     assert any("70 watches" in text for text in about(config, OK))
     for number in range(80):
         (tmp_path / f"incoming/{number}").mkdir()
     assert any("incoming has 81 directories" in text for text in about(config, NOTE))
-    monkeypatch.setattr(check_system, "_can_watch", lambda: False)
+    monkeypatch.setattr(limits, "_can_watch", lambda: False)
     assert any("all instances are in use" in text for text in about(config, NOTE))
 
 
@@ -336,8 +337,8 @@ def process(proc: Path, pid: int, cwd: Path, *command: str) -> None:
 def test_a_receiver_that_can_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = made(tmp_path)
     incoming, proc = tmp_path / "incoming", tmp_path / "proc"
-    monkeypatch.setattr(check_receiver, "_PROC", str(proc))
-    assert list(check_receiver.receivers(config)) == []
+    monkeypatch.setattr(receivers, "_PROC", str(proc))
+    assert list(receivers.receivers(config)) == []
     good = ("/usr/bin/storescp", "--fork", "+uf", "+xa", "-od", str(incoming), "11112")
     process(proc, 7, tmp_path, *good)
     process(proc, 8, tmp_path, *good)
@@ -345,26 +346,26 @@ def test_a_receiver_that_can_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
     process(proc, 10, tmp_path, "sleep", "9")
     process(proc, 11, tmp_path)
     (proc / "self").mkdir()
-    (found,) = check_receiver.receivers(config)
+    (found,) = receivers.receivers(config)
     assert (found.level, found.remedy) == (OK, "")
     process(proc, 12, incoming, "storescp", "-su", "s", "-sp", "-rns", "--exec-on-reception", "x", "104")
-    _, bad = check_receiver.receivers(config)
+    _, bad = receivers.receivers(config)
     assert bad.level == NOTE
     assert all(word in bad.text for word in ("+uf", "+xa", "-su", "-sp", "-rns", "-xcr"))
     assert f"+uf +xa -ts 60 -pm -od {incoming} PORT" in bad.remedy
 
 
 def test_a_receiver_that_goes_away_while_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_receiver, "_PROC", str(tmp_path / "proc"))
+    monkeypatch.setattr(receivers, "_PROC", str(tmp_path / "proc"))
     process(tmp_path / "proc", 7, tmp_path, "storescp", "104")
     (tmp_path / "proc/7/cwd").unlink()
     (tmp_path / "proc/8").mkdir()
-    assert list(check_receiver.receivers(made(tmp_path))) == []
+    assert list(receivers.receivers(made(tmp_path))) == []
 
 
 @pytest.mark.real
 def test_a_real_receiver(dcmtk: None, tmp_path: Path) -> None:
     config = made(tmp_path)
     with storescp(tmp_path / "incoming", "+uf"):
-        (found,) = check_receiver.receivers(config)
+        (found,) = receivers.receivers(config)
     assert ("without +uf" in found.text, "without +xa" in found.text) == (False, True)

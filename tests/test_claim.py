@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener import claim, files
-from listener.claim import Claimed, Gone, NotYet, parse_name
-from listener.desk import COPY, MOVE, Job
+from listener.disk import files
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
+from listener.repacking import claim
+from listener.repacking.claim import Claimed, Gone, NotYet, parse_name
+from listener.repacking.desk import COPY, MOVE, Job
 from tests.test_files import writer
 from tests.workbench import Bench, arrival_of, need_root
 

@@ -15,7 +15,7 @@ import pytest
 from listener import settings
 from listener.config import Config, defaults, flag, options, variable
 from listener.errors import ConfigError
-from listener.processors import available
+from listener.service.processors import available
 
 #: The contract's table of options, written out: flag, default as a person reads it, unit.
 CONTRACT = {

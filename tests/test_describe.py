@@ -9,14 +9,21 @@ from typing import Any
 import orjson
 import pytest
 
-from listener import documents
-from listener.desk import CLAIM, Desk
-from listener.documents import instance_path, pack_path, patient_path, series_path, study_path, study_series_path
-from listener.messages import Setting
-from listener.pool import Pool
+from listener.planning import documents
+from listener.planning.documents import (
+    instance_path,
+    pack_path,
+    patient_path,
+    series_path,
+    study_path,
+    study_series_path,
+)
 from listener.records import Outcome
-from listener.repack import Repacker
-from listener.shared import Shared
+from listener.repacking.desk import CLAIM, Desk
+from listener.repacking.repack import Repacker
+from listener.repacking.shared import Shared
+from listener.service.messages import Setting
+from listener.service.pool import Pool
 from tests.instances import instance, save, uid
 from tests.workbench import Bench, arrival_of, contents
 

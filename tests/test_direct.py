@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from listener import direct
-from listener.direct import Request
+from listener.commands import direct
+from listener.commands.direct import Request
 from listener.errors import ConfigError
-from listener.names import OWN
+from listener.planning.names import OWN
 from tests.instances import write_instance
 from tests.test_files import writer
 from tests.workbench import contents, make_config

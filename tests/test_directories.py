@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from listener.directories import prepare, prepare_direct, tidy
+from listener.disk.directories import prepare, prepare_direct, tidy
+from listener.disk.trials import try_moves
 from listener.errors import ConfigError
-from listener.names import OWN
-from listener.trials import try_moves
+from listener.planning.names import OWN
 from tests.workbench import Bench, contents, make_config, need_root, tmpfs
 
 

@@ -17,17 +17,19 @@ from typing import Any
 
 import pytest
 
-from listener import catalogue, config, layouts, settings
+from listener import config, settings
 from listener.config import options
+from listener.dicom.keywords import is_keyword
 from listener.errors import SET_ASIDE_REASONS
-from listener.events import of_outcome
-from listener.health import Conditions, readiness
-from listener.keywords import is_keyword
-from listener.names import sanitize
+from listener.planning import layouts
+from listener.planning.names import sanitize
+from listener.planning.template import TemplateError, compile_template
+from listener.planning.template_functions import USAGE, with_ages
+from listener.quickstart.synthetic import make_series
 from listener.records import OUTCOMES, Missing, Outcome
-from listener.synthetic import make_series
-from listener.template import TemplateError, compile_template
-from listener.template_functions import USAGE, with_ages
+from listener.telemetry import catalogue
+from listener.telemetry.events import of_outcome
+from listener.telemetry.health import Conditions, readiness
 from tests.conftest import PROJECT
 
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")])
@@ -36,7 +38,7 @@ LAYOUTS_AND_LOGS = PROJECT / "docs/layouts-and-logs.md"
 #: Flags of other programs that the documentation names.
 FOREIGN_FLAGS = {"--fork", "--depth", "--name-only"}
 
-SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PROJECT.glob("listener/*.py")))
+SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PROJECT.glob("listener/**/*.py")))
 
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 
@@ -216,7 +218,7 @@ def test_every_command_has_its_exit_statuses() -> None:
 
 
 def test_every_room_is_on_its_floor() -> None:
-    modules = {path.stem for path in PROJECT.glob("listener/*.py") if not path.stem.startswith("__")}
+    modules = {path.stem for path in PROJECT.glob("listener/**/*.py") if not path.stem.startswith("__")}
     told = {name for _, rooms in rows(section(PROJECT / "docs/architecture.md", "Rooms")) for name in codes(rooms)}
     assert not modules - told, "rooms that docs/architecture.md does not tell of"
     assert {name for name in told if name.isidentifier()} - modules <= {"run", "plan", "reason", "exit_code"}

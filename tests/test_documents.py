@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener import documents
-from listener.header import Header
-from listener.plan import Plan
+from listener.dicom.header import Header
+from listener.planning import documents
+from listener.planning.plan import Plan
 
 VALUES = {
     "PatientID": "P1",

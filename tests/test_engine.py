@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from listener import claim
-from listener.backlog import AGAIN, KNOWN, NEW
-from listener.engine import Engine
-from listener.pool import Lost
 from listener.records import Deferral, Outcome
+from listener.repacking import claim
+from listener.service.backlog import AGAIN, KNOWN, NEW
+from listener.service.engine import Engine
+from listener.service.pool import Lost
 from tests.test_files import writer
 from tests.workbench import Bench, arrival_of, contents
 

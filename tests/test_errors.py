@@ -34,7 +34,7 @@ WITHOUT_A_CLASS = {
 def strings_of_the_package() -> set[str]:
     """Every text constant in the program but in errors.py itself."""
     found: set[str] = set()
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         if path.name != "errors.py":
             nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             found |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
@@ -48,7 +48,7 @@ def test_every_reason_has_a_class_or_a_use() -> None:
 
 
 def test_every_class_is_raised_somewhere() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py") if path.name != "errors.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py") if path.name != "errors.py")
     assert [one.__name__ for one in FAULTS if one.__name__ not in text] == []
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.events import Events, of_outcome
-from listener.names import instant
+from listener.planning.names import instant
 from listener.records import OUTCOMES, Missing, Outcome
+from listener.telemetry.events import Events, of_outcome
 
 PUBLISHED = Outcome(
     "published",

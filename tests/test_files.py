@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener import files, loading, sync
+from listener.disk import files, loading, sync
 from listener.errors import FatalFault
 from tests.waiting import until
 from tests.workbench import tmpfs

@@ -14,10 +14,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from listener.dicom.header import Limits
+from listener.dicom.keywords import USUAL
+from listener.dicom.reader import Wanted, check_uids, read_elements, read_header
 from listener.errors import SET_ASIDE_REASONS, FileFault
-from listener.header import Limits
-from listener.keywords import USUAL
-from listener.reader import Wanted, check_uids, read_elements, read_header
 from tests.instances import descriptor, instance, save
 from tests.test_reader_differential import FILES
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.health import HEARTBEAT_LIMIT, Conditions, liveness, readiness
+from listener.telemetry.health import HEARTBEAT_LIMIT, Conditions, liveness, readiness
 
 NOW = 1000.0
 ROLES = ("incoming", "data", "log", "state")

@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from listener.kept import Kept
+from listener.service.kept import Kept
 
 
 @contextmanager

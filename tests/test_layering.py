@@ -12,10 +12,23 @@ import pytest
 import listener
 
 PACKAGE = Path(listener.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+#: By their last name: there are no two of one name.
+PATHS = {path.stem: path for path in PACKAGE.rglob("*.py") if not path.stem.startswith("__")}
+MODULES = sorted(PATHS)
+
+#: From below to above: a package imports what stands in its own row or below. The modules beside the packages that
+#: hold words and settings lie under all of them, `cli` and `arguments` above.
+FLOORS = (
+    {"dicom", "planning"},
+    {"disk"},
+    {"repacking", "telemetry"},
+    {"service"},
+    {"checks", "verification", "quickstart"},
+    {"commands"},
+)
 
 #: Rules and data only: what they say depends on their arguments alone. Whoever says PURE of itself is held to it too.
-PURE = {module for module in MODULES if (PACKAGE / f"{module}.py").read_text(encoding="utf-8").startswith('"""PURE')}
+PURE = {module for module in MODULES if PATHS[module].read_text(encoding="utf-8").startswith('"""PURE')}
 PURE |= {
     "backlog",
     "catalogue",
@@ -93,7 +106,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @cache
 def tree(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    return ast.parse(PATHS[module].read_text(encoding="utf-8"))
 
 
 @cache
@@ -113,7 +126,7 @@ def imports(module: str) -> frozenset[str]:
 def ours(module: str, names: frozenset[str] | None = None) -> set[str]:
     """Our modules that a module imports."""
     parts = [name.split(".") for name in (imports(module) if names is None else names)]
-    return {part[1] for part in parts if part[0] == "listener" and len(part) > 1 and part[1] in MODULES} - {module}
+    return {name for part in parts if part[0] == "listener" for name in part[1:3] if name in PATHS} - {module}
 
 
 def packages(module: str) -> set[str]:
@@ -141,6 +154,19 @@ def test_the_names_here_are_modules() -> None:
     named = PURE | BROAD.keys() | {module for modules in DOORS.values() for module in modules}
     assert named <= set(MODULES)
     assert {module for module, _ in EXCEPTIONS} <= PURE
+
+
+def test_no_two_modules_have_one_name() -> None:
+    assert len(PATHS) == len([path for path in PACKAGE.rglob("*.py") if not path.stem.startswith("__")])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downwards(module: str) -> None:
+    height = {package: number for number, floor in enumerate(FLOORS) for package in floor}
+    own = PATHS[module].parent.name
+    for other in ours(module):
+        above = PATHS[other].parent.name
+        assert height.get(above, -1) <= height.get(own, len(FLOORS)), f"{own}.{module} imports {above}.{other}"
 
 
 def test_no_module_imports_itself_over_others() -> None:
@@ -182,7 +208,7 @@ def test_a_dependency_has_its_doors(dependency: str) -> None:
 def test_pydicom_is_imported_when_it_is_needed() -> None:
     """It costs 90 ms and 30 MB: a command that starts must not have it."""
     reach: set[str] = set()
-    pending = ["cli", "worker", "service", "once", "direct", "show", "check"]
+    pending = ["cli", "worker", "run", "once", "direct", "show", "check"]
     while pending:
         module = pending.pop()
         if module not in reach:
@@ -200,12 +226,12 @@ def test_workers_know_nothing_of_the_parent_s_things() -> None:
         if module not in reach:
             reach.add(module)
             pending += ours(module)
-    assert not reach & {"metrics", "events", "web", "engine", "service", "backlog", "watch", "diagnostics", "cli"}
+    assert not reach & {"metrics", "events", "web", "engine", "run", "backlog", "watch", "diagnostics", "cli"}
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_is_small(module: str) -> None:
-    lines = (PACKAGE / f"{module}.py").read_text(encoding="utf-8").count("\n")
+    lines = PATHS[module].read_text(encoding="utf-8").count("\n")
     assert lines <= MOST_LINES, f"{module}.py has {lines} lines"
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.layouts import LAYOUTS, Layout, Preset, choose
-from listener.names import MAX_COMPONENT
-from listener.template import TemplateError
+from listener.planning.layouts import LAYOUTS, Layout, Preset, choose
+from listener.planning.names import MAX_COMPONENT
+from listener.planning.template import TemplateError
 
 SERIES = "1.3.12.2.1107.5.2.19.45152.2013030808061520200285270.0.0.0"
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from listener import catalogue
-from listener.catalogue import Histogram, Row, rows
 from listener.errors import SET_ASIDE_REASONS, STAGES, SYSTEM_REASONS
-from listener.metrics import Metrics
 from listener.records import OUTCOMES, SOURCES, Deferral, Outcome
+from listener.telemetry import catalogue
+from listener.telemetry.catalogue import Histogram, Row, rows
+from listener.telemetry.metrics import Metrics
 
 Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from listener.names import MAX_COMPONENT, OWN, document_name, is_temporary, printable, sanitize, short_hash
+from listener.planning.names import MAX_COMPONENT, OWN, document_name, is_temporary, printable, sanitize, short_hash
 
 #: pypx's packPath_resolve, word for word.
 PYPX = re.compile(r"[^A-Za-z0-9\.\-]+")

@@ -11,10 +11,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from listener import cli, once
-from listener.events import Events
-from listener.once import Progress
+from listener import cli
+from listener.commands import once
+from listener.commands.once import Progress
 from listener.records import Deferral, Outcome
+from listener.telemetry.events import Events
 from tests.instances import uid, write_instance
 from tests.test_cli import where
 from tests.test_files import writer

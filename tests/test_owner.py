@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from listener.errors import OwnedElsewhere
-from listener.owner import Owner
+from listener.service.owner import Owner
 
 
 def roots(folder: Path, *names: str) -> tuple[str, ...]:

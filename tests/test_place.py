@@ -9,12 +9,13 @@ from typing import Any
 import orjson
 import pytest
 
-from listener import claim, documents
-from listener.desk import COPY, MOVE
-from listener.header import Limits
-from listener.place import digest
-from listener.reader import Wanted, read_header
+from listener.dicom.header import Limits
+from listener.dicom.reader import Wanted, read_header
+from listener.planning import documents
 from listener.records import Arrival, Deferral, Outcome
+from listener.repacking import claim
+from listener.repacking.desk import COPY, MOVE
+from listener.repacking.place import digest
 from tests.instances import instance, save, write_instance
 from tests.workbench import Bench, arrival_of, contents, tmpfs
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.header import Header
-from listener.layouts import LAYOUTS, Layout, choose
-from listener.names import MAX_COMPONENT
-from listener.plan import INSTANCE_KEYWORDS, SHARED_KEYWORDS, Plan, lacking, make_plan
+from listener.dicom.header import Header
+from listener.planning.layouts import LAYOUTS, Layout, choose
+from listener.planning.names import MAX_COMPONENT
+from listener.planning.plan import INSTANCE_KEYWORDS, SHARED_KEYWORDS, Plan, lacking, make_plan
 from tests.test_layouts import FULL
 
 RX = Layout(LAYOUTS["rx"])

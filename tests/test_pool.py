@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from listener.desk import CLAIM
 from listener.errors import FatalFault
-from listener.messages import Setting
-from listener.pool import Lost, Pool, Worker
 from listener.records import Outcome
+from listener.repacking.desk import CLAIM
+from listener.service.messages import Setting
+from listener.service.pool import Lost, Pool, Worker
 from tests.waiting import alive, until
 from tests.workbench import Bench, arrival_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from listener.errors import SYSTEM_REASONS
-from listener.pressure import Pressure
+from listener.service.pressure import Pressure
 
 USUAL = 32
 

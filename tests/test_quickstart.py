@@ -18,7 +18,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from listener import beside
+from listener.quickstart import beside
 from tests.dicomnet import free_port, kill_group, run
 from tests.waiting import until
 

@@ -16,6 +16,10 @@ import pytest
 from pydicom import datadict
 from pydicom.sequence import Sequence
 
+from listener.dicom.header import Header, Limits
+from listener.dicom.keywords import USUAL, tag_of
+from listener.dicom.reader import Wanted, check_uids, read_elements, read_header
+from listener.dicom.texts import bytes_text, clean, is_known_charset, plain_text
 from listener.errors import (
     BadUID,
     EmptyFile,
@@ -27,10 +31,6 @@ from listener.errors import (
     TooLarge,
     UIDMismatch,
 )
-from listener.header import Header, Limits
-from listener.keywords import USUAL, tag_of
-from listener.reader import Wanted, check_uids, read_elements, read_header
-from listener.texts import bytes_text, clean, is_known_charset, plain_text
 from tests.instances import ABSENT, descriptor, element, instance, part10, save, uid
 
 IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName")
@@ -77,8 +77,8 @@ def test_pydicom_is_not_imported_for_plain_files(tmp_path: Path) -> None:
     path = save(instance(), tmp_path / "one")
     code = (
         "import os, sys\n"
-        "from listener.reader import *\n"
-        "from listener.header import Limits\n"
+        "from listener.dicom.reader import *\n"
+        "from listener.dicom.header import Limits\n"
         f"fd = os.open({str(path)!r}, os.O_RDONLY)\n"
         f"header = read_header(fd, {path.stat().st_size}, Wanted.of({IDENTITY!r}), Limits())\n"
         "check_uids(header)\n"

@@ -16,13 +16,13 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from listener.dicom.header import Limits
+from listener.dicom.keywords import USUAL, tag_of
+from listener.dicom.reader import Wanted, read_elements, read_header
+from listener.dicom.source import FileSource
+from listener.dicom.structure import Structure
+from listener.dicom.texts import clean
 from listener.errors import FileFault, Incomplete, NotDicom
-from listener.header import Limits
-from listener.keywords import USUAL, tag_of
-from listener.reader import Wanted, read_elements, read_header
-from listener.source import FileSource
-from listener.structure import Structure
-from listener.texts import clean
 from tests.instances import descriptor, instance, save
 
 ROOT = Path(pydicom.__file__).parent / "data"
@@ -279,7 +279,7 @@ def sequence(item: bytes, undefined: bool, *, little: bool) -> bytes:
 @given(files())
 def test_any_data_set_reads_as_with_pydicom(data: bytes) -> None:
     """With a memory of all data sets before, and with none."""
-    from listener.texts import bytes_text
+    from listener.dicom.texts import bytes_text
 
     try:
         ds = by_pydicom(data)

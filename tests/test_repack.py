@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from pydicom.uid import UID
 
-from listener import claim, files, repack, sync
-from listener.desk import COPY, MOVE
+from listener.disk import files, sync
 from listener.errors import SET_ASIDE_REASONS, STAGES, FatalFault
-from listener.plan import make_plan
+from listener.planning.plan import make_plan
 from listener.records import Arrival, Deferral, Outcome
+from listener.repacking import claim, repack
+from listener.repacking.desk import COPY, MOVE
 from tests.instances import ABSENT, instance, save, uid, write_instance
 from tests.test_claim import odd_files
 from tests.test_files import writer

@@ -7,7 +7,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.retry import FIRST, LONGEST, pause
+from listener.disk.retry import FIRST, LONGEST, pause
 
 
 @given(st.integers(1, 10**6), st.floats(0.05, 60))

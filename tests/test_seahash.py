@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.seahash import seahash, seahash_hex
+from listener.planning.seahash import seahash, seahash_hex
 
 SERIES = "1.3.12.2.1107.5.2.19.45152.2013030808061520200285270.0.0.0"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.series import Completion, SeriesBook
+from listener.telemetry.series import Completion, SeriesBook
 from tests.instances import uid, write_instance
 from tests.service_process import make_places, service, settled, value
 

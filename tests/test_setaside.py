@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 import pytest
 
-from listener import claim, setaside
-from listener.desk import CLAIM, COPY, MOVE
 from listener.errors import SET_ASIDE_REASONS
+from listener.repacking import claim, setaside
+from listener.repacking.desk import CLAIM, COPY, MOVE
 from tests.test_claim import odd_files
 from tests.workbench import Bench, arrival_of, contents, tmpfs
 

@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from listener import cli, documents
+from listener import cli
+from listener.planning import documents
 from tests.instances import ABSENT, uid, write_instance
 from tests.workbench import Bench, contents
 

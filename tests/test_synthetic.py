@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from listener.synthetic import ROOT, Look, make_dataset, make_series, uid
+from listener.quickstart.synthetic import ROOT, Look, make_dataset, make_series, uid
 
 
 def read(folder: Path) -> list[pydicom.FileDataset]:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.datadict import tag_for_keyword
 
-from listener import template, template_functions
-from listener.template import Template, TemplateError, compile_template
-from listener.template_functions import age_in_days, with_ages
+from listener.planning import template, template_functions
+from listener.planning.template import Template, TemplateError, compile_template
+from listener.planning.template_functions import age_in_days, with_ages
 from tests.template_cases import DIFFERENT, LAYOUTS, REFUSED, SAME, TAGS, Case
 
 KEYWORDS = ("PatientID", "PatientName", "StudyDate", "SeriesInstanceUID", "SeriesNumber")
@@ -217,7 +217,7 @@ def test_a_template_is_a_value() -> None:
     )
 
 
-@pytest.mark.parametrize("module", [template, template_functions, sys.modules["listener.seahash"]])
+@pytest.mark.parametrize("module", [template, template_functions, sys.modules["listener.planning.seahash"]])
 def test_the_language_is_pure(module: object) -> None:
     source = Path(str(getattr(module, "__file__", ""))).read_text(encoding="utf-8")
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]

@@ -17,12 +17,13 @@ from typing import Any
 import orjson
 import pytest
 
-from listener import cli, verify
-from listener.differences import WORDS, expected, instance_in, public
+from listener import cli
 from listener.errors import SET_ASIDE_REASONS
-from listener.evidence import Reading
-from listener.names import OWN
-from listener.places import Place, Places
+from listener.planning.names import OWN
+from listener.verification import verify
+from listener.verification.differences import WORDS, expected, instance_in, public
+from listener.verification.evidence import Reading
+from listener.verification.places import Place, Places
 from tests.instances import ABSENT, instance, save, uid
 from tests.workbench import Bench, contents
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from listener.dicom.header import Header, Limits
+from listener.dicom.reader import Wanted, read_header
 from listener.errors import EmptyFile, FileFault, Incomplete, NotDicom, TooDeep, TooLarge
-from listener.header import Header, Limits
-from listener.reader import Wanted, read_header
 from tests.instances import descriptor, element, instance, part10, save
 
 IMPLICIT = "1.2.840.10008.1.2"

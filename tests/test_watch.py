@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from listener.inbox import Inbox
-from listener.names import OWN
-from listener.scan import in_byte_order, walk
-from listener.watch import Watch
+from listener.planning.names import OWN
+from listener.service.inbox import Inbox
+from listener.service.scan import in_byte_order, walk
+from listener.service.watch import Watch
 from tests.waiting import until
 
 

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.errors import FatalFault
-from listener.pages import Request, Response, parse
-from listener.web import HEAD_LIMIT, Server
+from listener.telemetry.pages import Request, Response, parse
+from listener.telemetry.web import HEAD_LIMIT, Server
 
 PAGE = b"listener_ready 1.0\n" * 1000
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -13,13 +13,13 @@ from typing import Any
 import orjson
 import pytest
 
-from listener import claim
 from listener.config import Config
-from listener.desk import CLAIM, Desk
-from listener.directories import prepare
-from listener.names import OWN
+from listener.disk.directories import prepare
+from listener.planning.names import OWN
 from listener.records import Arrival, Deferral, Outcome
-from listener.repack import Repacker
+from listener.repacking import claim
+from listener.repacking.desk import CLAIM, Desk
+from listener.repacking.repack import Repacker
 from tests.instances import write_instance
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from listener.template import compile_template
-from listener.template_functions import with_ages
+from listener.planning.template import compile_template
+from listener.planning.template_functions import with_ages
 from tests.instances import ABSENT, instance, save
 
 #: root, study, series and image template of each layout that pypx has.

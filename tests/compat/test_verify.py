@@ -7,7 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from listener import cli, verify
+from listener import cli
+from listener.verification import verify
 from tests.compat import corpus
 from tests.compat.pypx import Pypx
 from tests.workbench import contents

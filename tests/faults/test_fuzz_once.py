@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from listener.dicom.header import Header
+from listener.dicom.keywords import USUAL, is_keyword
 from listener.errors import SET_ASIDE_REASONS
-from listener.header import Header
-from listener.keywords import USUAL, is_keyword
-from listener.layouts import LAYOUTS, Layout, choose
-from listener.plan import make_plan
-from listener.template import TemplateError, compile_template
-from listener.template_functions import USAGE
+from listener.planning.layouts import LAYOUTS, Layout, choose
+from listener.planning.plan import make_plan
+from listener.planning.template import TemplateError, compile_template
+from listener.planning.template_functions import USAGE
 from tests.accounting import Canary
 from tests.faults.hostile import contradictions
 from tests.instances import element, part10, uid

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from listener.names import printable
+from listener.planning.names import printable
 from tests.accounting import Canary, miscounted
 from tests.faults.hostile import (
     CASES,

@@ -26,13 +26,14 @@ from typing import Any, ClassVar
 
 import orjson
 
-from listener import cli, engine, pool, worker
-from listener.desk import Desk
+from listener import cli
 from listener.errors import FatalFault
-from listener.messages import Fatal, Hello, Setting
-from listener.pool import Worker
 from listener.records import Arrival
-from listener.repack import Repacker
+from listener.repacking.desk import Desk
+from listener.repacking.repack import Repacker
+from listener.service import engine, pool, worker
+from listener.service.messages import Fatal, Hello, Setting
+from listener.service.pool import Worker
 from tests.instances import write_instance
 
 Request = dict[str, Any]

@@ -1,0 +1,1 @@
+"""`listener check`: what is wrong with this set-up, and the remedy."""

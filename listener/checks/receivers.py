@@ -1,0 +1,88 @@
+"""What `listener check` sees of a running storescp that writes into our incoming: options that make trouble."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from listener.checks.finding import NOTE, OK, Finding
+from listener.config import Config
+
+_PROC = "/proc"
+
+_RECOMMENDED = "storescp --fork +uf +xa -ts 60 -pm -od {} PORT"
+
+#: Options that should be there: spellings, and what happens without.
+_WANTED = (
+    (("+uf", "--unique-filenames"), "without +uf a second copy overwrites a file that still waits"),
+    (("+xa", "--accept-all"), "without +xa compressed images are refused"),
+)
+
+#: Options that should not: spellings, and what they do.
+_UNWANTED = (
+    (("-su", "--sort-on-study-uid"), "-su makes a directory a study, whose first file only a sweep finds"),
+    (("-ss", "--sort-conc-studies"), "-ss makes a directory a study, whose first file only a sweep finds"),
+    (("-sp", "--sort-on-patientname"), "-sp makes directories named after patients"),
+    (("-rns", "--rename-on-eostudy"), "-rns renames files that are being taken"),
+    (("-tn", "--timenames"), "-tn lets two copies of one moment share a name"),
+    (("+B", "--bit-preserving"), "+B leaves half a file for a moment when a sender dies"),
+    (("-F", "--write-dataset"), "-F writes files without the file meta information"),
+    (("-xcr", "--exec-on-reception"), "-xcr runs another program on the same files"),
+    (("-xcs", "--exec-on-eostudy"), "-xcs runs another program on the same files"),
+    (("--ignore",), "--ignore stores nothing"),
+)
+
+_DIRECTORY = ("-od", "--output-directory")
+
+
+def receivers(config: Config) -> Iterator[Finding]:
+    """Every storescp that can be seen and writes into one of our incoming directories."""
+    seen = set()
+    for pid in _processes():
+        command = _command(pid)
+        if not command or os.path.basename(command[0]) != "storescp":
+            continue
+        root = next((root for root in config.incoming if _writes_to(pid, command, root)), "")
+        if root and (root, tuple(command)) not in seen:
+            seen.add((root, tuple(command)))  # With --fork there is a process an association.
+            yield _judge(command, root)
+
+
+def _processes() -> list[str]:
+    try:
+        return sorted((name for name in os.listdir(_PROC) if name.isdigit()), key=int)
+    except OSError:
+        return []
+
+
+def _command(pid: str) -> list[str]:
+    try:
+        with open(f"{_PROC}/{pid}/cmdline", "rb") as file:
+            return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
+def _writes_to(pid: str, command: list[str], root: str) -> bool:
+    """By name and, where we may look, by its own view of the file system (it may live in another container)."""
+    at = next((index for index, word in enumerate(command) if word in _DIRECTORY), len(command))
+    told = command[at + 1] if at + 1 < len(command) else "."
+    if not os.path.isabs(told):
+        try:
+            told = os.path.join(os.readlink(f"{_PROC}/{pid}/cwd"), told)
+        except OSError:
+            return False
+    try:
+        return os.path.samefile(f"{_PROC}/{pid}/root{told}", root)
+    except OSError:
+        return os.path.realpath(told) == os.path.realpath(root)
+
+
+def _judge(command: list[str], root: str) -> Finding:
+    words = set(command[1:])
+    bad = [text for spellings, text in _WANTED if not words & {*spellings}]
+    bad += [text for spellings, text in _UNWANTED if words & {*spellings}]
+    if not bad:
+        return Finding(OK, "--incoming", f"storescp writes into '{root}' with options that fit")
+    text = f"storescp writes into '{root}' with options that do not fit: {'; '.join(bad)}"
+    return Finding(NOTE, "--incoming", text, f"recommended: {_RECOMMENDED.format(root)}")

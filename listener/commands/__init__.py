@@ -1,0 +1,1 @@
+"""The commands that run to an end: `once`, `repack`, `plan`, `retry`, `bench`."""

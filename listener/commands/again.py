@@ -1,0 +1,132 @@
+"""`listener retry`: what was set aside goes back into incoming, where the service or `listener once` finds it.
+
+A file goes back by one rename that never overwrites; its reason file is removed after that. So a crash leaves the file
+in exactly one place: with its reason in set-aside, or in incoming. Only across mounts, where bytes must be copied, it
+may be in both: then the second one ends as a duplicate. Nothing else in set-aside is touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+
+import orjson
+
+from listener.commands.selection import Choice, Entry, Request, choose
+from listener.config import Config
+from listener.disk import files, loading, moving, sync
+from listener.disk.moves import rename_free
+from listener.errors import SET_ASIDE_REASONS, ConfigError
+from listener.planning.names import printable, short_hash
+from listener.repacking import setaside
+
+
+def run(config: Config, request: Request) -> int:
+    """Put files back; 0 when all that was asked for is back, 1 when a name or reason is unknown or a file stayed."""
+    strange = [reason for reason in request.reasons if reason not in SET_ASIDE_REASONS]
+    for reason in strange:
+        _tell(f"listener: unknown reason '{printable(reason)}'; one of: {', '.join(SET_ASIDE_REASONS)}")
+    if strange:
+        return 1
+    _check_directories(config)
+    choice = choose(request, _entries(os.path.join(config.state, "set-aside"), request.reasons or SET_ASIDE_REASONS))
+    for name in choice.unknown:
+        _tell(f"listener: nothing of the name '{printable(name)}' is set aside")
+    failed = sum([_one(entry, config.incoming, request) for entry in choice.chosen])
+    _summary(choice, failed, request)
+    return 1 if failed or choice.unknown else 0
+
+
+def _check_directories(config: Config) -> None:
+    named = [("--state", config.state), *(("--incoming", root) for root in config.incoming)]
+    problems = [
+        f"{option}: '{path}' is not a directory; give the directory that the service uses"
+        for option, path in named
+        if not os.path.isdir(path)
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _entries(directory: str, reasons: tuple[str, ...]) -> Iterator[Entry]:
+    """What lies under these reasons, in order of reason and name."""
+    for reason in reasons:
+        for entry in sorted(setaside.entries(os.path.join(directory, reason)), key=lambda one: one.name):
+            told = loading.load_if_readable(setaside.reason_file(entry.path)) or {}
+            yield Entry(
+                entry.path, reason, str(told.get("name") or printable(entry.name)), str(told.get("incoming", ""))
+            )
+
+
+def _one(entry: Entry, roots: tuple[str, ...], request: Request) -> bool:
+    """Put one file back and say so; whether it failed."""
+    told = {"name": entry.name, "reason": entry.reason}
+    try:
+        root = _root_of(entry, roots)
+        if request.dry_run:
+            told |= {"result": "would-go-back", "incoming": printable(root)}
+        else:
+            path = put_back(entry, root)
+            told |= {"result": "back", "incoming": printable(root), "as": printable(os.path.basename(path))}
+    except OSError as error:
+        told |= {"result": "failed", "error": error.strerror or type(error).__name__}
+    if request.json:
+        sys.stdout.buffer.write(orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))
+    else:
+        more = told.get("error") or (f"as {told['as']}" if told.get("as", entry.name) != entry.name else "")
+        print(f"{told['result']:14} {entry.name} ({entry.reason}){f': {more}' if more else ''}")
+    return told["result"] == "failed"
+
+
+def _root_of(entry: Entry, roots: tuple[str, ...]) -> str:
+    if len(roots) == 1:
+        return roots[0]
+    for root in roots:
+        if printable(root) == entry.incoming:
+            return root
+    raise OSError(errno.ENOENT, "it is not known which incoming directory it came from; give a single --incoming")
+
+
+def put_back(entry: Entry, root: str) -> str:
+    """Move a file from set-aside into `root`, then remove its reason file; its new path."""
+    directory, name = os.path.split(entry.path)
+    with files.locked(directory, ".lock"):
+        try:
+            target = rename_free(entry.path, root, name)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            target = _copy_back(entry.path, root, name)
+        # On disk before the reason goes: a power cut must not leave a file there without its reason.
+        sync.directories([root, directory])
+        files.discard(setaside.reason_file(entry.path))
+    return target
+
+
+def _copy_back(path: str, root: str, name: str) -> str:
+    # A dot file is nobody's yet: sweeps leave it alone. The same name each time, so that a crash leaves only one.
+    hidden = os.path.join(root, f".listener-retry-{short_hash(path)}")
+    files.discard(hidden)
+    moving.copy(path, hidden)
+    target = rename_free(hidden, root, name)
+    sync.directories([root])
+    os.unlink(path)
+    return target
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _summary(choice: Choice, failed: int, request: Request) -> None:
+    sys.stdout.flush()
+    count = len(choice.chosen) - failed
+    what = "would go back into incoming" if request.dry_run else "back in incoming, for the service or 'listener once'"
+    _tell(f"{count} {what}" + (f"; {failed} failed" if failed else ""))
+    if choice.left:
+        _tell(
+            f"{choice.left} superseded left where they are: put back they would replace newer data sets; "
+            "name them, or give --reason superseded"
+        )

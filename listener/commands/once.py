@@ -1,0 +1,178 @@
+"""`listener once`: the engine without a watcher. Repack what is in incoming now, in byte order, and leave."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TextIO
+
+from listener.config import Config
+from listener.diagnostics import log
+from listener.disk.directories import Directories, prepare, tidy
+from listener.records import Deferral, Outcome
+from listener.service.engine import BATCH, Engine
+from listener.service.owner import Owner
+from listener.service.pool import Lost
+from listener.service.probes import least_free
+from listener.service.scan import in_byte_order, walk
+from listener.telemetry.events import Events
+
+#: Names looked at in one go; memory does not grow with incoming.
+_WINDOW = 50_000
+
+#: How often the progress line is drawn, in seconds.
+_TICK = 0.2
+
+
+class Progress:
+    """What `once` tells: events, a progress line on a terminal, a summary."""
+
+    def __init__(self, events: Events, screen: TextIO) -> None:
+        self._events = events
+        self._screen = screen
+        self._begun = self._drawn = time.monotonic()
+        self.counts: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.bytes = 0
+        self.seen = 0
+
+    def discovered(self, source: str) -> None:
+        """A file entered."""
+        self.seen += 1
+
+    def finished(self, outcomes: Sequence[Outcome]) -> None:
+        """Files are done."""
+        for outcome in outcomes:
+            self.counts[outcome.kind] += 1
+            self.bytes += outcome.size
+            if outcome.reason:
+                self.reasons[outcome.reason] += 1
+        self._events.outcomes(outcomes)
+        now = time.monotonic()
+        if self._screen.isatty() and now - self._drawn >= _TICK:
+            self._drawn = now
+            self._screen.write(f"\r\033[K{self._line(now)}")
+            self._screen.flush()
+
+    def deferred(self, deferral: Deferral) -> None:
+        """A file must wait."""
+
+    def lost(self, lost: Lost) -> None:
+        """A worker died."""
+        self.counts["workers lost"] += 1
+
+    def _line(self, now: float) -> str:
+        done = sum(self.counts[kind] for kind in ("published", "duplicate", "set-aside", "vanished"))
+        rate = done / max(now - self._begun, 1e-9)
+        return f"{done} of {self.seen} files, {self.bytes / 1e6:.1f} MB, {rate:.0f} files/s"
+
+    def refused(self, deferral: Deferral) -> None:
+        """A file that no other try will be given."""
+        self.reasons[f"{deferral.reason} ({deferral.error})"] += 1
+
+    def summary(self, left: int, what: str = "left in incoming") -> None:
+        """The last word, on standard error; what cannot be said there (a full disk) changes nothing of what was
+        done.
+        """
+        seconds = time.monotonic() - self._begun
+        told = [f"{count} {kind}" for kind, count in self.counts.items() if count]
+        if left:
+            told.append(f"{left} {what}")
+        rate = self.counts["published"] / max(seconds, 1e-9)
+        volume = f"{self.bytes / 1e6:.1f} MB in {seconds:.2f} s ({rate:.0f} files/s)"
+        lines = [f"{', '.join(told) or 'nothing to do'}; {volume}"]
+        lines += [f"  {reason}: {count}" for reason, count in self.reasons.most_common()]
+        with contextlib.suppress(OSError):
+            self._screen.write(("\r\033[K" if self._screen.isatty() else "") + "\n".join(lines) + "\n")
+            self._screen.flush()
+
+
+def run(config: Config) -> int:
+    """Repack everything; 0 when all was published, duplicate or superseding, 1 when some was set aside or is left."""
+    directories = prepare(config)
+    owner = Owner(config.incoming)
+    events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True)
+    progress = Progress(events, sys.stderr)
+    try:
+        tidy(directories)
+        engine = Engine(config, directories, progress, owner.descriptors)
+        try:
+            left = _work(engine, directories, config)
+        finally:
+            engine.close()
+    finally:
+        owner.close()
+    progress.summary(left)
+    return 1 if left or progress.counts["set-aside"] else 0
+
+
+class _Hope:
+    """Whether it is worth waiting: not when the system has refused everything for as long as one file is waited for."""
+
+    def __init__(self, engine: Engine, patience: float) -> None:
+        self._engine = engine
+        self._patience = patience
+        self._since = 0.0
+
+    @property
+    def lost(self) -> bool:
+        """Asked after each turn."""
+        now = time.monotonic()
+        if not self._engine.pressure.reason:
+            self._since = 0.0
+        self._since = self._since or now
+        return not self._engine.backlog.working and now - self._since > self._patience
+
+
+def _work(engine: Engine, directories: Directories, config: Config) -> int:
+    """Claims first, then each root in windows of byte order; how many files are left."""
+    # Without leases a file must have been untouched for the settle time; one that the system refuses gets as long.
+    patience = config.settle + 1
+    hope = _Hope(engine, patience)
+    engine.intake.requeue_claims()
+    for root, path in enumerate(directories.incoming):
+        after = b""
+        while window := in_byte_order(path, after, _WINDOW):
+            if _is_short_of_space(config):
+                return _left(engine, directories)
+            for index, name in enumerate(window):
+                while engine.backlog.full:
+                    engine.turn(_patience(engine))
+                    if hope.lost:
+                        return _left(engine, directories)
+                engine.intake.offer(name, root, "startup")
+                if index % BATCH == BATCH - 1:
+                    engine.turn(0)
+            after = os.fsencode(window[-1])
+    backlog, end = engine.backlog, time.monotonic() + patience
+    while backlog.queued or backlog.working or (backlog.retrying and time.monotonic() < end):
+        engine.turn(_patience(engine))
+        if hope.lost:
+            break
+    return backlog.depth
+
+
+def _left(engine: Engine, directories: Directories) -> int:
+    """What is left when it is given up: in hand or claimed, and beside that in incoming."""
+    backlog = engine.backlog
+    return backlog.depth + sum(1 for root in directories.incoming for path in walk(root) if not backlog.holds(path))
+
+
+def _is_short_of_space(config: Config) -> bool:
+    floor = config.min_free
+    # Work is what frees an incoming that has a volume of its own.
+    if least_free((config.data, config.log, config.state)) >= floor:
+        return False
+    log.error(
+        "less than --min-free %.2f GiB is free; every source is kept: make room, or lower --min-free", floor / 2**30
+    )
+    return True
+
+
+def _patience(engine: Engine) -> float | None:
+    wake = engine.next_wake()
+    return None if wake is None else max(0.0, wake - time.monotonic())

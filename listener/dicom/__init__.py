@@ -1,0 +1,1 @@
+"""Reading DICOM headers. `reader` is the one entrance."""

@@ -1,0 +1,132 @@
+"""Raw elements -> text, by pydicom. Imported only when a value is not plain (importing pydicom costs 90 ms and 30 MB).
+
+The walk has already proved sizes and depth, so pydicom sees single values, never the file.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from typing import NamedTuple
+
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element, empty_value_for_VR
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_sequence
+from pydicom.tag import BaseTag
+
+from listener.dicom.encoding import UNDEFINED
+from listener.dicom.structure import Element
+from listener.dicom.texts import bytes_text, clean
+from listener.errors import TooLarge
+
+_CHARSET = 0x00080005
+
+
+class Raw(NamedTuple):
+    """An element and the bytes of its value."""
+
+    element: Element
+    value: bytes
+
+
+class Syntax(NamedTuple):
+    """How a data set is encoded."""
+
+    implicit: bool
+    little: bool
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without pydicom's warnings and log records, which quote values. Sets global state: not for several threads."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
+def dataset(raws: Mapping[int, Raw], syntax: Syntax) -> Dataset:
+    """A pydicom data set of these elements alone, decoded on access. Call it, and use it, within quiet().
+
+    A Specific Character Set that cannot be understood is taken as the default one.
+    """
+    encoding = _encoding(raws.get(_CHARSET), syntax)
+    made = Dataset({BaseTag(tag): _convert(raw, syntax, encoding) for tag, raw in raws.items()})
+    made.set_original_encoding(syntax.implicit, syntax.little, encoding)
+    return made
+
+
+def _encoding(raw: Raw | None, syntax: Syntax) -> str | list[str]:
+    if raw is None:
+        return default_encoding
+    try:
+        return convert_encodings(convert_raw_data_element(_raw_element(raw, syntax)).value)
+    except Exception:  # noqa: BLE001 - whatever it says, the other values are still to be had
+        return default_encoding
+
+
+def _raw_element(raw: Raw, syntax: Syntax) -> RawDataElement:
+    element = raw.element
+    vr = element.vr.decode("latin-1") or None
+    value = raw.value or empty_value_for_VR(vr, raw=True)
+    length = UNDEFINED if element.undefined else len(raw.value)
+    return RawDataElement(BaseTag(element.tag), vr, length, value, element.start, syntax.implicit, syntax.little)  # type: ignore[arg-type]
+
+
+def _convert(raw: Raw, syntax: Syntax, encoding: str | list[str]) -> RawDataElement | DataElement:
+    element = raw.element
+    if not (element.is_sequence):
+        return _raw_element(raw, syntax)
+    length = len(raw.value)
+    try:
+        items = read_sequence(BytesIO(raw.value), syntax.implicit, syntax.little, length, encoding, element.start)
+    except Exception:  # noqa: BLE001 - what cannot be read prints as bytes
+        return DataElement(BaseTag(element.tag), "UN", raw.value, already_converted=True)
+    return DataElement(BaseTag(element.tag), "SQ", items, element.start, is_undefined_length=True)
+
+
+def text_of(made: Dataset, raw: Raw) -> tuple[str, bool]:
+    """What `str()` prints of an element's value, and whether there is no value (empty, or only padding).
+
+    What pydicom cannot convert becomes text by texts.bytes_text. Never raises for the value's sake, but TooLarge when
+    memory does not suffice.
+    """
+    tag = raw.element.tag
+    try:
+        element = made[BaseTag(tag)]
+        text = clean(str(element.value))
+        return text, element.is_empty or not text.strip()
+    except MemoryError:
+        raise TooLarge("a value") from None
+    except Exception:  # noqa: BLE001 - pydicom raises what it likes for a bad value
+        text = bytes_text(raw.element.vr, raw.value)
+        return text, not text.strip()
+
+
+def keyword_of(tag: int) -> str:
+    """The keyword of a tag, "" when it has none (private and unknown elements, group lengths)."""
+    return keyword_for_tag(tag)
+
+
+def texts(raws: Mapping[int, Raw], syntax: Syntax, given: Mapping[int, str]) -> dict[str, dict[str, str]]:
+    """Keyword: {"value", "label"} for each of `raws`, by keyword in order; `given` has the texts that are decided."""
+    printed: dict[str, str] = {}
+    with quiet():
+        made = dataset({tag: raw for tag, raw in raws.items() if tag not in given}, syntax)
+        for tag, raw in raws.items():
+            keyword = keyword_of(tag)
+            if tag_for_keyword(keyword) is None:
+                printed[keyword] = "no attribute"
+            else:
+                printed[keyword] = given[tag] if tag in given else text_of(made, raw)[0]
+    return {keyword: {"value": printed[keyword], "label": keyword} for keyword in sorted(printed)}

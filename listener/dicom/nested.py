@@ -1,0 +1,166 @@
+"""What lies within an element: sequences to any depth, and the fragments of encapsulated pixels. Iterative, linear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from listener.dicom.encoding import HEAD, ITEM, ITEM_END, SEQUENCE_END, SEQUENCE_VRS, UNDEFINED, Encoding
+from listener.dicom.source import WINDOW, Source
+from listener.errors import Incomplete, NotDicom, TooDeep
+
+#: The end of what only a delimiter ends: beyond every file.
+OPEN = 1 << 63
+
+#: The fewest bytes that one level of nesting costs: the heads of an item and of an element.
+_LEVEL = 2 * HEAD
+
+#: Returned instead of an offset for what cannot be followed.
+_LOST = -1
+
+
+def shallow_bytes(depth: int) -> int:
+    """The most bytes that cannot hold more than `depth` levels of sequences."""
+    return _LEVEL * depth - 1
+
+
+class _Frame(NamedTuple):
+    """What the walk is inside of: a sequence or an item, its end (OPEN: at its delimiter), the nearest known end of
+    anything around it, and whether its elements are implicit VR.
+    """
+
+    is_item: bool
+    end: int
+    limit: int
+    implicit: bool
+
+
+class Nested:
+    """Finds the end of sequences and fragments.
+
+    `tick(offset)` is called for each element and item, and raises when the header grows beyond its limit.
+    """
+
+    def __init__(self, source: Source, encoding: Encoding, max_depth: int, tick: Callable[[int], None]) -> None:
+        self._source = source
+        self._encoding = encoding
+        self._max_depth = max_depth
+        self._tick = tick
+
+    def prove_depth(self, pos: int, *, end: int, implicit: bool) -> None:
+        """TooDeep if the value of defined length between `pos` and `end` is a sequence that nests too deeply."""
+        if self._encoding.starts_items(pos):
+            self.sequence_end(pos, end=end, implicit=implicit)
+
+    def sequence_end(self, pos: int, *, end: int, implicit: bool) -> int:
+        """The offset behind the sequence whose first item is at `pos`, and that ends at `end` or (OPEN) at a delimiter.
+
+        Where the end is known, what cannot be followed is skipped: the walk only proves the depth. Otherwise raises
+        NotDicom for it, and Incomplete when the source ends first; TooDeep beyond the limit.
+        """
+        stack = [_Frame(is_item=False, end=end, limit=end, implicit=implicit)]
+        while stack:
+            frame = stack[-1]
+            if pos >= frame.end:
+                stack.pop()
+                continue
+            self._tick(pos)
+            try:
+                moved = (self._in_item if frame.is_item else self._in_sequence)(pos, frame, stack)
+            except Incomplete:
+                if frame.limit == OPEN:
+                    raise
+                moved = _LOST
+            pos = moved if 0 <= moved <= frame.limit else _give_up(stack)
+        return pos
+
+    def _in_sequence(self, pos: int, frame: _Frame, stack: list[_Frame]) -> int:
+        tag, length = self._encoding.item(pos)
+        pos += HEAD
+        if tag == SEQUENCE_END:
+            stack.pop()
+            return pos
+        if tag != ITEM:
+            return _LOST
+        end = OPEN
+        if length != UNDEFINED:
+            end = pos + length
+            if end > frame.limit:
+                return _LOST
+            if not self._source.reaches(end):
+                raise Incomplete("an item is longer than the file")
+            if self._is_shallow(stack, length):
+                return end
+        implicit = frame.implicit or self._encoding.looks_implicit(pos)
+        stack.append(_Frame(is_item=True, end=end, limit=min(end, frame.limit), implicit=implicit))
+        return pos
+
+    def _in_item(self, pos: int, frame: _Frame, stack: list[_Frame]) -> int:
+        head = self._encoding.head(pos, implicit=frame.implicit)
+        if head.tag == ITEM_END:
+            stack.pop()
+            return head.start
+        end = OPEN if head.length == UNDEFINED else head.start + head.length
+        if end != OPEN:
+            if end <= frame.limit and not self._source.reaches(end):
+                raise Incomplete("an element is longer than the file")
+            if end > frame.limit or head.vr not in SEQUENCE_VRS or self._is_shallow(stack, head.length):
+                return end
+        if not (self._encoding.starts_items(head.start) or head.vr == b"SQ"):
+            return end if end != OPEN else self.fragments_end(head.start, frame.limit)
+        if end == OPEN and head.vr not in SEQUENCE_VRS:
+            return self.fragments_end(head.start, frame.limit)
+        # sequences and items alternate, so half of the frames are sequences
+        if len(stack) // 2 + 1 > self._max_depth:
+            raise TooDeep(f"more than {self._max_depth} sequences within each other")
+        stack.append(_Frame(is_item=False, end=end, limit=min(end, frame.limit), implicit=frame.implicit))
+        return head.start
+
+    def _is_shallow(self, stack: list[_Frame], length: int) -> bool:
+        """Whether `length` bytes are too few to go beyond the depth that is left."""
+        return len(stack) // 2 + 1 + length // _LEVEL <= self._max_depth
+
+    def fragments_end(self, start: int, limit: int = OPEN) -> int:
+        """The offset behind the delimiter of encapsulated pixels, or of another value of undefined length that is no
+        sequence (PS3.5 section A.4). Incomplete when the source ends first.
+        """
+        pos = start
+        while True:
+            # counted, because elements made to overlap could have the same fragments followed again and again
+            self._tick(start)
+            tag, length = self._encoding.item(pos)
+            pos += HEAD
+            if tag == SEQUENCE_END:
+                return pos
+            if tag != ITEM or length == UNDEFINED:
+                return self._find_delimiter(start, limit)
+            pos += length
+            if pos > limit:
+                return _LOST
+
+    def _find_delimiter(self, pos: int, limit: int) -> int:
+        """As pydicom: a value of undefined length that is not made of fragments ends at the first delimiter in it.
+
+        Looks no further than `limit`, so that no byte is searched twice.
+        """
+        delimiter = self._encoding.delimiter
+        while pos < limit:
+            window = self._source.read(pos, WINDOW)
+            found = window.find(delimiter)
+            if found >= 0:
+                if not self._source.reaches(pos + found + HEAD):
+                    break
+                return pos + found + HEAD
+            if len(window) < WINDOW:
+                break
+            pos += WINDOW - len(delimiter) + 1
+        raise Incomplete("a value of undefined length has no end")
+
+
+def _give_up(stack: list[_Frame]) -> int:
+    """Leave what cannot be followed, up to the innermost sequence or item whose end is known."""
+    while stack:
+        frame = stack.pop()
+        if frame.end != OPEN:
+            return frame.end
+    raise NotDicom("a sequence cannot be followed")

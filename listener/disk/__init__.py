@@ -1,0 +1,1 @@
+"""Files, directories and documents on disk, and how to move and sync them."""

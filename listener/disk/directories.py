@@ -1,0 +1,206 @@
+"""Where everything lives: the user's four directories, and our own claims, staging and locks, each where rename and
+link work.
+
+Never decided by st_dev: two mounts of one file system have the same one and still refuse to rename (EXDEV), so it is
+tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+
+from listener.config import Config
+from listener.disk import sync
+from listener.disk.retry import passes
+from listener.disk.trials import corner, try_moves
+from listener.errors import ConfigError
+from listener.planning.names import OWN, short_hash
+
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """Absolute paths. `claims` and `links` go with `incoming` by index; `links` says whether a claim can be hard linked
+    into data, else bytes must be copied through `data_staging`.
+    """
+
+    incoming: tuple[str, ...]
+    claims: tuple[str, ...]
+    links: tuple[bool, ...]
+    data: str
+    log: str
+    state: str
+    data_staging: str
+    log_staging: str
+    locks: str
+    set_aside: str
+    state_staging: str
+
+    @property
+    def stagings(self) -> set[str]:
+        """The directories that hold nothing but temporaries of ours."""
+        return {one for one in (self.data_staging, self.log_staging, self.state_staging) if one}
+
+
+def prepare(config: Config) -> Directories:
+    """Make what is missing and find out by trying where rename and link work.
+
+    Raises ConfigError naming every directory that cannot be used.
+    """
+    ours = [("--data", config.data), ("--log", config.log), ("--state", config.state)]
+    _make_all([*(("--incoming", one) for one in config.incoming), *ours])
+    owner = _owner(config)
+    claims = tuple(_claim_directory(root, config.state) for root in config.incoming)
+    data_staging = _staging(config.data, config.state, owner)
+    log_staging = _staging(config.log, config.state, owner)
+    return Directories(
+        incoming=config.incoming,
+        claims=claims,
+        links=tuple(try_moves(claim, corner(config.data)).links for claim in claims),
+        data=config.data,
+        log=config.log,
+        state=config.state,
+        data_staging=data_staging,
+        log_staging=log_staging,
+        locks=_private(config.log, OWN, "locks"),
+        set_aside=_private(config.state, "set-aside"),
+        state_staging=_private(config.state, "staging", owner),
+    )
+
+
+def tidy(directories: Directories) -> None:
+    """Remove the temporaries that an earlier run of ours left; only for the owner of incoming, before work begins."""
+    owner = os.path.basename(directories.state_staging)
+    elsewhere = {os.path.join(one, OWN, "staging", owner) for one in (directories.data, directories.log)}
+    for staging in directories.stagings | elsewhere:
+        with contextlib.suppress(FileNotFoundError), os.scandir(staging) as entries:
+            for entry in entries:
+                os.unlink(entry.path)
+    own = (directories.data, directories.log, directories.state, *directories.incoming, *directories.claims)
+    for home in (*map(corner, own), *directories.claims):
+        _forget_trials(home)
+
+
+def _forget_trials(home: str) -> None:
+    with contextlib.suppress(FileNotFoundError), os.scandir(home) as entries:
+        for entry in entries:
+            if entry.name.startswith(("trial-", ".trial-")):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+    if os.path.basename(home) == OWN:
+        with contextlib.suppress(OSError):  # Something of ours lives there, or nothing was.
+            os.rmdir(home)
+
+
+def prepare_direct(data: str, log: str, state: str) -> Directories:
+    """The same for `repack`, which has no incoming and needs no state: staging of its own below data and log."""
+    _make_all([("--data", data), ("--log", log), *([("--state", state)] if state else [])])
+    run = f"repack-{os.getpid()}-{secrets.token_hex(4)}"
+    for path in (data, log, *([state] if state else [])):
+        _forget_killed_runs(path)
+    return Directories(
+        incoming=("",),
+        claims=("",),
+        links=(True,),
+        data=data,
+        log=log,
+        state=state,
+        data_staging=_private(data, OWN, "staging", run),
+        log_staging=_private(log, OWN, "staging", run),
+        locks=_private(log, OWN, "locks"),
+        set_aside=_private(state, "set-aside") if state else "",
+        state_staging=_private(state, "staging", run) if state else "",
+    )
+
+
+def _forget_killed_runs(path: str) -> None:
+    """Remove the staging directories of `repack` runs that were killed more than a day ago."""
+    for staging in (os.path.join(path, OWN, "staging"), os.path.join(path, "staging")):
+        with contextlib.suppress(FileNotFoundError), os.scandir(staging) as entries:
+            for entry in entries:
+                if entry.name.startswith("repack-") and time.time() - entry.stat().st_mtime > _DAY:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _make_all(named: list[tuple[str, str]]) -> None:
+    problems = []
+    for option, path in named:
+        try:
+            os.makedirs(path, exist_ok=True)
+        except OSError as error:
+            if passes(error):
+                raise
+            problems.append(
+                f"{option}: cannot make '{path}' ({error.strerror}); make it, or give one that can be written"
+            )
+            continue
+        problems += _unusable(option, path)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _unusable(option: str, path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [f"{option}: '{path}' is not a directory; give a directory"]
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        owner = os.stat(path).st_uid
+        who = f"it belongs to uid {owner}, this process is uid {os.geteuid()}"
+        remedy = "run both under one uid, or change its owner or mode"
+        return [f"{option}: no permission to write in '{path}' ({who}); {remedy}"]
+    return []
+
+
+def _private(*parts: str) -> str:
+    path = os.path.join(*parts)
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return path
+
+
+def _owner(config: Config) -> str:
+    """A name for this service's staging that no other live listener uses: of the state directory and its incoming."""
+    path = os.path.join(config.state, "id")
+    if not (os.path.isfile(path) and os.path.getsize(path)):  # A full volume or a power cut may have left it empty.
+        fresh = f"{path}-{secrets.token_hex(4)}"
+        try:
+            with open(fresh, "x", encoding="ascii") as file:
+                file.write(secrets.token_hex(8))
+                file.flush()
+                sync.descriptors([file.fileno()])
+            os.rename(fresh, path)
+            sync.directories([config.state])  # Another name after a power cut would leave this one's temporaries.
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
+    with open(path, encoding="ascii", errors="replace") as file:
+        identity = file.read()
+    return short_hash("\0".join((identity, *map(os.path.realpath, config.incoming))))
+
+
+def claim_places(root: str, state: str) -> tuple[str, str]:
+    """Where claims of files in `root` may lie: in the state directory, or in incoming itself. An earlier run, when
+    something else was mounted, may have used the other one.
+    """
+    name = short_hash(os.path.realpath(root))
+    return os.path.join(state, "claim", name), os.path.join(root, OWN, "claim", name)
+
+
+def _claim_directory(root: str, state: str) -> str:
+    path, inside = claim_places(root, state)
+    if try_moves(corner(root), _private(path)).renames:
+        return path
+    with contextlib.suppress(OSError):  # Claims of an earlier run may lie there.
+        os.rmdir(path)
+    return _private(inside)
+
+
+def _staging(target: str, state: str, owner: str) -> str:
+    path = _private(state, "staging", owner)
+    if try_moves(path, corner(target)).renames:
+        return path
+    return _private(target, OWN, "staging", owner)

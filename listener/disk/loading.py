@@ -1,0 +1,40 @@
+"""Reading JSON documents that others may have written: what is there, what is none, and what cannot be said now."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import orjson
+
+from listener.disk.files import open_regular
+
+#: There is no document: nothing, or a link, a directory, a socket.
+_NO_DOCUMENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO})
+
+
+def load(path: str) -> dict[str, Any] | None:
+    """A JSON document; None where there is none, or something that is no document (garbage, a link, a directory).
+
+    Raises OSError when the system refuses to say: a document that cannot be read now must not be taken for absent, or
+    it would be written anew (a StudyList without its studies).
+    """
+    try:
+        # An opener, since open() of a descriptor that is a directory's would leave it open.
+        with open(path, "rb", opener=lambda name, _: open_regular(name)) as file:
+            document = orjson.loads(file.read())
+    except orjson.JSONDecodeError:
+        return None
+    except OSError as error:
+        if error.errno in _NO_DOCUMENT:
+            return None
+        raise
+    return document if isinstance(document, dict) else None
+
+
+def load_if_readable(path: str) -> dict[str, Any] | None:
+    """The same for those who only look: what cannot be read is None too."""
+    try:
+        return load(path)
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""Where an instance goes and what its documents say. Pure decisions."""

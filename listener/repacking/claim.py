@@ -1,0 +1,167 @@
+"""The first and the last step of one file: taking it out of its sender's reach, and letting it go.
+
+A claim is a rename into a directory of ours. Exactly one process wins it; storescp can no longer truncate, overwrite or
+delete the file by name; and until it is unlinked, the claim is the record that this file is unfinished (a write-ahead
+log).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from typing import NamedTuple
+
+from listener.disk import files
+from listener.disk.directories import claim_places
+from listener.errors import EmptyFile, NotRegular, Unreadable
+from listener.records import Arrival
+from listener.repacking.desk import CLAIM, COPY, Desk, Job
+
+#: How long a claim is watched for the end of a write that had begun before it, in seconds.
+_PATIENCE = 0.05
+
+
+class Gone(Exception):
+    """The file was no longer there: its sender took it back (an ordinary end)."""
+
+
+class NotYet(Exception):
+    """The file is still open for writing, or was written to a moment ago."""
+
+
+class Claimed(NamedTuple):
+    """What a claim's name tells: when the file arrived, how often it was begun, and its original name."""
+
+    time_ns: int
+    attempts: int
+    name: str
+
+
+def parse_name(name: str) -> Claimed | None:
+    """Read the name of a claim; None for a name that is not one."""
+    parts = name.split(".", 3)
+    if len(parts) != 4 or not parts[0].isdigit() or not parts[2].isdigit():
+        return None
+    return Claimed(int(parts[0]), int(parts[2]), parts[3])
+
+
+def take(job: Job, desk: Desk) -> None:
+    """Open the arrival, make sure that nobody writes to it, and claim it.
+
+    Raises Gone, NotYet, NotRegular, EmptyFile, Unreadable, or OSError of the system.
+    """
+    if not job.claim:
+        _open_arrival(job, desk)
+        if desk.manner == CLAIM:
+            _claim(job, desk)
+    else:
+        _open(job, job.claim)
+    if desk.manner == CLAIM:
+        _await_writer(job)
+    status = os.fstat(job.descriptor)
+    job.size, job.mtime_ns, job.inode = status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino)
+    if not job.size:
+        raise EmptyFile
+    job.links = status.st_nlink
+    job.origin = "" if desk.manner == COPY else job.path
+
+
+def _open_arrival(job: Job, desk: Desk) -> None:
+    _open(job, job.path, desk)
+    state = files.lease(job.descriptor)
+    if state == files.BUSY:
+        raise NotYet
+    if state == files.UNKNOWN and desk.manner == CLAIM:
+        _require_settled(os.fstat(job.descriptor), desk.config.settle)
+    job.leased = state == files.FREE
+
+
+def _open(job: Job, path: str, desk: Desk | None = None) -> None:
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            if stat.S_ISDIR(status.st_mode):
+                raise Gone
+            if desk and desk.manner == CLAIM:
+                _claim(job, desk)
+            raise NotRegular
+        job.descriptor = files.open_regular(path)
+    except FileNotFoundError:
+        raise Gone from None
+    except PermissionError:
+        if desk and desk.manner == CLAIM:
+            _claim(job, desk)
+        raise Unreadable from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # It became a link or a socket between the two calls.
+            raise Gone from None
+        raise
+
+
+def _require_settled(status: os.stat_result, settle: float) -> None:
+    """Without leases: untouched for the settle time (a preserved mtime may be old, so ctime counts too)."""
+    touched = max(status.st_mtime_ns, status.st_ctime_ns)
+    # A clock that was set back makes a file seem to come from the future; it must not wait until then.
+    if abs(time.time_ns() - touched) < settle * 1e9:
+        raise NotYet
+
+
+def _claim(job: Job, desk: Desk) -> None:
+    root, name = job.arrival.root, desk.claim_name(job.arrival)
+    claim = f"{desk.directories.claims[root]}/{name}"
+    try:
+        _move(job.path, claim)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Something was mounted over incoming since the start.
+        _, inside = claim_places(desk.directories.incoming[root], desk.directories.state)
+        claim = f"{inside}/{name}"
+        _move(job.path, claim)
+    job.claim = job.path = claim
+
+
+def _move(path: str, claim: str) -> None:
+    try:
+        files.rename(path, claim, 0o700, syncs=False)
+    except FileNotFoundError:
+        raise Gone from None
+
+
+def _await_writer(job: Job) -> None:
+    # The rename keeps new writers out, but one that had the file open before it is still there.
+    state = files.lease(job.descriptor)
+    job.leased = state == files.FREE
+    if state != files.BUSY:
+        return
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        time.sleep(0.002)
+        if files.lease(job.descriptor) != files.BUSY:
+            job.leased = True
+            return
+    raise NotYet
+
+
+def unchanged(job: Job) -> bool:
+    """Whether the source is still what was read; asked before it is let go."""
+    status = os.fstat(job.descriptor)
+    if (status.st_size, status.st_mtime_ns) != (job.size, job.mtime_ns):
+        return False
+    return job.leased or files.lease(job.descriptor) != files.BUSY
+
+
+def release(path: str) -> None:
+    """Let a claim go: the commit. Only now the file counts as done."""
+    files.discard(path)
+
+
+def with_attempts(arrival: Arrival, attempts: int) -> Arrival:
+    """A claim renamed so that its name holds `attempts`, which thus survives a restart of the service."""
+    directory, name = os.path.split(arrival.claim)
+    first, serial, _, rest = name.split(".", 3)
+    renamed = os.path.join(directory, files.cut_name(f"{first}.{serial}.{attempts}.", rest))
+    os.rename(arrival.claim, renamed)
+    return arrival._replace(claim=renamed, attempts=attempts)

@@ -1,0 +1,69 @@
+"""The document of one instance on disk: written beside the log, renamed into place last, since readers count those.
+
+Never rewritten when nothing changed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from listener.disk import files, loading, sync
+from listener.planning import documents
+from listener.planning.plan import Plan
+from listener.repacking.desk import Desk, Job
+from listener.repacking.shared import Shared, clear_way
+
+
+def stage(job: Job, desk: Desk) -> None:
+    """Before the first barrier: the instance's document beside the log, when it is not there already word for word."""
+    job.document = f"{desk.directories.log}/{documents.instance_path(job.series, job.plan.name)}"
+    _write_beside(job, desk)
+
+
+def _write_beside(job: Job, desk: Desk) -> None:
+    plan = job.plan
+    base = f"{desk.directories.data}/{plan.directory}"
+    data = documents.encode(documents.instance(job.header, plan, base, job.size))
+    path, descriptor = desk.log_stage.write(data)
+    job.temporaries.append(path)
+    job.opened.append(descriptor)
+    job.staged = (path, data, plan.name)
+
+
+def describe(job: Job, desk: Desk, shared: Shared) -> None:
+    """Put the documents in place: those that the instance shares with others, then its own."""
+    shared.write(job, desk)
+    if job.kind == "duplicate":
+        _describe_present(job, desk)
+        return
+    path, data, name = job.staged
+    if job.plan.name != name:  # keep-both gave it another name
+        _write_beside(job, desk)
+        path, data, name = job.staged
+        if desk.syncs:
+            sync.descriptors(job.opened[-1:])
+    if not _holds(job.document, data, desk):
+        files.rename(path, job.document, syncs=desk.syncs)
+        job.temporaries.remove(path)
+
+
+def _describe_present(job: Job, desk: Desk) -> None:
+    """A duplicate: what is in the tree stays, and its document too, if it tells where and how large that is."""
+    if documents.describes(loading.load(job.document) or {}, job.target, job.present_size):
+        return
+    clear_way(job.document, desk)
+    base, name = os.path.split(job.target)
+    document = documents.instance(job.header, Plan("", name), base, job.present_size)
+    files.write_document(desk.log_stage, job.document, documents.encode(document), syncs=desk.syncs)
+
+
+def _holds(path: str, data: bytes, desk: Desk) -> bool:
+    """Whether a document is there, word for word."""
+    if not os.access(path, os.F_OK):  # The usual case, and cheaper than an exception.
+        return False
+    clear_way(path, desk)
+    try:
+        with open(path, "rb", opener=lambda name, _: files.open_regular(name)) as file:
+            return file.read() == data
+    except OSError:
+        return False

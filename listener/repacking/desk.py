@@ -1,0 +1,119 @@
+"""What one worker has on its desk: the settings it works by, and the one file's job in hand."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from dataclasses import dataclass, field
+
+from listener.config import Config
+from listener.dicom.header import Header, Limits
+from listener.dicom.reader import Wanted
+from listener.disk import files
+from listener.disk.directories import Directories
+from listener.planning import layouts
+from listener.planning.layouts import Layout
+from listener.planning.plan import INSTANCE_KEYWORDS, SHARED_KEYWORDS, Plan
+from listener.records import Arrival
+
+#: How a source is treated: taken by rename (the service), copied and left, or moved without a claim (`repack
+#: --cleanup`).
+CLAIM, COPY, MOVE = "claim", "copy", "move"
+
+
+#: What a job has before its file was read, or its place decided.
+UNREAD = Header(values={}, size=0, dataset_offset=0)
+UNPLANNED = Plan("", "")
+
+
+@dataclass(slots=True)
+class Job:
+    """One arrival being worked on; what is known so far, so that wherever it ends an Outcome can be made of it.
+
+    `path` is where the source lies now, `origin` what gets linked into the tree (the source or a staged copy), `marks`
+    the perf_counter at the start of each stage.
+    """
+
+    arrival: Arrival
+    path: str
+    claim: str = ""
+    origin: str = ""
+    descriptor: int = -1
+    copied: int = -1
+    size: int = 0
+    mtime_ns: int = 0
+    inode: tuple[int, int] = (0, 0)
+    links: int = 1
+    leased: bool = False
+    kind: str = "published"
+    stage: str = "claim"
+    marks: list[float] = field(default_factory=list)
+    begun_ns: int = 0
+    header: Header = UNREAD
+    plan: Plan = UNPLANNED
+    shared: Header = UNREAD
+    elements: dict[str, dict[str, str]] = field(default_factory=dict)
+    present_size: int = 0
+    touched: list[str] = field(default_factory=list)
+    target: str = ""
+    document: str = ""
+    staged: tuple[str, bytes, str] = ("", b"", "")
+    temporaries: list[str] = field(default_factory=list)
+    opened: list[int] = field(default_factory=list)
+    superseded: str = ""
+    leaves: list[str] = field(default_factory=list)
+    warning: str = ""
+
+    @property
+    def series(self) -> str:
+        """The Series Instance UID."""
+        return self.header.get("SeriesInstanceUID")
+
+    def enter(self, stage: str) -> None:
+        """The next of errors.STAGES begins."""
+        self.stage = stage
+        self.marks.append(time.perf_counter())
+
+    def close(self) -> None:
+        """Give back descriptors, and temporaries that were not renamed."""
+        for descriptor in (*self.opened, self.copied, self.descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        for path in self.temporaries:
+            files.discard(path)
+        self.opened, self.temporaries, self.copied, self.descriptor = [], [], -1, -1
+
+
+class Desk:
+    """Settings and small memories of one worker process; made once."""
+
+    def __init__(self, config: Config, directories: Directories, manner: str = CLAIM) -> None:
+        self.config = config
+        self.directories = directories
+        self.manner = manner
+        self.limits = Limits(config.max_header, config.max_depth)
+        self.layout = Layout(
+            layouts.choose(
+                config.layout,
+                config.root_template,
+                config.study_template,
+                config.series_template,
+                config.image_template,
+            )
+        )
+        keywords = self.layout.keywords - {"SourceApplicationEntityTitle"}
+        self.wanted = Wanted.of({*keywords, *INSTANCE_KEYWORDS})
+        self.wanted_shared = Wanted.of({*keywords, *INSTANCE_KEYWORDS, *SHARED_KEYWORDS})
+        # Both may be one directory: their names must differ.
+        self.data_stage = files.Stage(directories.data_staging, "data")
+        self.log_stage = files.Stage(directories.log_staging, "log")
+        self.state_stage = files.Stage(directories.state_staging, "state")
+        self.syncs = config.fsync != "none"
+        self._serial = itertools.count()
+        self._process = f"{os.getpid():x}"
+
+    def claim_name(self, arrival: Arrival) -> str:
+        """A name for a claim that nothing has: arrival time, serial, attempts, original name (cut to fit 255 bytes)."""
+        prefix = f"{arrival.time_ns:019d}.{self._process}-{next(self._serial):x}.{arrival.attempts}."
+        return files.cut_name(prefix, os.path.basename(arrival.path))

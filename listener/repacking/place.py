@@ -1,0 +1,212 @@
+"""Giving one instance its place in the tree: link it there, or settle with what is already there.
+
+A link cannot overwrite, and claim and target exist side by side until the claim is released, so that every later step
+can be repeated. Bytes are copied only where links cannot work, or where a name outside could still be written through.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from hashlib import blake2b
+
+from listener.dicom.header import Header
+from listener.dicom.reader import Wanted, read_header
+from listener.disk import files, loading, sync
+from listener.errors import Conflict, FileFault
+from listener.planning import documents
+from listener.planning.names import short_hash
+from listener.planning.plan import Plan
+from listener.repacking import setaside, superseding
+from listener.repacking.desk import Desk, Job
+
+_IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID")
+_CHUNK = 2**20
+
+
+def stage(job: Job, desk: Desk) -> None:
+    """Before the first barrier: make the copy that will be linked, where the source itself cannot be."""
+    job.target = f"{desk.directories.data}/{job.plan.relative}"
+    outside_name = job.links > 1 and not _is_same(job.target, job.inode)
+    if not job.origin or outside_name or not desk.directories.links[job.arrival.root]:
+        _copy(job, desk)
+    mode = desk.config.file_mode
+    if mode is not None:
+        os.fchmod(job.copied if job.copied >= 0 else job.descriptor, mode)
+
+
+def to_sync(job: Job) -> list[int]:
+    """The descriptors whose data must be on disk before they get names."""
+    return [job.copied if job.copied >= 0 else job.descriptor, *job.opened]
+
+
+def _copy(job: Job, desk: Desk) -> None:
+    job.origin, job.copied = desk.data_stage.copy(job.descriptor, job.size)
+    job.temporaries.append(job.origin)
+    status = os.fstat(job.descriptor)
+    os.fchmod(job.copied, status.st_mode & 0o7777)
+    os.utime(job.copied, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def place(job: Job, desk: Desk) -> None:
+    """Link the instance to its target. Sets job.kind, job.target and job.document; raises Conflict by policy."""
+    known = _described_elsewhere(job, desk)
+    if known:
+        _settle(job, desk, known)
+        return
+    try:
+        _link(job, desk)
+    except FileExistsError:
+        _settle(job, desk, job.target)
+    if job.arrival.claim and job.links > 1:  # A replay: its last step may be missing.
+        job.leaves += [path for path in superseding.still_in_tree(job.plan.name, desk) if path != job.target]
+
+
+def leave(job: Job) -> None:
+    """Remove what was replaced from its old place, now that the document points at the new one."""
+    for path in job.leaves:
+        files.discard(path)
+        job.touched.append(os.path.dirname(path))
+
+
+def _link(job: Job, desk: Desk) -> None:
+    if files.link_or_false(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs):
+        return
+    if job.copied < 0:
+        _copy(job, desk)
+        if desk.syncs:
+            sync.descriptors([job.copied])
+        if files.link_or_false(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs):
+            return
+    _rename_without_links(job, desk)
+
+
+def _rename_without_links(job: Job, desk: Desk) -> None:
+    # A file system without hard links: a rename could overwrite, so look first, with all listeners kept out.
+    with files.locked(desk.directories.locks, f"place-{short_hash(job.target, 2)}"):
+        if os.path.lexists(job.target):
+            raise FileExistsError
+        files.rename(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs)
+
+
+def _described_elsewhere(job: Job, desk: Desk) -> str:
+    """Where this instance's document says it lies, if that is another place than ours and a file is there: its path may
+    have moved with a corrected PatientName.
+    """
+    if not os.access(job.document, os.F_OK):  # The usual case, and cheaper than an exception.
+        return ""
+    location = os.path.normpath(documents.location(loading.load(job.document) or {}))
+    # Another program may have written it, with a data directory of its own: nothing outside ours is touched.
+    if location.startswith(f"{desk.directories.data}/") and location != job.target and os.path.isfile(location):
+        return location
+    return ""
+
+
+def _settle(job: Job, desk: Desk, present: str) -> None:
+    """Somebody is at `present` already: a replay of ours, a duplicate, or a conflict."""
+    with files.locked(desk.directories.locks, f"place-{short_hash(present, 2)}"):
+        if _is_same(present, job.inode):
+            if present != job.target and not _is_same(job.target, job.inode):
+                _link(job, desk)
+            return
+        verdict = _compare(job, present, desk)
+        replayed = job.links > 1 and superseding.was_superseded(job.inode, desk)
+        if verdict == "equal" or replayed:
+            job.kind = "duplicate"
+            job.target = present
+            job.present_size = os.stat(present).st_size
+            return
+        if verdict == "other-instance" or desk.config.on_conflict == "set-aside":
+            raise Conflict
+        if desk.config.on_conflict == "keep-both":
+            _keep_both(job, desk)
+        else:
+            _replace(job, desk, present)
+
+
+def _is_same(path: str, inode: tuple[int, int]) -> bool:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return (status.st_dev, status.st_ino) == inode
+
+
+def _compare(job: Job, present: str, desk: Desk) -> str:
+    """`equal` data sets, `different` ones of one instance, or `other-instance`."""
+    header = job.header
+    try:
+        if not stat.S_ISREG(os.lstat(present).st_mode):
+            return "other-instance"
+        descriptor = files.open_regular(present)
+    except FileNotFoundError:
+        return "different"
+    try:
+        size = os.fstat(descriptor).st_size
+        there = read_header(descriptor, size, Wanted.of(_IDENTITY), desk.limits)
+        lengths = size - there.dataset_offset, job.size - header.dataset_offset
+        if lengths[0] == lengths[1] and digest(descriptor, there) == digest(job.descriptor, header):
+            return "equal"
+    except FileFault:
+        return "different"
+    finally:
+        os.close(descriptor)
+    same = all(there.get(keyword) == header.get(keyword) for keyword in _IDENTITY)
+    return "different" if same else "other-instance"
+
+
+def digest(descriptor: int, header: Header) -> str:
+    """A digest of the data set, that is of all behind the file meta information (storescp writes the sender's AE title
+    there, so the same instance from two senders differs in it).
+    """
+    state = blake2b(header.TransferSyntaxUID.encode(), digest_size=16)
+    offset = header.dataset_offset
+    while chunk := os.pread(descriptor, _CHUNK, offset):
+        state.update(chunk)
+        offset += len(chunk)
+    return state.hexdigest()
+
+
+def _keep_both(job: Job, desk: Desk) -> None:
+    """Side by side: `<stem>-<8 hex of the digest>.dcm`, in the tree and in the name of the document."""
+    name = f"{job.plan.name.removesuffix('.dcm')}-{digest(job.descriptor, job.header)[:8]}.dcm"
+    job.plan = Plan(job.plan.directory, name)
+    job.target = f"{desk.directories.data}/{job.plan.relative}"
+    job.document = f"{desk.directories.log}/{documents.instance_path(job.series, name)}"
+    try:
+        _link(job, desk)
+    except FileExistsError:
+        if not _is_same(job.target, job.inode):
+            job.kind = "duplicate"
+            job.present_size = os.stat(job.target).st_size
+
+
+def _replace(job: Job, desk: Desk, present: str) -> None:
+    """The new one takes the name; the old one is kept in set-aside as `superseded`, and is there before it leaves the
+    tree.
+    """
+    linked = _is_same(job.target, job.inode)  # A replay: it got so far before.
+    if present != job.target and not linked and os.path.lexists(job.target):
+        raise Conflict
+    why = "a newer data set of the same instance took its name"
+    job.superseded = setaside.keep(present, desk, "superseded", why, job.arrival.root)
+    if present != job.target:
+        if not linked:
+            _link(job, desk)
+        job.leaves.append(present)
+        return
+    if job.copied < 0:
+        twin = desk.data_stage.name()
+        job.temporaries.append(twin)
+        if not files.link_or_false(job.origin, twin, 0o700, syncs=False):
+            _copy(job, desk)
+            twin = job.origin
+    else:
+        twin = job.origin
+    files.rename(twin, job.target, desk.config.dir_mode, syncs=desk.syncs)
+
+
+def withdraw(job: Job) -> None:
+    """Take back a link that this story made, when its file is to be set aside after all: never in both places."""
+    if job.kind == "published" and job.target and job.claim and _is_same(job.target, job.inode):
+        os.unlink(job.target)

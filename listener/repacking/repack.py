@@ -1,0 +1,219 @@
+"""One file's whole story: claim, read, place, describe, release; and how several are told together between two
+barriers.
+
+The order of the steps is what keeps the promises (docs/reliability.md): data is on disk before it has a name in the
+tree, an instance is in the tree before a document points at it, and the source goes last. A claim is unlinked by the
+parent when it has this file's outcome, so an outcome that died with its worker is never missing: the claim is still
+there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Generator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from listener.dicom.reader import check_uids, read_header, tag_of
+from listener.disk import sync
+from listener.errors import FatalFault, FileFault, TooLarge, Unreadable
+from listener.planning.plan import lacking, make_plan
+from listener.records import Arrival, Deferral, Missing, Outcome, refusal
+from listener.repacking import claim, describe, place, setaside
+from listener.repacking.desk import MOVE, UNREAD, Desk, Job
+from listener.repacking.shared import Shared
+
+Result = Outcome | Deferral
+
+
+class Barrier(NamedTuple):
+    """Where a story waits until this is on disk: the data of open files, and the names in directories."""
+
+    descriptors: list[int]
+    directories: list[str]
+
+
+Story = Generator[Barrier, None, None]
+
+
+def story(job: Job, desk: Desk, shared: Shared) -> Story:
+    """The whole story of one file, with its two barriers."""
+    job.enter("claim")
+    claim.take(job, desk)
+    job.enter("read")
+    _read(job, desk)
+    shared.look(job, desk)
+    job.enter("place")
+    place.stage(job, desk)
+    describe.stage(job, desk)
+    yield Barrier(place.to_sync(job), [])
+    place.place(job, desk)
+    job.enter("describe")
+    describe.describe(job, desk, shared)
+    place.leave(job)
+    yield Barrier([], [*job.touched, os.path.dirname(job.target), os.path.dirname(job.document)])
+    job.enter("release")
+    if not claim.unchanged(job):
+        raise claim.NotYet
+    # What already lies where it belongs (a tree repacked onto itself) has only this name.
+    if desk.manner == MOVE and os.path.realpath(job.path) != os.path.realpath(job.target):
+        os.unlink(job.path)
+
+
+def _read(job: Job, desk: Desk) -> None:
+    header = read_header(job.descriptor, job.size, desk.wanted, desk.limits)
+    check_uids(header)
+    job.header, job.warning = header, header.warning
+    job.plan = make_plan(header, desk.layout)
+
+
+class Repacker:
+    """What a worker does: arrivals in, results out, in the same order."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._shared = Shared()
+
+    def repack(self, arrivals: Sequence[Arrival]) -> list[Result]:
+        """Repack a batch. Raises FatalFault when the disk refused a sync; whatever was not released stays claimed."""
+        if self._desk.config.fsync == "batch":
+            return self._together(arrivals)
+        return [result for arrival in arrivals for result in self._together([arrival])]
+
+    def _together(self, arrivals: Sequence[Arrival]) -> list[Result]:
+        """Group commit: all stories go to their first barrier, one sync, on to the second, one sync, to the end."""
+        jobs = [
+            Job(arrival, arrival.claim or arrival.path, arrival.claim, begun_ns=time.time_ns()) for arrival in arrivals
+        ]
+        stories = [story(job, self._desk, self._shared) for job in jobs]
+        results: list[Result | None] = [None] * len(jobs)
+        try:
+            while any(result is None for result in results):
+                self._to_next_barrier(jobs, stories, results)
+        finally:
+            for job in jobs:
+                job.close()
+        return [result for result in results if result is not None]
+
+    def _to_next_barrier(self, jobs: list[Job], stories: list[Story], results: list[Result | None]) -> None:
+        descriptors: list[int] = []
+        directories: dict[str, None] = {}
+        for index, job in enumerate(jobs):
+            if results[index] is not None:
+                continue
+            awaited = self._advance(job, stories[index])
+            if isinstance(awaited, Barrier):
+                descriptors += awaited.descriptors
+                directories.update(dict.fromkeys(awaited.directories))
+            else:
+                results[index] = awaited
+        try:
+            self._sync(descriptors, directories)
+        except OSError as error:  # Space ran out at the last moment: nothing was released, everything is done again.
+            for index, job in enumerate(jobs):
+                if results[index] is None:
+                    results[index] = self._refused(job, error)
+
+    def _sync(self, descriptors: list[int], directories: dict[str, None]) -> None:
+        if self._desk.syncs:
+            sync.descriptors(descriptors)
+            sync.directories(directories)
+
+    def _advance(self, job: Job, one: Story) -> Barrier | Result:
+        """One of the two places where exceptions are caught: a file's failure is its own, never the batch's."""
+        try:
+            return next(one)
+        except StopIteration:
+            return self._outcome(job, job.kind)
+        except claim.Gone:
+            return self._outcome(job, "vanished")
+        except claim.NotYet:
+            return _busy(job)
+        except FatalFault:
+            raise
+        except FileFault as fault:
+            return self._set_aside(job, fault.reason, str(fault))
+        except OSError as error:
+            if error.errno == errno.EIO and job.stage in ("claim", "read"):
+                return self._set_aside(job, Unreadable.reason, str(Unreadable("the disk reports an I/O error")))
+            return self._refused(job, error)
+        except MemoryError:
+            return self._set_aside(job, TooLarge.reason, str(TooLarge("a worker's memory did not suffice")))
+        except Exception as error:  # noqa: BLE001 - whatever a parser raises is an outcome of this file.
+            return self._set_aside(job, "internal", _internal(error))
+
+    def _refused(self, job: Job, error: OSError) -> Deferral:
+        return refusal(job.arrival._replace(claim=job.claim), job.stage, error)
+
+    def _set_aside(self, job: Job, reason: str, error: str) -> Result:
+        arrival = job.arrival
+        try:
+            place.withdraw(job)
+            where = setaside.put_aside(job.path, os.path.basename(arrival.path), self._desk, reason, error, arrival)
+        except OSError as failure:
+            return self._refused(job, failure)
+        return self._outcome(job, "set-aside", reason=reason, error=error, dst=where)
+
+    def _outcome(self, job: Job, kind: str, **more: Any) -> Outcome:
+        now = time.perf_counter()
+        marks = [*job.marks, now]
+        arrival, header = job.arrival, job.header
+        values = header.values
+        return Outcome(
+            kind=kind,
+            path=arrival.path,
+            root=arrival.root,
+            arrived_ns=arrival.time_ns,
+            finished_ns=time.time_ns(),
+            begun_ns=job.begun_ns,
+            seconds=now - marks[0],
+            size=job.size,
+            stage=job.stage if kind == "set-aside" else "",
+            SOPInstanceUID=values.get("SOPInstanceUID", ""),
+            SeriesInstanceUID=values.get("SeriesInstanceUID", ""),
+            StudyInstanceUID=values.get("StudyInstanceUID", ""),
+            PatientID=values.get("PatientID", ""),
+            Modality=values.get("Modality", ""),
+            missing=_missing(job, self._desk),
+            stages=tuple([later - earlier for earlier, later in pairwise(marks)]),
+            warning=job.warning,
+            superseded=job.superseded,
+            fast=header.fast,
+            claim="" if kind == "vanished" else job.claim,
+            **({"dst": job.target} | more),
+        )
+
+
+def _busy(job: Job) -> Deferral:
+    arrival = job.arrival
+    text = "still open for writing"
+    return Deferral(arrival.path, arrival.root, arrival.time_ns, "busy", job.stage, text, job.claim, arrival.attempts)
+
+
+def _missing(job: Job, desk: Desk) -> tuple[Missing, ...]:
+    """What the instance lacks: what its path and its own document wanted, and, from the instance by which a worker
+    meets a series, what the shared documents wanted (rx-repack reports those with the instance that wrote them).
+    """
+    if job.header is UNREAD:
+        return ()
+    met = job.shared is not UNREAD
+    wanted = desk.wanted_shared if met else desk.wanted
+    absent = lacking(job.shared if met else job.header, wanted.keywords)
+    return tuple([_entry(keyword) for keyword in absent]) if absent else ()
+
+
+def _entry(keyword: str) -> Missing:
+    tag = tag_of(keyword)
+    text = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+    return Missing(text, keyword, f"No such data element with tag {text}")
+
+
+def _internal(error: Exception) -> str:
+    """An unexpected exception without its message, which may hold patient data: its type and where it was raised."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
+    return f"{type(error).__name__} at {where}"

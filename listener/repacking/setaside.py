@@ -1,0 +1,177 @@
+"""What cannot be repacked: kept below ``<state>/set-aside/<reason>/`` with a reason file beside it. Nothing here is
+ever deleted.
+
+The reason file is written first: a crash between the two leaves a claim that is done again, never a file without a
+reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import NamedTuple
+
+import orjson
+
+from listener.disk import files, moving, sync
+from listener.errors import SET_ASIDE_REASONS
+from listener.planning.names import instant, printable, short_hash
+from listener.records import Arrival
+from listener.repacking.desk import CLAIM, Desk
+
+_CHUNK = 2**20
+
+
+Transfer = Callable[[str, str], None]
+
+
+class _Why(NamedTuple):
+    reason: str
+    error: str
+    attempts: int
+    first_ns: int
+    incoming: str
+    was: str = ""
+
+
+class Totals(NamedTuple):
+    """How much lies under one reason."""
+
+    files: int
+    bytes: int
+
+
+def put_aside(source: str, name: str, desk: Desk, reason: str, error: str, arrival: Arrival) -> str:
+    """Set `source` aside under `reason` with its original `name`; where it lies now.
+
+    The service's claim stays, for the parent to let go (--keep-source: it is copied); `repack` leaves it all ("").
+    """
+    if desk.manner == CLAIM:
+        transfer: Transfer = moving.keep_claim
+    elif desk.config.keep_source:
+        transfer = moving.copy
+    else:
+        return ""
+    attempts, root = arrival.attempts + arrival.losses + 1, desk.directories.incoming[arrival.root]
+    return _put(source, name, desk, _Why(reason, error, attempts, arrival.time_ns, root), transfer)
+
+
+def keep(source: str, desk: Desk, reason: str, error: str, root: int) -> str:
+    """Keep a second name of `source` under `reason`; `source` itself stays. Where it lies now. `root`: as Arrival's."""
+    why = _Why(reason, error, 1, 0, desk.directories.incoming[root], source)
+    return _put(source, os.path.basename(source), desk, why, moving.link_or_copy)
+
+
+def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> str:
+    directory = f"{desk.directories.set_aside}/{why.reason}"
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    status = os.lstat(source)
+    with files.locked(directory, ".lock"):
+        target, present = _find_place(directory, name, source, status)
+        if present:  # A replay: an earlier try came as far as this.
+            return target
+        record = _record(source, name, status, why)
+        files.write_document(desk.state_stage, reason_file(target), record, syncs=desk.syncs)
+        transfer(source, target)
+        if desk.syncs:
+            sync.directories([directory])
+    return target
+
+
+def reason_file(target: str) -> str:
+    """The reason file of a set-aside file."""
+    return f"{target}.json"
+
+
+def _find_place(directory: str, name: str, source: str, status: os.stat_result) -> tuple[str, bool]:
+    """Where to put `name`, with a hash suffix when that is taken by something else; whether it lies there already."""
+    for salt in itertools.count():
+        suffix = f"-{short_hash(f'{name}{status.st_ino}{status.st_mtime_ns}{salt}')}" if salt else ""
+        candidate = os.path.join(directory, _cut(name, suffix))
+        if os.path.lexists(candidate):
+            if _is_same(candidate, source, status):
+                return candidate, True
+        # A reason file without its file is what a crash left; one that has a reason file itself is somebody's file.
+        elif not os.path.lexists(reason_file(reason_file(candidate))):
+            return candidate, False
+    raise AssertionError  # pragma: no cover - the count has no end
+
+
+def _is_same(candidate: str, source: str, status: os.stat_result) -> bool:
+    """Whether `candidate` is `source`: one inode, or a copy that an earlier try made across mounts."""
+    there = os.lstat(candidate)
+    if (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino):
+        return True
+    if there.st_dev == status.st_dev or there.st_size != status.st_size:
+        return False
+    mine = _digest(source, status)
+    return bool(mine) and mine == _digest(candidate, there)
+
+
+def _cut(name: str, suffix: str) -> str:
+    raw = os.fsencode(name)[: 255 - len(".json") - len(suffix)]
+    return os.fsdecode(raw) + suffix
+
+
+def _record(source: str, name: str, status: os.stat_result, why: _Why) -> bytes:
+    now = time.time_ns()
+    return orjson.dumps(
+        {
+            "reason": why.reason,
+            "error": why.error,
+            "name": printable(name),
+            "first": instant(why.first_ns or now),
+            "last": instant(now),
+            "attempts": why.attempts,
+            "size": status.st_size,
+            "digest": _digest(source, status),
+            "incoming": printable(why.incoming),
+            **({"was": printable(why.was)} if why.was else {}),
+        },
+        option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def _digest(source: str, status: os.stat_result) -> str:
+    """blake2b-128 of the bytes; "" for what is not a regular file or cannot be read."""
+    if not stat.S_ISREG(status.st_mode):
+        return ""
+    state = blake2b(digest_size=16)
+    try:
+        with open(files.open_regular(source), "rb") as file:
+            while chunk := file.read(_CHUNK):
+                state.update(chunk)
+    except OSError:
+        return ""
+    return f"blake2b-128:{state.hexdigest()}"
+
+
+def totals(directory: str) -> dict[str, Totals]:
+    """What lies in set-aside now, for every reason of the closed set."""
+    return {reason: _total(os.path.join(directory, reason)) for reason in SET_ASIDE_REASONS}
+
+
+def _total(directory: str) -> Totals:
+    count = size = 0
+    for entry in entries(directory):
+        with contextlib.suppress(FileNotFoundError):
+            size += entry.stat(follow_symlinks=False).st_size
+            count += 1
+    return Totals(count, size)
+
+
+def entries(directory: str) -> Iterator[os.DirEntry[str]]:
+    """The files set aside in one reason's directory, without their reason files."""
+    try:
+        names = {entry.name: entry for entry in os.scandir(directory)}
+    except FileNotFoundError:
+        return
+    for name, entry in names.items():
+        # A reason file has none of its own, also when its file is gone (a crash between the two).
+        if not name.startswith(".") and (not name.endswith(".json") or f"{name}.json" in names):
+            yield entry

@@ -1,0 +1,121 @@
+"""Documents that instances share: of their patient, study and series. Whoever comes first writes them, and all keep
+them.
+
+Only a patient's StudyList grows, under a lock that all listeners on one log directory take. A document that another
+program wrote (px-repack, rx-repack) is kept as long as it can be read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from listener.dicom.reader import read_elements, read_header
+from listener.disk import files, loading
+from listener.planning import documents
+from listener.planning.documents import Document
+from listener.planning.names import OWN, short_hash
+from listener.repacking.desk import UNREAD, Desk, Job
+
+#: How long shared documents are trusted to be as they were, in seconds; then they are looked at again.
+_TRUST = 1.0
+_REMEMBERED = 4096
+
+#: Inode, modification time and size of a document; zeros where there is none.
+Signature = tuple[int, int, int]
+Key = tuple[str, str, str]
+
+
+class Shared:
+    """Which shared documents this worker has seen whole, so that only the first instance of a series pays for them."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # A hash of the signatures is kept, not these: a worker may have met thousands of series.
+        self._seen: OrderedDict[Key, tuple[float, int]] = OrderedDict()
+
+    def look(self, job: Job, desk: Desk) -> None:
+        """Before the instance is placed: read its whole header if a document may have to be made of it, so that what
+        cannot be described is not placed either. Raises what the reader raises.
+        """
+        key = _key(job)
+        seen = self._seen.get(key)
+        now = self._clock()
+        if seen and now - seen[0] < _TRUST:
+            return
+        signatures = _signatures(_paths(desk.directories.log, key))
+        if seen and seen[1] == hash(signatures) and all(map(any, signatures)):
+            self._remember(key, now, signatures)
+            return
+        job.shared = read_header(job.descriptor, job.size, desk.wanted_shared, desk.limits)
+        job.elements = read_elements(job.descriptor, job.size, desk.limits)
+
+    def write(self, job: Job, desk: Desk) -> None:
+        """After the instance was placed: write the documents that are absent or cannot be read."""
+        if job.shared is UNREAD:
+            return
+        key = _key(job)
+        paths = _paths(desk.directories.log, key)
+        _write_missing(job, desk, paths)
+        self._remember(key, self._clock(), _signatures(paths))
+
+    def _remember(self, key: Key, now: float, signatures: tuple[Signature, ...]) -> None:
+        self._seen[key] = (now, hash(signatures))
+        self._seen.move_to_end(key)
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+
+
+def _key(job: Job) -> Key:
+    return documents.patient_id(job.header), job.header.get("StudyInstanceUID"), job.series
+
+
+def _paths(log: str, key: Key) -> tuple[str, ...]:
+    return tuple(f"{log}/{name}" for name in documents.shared_paths(*key))
+
+
+def _signatures(paths: tuple[str, ...]) -> tuple[Signature, ...]:
+    return tuple([_signature(path) for path in paths])
+
+
+def _signature(path: str) -> Signature:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def _write_missing(job: Job, desk: Desk, paths: tuple[str, ...]) -> None:
+    header, base = job.shared, os.path.dirname(job.target)
+    patient, study, study_series, series, pack = paths
+    update(patient, desk, lambda there: documents.with_study(there or {}, header))
+    _once(study, desk, lambda: documents.study(header))
+    _once(study_series, desk, lambda: documents.study_series(header, base, job.elements))
+    _once(series, desk, lambda: documents.series(header))
+    _once(pack, desk, documents.pack)
+
+
+def _once(path: str, desk: Desk, make: Callable[[], Document]) -> None:
+    if loading.load(path) is None:
+        update(path, desk, lambda there: None if there is not None else make())
+
+
+def update(path: str, desk: Desk, change: Callable[[Document | None], Document | None]) -> None:
+    """Read, change and write one shared document under its lock; `change` returns None to leave it as it is."""
+    with files.locked(desk.directories.locks, f"document-{short_hash(path, 2)}"):
+        changed = change(loading.load(path))
+        if changed is not None:
+            clear_way(path, desk)
+            files.write_document(desk.log_stage, path, documents.encode(changed), syncs=desk.syncs)
+
+
+def clear_way(path: str, desk: Desk) -> None:
+    """A directory where a document belongs (somebody made it) is moved out of the way, below
+    <log>/.listener/displaced.
+    """
+    if os.path.isdir(path) and not os.path.islink(path):
+        displaced = f"{desk.directories.log}/{OWN}/displaced"
+        files.rename(path, f"{displaced}/{time.time_ns()}-{os.path.basename(path)}", 0o700, syncs=desk.syncs)

@@ -1,0 +1,1 @@
+"""The service `run`: what arrives, is handed to workers, and what becomes of it."""

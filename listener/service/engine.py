@@ -1,0 +1,219 @@
+"""The heart of `run` and `once`: backlog and workers, and what becomes of their results. One thread, no waiting here.
+
+The parent alone owns state, output and metrics. It also lets claims go: when a worker dies, either its answer has
+come, or the claim is still there and is done again; no file's outcome gets lost between the two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import time
+from collections.abc import Sequence
+
+from listener.config import Config
+from listener.diagnostics import log
+from listener.disk.directories import Directories
+from listener.disk.retry import LONGEST, pause
+from listener.errors import FatalFault
+from listener.records import Arrival, Deferral, Outcome, refusal
+from listener.repacking import claim
+from listener.repacking.desk import CLAIM, COPY
+from listener.service.backlog import Backlog
+from listener.service.casualties import Casualties
+from listener.service.intake import Intake
+from listener.service.kept import Kept
+from listener.service.listens import Listens
+from listener.service.messages import Fatal, Setting
+from listener.service.pool import Pool, Worker
+from listener.service.pressure import Pressure
+
+#: Files in one message to a worker and behind one barrier.
+BATCH = 32
+
+#: Outcomes that show that every volume takes work.
+_WENT_THROUGH = ("published", "duplicate")
+
+#: The longest pause before a file that is still being written is looked at again, in seconds.
+_BUSY = 1.0
+
+
+class Engine:
+    """Arrivals come in through `intake`, outcomes go out to `listens`."""
+
+    def __init__(
+        self, config: Config, directories: Directories, listens: Listens, keep_open: Sequence[int] = ()
+    ) -> None:
+        manner = COPY if config.keep_source else CLAIM
+        self._config = config
+        self._directories = directories
+        self._listens = listens
+        self._casualties = Casualties(config, directories, manner)
+        self._tries: dict[str, int] = {}
+        self.backlog = Backlog()
+        kept = Kept(directories.state) if config.keep_source else None
+        self.intake = Intake(self._casualties, self.backlog, listens, kept)
+        self.pressure = Pressure(pause)
+        self.paused = False
+        self.pool = Pool(Setting(config, directories, manner), config.workers, config.deadline, keep_open)
+        self.selector = selectors.DefaultSelector()
+        for worker in self.pool.workers:
+            self.selector.register(worker.pipe, selectors.EVENT_READ, worker)
+
+    # -- through ---------------------------------------------------------------------------------------------------
+
+    def dispatch(self, now: float) -> None:
+        """Give idle workers what waits: all of it while that is little, at most BATCH at a time."""
+        self.backlog.wake(now)
+        if self.paused:
+            return
+        idle = self.pool.idle()
+        for index, worker in enumerate(idle):
+            share = -(-self.backlog.queued // (len(idle) - index))
+            most = self.pressure.allows(self.backlog.working, now, min(BATCH, share))
+            batch = self.backlog.take(most) if most else []
+            if not batch:
+                return
+            if batch[0].claim and batch[0].source == "startup" and not self._count_attempt(batch):
+                continue
+            worker.give(batch, now)
+
+    def _count_attempt(self, batch: list[Arrival]) -> bool:
+        """A claim of an earlier run is in hand, alone: its name says so, in case it ends the whole service again."""
+        arrival = batch[0]
+        if self._casualties.ends_services(arrival):
+            self._give_up(arrival)
+            return False
+        try:
+            batch[0] = self.backlog.exchange(arrival, claim.with_attempts(arrival, arrival.attempts + 1))
+        except OSError as error:
+            self._defer(arrival, refusal(arrival, "claim", error))
+            return False
+        return True
+
+    def turn(self, timeout: float | None) -> list[selectors.SelectorKey]:
+        """Wait for workers (and what else is registered) and take their results; keys of the others are returned."""
+        self.dispatch(time.monotonic())
+        others = []
+        for key, _ in self.selector.select(timeout):
+            if isinstance(key.data, Worker):
+                self._collect(key.data)
+            else:
+                others.append(key)
+        now = time.monotonic()
+        self.pool.kill_overdue(now)
+        self.dispatch(now)
+        return others
+
+    @property
+    def flows(self) -> bool:
+        """Whether what waits is handed out: there is space, and the system refuses nothing."""
+        return not self.paused and not self.pressure.reason
+
+    def next_wake(self) -> float | None:
+        """When something is due by itself, on the monotonic clock."""
+        moments = (self.backlog.next_due(), self.pool.next_deadline(), self.pressure.next_try())
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    # -- out -------------------------------------------------------------------------------------------------------
+
+    def _collect(self, worker: Worker) -> None:
+        held = worker.held
+        try:
+            results = worker.collect()
+        except EOFError:
+            self._bury(worker)
+            return
+        if isinstance(results, Fatal):
+            raise FatalFault(results.error)
+        if results is not None:
+            self.pool.did_something()
+            self._settle(held, results)
+
+    def _settle(self, held: Sequence[Arrival], results: Sequence[Outcome | Deferral]) -> None:
+        now = time.time_ns()
+        finished = []
+        for arrival, result in zip(held, results, strict=True):
+            if isinstance(result, Deferral):
+                self._defer(arrival, result)
+                continue
+            refused = self._release(arrival, result)
+            if refused:
+                self._defer(arrival, refused)
+            else:
+                finished.append((arrival, result._replace(finished_ns=now)))
+        self._finish(finished)
+
+    def _release(self, arrival: Arrival, outcome: Outcome) -> Deferral | None:
+        """Let the claim go: the commit. When that is refused the file is done again, which changes nothing."""
+        if not outcome.claim:
+            return None
+        try:
+            claim.release(outcome.claim)
+        except OSError as error:
+            return refusal(arrival._replace(claim=outcome.claim), "release", error)
+        return None
+
+    def _finish(self, finished: list[tuple[Arrival, Outcome]]) -> None:
+        if not finished:
+            return
+        again = [arrival for arrival, _ in finished if self.backlog.finish(arrival.key)]
+        # With nothing left there is nothing that the system refuses.
+        through = not self.backlog.depth or any(outcome.kind in _WENT_THROUGH for _, outcome in finished)
+        if through and self.pressure.eased():
+            log.info("the system accepts work again")
+        for arrival, _ in finished:
+            self._tries.pop(arrival.path, None)
+            self.intake.done(arrival.path)
+        self._listens.finished([outcome for _, outcome in finished])
+        for arrival in again:
+            self.intake.offer(arrival.path, arrival.root, "event")
+
+    def _defer(self, arrival: Arrival, deferral: Deferral) -> None:
+        now = time.monotonic()
+        if deferral.reason == "busy":
+            longest = min(_BUSY, self._config.rescan)
+        else:
+            longest = LONGEST
+            if self.pressure.refused(deferral.reason, now):
+                text = "the system refuses (%s, at stage '%s': %s); files wait and are tried again"
+                log.error(text, deferral.reason, deferral.stage, deferral.error)
+        self._listens.deferred(deferral)
+        tries = self._tries[arrival.path] = self._tries.get(arrival.path, 0) + 1
+        again = arrival._replace(claim=deferral.claim)
+        if arrival.claim and arrival.attempts and deferral.stage != "release":
+            with contextlib.suppress(OSError):  # It was the system, not the file: this attempt does not count.
+                again = claim.with_attempts(again, arrival.attempts - 1)
+        self.backlog.defer(arrival.key, again, now + pause(tries, longest))
+
+    def _bury(self, worker: Worker) -> None:
+        self.selector.unregister(worker.pipe)
+        lost, successor = self.pool.replace(worker)
+        self._casualties.clean(worker.pid)
+        self.selector.register(successor.pipe, selectors.EVENT_READ, successor)
+        self._listens.lost(lost)
+        again = []
+        for arrival, found in zip(lost.held, self._casualties.recover(lost), strict=True):
+            self.backlog.finish(arrival.key)
+            if isinstance(found, Outcome):
+                self._finish([(arrival, found)])
+            elif self._casualties.is_poison(found):
+                self._give_up(found)
+            else:
+                again.append(found)
+        self.backlog.put_back(again)
+
+    def _give_up(self, arrival: Arrival) -> None:
+        """Set aside what kills workers or services, if the system lets us."""
+        try:
+            outcome = self._casualties.give_up(arrival)
+        except OSError as error:
+            self._defer(arrival, refusal(arrival, "claim", error))
+        else:
+            self._finish([(arrival, outcome)])
+
+    def close(self, *, at_once: bool = False) -> None:
+        """End the workers, each after the batch it has; killed when `at_once`. What they had claimed stays claimed."""
+        self.pool.stop(0.0 if at_once else 5.0)
+        self.selector.close()
+        self.intake.close()

@@ -1,0 +1,73 @@
+"""One owner an incoming directory: a flock on the directory itself, so that no file of ours lies there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+
+from listener.errors import OwnedElsewhere
+from listener.planning.names import OWN
+
+_NO_DIRECTORY_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP)
+
+#: How long a start waits for the workers of a killed predecessor to end, in seconds.
+PATIENCE = 2.0
+
+
+class Owner:
+    """Holds the locks until close(); `descriptors` are passed on to workers, so that the lock outlives a killed
+    parent.
+    """
+
+    def __init__(self, roots: tuple[str, ...], patience: float = PATIENCE) -> None:
+        self._roots = roots
+        self.descriptors: list[int] = []
+        try:
+            for root in roots:
+                self._lock(root, time.monotonic() + patience)
+        except BaseException:
+            self.close()
+            raise
+
+    def renew(self) -> None:
+        """Own what lies at the paths now: a directory that was replaced or mounted over is another one. The old ones
+        stay ours. Raises OwnedElsewhere.
+        """
+        held = {(status.st_dev, status.st_ino) for status in map(os.fstat, self.descriptors)}
+        for root in self._roots:
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(root)
+                if (status.st_dev, status.st_ino) not in held:
+                    self._lock(root, time.monotonic())
+
+    def _lock(self, root: str, end: float) -> None:
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.descriptors.append(descriptor)
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                self._try(descriptor, root)
+                return
+            if time.monotonic() >= end:
+                raise OwnedElsewhere(f"'{root}'; stop the other one, or give this one another --incoming")
+            time.sleep(0.02)
+
+    def _try(self, descriptor: int, root: str) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_DIRECTORY_LOCKS:
+                raise
+            # Network file systems lock only what is open for writing: a file of ours, then.
+            os.makedirs(os.path.join(root, OWN), mode=0o700, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self.descriptors.append(os.open(os.path.join(root, OWN, "owner"), flags, 0o600))
+            fcntl.flock(self.descriptors[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def close(self) -> None:
+        """Let go."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self.descriptors = []

@@ -1,0 +1,51 @@
+"""Small questions to the machine, asked at the start and by `listener check`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+
+from listener.disk import files
+
+
+def lease_supported(directories: Iterable[str]) -> bool:
+    """Whether the kernel can say in all of `directories` that a file is still open for writing (fcntl leases)."""
+    return all(_try_lease(directory) for directory in directories)
+
+
+def _try_lease(directory: str) -> bool:
+    path = os.path.join(directory, f".trial-{secrets.token_hex(8)}")
+    writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        reader = files.open_regular(path)
+        try:
+            while_written = files.lease(reader)
+            os.close(writer)
+            writer = -1
+            return while_written == files.BUSY and files.lease(reader) == files.FREE
+        finally:
+            os.close(reader)
+    finally:
+        if writer >= 0:
+            os.close(writer)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def least_free(paths: Iterable[str]) -> int:
+    """Free bytes of the fullest of the volumes that `paths` lie on; a path that is gone counts as full."""
+    free = []
+    for path in paths:
+        try:
+            found = os.statvfs(path)
+        except OSError:
+            return 0
+        free.append(found.f_bavail * found.f_frsize)
+    return min(free, default=0)
+
+
+def revision() -> str:
+    """The source revision that the image or package was built from, as the build told it; "" when it did not."""
+    return os.environ.get("LISTENER_REVISION", "")

@@ -1,0 +1,72 @@
+"""Who hears the engine in the service: one outcome feeds the event line, the metrics, and what is known of
+set-aside.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+from listener.diagnostics import log
+from listener.records import Deferral, Outcome
+from listener.repacking import setaside
+from listener.repacking.setaside import Totals
+from listener.service.pool import Lost
+from listener.telemetry.completion import Completions
+from listener.telemetry.events import Events
+from listener.telemetry.metrics import Metrics
+
+#: How often set-aside is counted anew, for what a person took away, in seconds.
+_RECOUNT = 60.0
+
+
+class Recorder:
+    """Events and metrics of what happens."""
+
+    def __init__(self, metrics: Metrics, events: Events, completions: Completions, set_aside: str) -> None:
+        self._metrics = metrics
+        self._completions = completions
+        self._events = events
+        self._directory = set_aside
+        self._lying: dict[str, Totals] = {}
+        self._next_count = 0.0
+
+    def discovered(self, source: str) -> None:
+        """A file entered."""
+        self._metrics.discovered(source)
+
+    def finished(self, outcomes: Sequence[Outcome]) -> None:
+        """Files are done."""
+        self._events.outcomes(outcomes)
+        self._metrics.record_many(outcomes)
+        self._completions.finished(outcomes, time.monotonic())
+        for outcome in outcomes:
+            if outcome.reason:
+                self._add(outcome.reason, outcome.dst)
+            if outcome.superseded:
+                self._add("superseded", outcome.superseded)
+
+    def _add(self, reason: str, path: str) -> None:
+        count, size = self._lying.get(reason, (0, 0))
+        try:
+            self._lying[reason] = Totals(count + 1, size + os.lstat(path).st_size)
+        except OSError:  # Somebody took it away already: the next count tells.
+            self._next_count = 0.0
+
+    def deferred(self, deferral: Deferral) -> None:
+        """A file must wait."""
+        self._metrics.deferred(deferral)
+
+    def lost(self, lost: Lost) -> None:
+        """A worker died and was replaced."""
+        self._metrics.add("worker_restarts_total", 1, lost.reason)
+        self._events.service("worker-lost", time.time_ns(), reason=lost.reason, held=len(lost.held))
+        log.error("a worker %s with %d files in hand; what it did not do is done again", lost.text, len(lost.held))
+
+    def count_set_aside(self, now: float) -> None:
+        """Show what lies in set-aside; counted anew once a minute."""
+        if now >= self._next_count:
+            self._next_count = now + _RECOUNT
+            self._lying = setaside.totals(self._directory)
+        self._metrics.set_aside(self._lying)

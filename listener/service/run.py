@@ -1,0 +1,220 @@
+"""`listener run`: the composition root. One loop, which watches, sweeps, hands out work, and says how it is.
+
+Order at the start: own incoming, find out what works where, do claims again, start workers, start the watch, and only
+then the first sweep, so that nothing can fall between sweep and watch.
+"""
+
+from __future__ import annotations
+
+import platform
+import selectors
+import time
+
+import listener
+from listener.config import Config
+from listener.diagnostics import count_into, log
+from listener.disk.directories import Directories, prepare, tidy
+from listener.disk.retry import patiently
+from listener.service.engine import Engine
+from listener.service.inbox import Inbox
+from listener.service.owner import Owner
+from listener.service.probes import lease_supported, revision
+from listener.service.recorder import Recorder
+from listener.service.signals import Signals, leaving_at_once
+from listener.service.sweep import Sweeper, Swept
+from listener.service.vitals import Vitals
+from listener.service.watch import Watch
+from listener.telemetry.completion import Completions
+from listener.telemetry.events import Events
+from listener.telemetry.metrics import Metrics
+from listener.telemetry.web import Server
+
+_BEAT = 1.0  # The loop comes round at least so often, in seconds.
+#: How long the draining loop waits at most before it looks whether it may go on, in seconds.
+_SOON = 0.2
+
+#: What workers hold when --drain is over gets this long to end, in seconds; then it stays claimed for the next start.
+_GRACE = 2.0
+
+
+class Service:
+    """Everything that runs, and the loop."""
+
+    def __init__(self, config: Config, directories: Directories) -> None:
+        self._config = config
+        self._owner = Owner(config.incoming)
+        tidy(directories)
+        self._inbox = Inbox()
+        self._signals = Signals(self._inbox.wake)
+        self._events = Events(config.phi)
+        self._metrics = _metrics(config)
+        self._completions = Completions(config, self._events, self._metrics)
+        self._recorder = Recorder(self._metrics, self._events, self._completions, directories.set_aside)
+        self._engine = Engine(config, directories, self._recorder, self._owner.descriptors)
+        self._engine.selector.register(self._inbox.reader, selectors.EVENT_READ, self._inbox)
+        self._watch = Watch(config.incoming, self._inbox, polling=config.poll)
+        self._vitals = Vitals(config, directories, self._engine, self._watch, self._metrics)
+        self._server = Server(config.http, self._vitals.routes(), _page_failed) if config.http != "off" else None
+        self._leases = lease_supported(directories.claims)
+        self._sweeper = Sweeper(config.incoming, self._engine, config.rescan)
+        self._next_beat = 0.0
+
+    def run(self) -> int:
+        """Serve until a signal; 0 after a clean stop, 1 after a second signal."""
+        try:
+            self._start()
+            while not self._signals.count:
+                self._turn()
+            return self._drain()
+        finally:
+            self._close()
+
+    def _start(self) -> None:
+        self._events.service("started", time.time_ns(), version=listener.__version__, workers=self._config.workers)
+        if self._server:
+            self._server.start()
+        self._metrics.set("lease_supported", int(self._leases))
+        if not self._leases:
+            settle = self._config.settle
+            log.warning("no leases here: files must be untouched for --settle %g s before they are taken", settle)
+        requeued = self._engine.intake.requeue_claims()
+        if requeued:
+            log.info("%d files that an earlier run had begun are done again", requeued)
+        self._watch.ensure()
+        self._beat(time.monotonic())
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Once round: wait for workers, events, signals or a deadline; take results, offer arrivals, hand out work."""
+        timeout = 0.0 if self._sweeper.busy else max(0.0, self._wake_at() - time.monotonic())
+        for key in self._engine.turn(timeout):
+            if key.data is self._inbox:
+                self._take_events()
+        now = time.monotonic()
+        self._sweep_on(now)
+        self._engine.dispatch(now)
+        if now >= self._next_beat:
+            self._beat(now)
+
+    def _wake_at(self) -> float:
+        moments = [self._next_beat]
+        if not self._sweeper.under_way:
+            moments.append(self._sweeper.next)
+        due = self._engine.next_wake()
+        return min(moments if due is None else [*moments, due])
+
+    def _beat(self, now: float) -> None:
+        self._next_beat = now + _BEAT
+        self._recorder.count_set_aside(now)
+        self._completions.tell(now)
+        self._events.flush()
+        self._vitals.beat(now)
+
+    def _take_events(self) -> None:
+        paths = self._inbox.drain()
+        for path in paths:
+            root = self._watch.root_of(path)
+            if root >= 0:
+                self._engine.intake.offer(path, root, "event")
+        if paths:
+            self._metrics.set("last_event_timestamp_seconds", time.time())
+
+    def _sweep_on(self, now: float) -> None:
+        if self._inbox.overflowed:
+            self._tell_overflow()
+            self._sweeper.next = now
+        if self._sweeper.due(now):
+            self._owner.renew()
+            self._watch.ensure()
+            self._sweeper.begin(now)
+        swept = self._sweeper.go_on(now)
+        if swept:
+            self._tell_swept(swept)
+        if self._sweeper.looked and not self._vitals.scanned:
+            self._tell_ready(now)
+
+    def _tell_overflow(self) -> None:
+        self._inbox.overflowed = False
+        self._metrics.add("fs_event_queue_overflows_total", 1)
+        self._events.service("overflow", time.time_ns())
+        log.warning("the queue of file system events overflowed; a sweep finds what was missed")
+
+    def _tell_swept(self, swept: Swept) -> None:
+        self._metrics.swept(swept.seconds, time.time())
+        for trouble in swept.troubles:
+            log.error("a directory below incoming cannot be swept: %s", trouble.strerror)
+
+    def _tell_ready(self, now: float) -> None:
+        self._vitals.scanned = True
+        self._beat(now)
+        address = self._server.address if self._server else "off"
+        self._events.service("ready", time.time_ns(), http=address)
+        how = "by sweeps alone" if self._watch.polling else "by events and sweeps"
+        log.info("ready: files are found %s; metrics, /healthz and /readyz at http://%s", how, address)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> int:
+        """A last sweep, what workers hold, and as much of the backlog as --drain allows."""
+        end = time.monotonic() + self._config.drain
+        backlog, engine = self._engine.backlog, self._engine
+        self._vitals.draining = True
+        self._events.service("draining", time.time_ns(), backlog=backlog.depth)
+        self._beat(time.monotonic())
+        self._take_events()
+        self._last_sweep(end)
+        # Below --min-free, or while the system refuses, waiting for the queue would only delay the stop.
+        while ((engine.flows and backlog.queued) or backlog.working) and self._may_go_on(end):
+            engine.turn(min(_SOON, max(0.0, end - time.monotonic())))
+        engine.paused = True
+        while backlog.working and self._may_go_on(end + _GRACE):
+            engine.turn(_SOON)
+        self._events.service("stopped", time.time_ns(), left=backlog.depth)
+        log.info("stopped; %d files are left, in incoming or claimed, for the next start", backlog.depth)
+        return 1 if self._signals.count > 1 else 0
+
+    def _last_sweep(self, end: float) -> None:
+        self._sweeper.begin(time.monotonic())
+        while self._sweeper.under_way and self._may_go_on(end):
+            self._sweeper.go_on(time.monotonic())
+            self._engine.turn(0 if self._sweeper.busy or not self._sweeper.under_way else _SOON)
+
+    def _may_go_on(self, end: float) -> bool:
+        return self._signals.count < 2 and time.monotonic() < end
+
+    def _close(self) -> None:
+        self._watch.close()
+        if self._server:
+            self._server.stop()
+        self._engine.close(at_once=self._signals.count > 1)
+        self._owner.close()
+        self._signals.restore()
+        self._inbox.close()
+
+
+def _metrics(config: Config) -> Metrics:
+    metrics = Metrics(
+        {"version": listener.__version__, "revision": revision(), "python": platform.python_version()},
+        {
+            "layout": config.layout,
+            "fsync": config.fsync,
+            "on_conflict": config.on_conflict,
+            "keep_source": str(config.keep_source).lower(),
+            "poll": str(config.poll).lower(),
+        },
+    )
+    count_into(metrics.log_record)
+    return metrics
+
+
+def _page_failed(error: Exception) -> None:
+    log.error("a page could not be made: %s", type(error).__name__)
+
+
+def run(config: Config) -> int:
+    """The whole service; the exit status."""
+    # A volume that is full at the start is waited for: a crash loop would tell less and mend nothing.
+    with leaving_at_once():
+        directories = patiently(lambda: prepare(config), log.error)
+    return Service(config, directories).run()

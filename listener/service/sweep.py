@@ -1,0 +1,119 @@
+"""Passes over all incoming directories for ever: they find whatever events missed, and all that the queue had no room
+for.
+
+A pass stops while the bounded queue is full and goes on when there is room, so that a million waiting files are
+listed once and not once a second; meanwhile they are counted, now and then, for the backlog that an operator sees.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from listener.service.engine import Engine
+from listener.service.scan import walk
+
+#: Paths that are looked at before the loop serves workers again.
+_SLICE = 500
+
+#: Paths that are counted in the same time.
+_COUNT_SLICE = 5000
+
+#: How often the files beyond the queue are counted while a pass waits, in seconds.
+_RECOUNT = 60.0
+
+
+class Swept(NamedTuple):
+    """A complete pass: how long it took in seconds, and the directories that could not be read."""
+
+    seconds: float
+    troubles: list[OSError]
+
+
+class Sweeper:
+    """The sweeps of one service. `looked` says that all of incoming was seen at least once, if only to be counted."""
+
+    def __init__(self, roots: tuple[str, ...], engine: Engine, rescan: float) -> None:
+        self._roots = roots
+        self._engine = engine
+        self._rescan = rescan
+        self._source = "startup"
+        self._begun = 0.0
+        self._paths: Iterator[tuple[int, str]] | None = None
+        self._count: Iterator[tuple[int, str]] | None = None
+        self._counted = 0
+        self._next_count = 0.0
+        self._troubles: list[OSError] = []
+        self.next = 0.0
+        self.looked = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do right now."""
+        return self._count is not None or (self._paths is not None and not self._engine.backlog.full)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a pass has begun and is not complete."""
+        return self._paths is not None
+
+    def due(self, now: float) -> bool:
+        """Whether the next pass should begin."""
+        return self._paths is None and now >= self.next
+
+    def begin(self, now: float) -> None:
+        """Begin a pass."""
+        self._begun = now
+        self._troubles = []
+        self._paths = self._walk()
+
+    def go_on(self, now: float) -> Swept | None:
+        """Do the next slice; what the pass was when that completes it."""
+        if self._count is not None:
+            self._count_on(now)
+        if self._paths is None:
+            return None
+        if self._offer_slice(self._paths):
+            return self._complete(now)
+        if self._engine.backlog.full and self._count is None and now >= self._next_count:
+            self._count, self._counted = self._walk(), 0
+        return None
+
+    def _walk(self) -> Iterator[tuple[int, str]]:
+        for root, directory in enumerate(self._roots):
+            for path in walk(directory, self._troubles.append):
+                yield root, path
+
+    def _offer_slice(self, paths: Iterator[tuple[int, str]]) -> bool:
+        backlog = self._engine.backlog
+        for _ in range(_SLICE):
+            if backlog.full:
+                return False
+            found = next(paths, None)
+            if found is None:
+                return True
+            root, path = found
+            if not backlog.holds(path):
+                self._engine.intake.offer(path, root, self._source)
+                backlog.beyond = max(0, backlog.beyond - 1)
+        return False
+
+    def _count_on(self, now: float) -> None:
+        assert self._count is not None
+        for _ in range(_COUNT_SLICE):
+            if next(self._count, None) is None:
+                self._count = None
+                self._next_count = now + _RECOUNT
+                self._engine.backlog.beyond = max(0, self._counted - self._engine.backlog.queued)
+                self.looked = True
+                return
+            self._counted += 1
+
+    def _complete(self, now: float) -> Swept:
+        self._paths = None
+        self._source = "rescan"
+        self._engine.backlog.beyond = 0
+        self.next = now + self._rescan
+        self.looked = True
+        return Swept(time.monotonic() - self._begun, self._troubles)

@@ -1,0 +1,128 @@
+"""How the service is: gauges, free space and conditions, looked at once a second by the loop, read by the web thread.
+
+Asked here and never during a scrape, which a hung mount would then hang.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from listener.config import Config
+from listener.diagnostics import log
+from listener.disk.directories import Directories
+from listener.service.engine import Engine
+from listener.service.watch import Watch
+from listener.telemetry.health import Conditions, liveness, readiness
+from listener.telemetry.metrics import CONTENT_TYPE, Metrics
+from listener.telemetry.pages import Request, Response
+from listener.telemetry.web import Route
+
+
+class Vitals:
+    """The state that /metrics, /healthz and /readyz show. `scanned`: the first sweep is done; `draining`: it is
+    stopping.
+    """
+
+    def __init__(
+        self, config: Config, directories: Directories, engine: Engine, watch: Watch, metrics: Metrics
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._watch = watch
+        self._metrics = metrics
+        self._roles = {
+            "incoming": config.incoming,
+            "data": (directories.data,),
+            "log": (directories.log,),
+            "state": (directories.state,),
+        }
+        self._space_ok = True
+        self._floor_ok = True
+        self._writable: dict[str, bool] = {}
+        self._conditions = Conditions(heartbeat=time.monotonic(), backlog_limit=config.ready_backlog)
+        self.scanned = False
+        self.draining = False
+
+    def beat(self, now: float) -> None:
+        """Look at everything; `now` on the monotonic clock."""
+        self._look_at_volumes()
+        self._conditions = self._find_conditions(now)
+        self._show_backlog()
+        self._show_watch()
+        metrics = self._metrics
+        metrics.set("heartbeat_timestamp_seconds", time.time())
+        metrics.set("workers", len(self._engine.pool.workers))
+        metrics.set("workers_busy", self._engine.pool.busy)
+        metrics.set("ready", int(readiness(self._conditions, now)[0]))
+
+    def _show_backlog(self) -> None:
+        backlog = self._engine.backlog
+        self._metrics.pending(backlog.waiting, backlog.working, backlog.retrying, backlog.bytes, backlog.oldest_ns())
+
+    def _show_watch(self) -> None:
+        watch, metrics = self._watch, self._metrics
+        metrics.set("watcher_alive", int(watch.alive()))
+        metrics.set("watcher_polling", int(watch.polling))
+        metrics.set("watched_directories", 0 if watch.polling else len(self._config.incoming))
+
+    def _find_conditions(self, now: float) -> Conditions:
+        return Conditions(
+            heartbeat=now,
+            watcher_alive=self._watch.alive(),
+            polling=self._watch.polling,
+            watching=self._watch.polling or self._watch.alive(),
+            scanned=self.scanned,
+            writable=self._writable,
+            space_ok=self._space_ok,
+            refusal=self._engine.pressure.reason,
+            backlog=self._engine.backlog.depth,
+            backlog_limit=self._config.ready_backlog,
+            draining=self.draining,
+        )
+
+    def _look_at_volumes(self) -> None:
+        free, floor = [], self._config.min_free
+        for role, paths in self._roles.items():
+            for path in paths:
+                try:
+                    found = os.statvfs(path)
+                except OSError:  # It is gone: `writable` tells.
+                    continue
+                self._metrics.volume(role, found)
+                free.append((found.f_bavail * found.f_frsize, role))
+        self._space_ok = min(free, default=(0, ""))[0] >= floor
+        # Work is what frees an incoming that has a volume of its own.
+        self._mind_the_floor(enough=all(space >= floor for space, role in free if role != "incoming"))
+        self._writable = {role: all(map(_writable, paths)) for role, paths in self._roles.items()}
+        # Nothing can be done without these, so nothing is taken: a second later it may.
+        usable = all(fine for role, fine in self._writable.items() if role != "incoming")
+        self._engine.paused = not (self._floor_ok and usable)
+
+    def _mind_the_floor(self, *, enough: bool) -> None:
+        if enough and not self._floor_ok:
+            log.info("free space is above --min-free again; work goes on")
+        elif self._floor_ok and not enough:
+            log.error("free space is below --min-free; no work is taken, every source is kept")
+        self._floor_ok = enough
+
+    # -- what the web thread reads: `_conditions` is replaced as a whole ---------------------------------------------
+
+    def routes(self) -> dict[str, Route]:
+        """The pages of the HTTP port."""
+        return {"/metrics": self._page, "/healthz": self._healthz, "/readyz": self._readyz}
+
+    def _page(self, _request: Request) -> Response:
+        return Response(200, CONTENT_TYPE, self._metrics.exposition())
+
+    def _healthz(self, _request: Request) -> Response:
+        fine, body = liveness(self._conditions, time.monotonic())
+        return Response.json(200 if fine else 503, body)
+
+    def _readyz(self, _request: Request) -> Response:
+        fine, body = readiness(self._conditions, time.monotonic())
+        return Response.json(200 if fine else 503, body)
+
+
+def _writable(path: str) -> bool:
+    return os.access(path, os.W_OK | os.X_OK)

@@ -1,0 +1,130 @@
+"""NDJSON events on standard output: one line a file, and what happens to the service itself.
+
+Free of patient data unless --phi, with which a line is a superset of rx-repack's `--log-ndjson`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from listener.diagnostics import log
+from listener.planning.names import instant, printable
+from listener.records import Outcome
+
+#: What waits at most for a reader that does not read, in bytes: some 10,000 lines.
+_MOST = 4 * 2**20
+
+_PAGE = 4096
+
+#: How long the last word waits for a reader, in seconds.
+_LAST = 2.0
+
+
+def of_outcome(outcome: Outcome, phi: bool) -> dict[str, Any]:
+    """The event of one file, as a dict. `lag` and `seconds` are in seconds."""
+    event: dict[str, Any] = {
+        "time": instant(outcome.finished_ns),
+        "event": outcome.kind,
+        "src": printable(outcome.path if phi else os.path.basename(outcome.path)),
+        "SOPInstanceUID": outcome.SOPInstanceUID,
+        "SeriesInstanceUID": outcome.SeriesInstanceUID,
+        "StudyInstanceUID": outcome.StudyInstanceUID,
+        "size": outcome.size,
+        "lag": max(0, outcome.finished_ns - outcome.arrived_ns) / 1e9,
+        "seconds": outcome.seconds,
+    }
+    if phi:
+        event["dst"] = printable(outcome.dst)
+        event["PatientID"] = outcome.PatientID
+    if outcome.reason:
+        event["reason"] = outcome.reason
+    if outcome.error:
+        event["error"] = outcome.error
+    if outcome.warning:
+        event["warning"] = outcome.warning
+    if outcome.superseded:
+        event["superseded"] = True
+    if outcome.missing:
+        event["missing"] = [one._asdict() for one in outcome.missing]
+    return event
+
+
+class Events:
+    """Writes events. A reader that went away stops the events, one that does not read makes them wait; never the
+    intake, unless it `waits`, as a command does whose output is read by another one.
+
+    What waits is bounded. What came when there was no room for it is counted, and told by an event `events-lost` in its
+    place (`count`: how many).
+    """
+
+    def __init__(self, phi: bool, descriptor: int | None = 1, *, waits: bool = False) -> None:
+        self._phi = phi
+        self._descriptor = descriptor
+        self._pending = bytearray()
+        self._lost = 0
+        # A file under a redirected output is always ready; pipes, sockets and terminals are asked.
+        self._at_once = waits or descriptor is None or _is_file(descriptor)
+
+    def outcomes(self, outcomes: Iterable[Outcome]) -> None:
+        """One line a file, in one write."""
+        if self._descriptor is not None:
+            self._write([_line(of_outcome(outcome, self._phi)) for outcome in outcomes])
+
+    def service(self, name: str, now_ns: int, **more: Any) -> None:
+        """An event of the service itself."""
+        patience = _LAST if name == "stopped" else 0.0
+        self.flush(patience)
+        self._write([_line({"time": instant(now_ns), "event": name, **more})])
+        self.flush(patience)
+
+    def flush(self, seconds: float = 0.0) -> None:
+        """Write what waits, as far as it is read within so many seconds."""
+        end = time.monotonic() + seconds
+        while self._descriptor is not None and self._pending:
+            if not self._at_once and not _has_room(self._descriptor, end - time.monotonic()):
+                return
+            try:
+                # One page is what a pipe with room takes without making anybody wait.
+                piece = self._pending if self._at_once else self._pending[:_PAGE]
+                del self._pending[: os.write(self._descriptor, piece)]
+            except BrokenPipeError:
+                self._descriptor = None
+            except OSError:  # A full disk under a redirected output: written when there is room.
+                return
+
+    def _write(self, lines: list[bytes]) -> None:
+        if self._descriptor is None:
+            return
+        self.flush()
+        if self._lost and len(self._pending) < _MOST // 2:
+            self._pending += _line({"time": instant(time.time_ns()), "event": "events-lost", "count": self._lost})
+            self._lost = 0
+        if self._lost or len(self._pending) >= _MOST:
+            if not self._lost:
+                log.error("standard output is not read, or has no room; events are left out and counted")
+            self._lost += len(lines)
+            return
+        self._pending += b"".join(lines)
+        self.flush()
+
+
+def _is_file(descriptor: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:  # Standard output was closed from the start.
+        return True
+
+
+def _has_room(descriptor: int, seconds: float) -> bool:
+    return bool(select.select([], [descriptor], [], max(0.0, seconds))[1])
+
+
+def _line(event: dict[str, Any]) -> bytes:
+    return orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,0 +1,219 @@
+"""A small bounded HTTP server for pages that are made in memory: metrics, health, later the status page and its API.
+
+One thread serves every connection without blocking, so five hundred sockets that say nothing cost a scrape nothing.
+Whatever a peer does ends within DEADLINE seconds; a head is at most HEAD_LIMIT bytes; above LIMIT connections the
+oldest idle one makes room. One request a connection (`Connection: close`): a scrape comes every few seconds.
+Routes run in this thread, one after another: they must be quick, must not wait for a disk, and must not raise.
+"""
+
+from __future__ import annotations
+
+import resource
+import selectors
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from threading import Event, Thread
+from time import monotonic
+
+from listener.telemetry.listening import listen
+from listener.telemetry.pages import METHODS, Request, Response, parse, refusal, render
+
+DEADLINE = 5.0  # seconds a connection, from accept to close
+LIMIT = 1024  # connections at once; at most half of the descriptors that the process may open
+HEAD_LIMIT = 8192  # bytes of request line and header fields
+
+_SPILL = 65536  # bytes that a client may still send behind its request before it is cut off
+_ACCEPTS = 64  # connections accepted at a time, so that those already open get their turn
+
+
+Route = Callable[[Request], Response]
+
+
+class _Connection:
+    """One peer: first its head comes in, then the response goes out, then it may hang up."""
+
+    __slots__ = ("answered", "deadline", "received", "socket", "spilled", "unsent")
+
+    def __init__(self, peer: socket.socket, deadline: float) -> None:
+        self.socket, self.deadline = peer, deadline
+        self.received, self.unsent = bytearray(), memoryview(b"")
+        self.answered, self.spilled = False, 0
+
+
+class Server:
+    """Serves `routes` (exact path -> Route) on `address` ("ADDR:PORT", port 0: any that is free).
+
+    `on_error` gets, in the server's thread, what a route raised (the peer gets 500 without details); it must not raise.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        routes: Mapping[str, Route],
+        on_error: Callable[[Exception], None],
+        deadline: float = DEADLINE,
+        limit: int = LIMIT,
+    ) -> None:
+        self.address = address
+        self._routes, self._on_error, self._deadline = dict(routes), on_error, deadline
+        # Peers must not take the descriptors that the rest of the process needs.
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._limit = limit if descriptors == resource.RLIM_INFINITY else max(1, min(limit, descriptors // 2))
+        # In the order of accepting, which is that of the deadlines too.
+        self._connections: OrderedDict[_Connection, None] = OrderedDict()
+        self._stopping = Event()
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """Bind, set `address` to what is really bound, and serve. Raises FatalFault when the address cannot be had."""
+        self._listening = listen(self.address, LIMIT)
+        self._listening.setblocking(False)
+        host, port = self._listening.getsockname()[:2]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._woken, self._waker = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listening, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._stopping.is_set)
+        self._thread = Thread(target=self._serve, name="listener-http", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread serves."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def stop(self, timeout: float = 2.0) -> bool:
+        """Close everything; False when a route still held the thread after `timeout` seconds. May be called again."""
+        if self._thread is None:
+            return True
+        self._stopping.set()
+        with suppress(OSError):  # the thread has ended already
+            self._waker.send(b"x")
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            return False
+        self._waker.close()
+        return True
+
+    def _serve(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                for key, _ in self._selector.select(self._patience()):
+                    key.data()
+                self._expire(monotonic())
+        finally:
+            for connection in tuple(self._connections):
+                self._drop(connection)
+            for one in (self._selector, self._listening, self._woken):
+                one.close()
+
+    def _patience(self) -> float | None:
+        """Seconds until the next deadline."""
+        oldest = next(iter(self._connections), None)
+        return None if oldest is None else max(0.0, oldest.deadline - monotonic())
+
+    def _expire(self, now: float) -> None:
+        while self._connections and (oldest := next(iter(self._connections))).deadline <= now:
+            self._drop(oldest)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS):
+            try:
+                peer, _address = self._listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:
+                # No descriptors left: take one from the oldest peer, or give the rest of the process time to free one.
+                self._make_room()
+                self._stopping.wait(0 if self._connections else 0.1)
+                return
+            peer.setblocking(False)
+            if len(self._connections) >= self._limit:
+                self._make_room()
+            connection = _Connection(peer, monotonic() + self._deadline)
+            self._connections[connection] = None
+            self._selector.register(peer, selectors.EVENT_READ, partial(self._turn, connection))
+
+    def _make_room(self) -> None:
+        """Drop the oldest connection that is owed nothing, or else the oldest."""
+        idle = (one for one in self._connections if not one.unsent)
+        oldest = next(idle, next(iter(self._connections), None))
+        if oldest is not None:
+            self._drop(oldest)
+
+    def _drop(self, connection: _Connection) -> None:
+        # Twice is possible: dropped for room while its own event waits in the same batch.
+        if connection in self._connections:
+            del self._connections[connection]
+            self._selector.unregister(connection.socket)
+            connection.socket.close()
+
+    def _turn(self, connection: _Connection) -> None:
+        """The peer sent something, or can take more."""
+        try:
+            finished = self._send(connection) if connection.unsent else self._receive(connection)
+        except BlockingIOError:
+            return
+        except OSError:
+            finished = True
+        if finished:
+            self._drop(connection)
+
+    def _receive(self, connection: _Connection) -> bool:
+        """Read on; True when the connection is finished."""
+        data = connection.socket.recv(HEAD_LIMIT)
+        if not data:
+            return True
+        if connection.answered:
+            connection.spilled += len(data)
+            return connection.spilled > _SPILL
+        connection.received += data
+        head, ended = _head(connection.received)
+        if not ended and len(connection.received) <= HEAD_LIMIT:
+            return False
+        connection.unsent = memoryview(self._answer(parse(head) if len(head) <= HEAD_LIMIT else refusal(431)))
+        connection.answered = True
+        return self._send(connection)
+
+    def _send(self, connection: _Connection) -> bool:
+        """Write on; never True.
+
+        Closing while bytes lie unread would make the kernel reset what the peer has not read yet. So say that no more
+        will come, read on, and leave it to the peer, _SPILL or the deadline to end it.
+        """
+        wanted = selectors.EVENT_WRITE
+        with suppress(BlockingIOError):
+            connection.unsent = connection.unsent[connection.socket.send(connection.unsent) :]
+        if not connection.unsent:
+            connection.socket.shutdown(socket.SHUT_WR)
+            wanted = selectors.EVENT_READ
+        key = self._selector.get_key(connection.socket)
+        if key.events != wanted:
+            self._selector.modify(connection.socket, wanted, key.data)
+        return False
+
+    def _answer(self, asked: Request | Response) -> bytes:
+        if isinstance(asked, Response):
+            return render(asked, Request("GET", ""))
+        route = self._routes.get(asked.path)
+        if route is None:
+            return render(refusal(404), asked)
+        if asked.method not in METHODS:
+            return render(refusal(405), asked)
+        try:
+            return render(route(asked), asked)
+        except Exception as error:  # noqa: BLE001 -- the boundary of the thread: one bad page must not end them all
+            self._on_error(error)
+            return render(refusal(500), asked)
+
+
+def _head(received: bytearray) -> tuple[bytes, bool]:
+    """What came up to and with the empty line, and whether the empty line is there."""
+    for mark in (b"\r\n\r\n", b"\n\n"):
+        at = received.find(mark)
+        if at >= 0:
+            return bytes(received[: at + len(mark)]), True
+    return bytes(received), False

@@ -1,0 +1,1 @@
+"""`listener verify`: do tree and logs agree, and how to mend them."""

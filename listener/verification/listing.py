@@ -1,0 +1,79 @@
+"""What lies in the logs and in the tree, listed a directory at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from listener.planning.names import OWN, is_temporary
+
+IMAGES, _META, _PACK, _SERIES = "-img", "-meta.json", "-pack.json", "-series"
+
+
+class Folder(NamedTuple):
+    """One directory of the tree: its files by name, and what is no instance by its look."""
+
+    path: str
+    names: list[str]
+    foreign: list[str]
+
+
+def names_in(directory: str) -> list[str]:
+    """What lies in a directory, in order; nothing where there is none."""
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def series_in(log: str) -> list[str]:
+    """The UID of every series that has documents, of instances or its own."""
+    found = set()
+    for name in names_in(f"{log}/seriesData"):
+        for ending in (IMAGES, _META, _PACK):
+            if name.endswith(ending) and not name.startswith("."):
+                found.add(name.removesuffix(ending))
+    return sorted(found)
+
+
+def studies_in(log: str) -> Iterator[tuple[str, list[str]]]:
+    """Each study's directory of series documents, and the names in it."""
+    for name in names_in(f"{log}/studyData"):
+        if name.endswith(_SERIES) and os.path.isdir(f"{log}/studyData/{name}"):
+            yield f"{log}/studyData/{name}", names_in(f"{log}/studyData/{name}")
+
+
+def is_foreign(name: str, ending: str = ".json") -> bool:
+    """Whether something in a directory whose entries readers count is none of the documents that belong there."""
+    return is_temporary(name) or not name.endswith(ending)
+
+
+def folders_in(data: str) -> Iterator[Folder]:
+    """Every directory of the tree that holds files. Links are not followed."""
+    pending = [data]
+    while pending:
+        directory = pending.pop()
+        folder = Folder(directory, [], [])
+        below = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    below += [] if entry.name == OWN else [entry.path]
+                elif is_temporary(entry.name) or not entry.is_file(follow_symlinks=False):
+                    folder.foreign.append(entry.path)
+                else:
+                    folder.names.append(entry.name)
+        pending += sorted(below, reverse=True)
+        if folder.names or folder.foreign:
+            yield folder._replace(names=sorted(folder.names))
+
+
+def changed_ns(paths: Iterable[str]) -> int:
+    """When the newest of these directories changed, in nanoseconds since the epoch; 0 when there is none."""
+    moments = [0]
+    for path in paths:
+        with contextlib.suppress(OSError):
+            moments.append(os.stat(path).st_mtime_ns)
+    return max(moments)
