@@ -21,6 +21,7 @@ from tests.service_process import (
     Places,
     Service,
     finish,
+    listener,
     make_places,
     once,
     service,
@@ -314,6 +315,29 @@ def test_once_refuses_while_a_service_owns_incoming(places: Places) -> None:
         settled(running, 20)
     account(places, expected)
     assert once(places).status == 0
+
+
+def test_claims_of_an_incoming_that_is_configured_no_more_are_told(places: Places) -> None:
+    """By `check` and at the start, with the command that finishes them."""
+    expected = backlog(places, 200)
+    claims = places.state / "claim"
+    with service(places, "--workers", "1", ready=False) as running:
+        # What workers hold when they and the service are stopped stays claimed.
+        until(lambda: list(files_below(claims)), what="a claim")
+        kill_group(running.process.pid)
+        running.wait()
+    left = len(list(files_below(claims)))
+    assert left
+    other = Places(places.base, (places.base / "another",), places.data, places.log, places.state)
+    other.incoming.mkdir()
+    told = f"{left} claimed files of '{places.incoming}' are unfinished"
+    found = listener("check", *other.flags(), "--min-free", "0")
+    assert found.status == 1
+    assert told.encode() in found.stdout
+    assert told in once(other).stderr
+    assert once(places).status == 0
+    account(places, expected)
+    assert b"unfinished" not in listener("check", *other.flags(), "--min-free", "0").stdout
 
 
 # -- the oracle itself -------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ _INSIDE: tuple[Check, ...] = (
     volumes.clocks,
     contents.leases,
     contents.owners,
+    contents.unfinished,
     contents.strangers,
     contents.readers,
 )

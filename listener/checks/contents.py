@@ -8,8 +8,10 @@ from itertools import islice
 
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding
 from listener.config import Config
+from listener.disk.directories import claim_places
+from listener.disk.orphans import find
 from listener.errors import OwnedElsewhere
-from listener.service.owner import Owner
+from listener.service.owner import Owner, is_owned
 from listener.service.probes import lease_supported
 
 #: Entries of a directory that are looked at: enough to find a rule, whatever lies there.
@@ -51,6 +53,13 @@ def owners(config: Config) -> Iterator[Finding]:
         yield Finding(NOTE, "--incoming", str(error))
     except OSError:
         return  # Locks do not work there, which is told already.
+
+
+def unfinished(config: Config) -> Iterator[Finding]:
+    """Claims of an incoming directory that was configured before."""
+    ours = {place for root in config.incoming for place in claim_places(root, config.state)}
+    for orphans in find(config.state, ours, is_owned):
+        yield Finding(PROBLEM, "--incoming", orphans.text(), orphans.remedy())
 
 
 def strangers(config: Config) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 
 from listener.config import Config
-from listener.disk import sync
+from listener.disk import orphans, sync
 from listener.disk.retry import passes
 from listener.disk.trials import corner, try_moves
 from listener.errors import ConfigError
@@ -193,6 +193,7 @@ def claim_places(root: str, state: str) -> tuple[str, str]:
 def _claim_directory(root: str, state: str) -> str:
     path, inside = claim_places(root, state)
     if try_moves(corner(root), _private(path)).renames:
+        orphans.note(state, os.path.basename(path), root)
         return path
     with contextlib.suppress(OSError):  # Claims of an earlier run may lie there.
         os.rmdir(path)

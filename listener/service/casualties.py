@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from listener.config import Config
 from listener.disk import files
 from listener.disk.directories import Directories, claim_places
+from listener.disk.orphans import Orphans, find
 from listener.errors import WorkerLost
 from listener.records import Arrival, Outcome
 from listener.repacking import claim, setaside
 from listener.repacking.desk import CLAIM, Desk
+from listener.service.owner import is_owned
 from listener.service.pool import Lost
 
 #: A file that a worker died with so often is set aside. In a batch all are suspects, and come back one by one.
@@ -56,6 +58,13 @@ class Casualties:
         them.
         """
         return sorted(self.claims(), key=lambda one: (one.time_ns, os.fsencode(one.path)))
+
+    def orphans(self) -> list[Orphans]:
+        """Claims of incoming directories that are not configured any more and that nobody works on."""
+        if self._manner != CLAIM:
+            return []
+        ours = {place for root in self._directories.incoming for place in claim_places(root, self._directories.state)}
+        return find(self._directories.state, ours, is_owned)
 
     def recover(self, lost: Lost) -> Iterator[Arrival | Outcome]:
         """What a dead worker held, in order: an arrival to do again, or the outcome of one that is gone."""

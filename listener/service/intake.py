@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from listener.diagnostics import log
 from listener.planning.names import is_temporary
 from listener.records import Arrival
 from listener.service.backlog import NEW, Backlog
@@ -43,6 +44,8 @@ class Intake:
         self._backlog.put_back(found)
         for _ in found:
             self._listens.discovered("startup")
+        for orphans in self._casualties.orphans():
+            log.warning("%s; %s", orphans.text(), orphans.remedy())
         return len(found)
 
     def done(self, path: str) -> None:

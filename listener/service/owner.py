@@ -71,3 +71,14 @@ class Owner:
         for descriptor in self.descriptors:
             os.close(descriptor)
         self.descriptors = []
+
+
+def is_owned(root: str) -> bool:
+    """Whether a listener works on this directory now; False for one that is not there."""
+    try:
+        Owner((root,), patience=0).close()
+    except OwnedElsewhere:
+        return True
+    except OSError:
+        pass
+    return False
