@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import select
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 import orjson
 
@@ -14,6 +16,9 @@ log = logging.getLogger("listener")
 
 _COLOURS = {"warning": "\033[33m", "error": "\033[31m"}
 _PLAIN = "\033[0m"
+
+#: How long a line waits for a reader that does not read, in seconds; the next ones do not wait at all.
+_MOMENT = 0.2
 
 
 class _Lines(logging.Formatter):
@@ -35,6 +40,36 @@ class _Text(logging.Formatter):
         return f"{colour}listener: {named}{record.getMessage()}{_PLAIN if colour else ''}"
 
 
+class _Patient(logging.StreamHandler[TextIO]):
+    """Waits for a reader a moment; what cannot be said then is counted, and told when it reads again.
+
+    A terminal that is held or a collector of logs that hangs must not hold the intake.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._left_out = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not _has_room(self.stream, 0 if self._left_out else _MOMENT):
+            self._left_out += 1
+            return
+        if self._left_out:
+            text, self._left_out = f"standard error was not read: {self._left_out} lines left out", 0
+            super().emit(logging.LogRecord(log.name, logging.WARNING, "", 0, text, None, None))
+        super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the library's name
+        """A full disk under a redirected standard error, or a reader that went away: there is nowhere to say it."""
+
+
+def _has_room(stream: TextIO, seconds: float) -> bool:
+    try:
+        return bool(select.select([], [stream.fileno()], [], seconds)[1])
+    except (OSError, ValueError):  # No descriptor (a test's buffer), or closed: writing will tell.
+        return True
+
+
 class _Count(logging.Handler):
     def __init__(self, count: Callable[[str], None]) -> None:
         super().__init__()
@@ -46,7 +81,7 @@ class _Count(logging.Handler):
 
 def set_up(level: str) -> None:
     """Let diagnostics of `level` and above go to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Patient(sys.stderr)
     handler.setFormatter(_Text() if sys.stderr.isatty() else _Lines())
     log.handlers = [handler]
     log.propagate = False

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import os
 import re
+import select
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -105,3 +108,39 @@ def test_set_up_twice_says_everything_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_program_has_one_logger() -> None:
     assert diagnostics.log is logging.getLogger("listener")
+
+
+def test_a_reader_that_does_not_read_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What found no room is counted, and told once it reads again."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0) as pipe, os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        set_up("info")
+        sent = 0
+        while select.select([], [stream], [], 0)[1]:
+            log.info("%d %s", sent, "x" * 1000)
+            sent += 1
+        for _ in range(20):
+            log.info("nobody reads")
+        texts = _texts(pipe)
+        assert [text.split()[0] for text in texts] == [str(number) for number in range(sent)]
+        log.info("again")
+        assert _texts(pipe) == ["standard error was not read: 20 lines left out", "again"]
+
+
+def test_a_reader_that_went_away_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stderr", stream)
+    set_up("info")
+    log.info("to nobody")
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()
+
+
+def _texts(pipe: io.FileIO) -> list[str]:
+    read = b""
+    while select.select([pipe], [], [], 0)[0]:
+        read += pipe.read(65536)
+    return [orjson.loads(line)["text"] for line in read.splitlines()]
