@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
     `seconds` the work of the worker; `stages` seconds a stage in the order of errors.STAGES; `dst` the absolute path it
     was published under, or where it was set aside; `superseded` where the instance that it replaced is kept; `fast`
     whether our own header reader sufficed; `claim` what the parent unlinks to commit it ("" when there is nothing to
-    let go).
+    let go); `sender` the calling AE title that storescp wrote into the file (0002,0016).
     """
 
     kind: str
@@ -80,6 +80,7 @@ class Outcome(NamedTuple):
     fast: bool = True
     claim: str = ""
     Modality: str = ""
+    sender: str = ""
 
 
 class Deferral(NamedTuple):

@@ -18,7 +18,7 @@ import pytest
 from listener import cli
 from listener.checks import check, contents, limits, receivers, volumes
 from listener.checks.check import NOTE, OK, PROBLEM, Finding
-from listener.checks.mounts import Mount, mount_of
+from listener.disk.mounts import Mount, mount_of
 from listener.config import Config
 from listener.service.owner import Owner
 from tests.dicomnet import storescp

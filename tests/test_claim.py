@@ -15,8 +15,8 @@ from listener.disk import files
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
 from listener.repacking import claim
-from listener.repacking.claim import Claimed, Gone, NotYet, parse_name
-from listener.repacking.desk import COPY, MOVE, Job
+from listener.repacking.claim import Claimed, Gone, parse_name
+from listener.repacking.desk import COPY, MOVE, Job, NotYet
 from tests.test_files import writer
 from tests.workbench import Bench, arrival_of, need_root
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -14,9 +15,10 @@ from pydicom.uid import UID
 
 from listener.disk import files, sync
 from listener.errors import SET_ASIDE_REASONS, STAGES, FatalFault
+from listener.planning import documents
 from listener.planning.plan import make_plan
 from listener.records import Arrival, Deferral, Outcome
-from listener.repacking import claim, repack
+from listener.repacking import claim, describe, repack
 from listener.repacking.desk import COPY, MOVE
 from tests.instances import ABSENT, instance, save, uid, write_instance
 from tests.test_claim import odd_files
@@ -393,3 +395,35 @@ def test_a_release_that_is_repeated_is_no_error(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     outcome = bench.publish()
     claim.release(outcome.claim)
+
+
+@pytest.mark.parametrize("policy", ["replace", "keep-both", "set-aside"])
+def test_two_data_sets_of_one_instance_at_the_same_time(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two paths, in two workers: whoever comes second begins again, and meets the other one."""
+    bench = Bench(tmp_path, on_conflict=policy)
+    first, second = arrival_of(bench.put("one")), bench.put("two", PatientName="Corrected")
+    real = describe.describe
+
+    def meanwhile(*args: Any) -> None:
+        monkeypatch.setattr(describe, "describe", real)
+        other = Bench(tmp_path, on_conflict=policy)
+        # In one process both would give the same names to their temporaries.
+        for namer in (other.desk, other.desk.log_stage, other.desk.data_stage, other.desk.state_stage):
+            monkeypatch.setattr(namer, "_serial", itertools.count(1000))
+        assert [result.kind for result in other.repack(second) if isinstance(result, Outcome)] == ["published"]
+        real(*args)
+
+    monkeypatch.setattr(describe, "describe", meanwhile)
+    (put_off,) = bench.work([first])
+    assert isinstance(put_off, Deferral), put_off
+    assert put_off.reason == "busy"
+    (result,) = bench.work([first._replace(claim=put_off.claim)])
+    assert isinstance(result, Outcome)
+    assert result.kind == ("set-aside" if policy == "set-aside" else "published")
+    published = [path for path in contents(bench.data) if path.endswith(".dcm")]
+    described = [path for path in contents(bench.log) if "-img/" in path]
+    assert len(published) == len(described) == (2 if policy == "keep-both" else 1)
+    locations = [documents.location(bench.document(path)) for path in described]
+    assert sorted(locations) == sorted(str(bench.data / path) for path in published)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding, existing_parent, named, trial_file
-from listener.checks.mounts import mount_of
+from listener.disk.mounts import mount_of
 from listener.config import Config
 from listener.disk.trials import corner, try_moves
 

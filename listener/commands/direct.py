@@ -15,7 +15,7 @@ from listener.disk.directories import Directories, prepare_direct
 from listener.errors import ConfigError
 from listener.records import Arrival, Deferral
 from listener.repacking.desk import COPY, MOVE, Desk
-from listener.repacking.repack import Repacker
+from listener.repacking.repack import Repacker, Result
 from listener.service.scan import walk
 from listener.telemetry.events import Events
 
@@ -78,13 +78,22 @@ def _repack(config: Config, directories: Directories, request: Request, progress
     repacker = Repacker(Desk(config, directories, MOVE if request.cleanup else COPY))
     left = 0
     for batch in _batches(_arrivals(request)):
-        results = repacker.repack(batch)
+        results = _patiently(repacker, batch)
         for one in results:
             if isinstance(one, Deferral):
                 left += 1
                 progress.refused(one)
         progress.finished([one for one in results if not isinstance(one, Deferral)])
     return left
+
+
+def _patiently(repacker: Repacker, batch: list[Arrival]) -> list[Result]:
+    """A batch; what another process was busy with gets a second try."""
+    results = repacker.repack(batch)
+    busy = [index for index, one in enumerate(results) if isinstance(one, Deferral) and one.reason == "busy"]
+    for index, result in zip(busy, repacker.repack([batch[index] for index in busy]), strict=True):
+        results[index] = result
+    return results
 
 
 def _arrivals(request: Request) -> Iterator[Arrival]:

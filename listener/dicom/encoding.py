@@ -19,7 +19,8 @@ SEQUENCE_END = 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
 
 #: Float, double float and other pixel data: at most one of them in a data set, and nearly last (PS3.5 section 8).
-PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+PIXEL_DATA = 0x7FE00010
+PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, PIXEL_DATA})
 
 #: Values that are no header: pixels, an encapsulated document, spectroscopy data. --max-header does not count them.
 BULK_TAGS = PIXEL_TAGS | {0x00420011, 0x56000020}

@@ -38,6 +38,9 @@ def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
     DataSetTrailingPadding; anything else is told in `warning`, as is an image without pixel data. A file without pixel
     data that was cut exactly between two elements cannot be told from a whole one.
 
+    When all wanted attributes were found and native pixel data lie exactly where they must, right before the end of the
+    file, what stands between the two is not looked at (see walk.py): there, disorder is not noticed.
+
     The same tag twice: the last one counts (as in pydicom). `values` also holds MediaStorageSOPInstanceUID of the file
     meta information when it is there, for check_uids.
 

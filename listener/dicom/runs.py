@@ -36,17 +36,21 @@ Found = dict[int, tuple[Slot, bytes]]
 #: A simple element that was passed: where, its head (b"" if it is none for a run), the offset behind it, and its slot
 #: if it is wanted. A bare tuple, because nothing else is made as quickly.
 Step = tuple[int, bytes, int, Slot | None]
-_NO_STEP: Step = (0, b"", 0, None)
+
+#: Stands among steps before the first one behind all wanted tags: no run goes across.
+BORDER: Step = (0, b"", 0, None)
 
 
 class Run:
     """A stretch of elements: `take` gives their heads from an index on, `need` and `step` are the bytes looked at and
-    passed, `wanted` has tag, slot, begin and end (bytes from the run's start) of each wanted value.
+    passed, `wanted` has tag, slot, begin and end (bytes from the run's start) of each wanted value, `far` says that it
+    lies behind all wanted tags.
     """
 
-    __slots__ = ("count", "heads", "need", "step", "steps", "take", "wanted")
+    __slots__ = ("count", "far", "heads", "need", "step", "steps", "take", "wanted")
 
-    def __init__(self, steps: list[Step]) -> None:
+    def __init__(self, steps: list[Step], *, far: bool) -> None:
+        self.far = far
         first = steps[0][0]
         gaps = "".join([f"8s{end - pos - 8}x" for pos, _, end, _ in steps[:-1]])
         self.steps = steps
@@ -61,7 +65,7 @@ class Run:
 def cut(runs: dict[bytes, Run], run: Run, heads: tuple[bytes, ...]) -> None:
     """Keep of a run what comes before the first head that differs; its very first never does."""
     same = next(index for index, head in enumerate(heads) if head != run.heads[index])
-    runs[heads[0]] = Run(run.steps[:same])
+    runs[heads[0]] = Run(run.steps[:same], far=run.far)
 
 
 def learn(runs: dict[bytes, Run], steps: list[Step]) -> None:
@@ -69,13 +73,15 @@ def learn(runs: dict[bytes, Run], steps: list[Step]) -> None:
     if len(runs) >= _MAX_RUNS:
         runs.clear()
     stretch: list[Step] = []
-    for step in [*steps, _NO_STEP]:
+    far = False
+    for step in [*steps, BORDER]:
         pos, head, end, _ = step
         if stretch and not (
             head and stretch[-1][2] == pos and len(stretch) < _MAX_ELEMENTS and end - stretch[0][0] <= _MAX_BYTES
         ):
             if len(stretch) >= _LEAST_ELEMENTS and len(runs) < _MAX_RUNS:
-                runs.setdefault(stretch[0][1], Run(stretch))
+                runs.setdefault(stretch[0][1], Run(stretch, far=far))
             stretch = []
+        far |= step is BORDER
         if head and end - pos <= _MAX_STEP:
             stretch.append(step)

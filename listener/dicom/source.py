@@ -62,6 +62,10 @@ class FileSource:
         self.window = _pread(self._fd, max(count, WINDOW), offset, self.size)
         self.start = offset
 
+    def peek(self, offset: int, count: int) -> bytes:
+        """As read(), but the window stays where it is."""
+        return _pread(self._fd, count, offset, self.size)
+
     def reaches(self, end: int) -> bool:
         """See Source."""
         return end <= self.size

@@ -110,6 +110,10 @@ class Structure:
         self.pos = element.end
         return element
 
+    def may_reach(self, pos: int) -> bool:
+        """Whether a header up to `pos` is within the limits, whatever of it is no header."""
+        return pos - self._begin <= self._limits.max_header
+
     def check_limits(self, pos: int, more: int = 0) -> None:
         """TooLarge when the header up to `pos` has too many bytes, or elements (`count` and `more`)."""
         if self.count + more > MAX_ELEMENTS:

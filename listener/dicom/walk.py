@@ -7,14 +7,20 @@ every element lies where the run says, because each head is found where the leng
 what walking them one by one would prove. Where a head differs, the run is cut short there, and the walk goes on by
 single steps. What is neither remembered nor simple (undefined lengths, deep sequences, pixel data, odd VRs) is left to
 structure.Structure.step(). The outcome never depends on what is remembered.
+
+Behind the last wanted tag nothing is of interest but that the file is whole. Once every attribute that is wanted for
+its text was found, the head of native pixel data is looked for at the one place where it must lie if the file is whole:
+so far before the end as Rows, Columns and so on say. A file that was cut does not have it there. Where it is not found,
+or something is wanting, the walk goes on, element by element, to the end.
 """
 
 from __future__ import annotations
 
 from struct import Struct
 
-from listener.dicom.encoding import BULK_TAGS, LONG_VRS, SHORT_VRS, UNDEFINED
-from listener.dicom.runs import Found, Run, Slot, Step, cut, learn
+from listener.dicom import pixels
+from listener.dicom.encoding import BULK_TAGS, LONG_VRS, PIXEL_DATA, SHORT_VRS, UNDEFINED
+from listener.dicom.runs import BORDER, Found, Run, Slot, Step, cut, learn
 from listener.dicom.source import FileSource
 from listener.dicom.structure import Element, Structure
 from listener.errors import TooLarge
@@ -35,6 +41,10 @@ _length = Struct("<L").unpack_from
 #: Long VRs of defined length that are stepped over without a look at the value.
 _BULKY = LONG_VRS - {b"SQ", b"UN"}
 
+#: The heads that native pixel data may have, without their length.
+_EXPLICIT_PIXELS = (b"\xe0\x7f\x10\0OW\0\0", b"\xe0\x7f\x10\0OB\0\0")
+_IMPLICIT_PIXELS = (b"\xe0\x7f\x10\0",)
+
 
 class Walker:
     """Walks data sets for a fixed choice of tags (tag: keyword and the VR that implicit VR implies), and remembers.
@@ -50,6 +60,8 @@ class Walker:
         self._slots: dict[tuple[int, bytes], Slot] = {}
         self._runs: tuple[dict[bytes, Run], dict[bytes, Run]] = ({}, {})
         self._shallow = shallow
+        self._texts = frozenset(tag for tag, (keyword, _) in tags.items() if keyword)
+        self._last = max(tags, default=0)
 
     def walk(self, structure: Structure) -> Found:
         """The wanted elements, after a walk to the end of the data set. Raises as Structure.step()."""
@@ -83,7 +95,7 @@ class Walker:
         keyword, usual = self._tags[element.tag]
         return Slot(element, keyword, usual if element.vr in (b"", b"UN") else element.vr)
 
-    def _quickly(self, structure: Structure, source: FileSource, found: Found) -> None:  # noqa: C901 - see below
+    def _quickly(self, structure: Structure, source: FileSource, found: Found) -> None:  # noqa: C901, PLR0912
         """Up to the pixel data or the end of the file. One loop, because a call costs as much as an element."""
         runs = self._runs[structure.implicit]
         single = self._single_implicit if structure.implicit else self._single_explicit
@@ -91,8 +103,14 @@ class Walker:
         count, size = 0, source.size
         window, start = source.window, source.start
         at, edge = structure.pos - start, len(window)
+        near = True
         while True:
             run = runs.get(window[at : at + 8])
+            if near and (self._is_far(window, at) if run is None else run.far):
+                near = False
+                if self._leap(structure, source, found, start + at):
+                    break
+                steps.append(BORDER)
             if run is not None and at + run.need <= edge:
                 heads = run.take(window, at)
                 if heads == run.heads:
@@ -129,6 +147,27 @@ class Walker:
         structure.count += count
         structure.check_limits(structure.pos)
         learn(runs, steps)
+
+    def _is_far(self, window: bytes, at: int) -> bool:
+        """Whether the element at index `at` lies behind all wanted tags."""
+        return at + 4 <= len(window) and (window[at] | window[at + 1] << 8) << 16 > self._last
+
+    def _leap(self, structure: Structure, source: FileSource, found: Found, pos: int) -> bool:
+        """From `pos`, where every wanted attribute was passed, to the end, if the pixel data lie right before it."""
+        if not self._texts <= found.keys():
+            return False
+        least = pixels.least_length(tuple([found[tag][1] if tag in found else b"" for tag in pixels.TAGS]), True)
+        length = least + (least & 1)
+        begin = source.size - length
+        heads = _IMPLICIT_PIXELS if structure.implicit else _EXPLICIT_PIXELS
+        there = begin - len(heads[0]) - 4
+        if not length or there < pos or not structure.may_reach(there):
+            return False
+        if source.peek(there, begin - there) not in [head + length.to_bytes(4, "little") for head in heads]:
+            return False
+        structure.pixel = Element(PIXEL_DATA, b"" if structure.implicit else b"OW", begin, length, source.size)
+        structure.pos = source.size
+        return True
 
     def _single_explicit(self, window: bytes, at: int, start: int, size: int) -> Step | None:
         """The element at index `at` of the window, which starts at `start`, if it is simple."""

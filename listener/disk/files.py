@@ -57,7 +57,7 @@ def link_or_false(source: str, target: str, mode: int, *, syncs: bool) -> bool:
     Raises FileExistsError when the name is taken: a link never overwrites.
     """
     try:
-        _with_parents(os.link, source, target, mode, syncs)
+        with_parents(os.link, source, target, mode, syncs)
     except OSError as error:
         if error.errno in _NO_LINKS:
             return False
@@ -67,10 +67,11 @@ def link_or_false(source: str, target: str, mode: int, *, syncs: bool) -> bool:
 
 def rename(source: str, target: str, mode: int = 0o755, *, syncs: bool) -> None:
     """Rename over whatever is there, making the directories of `target` with `mode` as needed."""
-    _with_parents(os.rename, source, target, mode, syncs)
+    with_parents(os.rename, source, target, mode, syncs)
 
 
-def _with_parents(operation: Callable[[str, str], None], source: str, target: str, mode: int, syncs: bool) -> None:
+def with_parents(operation: Callable[[str, str], None], source: str, target: str, mode: int, syncs: bool) -> None:
+    """`operation` on both names, after making the directories of `target` with `mode` where they are missing."""
     # Tried first, looked for afterwards: the directory is there for all but the first instance of a series.
     try:
         operation(source, target)

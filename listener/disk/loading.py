@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any
 
 import orjson
@@ -11,6 +12,19 @@ from listener.disk.files import open_regular
 
 #: There is no document: nothing, or a link, a directory, a socket.
 _NO_DOCUMENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO})
+
+
+#: Inode, modification time in nanoseconds and size of a document.
+Signature = tuple[int, int, int]
+
+
+def signature(path: str) -> Signature | None:
+    """By what a document is known to be the same as before; None where there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def load(path: str) -> dict[str, Any] | None:

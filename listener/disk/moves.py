@@ -6,7 +6,8 @@ import ctypes
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 from listener.disk.files import cut_name
 
@@ -51,8 +52,13 @@ def _candidates(name: str) -> Iterator[str]:
         yield cut_name("", name, f"-{secrets.token_hex(4)}")
 
 
+@cache
+def _function() -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+
+
 def _renameat2(source: str, target: str) -> None:
-    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    function = _function()
     if function is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     if function(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _NOREPLACE):

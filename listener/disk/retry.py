@@ -16,7 +16,11 @@ FIRST, LONGEST = 0.1, 30.0
 #: Errors that pass without anybody changing the configuration.
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
+#: The same for somebody else's program, which is not mended within seconds.
+HOOK_FIRST, HOOK_LONGEST = 1.0, 600.0
+
 _WAIT = tenacity.wait_exponential(multiplier=FIRST, max=LONGEST) + tenacity.wait_random(0, FIRST)
+_HOOK_WAIT = tenacity.wait_exponential(multiplier=HOOK_FIRST, max=HOOK_LONGEST) + tenacity.wait_random(0, HOOK_FIRST)
 _RETRYING = tenacity.Retrying(wait=_WAIT, reraise=True)
 
 
@@ -25,10 +29,19 @@ def pause(attempt: int, longest: float = LONGEST) -> float:
 
     The loop must go on meanwhile, so nothing sleeps here; tenacity only says how long.
     """
+    return min(_WAIT(_after(attempt)), longest, LONGEST)
+
+
+def hook_pause(attempt: int) -> float:
+    """Seconds to wait before a hook is told a thing again that it was told `attempt` times in vain."""
+    return min(_HOOK_WAIT(_after(attempt)), HOOK_LONGEST)
+
+
+def _after(attempt: int) -> tenacity.RetryCallState:
     state = tenacity.RetryCallState(_RETRYING, None, (), {})
     # Beyond this the cap holds anyway, and the power would overflow.
     state.attempt_number = min(attempt, 32)
-    return min(_WAIT(state), longest, LONGEST)
+    return state
 
 
 def passes(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from listener.disk import files
 from listener.disk.directories import claim_places
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
-from listener.repacking.desk import CLAIM, COPY, Desk, Job
+from listener.repacking.desk import CLAIM, COPY, Desk, Job, NotYet
 
 #: How long a claim is watched for the end of a write that had begun before it, in seconds.
 _PATIENCE = 0.05
@@ -25,10 +25,6 @@ _PATIENCE = 0.05
 
 class Gone(Exception):
     """The file was no longer there: its sender took it back (an ordinary end)."""
-
-
-class NotYet(Exception):
-    """The file is still open for writing, or was written to a moment ago."""
 
 
 class Claimed(NamedTuple):

@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 
 from listener.disk import files, loading, sync
+from listener.disk.moves import rename_new
 from listener.planning import documents
+from listener.planning.names import short_hash
 from listener.planning.plan import Plan
-from listener.repacking.desk import Desk, Job
+from listener.repacking import place
+from listener.repacking.desk import Desk, Job, NotYet
 from listener.repacking.shared import Shared, clear_way
 
 
@@ -42,9 +45,32 @@ def describe(job: Job, desk: Desk, shared: Shared) -> None:
         path, data, name = job.staged
         if desk.syncs:
             sync.descriptors(job.opened[-1:])
-    if not _holds(job.document, data, desk):
-        files.rename(path, job.document, syncs=desk.syncs)
+    if _give_name(path, data, job, desk):
         job.temporaries.remove(path)
+
+
+def _give_name(path: str, data: bytes, job: Job, desk: Desk) -> bool:
+    """Rename the document into place; False when it is there word for word.
+
+    Another worker may have described another data set of this instance since its place was decided. Then one of the
+    two would be in the tree without a document, so this one is done again. Raises NotYet.
+    """
+    if job.met is None:
+        try:
+            files.with_parents(rename_new, path, job.document, 0o755, desk.syncs)
+        except FileExistsError:
+            if loading.load(job.document) is not None and not _holds(job.document, data, desk):
+                place.withdraw(job)
+                raise NotYet from None
+        else:
+            return True
+    if _holds(job.document, data, desk):
+        return False
+    with files.locked(desk.directories.locks, f"document-{short_hash(job.document, 2)}"):
+        if job.met and loading.signature(job.document) not in (job.met, None):
+            raise NotYet
+        files.rename(path, job.document, syncs=desk.syncs)
+    return True
 
 
 def _describe_present(job: Job, desk: Desk) -> None:
@@ -59,8 +85,6 @@ def _describe_present(job: Job, desk: Desk) -> None:
 
 def _holds(path: str, data: bytes, desk: Desk) -> bool:
     """Whether a document is there, word for word."""
-    if not os.access(path, os.F_OK):  # The usual case, and cheaper than an exception.
-        return False
     clear_way(path, desk)
     try:
         with open(path, "rb", opener=lambda name, _: files.open_regular(name)) as file:

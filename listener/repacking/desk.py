@@ -12,6 +12,7 @@ from listener.dicom.header import Header, Limits
 from listener.dicom.reader import Wanted
 from listener.disk import files
 from listener.disk.directories import Directories
+from listener.disk.loading import Signature
 from listener.planning import layouts
 from listener.planning.layouts import Layout
 from listener.planning.plan import INSTANCE_KEYWORDS, SHARED_KEYWORDS, Plan
@@ -27,12 +28,19 @@ UNREAD = Header(values={}, size=0, dataset_offset=0)
 UNPLANNED = Plan("", "")
 
 
+class NotYet(Exception):
+    """To be done again a little later: the file is still open for writing or was written to a moment ago, or another
+    worker has just described the same instance.
+    """
+
+
 @dataclass(slots=True)
 class Job:
     """One arrival being worked on; what is known so far, so that wherever it ends an Outcome can be made of it.
 
     `path` is where the source lies now, `origin` what gets linked into the tree (the source or a staged copy), `marks`
-    the perf_counter at the start of each stage.
+    the perf_counter at the start of each stage, `met` the signature of the instance's document that was there when its
+    place was decided (None: there was none).
     """
 
     arrival: Arrival
@@ -55,6 +63,7 @@ class Job:
     shared: Header = UNREAD
     elements: dict[str, dict[str, str]] = field(default_factory=dict)
     present_size: int = 0
+    met: Signature | None = None
     touched: list[str] = field(default_factory=list)
     target: str = ""
     document: str = ""

@@ -95,6 +95,7 @@ def _described_elsewhere(job: Job, desk: Desk) -> str:
     """
     if not os.access(job.document, os.F_OK):  # The usual case, and cheaper than an exception.
         return ""
+    job.met = loading.signature(job.document)
     location = os.path.normpath(documents.location(loading.load(job.document) or {}))
     # Another program may have written it, with a data directory of its own: nothing outside ours is touched.
     if location.startswith(f"{desk.directories.data}/") and location != job.target and os.path.isfile(location):
@@ -173,6 +174,7 @@ def _keep_both(job: Job, desk: Desk) -> None:
     job.plan = Plan(job.plan.directory, name)
     job.target = f"{desk.directories.data}/{job.plan.relative}"
     job.document = f"{desk.directories.log}/{documents.instance_path(job.series, name)}"
+    job.met = loading.signature(job.document)
     try:
         _link(job, desk)
     except FileExistsError:

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 from listener.dicom.reader import check_uids, read_header, tag_of
 from listener.disk import sync
-from listener.errors import FatalFault, FileFault, TooLarge, Unreadable
+from listener.errors import FatalFault, FileFault, TooLarge, Unreadable, internal
 from listener.planning.plan import lacking, make_plan
 from listener.records import Arrival, Deferral, Missing, Outcome, refusal
 from listener.repacking import claim, describe, place, setaside
-from listener.repacking.desk import MOVE, UNREAD, Desk, Job
+from listener.repacking.desk import MOVE, UNREAD, Desk, Job, NotYet
 from listener.repacking.shared import Shared
 
 Result = Outcome | Deferral
@@ -56,7 +56,7 @@ def story(job: Job, desk: Desk, shared: Shared) -> Story:
     yield Barrier([], [*job.touched, os.path.dirname(job.target), os.path.dirname(job.document)])
     job.enter("release")
     if not claim.unchanged(job):
-        raise claim.NotYet
+        raise NotYet
     # What already lies where it belongs (a tree repacked onto itself) has only this name.
     if desk.manner == MOVE and os.path.realpath(job.path) != os.path.realpath(job.target):
         os.unlink(job.path)
@@ -129,7 +129,7 @@ class Repacker:
             return self._outcome(job, job.kind)
         except claim.Gone:
             return self._outcome(job, "vanished")
-        except claim.NotYet:
+        except NotYet:
             return _busy(job)
         except FatalFault:
             raise
@@ -142,7 +142,7 @@ class Repacker:
         except MemoryError:
             return self._set_aside(job, TooLarge.reason, str(TooLarge("a worker's memory did not suffice")))
         except Exception as error:  # noqa: BLE001 - whatever a parser raises is an outcome of this file.
-            return self._set_aside(job, "internal", _internal(error))
+            return self._set_aside(job, "internal", internal(error))
 
     def _refused(self, job: Job, error: OSError) -> Deferral:
         return refusal(job.arrival._replace(claim=job.claim), job.stage, error)
@@ -176,6 +176,7 @@ class Repacker:
             StudyInstanceUID=values.get("StudyInstanceUID", ""),
             PatientID=values.get("PatientID", ""),
             Modality=values.get("Modality", ""),
+            sender=header.SourceApplicationEntityTitle,
             missing=_missing(job, self._desk),
             stages=tuple([later - earlier for earlier, later in pairwise(marks)]),
             warning=job.warning,
@@ -188,7 +189,7 @@ class Repacker:
 
 def _busy(job: Job) -> Deferral:
     arrival = job.arrival
-    text = "still open for writing"
+    text = "still open for writing" if job.stage != "describe" else "another worker has just described this instance"
     return Deferral(arrival.path, arrival.root, arrival.time_ns, "busy", job.stage, text, job.claim, arrival.attempts)
 
 
@@ -208,12 +209,3 @@ def _entry(keyword: str) -> Missing:
     tag = tag_of(keyword)
     text = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
     return Missing(text, keyword, f"No such data element with tag {text}")
-
-
-def _internal(error: Exception) -> str:
-    """An unexpected exception without its message, which may hold patient data: its type and where it was raised."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    where = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
-    return f"{type(error).__name__} at {where}"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from listener.dicom.reader import read_elements, read_header
 from listener.disk import files, loading
+from listener.disk.loading import Signature
 from listener.planning import documents
 from listener.planning.documents import Document
 from listener.planning.names import OWN, short_hash
@@ -23,8 +24,6 @@ from listener.repacking.desk import UNREAD, Desk, Job
 _TRUST = 1.0
 _REMEMBERED = 4096
 
-#: Inode, modification time and size of a document; zeros where there is none.
-Signature = tuple[int, int, int]
 Key = tuple[str, str, str]
 
 
@@ -46,7 +45,7 @@ class Shared:
         if seen and now - seen[0] < _TRUST:
             return
         signatures = _signatures(_paths(desk.directories.log, key))
-        if seen and seen[1] == hash(signatures) and all(map(any, signatures)):
+        if seen and seen[1] == hash(signatures) and all(signatures):
             self._remember(key, now, signatures)
             return
         job.shared = read_header(job.descriptor, job.size, desk.wanted_shared, desk.limits)
@@ -61,7 +60,7 @@ class Shared:
         _write_missing(job, desk, paths)
         self._remember(key, self._clock(), _signatures(paths))
 
-    def _remember(self, key: Key, now: float, signatures: tuple[Signature, ...]) -> None:
+    def _remember(self, key: Key, now: float, signatures: tuple[Signature | None, ...]) -> None:
         self._seen[key] = (now, hash(signatures))
         self._seen.move_to_end(key)
         if len(self._seen) > _REMEMBERED:
@@ -76,16 +75,8 @@ def _paths(log: str, key: Key) -> tuple[str, ...]:
     return tuple(f"{log}/{name}" for name in documents.shared_paths(*key))
 
 
-def _signatures(paths: tuple[str, ...]) -> tuple[Signature, ...]:
-    return tuple([_signature(path) for path in paths])
-
-
-def _signature(path: str) -> Signature:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return (0, 0, 0)
-    return (status.st_ino, status.st_mtime_ns, status.st_size)
+def _signatures(paths: tuple[str, ...]) -> tuple[Signature | None, ...]:
+    return tuple([loading.signature(path) for path in paths])
 
 
 def _write_missing(job: Job, desk: Desk, paths: tuple[str, ...]) -> None:
