@@ -6,6 +6,8 @@ PORT ?= 11112
 HTTP ?= 127.0.0.1:9464
 # More for pytest (make test ARGS='-k header') or for listener bench.
 ARGS ?=
+# Where make dashboard-check draws the dashboard.
+PICTURES ?= .venv/dashboard
 # The Python that makes the environment; found when not named.
 export PYTHON
 
@@ -14,19 +16,31 @@ RUN  := .venv/.made-run
 DEV  := .venv/.made-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check format docs bench lock clean
+.PHONY: help run demo test dashboard-check soak check format docs bench lock clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(RUN) ## start storescp and listener on ./dicom, and say what to do next (PORT=, DIR=, HTTP=)
 	@.ci/need dcmtk || .ci/environment pynetdicom
 	@exec $(BIN)/python -m listener.quickstart --dir "$(DIR)" --port "$(PORT)" --http "$(HTTP)"
 
+demo: $(DEV) ## see two faults on a real series: which alerts fire and clear
+	@.ci/need dcmtk prometheus
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.observing.demo
+
 test: $(DEV) ## run all tests (ARGS= for pytest)
 	@.ci/need dcmtk || echo "Tests that need DCMTK will be skipped."
-	@.ci/need promtool || echo "Tests that need promtool will be skipped."
+	@.ci/need chromium || echo "Tests that need a browser will be skipped."
+	@.ci/need promtool prometheus || echo "Tests that need Prometheus will be skipped."
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadgroup --durations=10 $(ARGS)
+
+dashboard-check: $(DEV) ## type-check and lint the dashboard, try every query, draw every row (PICTURES=)
+	@.ci/need dcmtk promtool prometheus
+	@.ci/need grafana-schema || echo "The type check will be skipped."
+	@PATH="$(CURDIR)/$(BIN):$$PATH" LISTENER_TEST_PICTURES="$(abspath $(PICTURES))" $(BIN)/python -m pytest \
+		tests/test_dashboard.py tests/test_alerts.py tests/test_catalogue.py
+	@echo "The pictures are in $(PICTURES)."
 
 soak: $(DEV) ## run what takes minutes: kills, power cuts, half a million files, 100,000 mutated ones (ARGS= for pytest)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" LISTENER_TEST_SOAK=1 LISTENER_TEST_FUZZ=100000 $(BIN)/python -m pytest -m "" \
@@ -42,8 +56,9 @@ format: $(DEV) ## put the code into its format, and mend what can be mended by i
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-docs: $(RUN) ## write the generated parts of the documentation anew
+docs: $(DEV) ## write the generated parts of the documentation, and the plain alert rules, anew
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m tests.observing.rules
 
 bench: $(RUN) ## measure this machine (ARGS= for listener bench)
 	@$(BIN)/listener bench $(ARGS)

@@ -16,10 +16,21 @@ _COMMANDS = {
     "check": "is this configuration going to work? one line a finding, with its remedy",
     "verify": "compare the tree with the JSON logs and name every difference",
     "retry": "put set-aside files back into incoming",
+    "status": "how it stands: series, rates, lag, backlog, what is set aside, disk; needs no running service",
+    "series": "list the series that the ledger knows, or show one with its history",
+    "expect": "say how many instances a series will have",
+    "report": "the accounts: a row a series, or sums by day, modality, sender or batch",
+    "prune": "remove old set-aside files and published series; shows what it would do unless --yes",
     "bench": "measure this machine, side by side with px-repack and rx-repack when they are on PATH",
 }
 
 _EPILOG = {
+    "series": "exit status: 0; 1 the ledger cannot be read, or knows no such series",
+    "expect": "a running service hears of it within a second; exit status: 0; 1 the ledger cannot be written",
+    "report": "times are UTC; exit status: 0; 1 the ledger cannot be read",
+    "prune": "never removes what is unfinished, or of which a consumer is still to hear; the documents of patients and "
+    "studies stay; exit status: 0; 1 the ledger cannot be used, or a file not be removed",
+    "status": "exit status: 0; 1 the state cannot be read",
     "bench": "exit status: 0 measured; 1 a run did not produce everything",
     "run": "exit status: 0 stopped cleanly; 1 failed at run time, incoming is owned by another listener, or a second "
     "signal; 2 the configuration is wrong",
@@ -113,14 +124,36 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a file, for programs")
 
 
+#: Options of `bench`: spelling, metavar, where it goes, help. What is wrong with a value is told as for all others.
+_BENCH = (
+    ("--files", "N", "files", "files of the large run; the small one has a sixth of them (default: 2000)"),
+    ("--size", "SIZE", "size", "size of a file (default: 230KiB)"),
+    ("--header", "SIZE", "header", "so much of it stands before the pixels (default: 110KiB)"),
+    ("--patients", "N", "patients", "patients that the files belong to (default: 1)"),
+    ("--series", "N", "series", "series of each patient (default: 1)"),
+    ("--from", "DIR", "source", "copy the files in DIR, with new UIDs, instead of synthetic ones"),
+    ("--only", "PARTS", "only", "once, repackers, run, paced, xcr: some of them, with commas (default: all)"),
+    ("--growth", "N", "growth", "measure too how cost grows, with up to N files (default: 0, which is not)"),
+    ("--repeat", "N", "repeat", "rounds; figures are medians (default: 3)"),
+    ("--senders", "N", "senders", "senders at once (default: 4)"),
+    ("--pace", "SHARE", "pace", "paced senders: share of storescp's own rate (default: 0.5)"),
+    ("--few", "N", "few", "files for px-repack; rx-repack gets ten times as many (default: 20)"),
+    ("--jobs", "N", "jobs", "processes of px-repack and rx-repack at once (default: 1)"),
+    ("--other-mount", "DIR", "other_mount", "a directory on another mount: the tree of 'once' goes there"),
+    ("--dir", "DIR", "directory", "where to work, best a new and empty ext4 (default: the temporary directory)"),
+    ("--watts-per-core", "W", "watts_per_core", "what a busy processor takes, where RAPL cannot be read (default: 10)"),
+    ("--grid-intensity", "G", "grid_intensity", "g CO2e a kWh (default: 475)"),
+    ("--emissions", "FILE", "emissions", "add a row for each program to this emissions.csv"),
+    ("--plot", "FILE", "plot", "draw a picture (SVG)"),
+)
+
+
 def _bench_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--files", type=int, default=2000, metavar="N", help="files of the large run (default: 2000)")
-    parser.add_argument("--kib", type=int, default=100, metavar="N", help="size of a header (default: 100 KiB)")
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="rounds; figures are medians (default: 3)")
-    parser.add_argument(
-        "--dir", metavar="DIR", default="", help="where to work (default: the system's temporary directory)"
-    )
-    parser.add_argument("--json", action="store_true", help="figures for programs")
+    for spelled, metavar, name, text in _BENCH:
+        parser.add_argument(spelled, metavar=metavar, dest=name, help=text)
+    parser.add_argument("--compressed", action="store_true", help="pixels in RLE Lossless, encapsulated")
+    parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="figures for programs")
 
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +168,11 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a difference, for programs")
 
 
+def _status_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--watch", action="store_true", help="show it anew every second, until Ctrl-C")
+    parser.add_argument("--json", action="store_true", help="the status document, for programs")
+
+
 def _retry_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="a set-aside file's name, or a shell pattern of names")
     parser.add_argument("--reason", action="append", dest="reasons", metavar="R", help="only those set aside for R")
@@ -143,11 +181,46 @@ def _retry_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a file, for programs")
 
 
+def _series_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("uid", nargs="?", default="", metavar="UID", help="one series, by its SeriesInstanceUID")
+    parser.add_argument("--only", choices=("open", "complete", "incomplete"), default="", help="those in this state")
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N; 0: all (default: 50)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a series, for programs")
+
+
+def _expect_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("uid", metavar="UID", help="the SeriesInstanceUID")
+    parser.add_argument("number", type=int, metavar="N", help="how many instances it will have; 0: nobody knows")
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    since = "a day, an instant, or a time ago: 2026-01-31, 2026-01-31T08:00:00Z, 7d"
+    parser.add_argument("--since", default="", metavar="TIME", help=f"from then on; {since}")
+    parser.add_argument("--until", default="", metavar="TIME", help="until then, the day included")
+    parser.add_argument("--by", choices=("day", "modality", "sender", "batch"), default="", help="sums instead of rows")
+    parser.add_argument("--tsv", action="store_true", help="tab-separated values with a head")
+    parser.add_argument("--json", action="store_true", help="one JSON object a row")
+
+
+def _prune_options(parser: argparse.ArgumentParser) -> None:
+    text = "set-aside files that lie there for more than so many days"
+    parser.add_argument("--set-aside", type=float, metavar="DAYS", help=text)
+    text = "complete series in which nothing happened for so many days, and that every consumer has taken"
+    parser.add_argument("--series", type=float, metavar="DAYS", help=text)
+    parser.add_argument("--yes", action="store_true", help="remove them")
+    parser.add_argument("--json", action="store_true", help="one JSON object a series or file, for programs")
+
+
 _EXTRA = {
+    "series": _series_options,
+    "expect": _expect_options,
+    "report": _report_options,
+    "prune": _prune_options,
     "repack": _repack_options,
     "plan": _plan_options,
     "check": _check_options,
     "bench": _bench_options,
     "verify": _verify_options,
     "retry": _retry_options,
+    "status": _status_options,
 }

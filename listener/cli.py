@@ -90,10 +90,42 @@ def _retry(config: Config, given: argparse.Namespace) -> int:
     return again.run(config, Request.of(vars(given)))
 
 
+def _status(config: Config, given: argparse.Namespace) -> int:
+    from listener.commands import standing
+
+    return standing.run(config, watch=given.watch, as_json=given.json)
+
+
+def _series(config: Config, given: argparse.Namespace) -> int:
+    from listener.commands import series
+
+    return series.run(config, series.Request(given.uid, given.only, given.limit, given.json))
+
+
+def _expect(config: Config, given: argparse.Namespace) -> int:
+    from listener.commands import expect
+
+    return expect.run(config, given.uid, given.number)
+
+
+def _report(config: Config, given: argparse.Namespace) -> int:
+    from listener.commands import report
+
+    request = report.Request.of(given.since, given.until, given.by, tsv=given.tsv, json=given.json)
+    return report.run(config, request)
+
+
+def _prune(config: Config, given: argparse.Namespace) -> int:
+    from listener.commands import prune
+
+    return prune.run(config, prune.Request(given.set_aside, given.series, given.yes, given.json))
+
+
 def _bench(config: Config, given: argparse.Namespace) -> int:
+    from listener.benchmark.request import Request
     from listener.commands import bench
 
-    return bench.run(config, bench.Request(given.files, given.kib, given.repeat, given.dir, given.json))
+    return bench.run(config, Request.of(vars(given) | {"keep_source": config.keep_source}))
 
 
 _RUN: dict[str, Callable[[Config, argparse.Namespace], int]] = {
@@ -103,6 +135,11 @@ _RUN: dict[str, Callable[[Config, argparse.Namespace], int]] = {
     "plan": _plan,
     "check": _check,
     "bench": _bench,
+    "series": _series,
+    "expect": _expect,
+    "report": _report,
+    "prune": _prune,
     "verify": _verify,
     "retry": _retry,
+    "status": _status,
 }

@@ -12,11 +12,12 @@ from listener.planning.layouts import LAYOUTS
 ENVIRONMENT_PREFIX = "LISTENER_"
 
 #: Sets of commands that an option belongs to.
-EVERY = frozenset({"run", "once", "repack", "plan", "check", "verify", "retry"})
-READING = EVERY - {"retry"}
+EVERY = frozenset({"run", "once", "repack", "plan", "check", "verify", "retry", "status"})
+READING = EVERY - {"retry", "status"}
 ENGINE = frozenset({"run", "once", "check"})
-INTAKE = ENGINE | {"retry"}
+INTAKE = ENGINE | {"retry", "status"}
 SERVICE = frozenset({"run", "check"})
+LEDGER = frozenset({"series", "expect", "report", "prune"})
 PLACING = frozenset({"run", "once", "repack", "check"})
 
 
@@ -55,14 +56,20 @@ class Config:
         INTAKE,
         several=True,
     )
-    data: str = _row("./dicom/data", parse.directory, "DIR", "root of the repacked tree", EVERY)
-    log: str = _row("./dicom/log", parse.directory, "DIR", "root of the pypx JSON logs (they hold patient data)", EVERY)
+    data: str = _row("./dicom/data", parse.directory, "DIR", "root of the repacked tree", EVERY | {"prune"})
+    log: str = _row(
+        "./dicom/log",
+        parse.directory,
+        "DIR",
+        "root of the pypx JSON logs (they hold patient data)",
+        EVERY | {"prune"},
+    )
     state: str = _row(
         "./dicom/state",
         parse.directory,
         "DIR",
-        "set-aside files, claims, staging and what must survive a restart",
-        EVERY,
+        "ledger, set-aside files, claims, staging and what must survive a restart",
+        EVERY | LEDGER,
     )
     workers: int = _row(
         0,
@@ -95,7 +102,9 @@ class Config:
         "same SOP Instance UID, different data set: replace (the old one is kept in set-aside), keep-both or set-aside",
         PLACING,
     )
-    keep_source: bool = _row(False, parse.boolean, "", "copy instead of move; incoming is left as it is", ENGINE)
+    keep_source: bool = _row(
+        False, parse.boolean, "", "copy instead of move; incoming is left as it is", ENGINE | {"bench"}
+    )
     settle: float = _row(
         2.0,
         parse.seconds(0),
@@ -162,16 +171,30 @@ class Config:
         ENGINE,
         shown="1GiB",
     )
+    page: bool = _row(True, parse.on_off, "on|off", "the status page and its API, on --http", SERVICE, shown="on")
+    on_series_complete: str = _row(
+        "", parse.url, "URL", "post to it when a series ends or a file is set aside", ENGINE, shown="none"
+    )
+    on_series_complete_exec: str = _row(
+        "", parse.words, "CMD", "run it then, with the same JSON on its standard input", ENGINE, shown="none"
+    )
+    hook_secret_file: str = _row(
+        "", parse.file, "FILE", "holds the HMAC key that signs what is posted", ENGINE, shown="none"
+    )
     phi: bool = _row(
         False,
         parse.boolean,
         "",
         "allow PatientID and whole paths on standard output (rx-repack's own event shape)",
-        READING,
+        READING | {"series", "report"},
     )
     drain: float = _row(25.0, parse.seconds(0), "SECONDS", "how long a stopping service may go on", SERVICE, unit="s")
     log_level: str = _row(
-        "info", parse.choice("debug", "info", "warning", "error"), "LEVEL", "diagnostics on standard error", EVERY
+        "info",
+        parse.choice("debug", "info", "warning", "error"),
+        "LEVEL",
+        "diagnostics on standard error",
+        EVERY | LEDGER,
     )
 
 

@@ -62,6 +62,38 @@ class FatalFault(ListenerError):
     """The service cannot go on."""
 
 
+class LedgerFault(ListenerError):
+    """The ledger cannot be used; intake goes on without it."""
+
+
+class LedgerMissing(LedgerFault):
+    """There is no ledger in --state; the service makes one."""
+
+
+class LedgerCorrupt(LedgerFault):
+    """The ledger is damaged, or is none; move it away and run 'listener verify --repair', which makes it anew."""
+
+
+class LedgerNewer(LedgerFault):
+    """The ledger was made by a newer version of listener; use that one, or move the ledger away."""
+
+
+class LedgerLocked(LedgerFault):
+    """Another program holds the ledger locked; end it, or wait for it."""
+
+
+class LedgerUnusable(LedgerFault):
+    """The ledger cannot be opened or written; see the state directory's owner, mode, space and mount."""
+
+
+class HookFailed(ListenerError):
+    """A hook did not take what it was told."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
 class FileFault(ListenerError):
     """An error of the file itself: no retry can help, so it is set aside under `reason`."""
 
@@ -153,6 +185,15 @@ _SYSTEM_ERRNOS = {
     errno.EACCES: "permission",
     errno.EPERM: "permission",
 }
+
+
+def internal(error: Exception) -> str:
+    """An unexpected exception without its message, which may hold patient data: its type and where it was raised."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else "?"
+    return f"{type(error).__name__} at {where}"
 
 
 def system_reason(error: OSError) -> str:

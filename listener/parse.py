@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os.path
 import re
+import shlex
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 _UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12}
 _UNITS |= {"tb": 10**12, "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30}
@@ -17,6 +19,13 @@ def directory(text: str) -> str:
         raise ValueError("is empty; name a directory")
     if "\0" in text:
         raise ValueError("holds a NUL character; name a directory")
+    return os.path.abspath(text)
+
+
+def file(text: str) -> str:
+    """An absolute path of a file."""
+    if not text.strip() or "\0" in text:
+        raise ValueError("names no file; name one")
     return os.path.abspath(text)
 
 
@@ -94,6 +103,36 @@ def boolean(text: str) -> bool:
     if word in ("0", "false", "no", "off"):
         return False
     raise ValueError("is neither on nor off; give true or false")
+
+
+def on_off(text: str) -> bool:
+    """The same for an option that takes a value."""
+    return boolean(text)
+
+
+def url(text: str) -> str:
+    """A URL to post to; "" for none."""
+    try:
+        parts = urlsplit(text)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets that are not closed, a port that is none
+        whole = False
+    if text and not (whole and text.isascii() and text.isprintable() and " " not in text):
+        raise ValueError("is not a URL; give one such as https://host/path")
+    if parts.username is not None:
+        raise ValueError("holds a name or a password; sign with --hook-secret-file instead")
+    return text
+
+
+def words(text: str) -> str:
+    """A command, as words that a shell would split; "" for none."""
+    try:
+        shlex.split(text)
+    except ValueError:
+        raise ValueError("cannot be split into words; close every quote") from None
+    if "\0" in text:
+        raise ValueError("holds a NUL character; name a program")
+    return text
 
 
 def mode(text: str) -> int:

@@ -128,6 +128,7 @@ def _parse_into(
 
 def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
     """Directories that would eat each other, before anything is touched."""
+    yield from _secret_problems(values["hook_secret_file"])
     named = [("--data", values["data"]), ("--log", values["log"]), ("--state", values["state"])]
     if command in INTAKE:
         named += [("--incoming", one) for one in values["incoming"]]
@@ -140,6 +141,18 @@ def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
             elif _inside(path, other) or _inside(other, path):
                 inner, outer = (first, second) if _inside(path, other) else (second, first)
                 yield f"{inner}: lies inside {outer} ('{path}', '{other}'); put them side by side"
+
+
+def _secret_problems(path: str) -> Iterable[str]:
+    """A key that cannot be used must not end in hooks that nobody believes."""
+    if not path:
+        return
+    try:
+        with open(path, "rb") as file:
+            if not file.read().strip():
+                yield f"--hook-secret-file: '{path}' is empty; put the HMAC key into it"
+    except OSError as error:
+        yield f"--hook-secret-file: cannot read '{path}' ({error.strerror}); name a file that holds the HMAC key"
 
 
 def _inside(path: str, parent: str) -> bool:

@@ -38,7 +38,8 @@ def _children() -> set[int]:
     """The processes that this one started and has not waited for."""
     pids: set[int] = set()
     for children in Path("/proc/self/task").glob("*/children"):
-        pids.update(map(int, children.read_text().split()))
+        with suppress(OSError):  # that thread has just ended
+            pids.update(map(int, children.read_text().split()))
     return pids - _expected()
 
 
@@ -107,6 +108,13 @@ def promtool() -> str:
     if path is None:
         pytest.skip("promtool is not installed (.ci/need promtool)")
     return path
+
+
+@pytest.fixture(scope="session")
+def prometheus_server() -> None:
+    """Prometheus itself is on PATH."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed (.ci/need prometheus)")
 
 
 def _shared(name: str) -> Path:

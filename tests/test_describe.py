@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ from listener.planning.documents import (
     study_path,
     study_series_path,
 )
-from listener.records import Outcome
+from listener.records import Deferral, Outcome
 from listener.repacking.desk import CLAIM, Desk
 from listener.repacking.repack import Repacker
 from listener.repacking.shared import Shared
 from listener.service.messages import Setting
 from listener.service.pool import Pool
 from tests.instances import instance, save, uid
-from tests.workbench import Bench, arrival_of, contents
+from tests.workbench import Bench, arrival_of, contents, need_root, tmpfs
 
 STUDY, SERIES = str(uid("study", 0, 0)), str(uid("series", 0, 0, 0))
 SHARED = {
@@ -280,3 +281,17 @@ def test_odd_patients_have_a_document_in_its_folder(patient_id: str, tmp_path: P
     (key,) = bench.document(f"patientData/{name}")
     assert key == (patient_id or "PatientID")
     assert sorted(os.listdir(tmp_path)) == ["data", "incoming", "log", "state"]
+
+
+@pytest.mark.real
+def test_a_full_log_volume_is_a_failure_of_describing(tmp_path: Path) -> None:
+    """Also where the first document is written, beside the log: an alert looks for the stage."""
+    need_root()
+    with tmpfs(tmp_path / "log", "1m") as log:
+        bench = Bench(tmp_path)
+        with (log / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+            while True:
+                ballast.write(b"x" * 4096)
+        (result,) = bench.repack(bench.put())
+        assert isinstance(result, Deferral), result
+        assert (result.stage, result.reason) == ("describe", "no-space")

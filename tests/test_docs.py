@@ -198,7 +198,7 @@ def test_set_up_is_two_commands() -> None:
 def test_the_table_of_commands_is_whole() -> None:
     shown = [codes(first)[0] for first, *_ in rows(section(PROJECT / "README.md", "Commands"))]
     assert [text.split()[1] for text in shown if text.startswith("listener ")] == list(parsers())
-    targets = re.findall(r"^([a-z]+):.*## ", read(PROJECT / "Makefile"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*## ", read(PROJECT / "Makefile"), re.MULTILINE)
     assert {text.removeprefix("make ") for text in shown if text.startswith("make ")} <= set(targets)
 
 

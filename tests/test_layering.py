@@ -22,8 +22,11 @@ FLOORS = (
     {"dicom", "planning"},
     {"disk"},
     {"repacking", "telemetry"},
+    {"ledger"},
+    {"status", "hooks"},
     {"service"},
     {"checks", "verification", "quickstart"},
+    {"benchmark"},
     {"commands"},
 )
 
@@ -79,7 +82,7 @@ EXCEPTIONS = {
 
 #: The only modules that may import a dependency.
 DOORS = {
-    "watchdog": {"watch"},
+    "watchdog": {"watch", "inotify"},
     "prometheus_client": {"metrics"},
     "tenacity": {"retry"},
     "pydicom": {"decoding", "keywords", "reader", "synthetic", "check"},
@@ -89,7 +92,8 @@ DOORS = {
 BROAD = {
     "repack": "one of the two places: a file's failure is its own, never the batch's",
     "decoding": "whatever pydicom raises about one value, the others are still to be had",
-    "web": "a page that fails is an answer, never the end of the server",
+    "keeper": "a defect of the ledger's is told, and never intake's trouble",
+    "routing": "a page that fails is an answer, never the end of the server",
 }
 
 #: (module, function): why it may be longer.

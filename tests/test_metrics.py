@@ -6,32 +6,20 @@ import os
 import shutil
 import subprocess
 import threading
-from pathlib import Path
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from listener.errors import SET_ASIDE_REASONS, STAGES, SYSTEM_REASONS
-from listener.records import OUTCOMES, SOURCES, Deferral, Outcome
+from listener.errors import STAGES
+from listener.records import Deferral, Outcome
 from listener.telemetry import catalogue
 from listener.telemetry.catalogue import Histogram, Row, rows
 from listener.telemetry.metrics import Metrics
 
 Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-#: Dashboards, rules and other people's queries use these names: adding is fine, renaming is not.
-CONTRACT = """
-    files_discovered_total files_processed_total failures_total retries_total incoming_bytes_total
-    published_bytes_total ingest_latency_seconds queue_duration_seconds stage_duration_seconds file_size_bytes
-    pending_files pending_bytes oldest_pending_timestamp_seconds set_aside_files set_aside_bytes
-    last_success_timestamp_seconds last_event_timestamp_seconds heartbeat_timestamp_seconds
-    last_rescan_timestamp_seconds rescan_duration_seconds fs_event_queue_overflows_total watched_directories
-    watcher_alive watcher_polling lease_supported ready workers workers_busy worker_restarts_total
-    filesystem_size_bytes filesystem_avail_bytes filesystem_files filesystem_files_free log_records_total
-    series_completed_total build_info config_info
-"""
 
 BASE = 1_700_000_000_000_000_000
 MS = 1_000_000
@@ -85,19 +73,6 @@ def test_the_page_tells_kind_and_help_of_every_row(metrics: Metrics) -> None:
     for row in rows():
         assert f"# TYPE {row.full_name} {'gauge' if row.kind == 'info' else row.kind}" in lines
         assert f"# HELP {row.full_name} {row.help}" in lines
-
-
-def test_names_and_labels_are_the_contract() -> None:
-    labels = {row.name: row.label_names for row in rows()}
-    assert labels.keys() == set(CONTRACT.split())
-    assert labels["failures_total"] == ("stage", "reason")
-    assert labels["pending_files"] == ("state",)
-    assert labels["build_info"] == ("version", "revision", "python")
-    assert len(labels) == len(rows())
-    closed = set(SOURCES + OUTCOMES + STAGES + SET_ASIDE_REASONS + SYSTEM_REASONS + catalogue.PENDING_STATES)
-    closed |= {"expected", "quiet", "late"}  # how a series was completed
-    closed |= set(catalogue.RESTART_REASONS + catalogue.VOLUMES + catalogue.LEVELS)
-    assert closed == {one for row in rows() for _, values in row.labels for one in values}
 
 
 def test_build_and_configuration_are_labels(metrics: Metrics) -> None:
@@ -262,8 +237,16 @@ def test_a_histogram_equals_a_naive_one(row: Row, data: st.DataObject) -> None:
     assert histogram.total == pytest.approx(sum(values))
 
 
-def test_only_metrics_imports_the_client() -> None:
-    package = Path(catalogue.__file__).parent
-    importers = [one.name for one in package.glob("**/*.py") if "import prometheus_client" in one.read_text()]
-    importers += [one.name for one in package.glob("**/*.py") if "from prometheus_client" in one.read_text()]
-    assert set(importers) == {"metrics.py"}
+@pytest.mark.slow
+def test_a_scrape_is_cheap_after_a_million_files(metrics: Metrics) -> None:
+    """5 ms are promised. Processor time, and the median of many: other processes of the machine do not count."""
+    outcomes = [published(size=100 + 1000 * index, lag_ns=index * MS) for index in range(1000)]
+    for _ in range(1000):
+        metrics.record_many(outcomes)
+    costs, page = [], b""
+    for _ in range(41):
+        begun = time.thread_time()
+        page = metrics.exposition()
+        costs.append(time.thread_time() - begun)
+    assert b"listener_ingest_latency_seconds_count 1e+06" in page
+    assert sorted(costs)[20] < 0.005

@@ -46,6 +46,10 @@ GOOD: list[tuple[Read, str, Any]] = [
     (parse.address, "example:65535", "example:65535"),
     (parse.template, "%PatientID/%StudyDate", "%PatientID/%StudyDate"),
     (parse.template, "%_pad|5,0_SeriesNumber", "%_pad|5,0_SeriesNumber"),
+    *((parse.url, text, text) for text in ("", "http://host", "https://[::1]:8443/a?b=c")),
+    (parse.words, "notify 'a b'", "notify 'a b'"),
+    (parse.file, "/a/../b", "/b"),
+    (parse.on_off, "off", False),
 ]
 
 BAD: list[tuple[Read, str, str]] = [
@@ -88,6 +92,26 @@ BAD: list[tuple[Read, str, str]] = [
     (parse.template, "%PatientID//x", "is not a relative path"),
     (parse.template, "%NoSuchKeyword", "is not a template"),
     (parse.template, "%_pad|x,0_PatientID", "is not a template"),
+    *(
+        (parse.url, text, "is not a URL")
+        for text in (
+            "host",
+            "ftp://x/",
+            "http:///x",
+            "http://[::1",
+            "http://h:x/",
+            "http://h:99999/",
+            "http://h:0/",
+            "http://h/a b",
+            "http://h/\x07",
+            "http://\u00e4/",
+        )
+    ),
+    (parse.url, "http://user:secret@host/", "holds a name or a password"),
+    (parse.words, "a 'b", "cannot be split into words"),
+    (parse.words, "a\0b", "NUL"),
+    (parse.file, " ", "names no file"),
+    (parse.on_off, "perhaps", "is neither on nor off"),
 ]
 
 
@@ -107,7 +131,22 @@ def test_what_is_wrong_is_said_in_one_line_with_what_to_do(read: Read, text: str
 
 
 @pytest.mark.parametrize(
-    "read", [WHOLE, SECONDS, SIZE, CHOICE, parse.boolean, parse.mode, parse.address, parse.template, parse.directory]
+    "read",
+    [
+        WHOLE,
+        SECONDS,
+        SIZE,
+        CHOICE,
+        parse.boolean,
+        parse.mode,
+        parse.address,
+        parse.template,
+        parse.directory,
+        parse.url,
+        parse.words,
+        parse.file,
+        parse.on_off,
+    ],
 )
 @given(text=st.text(st.characters(codec=None), max_size=30) | st.from_regex(r"[0-9.eE+\-]{1,20}", fullmatch=True))
 def test_any_text_is_a_value_or_a_value_error(read: Read, text: str) -> None:

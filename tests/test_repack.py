@@ -6,7 +6,7 @@ import errno
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -330,7 +330,7 @@ def test_what_is_forced_to_disk(fsync: str, syncs: int, tmp_path: Path, monkeypa
     done: list[str] = []
     real = sync.descriptors, sync.directories
 
-    def data(opened: Iterable[int]) -> None:
+    def data(opened: Sequence[int]) -> None:
         done.append("data")
         real[0](opened)
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.errors import FatalFault
+from listener.telemetry.later import MOST
 from listener.telemetry.pages import Request, Response, parse
 from listener.telemetry.web import HEAD_LIMIT, Server
 
@@ -324,3 +325,102 @@ def test_stop_drops_every_peer_frees_the_port_and_may_be_repeated(errors: list[E
 def test_no_head_breaks_the_parser(head: bytes) -> None:
     for raw in (head, b"GET " + head, b"GET / HTTP/1.1\r\n" + head):
         assert isinstance(parse(raw + b"\r\n\r\n"), Request | Response)
+
+
+# -- slow routes -----------------------------------------------------------------------------------------------------
+
+
+class Held:
+    """A route that answers when it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.asked = 0
+
+    def __call__(self, request: Request) -> Response:
+        self.asked += 1
+        assert self.let_go.wait(PATIENCE)
+        return Response.json(200, {"path": request.path})
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    one = Held()
+    yield one
+    one.let_go.set()
+
+
+def test_a_slow_route_holds_up_nobody_else(start: Start, held: Held) -> None:
+    server = start(slow={"/slow/": held})
+    with connect(server) as waiting:
+        waiting.sendall(b"GET /slow/1.2.3?x=1 HTTP/1.1\r\n\r\n")
+        until(lambda: held.asked == 1)
+        assert ask(server, GET)[0] == 200
+        held.let_go.set()
+        assert everything(waiting).endswith(b'{"path":"/slow/1.2.3"}\n')
+
+
+def test_a_peer_that_has_said_its_last_word_still_gets_a_slow_answer(start: Start, held: Held) -> None:
+    server = start(slow={"/slow": held})
+    with connect(server) as waiting:
+        waiting.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+        waiting.shutdown(socket.SHUT_WR)
+        until(lambda: held.asked == 1)
+        held.let_go.set()
+        assert b" 200 OK" in everything(waiting)
+
+
+def test_too_many_slow_questions_are_refused_at_once(start: Start, held: Held) -> None:
+    server = start(slow={"/slow": held})
+    peers = [connect(server) for _ in range(MOST + 2)]
+    try:
+        for number, peer in enumerate(peers):
+            peer.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
+            if not number:
+                until(lambda: held.asked == 1)
+        assert b" 503 " in everything(peers[-1])
+        held.let_go.set()
+        assert all(b" 200 " in everything(peer) for peer in peers[:-1])
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+def test_peers_that_went_away_and_deadlines_leave_slow_answers_to_nobody(start: Start, held: Held) -> None:
+    server = start(slow={"/slow": held}, deadline=0.2)
+    with connect(server) as gone, connect(server) as late:
+        for peer in (gone, late):
+            peer.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
+        until(lambda: held.asked == 1)
+        gone.close()
+        assert everything(late) == b""
+    held.let_go.set()
+    until(lambda: held.asked == 2)
+    assert ask(server, GET)[0] == 200
+
+
+def test_it_stops_while_a_slow_route_hangs(start: Start, held: Held) -> None:
+    server = start(slow={"/slow": held})
+    with connect(server) as waiting:
+        waiting.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
+        until(lambda: held.asked == 1)
+        begun = time.monotonic()
+        assert server.stop(0.2)
+        assert time.monotonic() - begun < 2
+        assert not server.alive
+
+
+@pytest.mark.parametrize("path", ["/", "/slow", "/other/1", "/slow/1/2"])
+def test_a_folder_stands_for_what_lies_in_it_only(start: Start, path: str) -> None:
+    server = start(slow={"/slow/": metrics})
+    assert ask(server, f"GET {path} HTTP/1.1\r\n\r\n".encode())[0] == 404
+    assert ask(server, b"GET /slow/1 HTTP/1.1\r\n\r\n")[0] == 200
+    assert ask(server, b"POST /slow/1 HTTP/1.1\r\n\r\n")[0] == 405
+
+
+def test_a_page_may_add_fields_to_the_head(start: Start) -> None:
+    def page(_request: Request) -> Response:
+        return Response(200, "text/html", b"x", ("Content-Security-Policy: default-src 'none'",))
+
+    _, head, _ = ask(start(slow={"/": page}), b"GET / HTTP/1.1\r\n\r\n")
+    assert b"\r\nContent-Security-Policy: default-src 'none'" in head

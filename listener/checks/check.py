@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import orjson
 
-from listener.checks import contents, limits, receivers, templates, volumes
+from listener.checks import books, contents, limits, receivers, templates, volumes
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding, named
 from listener.config import Config
 
@@ -26,6 +26,7 @@ _INSIDE: tuple[Check, ...] = (
     contents.unfinished,
     contents.strangers,
     contents.readers,
+    books.ledger,
 )
 
 #: What can always be looked at.

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding, existing_parent, named, trial_file
-from listener.disk.mounts import mount_of
 from listener.config import Config
+from listener.disk.mounts import mount_of
 from listener.disk.trials import corner, try_moves
 
 _LEAST_INODES = 1000

@@ -13,8 +13,12 @@ from typing import TextIO
 from listener.config import Config
 from listener.diagnostics import log
 from listener.disk.directories import Directories, prepare, tidy
+from listener.hooks.configured import Hooks
+from listener.ledger.keeper import Keeper
+from listener.ledger.states import Completion
 from listener.records import Deferral, Outcome
-from listener.service.engine import BATCH, Engine
+from listener.service.backlog import BATCH
+from listener.service.engine import Engine
 from listener.service.owner import Owner
 from listener.service.pool import Lost
 from listener.service.probes import least_free
@@ -31,8 +35,9 @@ _TICK = 0.2
 class Progress:
     """What `once` tells: events, a progress line on a terminal, a summary."""
 
-    def __init__(self, events: Events, screen: TextIO) -> None:
+    def __init__(self, events: Events, screen: TextIO, keeper: Keeper | None = None) -> None:
         self._events = events
+        self._keeper = keeper
         self._screen = screen
         self._begun = self._drawn = time.monotonic()
         self.counts: Counter[str] = Counter()
@@ -52,6 +57,8 @@ class Progress:
             if outcome.reason:
                 self.reasons[outcome.reason] += 1
         self._events.outcomes(outcomes)
+        if self._keeper:
+            self._keeper.finished(outcomes)
         now = time.monotonic()
         if self._screen.isatty() and now - self._drawn >= _TICK:
             self._drawn = now
@@ -64,6 +71,11 @@ class Progress:
     def lost(self, lost: Lost) -> None:
         """A worker died."""
         self.counts["workers lost"] += 1
+
+    def announce(self, ended: Sequence[Completion]) -> None:
+        """Events of series that ended."""
+        for one in ended:
+            self._events.service("series-complete", time.time_ns(), **one._asdict())
 
     def _line(self, now: float) -> str:
         done = sum(self.counts[kind] for kind in ("published", "duplicate", "set-aside", "vanished"))
@@ -96,16 +108,21 @@ def run(config: Config) -> int:
     directories = prepare(config)
     owner = Owner(config.incoming)
     events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True)
-    progress = Progress(events, sys.stderr)
+    hooks = Hooks(config)
+    keeper = Keeper(config, judges=True)
+    progress = Progress(events, sys.stderr, keeper)
     try:
         tidy(directories)
+        keeper.start()
         engine = Engine(config, directories, progress, owner.descriptors)
         try:
             left = _work(engine, directories, config)
         finally:
             engine.close()
     finally:
+        keeper.close(progress.announce)
         owner.close()
+    hooks.tell_due()
     progress.summary(left)
     return 1 if left or progress.counts["set-aside"] else 0
 

@@ -40,6 +40,7 @@ _PLAUSIBLE_ELEMENTS = 3
 #: The file meta information fits into this many bytes, or is read the long way.
 _QUICK = 1024
 _USUAL_START = PREFIX + b"\2\0\0\0UL\4\0"
+_UID_HEAD = b"\2\0\3\0UI"
 
 #: The same three tags as a little endian integer, which has their halves exchanged.
 _UID, _SYNTAX, _TITLE = 0x00030002, 0x00100002, 0x00160002
@@ -107,31 +108,43 @@ def _quickly(data: bytes) -> Prologue | None:
         return None
     pos = PREAMBLE + 12
     end = pos + _u32(data, PREAMBLE + HEAD)[0]
-    if end > _QUICK - HEAD or data[end : end + 2] == b"\2\0":
+    at = data.find(_UID_HEAD, pos, end)
+    if at < 0 or end > _QUICK - HEAD or data[end : end + 2] == b"\2\0":
         return None
-    values: dict[int, bytes] = {}
-    while pos < end:
+    # Only the UID differs between the files of one sender: what stands before and behind it is parsed once.
+    behind = at + HEAD + data[at + 6] + (data[at + 7] << 8)
+    before, after = _parse(data[pos:at]), _parse(data[behind:end])
+    if before is None or after is None or behind > end:
+        return None
+    values = before | after
+    syntax = values.get(_SYNTAX, "")
+    if not syntax or _UID in values:
+        return None
+    uid, title = meta_text(data[at + HEAD : behind]), values.get(_TITLE, "")
+    return Prologue(end, syntax != EXPLICIT_BIG, syntax, uid, title)
+
+
+@lru_cache(maxsize=256)
+def _parse(data: bytes) -> dict[int, str] | None:
+    """Elements of the file meta information, and nothing else: texts by exchanged tag; None when it is not that."""
+    pos, values = 0, {}
+    while pos < len(data):
+        if pos + HEAD + 4 > len(data):
+            return None
         tag, vr, length = _head(data, pos)
-        pos += 8
+        pos += HEAD
         if vr not in SHORT_VRS:
             length, pos = _u32(data, pos)[0], pos + 4
         if tag & 0xFFFF != 2 or not (vr in SHORT_VRS or vr in LONG_VRS):
             return None
-        values[tag] = data[pos : pos + length]
+        values[tag] = meta_text(data[pos : pos + length])
         pos += length
-    syntax = _known_text(values.get(_SYNTAX, b""))
-    if pos != end or not syntax:
-        return None
-    uid, title = meta_text(values.get(_UID, b"")), _known_text(values.get(_TITLE, b""))
-    return Prologue(end, syntax != EXPLICIT_BIG, syntax, uid, title)
+    return values if pos == len(data) else None
 
 
 def meta_text(raw: bytes) -> str:
     """The text of a UID or AE title: without padding, in pydicom's default encoding, without NULs."""
     return raw.decode("latin-1").replace("\0", "").strip()
-
-
-_known_text = lru_cache(maxsize=256)(meta_text)
 
 
 def _is_meta(head: Head) -> bool:

@@ -16,6 +16,7 @@ or something is wanting, the walk goes on, element by element, to the end.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 
 from listener.dicom import pixels
@@ -44,6 +45,12 @@ _BULKY = LONG_VRS - {b"SQ", b"UN"}
 #: The heads that native pixel data may have, without their length.
 _EXPLICIT_PIXELS = (b"\xe0\x7f\x10\0OW\0\0", b"\xe0\x7f\x10\0OB\0\0")
 _IMPLICIT_PIXELS = (b"\xe0\x7f\x10\0",)
+
+
+@lru_cache(maxsize=64)
+def _pixel_heads(length: int, implicit: bool) -> tuple[bytes, ...]:
+    """The heads that native pixel data of `length` bytes may have."""
+    return tuple(head + length.to_bytes(4, "little") for head in (_IMPLICIT_PIXELS if implicit else _EXPLICIT_PIXELS))
 
 
 class Walker:
@@ -146,7 +153,8 @@ class Walker:
             at, edge = behind - start, len(window)
         structure.count += count
         structure.check_limits(structure.pos)
-        learn(runs, steps)
+        if steps:
+            learn(runs, steps)
 
     def _is_far(self, window: bytes, at: int) -> bool:
         """Whether the element at index `at` lies behind all wanted tags."""
@@ -159,11 +167,11 @@ class Walker:
         least = pixels.least_length(tuple([found[tag][1] if tag in found else b"" for tag in pixels.TAGS]), True)
         length = least + (least & 1)
         begin = source.size - length
-        heads = _IMPLICIT_PIXELS if structure.implicit else _EXPLICIT_PIXELS
-        there = begin - len(heads[0]) - 4
+        heads = _pixel_heads(length, structure.implicit)
+        there = begin - len(heads[0])
         if not length or there < pos or not structure.may_reach(there):
             return False
-        if source.peek(there, begin - there) not in [head + length.to_bytes(4, "little") for head in heads]:
+        if source.peek(there, begin - there) not in heads:
             return False
         structure.pixel = Element(PIXEL_DATA, b"" if structure.implicit else b"OW", begin, length, source.size)
         structure.pos = source.size

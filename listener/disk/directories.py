@@ -8,6 +8,7 @@ tried.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -136,13 +137,25 @@ def _make_all(named: list[tuple[str, str]]) -> None:
         except OSError as error:
             if passes(error):
                 raise
-            problems.append(
-                f"{option}: cannot make '{path}' ({error.strerror}); make it, or give one that can be written"
-            )
+            problems.append(_unmade(option, path, error))
             continue
         problems += _unusable(option, path)
     if problems:
         raise ConfigError(problems)
+
+
+def _unmade(option: str, path: str, error: OSError) -> str:
+    """What stands in the way, by name: it is the last line that a container says before it ends."""
+    above = path
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    remedy = "make it, or give one that can be written"
+    why = error.strerror
+    if isinstance(error, PermissionError):
+        why += f": '{above}' belongs to uid {os.stat(above).st_uid}, this process is uid {os.geteuid()}"
+    elif error.errno == errno.EROFS:
+        remedy = "mount a volume there that can be written"
+    return f"{option}: cannot make '{path}' ({why}); {remedy}"
 
 
 def _unusable(option: str, path: str) -> list[str]:

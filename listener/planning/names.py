@@ -59,5 +59,9 @@ def is_temporary(name: str) -> bool:
 def instant(nanoseconds: int) -> str:
     """RFC 3339, UTC, microseconds."""
     seconds, rest = divmod(nanoseconds, 10**9)
-    whole = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    return whole.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return f"{_second(seconds)}.{rest // 1000:06d}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -20,7 +20,11 @@ from listener.repacking.shared import Shared, clear_way
 def stage(job: Job, desk: Desk) -> None:
     """Before the first barrier: the instance's document beside the log, when it is not there already word for word."""
     job.document = f"{desk.directories.log}/{documents.instance_path(job.series, job.plan.name)}"
-    _write_beside(job, desk)
+    try:
+        _write_beside(job, desk)
+    except OSError:
+        job.stage = "describe"  # It is the log that refuses, and an alert looks for that.
+        raise
 
 
 def _write_beside(job: Job, desk: Desk) -> None:

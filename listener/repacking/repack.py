@@ -13,8 +13,8 @@ import errno
 import os
 import time
 from collections.abc import Generator, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from operator import sub
+from typing import NamedTuple
 
 from listener.dicom.reader import check_uids, read_header, tag_of
 from listener.disk import sync
@@ -48,12 +48,14 @@ def story(job: Job, desk: Desk, shared: Shared) -> Story:
     job.enter("place")
     place.stage(job, desk)
     describe.stage(job, desk)
-    yield Barrier(place.to_sync(job), [])
+    if desk.syncs:
+        yield Barrier(place.to_sync(job), [])
     place.place(job, desk)
     job.enter("describe")
     describe.describe(job, desk, shared)
     place.leave(job)
-    yield Barrier([], [*job.touched, os.path.dirname(job.target), os.path.dirname(job.document)])
+    if desk.syncs:
+        yield Barrier([], [*job.touched, os.path.dirname(job.target), os.path.dirname(job.document)])
     job.enter("release")
     if not claim.unchanged(job):
         raise NotYet
@@ -78,9 +80,9 @@ class Repacker:
 
     def repack(self, arrivals: Sequence[Arrival]) -> list[Result]:
         """Repack a batch. Raises FatalFault when the disk refused a sync; whatever was not released stays claimed."""
-        if self._desk.config.fsync == "batch":
-            return self._together(arrivals)
-        return [result for arrival in arrivals for result in self._together([arrival])]
+        if self._desk.config.fsync == "each":
+            return [result for arrival in arrivals for result in self._together([arrival])]
+        return self._together(arrivals)
 
     def _together(self, arrivals: Sequence[Arrival]) -> list[Result]:
         """Group commit: all stories go to their first barrier, one sync, on to the second, one sync, to the end."""
@@ -110,16 +112,13 @@ class Repacker:
             else:
                 results[index] = awaited
         try:
-            self._sync(descriptors, directories)
+            if self._desk.syncs:
+                sync.descriptors(descriptors)
+                sync.directories(directories)
         except OSError as error:  # Space ran out at the last moment: nothing was released, everything is done again.
             for index, job in enumerate(jobs):
                 if results[index] is None:
                     results[index] = self._refused(job, error)
-
-    def _sync(self, descriptors: list[int], directories: dict[str, None]) -> None:
-        if self._desk.syncs:
-            sync.descriptors(descriptors)
-            sync.directories(directories)
 
     def _advance(self, job: Job, one: Story) -> Barrier | Result:
         """One of the two places where exceptions are caught: a file's failure is its own, never the batch's."""
@@ -154,36 +153,38 @@ class Repacker:
             where = setaside.put_aside(job.path, os.path.basename(arrival.path), self._desk, reason, error, arrival)
         except OSError as failure:
             return self._refused(job, failure)
-        return self._outcome(job, "set-aside", reason=reason, error=error, dst=where)
+        return self._outcome(job, "set-aside", reason, error, where)
 
-    def _outcome(self, job: Job, kind: str, **more: Any) -> Outcome:
-        now = time.perf_counter()
-        marks = [*job.marks, now]
+    def _outcome(self, job: Job, kind: str, reason: str = "", error: str = "", dst: str = "") -> Outcome:
+        marks = [*job.marks, time.perf_counter()]
         arrival, header = job.arrival, job.header
-        values = header.values
+        get = header.values.get
+        # In the order of its fields: naming them costs as much as making it.
         return Outcome(
-            kind=kind,
-            path=arrival.path,
-            root=arrival.root,
-            arrived_ns=arrival.time_ns,
-            finished_ns=time.time_ns(),
-            begun_ns=job.begun_ns,
-            seconds=now - marks[0],
-            size=job.size,
-            stage=job.stage if kind == "set-aside" else "",
-            SOPInstanceUID=values.get("SOPInstanceUID", ""),
-            SeriesInstanceUID=values.get("SeriesInstanceUID", ""),
-            StudyInstanceUID=values.get("StudyInstanceUID", ""),
-            PatientID=values.get("PatientID", ""),
-            Modality=values.get("Modality", ""),
-            sender=header.SourceApplicationEntityTitle,
-            missing=_missing(job, self._desk),
-            stages=tuple([later - earlier for earlier, later in pairwise(marks)]),
-            warning=job.warning,
-            superseded=job.superseded,
-            fast=header.fast,
-            claim="" if kind == "vanished" else job.claim,
-            **({"dst": job.target} | more),
+            kind,
+            arrival.path,
+            arrival.root,
+            arrival.time_ns,
+            time.time_ns(),
+            job.begun_ns,
+            marks[-1] - marks[0],
+            job.size,
+            reason,
+            job.stage if kind == "set-aside" else "",
+            error,
+            dst or job.target,
+            get("SOPInstanceUID", ""),
+            get("SeriesInstanceUID", ""),
+            get("StudyInstanceUID", ""),
+            get("PatientID", ""),
+            _missing(job, self._desk),
+            tuple(map(sub, marks[1:], marks)),
+            job.warning,
+            job.superseded,
+            header.fast,
+            "" if kind == "vanished" else job.claim,
+            get("Modality", ""),
+            header.SourceApplicationEntityTitle,
         )
 
 

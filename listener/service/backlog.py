@@ -12,6 +12,10 @@ from collections.abc import Iterable, Iterator
 
 from listener.records import Arrival
 
+#: Files in one message to a worker and behind one barrier, at most; and so few as are not worth waking two workers.
+BATCH = 32
+_LITTLE = 4
+
 #: What `offer` answers.
 NEW, KNOWN, AGAIN, FULL = "new", "known", "again", "full"
 
@@ -21,6 +25,11 @@ MOST_RETRYING = 50_000
 
 #: So that a batch of large files does not outlast its deadline where they must be copied.
 _BATCH_BYTES = 512 * 2**20
+
+
+def share(queued: int, workers: int) -> int:
+    """How many of `queued` files the next of so many idle workers is given."""
+    return min(BATCH, max(_LITTLE, -(-queued // workers)))
 
 
 class Backlog:

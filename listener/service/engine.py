@@ -19,7 +19,7 @@ from listener.errors import FatalFault
 from listener.records import Arrival, Deferral, Outcome, refusal
 from listener.repacking import claim
 from listener.repacking.desk import CLAIM, COPY
-from listener.service.backlog import Backlog
+from listener.service.backlog import Backlog, share
 from listener.service.casualties import Casualties
 from listener.service.intake import Intake
 from listener.service.kept import Kept
@@ -27,9 +27,6 @@ from listener.service.listens import Listens
 from listener.service.messages import Fatal, Setting
 from listener.service.pool import Pool, Worker
 from listener.service.pressure import Pressure
-
-#: Files in one message to a worker and behind one barrier.
-BATCH = 32
 
 #: Outcomes that show that every volume takes work.
 _WENT_THROUGH = ("published", "duplicate")
@@ -63,14 +60,13 @@ class Engine:
     # -- through ---------------------------------------------------------------------------------------------------
 
     def dispatch(self, now: float) -> None:
-        """Give idle workers what waits: all of it while that is little, at most BATCH at a time."""
+        """Give idle workers what waits."""
         self.backlog.wake(now)
         if self.paused:
             return
         idle = self.pool.idle()
         for index, worker in enumerate(idle):
-            share = -(-self.backlog.queued // (len(idle) - index))
-            most = self.pressure.allows(self.backlog.working, now, min(BATCH, share))
+            most = self.pressure.allows(self.backlog.working, now, share(self.backlog.queued, len(idle) - index))
             batch = self.backlog.take(most) if most else []
             if not batch:
                 return

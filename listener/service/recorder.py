@@ -1,4 +1,4 @@
-"""Who hears the engine in the service: one outcome feeds the event line, the metrics, and what is known of
+"""Who hears the engine in the service: one outcome feeds the event line, the metrics, the ledger, and what is known of
 set-aside.
 """
 
@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 
 from listener.diagnostics import log
+from listener.ledger.keeper import Keeper
+from listener.ledger.states import Completion
 from listener.records import Deferral, Outcome
 from listener.repacking import setaside
 from listener.repacking.setaside import Totals
 from listener.service.pool import Lost
-from listener.telemetry.completion import Completions
 from listener.telemetry.events import Events
 from listener.telemetry.metrics import Metrics
 
@@ -24,9 +25,9 @@ _RECOUNT = 60.0
 class Recorder:
     """Events and metrics of what happens."""
 
-    def __init__(self, metrics: Metrics, events: Events, completions: Completions, set_aside: str) -> None:
+    def __init__(self, metrics: Metrics, events: Events, keeper: Keeper, set_aside: str) -> None:
         self._metrics = metrics
-        self._completions = completions
+        self._keeper = keeper
         self._events = events
         self._directory = set_aside
         self._lying: dict[str, Totals] = {}
@@ -40,7 +41,7 @@ class Recorder:
         """Files are done."""
         self._events.outcomes(outcomes)
         self._metrics.record_many(outcomes)
-        self._completions.finished(outcomes, time.monotonic())
+        self._keeper.finished(outcomes)
         for outcome in outcomes:
             if outcome.reason:
                 self._add(outcome.reason, outcome.dst)
@@ -64,9 +65,31 @@ class Recorder:
         self._events.service("worker-lost", time.time_ns(), reason=lost.reason, held=len(lost.held))
         log.error("a worker %s with %d files in hand; what it did not do is done again", lost.text, len(lost.held))
 
+    def tell_ended(self) -> None:
+        """Announce the series that ended since the last call."""
+        ended = self._keeper.take()
+        if ended:
+            self.announce(ended)
+            self._keeper.told(ended)
+
+    def announce(self, ended: Sequence[Completion]) -> None:
+        """Events and metrics of series that ended."""
+        for one in ended:
+            if one.result != "incomplete":
+                self._metrics.add("series_completed_total", 1, one.result)
+            self._events.service("series-complete", time.time_ns(), **one._asdict())
+
+    def show_ledger(self) -> str:
+        """How many series are in each state; "" or why the ledger cannot be written."""
+        for state, number in self._keeper.counts.items():
+            self._metrics.set("series", number, state)
+        self._metrics.set("ledger_ok", int(not self._keeper.fault))
+        return self._keeper.fault
+
     def count_set_aside(self, now: float) -> None:
         """Show what lies in set-aside; counted anew once a minute."""
         if now >= self._next_count:
             self._next_count = now + _RECOUNT
             self._lying = setaside.totals(self._directory)
+            self._keeper.lying(dict(self._lying))
         self._metrics.set_aside(self._lying)

@@ -6,27 +6,27 @@ then the first sweep, so that nothing can fall between sweep and watch.
 
 from __future__ import annotations
 
-import platform
 import selectors
 import time
 
 import listener
 from listener.config import Config
-from listener.diagnostics import count_into, log
+from listener.diagnostics import log
 from listener.disk.directories import Directories, prepare, tidy
 from listener.disk.retry import patiently
+from listener.hooks.configured import Hooks
+from listener.ledger.keeper import Keeper
 from listener.service.engine import Engine
 from listener.service.inbox import Inbox
+from listener.service.metering import metrics_of
 from listener.service.owner import Owner
-from listener.service.probes import lease_supported, revision
+from listener.service.probes import lease_supported
 from listener.service.recorder import Recorder
 from listener.service.signals import Signals, leaving_at_once
 from listener.service.sweep import Sweeper, Swept
 from listener.service.vitals import Vitals
-from listener.service.watch import Watch
-from listener.telemetry.completion import Completions
+from listener.service.watch import Watch, rest_for
 from listener.telemetry.events import Events
-from listener.telemetry.metrics import Metrics
 from listener.telemetry.web import Server
 
 _BEAT = 1.0  # The loop comes round at least so often, in seconds.
@@ -47,14 +47,15 @@ class Service:
         self._inbox = Inbox()
         self._signals = Signals(self._inbox.wake)
         self._events = Events(config.phi)
-        self._metrics = _metrics(config)
-        self._completions = Completions(config, self._events, self._metrics)
-        self._recorder = Recorder(self._metrics, self._events, self._completions, directories.set_aside)
+        self._metrics = metrics_of(config)
+        self._keeper = Keeper(config, self._inbox.wake)
+        self._recorder = Recorder(self._metrics, self._events, self._keeper, directories.set_aside)
         self._engine = Engine(config, directories, self._recorder, self._owner.descriptors)
         self._engine.selector.register(self._inbox.reader, selectors.EVENT_READ, self._inbox)
-        self._watch = Watch(config.incoming, self._inbox, polling=config.poll)
+        self._watch = Watch(config.incoming, self._inbox, polling=config.poll, rest=rest_for(config.fsync))
         self._vitals = Vitals(config, directories, self._engine, self._watch, self._metrics)
-        self._server = Server(config.http, self._vitals.routes(), _page_failed) if config.http != "off" else None
+        self._server = _server(config, self._vitals)
+        self._hooks = Hooks(config)
         self._leases = lease_supported(directories.claims)
         self._sweeper = Sweeper(config.incoming, self._engine, config.rescan)
         self._next_beat = 0.0
@@ -73,6 +74,8 @@ class Service:
         self._events.service("started", time.time_ns(), version=listener.__version__, workers=self._config.workers)
         if self._server:
             self._server.start()
+        self._keeper.start()
+        self._hooks.start()
         self._metrics.set("lease_supported", int(self._leases))
         if not self._leases:
             settle = self._config.settle
@@ -91,6 +94,7 @@ class Service:
         for key in self._engine.turn(timeout):
             if key.data is self._inbox:
                 self._take_events()
+        self._recorder.tell_ended()
         now = time.monotonic()
         self._sweep_on(now)
         self._engine.dispatch(now)
@@ -107,7 +111,7 @@ class Service:
     def _beat(self, now: float) -> None:
         self._next_beat = now + _BEAT
         self._recorder.count_set_aside(now)
-        self._completions.tell(now)
+        self._vitals.ledger = self._recorder.show_ledger()
         self._events.flush()
         self._vitals.beat(now)
 
@@ -188,24 +192,18 @@ class Service:
         if self._server:
             self._server.stop()
         self._engine.close(at_once=self._signals.count > 1)
+        self._keeper.close(self._recorder.announce)
+        self._hooks.stop()
+        self._vitals.close()
         self._owner.close()
         self._signals.restore()
         self._inbox.close()
 
 
-def _metrics(config: Config) -> Metrics:
-    metrics = Metrics(
-        {"version": listener.__version__, "revision": revision(), "python": platform.python_version()},
-        {
-            "layout": config.layout,
-            "fsync": config.fsync,
-            "on_conflict": config.on_conflict,
-            "keep_source": str(config.keep_source).lower(),
-            "poll": str(config.poll).lower(),
-        },
-    )
-    count_into(metrics.log_record)
-    return metrics
+def _server(config: Config, vitals: Vitals) -> Server | None:
+    if config.http == "off":
+        return None
+    return Server(config.http, vitals.routes(), _page_failed, slow=vitals.pages() if config.page else {})
 
 
 def _page_failed(error: Exception) -> None:

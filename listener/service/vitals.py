@@ -1,4 +1,4 @@
-"""How the service is: gauges, free space and conditions, looked at once a second by the loop, read by the web thread.
+"""How the service is: gauges, free space and conditions, looked at once a second by the loop, read by web threads.
 
 Asked here and never during a scrape, which a hung mount would then hang.
 """
@@ -12,16 +12,19 @@ from listener.config import Config
 from listener.diagnostics import log
 from listener.disk.directories import Directories
 from listener.service.engine import Engine
+from listener.service.pulse import Pulse
+from listener.service.supervisor import Supervisor
 from listener.service.watch import Watch
-from listener.telemetry.health import Conditions, liveness, readiness
+from listener.status.serving import Serving
+from listener.telemetry.health import Conditions, in_one_line, liveness, readiness
 from listener.telemetry.metrics import CONTENT_TYPE, Metrics
 from listener.telemetry.pages import Request, Response
-from listener.telemetry.web import Route
+from listener.telemetry.routing import Route
 
 
 class Vitals:
     """The state that /metrics, /healthz and /readyz show. `scanned`: the first sweep is done; `draining`: it is
-    stopping.
+    stopping; `ledger`: "" or why the ledger cannot be written.
     """
 
     def __init__(
@@ -37,12 +40,15 @@ class Vitals:
             "log": (directories.log,),
             "state": (directories.state,),
         }
+        self._pulse = Pulse(directories.state, metrics)
+        self._supervisor = Supervisor()
         self._space_ok = True
         self._floor_ok = True
         self._writable: dict[str, bool] = {}
         self._conditions = Conditions(heartbeat=time.monotonic(), backlog_limit=config.ready_backlog)
         self.scanned = False
         self.draining = False
+        self.ledger = ""
 
     def beat(self, now: float) -> None:
         """Look at everything; `now` on the monotonic clock."""
@@ -54,7 +60,10 @@ class Vitals:
         metrics.set("heartbeat_timestamp_seconds", time.time())
         metrics.set("workers", len(self._engine.pool.workers))
         metrics.set("workers_busy", self._engine.pool.busy)
-        metrics.set("ready", int(readiness(self._conditions, now)[0]))
+        ready, body = readiness(self._conditions, now)
+        metrics.set("ready", int(ready))
+        self._pulse.beat("draining" if self.draining else body["status"], body["checks"], now)
+        self._supervisor.beat(in_one_line(body), started=self.scanned, stopping=self.draining)
 
     def _show_backlog(self) -> None:
         backlog = self._engine.backlog
@@ -79,6 +88,7 @@ class Vitals:
             backlog=self._engine.backlog.depth,
             backlog_limit=self._config.ready_backlog,
             draining=self.draining,
+            ledger=self.ledger,
         )
 
     def _look_at_volumes(self) -> None:
@@ -106,11 +116,19 @@ class Vitals:
             log.error("free space is below --min-free; no work is taken, every source is kept")
         self._floor_ok = enough
 
-    # -- what the web thread reads: `_conditions` is replaced as a whole ---------------------------------------------
+    def close(self) -> None:
+        """The service has stopped."""
+        self._pulse.close()
+
+    # -- what web threads read: `_conditions` is replaced as a whole -------------------------------------------------
 
     def routes(self) -> dict[str, Route]:
         """The pages of the HTTP port."""
         return {"/metrics": self._page, "/healthz": self._healthz, "/readyz": self._readyz}
+
+    def pages(self) -> dict[str, Route]:
+        """The status page and its API: slow routes, because they read the ledger."""
+        return Serving(self._config.state, lambda: self._pulse.live, self._pulse.history).routes()
 
     def _page(self, _request: Request) -> Response:
         return Response(200, CONTENT_TYPE, self._metrics.exposition())

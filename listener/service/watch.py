@@ -1,7 +1,7 @@
 """How arrivals are noticed: close-write events (watchdog), and sweeps that find whatever events missed.
 
-An exception in a watchdog handler kills its dispatcher thread for good while the process looks healthy, so the handler
-only puts a path into a bounded inbox. No event source is trusted: sweeps go on for ever.
+An exception in a watchdog thread ends it for good while the process looks healthy, so that thread only puts a path into
+a bounded inbox. No event source is trusted: sweeps go on for ever.
 """
 
 from __future__ import annotations
@@ -12,25 +12,16 @@ import logging
 import os
 from collections.abc import Callable
 
-from watchdog.events import FileClosedEvent, FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
+from watchdog.events import FileClosedEvent, FileSystemEventHandler
 
 from listener.diagnostics import log
 from listener.planning.names import OWN
 from listener.service.inbox import Inbox
+from listener.service.inotify import CloseWriteObserver
 
 #: Where watchdog tells of a queue overflow, which it does nowhere else.
 _LOGGERS = ("watchdog.observers.inotify_c", "watchdog.observers.inotify")
 _LIMITS = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
-
-
-class _Handler(FileSystemEventHandler):
-    def __init__(self, put: Callable[[str], None]) -> None:
-        self._put = put
-
-    def dispatch(self, event: FileSystemEvent) -> None:
-        self._put(os.fsdecode(event.src_path))
 
 
 class _Overflow(logging.Handler):
@@ -45,18 +36,26 @@ class _Overflow(logging.Handler):
             self._tell()
 
 
+def rest_for(fsync: str) -> float:
+    """How long events may wait for others to come along, in seconds: longer where the disk is waited for anyhow."""
+    return 0.002 if fsync == "none" else 0.004
+
+
 class Watch:
     """A watchdog observer over the incoming directories, made again when it can no longer be believed.
+
+    `rest` is how many seconds an event may wait for others to come along (see inotify.py).
 
     `polling` says that sweeps alone find the files: asked for (--poll), or because inotify cannot work here.
     """
 
-    def __init__(self, roots: tuple[str, ...], inbox: Inbox, *, polling: bool = False) -> None:
+    def __init__(self, roots: tuple[str, ...], inbox: Inbox, *, polling: bool = False, rest: float = 0.0) -> None:
         self._roots = roots
         self._inbox = inbox
         self._wanted = not polling
+        self._rest = rest
         self.polling = polling
-        self._observer: BaseObserver | None = None
+        self._observer: CloseWriteObserver | None = None
         self._identities: list[tuple[int, int]] = []
         self._overflow = _Overflow(self._overflowed)
         for name in _LOGGERS:
@@ -89,13 +88,12 @@ class Watch:
 
     def _start(self) -> str:
         """Watch all roots; "" when it works, else why inotify cannot."""
-        handler = _Handler(self._inbox.put)
-        observer: BaseObserver | None = None
+        observer: CloseWriteObserver | None = None
         try:
-            observer = Observer()  # Takes its inotify instance at once.
+            observer = CloseWriteObserver(self._inbox.put, self._rest)  # Takes its inotify instance at once.
             # Only close-write: with moved or created events watchdog holds everything back for half a second.
             for root in self._roots:
-                observer.schedule(handler, root, recursive=True, event_filter=[FileClosedEvent])
+                observer.schedule(FileSystemEventHandler(), root, recursive=True, event_filter=[FileClosedEvent])
             self._identities = [_identity(root) for root in self._roots]
             observer.start()
         except OSError as error:
@@ -108,9 +106,7 @@ class Watch:
     def alive(self) -> bool:
         """Whether the observer and each of its emitters live and every root is still the directory that is watched."""
         observer = self._observer
-        if observer is None or not observer.is_alive() or len(observer.emitters) < len(self._roots):
-            return False
-        if not all(emitter.is_alive() for emitter in observer.emitters):
+        if observer is None or not observer.is_whole() or len(observer.emitters) < len(self._roots):
             return False
         return self._identities == [_identity(root) for root in self._roots]
 
@@ -127,7 +123,7 @@ class Watch:
             logging.getLogger(name).removeHandler(self._overflow)
 
 
-def _stop(observer: BaseObserver) -> None:
+def _stop(observer: CloseWriteObserver) -> None:
     with contextlib.suppress(RuntimeError):  # never started
         observer.stop()
         observer.join(5)

@@ -20,6 +20,7 @@ PREFIX = "listener_"
 PENDING_STATES = ("waiting", "working", "retrying")
 RESTART_REASONS = ("exited", "killed", "deadline", "recycled")
 VOLUMES = ("incoming", "data", "log", "state")
+SERIES_STATES = ("open", "complete", "incomplete")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 #: Labels of the two info metrics; their values are given once, when the service starts.
@@ -72,6 +73,7 @@ _STATE = ("state", PENDING_STATES)
 _RESTART = ("reason", RESTART_REASONS)
 _VOLUME = ("volume", VOLUMES)
 _LEVEL = ("level", LEVELS)
+_SERIES_STATE = ("state", SERIES_STATES)
 _RESULT = ("result", ("expected", "quiet", "late"))
 
 _FLOW = (
@@ -94,6 +96,8 @@ _BACKLOG = (
     Row("set_aside_bytes", "gauge", (_SET_ASIDE,), "Bytes that lie in set-aside now."),
 )
 _SERIES = (
+    Row("ledger_ok", "gauge", (), "1 while the ledger can be written; files are published in any case."),
+    Row("series", "gauge", (_SERIES_STATE,), "Series in the ledger; incomplete: fewer instances came than promised."),
     Row(
         "series_completed_total",
         "counter",

@@ -14,6 +14,9 @@ from typing import Any
 #: The loop is taken for stuck when it has not come round for this many seconds.
 HEARTBEAT_LIMIT = 60.0
 
+#: Conditions that are told and change no verdict: intake goes on without them.
+ADVISORY = frozenset({"ledger"})
+
 #: Condition -> (does it hold, what to know or do).
 Checks = dict[str, tuple[bool, str]]
 
@@ -26,6 +29,7 @@ class Conditions:
     that a jump of the wall clock restarts nobody). `polling`: sweeps alone find the files. `writable` maps each
     directory's role (incoming, data, log, state) to whether it can be written. `refusal` is the system reason for
     which work is held back at the moment, one of errors.SYSTEM_REASONS, else "". `backlog_limit` is --ready-backlog.
+    `ledger` is "" or why the ledger cannot be written, which does not make the service unready: files are kept.
     """
 
     heartbeat: float
@@ -39,6 +43,7 @@ class Conditions:
     backlog: int = 0
     backlog_limit: int = 100_000
     draining: bool = False
+    ledger: str = ""
 
 
 def liveness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]:
@@ -68,13 +73,23 @@ def readiness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]
             f"the system refuses work ({conditions.refusal}): see the log; files wait and are tried again",
         ),
         "backlog": _backlog(conditions),
+        "ledger": _told(not conditions.ledger, "the ledger can be written", conditions.ledger),
         "draining": _told(not conditions.draining, "taking work", "the service is stopping: wait for its successor"),
     }
     return _verdict(checks, "ready", "not-ready")
 
 
+def in_one_line(body: Mapping[str, Any]) -> str:
+    """The verdict, and what is wrong: "ready", or "not-ready: space: free space is below ...".
+
+    For logs and for whoever has room for one line only.
+    """
+    wrong = [f"{name}: {check['text']}" for name, check in body["checks"].items() if not check["ok"]]
+    return ": ".join([body["status"], "; ".join(wrong)]) if wrong else str(body["status"])
+
+
 def _verdict(checks: Checks, good: str, bad: str) -> tuple[bool, dict[str, Any]]:
-    ok = all(fine for fine, _ in checks.values())
+    ok = all(fine for name, (fine, _) in checks.items() if name not in ADVISORY)
     listed = {name: {"ok": fine, "text": text} for name, (fine, text) in checks.items()}
     return ok, {"status": good if ok else bad, "checks": listed}
 

@@ -23,16 +23,26 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """What a route returns."""
+    """What a route returns; `fields` are more lines of the head."""
 
     status: int
     content_type: str
     body: bytes
+    fields: tuple[str, ...] = ()
 
     @classmethod
     def json(cls, status: int, value: Any) -> Response:
         """A JSON page of anything that orjson takes."""
         return cls(status, "application/json", orjson.dumps(value) + b"\n")
+
+
+def head_of(received: bytearray) -> tuple[bytes, bool]:
+    """What came up to and with the empty line, and whether the empty line is there."""
+    for mark in (b"\r\n\r\n", b"\n\n"):
+        at = received.find(mark)
+        if at >= 0:
+            return bytes(received[: at + len(mark)]), True
+    return bytes(received), False
 
 
 def parse(head: bytes) -> Request | Response:
@@ -63,7 +73,7 @@ def render(response: Response, request: Request) -> bytes:
     if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
         fields.append(f"Allow: {', '.join(METHODS)}")
     fields += [f"Content-Length: {len(body)}", f"Date: {formatdate(usegmt=True)}", "Cache-Control: no-store"]
-    fields += ["X-Content-Type-Options: nosniff", "Connection: close"]
+    fields += ["X-Content-Type-Options: nosniff", "Connection: close", *response.fields]
     start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"
     head = "\r\n".join([start, *fields, "", ""]).encode("latin-1")
     return head if request.method == "HEAD" else head + body

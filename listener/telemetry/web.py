@@ -1,9 +1,10 @@
-"""A small bounded HTTP server for pages that are made in memory: metrics, health, later the status page and its API.
+"""A small bounded HTTP server: metrics and health, made in memory; the status page and its API, read from the ledger.
 
 One thread serves every connection without blocking, so five hundred sockets that say nothing cost a scrape nothing.
 Whatever a peer does ends within DEADLINE seconds; a head is at most HEAD_LIMIT bytes; above LIMIT connections the
 oldest idle one makes room. One request a connection (`Connection: close`): a scrape comes every few seconds.
-Routes run in this thread, one after another: they must be quick, must not wait for a disk, and must not raise.
+Routes run in this thread, one after another: they must be quick and must not wait for a disk. What may is a slow route,
+and is answered by a thread of its own (later.py), so that a volume that hangs leaves metrics and health alone.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from functools import partial
 from threading import Event, Thread
 from time import monotonic
 
+from listener.telemetry.later import Later
 from listener.telemetry.listening import listen
-from listener.telemetry.pages import METHODS, Request, Response, parse, refusal, render
+from listener.telemetry.pages import head_of, parse, refusal
+from listener.telemetry.routing import Route, Router
 
 DEADLINE = 5.0  # seconds a connection, from accept to close
 LIMIT = 1024  # connections at once; at most half of the descriptors that the process may open
@@ -27,9 +30,6 @@ HEAD_LIMIT = 8192  # bytes of request line and header fields
 
 _SPILL = 65536  # bytes that a client may still send behind its request before it is cut off
 _ACCEPTS = 64  # connections accepted at a time, so that those already open get their turn
-
-
-Route = Callable[[Request], Response]
 
 
 class _Connection:
@@ -44,9 +44,9 @@ class _Connection:
 
 
 class Server:
-    """Serves `routes` (exact path -> Route) on `address` ("ADDR:PORT", port 0: any that is free).
+    """Serves `routes` and `slow` ones (see Router) on `address` ("ADDR:PORT", port 0: any that is free).
 
-    `on_error` gets, in the server's thread, what a route raised (the peer gets 500 without details); it must not raise.
+    `on_error` gets, in the thread that answers, what a route raised; it must not raise.
     """
 
     def __init__(
@@ -56,9 +56,10 @@ class Server:
         on_error: Callable[[Exception], None],
         deadline: float = DEADLINE,
         limit: int = LIMIT,
+        slow: Mapping[str, Route] | None = None,
     ) -> None:
         self.address = address
-        self._routes, self._on_error, self._deadline = dict(routes), on_error, deadline
+        self._router, self._deadline = Router(routes, slow or {}, on_error), deadline
         # Peers must not take the descriptors that the rest of the process needs.
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._limit = limit if descriptors == resource.RLIM_INFINITY else max(1, min(limit, descriptors // 2))
@@ -76,7 +77,9 @@ class Server:
         self._woken, self._waker = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listening, selectors.EVENT_READ, self._accept)
-        self._selector.register(self._woken, selectors.EVENT_READ, self._stopping.is_set)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._take_answers)
+        self._later: Later[_Connection] = Later(self._wake)
+        self._later.start()
         self._thread = Thread(target=self._serve, name="listener-http", daemon=True)
         self._thread.start()
 
@@ -90,13 +93,17 @@ class Server:
         if self._thread is None:
             return True
         self._stopping.set()
-        with suppress(OSError):  # the thread has ended already
-            self._waker.send(b"x")
+        self._wake()
+        self._later.stop(timeout)
         self._thread.join(timeout)
         if self._thread.is_alive():
             return False
         self._waker.close()
         return True
+
+    def _wake(self) -> None:
+        with suppress(OSError):  # the thread has ended already
+            self._waker.send(b"x")
 
     def _serve(self) -> None:
         try:
@@ -148,7 +155,8 @@ class Server:
         # Twice is possible: dropped for room while its own event waits in the same batch.
         if connection in self._connections:
             del self._connections[connection]
-            self._selector.unregister(connection.socket)
+            with suppress(KeyError):  # it waits for a slow answer
+                self._selector.unregister(connection.socket)
             connection.socket.close()
 
     def _turn(self, connection: _Connection) -> None:
@@ -171,12 +179,26 @@ class Server:
             connection.spilled += len(data)
             return connection.spilled > _SPILL
         connection.received += data
-        head, ended = _head(connection.received)
+        head, ended = head_of(connection.received)
         if not ended and len(connection.received) <= HEAD_LIMIT:
             return False
-        connection.unsent = memoryview(self._answer(parse(head) if len(head) <= HEAD_LIMIT else refusal(431)))
         connection.answered = True
+        asked = parse(head) if len(head) <= HEAD_LIMIT else refusal(431)
+        if self._router.is_slow(asked):
+            if self._later.ask(connection, partial(self._router.answer, asked)):
+                # Not listened to meanwhile: a peer that has said its last word still wants the answer.
+                self._selector.unregister(connection.socket)
+                return False
+            asked = refusal(503)
+        connection.unsent = memoryview(self._router.answer(asked))
         return self._send(connection)
+
+    def _take_answers(self) -> None:
+        self._woken.recv(HEAD_LIMIT)
+        for connection, answer in self._later.answers():
+            if connection in self._connections:
+                connection.unsent = memoryview(answer)
+                self._selector.register(connection.socket, selectors.EVENT_WRITE, partial(self._turn, connection))
 
     def _send(self, connection: _Connection) -> bool:
         """Write on; never True.
@@ -194,26 +216,3 @@ class Server:
         if key.events != wanted:
             self._selector.modify(connection.socket, wanted, key.data)
         return False
-
-    def _answer(self, asked: Request | Response) -> bytes:
-        if isinstance(asked, Response):
-            return render(asked, Request("GET", ""))
-        route = self._routes.get(asked.path)
-        if route is None:
-            return render(refusal(404), asked)
-        if asked.method not in METHODS:
-            return render(refusal(405), asked)
-        try:
-            return render(route(asked), asked)
-        except Exception as error:  # noqa: BLE001 -- the boundary of the thread: one bad page must not end them all
-            self._on_error(error)
-            return render(refusal(500), asked)
-
-
-def _head(received: bytearray) -> tuple[bytes, bool]:
-    """What came up to and with the empty line, and whether the empty line is there."""
-    for mark in (b"\r\n\r\n", b"\n\n"):
-        at = received.find(mark)
-        if at >= 0:
-            return bytes(received[: at + len(mark)]), True
-    return bytes(received), False

@@ -18,6 +18,7 @@ from listener.config import Config
 from listener.errors import ConfigError
 from listener.planning.names import OWN
 from listener.repacking.desk import Desk
+from listener.verification import ledgers
 from listener.verification.differences import Difference, of_series, of_strays
 from listener.verification.evidence import Series
 from listener.verification.inventory import Inventory
@@ -49,6 +50,7 @@ def run(config: Config, request: Request) -> int:
         with ExitStack() as stack:
             staging = stack.enter_context(staging_in(config.log)) if request.repair else ""
             _Verification(Desk(config, directories_of(config, staging)), request, tally).run()
+            ledgers.verify(config, tally, repair=request.repair)
     except PermissionError as error:
         where = f" '{error.filename}'" if config.phi and error.filename else " a directory or document"
         raise ConfigError([f"verify: no permission for{where}; run it as the user of the service"]) from error

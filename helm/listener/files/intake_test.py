@@ -1,0 +1,46 @@
+"""What `helm test` does with the listener's image: count, make a synthetic instance, count again."""
+
+import os
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+WORK = Path("/work")
+SECONDS = 60.0
+
+
+def finished() -> float:
+    """Files published or recognised as duplicates, over all shards."""
+    found = 0.0
+    for pod in os.environ["PODS"].split():
+        with urllib.request.urlopen(f"http://{pod}/metrics", timeout=5) as page:
+            for line in page.read().decode().splitlines():
+                if line.startswith(
+                    ('listener_files_processed_total{outcome="published"}', 'listener_files_processed_total{outcome="duplicate"}')
+                ):
+                    found += float(line.rpartition(" ")[2])
+    return found
+
+
+def before() -> str:
+    """Make the instance, remember the count."""
+    from listener.quickstart.synthetic import Look, make_series
+
+    make_series(WORK / "instances", instances=1, look=Look(seed="helm-test"))
+    (WORK / "count").write_text(str(finished()))
+    return "one synthetic instance was made"
+
+
+def after() -> str:
+    """Wait until one more is finished than before."""
+    counted = float((WORK / "count").read_text())
+    end = time.monotonic() + SECONDS
+    while finished() <= counted:
+        if time.monotonic() > end:
+            sys.exit(f"the instance that was sent is not counted after {SECONDS:.0f} s: look at /readyz of the pods")
+        time.sleep(0.5)
+    return "the instance came through the Service, was repacked and counted"
+
+
+print({"before": before, "after": after}[os.environ["STEP"]]())

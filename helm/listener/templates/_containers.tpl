@@ -1,0 +1,124 @@
+{{- /* Where the tree and the logs are mounted: below the one volume, unless they have claims of their own. */ -}}
+{{- define "listener.dataDirectory" -}}
+{{ ternary "/dicom-data" "/dicom/data" (ne .Values.persistence.data.existingClaim "") }}
+{{- end -}}
+{{- define "listener.logDirectory" -}}
+{{ ternary "/dicom-log" "/dicom/log" (ne .Values.persistence.log.existingClaim "") }}
+{{- end -}}
+
+{{- define "listener.environment" -}}
+- {name: LISTENER_INCOMING, value: /dicom/incoming}
+- {name: LISTENER_DATA, value: {{ include "listener.dataDirectory" . }}}
+- {name: LISTENER_LOG, value: {{ include "listener.logDirectory" . }}}
+- {name: LISTENER_STATE, value: /dicom/state}
+- {name: LISTENER_HTTP, value: "0.0.0.0:{{ .Values.listener.port }}"}
+{{- range $key, $value := .Values.listener.options }}
+- name: LISTENER_{{ $key | upper | replace "-" "_" }}
+  value: {{ if kindIs "slice" $value }}{{ join ":" $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
+{{- end }}
+{{- with .Values.listener.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "listener.mounts" -}}
+- {name: dicom, mountPath: /dicom}
+{{- if .Values.persistence.data.existingClaim }}
+- {name: data, mountPath: /dicom-data}
+{{- end }}
+{{- if .Values.persistence.log.existingClaim }}
+- {name: log, mountPath: /dicom-log}
+{{- end }}
+{{- with .Values.listener.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Volumes of the pod, but for the claims that the StatefulSet makes by itself. */ -}}
+{{- define "listener.volumes" -}}
+{{- if .Values.persistence.existingClaim }}
+- name: dicom
+  persistentVolumeClaim: {claimName: {{ .Values.persistence.existingClaim }}}
+{{- else if not .Values.persistence.enabled }}
+- name: dicom
+  emptyDir: {}
+{{- end }}
+{{- with .Values.persistence.data.existingClaim }}
+- name: data
+  persistentVolumeClaim: {claimName: {{ . }}}
+{{- end }}
+{{- with .Values.persistence.log.existingClaim }}
+- name: log
+  persistentVolumeClaim: {claimName: {{ . }}}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "listener.container" -}}
+name: listener
+image: {{ include "listener.image" (dict "image" .Values.listener.image "root" .) }}
+imagePullPolicy: {{ .Values.listener.image.pullPolicy }}
+args: [run]
+env:
+  {{- include "listener.environment" . | nindent 2 }}
+ports:
+  - {name: http, containerPort: {{ .Values.listener.port }}, protocol: TCP}
+startupProbe:
+  httpGet: {path: /healthz, port: http}
+  {{- toYaml .Values.listener.startupProbe | nindent 2 }}
+livenessProbe:
+  httpGet: {path: /healthz, port: http}
+  {{- toYaml .Values.listener.livenessProbe | nindent 2 }}
+readinessProbe:
+  httpGet: {path: /readyz, port: http}
+  {{- toYaml .Values.listener.readinessProbe | nindent 2 }}
+resources:
+  {{- toYaml .Values.listener.resources | nindent 2 }}
+securityContext:
+  {{- include "listener.containerSecurity" . | nindent 2 }}
+# What it said last stands in the pod's status: `kubectl describe pod` tells what is wrong and how to mend it.
+terminationMessagePolicy: FallbackToLogsOnError
+volumeMounts:
+  {{- include "listener.mounts" . | nindent 2 }}
+{{- end -}}
+
+{{- define "listener.storescp" -}}
+name: storescp
+image: {{ include "listener.image" (dict "image" .Values.storescp.image "root" .) }}
+imagePullPolicy: {{ .Values.storescp.image.pullPolicy }}
+command:
+  {{- toYaml .Values.storescp.command | nindent 2 }}
+args:
+  {{- toYaml .Values.storescp.args | nindent 2 }}
+  - -od
+  - /incoming
+  - {{ .Values.storescp.port | quote }}
+env:
+  - {name: TCP_NODELAY, value: "1"}
+  {{- with .Values.storescp.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+ports:
+  - {name: dicom, containerPort: {{ .Values.storescp.port }}, protocol: TCP}
+{{- if .Values.storescp.lingerSeconds }}
+lifecycle:
+  preStop:
+    exec: {command: [sleep, {{ .Values.storescp.lingerSeconds | quote }}]}
+{{- end }}
+livenessProbe:
+  tcpSocket: {port: dicom}
+  {{- toYaml .Values.storescp.livenessProbe | nindent 2 }}
+readinessProbe:
+  tcpSocket: {port: dicom}
+  {{- toYaml .Values.storescp.readinessProbe | nindent 2 }}
+resources:
+  {{- toYaml .Values.storescp.resources | nindent 2 }}
+securityContext:
+  {{- include "listener.containerSecurity" . | nindent 2 }}
+terminationMessagePolicy: FallbackToLogsOnError
+volumeMounts:
+  # incoming only: storescp can neither see nor harm what is published.
+  - {name: dicom, mountPath: /incoming, subPath: incoming}
+{{- end -}}

@@ -1,0 +1,75 @@
+{{- define "listener.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- /* At most 50 characters, so that a pod's and a claim's name stay under 63. */ -}}
+{{- define "listener.fullname" -}}
+{{- $name := include "listener.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "listener.selector" -}}
+app.kubernetes.io/name: {{ include "listener.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: intake
+{{- end -}}
+
+{{- define "listener.labels" -}}
+{{ include "listener.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- /* (dict "image" .Values.x.image "root" $) */ -}}
+{{- define "listener.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- /* What every container of ours may do: nothing. The restricted Pod Security level asks for all of it. */ -}}
+{{- define "listener.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "listener.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ .Values.uid }}
+runAsGroup: {{ .Values.gid }}
+fsGroup: {{ .Values.gid }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- /* What no schema can see: values that do not fit each other. */ -}}
+{{- define "listener.validate" -}}
+{{- $drain := float64 (get .Values.listener.options "drain" | default 25) -}}
+{{- if lt (float64 .Values.terminationGracePeriodSeconds) (addf $drain 7 .Values.storescp.lingerSeconds) -}}
+{{- fail (printf "terminationGracePeriodSeconds (%v) is too short: storescp.lingerSeconds (%v) and the option drain (%v) come one after the other; give at least %v" .Values.terminationGracePeriodSeconds .Values.storescp.lingerSeconds $drain (addf $drain 7 .Values.storescp.lingerSeconds)) -}}
+{{- end -}}
+{{- if and .Values.persistence.existingClaim (gt (int .Values.replicas) 1) -}}
+{{- fail "persistence.existingClaim is one volume, and each of several replicas needs its own: leave it empty, or set replicas to 1" -}}
+{{- end -}}
+{{- if and (gt (int .Values.replicas) 1) (not .Values.persistence.enabled) (or .Values.persistence.data.existingClaim .Values.persistence.log.existingClaim) -}}
+{{- fail "persistence.enabled is off, so incoming would go with each pod although the tree stays: set persistence.enabled" -}}
+{{- end -}}
+{{- if eq (int .Values.listener.port) (int .Values.storescp.port) -}}
+{{- fail (printf "listener.port and storescp.port are both %v: both containers share the pod's address; change one" .Values.listener.port) -}}
+{{- end -}}
+{{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled -}}
+{{- fail "podMonitor.enabled and serviceMonitor.enabled: every metric would be scraped twice; set one of them" -}}
+{{- end -}}
+{{- end -}}

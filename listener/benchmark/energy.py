@@ -1,0 +1,97 @@
+"""Energy of a run: the processors' own counters (RAPL) where they can be read, otherwise an estimate that says so.
+
+RAPL counts what the whole package took, whoever used it: measure on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from listener.benchmark.figures import Figure
+
+#: Where Linux shows the counters, in microjoules; they begin again at max_energy_range_uj.
+RAPL = Path("/sys/class/powercap")
+
+_JOULES_A_KWH = 3.6e6
+
+#: The columns of CodeCarbon's emissions.csv that are known here (kWh, kg CO2e, seconds), and what they belong to.
+COLUMNS = ("timestamp", "project_name", "experiment_id", "duration", "emissions", "energy_consumed", "files", "method")
+
+
+class Meter:
+    """Reads the counters of all packages before and after."""
+
+    def __init__(self, root: Path = RAPL) -> None:
+        self._packages = [one for one in sorted(root.glob("*-rapl:*")) if _is_package(one)]
+        self._before = self._read()
+
+    def joules(self) -> float | None:
+        """Since the meter was made; None where nothing can be read."""
+        after = self._read()
+        if not after or len(after) != len(self._before):
+            return None
+        turned = (
+            (new - old) % _number(one / "max_energy_range_uj") if new < old else new - old
+            for one, new, old in zip(self._packages, after, self._before, strict=True)
+        )
+        return sum(turned) / 1e6
+
+    def _read(self) -> list[int]:
+        try:
+            return [_number(one / "energy_uj") for one in self._packages]
+        except OSError:  # Only root may, on most machines.
+            return []
+
+
+class Cost(NamedTuple):
+    """What so many files took: joules, watt hours, grams of CO2e; `measured`, or estimated from processor time."""
+
+    joules: float
+    watt_hours: float
+    grams: float
+    measured: bool
+
+
+def cost(figure: Figure, files: int, watts_per_core: float, grid_intensity: float) -> Cost:
+    """Of `files` files. `watts_per_core`: of a busy processor; `grid_intensity`: g CO2e a kWh."""
+    measured = figure.joules is not None
+    seconds = figure.together_cpu_us or figure.cpu_us
+    joules = figure.joules * files if figure.joules is not None else seconds / 1e6 * files * watts_per_core
+    return Cost(joules, joules / 3600, joules / _JOULES_A_KWH * grid_intensity, measured)
+
+
+def append(path: str, now: datetime, rows: Iterable[tuple[Figure, Cost]]) -> None:
+    """Add a row for each program to an emissions.csv, and the header when it is new."""
+    new = not os.path.exists(path) or not os.path.getsize(path)
+    with open(path, "a", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file)
+        if new:
+            lines.writerow(COLUMNS)
+        for figure, spent in rows:
+            lines.writerow(_row(now, figure, spent))
+
+
+def _row(now: datetime, figure: Figure, spent: Cost) -> tuple[object, ...]:
+    method = "RAPL" if spent.measured else "estimate from processor seconds"
+    kwh = spent.joules / _JOULES_A_KWH
+    duration = figure.files / figure.files_a_second
+    moment = now.isoformat(timespec="seconds")
+    return (moment, "listener bench", figure.program, f"{duration:.3f}", f"{spent.grams / 1e3:.9g}", f"{kwh:.9g}",
+            figure.files, method)  # fmt: skip
+
+
+def _is_package(zone: Path) -> bool:
+    """Packages only: cores and memory controllers below them are counted in them."""
+    try:
+        return (zone / "name").read_text().startswith("package")
+    except OSError:
+        return False
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text())

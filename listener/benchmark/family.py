@@ -1,0 +1,137 @@
+"""Processes and all that they start: what they cost, and how much memory they hold at most.
+
+This process becomes the parent of orphans (PR_SET_CHILD_SUBREAPER): a program that storescp started and did not wait
+for is counted too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import subprocess
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import NamedTuple, Self
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICK = os.sysconf("SC_CLK_TCK")
+
+#: Seconds between two looks at the memory, and looks between two at the proportional one, which the kernel adds up.
+_PAUSE = 0.05
+_RARELY = 5
+
+
+class Peak(NamedTuple):
+    """The most at any look: bytes resident (shared pages once a process), bytes proportional, and processes."""
+
+    rss: int = 0
+    pss: int = 0
+    processes: int = 0
+
+    def most(self, other: Peak) -> Peak:
+        """The larger one of each."""
+        return Peak(*map(max, self, other))
+
+
+def adopt() -> None:
+    """From now on, orphans below this process become its children."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap() -> None:
+    """Wait for every orphan that has ended."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def spent() -> float:
+    """Processor seconds of all children that were waited for, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def wait(process: subprocess.Popen[bytes], seconds: float | None = None) -> float:
+    """Wait for one child; the processor seconds of it and of all that it waited for."""
+    before = spent()
+    process.wait(seconds)
+    return spent() - before
+
+
+def below(root: int, without: Collection[int] = ()) -> list[int]:
+    """`root` and its descendants, but for those in `without` and below."""
+    found, pending = [], [root]
+    while pending:
+        pid = pending.pop()
+        if pid in without:
+            continue
+        found.append(pid)
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):
+                pending += map(int, children.read_text().split())
+    return found
+
+
+def so_far(root: int) -> float:
+    """Processor seconds of a process that runs, of its living descendants, and of the children they waited for."""
+    ticks = 0
+    for pid in below(root):
+        with suppress(OSError):
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / _TICK
+
+
+class Watcher:
+    """Looks at a family's memory from a thread while the block runs; `peak` afterwards.
+
+    The family is `root` and all below it; where that is this very process, all below it but for `without`.
+    """
+
+    def __init__(self, root: int | None = None, without: Collection[int] = ()) -> None:
+        self.root = root or os.getpid()
+        self.without = without
+        self.peak = Peak()
+        self._end = Event()
+        self._thread = Thread(target=self._watch, name="listener-bench-memory")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        looks = 0
+        while not self._end.wait(_PAUSE):
+            pids = [pid for pid in below(self.root, self.without) if pid != os.getpid()]
+            exact = looks % _RARELY == 0
+            self.peak = self.peak.most(
+                Peak(sum(map(_rss, pids)), sum(map(_pss, pids)) if exact else 0, sum(map(_lives, pids)))
+            )
+            looks += 1
+
+
+def _rss(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+def _lives(pid: int) -> bool:
+    """Not a zombie: those have no memory."""
+    return _rss(pid) > 0
+
+
+def _pss(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

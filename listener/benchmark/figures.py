@@ -1,0 +1,112 @@
+"""PURE. From runs to figures: slopes, medians, quantiles."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Seconds from a file's close to its outcome."""
+
+    p50: float
+    p95: float
+    p99: float
+    most: float
+
+    @classmethod
+    def of(cls, lags: Sequence[float]) -> Lag:
+        """Of all files' lags, at least one."""
+        ordered = sorted(lags)
+        return cls(*(ordered[min(len(ordered) - 1, int(len(ordered) * share))] for share in (0.5, 0.95, 0.99, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One round of one program. `cpu`: processor seconds a file, of the whole family, without the start of what
+    stays; `wall`: seconds; `joules`: of the processors, None where they cannot be read; `receiver`: processor seconds
+    a file of storescp; `rate`: files a second that storescp received, from the first to the last.
+    """
+
+    program: str
+    files: int
+    size: int
+    cpu: float
+    wall: float
+    rss: int = 0
+    pss: int = 0
+    processes: int = 0
+    joules: float | None = None
+    lag: Lag | None = None
+    receiver: float | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One program's medians, units as people read them. `ratio`: processor time beside the group's first program's;
+    `share`: storescp's rate beside its rate alone in the same round. None: not measured.
+    """
+
+    program: str
+    files: int
+    cpu_us: float
+    ratio: float | None
+    files_a_second: float
+    mb_a_second: float
+    rss_mb: float
+    pss_mb: float
+    processes: int
+    joules: float | None
+    lag_p50_ms: float | None = None
+    lag_p95_ms: float | None = None
+    lag_p99_ms: float | None = None
+    lag_max_ms: float | None = None
+    received_a_second: float | None = None
+    share: float | None = None
+    receiver_cpu_us: float | None = None
+    together_cpu_us: float | None = None
+
+
+def figures(samples: Sequence[Sequence[Sample]]) -> list[Figure]:
+    """A figure for each program of a group; the first one is what others are compared with. One sequence a round."""
+    if not samples or not samples[0]:
+        return []
+    base = [one.cpu for one in (each[0] for each in samples)]
+    alone = [one.rate for one in (each[0] for each in samples)]
+    return [_figure([each[number] for each in samples], base, alone) for number in range(len(samples[0]))]
+
+
+def _figure(rounds: Sequence[Sample], base: Sequence[float], alone: Sequence[float | None]) -> Figure:
+    def median(of: Callable[[Sample], float | None], times: float = 1) -> float | None:
+        values = [value for one in rounds if (value := of(one)) is not None]
+        return statistics.median(values) * times if values else None
+
+    def known(of: Callable[[Sample], float]) -> float:
+        return statistics.median(map(of, rounds))
+
+    ratios = [one.cpu / cost for one, cost in zip(rounds, base, strict=True) if cost > 0]
+    shares = [one.rate / rate for one, rate in zip(rounds, alone, strict=True) if one.rate and rate]
+    first = rounds[0]
+    return Figure(
+        program=first.program,
+        files=first.files,
+        cpu_us=known(lambda one: one.cpu) * 1e6,
+        ratio=statistics.median(ratios) if ratios else None,
+        files_a_second=known(lambda one: one.files / one.wall),
+        mb_a_second=known(lambda one: one.size / one.wall) / 1e6,
+        rss_mb=max(one.rss for one in rounds) / 1e6,
+        pss_mb=max(one.pss for one in rounds) / 1e6,
+        processes=max(one.processes for one in rounds),
+        joules=median(lambda one: None if one.joules is None else one.joules / one.files),
+        lag_p50_ms=median(lambda one: one.lag.p50 if one.lag else None, 1e3),
+        lag_p95_ms=median(lambda one: one.lag.p95 if one.lag else None, 1e3),
+        lag_p99_ms=median(lambda one: one.lag.p99 if one.lag else None, 1e3),
+        lag_max_ms=median(lambda one: one.lag.most if one.lag else None, 1e3),
+        received_a_second=median(lambda one: one.rate),
+        share=statistics.median(shares) if shares else None,
+        receiver_cpu_us=median(lambda one: one.receiver, 1e6),
+        together_cpu_us=median(lambda one: None if one.receiver is None else one.receiver + one.cpu, 1e6),
+    )

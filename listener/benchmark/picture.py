@@ -1,0 +1,98 @@
+"""PURE. Figures as a picture: a bar a program, in SVG.
+
+Costs are drawn on a logarithmic scale, for they lie far apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import NamedTuple
+
+from listener.benchmark.figures import Figure
+from listener.benchmark.table import Group
+
+_WIDTH, _LEFT, _RIGHT = 900, 250, 230
+_BAR, _STEP, _HEAD, _FOOT = 18, 26, 46, 34
+_FONT = 'font-family="system-ui, Helvetica, Arial, sans-serif"'
+_SVG_NAMES = {"weight": "font-weight", "anchor": "text-anchor"}
+_OURS, _OTHERS, _INK, _FAINT = "#0b6e6e", "#9aa5b1", "#1f2933", "#616e7c"
+
+
+class _Bar(NamedTuple):
+    name: str
+    length: float
+    text: str
+
+
+def svg(groups: Sequence[Group], title: str, note: str) -> str:
+    """The picture; `title` above it, `note` below: the machine and how it was measured."""
+    body: list[str] = []
+    top = 52
+    for group in groups:
+        body += _panel(group, top)
+        top += _HEAD + _STEP * len(group.rows) + 12
+    height = top + _FOOT
+    return "\n".join(
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" {_FONT}>',
+            f"<title>{escape(title)}</title>",
+            f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
+            _text(24, 34, title, size=20, weight=600),
+            *body,
+            _text(24, height - 14, note, size=12, fill=_FAINT),
+            "</svg>\n",
+        )
+    )
+
+
+def _panel(group: Group, top: int) -> Iterator[str]:
+    figures = [row.figure for row in group.rows]
+    received = any(figure.received_a_second for figure in figures)
+    bars = [_received(one) for one in figures] if received else _costs(figures)
+    most = max((bar.length for bar in bars), default=0) or 1
+    what = "files a second that storescp receives" if received else "processor time a file, logarithmic"
+    yield _text(24, top + 20, f"{group.title[0].upper()}{group.title[1:]}", size=15, weight=600)
+    yield _text(_LEFT, top + 20, what, size=12, fill=_FAINT)
+    for number, bar in enumerate(bars):
+        at = top + _HEAD - 10 + number * _STEP
+        width = max(2.0, bar.length / most * (_WIDTH - _LEFT - _RIGHT))
+        fill = _OTHERS if _is_other(bar.name) else _OURS
+        yield _text(_LEFT - 10, at + 13, bar.name, size=13, anchor="end")
+        yield f'<rect x="{_LEFT}" y="{at}" width="{width:.1f}" height="{_BAR}" rx="2" fill="{fill}"/>'
+        yield _text(_LEFT + width + 8, at + 13, bar.text, size=13)
+
+
+def _is_other(name: str) -> bool:
+    return any(word in name for word in ("alone", "-repack", "cp -r"))
+
+
+def _costs(figures: Sequence[Figure]) -> list[_Bar]:
+    """Lengths grow with the logarithm; the shortest bar is that of half the least."""
+    least = min((one.cpu_us for one in figures if one.cpu_us > 0), default=1)
+    return [_Bar(one.program, math.log(max(one.cpu_us, least) / least * 2), _cost(one)) for one in figures]
+
+
+def _cost(figure: Figure) -> str:
+    times = f" ({figure.ratio:,.3g} times)" if figure.ratio and abs(figure.ratio - 1) > 0.005 else ""
+    return f"{_time(figure.cpu_us)}{times}"
+
+
+def _time(us: float) -> str:
+    return f"{us:,.0f} µs" if us < 10_000 else f"{us / 1000:,.0f} ms"
+
+
+def _received(figure: Figure) -> _Bar:
+    share = f" ({figure.share:.2f})" if figure.share is not None else ""
+    lag = f", lag {figure.lag_p50_ms:,.3g} ms" if figure.lag_p50_ms is not None else ""
+    rate = figure.received_a_second or 0
+    return _Bar(figure.program, rate, f"{rate:,.0f}/s{share}{lag}")
+
+
+def _text(x: float, y: float, words: str, *, size: int, **more: object) -> str:
+    """A line of words; `more` are attributes that differ from the usual."""
+    usual = {"fill": _INK, "font-weight": 400, "text-anchor": "start"}
+    given = {_SVG_NAMES.get(name, name): value for name, value in more.items()}
+    attributes = " ".join(f'{name}="{value}"' for name, value in (usual | given).items())
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" {attributes}>{escape(words)}</text>'

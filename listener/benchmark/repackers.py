@@ -1,0 +1,142 @@
+"""Programs that repack what lies there: `listener once`, and px-repack and rx-repack, a process a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from listener.benchmark.corpus import Corpus
+from listener.benchmark.energy import Meter
+from listener.benchmark.family import Peak, Watcher, reap, spent
+from listener.benchmark.figures import Sample
+from listener.benchmark.proof import Unfinished, verify
+from listener.benchmark.request import SPREAD, Manner
+from listener.benchmark.workshop import Place, Workshop, settle
+
+#: What listener takes over from, when it is on PATH, and how many times `--few` files are enough to measure it.
+PREDECESSORS = {"rx-repack": 10, "px-repack": 1}
+
+
+def predecessors() -> list[str]:
+    """Those on PATH."""
+    return [name for name in PREDECESSORS if shutil.which(name)]
+
+
+def listener(*words: str) -> list[str]:
+    """Our own command line, run by this Python."""
+    return [sys.executable, "-m", "listener", *words]
+
+
+def repack_words(place: Place) -> list[str]:
+    """What both predecessors are told where to put things."""
+    return ["--datadir", str(place.data), "--logdir", str(place.log), "--verbosity", "0"]
+
+
+def once(workshop: Workshop, corpus: Corpus, manner: Manner, name: str) -> Sample:
+    """`listener once` over the corpus. A file's cost and time are the slope between a small run and the large one."""
+    files = corpus.shape.files
+    command = partial(_once_command, manner)
+    small = _run(workshop, corpus, files // SPREAD, command, manner)
+    large = _run(workshop, corpus, files, command, manner)
+    more = files - files // SPREAD
+    wall = (large.wall - small.wall) / more * files
+    steady = large._replace(wall=wall if wall > 0 else large.wall)
+    return _sample(name, steady, (large.cpu - small.cpu) / more)
+
+
+def a_file(workshop: Workshop, corpus: Corpus, program: str, files: int, jobs: int) -> Sample:
+    """A predecessor, a process a file, `jobs` at once: starting is what it costs."""
+
+    def work(place: Place) -> None:
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(partial(_start, program, place), sorted(os.listdir(place.incoming))))
+
+    large = _measure(workshop, corpus, files, work)
+    return _sample(f"{program}, {jobs} at once" if jobs > 1 else program, large, large.cpu / files)
+
+
+def copying(workshop: Workshop, corpus: Corpus, data: str, name: str) -> Sample:
+    """`cp -r` of the same files: what copying costs at least."""
+
+    def work(place: Place) -> None:
+        subprocess.run(["cp", "-r", str(place.incoming), str(place.data)], check=True)
+
+    large = _measure(workshop, corpus, corpus.shape.files, work, data=data, proof=_copied)
+    return _sample(name, large, large.cpu / corpus.shape.files)
+
+
+class _Run(NamedTuple):
+    """One run: files, processor seconds, seconds on the wall, bytes, memory, joules."""
+
+    files: int
+    cpu: float
+    wall: float
+    size: int
+    peak: Peak
+    joules: float | None
+
+
+def _run(workshop: Workshop, corpus: Corpus, files: int, command: Callable[[Place], list[str]], manner: Manner) -> _Run:
+    def work(place: Place) -> None:
+        subprocess.run(command(place), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    return _measure(workshop, corpus, files, work, data=manner.data)
+
+
+def _measure(
+    workshop: Workshop,
+    corpus: Corpus,
+    files: int,
+    work: Callable[[Place], None],
+    *,
+    data: str = "",
+    proof: Callable[[Path, Path, int, int], None] = verify,
+) -> _Run:
+    with workshop.place(data) as place:
+        size = corpus.write(place.incoming, files)
+        settle(place)
+        meter, before, begun = Meter(), spent(), time.perf_counter()
+        with Watcher() as watcher:
+            try:
+                work(place)
+            except subprocess.CalledProcessError as error:
+                raise Unfinished(f"{_name(error.cmd)} left with status {error.returncode}") from None
+            wall = time.perf_counter() - begun
+        reap()
+        cpu, joules = spent() - before, meter.joules()
+        proof(place.data, place.log, files, size)
+        return _Run(files, cpu, wall, size, watcher.peak, joules)
+
+
+def _once_command(manner: Manner, place: Place) -> list[str]:
+    words = ["once", *place.flags(), "--min-free=0", f"--fsync={manner.fsync}", f"--workers={manner.workers}"]
+    return listener(*words, *(["--keep-source"] if manner.keep_source else []))
+
+
+def _start(program: str, place: Place, name: str) -> None:
+    command = [program, "--xcrdir", str(place.incoming), "--xcrfile", name, *repack_words(place)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _copied(data: Path, _log: Path, files: int, size: int) -> None:
+    found = [path.stat().st_size for path in data.iterdir()]
+    if (len(found), sum(found)) != (files, size):
+        raise Unfinished(f"cp copied {len(found)} of {files} files")
+
+
+def _sample(name: str, run: _Run, cpu: float) -> Sample:
+    return Sample(name, run.files, run.size, max(cpu, 0.0), run.wall, *run.peak, run.joules)
+
+
+def _name(command: Iterable[str]) -> str:
+    """The program's name and its command, without paths."""
+    words = list(command)
+    return " ".join(["listener", words[3]] if words[1:3] == ["-m", "listener"] else [os.path.basename(words[0])])

@@ -1,0 +1,154 @@
+"""Who is measured, and in which order: programs of a group take turns, round after round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from listener.benchmark import reception, repackers
+from listener.benchmark.corpus import Corpus
+from listener.benchmark.figures import Figure, Sample, figures
+from listener.benchmark.growth import Row, cases
+from listener.benchmark.request import SPREAD, Manner, Request
+from listener.benchmark.senders import CHUNK, Parcels, sender_program
+from listener.benchmark.workshop import Workshop, tell
+from listener.quickstart.beside import dcmtk
+
+_LEVELS = ("none", "batch")
+
+#: A measurement that waits to be made.
+Step = Callable[[], Sample]
+
+
+class Measured(NamedTuple):
+    """A group of programs, each with its figure; the first is what others are compared with."""
+
+    title: str
+    figures: list[Figure]
+
+
+class Rounds:
+    """The whole benchmark."""
+
+    def __init__(self, request: Request, workers: int, workshop: Workshop) -> None:
+        self._request, self._workers, self._workshop = request, workers, workshop
+        self._alone = 0.0
+
+    def measure(self) -> list[Measured]:
+        """Every group that was asked for and can be measured; Unfinished when a run did not produce everything."""
+        self._workshop.reckon(self._wanted())
+        request = self._request
+        steps = {"repacking": self._repacking(), "receiving": self._receiving(), "receiving, paced": self._paced()}
+        groups = [self._group(title, list(made)) for title, made in steps.items() if made]
+        if request.growth:
+            groups += [self._group(case.title, self._grown(case.rows)) for case in cases(request, self._workers)]
+        return groups
+
+    def _group(self, title: str, steps: list[Step]) -> Measured:
+        rounds: list[list[Sample]] = []
+        for number in range(self._request.repeat):
+            rounds.append([])
+            for step in steps:
+                sample = step()
+                rounds[-1].append(sample)
+                tell(f"{title}, round {number + 1} of {self._request.repeat}: {_line(sample)}")
+        return Measured(title, figures(rounds))
+
+    # -- what lies there
+
+    def _repacking(self) -> list[Step]:
+        request, workshop = self._request, self._workshop
+        steps: list[Step] = []
+        if "once" in request.parts:
+            for level in _LEVELS:
+                manner = Manner(self._workers, level, request.keep_source, request.other_mount)
+                more = " --keep-source" if request.keep_source else ""
+                steps.append(partial(repackers.once, workshop, workshop.corpus, manner, f"once --fsync {level}{more}"))
+            if request.keep_source or request.other_mount:
+                steps.append(partial(repackers.copying, workshop, workshop.corpus, request.other_mount, "cp -r"))
+        if "repackers" in request.parts:
+            for program in repackers.predecessors():
+                files = self._few(program)
+                steps.append(partial(repackers.a_file, workshop, workshop.corpus, program, files, request.jobs))
+        return steps
+
+    def _few(self, program: str) -> int:
+        return min(self._request.shape.files, self._request.few * repackers.PREDECESSORS[program])
+
+    def _grown(self, rows: Iterable[Row]) -> list[Step]:
+        return [partial(self._row, row) for row in rows]
+
+    def _row(self, row: Row) -> Sample:
+        corpus = Corpus(row.shape)
+        if row.manner is None:
+            return repackers.copying(self._workshop, corpus, self._request.other_mount if row.across else "", row.name)
+        return repackers.once(self._workshop, corpus, row.manner, row.name)
+
+    # -- what is received
+
+    def _receiving(self) -> list[Step]:
+        request, workshop = self._request, self._workshop
+        if not {"run", "xcr"} & set(request.parts) or not _can_receive():
+            return []
+        parcels = Parcels(workshop.home / "sent", workshop.corpus, request.senders)
+        steps: list[Step] = [partial(self._alone_at_full_rate, parcels)]
+        if "run" in request.parts:
+            for level in _LEVELS:
+                manner = Manner(self._workers, level)
+                steps.append(partial(reception.behind, workshop, parcels, manner, f"storescp | run --fsync {level}"))
+        if "xcr" in request.parts:
+            for program in repackers.predecessors():
+                shape = replace(workshop.corpus.shape, files=self._few(program))
+                few = Parcels(workshop.home / f"sent-{program}", Corpus(shape), request.senders)
+                steps.append(partial(reception.starting, workshop, few, program, f"storescp -xcr {program}"))
+        return steps
+
+    def _alone_at_full_rate(self, parcels: Parcels) -> Sample:
+        sample = reception.alone(self._workshop, parcels, "storescp alone")
+        self._alone = sample.rate or self._alone
+        return sample
+
+    def _paced(self) -> list[Step]:
+        request, workshop = self._request, self._workshop
+        if "paced" not in request.parts or not _can_receive():
+            return []
+        parcels = Parcels(workshop.home / "sent-paced", workshop.corpus, request.senders, CHUNK)
+        steps: list[Step] = [lambda: reception.alone(workshop, parcels, "storescp alone", self._pace())]
+        for level in _LEVELS:
+            behind = partial(reception.behind, workshop, parcels, Manner(self._workers, level))
+            steps.append(partial(self._at_pace, behind, f"storescp | run --fsync {level}"))
+        return steps
+
+    def _at_pace(self, behind: Callable[[str, float], Sample], name: str) -> Sample:
+        return behind(name, self._pace())
+
+    def _pace(self) -> float:
+        """Files a second: a share of what storescp takes alone, which is measured when it was not."""
+        if not self._alone:
+            parcels = Parcels(self._workshop.home / "sent-first", self._workshop.corpus, self._request.senders)
+            self._alone_at_full_rate(parcels)
+        return self._alone * self._request.pace
+
+    # -- how much it is
+
+    def _wanted(self) -> Iterator[tuple[int, float]]:
+        """Files, and bytes of each, that all runs write."""
+        request, corpus = self._request, self._workshop.corpus
+        files, repeat = request.shape.files, request.repeat
+        whole = {"once": 2 * repeat * (1 + 1 / SPREAD), "run": 3 * repeat + 1, "paced": 3 * repeat + 2, "xcr": 1}
+        copies = 2 if request.keep_source else 1
+        yield int(files * copies * sum(whole.get(part, 1) for part in request.parts)), corpus.mean_size
+        for case in cases(request, self._workers) if request.growth else ():
+            for row in case.rows:
+                yield 3 * row.shape.files * repeat, row.shape.size
+
+
+def _can_receive() -> bool:
+    return dcmtk("storescp") and sender_program() is not None
+
+
+def _line(sample: Sample) -> str:
+    cpu = f"{(sample.cpu + (sample.receiver or 0)) * 1e6:,.0f} us CPU a file"
+    return f"{sample.program}: {sample.files:,} files, {cpu}, {sample.files / sample.wall:,.0f} files/s"

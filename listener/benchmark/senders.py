@@ -1,0 +1,88 @@
+"""Real senders: dcmsend or storescu processes, at full rate or paced."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from listener.benchmark.corpus import Corpus
+from listener.benchmark.family import spent
+from listener.benchmark.proof import Unfinished
+from listener.quickstart.beside import dcmtk
+
+#: Files that a paced sender sends in one association.
+CHUNK = 50
+
+#: DCMTK waits 40 ms for each instance on the loopback interface without it.
+ENVIRONMENT = {"TCP_NODELAY": "1"}
+
+_Running = tuple[subprocess.Popen[bytes], Iterator[Path]]
+
+#: Seconds between two looks at the senders.
+_PAUSE = 0.002
+
+#: The longest that all senders together may take.
+_SECONDS = 3600
+
+
+class Parcels:
+    """The corpus in folders for `senders` at once, each cut into associations of `chunk` files (0: one association)."""
+
+    def __init__(self, folder: Path, corpus: Corpus, senders: int, chunk: int = 0) -> None:
+        self.files = corpus.shape.files
+        self.pids: set[int] = set()
+        per_sender = -(-self.files // senders)
+        lanes = senders * (-(-per_sender // chunk) if chunk else 1)
+        for number in range(min(lanes, self.files)):
+            corpus.write(folder / f"{number:06}", self.files, step=(number, lanes))
+        self._lanes = [sorted(folder.iterdir())[number::senders] for number in range(senders)]
+
+    def send(self, port: int, rate: float = 0.0) -> float:
+        """Send all; `rate` files a second in all, or as fast as it goes. The processor seconds of the senders.
+
+        Nobody else may wait for a process meanwhile. Raises Unfinished when one of them failed.
+        """
+        before, begun = spent(), time.monotonic()
+        waiting, running = [iter(lane) for lane in self._lanes], list[_Running]()
+        every = self.files / sum(map(len, self._lanes)) / rate if rate else 0.0
+        sent = 0
+        while waiting or running:
+            while waiting and time.monotonic() >= begun + sent * every:
+                lane = waiting.pop(0)
+                if (folder := next(lane, None)) is not None:
+                    running.append((_sender(port, folder), lane))
+                    self.pids.add(running[-1][0].pid)
+                    sent += 1
+            running, ended = _look(running)
+            waiting += ended
+            if time.monotonic() > begun + _SECONDS:
+                raise Unfinished(f"the senders were not done in {_SECONDS} s")
+            time.sleep(_PAUSE)
+        return spent() - before
+
+
+def _look(running: list[_Running]) -> tuple[list[_Running], list[Iterator[Path]]]:
+    """What goes on, and the lanes whose sender has ended; Unfinished when it failed."""
+    ended = [one for one in running if one[0].poll() is not None]
+    if any(process.returncode for process, _ in ended):
+        raise Unfinished("a sender was refused, or ended with an error")
+    return [one for one in running if one not in ended], [lane for _, lane in ended]
+
+
+def _sender(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    program = sender_program() or "dcmsend"
+    return subprocess.Popen(
+        [program, "+sd", "-aec", "STORESCP", "127.0.0.1", str(port), str(folder)],
+        env={**os.environ, **ENVIRONMENT},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def sender_program() -> str | None:
+    """dcmsend, or storescu where that alone is on PATH."""
+    return next((name for name in ("dcmsend", "storescu") if dcmtk(name)), None)

@@ -1,0 +1,124 @@
+"""PURE. Figures as a table for people, as Markdown, and as a value for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from listener.benchmark.energy import Cost
+from listener.benchmark.figures import Figure
+
+
+class Priced(NamedTuple):
+    """A figure, and what a million files of it take."""
+
+    figure: Figure
+    cost: Cost
+
+
+class Group(NamedTuple):
+    """Programs that are compared with the first of them."""
+
+    title: str
+    rows: Sequence[Priced]
+
+
+class _Column(NamedTuple):
+    head: str
+    value: Callable[[Priced], str]
+
+
+def _number(value: float | None) -> str:
+    """Three digits or all that stand before the point; "" for what was not measured."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _lags(figure: Figure) -> str:
+    lags = (figure.lag_p50_ms, figure.lag_p95_ms, figure.lag_p99_ms, figure.lag_max_ms)
+    return "" if figure.lag_p50_ms is None else " / ".join(map(_number, lags))
+
+
+_COMMON = (
+    _Column("files", lambda row: f"{row.figure.files:,}"),
+    _Column("RSS MB", lambda row: _number(row.figure.rss_mb)),
+    _Column("PSS MB", lambda row: _number(row.figure.pss_mb)),
+    _Column("processes", lambda row: str(row.figure.processes)),
+    _Column("Wh a million", lambda row: _number(row.cost.watt_hours) + ("" if row.cost.measured else " *")),
+    _Column("g CO2e", lambda row: _number(row.cost.grams)),
+)
+
+_REPACKING = (
+    _Column("program", lambda row: row.figure.program),
+    _COMMON[0],
+    _Column("CPU us a file", lambda row: _number(row.figure.cpu_us)),
+    _Column("times", lambda row: _number(row.figure.ratio)),
+    _Column("files/s", lambda row: _number(row.figure.files_a_second)),
+    _Column("MB/s", lambda row: _number(row.figure.mb_a_second)),
+    *_COMMON[1:],
+)
+
+_RECEIVING = (
+    _Column("program", lambda row: row.figure.program),
+    _COMMON[0],
+    _Column("received/s", lambda row: _number(row.figure.received_a_second)),
+    _Column("of alone", lambda row: _number(row.figure.share)),
+    _Column("files/s", lambda row: _number(row.figure.files_a_second)),
+    _Column("lag ms p50 / p95 / p99 / max", lambda row: _lags(row.figure)),
+    _Column("CPU us: storescp", lambda row: _number(row.figure.receiver_cpu_us)),
+    _Column("listener", lambda row: _number(row.figure.cpu_us)),
+    _Column("together", lambda row: _number(row.figure.together_cpu_us)),
+    *_COMMON[1:],
+)
+
+
+def text(groups: Iterable[Group]) -> str:
+    """Tables in columns of equal width, for a terminal."""
+    return "\n".join(f"{group.title}\n{_aligned(_cells(group))}" for group in groups)
+
+
+def markdown(groups: Iterable[Group]) -> str:
+    """The same as Markdown tables."""
+    return "\n".join(f"### {group.title[0].upper()}{group.title[1:]}\n\n{_piped(_cells(group))}" for group in groups)
+
+
+def value(groups: Iterable[Group], facts: dict[str, Any]) -> dict[str, Any]:
+    """Everything, for JSON: `facts` of the machine, and groups of figures. Units are in the names."""
+    return {
+        "machine": facts,
+        "groups": [
+            {
+                "title": group.title,
+                "figures": [{**asdict(row.figure), "a_million_files": row.cost._asdict()} for row in group.rows],
+            }
+            for group in groups
+        ],
+    }
+
+
+def _cells(group: Group) -> list[list[str]]:
+    columns = _RECEIVING if any(row.figure.receiver_cpu_us is not None for row in group.rows) else _REPACKING
+    return [[column.head for column in columns]] + [[column.value(row) for column in columns] for row in group.rows]
+
+
+def _aligned(cells: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        first, *others = (
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join((first, *others)).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _piped(cells: list[list[str]]) -> str:
+    head, *rows = cells
+    rule = ["---", *("---:" for _ in head[1:])]
+    return (
+        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, rule, *rows))
+        + "\n"
+    )

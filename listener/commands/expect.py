@@ -1,0 +1,41 @@
+"""`listener expect UID N`: how many instances a series will have, said by a person or a program that knows."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+
+from listener.config import Config
+from listener.errors import ConfigError
+from listener.ledger import turns
+from listener.ledger.opening import open_writer, path_of, transaction
+
+_UID = re.compile(r"[0-9.]{1,64}")
+
+_MOST = 10**9
+
+
+def run(config: Config, uid: str, number: int) -> int:
+    """Put it down; a running service hears of it within a second. 0. Raises ConfigError, LedgerFault."""
+    problems = []
+    if not _UID.fullmatch(uid):
+        problems.append("expect: UID: give a SeriesInstanceUID, 1 to 64 digits and dots")
+    if not 0 <= number <= _MOST:
+        problems.append(f"expect: N: give a number from 0 (nobody knows) to {_MOST}")
+    if not os.path.isdir(config.state):
+        problems.append(f"--state: '{config.state}' is not a directory; give the one that the service uses")
+    if problems:
+        raise ConfigError(problems)
+    connection = open_writer(path_of(config.state))
+    try:
+        with transaction(connection):
+            turns.expect(connection, uid, number, "expect", time.time_ns())
+            row = turns.find(connection, uid)
+    finally:
+        connection.close()
+    assert row
+    many = f"{number} instances are" if number else "no number is"
+    sys.stderr.write(f"{many} expected; {row.instances} are there, and the series is {row.state}\n")
+    return 0

@@ -1,0 +1,112 @@
+"""`listener report`: the accounts. A row a series, or sums by day, modality, sender or batch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import orjson
+
+from listener.commands.columns import OVERVIEW, overview, table, tabs
+from listener.config import Config
+from listener.errors import ConfigError
+from listener.ledger.reading import Reader, reading
+from listener.ledger.rows import DayRow, shown
+
+BY = ("day", "modality", "sender", "batch")
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PAGE = 1000
+
+
+class Request(NamedTuple):
+    """From when to when (nanoseconds since the epoch), summed `by` one of BY ("": a row a series)."""
+
+    since_ns: int
+    until_ns: int
+    by: str = ""
+    tsv: bool = False
+    json: bool = False
+
+    @classmethod
+    def of(cls, since: str, until: str, by: str, *, tsv: bool, json: bool) -> Request:
+        """From the command line; times as `moment_of` reads them. Raises ConfigError."""
+        now = datetime.now(UTC)
+        problems, moments = [], []
+        for option, text, default in (("--since", since, 0), ("--until", until, 2**63 - 1)):
+            try:
+                moments.append(moment_of(text, now, end=option == "--until") if text else default)
+            except (ValueError, OverflowError):
+                problems.append(f"{option}: '{text}' is no time; give 2026-01-31, 2026-01-31T08:00:00Z, or 7d (ago)")
+        if tsv and json:
+            problems.append("report: --tsv and --json exclude each other; give one of them")
+        if problems:
+            raise ConfigError(problems)
+        return cls(moments[0], moments[1], by, tsv, json)
+
+
+def moment_of(text: str, now: datetime, *, end: bool = False) -> int:
+    """Nanoseconds since the epoch of a day (its first moment, or its `end`), an instant, or a time before `now`. In UTC
+    where no offset is given. Raises ValueError or OverflowError.
+    """
+    if text[-1:] in _UNITS and text[:-1].isdecimal():
+        return int((now - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])).timestamp() * 10**9)
+    found = datetime.fromisoformat(text)
+    if len(text) == len("2026-01-31") and end:
+        found += timedelta(days=1) - timedelta(microseconds=1)
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()) * 10**9 + found.microsecond * 1000
+
+
+def run(config: Config, request: Request) -> int:
+    """Print the accounts; 0. Raises a LedgerFault."""
+    with reading(config.state) as reader:
+        rows = _rows(reader, request, config.phi)
+        if request.json:
+            for row in rows:
+                sys.stdout.buffer.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        elif request.tsv:
+            for number, row in enumerate(rows):
+                sys.stdout.write(tabs(row) if number == 0 else "")
+                sys.stdout.write(tabs(row.values()))
+        elif request.by:
+            found = list(rows)
+            sys.stdout.write(table(list(found[0]), [list(map(str, row.values())) for row in found]) if found else "")
+        else:
+            sys.stdout.write(table(OVERVIEW, map(overview, rows)))
+    sys.stdout.flush()
+    return 0
+
+
+def _rows(reader: Reader, request: Request, phi: bool) -> Iterator[dict[str, Any]]:
+    if request.by == "batch":
+        return (shown(row, phi) for row in reader.batches(request.since_ns, request.until_ns))
+    if request.by:
+        first, last = (_day(moment) for moment in (request.since_ns, request.until_ns))
+        return _sums(reader.days(first, last), request.by)
+    return _series(reader, request, phi)
+
+
+def _day(moment_ns: int) -> str:
+    return datetime.fromtimestamp(min(moment_ns // 10**9, 253_402_300_799), UTC).strftime("%Y-%m-%d")
+
+
+def _series(reader: Reader, request: Request, phi: bool) -> Iterator[dict[str, Any]]:
+    page = reader.listed(limit=_PAGE, since_ns=request.since_ns, until_ns=request.until_ns)
+    while page:
+        yield from (shown(row, phi) for row in page)
+        after = (page[-1].last_ns, page[-1].id)
+        page = reader.listed(after=after, limit=_PAGE, since_ns=request.since_ns, until_ns=request.until_ns)
+
+
+def _sums(days: list[DayRow], by: str) -> Iterator[dict[str, Any]]:
+    """Numbers of days summed by one of their words, in order."""
+    sums: dict[str, list[int]] = {}
+    numbers = DayRow._fields[3:]
+    for day in days:
+        key = {"day": day.day, "modality": day.Modality, "sender": day.sender}[by]
+        so_far = sums.setdefault(key, [0] * len(numbers))
+        sums[key] = [one + other for one, other in zip(so_far, day[3:], strict=True)]
+    for key in sorted(sums):
+        yield {by: key, **dict(zip(numbers, sums[key], strict=True))}

@@ -1,0 +1,55 @@
+"""Set-aside files that came and went unrecorded: a crash, `listener retry`, a person's hand. The directory is right."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from listener.disk import loading
+from listener.ledger.entries import Entries
+from listener.planning.names import printable
+from listener.records import Outcome
+from listener.repacking.setaside import entries as lying_in
+from listener.repacking.setaside import reason_file
+
+#: What was put there a moment ago is about to be told, in nanoseconds.
+_FRESH = 30 * 10**9
+
+
+def differing(connection: sqlite3.Connection, lying: Mapping[str, tuple[int, int]]) -> list[str]:
+    """The reasons of which the ledger has other numbers than were counted."""
+    found = {reason: (files, size) for reason, files, size in connection.execute("SELECT * FROM set_aside_counts")}
+    return [reason for reason in {**lying, **found} if lying.get(reason, (0, 0)) != found.get(reason, (0, 0))]
+
+
+def reconcile(entries: Entries, directory: str, reason: str, roots: list[str], now_ns: int) -> None:
+    """Within a transaction: bring the rows of one reason in line with what lies in its directory."""
+    there = {f"{reason}/{printable(entry.name)}": entry for entry in lying_in(os.path.join(directory, reason))}
+    known = entries.lying(reason)
+    entries.taken_away(known - there.keys(), now_ns)
+    for path in there.keys() - known:
+        try:
+            status = there[path].stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if now_ns - status.st_ctime_ns >= _FRESH:
+            record = loading.load_if_readable(reason_file(there[path].path)) or {}
+            outcome = _outcome(reason, record, status.st_size, status.st_ctime_ns)
+            root = str(record.get("incoming", ""))
+            entries.put_aside(path, reason, outcome, root if root in roots else "")
+
+
+def _outcome(reason: str, record: dict[str, Any], size: int, moment_ns: int) -> Outcome:
+    arrived = _ns(record.get("first")) or moment_ns
+    name, error = str(record.get("name", "")), str(record.get("error", ""))
+    return Outcome("set-aside", name, 0, arrived, moment_ns, size=size, reason=reason, error=error)
+
+
+def _ns(text: Any) -> int:
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1e6) * 1000
+    except (TypeError, ValueError):
+        return 0

@@ -1,0 +1,96 @@
+"""The ledger beside the documents: what it lacks, what it has too much, and how it is made anew."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+
+from listener.config import Config
+from listener.errors import LedgerCorrupt
+from listener.ledger import turns
+from listener.ledger.opening import open_writer, path_of, transaction, translated
+from listener.ledger.posting import Places, Posting
+from listener.ledger.proofs import Proofs
+from listener.ledger.states import Book, Completion, Rules, Standing, promised
+
+_NAMES = """
+SELECT i.name FROM instances i JOIN series s ON s.id = i.series_id WHERE s.SeriesInstanceUID = ?
+"""
+_RECORDED = "SELECT SeriesInstanceUID FROM series WHERE instances > 0 AND pruned_ns = 0"
+
+
+def recorded(connection: sqlite3.Connection, uid: str) -> set[str]:
+    """The file names of a series' instances, as the ledger has them."""
+    with translated():
+        return {name for (name,) in connection.execute(_NAMES, (uid,))}
+
+
+def series_of(connection: sqlite3.Connection) -> Iterator[str]:
+    """Every series that should have instances."""
+    with translated():
+        yield from [uid for (uid,) in connection.execute(_RECORDED)]
+
+
+class Mending:
+    """A writer for `listener verify --repair`, beside a running service too."""
+
+    def __init__(self, config: Config) -> None:
+        self._proofs = Proofs(config)
+        rules = Rules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout)
+        # Of a series that ended long ago nobody is told anew; one that is young, a running service will end.
+        self._old = max([*dict(rules.quiet).values()])
+        self._connection = _anew(path_of(config.state))
+        places = Places(config.incoming, config.data, config.state)
+        self._posting = Posting(self._connection, Book(rules), self._proofs, places)
+
+    def count(self, uid: str) -> None:
+        """Bring a series in line with its documents. Raises a LedgerFault."""
+        now_ns = time.time_ns()
+        with transaction(self._connection):
+            known = turns.find(self._connection, uid)
+            one = self._posting.recount(uid, 0.0, now_ns)
+            if one and known is None:
+                self._settle(one, now_ns)
+
+    def _settle(self, one: Standing, now_ns: int) -> None:
+        """A series that is only found now: what it would have come to by itself, told to nobody."""
+        row = turns.find(self._connection, one.SeriesInstanceUID)
+        if row is None or now_ns - row.last_ns < self._old * 1e9:
+            return
+        _, document = self._proofs.promise(one.SeriesInstanceUID, (-1, -1))
+        number = promised(document or {})
+        if number:
+            turns.expect(self._connection, one.SeriesInstanceUID, number, "retrieve", now_ns)
+        result = "incomplete" if one.instances < number else "recounted"
+        about = (one.SeriesInstanceUID, one.StudyInstanceUID, one.generation, one.instances, number, result)
+        turns.end(self._connection, one.id, Completion(*about), now_ns, quietly=True)
+
+    def close(self) -> None:
+        """Give the ledger back."""
+        self._connection.close()
+
+
+def _anew(path: str) -> sqlite3.Connection:
+    """A writer; a ledger that is damaged is moved aside, and an empty one takes its place."""
+    try:
+        connection = open_writer(path)
+        with translated():
+            sound = connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+        if sound:
+            return connection
+        connection.close()
+    except LedgerCorrupt:
+        pass
+    aside = f"{path}.damaged-{time.time_ns()}"
+    for ending in ("", "-wal", "-shm"):
+        if os.path.lexists(f"{path}{ending}"):
+            os.rename(f"{path}{ending}", f"{aside}{ending}")
+    return open_writer(path)
+
+
+def missing(names: Iterable[str], there: set[str]) -> tuple[int, int]:
+    """How many the ledger lacks, and how many it has too much."""
+    described = set(names)
+    return len(described - there), len(there - described)

@@ -1,0 +1,125 @@
+"""Consumers, and what they are to be told: one delivery for each generation of a series that ends, and for each file
+that is set aside, made in the transaction that records it.
+
+A consumer takes a delivery under a lease with an end, so that what a killed one held is given out again: at least once,
+with a key by which the same one is known. Every function works on a writer's connection of the caller's own thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from listener.ledger.opening import transaction
+from listener.ledger.rows import ASIDE_COLUMNS, SERIES_COLUMNS, AsideRow, Change, Delivery, SeriesRow
+
+#: What a delivery tells of.
+EVENTS = ("series-complete", "series-incomplete", "set-aside")
+
+_DUE = """
+SELECT id, event, attempts, series_id, generation, set_aside_id FROM deliveries
+WHERE consumer_id = ? AND state = 'pending' AND next_ns <= ? AND lease_until_ns <= ?
+ORDER BY set_aside_id > 0, next_ns, id LIMIT ?
+"""
+
+
+def register(connection: sqlite3.Connection, name: str, now_ns: int) -> int:
+    """Let `name` hear of what happens from now on, and return the consumer's number. One that is registered already
+    begins anew: what it had taken and not settled is due at once. One that was retired hears nothing of what happened
+    meanwhile.
+    """
+    with transaction(connection):
+        found = connection.execute("SELECT id, active FROM consumers WHERE name = ?", (name,)).fetchone()
+        if not found:
+            made = connection.execute("INSERT INTO consumers (name, since_ns) VALUES (?, ?)", (name, now_ns))
+            return int(made.lastrowid or 0)
+        if not found[1]:
+            connection.execute("UPDATE consumers SET active = 1, since_ns = ? WHERE id = ?", (now_ns, found[0]))
+        connection.execute(
+            "UPDATE deliveries SET lease = '', lease_until_ns = 0 "
+            "WHERE consumer_id = ? AND state = 'pending' AND lease_until_ns > 0",
+            (found[0],),
+        )
+        return int(found[0])
+
+
+def retire(connection: sqlite3.Connection, name: str) -> None:
+    """Let `name` hear nothing new; what it was not told yet fails."""
+    with transaction(connection):
+        connection.execute("UPDATE consumers SET active = 0 WHERE name = ?", (name,))
+        connection.execute(
+            "UPDATE deliveries SET state = 'failed', error = 'the consumer was retired' WHERE state = 'pending' "
+            "AND consumer_id = (SELECT id FROM consumers WHERE name = ?)",
+            (name,),
+        )
+
+
+def tell_consumers(
+    connection: sqlite3.Connection, event: str, now_ns: int, *, series: tuple[int, int] = (0, 0), aside: int = 0
+) -> None:
+    """Within a transaction: a delivery for every active consumer. `series`: number and generation."""
+    connection.execute(
+        "INSERT OR IGNORE INTO deliveries (consumer_id, event, series_id, generation, set_aside_id, made_ns, next_ns) "
+        "SELECT id, ?, ?, ?, ?, ?, ? FROM consumers WHERE active = 1 ORDER BY id",
+        (event, *series, aside, now_ns, now_ns),
+    )
+
+
+def lease(connection: sqlite3.Connection, consumer: int, now_ns: int, until_ns: int, limit: int = 1) -> list[Delivery]:
+    """Take what is due until `until_ns`; what is not settled by then is given out again. Series come first, so that a
+    flood of bad files holds up none; of each kind the longest due.
+    """
+    # Asked without a lock first: mostly there is nothing.
+    due = (consumer, now_ns, now_ns, limit)
+    if not connection.execute(_DUE, due).fetchall():
+        return []
+    holder = f"{consumer}/{now_ns}"
+    with transaction(connection):
+        found = connection.execute(_DUE, due).fetchall()
+        connection.executemany(
+            "UPDATE deliveries SET attempts = attempts + 1, lease = ?, lease_until_ns = ? WHERE id = ?",
+            [(holder, until_ns, row[0]) for row in found],
+        )
+        return [_delivery(connection, row, holder) for row in found]
+
+
+def _delivery(connection: sqlite3.Connection, row: tuple[int, str, int, int, int, int], holder: str) -> Delivery:
+    number, event, attempts, series_id, generation, aside_id = row
+    about = (number, event, f"set-aside/{aside_id}", attempts + 1, holder)
+    if aside_id:
+        aside = connection.execute(f"SELECT {ASIDE_COLUMNS} FROM set_aside a WHERE id = ?", (aside_id,)).fetchone()
+        return Delivery(*about, aside=AsideRow(*aside))
+    series = SeriesRow(
+        *connection.execute(f"SELECT {SERIES_COLUMNS} FROM series s WHERE id = ?", (series_id,)).fetchone()
+    )
+    change = connection.execute(
+        f"SELECT {', '.join(Change._fields)} FROM history WHERE series_id = ? AND generation = ? AND state <> 'open'",
+        (series_id, generation),
+    ).fetchone()
+    delivery = Delivery(*about, series=series, change=Change(*change))
+    return delivery._replace(key=f"{series.SeriesInstanceUID}/{generation}")
+
+
+def settle(
+    connection: sqlite3.Connection, delivery: Delivery, state: str, now_ns: int, *, next_ns: int = 0, error: str = ""
+) -> bool:
+    """How an attempt went: `delivered`, `failed` for good, or `pending`, to be tried again at `next_ns`. False when the
+    lease had run out and somebody else has it.
+    """
+    settled = now_ns if state != "pending" else 0
+    with transaction(connection):
+        changed = connection.execute(
+            "UPDATE deliveries SET state = ?, next_ns = ?, lease = '', lease_until_ns = 0, settled_ns = ?, error = ? "
+            "WHERE id = ? AND lease = ? AND state = 'pending'",
+            (state, next_ns, settled, error, delivery.id, delivery.lease),
+        )
+        return changed.rowcount == 1
+
+
+def taken(connection: sqlite3.Connection, series: SeriesRow) -> bool:
+    """Whether every active consumer that was there when the series ended has taken its last generation."""
+    (left,) = connection.execute(
+        "SELECT count(*) FROM consumers c WHERE c.active = 1 AND c.since_ns <= ? AND NOT EXISTS (SELECT 1 FROM "
+        "deliveries d WHERE d.consumer_id = c.id AND d.series_id = ? AND d.generation = ? AND d.state = 'delivered')",
+        (series.changed_ns, series.id, series.generation),
+    ).fetchone()
+    return not left

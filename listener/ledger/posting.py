@@ -1,0 +1,203 @@
+"""Putting outcomes down: rows of series and instances, and the book of open series beside them.
+
+What is there is counted, never what was told: an instance that was recorded already (a replay, a recount) is one. Where
+numbers may be in doubt the series is counted again from its documents.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from listener.ledger import turns
+from listener.ledger.entries import Accounts, Entries, Row, Total
+from listener.ledger.proofs import Identity, Instance, Proofs
+from listener.ledger.rows import SeriesRow
+from listener.ledger.states import Book, Standing
+from listener.planning.names import printable
+from listener.records import Outcome
+
+_ADD = """
+UPDATE series SET instances = instances + ?, bytes = bytes + ?, last_ns = max(last_ns, ?),
+first_ns = CASE first_ns WHEN 0 THEN ? ELSE min(first_ns, ?) END WHERE id = ?
+"""
+
+
+class Places:
+    """The directories that rows name parts of."""
+
+    def __init__(self, incoming: Sequence[str], data: str, state: str) -> None:
+        self.roots = [printable(root) for root in incoming]
+        self._data = f"{data.rstrip('/')}/"
+        self.aside = f"{state.rstrip('/')}/set-aside/"
+
+    def below_data(self, path: str) -> tuple[str, str]:
+        """Folder and name of an instance in the tree."""
+        folder, _, name = path.removeprefix(self._data).rpartition("/")
+        return folder, name
+
+    def below_aside(self, path: str) -> str:
+        """A set-aside file's path below its directory."""
+        return printable(path.removeprefix(self.aside))
+
+
+class Posting:
+    """Works on one connection, within transactions of the caller's."""
+
+    def __init__(self, connection: sqlite3.Connection, book: Book, proofs: Proofs, places: Places) -> None:
+        self._connection = connection
+        self._book = book
+        self._proofs = proofs
+        self._places = places
+        self.entries = Entries(connection)
+
+    def post(self, outcomes: Sequence[Outcome], now: float, now_ns: int) -> list[Standing]:
+        """Put outcomes down; the series that got instances. `now` on the monotonic clock."""
+        accounts = Accounts()
+        arrived: dict[tuple[str, str], list[Outcome]] = {}
+        for outcome in outcomes:
+            kind = outcome.kind
+            if kind == "published" and outcome.SeriesInstanceUID:
+                arrived.setdefault((outcome.SeriesInstanceUID, outcome.sender), []).append(outcome)
+            elif kind == "duplicate":
+                accounts.of(outcome)[2] += 1
+            elif kind == "set-aside":
+                accounts.of(outcome)[3] += 1
+                self._put_aside(outcome, outcome.reason, outcome.dst)
+        touched = [self._arrived(uid, group, accounts, (now, now_ns)) for (uid, _), group in arrived.items()]
+        accounts.write(self._connection)
+        return [one for one in touched if one.is_open]
+
+    def _put_aside(self, outcome: Outcome, reason: str, path: str) -> None:
+        root = self._places.roots[outcome.root]
+        self.entries.put_aside(self._places.below_aside(path), reason, outcome, root)
+
+    # -- one series
+
+    def _arrived(self, uid: str, group: Sequence[Outcome], accounts: Accounts, moment: tuple[float, int]) -> Standing:
+        """Instances of one series from one sender were published."""
+        now, now_ns = moment
+        one = self._book.get(uid)
+        new = False
+        if one is None or not one.id:
+            one, new = self._meet(uid, group[0], now, now_ns)
+        rows = [self._row(one.id, outcome) for outcome in group]
+        replacing = [(row, outcome) for row, outcome in zip(rows, group, strict=True) if outcome.superseded]
+        if replacing:
+            self.entries.supersede(row for row, _ in replacing)
+            for _, outcome in replacing:
+                self._put_aside(outcome, "superseded", outcome.superseded)
+        added = self.entries.add(rows)
+        size = sum(row[4] for row in rows) if added == len(rows) else 0
+        arrivals = [row[5] for row in rows]
+        self._add(one, Total(added, size), min(arrivals), max(arrivals))
+        accounts.of(group[-1])[0] += added
+        accounts.of(group[-1])[1] += size
+        if new:
+            self.describe(one, accounts, group[0].sender)
+        if replacing or added != len(rows):
+            self._set_total(one)
+        self._touch(one, now, now_ns, is_new=bool(added or replacing))
+        return one
+
+    def _row(self, series: int, outcome: Outcome) -> Row:
+        folder, name = self._places.below_data(outcome.dst)
+        return series, outcome.SOPInstanceUID, self.entries.folder(folder), name, outcome.size, outcome.arrived_ns
+
+    def _meet(self, uid: str, outcome: Outcome, now: float, now_ns: int) -> tuple[Standing, bool]:
+        """A series that the book does not have, and whether the ledger knew of an instance before."""
+        row = turns.find(self._connection, uid) or turns.begin(self._connection, uid, now_ns)
+        if row.StudyInstanceUID:
+            return turns.standing(row, now), False
+        study = outcome.StudyInstanceUID
+        accession = self._proofs.accession(study, uid)
+        patient = outcome.PatientID or "PatientID"
+        identity = Identity(study, patient, accession, outcome.Modality, outcome.sender)
+        self._identify(row, identity, outcome.root, now_ns)
+        return turns.standing(row._replace(StudyInstanceUID=study, Modality=outcome.Modality), now), True
+
+    def _identify(self, row: SeriesRow, identity: Identity, root: int, now_ns: int) -> None:
+        told = self._places.roots[root] if root >= 0 else ""
+        texts = [text.encode("utf-8", "replace").decode() for text in (*identity, told)]
+        turns.identify(self._connection, row.id, tuple(texts), now_ns)
+
+    def _add(self, one: Standing, total: Total, first_ns: int, last_ns: int) -> None:
+        self._connection.execute(_ADD, (*total, last_ns, first_ns, first_ns, one.id))
+        one.instances += total.instances
+
+    def _set_total(self, one: Standing) -> None:
+        total = self.entries.total(one.id)
+        self._connection.execute("UPDATE series SET instances = ?, bytes = ? WHERE id = ?", (*total, one.id))
+        one.instances = total.instances
+
+    def _touch(self, one: Standing, now: float, now_ns: int, *, is_new: bool) -> None:
+        """Something came of a series; if it is new, that opens a series which had ended."""
+        if not one.is_open and is_new:
+            turns.begin_again(self._connection, one.id, now_ns)
+            self._set_total(one)  # Its instances may have been removed meanwhile (prune).
+            one.is_open = True
+            one.generation += 1
+        if one.is_open:
+            one.touched = now
+            self._book.keep(one)
+
+    # -- counting again
+
+    def describe(self, one: Standing, accounts: Accounts, sender: str) -> int:
+        """Bring a series' rows in line with its documents; how many were lacking."""
+        names = self._proofs.names(one.SeriesInstanceUID)
+        if names is None:
+            return 0
+        there = self.entries.names(one.id)
+        gone = there.difference(names)
+        read = (self._proofs.instance(one.SeriesInstanceUID, name) for name in names if name not in there)
+        found = [instance for instance in read if instance]
+        added = self.entries.add([self._found(one.id, instance) for instance in found])
+        self.entries.remove(one.id, gone)
+        for instance in found:
+            credit = accounts.at(instance.at_ns, one.Modality, sender)
+            credit[0] += 1
+            credit[1] += instance.size
+        if found:
+            moments = [instance.at_ns for instance in found]
+            self._add(one, Total(0, 0), min(moments), max(moments))
+        if found or gone:
+            self._set_total(one)
+        return added
+
+    def _found(self, series: int, instance: Instance) -> Row:
+        folder = self.entries.folder(printable(instance.folder))
+        return series, instance.SOPInstanceUID, folder, instance.name, instance.size, instance.at_ns
+
+    def recount(self, uid: str, now: float, now_ns: int) -> Standing | None:
+        """Count a series again from its documents, which may be more or fewer than its rows; one that the ledger did
+        not know begins. None when nothing is there of it.
+        """
+        row = turns.find(self._connection, uid)
+        names = self._proofs.names(uid)
+        if not names and (row is None or row.pruned_ns):
+            return None
+        row = row or turns.begin(self._connection, uid, now_ns)
+        if not row.StudyInstanceUID and names:
+            row = self._find_out(row, names, now_ns)
+        one = self._book.get(uid)
+        if one is None or one.id != row.id:
+            one = turns.standing(row, now)
+        accounts = Accounts()
+        added = self.describe(one, accounts, row.sender)
+        accounts.write(self._connection)
+        if added or one.is_open:
+            self._touch(one, now if added or not one.touched else one.touched, now_ns, is_new=bool(added))
+        return one
+
+    def _find_out(self, row: SeriesRow, names: Sequence[str], now_ns: int) -> SeriesRow:
+        """Whose a series is that no outcome told of."""
+        for name in names:
+            instance = self._proofs.instance(row.SeriesInstanceUID, name)
+            identity = self._proofs.identity(row.SeriesInstanceUID, instance) if instance else Identity()
+            if identity.StudyInstanceUID:
+                self._identify(row, identity, -1, now_ns)
+                found = turns.find(self._connection, row.SeriesInstanceUID)
+                assert found
+                return found
+        return row

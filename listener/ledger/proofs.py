@@ -1,0 +1,148 @@
+"""What tree and logs prove of a series, for the ledger to be counted again from: its documents, and a header."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from listener.config import Config
+from listener.dicom.header import Limits
+from listener.dicom.reader import Wanted, read_header
+from listener.disk import files, loading
+from listener.errors import FileFault
+from listener.planning import documents, layouts
+
+_IMAGES = "-img"
+
+#: Where the image template ends so, a name ends in the instance's UID, and no header need be read for it.
+_NAMED = "%SOPInstanceUID"
+_UID_AT_END = re.compile(r"([0-9]+(?:\.[0-9]+)+)(?:-[0-9a-f]{8})?\.dcm$")
+
+
+class Instance(NamedTuple):
+    """An instance as its document tells of it. `folder` is below the data directory; `at_ns` when it was described."""
+
+    SOPInstanceUID: str
+    folder: str
+    name: str
+    size: int
+    at_ns: int
+
+
+class Identity(NamedTuple):
+    """Whose a series is, from the header of one of its instances."""
+
+    StudyInstanceUID: str = ""
+    PatientID: str = ""
+    AccessionNumber: str = ""
+    Modality: str = ""
+    sender: str = ""
+
+
+class Proofs:
+    """Reads them. Nothing here raises for what is damaged or gone: that proves nothing."""
+
+    def __init__(self, config: Config) -> None:
+        self._data = config.data.rstrip("/")
+        self._log = config.log
+        self._limits = Limits(config.max_header, config.max_depth)
+        self._named = layouts.choose(config.layout, image=config.image_template).image.endswith(_NAMED)
+
+    # -- all series
+
+    def changed_since(self, moment_ns: int) -> Iterator[str]:
+        """The series whose instances' documents changed at or after a moment."""
+        with contextlib.suppress(OSError), os.scandir(f"{self._log}/seriesData") as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.name.endswith(_IMAGES) and entry.stat().st_mtime_ns >= moment_ns:
+                        yield entry.name.removesuffix(_IMAGES)
+
+    # -- one series
+
+    def _images(self, uid: str) -> str:
+        return os.path.dirname(f"{self._log}/{documents.instance_path(uid, 'x')}")
+
+    def names(self, uid: str) -> list[str] | None:
+        """The instances that are described, by the names of their files; None where that cannot be told."""
+        try:
+            listed = os.listdir(self._images(uid))
+        except FileNotFoundError:
+            return []
+        except OSError:
+            return None
+        return [name.removesuffix(".json") for name in listed if name.endswith(".json") and not name.startswith(".")]
+
+    def changed(self, uid: str) -> int:
+        """A number that changes when an instance is described, or its document goes; 0 where there is none."""
+        try:
+            return os.stat(self._images(uid)).st_mtime_ns
+        except OSError:
+            return 0
+
+    def promise(self, uid: str, seen: tuple[int, int]) -> tuple[tuple[int, int], dict[str, Any] | None]:
+        """What another program promised of a series, and its document's looks; None when these are as `seen`."""
+        path = f"{self._log}/{documents.retrieve_path(uid)}"
+        try:
+            status = os.stat(path)
+        except OSError:
+            return (0, 0), {} if seen != (0, 0) else None
+        looks = (status.st_mtime_ns, status.st_size)
+        return looks, None if looks == seen else loading.load_if_readable(path) or {}
+
+    def instance(self, uid: str, name: str) -> Instance | None:
+        """An instance by its document; None for a document that cannot be read or tells of nothing."""
+        path = f"{self._log}/{documents.instance_path(uid, name)}"
+        document = loading.load_if_readable(path) or {}
+        location = documents.location(document)
+        if not location:
+            return None
+        try:
+            at_ns, size = os.stat(path).st_mtime_ns, os.stat(location).st_size
+        except OSError:
+            return None
+        sop = self._sop(location, name)
+        folder = os.path.dirname(location)
+        below = folder.removeprefix(f"{self._data}/") if folder.startswith(f"{self._data}/") else folder
+        return Instance(sop, below, name, size, at_ns) if sop else None
+
+    def _sop(self, location: str, name: str) -> str:
+        found = _UID_AT_END.search(name) if self._named else None
+        return found[1] if found else self._header(location).get("SOPInstanceUID", "")
+
+    def identity(self, uid: str, one: Instance) -> Identity:
+        """Whose the series is, from one of its instances."""
+        folder = one.folder if one.folder.startswith("/") else f"{self._data}/{one.folder}"
+        values = self._header(f"{folder}/{one.name}")
+        if values.get("SeriesInstanceUID") != uid:
+            return Identity()
+        return Identity(*[values.get(name, "") for name in Identity._fields])
+
+    def accession(self, study: str, uid: str) -> str:
+        """AccessionNumber, which not every layout reads, from the document that holds the series' whole header."""
+        document = loading.load_if_readable(f"{self._log}/{documents.study_series_path(study, uid)}") or {}
+        try:
+            value = document[study]["DICOM"]["AccessionNumber"]["value"]
+        except (KeyError, TypeError):
+            return ""
+        return value if isinstance(value, str) else ""
+
+    def _header(self, path: str) -> dict[str, str]:
+        try:
+            descriptor = files.open_regular(path)
+            try:
+                header = read_header(descriptor, os.fstat(descriptor).st_size, _wanted(), self._limits)
+            finally:
+                os.close(descriptor)
+        except (FileFault, OSError):
+            return {}
+        patient = documents.patient_id(header)
+        return {**header.values, "PatientID": patient, "sender": header.SourceApplicationEntityTitle}
+
+
+def _wanted() -> Wanted:
+    uids = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+    return Wanted.of((*uids, "PatientID", "AccessionNumber", "Modality"))

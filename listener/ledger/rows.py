@@ -1,0 +1,162 @@
+"""PURE. Rows of the ledger as its readers get them. Times are nanoseconds since the epoch, 0: never."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from listener.planning.names import instant
+
+
+class SeriesRow(NamedTuple):
+    """One series. `state` is one of schema.STATES; `result` how its last generation ended ("" while the first is open);
+    `expected` 0 where nobody said how many there will be, else said by `expected_by` ("retrieve" or "expect"); `errors`
+    how many of its files were set aside; `root` the incoming directory; `first_ns` and `last_ns` its first and last
+    arrival, `changed_ns` when its state last changed, `pruned_ns` when its files were removed.
+    """
+
+    id: int
+    SeriesInstanceUID: str
+    StudyInstanceUID: str
+    PatientID: str
+    AccessionNumber: str
+    Modality: str
+    sender: str
+    root: str
+    state: str
+    result: str
+    generation: int
+    instances: int
+    bytes: int
+    expected: int
+    expected_by: str
+    errors: int
+    first_ns: int
+    last_ns: int
+    changed_ns: int
+    pruned_ns: int
+
+
+class Change(NamedTuple):
+    """One change of a series' state: a generation began ("open") or ended."""
+
+    generation: int
+    at_ns: int
+    state: str
+    result: str
+    instances: int
+    bytes: int
+    expected: int
+
+
+class StudyRow(NamedTuple):
+    """A study: complete when all of its series are, open while one is."""
+
+    StudyInstanceUID: str
+    series: int
+    complete: int
+    state: str
+    instances: int
+    bytes: int
+    first_ns: int
+    last_ns: int
+
+
+class AsideRow(NamedTuple):
+    """A set-aside file. `path` is below <state>/set-aside, `name` as it arrived; `gone_ns` when it was found gone."""
+
+    id: int
+    path: str
+    reason: str
+    name: str
+    error: str
+    size: int
+    SOPInstanceUID: str
+    SeriesInstanceUID: str
+    sender: str
+    root: str
+    arrived_ns: int
+    at_ns: int
+    gone_ns: int
+
+
+class DayRow(NamedTuple):
+    """What came in one day (UTC, YYYY-MM-DD) of one modality from one sender; `series` counts those that began."""
+
+    day: str
+    Modality: str
+    sender: str
+    published: int
+    bytes: int
+    duplicates: int
+    set_aside: int
+    series: int
+    complete: int
+    incomplete: int
+
+
+class BatchRow(NamedTuple):
+    """A batch, and its series summed; `errors` counts its own and those of its series."""
+
+    batch: str
+    state: str
+    series: int
+    complete: int
+    instances: int
+    bytes: int
+    errors: int
+    made_ns: int
+    changed_ns: int
+
+
+class DeliveryRow(NamedTuple):
+    """A delivery as it stands: `state` is pending, delivered or failed."""
+
+    consumer: str
+    event: str
+    generation: int
+    state: str
+    attempts: int
+    made_ns: int
+    next_ns: int
+    lease_until_ns: int
+    settled_ns: int
+    error: str
+
+
+class Delivery(NamedTuple):
+    """One thing that a consumer is to be told. `key` is the same in every attempt; `attempts` counts this one too;
+    `lease` names the holder: a lease that was given to another one since is not settled. `change` is the end of the
+    generation meant: the series may have gone on since.
+    """
+
+    id: int
+    event: str
+    key: str
+    attempts: int
+    lease: str
+    series: SeriesRow | None = None
+    change: Change | None = None
+    aside: AsideRow | None = None
+
+
+SERIES_COLUMNS = ", ".join(f"s.{name}" for name in SeriesRow._fields)
+ASIDE_COLUMNS = ", ".join(f"a.{name}" for name in AsideRow._fields)
+
+_PRIVATE = ("PatientID", "AccessionNumber")
+
+
+def shown(row: NamedTuple, phi: bool) -> dict[str, Any]:
+    """A row for people and programs: times as RFC 3339 ("" for never) under their names without `_ns`; patient keys
+    only with `phi`; of an incoming directory its last name.
+    """
+    told: dict[str, Any] = {}
+    for name, value in row._asdict().items():
+        if name == "id" or (name in _PRIVATE and not phi):
+            continue
+        if name.endswith("_ns"):
+            told[name.removesuffix("_ns")] = instant(value) if value else ""
+        elif name == "root" and not phi:
+            told[name] = value.rstrip("/").rpartition("/")[2]
+        else:
+            told[name] = value
+    return told

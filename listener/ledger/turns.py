@@ -1,0 +1,133 @@
+"""Turns in a series' life: it begins, ends, and begins again. Within a transaction of the caller's.
+
+The ledger itself holds that a generation ends once (a unique index), whoever writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from listener.ledger.deliveries import tell_consumers
+from listener.ledger.entries import day_of
+from listener.ledger.rows import SERIES_COLUMNS, SeriesRow
+from listener.ledger.states import Completion, Standing
+
+_ONE = f"SELECT {SERIES_COLUMNS} FROM series s WHERE SeriesInstanceUID = ?"
+_OPEN = f"SELECT {SERIES_COLUMNS} FROM series s WHERE state = 'open'"
+_UNTOLD = """
+SELECT s.SeriesInstanceUID, s.StudyInstanceUID, h.generation, h.instances, h.expected, h.result
+FROM history h JOIN series s ON s.id = h.series_id WHERE h.announced = 0 ORDER BY h.id
+"""
+_HISTORY = """
+INSERT OR IGNORE INTO history (series_id, generation, at_ns, state, result, instances, bytes, expected, announced)
+SELECT id, generation, ?, state, ?, instances, bytes, expected, ? FROM series WHERE id = ?
+"""
+
+
+def find(connection: sqlite3.Connection, uid: str) -> SeriesRow | None:
+    """A series' row."""
+    row = connection.execute(_ONE, (uid,)).fetchone()
+    return SeriesRow(*row) if row else None
+
+
+def in_flight(connection: sqlite3.Connection) -> list[SeriesRow]:
+    """Every open series."""
+    return [SeriesRow(*row) for row in connection.execute(_OPEN)]
+
+
+def standing(row: SeriesRow, touched: float) -> Standing:
+    """A row as the book keeps it."""
+    return Standing(
+        row.SeriesInstanceUID,
+        row.StudyInstanceUID,
+        row.Modality,
+        row.id,
+        row.generation,
+        row.instances,
+        row.expected,
+        row.expected_by,
+        row.state == "open",
+        touched,
+    )
+
+
+def begin(connection: sqlite3.Connection, uid: str, now_ns: int) -> SeriesRow:
+    """A series that nobody knew: generation 1. Whose it is, is told by identify()."""
+    connection.execute("INSERT INTO series (SeriesInstanceUID, changed_ns) VALUES (?, ?)", (uid, now_ns))
+    row = find(connection, uid)
+    assert row
+    connection.execute(_HISTORY, (now_ns, "", 1, row.id))
+    return row
+
+
+def identify(connection: sqlite3.Connection, series: int, identity: tuple[str, ...], now_ns: int) -> None:
+    """StudyInstanceUID, PatientID, AccessionNumber, Modality, sender and root, known with the first instance."""
+    connection.execute(
+        "UPDATE series SET StudyInstanceUID = ?, PatientID = ?, AccessionNumber = ?, Modality = ?, sender = ?, "
+        "root = ? WHERE id = ?",
+        (*identity, series),
+    )
+    _credit(connection, "series", series, now_ns)
+
+
+def begin_again(connection: sqlite3.Connection, series: int, now_ns: int) -> None:
+    """Something new of a series that had ended: the next generation."""
+    changed = connection.execute(
+        "UPDATE series SET state = 'open', generation = generation + 1, changed_ns = ?, pruned_ns = 0 "
+        "WHERE id = ? AND state <> 'open'",
+        (now_ns, series),
+    )
+    if changed.rowcount:
+        connection.execute(_HISTORY, (now_ns, "", 1, series))
+
+
+def end(connection: sqlite3.Connection, series: int, ended: Completion, now_ns: int, *, quietly: bool = False) -> bool:
+    """A generation ends, and consumers are to be told (unless `quietly`, for what is only found out about the past).
+    False when another one ended it, or it is another one by now.
+    """
+    changed = connection.execute(
+        "UPDATE series SET state = ?, result = ?, changed_ns = ? WHERE id = ? AND state = 'open' AND generation = ?",
+        (ended.state, ended.result, now_ns, series, ended.generation),
+    )
+    if not changed.rowcount:
+        return False
+    connection.execute(_HISTORY, (now_ns, ended.result, int(quietly), series))
+    _credit(connection, ended.state, series, now_ns)
+    if not quietly:
+        tell_consumers(connection, ended.event, now_ns, series=(series, ended.generation))
+    return True
+
+
+def _credit(connection: sqlite3.Connection, field: str, series: int, now_ns: int) -> None:
+    connection.execute(
+        f"INSERT INTO days (day, Modality, sender, {field}) SELECT ?, Modality, sender, 1 FROM series WHERE id = ? "
+        f"ON CONFLICT (day, Modality, sender) DO UPDATE SET {field} = {field} + 1",
+        (day_of(now_ns // 10**9 * 10**9), series),
+    )
+
+
+def untold(connection: sqlite3.Connection) -> list[Completion]:
+    """Ends that were recorded and perhaps never announced: a crash came between the two."""
+    return [Completion(*row) for row in connection.execute(_UNTOLD)]
+
+
+def told(connection: sqlite3.Connection, uid: str, generation: int) -> None:
+    """A generation's end was announced."""
+    connection.execute(
+        "UPDATE history SET announced = 1 WHERE announced = 0 AND generation = ? AND state <> 'open' "
+        "AND series_id = (SELECT id FROM series WHERE SeriesInstanceUID = ?)",
+        (generation, uid),
+    )
+
+
+def expect(connection: sqlite3.Connection, uid: str, number: int, by: str, now_ns: int) -> None:
+    """Somebody says how many instances a series will have (0: nobody knows). Where that changes how an ended series
+    stands, it is open again: complete with fewer, or incomplete with enough.
+    """
+    row = find(connection, uid) or begin(connection, uid, now_ns)
+    connection.execute(
+        "UPDATE series SET expected = ?, expected_by = ? WHERE id = ?", (number, by if number else "", row.id)
+    )
+    short = row.instances < number
+    if (row.state == "complete" and short) or (row.state == "incomplete" and not short):
+        begin_again(connection, row.id, now_ns)

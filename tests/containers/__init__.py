@@ -1,0 +1,1 @@
+"""The images: built twice, run hardened, stopped with work in flight."""

@@ -1,0 +1,109 @@
+"""Containers run hardened by podman, with storage and settings below build/images (.ci/containers)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import PROJECT
+from tests.waiting import until
+
+IMAGES = PROJECT / "build/images"
+LISTENER, STORESCP = "localhost/listener:test", "localhost/storescp:test"
+UID = 10001
+
+#: What nobody's container needs more of: no network but its pod's, no writable path but its volumes, no privilege.
+HARDENED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop", "all", "--security-opt", "no-new-privileges")
+
+_STORAGE = ("--root", str(IMAGES / "storage"), "--runroot", str(IMAGES / "run"), "--storage-driver", "overlay")
+
+
+def why_not() -> str:
+    """What is missing for running containers here; "" when nothing is."""
+    if os.geteuid() != 0:
+        return "only root can run these containers"
+    for program in ("podman", "buildah", "runc"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed (make images)"
+    if not (IMAGES / "listener.tar").exists():
+        return "there is no build/images/listener.tar (make images)"
+    done = podman("run", "--rm", "--no-healthcheck", "--network", "none", LISTENER, "--version", check=False)
+    if done.returncode:
+        return f"containers do not run on this machine: {done.stderr.strip()[-300:]}"
+    return ""
+
+
+def tool(program: str, *arguments: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    """podman or buildah on our own storage."""
+    settings = {**os.environ, "CONTAINERS_CONF": str(IMAGES / "containers.conf")}
+    done = subprocess.run(
+        [program, *_STORAGE, *arguments], env=settings, capture_output=True, text=True, timeout=seconds, check=False
+    )
+    if check and done.returncode:
+        pytest.fail(f"{program} {' '.join(arguments)}: status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def podman(*arguments: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    return tool("podman", *arguments, check=check, seconds=seconds)
+
+
+def inspect(image: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(podman("image", "inspect", image).stdout)[0]
+    return found
+
+
+class Container:
+    """A container that was started; made by started()."""
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+
+    def run_in(self, *command: str) -> str:
+        return podman("exec", self.identity, *command).stdout
+
+    def get(self, path: str) -> str:
+        """What its port says: asked from within, as it has no network but its own loopback."""
+        code = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:9464{path}', timeout=5).read().decode())"
+        return self.run_in("python", "-c", code)
+
+    def logs(self) -> str:
+        done = podman("logs", self.identity)
+        return done.stdout + done.stderr
+
+    def is_ready(self) -> bool:
+        return podman("exec", self.identity, "python", "-c", _READY, check=False).returncode == 0
+
+    def until_ready(self) -> None:
+        try:
+            until(self.is_ready, 30, what="the container is ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.logs()}") from None
+
+    def stop(self) -> int:
+        """As an orchestrator would; the exit status."""
+        podman("stop", "--time", "40", self.identity, seconds=60)
+        return int(podman("wait", self.identity).stdout)
+
+
+_READY = "import urllib.request as u; u.urlopen('http://127.0.0.1:9464/readyz', timeout=5)"
+
+
+@contextmanager
+def started(volume: Path, *arguments: str, image: str = LISTENER, more: tuple[str, ...] = ()) -> Iterator[Container]:
+    """A hardened container with `volume` as its only writable path; removed when the block is left."""
+    # podman's own health checks want a systemd timer.
+    command = ("run", "--detach", "--no-healthcheck", "--network", "none", *HARDENED, "-v", f"{volume}:/dicom", *more)
+    container = Container(podman(*command, image, *arguments).stdout.strip())
+    try:
+        yield container
+    finally:
+        podman("rm", "--force", "--time", "5", container.identity)

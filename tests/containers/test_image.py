@@ -1,0 +1,218 @@
+"""The listener's image: what is in it, and that it takes, serves, drains and loses nothing as the least of users."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from listener.quickstart.synthetic import make_series
+from tests.accounting import account, sent
+from tests.conftest import PROJECT
+from tests.containers.podman import HARDENED, LISTENER, STORESCP, UID, inspect, podman, started, tool, why_not
+from tests.service_process import Places
+from tests.waiting import until
+
+pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("containers")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _containers() -> None:
+    missing = why_not()
+    if missing:
+        pytest.skip(missing)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    """A volume that belongs to the image's user."""
+    path = tmp_path / "volume"
+    path.mkdir()
+    os.chown(path, UID, UID)
+    yield path
+    shutil.rmtree(path)
+
+
+def places(volume: Path) -> Places:
+    return Places(volume, (volume / "incoming",), volume / "data", volume / "log", volume / "state")
+
+
+def drop(volume: Path, files: int) -> list[Path]:
+    """Instances as storescp would have written them: by the same user, closed after writing."""
+    made = volume.parent / "made"
+    make_series(made, instances=files)
+    incoming = volume / "incoming"
+    incoming.mkdir(exist_ok=True)
+    os.chown(incoming, UID, UID)
+    dropped = []
+    for number, path in enumerate(sorted(one for one in made.rglob("*") if one.is_file())):
+        target = incoming / f"{number:05}-{path.name}"
+        shutil.copyfile(path, target)
+        os.chown(target, UID, UID)
+        dropped.append(target)
+    return sorted(made.rglob("MR.*"))
+
+
+def located(volume: Path) -> None:
+    """Documents name paths of the container: as seen from here."""
+    for document in (volume / "log").rglob("*.json"):
+        document.write_text(document.read_text().replace('"/dicom/data/', f'"{volume}/data/'))
+
+
+def test_what_the_image_says_of_itself() -> None:
+    config = inspect(LISTENER)["Config"]
+    assert config["User"] == f"{UID}:{UID}", "numeric, so that runAsNonRoot can be seen to hold"
+    assert config["Entrypoint"] == ["/opt/listener/bin/listener"]
+    assert config["Cmd"] == ["run"]
+    assert config["StopSignal"] == "SIGTERM"
+    assert not config.get("Volumes")
+    assert config["Labels"]["org.opencontainers.image.title"] == "dicom-listener"
+    assert inspect(LISTENER)["Healthcheck"]["Test"][0] == "CMD"
+    assert inspect(STORESCP)["Config"]["User"] == f"{UID}:{UID}"
+    assert "TCP_NODELAY=1" in inspect(STORESCP)["Config"]["Env"]
+
+
+def test_nothing_needless_is_in_it() -> None:
+    code = (
+        "import importlib.util, json, shutil, sys, pathlib\n"
+        "print(json.dumps({'pip': importlib.util.find_spec('pip') is not None, 'gcc': shutil.which('gcc') or shutil.which('cc'),\n"
+        "'tests': [str(p) for p in pathlib.Path('/opt/listener').rglob('test_*.py')][:3],\n"
+        "'cache': [str(p) for p in pathlib.Path('/opt/listener').rglob('__pycache__')][:3], 'src': pathlib.Path('/src').exists(),\n"
+        "'cached': importlib.util.cache_from_source('/opt/listener/lib/x.py').startswith('/opt/listener/bytecode')}))"
+    )
+    told = podman(
+        "run",
+        "--rm",
+        "--no-healthcheck",
+        "--network",
+        "none",
+        *HARDENED,
+        "--entrypoint",
+        "python",
+        LISTENER,
+        "-c",
+        code,
+    )
+    found = json.loads(told.stdout)
+    assert found == {"pip": False, "gcc": None, "tests": [], "cache": [], "src": False, "cached": True}
+
+
+def test_byte_code_is_compiled_once() -> None:
+    """Every module that the service imports is loaded from the image's byte code."""
+    code = (
+        "import listener.service.run, listener.service.worker, pydicom, sys, os\n"
+        "print([m.__name__ for m in sys.modules.values() if getattr(m, '__cached__', None) and not os.path.exists(m.__cached__)])"
+    )
+    told = podman(
+        "run",
+        "--rm",
+        "--no-healthcheck",
+        "--network",
+        "none",
+        *HARDENED,
+        "--entrypoint",
+        "python",
+        LISTENER,
+        "-c",
+        code,
+    )
+    assert json.loads(told.stdout.replace("'", '"')) == []
+
+
+def test_a_file_is_taken_and_counted(volume: Path) -> None:
+    with started(volume) as container:
+        container.until_ready()
+        instances = drop(volume, 1)
+        until(lambda: 'listener_files_processed_total{outcome="published"} 1.0' in container.get("/metrics"), 20)
+        events = [json.loads(line) for line in container.logs().splitlines() if line.startswith("{")]
+        assert any(event.get("event") == "published" for event in events)
+        assert container.run_in("id", "-u").strip() == str(UID)
+        assert container.stop() == 0
+    located(volume)
+    account(places(volume), sent(instances))
+
+
+def test_the_health_check_is_the_image_s_own(volume: Path) -> None:
+    check = inspect(LISTENER)["Healthcheck"]["Test"][1:]
+    with started(volume, more=("-e", "LISTENER_HTTP=127.0.0.1:9555")) as container:
+        until(lambda: podman("exec", container.identity, *check, check=False).returncode == 0, 30)
+    with started(volume, more=("-e", "LISTENER_HTTP=off")) as container:
+        assert podman("exec", container.identity, *check, check=False).returncode != 0
+
+
+def test_a_stop_with_work_in_flight_loses_nothing(volume: Path) -> None:
+    with started(volume) as container:
+        container.until_ready()
+        instances = drop(volume, 1500)
+        assert container.stop() == 0
+        assert '"event":"stopped"' in container.logs()
+    left = len(list((volume / "incoming").iterdir())) + sum(
+        1 for one in (volume / "state/claim").rglob("*") if one.is_file()
+    )
+    with started(volume) as container:
+        container.until_ready()
+        until(lambda: not any((volume / "incoming").iterdir()), 60, what=f"{left} files that were left are done")
+        assert container.stop() == 0
+    located(volume)
+    account(places(volume), sent(instances))
+
+
+def test_a_forgotten_volume_is_told_in_one_line() -> None:
+    told = podman("run", "--rm", "--no-healthcheck", "--network", "none", *HARDENED, LISTENER, check=False)
+    assert told.returncode == 2
+    assert "--incoming: cannot make '/dicom/incoming' (Read-only file system); mount a volume there" in told.stderr
+    assert told.stderr.count("\n") <= 4, told.stderr
+
+
+def test_a_volume_of_another_user_is_told_in_one_line(volume: Path) -> None:
+    os.chown(volume, 0, 0)
+    command = ("run", "--rm", "--no-healthcheck", "--network", "none", *HARDENED, "-v", f"{volume}:/dicom", LISTENER)
+    told = podman(*command, check=False)
+    assert told.returncode == 2
+    assert f"'/dicom' belongs to uid 0, this process is uid {UID}" in told.stderr
+
+
+def test_storescp_of_the_image_receives(volume: Path) -> None:
+    """In one pod, as in Kubernetes: the two containers share processes and address, and C-STORE goes through."""
+    make_series(volume.parent / "made", instances=5)
+    with started(volume) as container:
+        container.until_ready()
+        beside = ("--network", f"container:{container.identity}", "-v", f"{volume}:/dicom")
+        receiver = podman("run", "--detach", "--no-healthcheck", *HARDENED, *beside, STORESCP).stdout.strip()
+        try:
+            send = (
+                "run",
+                "--rm",
+                *HARDENED,
+                "--network",
+                f"container:{container.identity}",
+                "-v",
+                f"{volume.parent}/made:/made:ro",
+            )
+            command = (*send, "--entrypoint", "storescu", STORESCP, "-v", "+sd", "+r", "localhost", "11112", "/made")
+            told = until(lambda: "Success" in (done := podman(*command, check=False)).stdout + done.stderr, 30)
+            assert told
+            until(lambda: len(list((volume / "data").rglob("*.dcm"))) == 5, 30, what="all five are published")
+            assert container.stop() == 0
+        finally:
+            podman("rm", "--force", "--time", "1", receiver)
+
+
+def test_two_builds_give_one_digest(tmp_path: Path) -> None:
+    """The second one is made from nothing: no layer is taken over."""
+    subprocess.run([PROJECT / ".ci/images", "--again"], check=True, timeout=280, cwd=PROJECT)
+    digests = []
+    try:
+        for number, image in enumerate((LISTENER, "localhost/listener:again")):
+            # Docker's own format also names the host that built it; what a registry is given as OCI does not.
+            told = tmp_path / f"digest-{number}"
+            tool("buildah", "push", "--format", "oci", "--digestfile", str(told), image, f"oci:{tmp_path}/{number}")
+            digests.append(told.read_text())
+    finally:
+        podman("rmi", "--force", "localhost/listener:again", check=False)
+    assert digests[0] == digests[1]

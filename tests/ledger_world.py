@@ -1,0 +1,128 @@
+"""A small world for the ledger's writer: a tree, its documents, outcomes, and two clocks that tests move."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import orjson
+
+from listener.config import Config
+from listener.ledger.clerk import Clerk
+from listener.ledger.states import Completion
+from listener.planning import documents
+from listener.records import Outcome
+from tests.instances import uid, write_instance
+from tests.workbench import make_config
+
+#: A moment to begin at, nanoseconds since the epoch.
+BEGIN = 1_700_000_000 * 10**9
+
+
+class World:
+    """Publishes without a worker: an instance is a link to a real file of its series, described like a real one."""
+
+    def __init__(self, base: Path, **changes: object) -> None:
+        self.config: Config = make_config(base, series_quiet=(("", 10.0),), series_timeout=100.0, **changes)
+        for path in (*self.config.incoming, self.config.data, self.config.log, self.config.state):
+            os.makedirs(path)
+        self._models: dict[int, Path] = {}
+        self._base = base
+        self.now = 1000.0
+        self.wall = BEGIN
+        self.clerk = Clerk(self.config)
+        self.told: list[Completion] = []
+
+    def uid(self, series: int) -> str:
+        return str(uid("series", 0, 0, series))
+
+    def images(self, series: int) -> Path:
+        return Path(self.config.log, "seriesData", f"{self.uid(series)}-img")
+
+    def described(self, series: int) -> set[str]:
+        """The instances that readers see."""
+        folder = self.images(series)
+        return {path.name.removesuffix(".json") for path in folder.iterdir()} if folder.exists() else set()
+
+    # -- what happens
+
+    def advance(self, seconds: float, jump: float = 0.0) -> None:
+        """Time goes on; the wall clock also jumps."""
+        self.now += seconds
+        self.wall += int((seconds + jump) * 1e9)
+
+    def publish(self, series: int, number: int, *, superseded: bool = False) -> Outcome:
+        """An instance gets its place and its document; the outcome is still to be told."""
+        sop, folder = str(uid("instance", 0, 0, series, number)), f"p/s/{series}"
+        target = Path(self.config.data, folder, f"{number:04d}-{sop}.dcm")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            os.link(self._model(series), target)
+        document = self.images(series) / f"{target.name}.json"
+        document.parent.mkdir(parents=True, exist_ok=True)
+        size = target.stat().st_size
+        entry = {"imageObj": {target.name: {"size": size, "FSlocation": str(target)}}}
+        document.write_bytes(orjson.dumps({self.uid(series): entry}))
+        for path in (document, document.parent):
+            os.utime(path, ns=(self.wall, self.wall))
+        return self.outcome("published", series, str(target), sop, size)._replace(
+            superseded=str(Path(self.config.state, "set-aside/superseded/old")) if superseded else ""
+        )
+
+    def outcome(self, kind: str, series: int, dst: str = "", sop: str = "", size: int = 0) -> Outcome:
+        path = f"{self.config.incoming[0]}/MR.{sop}"
+        return Outcome(
+            kind,
+            path,
+            0,
+            self.wall,
+            self.wall,
+            size=size,
+            dst=dst,
+            SOPInstanceUID=sop,
+            SeriesInstanceUID=self.uid(series),
+            StudyInstanceUID=str(uid("study", 0, 0)),
+            PatientID="P0000",
+            Modality="MR",
+            sender="SENDER",
+        )
+
+    def _model(self, series: int) -> Path:
+        if series not in self._models:
+            self._models[series] = write_instance(self._base / f"model-{series}", series=series)
+        return self._models[series]
+
+    def promise(self, series: int, number: object) -> None:
+        """Another program's word of how many there will be."""
+        path = Path(self.config.log, documents.retrieve_path(self.uid(series)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(orjson.dumps({"NumberOfSeriesRelatedInstances": number}))
+
+    # -- the ledger's writer
+
+    def record(self, *outcomes: Outcome) -> None:
+        self.clerk.record(outcomes, self.now, self.wall)
+
+    def came(self, series: int, *numbers: int) -> None:
+        """Instances are published and recorded."""
+        self.record(*[self.publish(series, number) for number in numbers])
+
+    def tick(self) -> list[Completion]:
+        """A look around; what ended, announced."""
+        self.clerk.tick(self.now, self.wall)
+        return self.announce()
+
+    def announce(self) -> list[Completion]:
+        ended = self.clerk.take_ended()
+        self.told += ended
+        self.clerk.told(ended, self.now)
+        return ended
+
+    def crash(self) -> None:
+        """The process is killed and started again; its monotonic clock says something else."""
+        self.clerk.close()
+        self.clerk = Clerk(self.config)
+        self.now = 5.0
+
+    def close(self) -> None:
+        self.clerk.close()

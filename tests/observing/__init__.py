@@ -1,0 +1,1 @@
+"""What Prometheus and Grafana make of the metrics: the alert rules, the dashboard, and a scene to try both on."""

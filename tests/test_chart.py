@@ -1,0 +1,360 @@
+"""The chart, rendered: with real helm 3 and 4, held to Kubernetes' own schemas, and refusing what cannot work."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from listener import config, settings
+from tests.conftest import PROJECT
+from tests.dicomnet import RECOMMENDED
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chart")]
+
+CHART = PROJECT / "helm/listener"
+TOOLS = PROJECT / "build/tools"
+HELMS = ("helm3", "helm4")
+
+MONITORED = {
+    "podMonitor": {"enabled": True},
+    "prometheusRule": {"enabled": True},
+    "dashboard": {"enabled": True},
+    "networkPolicy": {"enabled": True},
+}
+
+#: Sets of values that administrators have, by name.
+SETS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "everything": {
+        **MONITORED,
+        "replicas": 3,
+        "fullnameOverride": "intake",
+        "imagePullSecrets": ["registry"],
+        "priorityClassName": "system-cluster-critical",
+        "serviceAccountName": "intake",
+        "nodeSelector": {"disk": "local"},
+        "tolerations": [{"key": "intake", "operator": "Exists"}],
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"site": "north"},
+        "listener": {
+            "options": {"layout": "px", "workers": 4, "min-free": "20GiB", "series-quiet": [60, "CT=5"], "phi": True},
+            "image": {"digest": "sha256:" + "0" * 64},
+            "extraEnv": [{"name": "TZ", "value": "Europe/Zurich"}],
+            "extraVolumeMounts": [{"name": "secret", "mountPath": "/secret", "readOnly": True}],
+        },
+        "extraVolumes": [{"name": "secret", "secret": {"secretName": "hook"}}],
+        "service": {"type": "LoadBalancer", "port": 104, "loadBalancerSourceRanges": ["192.0.2.0/24"]},
+        "networkPolicy": {
+            "enabled": True,
+            "dicomFrom": [{"ipBlock": {"cidr": "192.0.2.0/24"}}],
+            "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+        },
+    },
+    "plain container": {"listener": {"nativeSidecar": False}, "service": {"type": "NodePort", "nodePort": 31112}},
+    "trial": {"persistence": {"enabled": False}, "tests": {"enabled": False}, "storescp": {"lingerSeconds": 0}},
+    "claims of others": {
+        "persistence": {
+            "existingClaim": "intake",
+            "data": {"existingClaim": "archive"},
+            "log": {"existingClaim": "logs"},
+        },
+        "serviceMonitor": {"enabled": True},
+    },
+}
+
+every_set = pytest.mark.parametrize("name", SETS)
+every_helm = pytest.mark.parametrize("helm", HELMS)
+
+
+@cache
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_chart", PROJECT / "docs/chart.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def tool(name: str) -> str:
+    """A program that `make tools` fetched, or that is on PATH."""
+    path = TOOLS / name
+    found = str(path) if path.exists() else shutil.which(name.rstrip("34"))
+    if not found:
+        pytest.skip(f"{name} is not there (make tools)")
+    return found
+
+
+def run(*command: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=50, check=False)
+
+
+@cache
+def template(helm: str, values: str) -> subprocess.CompletedProcess[str]:
+    return run(tool(helm), "template", "intake", str(CHART), "--namespace", "ns", "-f", "-", given=values)
+
+
+def rendered(name: str, helm: str = "helm3") -> list[dict[str, Any]]:
+    done = template(helm, yaml.safe_dump(SETS[name]))
+    assert done.returncode == 0, done.stderr
+    found = [each for each in yaml.safe_load_all(done.stdout) if each]
+    # Helm 3 and 4 do not agree on the order of objects of one kind.
+    return sorted(found, key=lambda each: (each["kind"], each["metadata"]["name"]))
+
+
+def one(name: str, kind: str) -> dict[str, Any]:
+    (found,) = [each for each in rendered(name) if each["kind"] == kind]
+    return found
+
+
+def pods(name: str) -> Iterator[dict[str, Any]]:
+    """The specs of all pods that a set of values makes."""
+    for each in rendered(name):
+        if each["kind"] == "StatefulSet":
+            yield each["spec"]["template"]["spec"]
+        elif each["kind"] == "Pod":
+            yield each["spec"]
+
+
+def listener_of(spec: dict[str, Any]) -> dict[str, Any]:
+    (found,) = [each for each in (*spec["initContainers"], *spec["containers"]) if each["name"] == "listener"]
+    return found
+
+
+# -- generated parts --------------------------------------------------------------------------------------------------
+
+
+def test_schema_and_readme_are_up_to_date() -> None:
+    assert (CHART / "values.schema.json").read_text() == generator().schema_text(), "run `make docs`"
+    readme = (CHART / "README.md").read_text()
+    assert generator().renewed(readme) == readme, "run `make docs`"
+
+
+def test_every_value_has_a_meaning() -> None:
+    defaults, told = generator().values()
+    untold = [key for key in defaults if key not in told and not isinstance(defaults[key], dict)]
+    assert not untold
+    assert set(generator().RULES) - {""} == {
+        rule for rule in generator().RULES if rule.startswith(".") or _there(defaults, rule)
+    }, "a rule for a value that is not there"
+
+
+def _there(defaults: Any, path: str) -> bool:
+    for key in path.split("."):
+        if key not in defaults:
+            return False
+        defaults = defaults[key]
+    return True
+
+
+# -- helm's own judgement ---------------------------------------------------------------------------------------------
+
+
+@every_helm
+@every_set
+def test_lint(helm: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump(SETS[name]))
+    done = run(tool(helm), "lint", "--strict", str(CHART), "-f", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[WARNING]" not in done.stdout
+
+
+@every_set
+def test_both_helms_render_the_same(name: str) -> None:
+    assert rendered(name, "helm3") == rendered(name, "helm4")
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"replica": 2}, "replica"),
+        ({"replicas": "two"}, "replicas"),
+        ({"listener": {"options": {"laiout": "px"}}}, "laiout"),
+        ({"listener": {"options": {"incoming": "/x"}}}, "incoming"),
+        ({"listener": {"image": {"tagg": "1"}}}, "tagg"),
+        ({"listener": {"image": {"digest": "latest"}}}, "digest"),
+        ({"service": {"type": "Ingress"}}, "type"),
+        ({"storescp": {"port": 104}}, "port"),
+        ({"uid": 0}, "uid"),
+        ({"persistence": {"size": "big"}}, "size"),
+        ({"persistence": {"whenDeleted": "Remove"}}, "whenDeleted"),
+        ({"prometheusRule": {"alerts": {"IngestStaled": {"threshold": 1}}}}, "IngestStaled"),
+        ({"prometheusRule": {"alerts": {"IngestStalled": {"for": "soon"}}}}, "for"),
+    ],
+)
+@every_helm
+def test_the_schema_names_the_wrong_key(helm: str, values: dict[str, Any], key: str) -> None:
+    done = template(helm, yaml.safe_dump(values))
+    assert done.returncode != 0
+    assert re.search(rf"\b{key}\b", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"terminationGracePeriodSeconds": 30}, "terminationGracePeriodSeconds (30) is too short"),
+        ({"listener": {"options": {"drain": 300}}}, "give at least 312"),
+        ({"replicas": 2, "persistence": {"existingClaim": "x"}}, "persistence.existingClaim is one volume"),
+        ({"listener": {"port": 11112}}, "listener.port and storescp.port are both 11112"),
+        ({"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}, "scraped twice"),
+    ],
+)
+def test_values_that_do_not_fit_each_other_are_told(values: dict[str, Any], text: str) -> None:
+    done = template("helm3", yaml.safe_dump(values))
+    assert done.returncode != 0
+    assert text in done.stderr
+
+
+def test_an_older_kubernetes_is_refused() -> None:
+    done = run(tool("helm3"), "template", "intake", str(CHART), "--kube-version", "1.28.0")
+    assert done.returncode != 0
+    assert ">=1.29.0-0" in done.stderr
+
+
+# -- other judges -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [f"1.{minor}" for minor in range(29, 38)])
+def test_it_fits_the_schemas_of_kubernetes(version: str, tmp_path: Path) -> None:
+    for name in SETS:
+        theirs = [each for each in rendered(name) if "monitoring.coreos.com" not in each["apiVersion"]]
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump_all(theirs))
+    files = map(str, tmp_path.glob("*.yaml"))
+    done = run(tool("kubernetes-validate"), "--kubernetes-version", version, "--strict", *files)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("passed") >= len(SETS), done.stdout
+
+
+def test_yamllint() -> None:
+    rules = (
+        "{extends: default, rules: {line-length: {max: 130}, document-start: disable, braces: {max-spaces-inside: 1}}}"
+    )
+    files = [str(CHART / "Chart.yaml"), str(CHART / "values.yaml"), str(PROJECT / "compose.yaml")]
+    done = run(tool("yamllint"), "--strict", "-d", rules, *files)
+    assert done.returncode == 0, done.stdout
+
+
+# -- what the pods are allowed ----------------------------------------------------------------------------------------
+
+
+@every_set
+def test_every_pod_is_restricted(name: str) -> None:
+    """Everything that the restricted Pod Security level asks for, and more."""
+    for spec in pods(name):
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] == 10001
+        for container in (*spec.get("initContainers", []), *spec["containers"]):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert "memory" in container["resources"]["limits"]
+        for volume in spec.get("volumes", []):
+            assert volume.keys() & {"hostPath"} == set()
+
+
+@every_set
+def test_one_volume_is_mounted_once_in_the_listener(name: str) -> None:
+    spec = one(name, "StatefulSet")["spec"]["template"]["spec"]
+    mounts = listener_of(spec)["volumeMounts"]
+    assert [mount["name"] for mount in mounts].count("dicom") == 1
+    assert {"name": "dicom", "mountPath": "/dicom"} in mounts
+    (storescp,) = [each for each in spec["containers"] if each["name"] == "storescp"]
+    assert storescp["volumeMounts"] == [{"name": "dicom", "mountPath": "/incoming", "subPath": "incoming"}]
+
+
+def test_the_listener_is_a_native_sidecar_that_storescp_waits_for() -> None:
+    spec = one("defaults", "StatefulSet")["spec"]["template"]["spec"]
+    assert spec["shareProcessNamespace"] is True
+    (sidecar,) = spec["initContainers"]
+    assert (sidecar["name"], sidecar["restartPolicy"]) == ("listener", "Always")
+    assert sidecar["startupProbe"]["httpGet"]["path"] == "/healthz"
+    assert [each["name"] for each in spec["containers"]] == ["storescp"]
+    plain = one("plain container", "StatefulSet")["spec"]["template"]["spec"]
+    assert [each["name"] for each in plain["containers"]] == ["storescp", "listener"]
+    assert plain["initContainers"][0]["command"] == ["mkdir", "-p", "/dicom/incoming"]
+
+
+def test_storescp_runs_as_the_documents_say() -> None:
+    spec = one("defaults", "StatefulSet")["spec"]["template"]["spec"]
+    (storescp,) = spec["containers"]
+    assert tuple(storescp["args"]) == (*RECOMMENDED, "-od", "/incoming", "11112")
+    assert {"name": "TCP_NODELAY", "value": "1"} in storescp["env"]
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert "tcpSocket" in storescp[probe], "a C-ECHO would kill a receiver that is busy"
+
+
+@every_set
+def test_the_listener_understands_what_it_is_given(name: str) -> None:
+    spec = one(name, "StatefulSet")["spec"]["template"]["spec"]
+    given = {each["name"]: each["value"] for each in listener_of(spec)["env"]}
+    found = settings.load({}, given, "run")
+    assert found.incoming == ("/dicom/incoming",)
+    assert found.state == "/dicom/state"
+    if name == "everything":
+        assert (found.layout, found.workers, found.min_free) == ("px", 4, 20 * 2**30)
+        assert found.series_quiet == (("", 60.0), ("CT", 5.0))
+    mounted = [mount["mountPath"] for mount in listener_of(spec)["volumeMounts"]]
+    for path in (*found.incoming, found.data, found.log, found.state):
+        assert any(path.startswith(f"{mount}/") or path == mount for mount in mounted), path
+
+
+def test_every_option_can_be_given() -> None:
+    ours = {"incoming", "data", "log", "state", "http"}
+    known = json.loads((CHART / "values.schema.json").read_text())
+    options = known["properties"]["listener"]["properties"]["options"]["properties"]
+    expected = {name for name, row in config.options().items() if "run" in row.commands} - ours
+    assert {name.replace("-", "_") for name in options} == expected
+
+
+# -- what values gate -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_asked_for_is_not_made() -> None:
+    kinds = sorted(each["kind"] for each in rendered("defaults"))
+    assert kinds == ["Pod", "Service", "Service", "StatefulSet"]
+    more = sorted({each["kind"] for each in rendered("everything")} - set(kinds))
+    assert more == ["ConfigMap", "NetworkPolicy", "PodMonitor", "PrometheusRule"]
+    assert "ServiceMonitor" in {each["kind"] for each in rendered("claims of others")}
+    assert "Pod" not in {each["kind"] for each in rendered("trial")}
+
+
+def test_claims_are_kept() -> None:
+    spec = one("defaults", "StatefulSet")["spec"]
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    assert spec["volumeClaimTemplates"][0]["metadata"]["name"] == "dicom"
+
+
+def test_the_dashboard_travels_whole() -> None:
+    data = one("everything", "ConfigMap")["data"]
+    assert json.loads(data["intake.json"]) == json.loads((CHART / "dashboards/listener.json").read_text())
+
+
+def test_the_rules_watch_this_release_alone() -> None:
+    (group,) = one("everything", "PrometheusRule")["spec"]["groups"]
+    for rule in group["rules"]:
+        assert 'namespace="ns",pod=~"intake-.*"' in rule["expr"], rule["alert"]
+        assert "$" not in rule["expr"]
+
+
+def test_a_network_policy_names_ports_by_number() -> None:
+    spec = one("everything", "NetworkPolicy")["spec"]
+    assert [rule["ports"][0]["port"] for rule in spec["ingress"]] == [11112, 9464]
+    assert spec["egress"] == []
+    assert spec["policyTypes"] == ["Ingress", "Egress"]

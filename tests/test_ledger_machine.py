@@ -1,0 +1,172 @@
+"""Any history of arrivals, kills, clock jumps, promises and locks: the ledger has what the logs have, each generation
+ends once, and whoever waits is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from listener.ledger import access, opening, turns
+from listener.ledger.opening import open_writer, path_of, transaction
+from listener.records import Outcome
+from tests.ledger_world import World
+
+SERIES = st.integers(0, 2)
+NUMBERS = st.integers(1, 6)
+
+
+class Ledger(RuleBasedStateMachine):
+    """`queue`: outcomes that the keeper's thread has not taken yet, which a kill loses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = Path(tempfile.mkdtemp(prefix="ledger-"))
+        self.world = World(self.base)
+        self.queue: list[Outcome] = []
+        self.lock: sqlite3.Connection | None = None
+
+    @initialize()
+    def first_look(self) -> None:
+        self.world.tick()
+
+    # -- what happens
+
+    @rule(series=SERIES, number=NUMBERS)
+    def arrive(self, series: int, number: int) -> None:
+        known = any(name.startswith(f"{number:04d}-") for name in self.world.described(series))
+        outcome = self.world.publish(series, number)
+        self.queue.append(outcome._replace(kind="duplicate") if known else outcome)
+
+    @rule(series=SERIES)
+    def replace(self, series: int) -> None:
+        if self.world.described(series):
+            number = int(min(self.world.described(series))[:4])
+            self.queue.append(self.world.publish(series, number, superseded=True))
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 4.0, 11.0, 101.0]), jump=st.sampled_from([0.0, 0.0, 5000.0, -5000.0]))
+    def time(self, seconds: float, jump: float) -> None:
+        self.flush()
+        self.world.advance(seconds, jump)
+        self.world.tick()
+
+    @rule()
+    def flush(self) -> None:
+        self.world.record(*self.queue)
+        self.queue.clear()
+
+    @rule(series=SERIES, number=st.integers(0, 6))
+    def promise(self, series: int, number: int) -> None:
+        self.world.promise(series, str(number))
+
+    @precondition(lambda self: not self.lock)
+    @rule(series=SERIES, number=st.integers(0, 6))
+    def expect(self, series: int, number: int) -> None:
+        with contextlib.closing(open_writer(path_of(self.world.config.state))) as connection, transaction(connection):
+            turns.expect(connection, self.world.uid(series), number, "expect", self.world.wall)
+
+    @rule()
+    def crash(self) -> None:
+        self.queue.clear()
+        self.world.crash()
+        self.world.tick()
+
+    @rule()
+    def crash_before_telling(self) -> None:
+        self.flush()
+        self.world.clerk.tick(self.world.now, self.world.wall)
+        self.crash()
+
+    @precondition(lambda self: not self.lock)
+    @rule()
+    def another_one_locks_it(self) -> None:
+        self.lock = open_writer(path_of(self.world.config.state))
+        self.lock.execute("BEGIN IMMEDIATE")
+
+    @precondition(lambda self: self.lock)
+    @rule()
+    def it_is_free_again(self) -> None:
+        assert self.lock
+        self.lock.close()
+        self.lock = None
+
+    # -- what must hold
+
+    @invariant()
+    def what_is_written_holds_together(self) -> None:
+        path = path_of(self.world.config.state)
+        if not Path(path).exists():
+            return
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            told = dict(connection.execute("SELECT state, series FROM series_counts"))
+            for state, number in told.items():
+                (counted,) = connection.execute("SELECT count(*) FROM series WHERE state = ?", (state,)).fetchone()
+                assert number == counted, state
+            wrong = connection.execute(
+                "SELECT s.id FROM series s WHERE (s.instances, s.bytes) <> (SELECT count(*), ifnull(sum(size), 0) FROM "
+                "instances i WHERE i.series_id = s.id)"
+            ).fetchall()
+            assert not wrong
+
+    def teardown(self) -> None:
+        try:
+            self._settle()
+        finally:
+            if self.lock:
+                self.lock.close()
+            self.world.close()
+            shutil.rmtree(self.base)
+
+    def _settle(self) -> None:
+        if self.lock:
+            self.it_is_free_again()
+        self.flush()
+        for _ in range(8):
+            self.world.advance(101.0)
+            self.world.tick()
+        assert not self.world.clerk.access.fault
+        with contextlib.closing(sqlite3.connect(path_of(self.world.config.state))) as connection:
+            for series in range(3):
+                self._check(connection, series)
+
+    def _check(self, connection: sqlite3.Connection, series: int) -> None:
+        uid, described = self.world.uid(series), self.world.described(series)
+        rows = connection.execute(
+            "SELECT i.name FROM instances i JOIN series s ON s.id = i.series_id WHERE s.SeriesInstanceUID = ?", (uid,)
+        ).fetchall()
+        assert {name for (name,) in rows} == described
+        assert len(rows) == len(described)
+        history = connection.execute(
+            "SELECT h.generation, h.state, h.announced, h.result FROM history h JOIN series s ON s.id = h.series_id "
+            "WHERE s.SeriesInstanceUID = ? ORDER BY h.id",
+            (uid,),
+        ).fetchall()
+        begun = [generation for generation, state, *_ in history if state == "open"]
+        ended = [generation for generation, state, *_ in history if state != "open"]
+        assert begun == list(range(1, len(begun) + 1))
+        assert ended == begun, "each generation ends, once"
+        assert all(announced for _, _, announced, _ in history)
+        told = {one.generation for one in self.world.told if one.SeriesInstanceUID == uid}
+        assert told >= set(ended)
+        if described:
+            assert begun
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock of another one is met at once."""
+    monkeypatch.setattr(opening, "PATIENCE", 0.0)
+    monkeypatch.setattr(access, "_SOON", 0.0)
+    monkeypatch.setattr(access, "_LATEST", 0.0)
+
+
+class TestLedger(Ledger.TestCase):  # type: ignore[name-defined, misc]
+    settings = settings(max_examples=60, stateful_step_count=30)

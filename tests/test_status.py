@@ -1,0 +1,314 @@
+"""The status document and how it is shown, without a service: pure parts, the word's file, the command."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from bisect import bisect_left
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listener.status import live
+from listener.status.document import ENDED, PATIENCE, Accounts, Looked, document
+from listener.status.readable import plain, rate, share, size, span
+from listener.status.history import SLOT, SLOTS, History, Sample, quantile
+from listener.status.markup import Html, element, text
+from listener.status.screen import screen
+from listener.status.word import sample, word
+from listener.telemetry.catalogue import LATENCY, Histogram, Numbers
+from tests.service_process import listener, start
+from tests.waiting import until
+
+NOW = 1_800_000_000 * 10**9
+
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e\0\"'&"
+
+
+def series(uid: str = "1.2.3", **more: Any) -> dict[str, Any]:
+    """A row as the ledger's `shown` makes it."""
+    row = {
+        "SeriesInstanceUID": uid,
+        "StudyInstanceUID": "1.2",
+        "Modality": "MR",
+        "sender": "SCANNER",
+        "root": "incoming",
+        "state": "open",
+        "result": "",
+        "generation": 1,
+        "instances": 48,
+        "bytes": 11_000_000,
+        "expected": 192,
+        "expected_by": "retrieve",
+        "errors": 0,
+        "first": "2026-11-21T07:00:00.000000Z",
+        "last": "2026-11-21T07:00:10.000000Z",
+        "changed": "2026-11-21T07:00:10.000000Z",
+        "pruned": "",
+    }
+    return row | more
+
+
+def a_word(**numbers: float) -> dict[str, Any]:
+    """The word of a service that runs since a second ago."""
+    service = {"version": "1", "started": "2026-11-21T07:00:00.000000Z", "state": "ready", "checks": {}}
+    held = Numbers()
+    for name, value in numbers.items():
+        held.gauges[name] = dict.fromkeys(held.gauges[name], value)
+    return word(held, History(LATENCY), service, NOW)
+
+
+# -- history -----------------------------------------------------------------------------------------------------------
+
+
+def lags(count: int = 0, bucket: int = 0) -> tuple[int, ...]:
+    counts = [0] * (len(LATENCY) + 1)
+    counts[bucket] = count
+    return tuple(counts)
+
+
+def test_rates_are_differences_over_the_last_minute() -> None:
+    history = History(LATENCY)
+    for second in range(200):
+        files = 10 * second if second < 150 else 1490 + 40 * (second - 149)
+        history.take(Sample(files, files * 1000, lags(files), 5), float(second))
+    told = history.rates()
+    assert told["window_seconds"] == 60.0
+    # the last minute: 10 s at 10 and 50 s at 40
+    assert told["files_per_second"] == pytest.approx((10 * 10 + 50 * 40) / 60, rel=1e-3)
+    assert told["bytes_per_second"] == pytest.approx(1000 * told["files_per_second"], rel=1e-3)
+
+
+def test_an_hour_of_points_is_kept_and_no_more() -> None:
+    history = History(LATENCY)
+    for second in range(0, 5000, 2):
+        history.take(Sample(second, 0, lags(), second % 100), float(second))
+    assert len(history.points) == SLOTS
+    assert 4980 < history.points[-1].at < 5000
+    assert history.points[-1].at - history.points[0].at == pytest.approx(3600, abs=2 * SLOT)
+    assert all(point.files == pytest.approx(1.0) and point.lag is None for point in history.points)
+    assert max(point.backlog for point in history.points) == 98  # the highest within a slot, not the last
+
+
+def test_a_backlog_between_two_points_is_not_overlooked() -> None:
+    history = History(LATENCY)
+    for second in range(21):
+        history.take(Sample(0, 0, lags(), 900 if second == 4 else 0), float(second))
+    assert [point.backlog for point in history.points] == [900, 0]
+
+
+def test_without_files_there_is_no_lag() -> None:
+    history = History(LATENCY)
+    assert history.rates() == {"window_seconds": 0.0, "files_per_second": 0.0, "bytes_per_second": 0.0}
+    for second in range(3):
+        history.take(Sample(0, 0, lags(), 0), float(second))
+    assert history.lag() == {"median_seconds": None, "p95_seconds": None}
+
+
+@given(st.lists(st.floats(0, 1000), min_size=1), st.floats(0.01, 1))
+def test_a_quantile_lies_in_the_bucket_of_the_value_it_stands_for(values: list[float], part: float) -> None:
+    histogram = Histogram(LATENCY)
+    for one in values:
+        histogram.observe(one)
+    found = quantile(part, LATENCY, histogram.counts)
+    meant = sorted(values)[max(1, math.ceil(part * len(values))) - 1]
+    bucket = min(bisect_left(LATENCY, meant), len(LATENCY) - 1)
+    assert found is not None
+    low = LATENCY[bucket - 1] if bucket else 0.0
+    assert (low if meant <= LATENCY[-1] else LATENCY[-1]) - 1e-6 <= found <= LATENCY[bucket] + 1e-6
+
+
+def test_a_quantile_is_what_prometheus_makes_of_the_same_buckets() -> None:
+    # histogram_quantile(0.5, ...) of 10 observations in (0.1, 0.25] and 30 in (0.25, 0.5]
+    counts = [0] * (len(LATENCY) + 1)
+    counts[7], counts[8] = 10, 30
+    assert quantile(0.5, LATENCY, counts) == pytest.approx(0.25 + 0.25 * 10 / 30)
+    assert quantile(0.95, LATENCY, lags(4, len(LATENCY))) == LATENCY[-1]
+
+
+# -- the document ------------------------------------------------------------------------------------------------------
+
+
+def test_a_running_service_has_the_say() -> None:
+    looked = Looked({"empty": (9, 9)}, {"data": {"size": 1, "available": 1, "files": 1, "files_free": 1}})
+    found = document(a_word(pending_files=2, workers=3), looked, Accounts(), NOW)
+    assert found["service"]["state"] == "ready"
+    assert found["backlog"]["files"] == 6  # two in each of three states
+    assert found["workers"] == {"all": 3, "busy": 0}
+    assert found["set_aside"]["files"] == 0
+    assert list(found["volumes"]) == ["incoming", "data", "log", "state"]
+
+
+@pytest.mark.parametrize(
+    ("word_", "later", "state"),
+    [
+        (None, 0, "absent"),
+        ({"state": "ready"}, PATIENCE + 1, "lost"),
+        ({"state": "draining"}, -PATIENCE - 1, "lost"),  # the clock was set back
+        ({"state": "stopped"}, 10**6, "stopped"),
+    ],
+)
+def test_without_a_service_what_only_it_knows_is_left_open(
+    word_: dict[str, Any] | None, later: float, state: str
+) -> None:
+    said = a_word() | word_ if word_ is not None else None
+    looked = Looked({"empty": (2, 30), "conflict": (0, 0)}, {})
+    found = document(said, looked, Accounts(counts={"open": 4}), NOW + int(later * 1e9))
+    assert found["service"]["state"] == state
+    assert found["rates"] is found["lag"] is found["backlog"] is found["workers"] is found["files"] is None
+    assert found["service"]["checks"] == {}
+    assert found["set_aside"] == {"files": 2, "bytes": 30, "reasons": {"empty": {"files": 2, "bytes": 30}}}
+    assert found["series"] == {"open": 4, "complete": 0, "incomplete": 0}
+
+
+def test_the_word_is_made_of_the_metrics() -> None:
+    numbers = Numbers()
+    numbers.add("files_processed_total", 7, "published")
+    numbers.add("files_processed_total", 2, "set-aside")
+    numbers.add("incoming_bytes_total", 900)
+    numbers.set("set_aside_files", 2, "empty")
+    numbers.set("oldest_pending_timestamp_seconds", NOW / 1e9 - 5)
+    numbers.set("filesystem_avail_bytes", 123.0, "log")
+    assert sample(numbers)[:2] == (9, 900)
+    said = word(numbers, History(LATENCY), {}, NOW)
+    assert said["files"] == {"published": 7, "duplicate": 0, "set-aside": 2, "vanished": 0}
+    assert said["set_aside"]["reasons"] == {"empty": {"files": 2, "bytes": 0}}
+    assert said["backlog"]["oldest_seconds"] == pytest.approx(5, abs=0.001)
+    assert said["volumes"]["log"]["available"] == 123
+
+
+# -- how it is shown ---------------------------------------------------------------------------------------------------
+
+
+def test_figures() -> None:
+    assert [size(n) for n in (0, 999, 1000, 1234567, 999_600, 5e12)] == [
+        "0 B",
+        "999 B",
+        "1 kB",
+        "1.23 MB",
+        "1 MB",
+        "5 TB",
+    ]
+    assert [span(n) for n in (None, 0.004, 1.52, 90, 125, 7200, 200_000)] == [
+        "\N{EN DASH}", "4 ms", "1.5 s", "90 s", "2 min", "2 h", "2 d"
+    ]  # fmt: skip
+    assert [rate(n) for n in (0, 0.25, 12.34, 1250)] == ["0", "0.25", "12.3", "1,250"]
+    assert [share(*n) for n in ((0, 0), (999, 1000), (1000, 1000), (1, 3))] == ["\N{EN DASH}", "99 %", "100 %", "33 %"]
+
+
+def test_the_screen_shows_whole_uids_and_bars() -> None:
+    long = "1." + "2" * 62
+    told = Accounts(
+        counts={"open": 3, "complete": 1},
+        in_flight=[series(long), series("1.2.4", expected=0, instances=7)],
+        ended=[series("1.2.5", state="complete", result="late", generation=2)],
+    )
+    shown = screen(document(a_word(), None, told, NOW))
+    assert f"{long}  #####...............       48 of 192" in shown
+    assert "and 1 more" in shown
+    assert "late" in shown
+    assert "(generation 2)" in shown
+    assert "listener 1: ready, since 11-21 07:00:00" in shown
+
+
+def test_what_a_sender_chose_moves_no_cursor() -> None:
+    told = Accounts(in_flight=[series(HOSTILE, Modality=HOSTILE, sender=HOSTILE)], counts={"open": 1})
+    shown = screen(document(a_word(), None, told, NOW))
+    assert not [one for one in shown if not one.isprintable() and one != "\n"]
+    assert plain("a\x1b\u202e") == "a\ufffd\ufffd"
+
+
+@given(st.text())
+def test_no_text_becomes_markup(value: str) -> None:
+    made = element("p", value, title=value)
+    assert made.count("<") == 2  # the element's own two tags
+    assert made.count('"') == 2
+    assert text(Html("<b>")) == "<b>"
+
+
+def test_attributes() -> None:
+    made = element("td", tabindex=0, hidden=True, id=None, disabled=False, class_="a", aria_label="b")
+    assert made == '<td tabindex="0" hidden class="a" aria-label="b"></td>'
+
+
+# -- the word's file ---------------------------------------------------------------------------------------------------
+
+
+def test_the_word_is_read_as_it_was_written(tmp_path: Path) -> None:
+    writer = live.Writer(str(tmp_path))
+    for number in (1, 2):
+        writer.write({"number": number, "more": "x" * 9000 * (2 - number)})
+        assert (live.read(str(tmp_path)) or {})["number"] == number
+    os.unlink(live.path_of(str(tmp_path)))
+    assert live.read(str(tmp_path)) is None
+    writer.write({"number": 3})  # made anew
+    assert live.read(str(tmp_path)) == {"number": 3}
+    writer.close()
+
+
+def test_a_torn_word_is_none(tmp_path: Path) -> None:
+    Path(live.path_of(str(tmp_path))).write_bytes(live.packed({"a": 1})[:12])
+    assert live.read(str(tmp_path)) is None
+
+
+def test_readers_beside_a_writer_see_whole_words(tmp_path: Path) -> None:
+    writer, done, seen = live.Writer(str(tmp_path)), threading.Event(), set()
+    writer.write({"number": 0, "filled": ""})
+
+    def write() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            writer.write({"number": number, "filled": str(number % 10) * (number * 37 % 7000)})
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            found = live.read(str(tmp_path))
+            assert found is not None
+            assert len(set(found["filled"])) <= 1
+            seen.add(found["number"])
+    finally:
+        done.set()
+        thread.join()
+        writer.close()
+    assert len(seen) > 20
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_where_nothing_ever_ran_status_says_so(tmp_path: Path) -> None:
+    done = listener("status", "--state", str(tmp_path / "nowhere"))
+    assert done.status == 1
+    assert "no listener has run" in done.stderr
+    assert not list(tmp_path.iterdir()), "it makes nothing"
+
+
+@pytest.mark.real
+def test_watch_shows_it_again_and_again(tmp_path: Path) -> None:
+    writer = live.Writer(str(tmp_path))
+    writer.write(a_word() | {"state": "stopped"})
+    writer.close()
+
+    process = start("status", "--state", str(tmp_path), "--watch", "--json")
+    try:
+        assert process.stdout is not None
+        lines = [orjson.loads(process.stdout.readline()) for _ in range(2)]
+    finally:
+        process.send_signal(2)
+        assert process.wait(10) == 0
+        process.communicate()
+    assert [line["service"]["state"] for line in lines] == ["stopped", "stopped"]
+    assert lines[0]["time"] < lines[1]["time"]
+    assert ENDED == 50
+    until(lambda: process.poll() is not None)

@@ -1,0 +1,144 @@
+"""systemd's units and compose.yaml: understood by systemd and by the schema, and the same set-up as everywhere else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from listener import settings
+from tests.conftest import PROJECT
+from tests.dicomnet import RECOMMENDED
+
+UNITS = PROJECT / "docs/systemd"
+SERVICES = ("listener.service", "storescp.service")
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    """The [Service] section: a key may come several times."""
+    found: dict[str, list[str]] = {}
+    for line in (UNITS / name).read_text().partition("[Service]")[2].partition("[Install]")[0].splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd-analyze is not installed (.ci/need systemd)")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=50, check=False)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> list[Path]:
+    """The units with programs that are there: systemd looks for them."""
+    copies = []
+    for name in SERVICES:
+        text = (UNITS / name).read_text()
+        text = re.sub(r"^(ExecStart=)/\S+", r"\1/bin/true", text, flags=re.MULTILINE)
+        copies.append(tmp_path / name)
+        copies[-1].write_text(text)
+    return copies
+
+
+def test_systemd_understands_the_units(installed: list[Path]) -> None:
+    done = analyze("verify", "--man=no", *map(str, installed))
+    said = [line for line in done.stderr.splitlines() if any(name in line for name in SERVICES)]
+    assert not said, done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("name", "most"), [("listener.service", 2.0), ("storescp.service", 2.0)])
+def test_the_units_are_hardened(name: str, most: float, tmp_path: Path, installed: list[Path]) -> None:
+    """By systemd's own measure, from 0 (nothing is allowed) to 10."""
+    done = analyze("security", "--offline=true", "--no-pager", str(tmp_path / name))
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    if not found:
+        pytest.skip(f"this systemd-analyze cannot judge offline: {done.stderr.strip()[:100]}")
+    assert float(found[1]) <= most, done.stdout
+    own = unit(name)
+    assert own["NoNewPrivileges"] == ["yes"]
+    assert own["ProtectSystem"] == ["strict"]
+    assert own["User"] == ["listener"]
+
+
+def test_the_watchdog_outlasts_a_stop() -> None:
+    own = unit("listener.service")
+    assert own["Type"] == ["notify"]
+    drain = settings.load({}, {}, "run").drain
+    assert drain + 5 < float(own["TimeoutStopSec"][0]) < float(own["WatchdogSec"][0])
+    assert own["RestartPreventExitStatus"] == ["2"], "a wrong configuration does not mend itself"
+
+
+def test_the_environment_is_a_configuration() -> None:
+    lines = [line for line in (UNITS / "listener.env").read_text().splitlines() if line and not line.startswith("#")]
+    given = dict(line.split("=", 1) for line in lines)
+    found = settings.load({}, given, "run")
+    assert found.incoming == ("/srv/dicom/incoming",)
+    made = [line.split()[1] for line in (UNITS / "listener.tmpfiles.conf").read_text().splitlines() if line[0] == "d"]
+    assert {*found.incoming, found.data, found.log, found.state} <= set(made)
+    assert unit("listener.service")["ReadWritePaths"] == ["/srv/dicom"]
+
+
+def test_storescp_runs_as_the_documents_say_under_systemd() -> None:
+    words = unit("storescp.service")["ExecStart"][0].split()
+    assert words[1:] == [*RECOMMENDED, "-od", "/srv/dicom/incoming", "${DICOM_PORT}"]
+    assert "TCP_NODELAY=1" in unit("storescp.service")["Environment"]
+
+
+# -- compose ----------------------------------------------------------------------------------------------------------
+
+
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((PROJECT / "compose.yaml").read_text())
+    return found
+
+
+def test_compose_fits_its_schema() -> None:
+    program = PROJECT / "build/tools/check-jsonschema"
+    if not program.exists():
+        pytest.skip("check-jsonschema is not there (make tools)")
+    command = [str(program), "--builtin-schema", "vendor.compose-spec", str(PROJECT / "compose.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_compose_is_the_same_set_up() -> None:
+    services = compose()["services"]
+    assert tuple(services["storescp"]["command"]) == (*RECOMMENDED, "-od", "/dicom/incoming", "11112")
+    for name in ("listener", "storescp"):
+        assert services[name]["user"] == "10001:10001"
+        assert services[name]["read_only"] is True
+        assert services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["volumes"] == ["dicom:/dicom"]
+    assert services["storescp"]["depends_on"] == {"listener": {"condition": "service_healthy"}}
+    settings.load({}, _filled(services["listener"]["environment"]), "run")
+    drain = settings.load({}, {}, "run").drain
+    assert float(services["listener"]["stop_grace_period"].rstrip("s")) > drain + 5
+
+
+def _filled(environment: dict[str, str]) -> dict[str, str]:
+    """Variables with their defaults."""
+    return {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text) for name, text in environment.items()}
+
+
+def test_prometheus_takes_its_configuration(promtool: str, tmp_path: Path) -> None:
+    shutil.copy(PROJECT / "docs/prometheus.yml", tmp_path / "prometheus.yml")
+    shutil.copy(PROJECT / "helm/listener/rules/listener.rules.yaml", tmp_path / "listener.rules.yaml")
+    done = subprocess.run(
+        [promtool, "check", "config", str(tmp_path / "prometheus.yml")],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    mounted = [text.split(":")[0].removeprefix("./") for text in compose()["services"]["prometheus"]["volumes"]]
+    assert all((PROJECT / path).exists() for path in mounted if "/" in path)
