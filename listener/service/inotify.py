@@ -16,11 +16,12 @@ from typing import Any
 
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyEmitter, InotifyObserver, InotifyWatchGroup
-from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD
+from watchdog.observers.inotify_c import DEFAULT_EVENT_BUFFER_SIZE, InotifyConstants, InotifyEvent, InotifyFD
 
 _CLOSED = InotifyConstants.IN_CLOSE_WRITE
 _CREATED = InotifyConstants.IN_CREATE
 _DIRECTORY = InotifyConstants.IN_ISDIR
+_OVERFLOW = InotifyConstants.IN_Q_OVERFLOW
 
 Put = Callable[[str], None]
 
@@ -32,9 +33,15 @@ class _Reader(InotifyFD):
         super().__init__()
         self._rest = rest
 
-    def read_events(self, **more: Any) -> list[InotifyEvent]:
+    def read_events(self, *, event_buffer_size: int = DEFAULT_EVENT_BUFFER_SIZE) -> list[InotifyEvent]:
         self.stopped_event.wait(self._rest)
-        return super().read_events(**more)
+        events = self._parse_event_buffer(self._read_event_buffer(event_buffer_size))
+        # As watchdog's, but for created files: an InotifyEvent takes its time to make.
+        return [
+            InotifyEvent(wd, mask, cookie, name)
+            for wd, mask, cookie, name in events
+            if mask & (_CREATED | _DIRECTORY) != _CREATED and (wd != -1 or mask & _OVERFLOW)
+        ]
 
 
 @dataclass
@@ -44,14 +51,11 @@ class _Group(InotifyWatchGroup):
     put: Put = field(kw_only=True)
 
     def on_event(self, event: InotifyEvent) -> None:
-        if not event.mask & _DIRECTORY:
-            if event.mask & _CLOSED:
-                path = self._build_event_source_path(event)
-                if path is not None:
-                    self.put(os.fsdecode(path))
-                return
-            if event.mask & _CREATED:
-                return
+        if event.mask & (_CLOSED | _DIRECTORY) == _CLOSED:
+            path = self._build_event_source_path(event)
+            if path is not None:
+                self.put(os.fsdecode(path))
+            return
         super().on_event(event)
 
 

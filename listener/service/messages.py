@@ -1,14 +1,21 @@
-"""What goes down and up a worker's pipe beside arrivals and results.
+"""What goes down and up a worker's pipe.
 
-In a room of its own: a worker runs as `__main__`, whose classes nobody else could unpickle.
+In a room of its own: a worker runs as `__main__`, whose classes nobody else could unpickle. Arrivals and results travel
+as bare tuples, which takes a third of the time.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import pickle
+from collections.abc import Iterable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
 
 from listener.config import Config
 from listener.disk.directories import Directories
+from listener.records import Arrival, Deferral, Outcome
+
+_OUTCOME = len(Outcome._fields)
 
 
 class Setting(NamedTuple):
@@ -29,3 +36,28 @@ class Fatal(NamedTuple):
     """The last message up a pipe: the disk refused a sync, and the whole process must end."""
 
     error: str
+
+
+def send(pipe: Connection, message: Any) -> None:
+    """Any message. Raises OSError when nobody is at the other end."""
+    pipe.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+
+
+def receive(pipe: Connection) -> Any:
+    """The next message. Raises EOFError or OSError when there will be none."""
+    return pickle.loads(pipe.recv_bytes())  # noqa: S301 - our own process is at the other end
+
+
+def bare(records: Iterable[Arrival] | Iterable[Outcome | Deferral]) -> list[tuple[Any, ...]]:
+    """Records as they travel."""
+    return [tuple(record) for record in records]
+
+
+def arrivals(message: Sequence[tuple[Any, ...]]) -> list[Arrival]:
+    """Arrivals as they were before they travelled."""
+    return [Arrival._make(one) for one in message]
+
+
+def results(message: Sequence[tuple[Any, ...]]) -> list[Outcome | Deferral]:
+    """Results as they were before they travelled."""
+    return [Outcome._make(one) if len(one) == _OUTCOME else Deferral._make(one) for one in message]

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from listener.errors import FatalFault
 from listener.records import Arrival
 from listener.repacking.repack import Result
+from listener.service import messages
 from listener.service.messages import Fatal, Hello, Setting
 
 #: How long a worker may take to begin, in seconds.
@@ -59,7 +60,7 @@ class Worker:
         self.overdue = False
         self.greeted = False
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # Dead already: the end of its pipe tells.
-            self.pipe.send(setting)
+            messages.send(self.pipe, setting)
 
     @property
     def pid(self) -> int:
@@ -71,19 +72,19 @@ class Worker:
         self.held, self.since = arrivals, now
         # A worker that has just died is found by the end of its pipe; what it was given is held and comes back.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send(arrivals)
+            messages.send(self.pipe, messages.bare(arrivals))
 
     def collect(self) -> list[Result] | Fatal | None:
         """The results of the batch; None when it only said that it works. Raises EOFError when the worker is dead."""
         try:
-            answer: list[Result] | Fatal | Hello = self.pipe.recv()
+            answer = messages.receive(self.pipe)
         except (ConnectionResetError, OSError) as error:
             raise EOFError from error
         if isinstance(answer, Hello):
             self.greeted, self.since = True, time.monotonic()
             return None
         self.held = []
-        return answer
+        return answer if isinstance(answer, Fatal) else messages.results(answer)
 
     def kill(self) -> None:
         """End it at once."""

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from listener.errors import FatalFault
 from listener.repacking.desk import Desk
 from listener.repacking.repack import Repacker
+from listener.service import messages
 from listener.service.messages import Fatal, Hello, Setting
 
 #: Address space of a worker beside what headers may take (--max-header), in bytes.
@@ -49,18 +50,18 @@ def _warm_up() -> None:
 
 
 def _work(pipe: Connection) -> None:
-    setting: Setting = pipe.recv()
+    setting: Setting = messages.receive(pipe)
     _limit_memory(_MEMORY + 8 * setting.config.max_header)
     repacker = Repacker(Desk(setting.config, setting.directories, setting.manner))
-    pipe.send(Hello(os.getpid()))
+    messages.send(pipe, Hello(os.getpid()))
     if not pipe.poll():
         _warm_up()
     while True:
-        arrivals = pipe.recv()
+        arrivals = messages.arrivals(messages.receive(pipe))
         try:
-            pipe.send(repacker.repack(arrivals))
+            messages.send(pipe, messages.bare(repacker.repack(arrivals)))
         except FatalFault as fault:
-            pipe.send(Fatal(str(fault)))
+            messages.send(pipe, Fatal(str(fault)))
             return
 
 
