@@ -41,31 +41,120 @@ Step = tuple[int, bytes, int, Slot | None]
 BORDER: Step = (0, b"", 0, None)
 
 
+#: After so many elements that were found not to be constant, a run looks for constant ones anew.
+_PATIENCE = 64
+
+
 class Run:
-    """A stretch of elements: `take` gives their heads from an index on, `need` and `step` are the bytes looked at and
-    passed, `wanted` has tag, slot, begin and end (bytes from the run's start) of each wanted value, `far` says that it
-    lies behind all wanted tags.
+    """A stretch of elements: `need` and `step` are the bytes looked at and passed, `far` says that it lies behind all
+    wanted tags.
+
+    Within a series most values are the same from file to file. Elements that were met with one value only are compared
+    as a whole, neighbours among them in one piece, and what is wanted of them is at hand. An element that is met with
+    another value is no longer among these.
     """
 
-    __slots__ = ("count", "far", "heads", "need", "step", "steps", "take", "wanted")
+    __slots__ = (
+        "_changed",
+        "_chop",
+        "_fixed",
+        "_heads",
+        "_loose",
+        "_pieces",
+        "_same",
+        "_sample",
+        "_take",
+        "_wanted",
+        "count",
+        "far",
+        "need",
+        "step",
+        "steps",
+    )
 
     def __init__(self, steps: list[Step], *, far: bool) -> None:
-        self.far = far
         first = steps[0][0]
         gaps = "".join([f"8s{end - pos - 8}x" for pos, _, end, _ in steps[:-1]])
         self.steps = steps
-        self.heads = tuple([head for _, head, _, _ in steps])
-        self.take = Struct(f"<{gaps}8s").unpack_from
-        self.wanted = [(slot.element.tag, slot, pos + 8 - first, end - first) for pos, _, end, slot in steps if slot]
-        self.need = max([steps[-1][0] + 8 - first, *(end for _, _, _, end in self.wanted)])
+        self.far = far
+        self._heads = tuple([head for _, head, _, _ in steps])
+        self._take = Struct(f"<{gaps}8s").unpack_from
+        # tag, slot, begin and end (bytes from the run's start) of each wanted value
+        self._wanted = [(slot.element.tag, slot, pos + 8 - first, end - first) for pos, _, end, slot in steps if slot]
+        self.need = max([steps[-1][0] + 8 - first, *(end for _, _, _, end in self._wanted)])
         self.step = steps[-1][2] - first
         self.count = len(steps)
+        self._begin_anew()
+
+    def match(self, window: bytes, at: int, found: Found) -> tuple[bytes, ...] | None:
+        """Whether this stretch lies at index `at`: None, and `found` has its wanted values; else the heads there."""
+        if self._pieces and at + self.step <= len(window) and self._chop(window, at) == self._pieces:
+            found.update(self._fixed)
+            for tag, slot, begin, end in self._loose:
+                found[tag] = slot, window[at + begin : at + end]
+            return None
+        heads: tuple[bytes, ...] = self._take(window, at)
+        if heads != self._heads:
+            return heads
+        for tag, slot, begin, end in self._wanted:
+            found[tag] = slot, window[at + begin : at + end]
+        self._observe(window[at : at + self.step])
+        return None
+
+    def _begin_anew(self) -> None:
+        self._sample = b""
+        self._same = [True] * self.count
+        self._pieces: tuple[bytes, ...] = ()
+        self._changed = 0
+
+    def _observe(self, data: bytes) -> None:
+        """Find out which elements have the value that they had before."""
+        if len(data) < self.step:
+            return
+        if self._changed > _PATIENCE or len({tag for tag, *_ in self._wanted}) < len(self._wanted):
+            self._begin_anew()
+        if not self._sample:
+            self._sample = data
+            return
+        first = self.steps[0][0]
+        for index, (pos, _, end, _) in enumerate(self.steps):
+            if self._same[index] and data[pos - first : end - first] != self._sample[pos - first : end - first]:
+                self._same[index] = False
+                self._changed += 1
+        self._settle(first)
+
+    def _settle(self, first: int) -> None:
+        shape, pieces, covered = "<", [], 0
+        begin = 0
+        for (pos, _, end, _), same in zip(self.steps, self._same, strict=True):
+            if not same:
+                stop = pos + 8 - first
+                shape += f"{stop - begin}s{end - first - stop}x"
+                pieces.append((begin, stop))
+                begin = end - first
+            covered = end - first
+        if covered > begin:
+            shape += f"{covered - begin}s"
+            pieces.append((begin, covered))
+        self._chop = Struct(shape).unpack_from
+        self._pieces = tuple([self._sample[one:other] for one, other in pieces])
+        constant = {pos for (pos, _, _, _), same in zip(self.steps, self._same, strict=True) if same}
+        self._loose = [one for one in self._wanted if one[2] - 8 + first not in constant]
+        self._fixed = {
+            tag: (slot, self._sample[one:other])
+            for tag, slot, one, other in self._wanted
+            if one - 8 + first in constant
+        }
+
+
+def differs(run: Run, heads: tuple[bytes, ...]) -> int:
+    """The index of the first head that is not the run's."""
+    return next(index for index, (_, head, _, _) in enumerate(run.steps) if head != heads[index])
 
 
 def cut(runs: dict[bytes, Run], run: Run, heads: tuple[bytes, ...]) -> None:
     """Keep of a run what comes before the first head that differs; its very first never does."""
-    same = next(index for index, head in enumerate(heads) if head != run.heads[index])
-    runs[heads[0]] = Run(run.steps[:same], far=run.far)
+    runs[heads[0]] = Run(run.steps[: differs(run, heads)], far=run.far)
 
 
 def learn(runs: dict[bytes, Run], steps: list[Step]) -> None:

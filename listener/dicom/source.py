@@ -9,7 +9,7 @@ from typing import Protocol
 from listener.errors import Incomplete, NotDicom, TooLarge
 
 #: Bytes that one system call fetches when a small piece is asked for: a header's interesting part, 0.5 us.
-WINDOW = 16 * 1024
+WINDOW = 8 * 1024
 
 #: Bytes of output that one step of inflating may make.
 _STEP = 256 * 1024

@@ -2,10 +2,10 @@
 
 Instances of one series have nearly the same elements with nearly the same lengths. So a stretch of elements that was
 walked once is remembered as a *run*: the heads of its elements and the distances between them. Where a run's first
-head is met again, one `struct` call takes all heads that should follow, and one comparison shows whether they do: then
-every element lies where the run says, because each head is found where the lengths of those before it lead, exactly
-what walking them one by one would prove. Where a head differs, the run is cut short there, and the walk goes on by
-single steps. What is neither remembered nor simple (undefined lengths, deep sequences, pixel data, odd VRs) is left to
+head is met again, one `struct` call takes all heads that should follow (and, in one piece with them, the values that
+never change), and one comparison shows whether they do: then every element lies where the run says, because each head
+is found where the lengths of those before it lead, exactly what walking them one by one would prove. Where a head
+differs, the run is cut short there, and the walk goes on by single steps. What is neither remembered nor simple (undefined lengths, deep sequences, pixel data, odd VRs) is left to
 structure.Structure.step(). The outcome never depends on what is remembered.
 
 Behind the last wanted tag nothing is of interest but that the file is whole. Once every attribute that is wanted for
@@ -119,10 +119,8 @@ class Walker:
                     break
                 steps.append(BORDER)
             if run is not None and at + run.need <= edge:
-                heads = run.take(window, at)
-                if heads == run.heads:
-                    for tag, slot, begin, end in run.wanted:
-                        found[tag] = slot, window[at + begin : at + end]
+                heads = run.match(window, at, found)
+                if heads is None:
                     count += run.count
                     at += run.step
                     continue
