@@ -86,6 +86,10 @@ class LedgerUnusable(LedgerFault):
     """The ledger cannot be opened or written; see the state directory's owner, mode, space and mount."""
 
 
+class StateUnreadable(ListenerError):
+    """The state cannot be read."""
+
+
 class HookFailed(ListenerError):
     """A hook did not take what it was told."""
 

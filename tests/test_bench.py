@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -16,6 +19,7 @@ import pytest
 
 from listener.benchmark import energy, family, picture, table
 from listener.benchmark.corpus import Corpus
+from listener.benchmark.cost import cost
 from listener.benchmark.figures import Figure, Lag, Sample, figures
 from listener.benchmark.growth import cases
 from listener.benchmark.proof import Unfinished, verify
@@ -30,6 +34,14 @@ def bench(folder: Path, *words: str) -> Done:
     return listener("bench", "--repeat=1", f"--dir={folder}", *words)
 
 
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: runs wait until their files are on the disk."""
+    memory = Path("/dev/shm")  # noqa: S108
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
+
+
 def programs(done: Done) -> dict[str, dict[str, dict[str, float]]]:
     """Group -> program -> figure."""
     groups = orjson.loads(done.stdout)["groups"]
@@ -40,9 +52,8 @@ def programs(done: Done) -> dict[str, dict[str, dict[str, float]]]:
 
 
 @pytest.mark.real
-def test_once_is_measured_at_both_levels_and_nothing_is_left(tmp_path: Path) -> None:
-    home, plot, emissions = tmp_path / "home", tmp_path / "out.svg", tmp_path / "emissions.csv"
-    home.mkdir()
+def test_once_is_measured_at_both_levels_and_nothing_is_left(tmp_path: Path, home: Path) -> None:
+    plot, emissions = tmp_path / "out.svg", tmp_path / "emissions.csv"
     words = ("--files=60", "--size=4KiB", "--only=once", "--json", f"--plot={plot}", f"--emissions={emissions}")
     done = bench(home, *words)
     assert done.status == 0, done.stderr
@@ -57,7 +68,7 @@ def test_once_is_measured_at_both_levels_and_nothing_is_left(tmp_path: Path) -> 
     assert not list(home.iterdir())
     assert "round 1 of 1: once --fsync none" in done.stderr
     assert "\x1b" not in done.stderr
-    assert "once --fsync batch" in "".join(ET.parse(plot).getroot().itertext())
+    assert "once --fsync batch" in "".join(ET.parse(plot).getroot().itertext())  # noqa: S314 - our own
     with emissions.open(newline="") as file:
         assert [row["experiment_id"] for row in csv.DictReader(file)] == list(rows)
 
@@ -65,14 +76,12 @@ def test_once_is_measured_at_both_levels_and_nothing_is_left(tmp_path: Path) -> 
 @pytest.mark.real
 @pytest.mark.usefixtures("dcmtk")
 def test_the_service_behind_storescp_and_programs_that_it_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home, programs_of = tmp_path / "home", tmp_path / "bin"
-    home.mkdir()
-    # It takes rx-repack's words, so it can stand in for it: what is looked at is the benchmark.
-    write_program(programs_of / "rx-repack", f'exec {sys.executable} -m listener repack "$@"')
-    monkeypatch.setenv("PATH", str(programs_of), prepend=":")
-    done = bench(home, "--files=80", "--size=4KiB", "--senders=2", "--only=run,xcr", "--few=1", "--json")
+    # It takes px-repack's words, so it can stand in for it: what is looked at is the benchmark.
+    write_program(tmp_path / "bin" / "px-repack", f'exec {sys.executable} -m listener repack "$@"')
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    done = bench(home, "--files=80", "--size=4KiB", "--senders=2", "--only=run,xcr", "--few=3", "--json")
     assert done.status == 0, done.stderr
     rows = programs(done)["receiving"]
     alone, none = rows["storescp alone"], rows["storescp | run --fsync none"]
@@ -81,8 +90,8 @@ def test_the_service_behind_storescp_and_programs_that_it_starts(
     assert alone["receiver_cpu_us"] > 0
     assert none["cpu_us"] > 0
     assert 0 <= none["lag_p50_ms"] <= none["lag_p95_ms"] <= none["lag_p99_ms"] <= none["lag_max_ms"]
-    started = rows["storescp -xcr rx-repack"]
-    assert started["files"] == 10
+    started = rows["storescp -xcr px-repack"]
+    assert started["files"] == 3
     assert started["processes"] >= 2
     assert started["receiver_cpu_us"] > 20_000, "the programs that storescp started are counted, orphans too"
     assert not list(home.iterdir())
@@ -136,7 +145,7 @@ def read(folder: Path) -> list[pydicom.FileDataset]:
 def test_synthetic_files_are_about_as_large_as_was_asked(tmp_path: Path, size: int) -> None:
     written = Corpus(Shape(size=size)).write(tmp_path, 2)
     assert written == sum(path.stat().st_size for path in tmp_path.iterdir())
-    assert 0.8 * size < written / 2 < 1.2 * size + 600
+    assert 0.98 * size < written / 2 < 1.02 * size
 
 
 def test_files_are_spread_over_patients_and_series(tmp_path: Path) -> None:
@@ -155,7 +164,9 @@ def test_parts_of_a_corpus_make_the_whole(tmp_path: Path) -> None:
     corpus.write(tmp_path / "whole", 10)
     for number in range(3):
         corpus.write(tmp_path / "parts", 10, step=(number, 3))
-    whole, parts = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "parts"))
+    whole, parts = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "parts")
+    )
     assert whole == parts
 
 
@@ -191,7 +202,8 @@ def test_copies_differ_from_what_was_given_in_their_identifiers_alone(tmp_path: 
     made, old = read(tmp_path / "copies"), pydicom.dcmread(given / "1.dcm")
     assert len({one.SOPInstanceUID for one in made}) == 8
     assert {one.PatientID for one in made} == {"00000", "00001"}
-    assert {len(path.read_bytes()) for path in (tmp_path / "copies").iterdir()} == {(given / "1.dcm").stat().st_size}
+    sizes = [{path.stat().st_size for path in (tmp_path / name).iterdir()} for name in ("copies", "given")]
+    assert sizes[0] == sizes[1]
     for one in made:
         assert one.file_meta.MediaStorageSOPInstanceUID == one.SOPInstanceUID
         assert one.PatientName == old.PatientName
@@ -203,7 +215,7 @@ def test_what_cannot_be_copied_is_told_before_anything_is_measured(tmp_path: Pat
     with pytest.raises(ConfigError, match=r"--from: notes\.txt cannot be copied"):
         Corpus(Shape(source=str(tmp_path)))
     write_instance(tmp_path / "notes.txt", PatientID="1")
-    with pytest.raises(ConfigError, match="too short for 20 patients|--patients"):
+    with pytest.raises(ConfigError, match="too short for 20"):
         Corpus(Shape(source=str(tmp_path), patients=20))
 
 
@@ -254,8 +266,8 @@ def test_figures_are_medians_and_ratios_are_those_within_a_round() -> None:
         [sample("a", 2e-4, rate=100), sample("b", 8e-4, rate=70)],
     ]
     first, second = figures(rounds)
-    assert (first.cpu_us, first.ratio, first.share) == (pytest.approx(200), 1, 1)
-    assert (second.cpu_us, second.ratio, second.share) == (pytest.approx(800), pytest.approx(3), 0.8)
+    assert [first.cpu_us, first.ratio, first.share] == pytest.approx([200, 1, 1])
+    assert [second.cpu_us, second.ratio, second.share] == pytest.approx([800, 3, 0.8])
     assert (second.files_a_second, second.mb_a_second) == (50, 0.0005)
     assert second.lag_p50_ms is None
 
@@ -290,9 +302,9 @@ def figure(program: str = "a", **more: object) -> Figure:
 
 
 def test_an_estimate_is_told_apart_from_what_was_measured() -> None:
-    estimate = energy.cost(figure(), 1_000_000, 10, 500)
+    estimate = cost(figure(), 1_000_000, 10, 500)
     assert estimate == pytest.approx((3600, 1, 0.5, False))
-    measured = energy.cost(figure(joules=200.0), 1_000_000, 10, 500)
+    measured = cost(figure(joules=200.0), 1_000_000, 10, 500)
     assert measured[::3] == (2_000_000, True)
     rows = [table.Priced(figure(), estimate), table.Priced(figure("b"), measured)]
     first, second = table.text([table.Group("repacking", rows)]).splitlines()[2:4]
@@ -303,7 +315,7 @@ def test_an_estimate_is_told_apart_from_what_was_measured() -> None:
 def test_rows_are_added_to_an_emissions_file(tmp_path: Path) -> None:
     path, now = tmp_path / "emissions.csv", datetime(2026, 1, 2, tzinfo=UTC)
     for _ in range(2):
-        energy.append(str(path), now, [(figure("a, b"), energy.cost(figure(), 100, 10, 500))])
+        energy.append(str(path), now, [(figure("a, b"), cost(figure(), 100, 10, 500))])
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
@@ -316,19 +328,19 @@ def test_rows_are_added_to_an_emissions_file(tmp_path: Path) -> None:
 def test_tables_have_a_cell_for_each_head() -> None:
     receiving = figure("storescp | run", rate=500.0, receiver=1e-3, lag=Lag(0.001, 0.002, 0.003, 0.1))
     groups = [
-        table.Group(title, [table.Priced(one, energy.cost(one, 1, 10, 500))])
+        table.Group(title, [table.Priced(one, cost(one, 1, 10, 500))])
         for title, one in (("repacking", figure()), ("receiving", receiving))
     ]
     lines = [line for line in table.markdown(groups).splitlines() if line.startswith("|")]
-    assert len({line.replace("\\|", "").count("|") for line in lines[:3]}) == 1
-    assert len({line.replace("\\|", "").count("|") for line in lines[3:]}) == 1
+    assert len({line.replace(r"\|", "").count("|") for line in lines[:3]}) == 1
+    assert len({line.replace(r"\|", "").count("|") for line in lines[3:]}) == 1
     assert "1 / 2 / 3 / 100" in table.text(groups)
     assert table.value(groups, {})["groups"][1]["figures"][0]["together_cpu_us"] == pytest.approx(1360)
 
 
 def test_bars_are_as_long_as_their_figures() -> None:
-    rows = [table.Priced(one, energy.cost(one, 1, 10, 500)) for one in (figure("<none>"), figure("px-repack"))]
-    drawn = ET.fromstring(picture.svg([table.Group("repacking", rows)], "Cost & more", "a note"))
+    rows = [table.Priced(one, cost(one, 1, 10, 500)) for one in (figure("<none>"), figure("px-repack"))]
+    drawn = ET.fromstring(picture.svg([table.Group("repacking", rows)], "Cost & more", "a note"))  # noqa: S314 - our own
     assert {"<none>", "px-repack", "Cost & more", "a note"} <= {text.strip() for text in drawn.itertext()}
     bars = [one for one in drawn.iter("{http://www.w3.org/2000/svg}rect") if one.get("rx")]
     assert len(bars) == 2

@@ -114,8 +114,9 @@ def rendered(name: str, helm: str = "helm3") -> list[dict[str, Any]]:
 
 
 def one(name: str, kind: str) -> dict[str, Any]:
-    (found,) = [each for each in rendered(name) if each["kind"] == kind]
-    return found
+    found: list[dict[str, Any]] = [each for each in rendered(name) if each["kind"] == kind]
+    assert len(found) == 1
+    return found[0]
 
 
 def pods(name: str) -> Iterator[dict[str, Any]]:

@@ -8,9 +8,13 @@ import hmac
 import http.server
 import json
 import shlex
+import shutil
 import socket
+import ssl
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,7 +54,7 @@ class Post(NamedTuple):
 class Receiver:
     """A server that answers each POST with what `answer` says: a status, or None for never."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.posts: list[Post] = []
         self.answer: Callable[[Post], int | None] = lambda _: 200
         self.closing = threading.Event()
@@ -74,7 +78,10 @@ class Receiver:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook?from=listener"
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        if context:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' * bool(context)}://127.0.0.1:{self._server.server_port}/hook?from=listener"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
 
@@ -188,8 +195,37 @@ def dripping() -> Iterator[str]:
 
 def test_one_that_answers_for_ever_is_left_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "DEADLINE", 0.5)
-    with dripping() as url, pytest.raises(HookFailed):
+    with dripping() as url, pytest.raises(HookFailed, match=r"no whole answer within 0.5 s"):
         Webhook(url, "").tell(TOLD)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Of a server on 127.0.0.1 that nobody has vouched for, with its key."""
+    path = tmp_path / "server.pem"
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test"
+    more = f"-addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt"
+    subprocess.run([*command.split(), *more.split()], check=True, capture_output=True, timeout=30)
+    path.write_bytes(path.read_bytes() + path.with_suffix(".pem.crt").read_bytes())
+    return path
+
+
+def test_a_certificate_must_be_one_that_is_trusted(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    secure = Receiver(context)
+    try:
+        with pytest.raises(HookFailed, match="TLS: CERTIFICATE_VERIFY_FAILED"):
+            Webhook(secure.url, "").tell(TOLD)
+        monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+        Webhook(secure.url, "").tell(TOLD)
+    finally:
+        secure.close()
+    assert len(secure.posts) == 1
 
 
 def test_a_secret_that_went_away_is_told(receiver: Receiver, tmp_path: Path) -> None:
@@ -447,6 +483,26 @@ def test_after_many_attempts_it_is_given_up_and_shown(tmp_path: Path, monkeypatc
     assert "not today" in row
     assert len(hook.told) == 3
     assert {told.key for told in hook.told} == {"set-aside/1"}
+
+
+def test_a_clock_that_is_set_back_holds_up_no_delivery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried at noon, to be tried a second after noon; and then it is eleven."""
+    behind = 0
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() - behind)
+    connection = open_writer(path_of(str(tmp_path)))
+    deliveries.register(connection, "refusing", 0)
+    connection.close()
+    aside(tmp_path, 1)
+    hook = Refusing()
+    one = courier.Courier(hook, str(tmp_path), phi=False)
+    one.start()
+    try:
+        until(lambda: hook.told, 10)
+        behind = 3600 * 10**9
+        until(lambda: len(hook.told) >= 2, 10)
+    finally:
+        one.stop()
 
 
 def test_one_that_refuses_is_not_asked_a_thousand_times_a_second(tmp_path: Path) -> None:

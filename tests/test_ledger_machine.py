@@ -169,4 +169,4 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestLedger(Ledger.TestCase):  # type: ignore[name-defined, misc]
-    settings = settings(max_examples=60, stateful_step_count=30)
+    settings = settings(max_examples=40, stateful_step_count=25)

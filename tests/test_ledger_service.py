@@ -2,37 +2,292 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import orjson
 import pytest
 
-from listener.ledger.reading import reading
+from listener.ledger.opening import open_writer, path_of
+from listener.ledger.reading import Reader, reading
+from listener.planning.documents import retrieve_path
+from tests.dicomnet import storescp, storescu
 from tests.instances import uid, write_instance
-from tests.service_process import make_places, service, settled, until_value, value
+from tests.service_process import (
+    Places,
+    Service,
+    listener,
+    make_places,
+    once,
+    service,
+    settled,
+    until_value,
+    value,
+)
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
 
-def test_the_service_tells_of_a_series_that_is_complete(tmp_path: Path) -> None:
-    places = make_places(tmp_path)
-    series = str(uid("series", 0, 0, 0))
-    promise = places.log / "seriesData" / f"{series}-retrieve.json"
-    promise.parent.mkdir(parents=True)
-    promise.write_bytes(orjson.dumps({"NumberOfSeriesRelatedInstances": "2"}))
-    with service(places, "--series-quiet", "1") as running:
-        for number in (1, 2):
-            write_instance(places.incoming / f"a{number}", number=number)
-        write_instance(places.incoming / "b1", series=1, number=1)
-        settled(running, 3)
-        told = {one["SeriesInstanceUID"]: one for one in running.wait_for("series-complete", 2)}
-        assert (told[series]["result"], told[series]["instances"], told[series]["expected"]) == ("expected", 2, 2)
-        other = told[str(uid("series", 0, 0, 1))]
-        assert (other["result"], other["instances"], other["generation"]) == ("quiet", 1, 1)
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return make_places(tmp_path)
+
+
+def series(number: int = 0) -> str:
+    return str(uid("series", 0, 0, number))
+
+
+def promise(places: Places, number: int, which: int = 0) -> None:
+    path = places.log / retrieve_path(series(which))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(orjson.dumps({"NumberOfSeriesRelatedInstances": str(number)}))
+
+
+def instances(folder: Path, count: int, which: int = 0, first: int = 1) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    numbers = range(first, first + count)
+    return [write_instance(folder / f"{which}-{number}", series=which, number=number) for number in numbers]
+
+
+@contextlib.contextmanager
+def read(places: Places) -> Iterator[Reader]:
+    with reading(str(places.state)) as reader:
+        yield reader
+
+
+def ends(running: Service, which: int = 0) -> list[tuple[int, int, int, str]]:
+    return [
+        (one["generation"], one["instances"], one["expected"], one["result"])
+        for one in running.events("series-complete")
+        if one["SeriesInstanceUID"] == series(which)
+    ]
+
+
+def wait_for_ends(running: Service, count: int, seconds: float = 30) -> list[tuple[int, int, int, str]]:
+    try:
+        return until(lambda: ends(running) if len(ends(running)) >= count else [], seconds, what=f"{count} ends")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {running}") from None
+
+
+def described(places: Places, uid_: str) -> set[str]:
+    folder = places.log / "seriesData" / f"{uid_}-img"
+    return {path.name.removesuffix(".json") for path in folder.iterdir()}
+
+
+def assert_ledger_equals_logs(places: Places) -> None:
+    """Every series and instance that readers see, no other, and each generation ended at most once."""
+    with contextlib.closing(sqlite3.connect(path_of(str(places.state)))) as connection:
+        recorded: dict[str, set[str]] = {}
+        for uid_, path, size in connection.execute("SELECT SeriesInstanceUID, path, size FROM files"):
+            recorded.setdefault(uid_, set()).add(os.path.basename(path))
+            assert (places.data / path).stat().st_size == size
+        folders = (places.log / "seriesData").glob("*-img")
+        assert recorded == {uid_: described(places, uid_) for uid_ in (one.name[:-4] for one in folders)}
+        totals = dict(connection.execute("SELECT SeriesInstanceUID, instances FROM series WHERE instances > 0"))
+        assert totals == {uid_: len(names) for uid_, names in recorded.items()}
+        twice = "SELECT 1 FROM history WHERE state <> 'open' GROUP BY series_id, generation HAVING count(*) > 1"
+        assert not connection.execute(twice).fetchall()
+        (published,) = connection.execute("SELECT sum(published) FROM days").fetchone()
+        assert published == sum(totals.values())
+
+
+# -- complete --------------------------------------------------------------------------------------------------------
+
+
+def test_the_promised_number_is_complete_within_a_second_and_a_late_one_is_generation_two(
+    places: Places, dcmtk: None, tmp_path: Path
+) -> None:
+    sent = instances(tmp_path / "sent", 6)
+    promise(places, 5)
+    with (
+        service(places, "--series-timeout", "3") as running,
+        storescp(places.incoming, "--fork", "+uf", "+xa") as receiver,
+    ):
+        storescu(receiver.port, sent[:4])
+        settled(running, 4)
+        assert ends(running) == []
+        storescu(receiver.port, sent[4:5])
+        last = settled(running, 5)
+        assert wait_for_ends(running, 1) == [(1, 5, 5, "expected")]
+        assert last is not None
+        published = max(one["time"] for one in running.events("published"))
+        (ended,) = running.events("series-complete")
+        assert _seconds(published, ended["time"]) < 1.0
+        # One more than was there is promised now: incomplete after the timeout, and then it comes.
+        promise(places, 7)
+        storescu(receiver.port, sent[5:])
+        assert wait_for_ends(running, 2)[1:] == [(2, 6, 7, "incomplete")]
+        until_value(running, 1, "series", state="incomplete")
+        late = instances(tmp_path / "late", 1, first=7)
+        storescu(receiver.port, late)
+        assert wait_for_ends(running, 3)[2:] == [(3, 7, 7, "late")]
         scrape = running.scrape()
         assert value(scrape, "series_completed_total", result="expected") == 1
-        assert value(scrape, "series_completed_total", result="quiet") == 1
-        until_value(running, 2, "series", state="complete")
+        assert value(scrape, "series_completed_total", result="late") == 1
+        until_value(running, 1, "series", state="complete")
         assert value(running.scrape(), "ledger_ok") == 1
-    with reading(str(places.state)) as reader:
-        assert {row.SeriesInstanceUID: row.result for row in reader.ended()} == {series: "expected", told and other["SeriesInstanceUID"]: "quiet"}
+    with read(places) as reader:
+        row = reader.series(series())
+        assert row
+        # storescu says so itself, and storescp writes it into the file.
+        assert (row.sender, row.state, row.PatientID, row.AccessionNumber) == ("STORESCU", "complete", "P0000", "A00")
+    assert_ledger_equals_logs(places)
+
+
+def _seconds(first: str, last: str) -> float:
+    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+
+
+def test_without_a_promise_quiet_completes_by_modality_and_a_person_may_say_the_number(places: Places) -> None:
+    with service(places, "--series-quiet", "60", "--series-quiet", "MR=1") as running:
+        write_instance(places.incoming / "a", series=0)
+        write_instance(places.incoming / "b", series=1, Modality="CT")
+        settled(running, 2)
+        assert wait_for_ends(running, 1) == [(1, 1, 0, "quiet")]
+        assert ends(running, 1) == []
+        done = listener("expect", series(1), "1", "--state", str(places.state))
+        assert done.status == 0, done.stderr
+        until(lambda: ends(running, 1) == [(1, 1, 1, "expected")], 10)
+
+
+# -- kills -----------------------------------------------------------------------------------------------------------
+
+
+def test_after_kills_in_bursts_the_ledger_has_what_the_tree_has(places: Places, tmp_path: Path) -> None:
+    dice = random.Random(7)
+    told: list[tuple[str, int]] = []
+    total = 0
+    for burst in range(3):
+        with contextlib.suppress(AssertionError), service(places, "--series-quiet", "1", ready=False) as running:
+            running.wait_for("ready")
+            for which in range(3):
+                for number in range(40):
+                    write_instance(tmp_path / "x", series=which, number=burst * 40 + number + 1)
+                    os.rename(tmp_path / "x", places.incoming / f"{burst}-{which}-{number}")
+                    total += 1
+            time.sleep(dice.uniform(0.0, 0.4))  # A moment of no meaning is what is wanted.
+            running.kill()
+            told += [(one["SeriesInstanceUID"], one["generation"]) for one in running.events("series-complete")]
+    with service(places, "--series-quiet", "1") as running:
+        until_value(running, 0, "pending_files")
+        until_value(running, 3, "series", state="complete")
+        until_value(running, 0, "series", state="open")
+        told += [(one["SeriesInstanceUID"], one["generation"]) for one in running.events("series-complete")]
+    assert_ledger_equals_logs(places)
+    with read(places) as reader:
+        for which in range(3):
+            row = reader.series(series(which))
+            assert row
+            assert row.instances == total // 3
+            recorded = [one.generation for one in reader.history(series(which)) if one.state != "open"]
+            assert recorded == list(range(1, row.generation + 1))
+            assert {generation for uid_, generation in told if uid_ == series(which)} >= set(recorded)
+
+
+# -- two listeners ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one state", "two states"])
+def test_two_listeners_on_two_roots_and_one_tree(places: Places, shared: bool) -> None:
+    """Each has half of a promised series: it is complete when both halves are there."""
+    other = places.beside("b")
+    if shared:
+        other = Places(other.base, other.incomings, other.data, other.log, places.state)
+    promise(places, 20)
+    with service(places) as first, service(other) as second:
+        for number in range(10):
+            write_instance(places.incoming / f"a{number}", number=number + 1)
+            write_instance(other.incoming / f"b{number}", number=number + 11)
+        settled(first, 10)
+        settled(second, 10)
+        until(lambda: len(ends(first) + ends(second)) >= (1 if shared else 2), 20, what="it is complete")
+        assert set(ends(first) + ends(second)) == {(1, 20, 20, "expected")}
+        for running in (first, second):
+            until_value(running, 1, "series", state="complete")
+    assert_ledger_equals_logs(places)
+    assert_ledger_equals_logs(other)
+
+
+# -- faults ----------------------------------------------------------------------------------------------------------
+
+
+def damaged(path: str) -> None:
+    Path(path).write_bytes(b"no ledger" * 1000)
+
+
+def newer(path: str) -> None:
+    open_writer(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def a_directory(path: str) -> None:
+    Path(path).mkdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "word"),
+    [(damaged, "damaged"), (newer, "newer version"), (a_directory, "cannot be opened")],
+    ids=["damaged", "newer", "directory"],
+)
+def test_without_a_ledger_intake_goes_on_and_everybody_is_told(places: Places, harm: object, word: str) -> None:
+    assert callable(harm)
+    harm(path_of(str(places.state)))
+    with service(places, "--series-quiet", "1") as running:
+        write_instance(places.incoming / "a")
+        settled(running, 1)
+        assert wait_for_ends(running, 1) == [(1, 1, 0, "quiet")]
+        until_value(running, 0, "ledger_ok")
+        answer = running.get("/readyz")
+        assert answer.status == 200, "files are kept"
+        told = answer.json()["checks"]["ledger"]
+        assert not told["ok"]
+        assert word in told["text"]
+        assert running.stderr.count(word) == 1, "told once"
+    checked = listener("check", *places.flags(), "--json")
+    assert checked.status == 1
+    assert word in checked.stdout.decode()
+
+
+def test_a_ledger_that_is_locked_for_a_while_misses_nothing(places: Places) -> None:
+    with service(places) as running:
+        with contextlib.closing(open_writer(path_of(str(places.state)))) as lock:
+            lock.execute("BEGIN IMMEDIATE")
+            for number in range(20):
+                write_instance(places.incoming / f"a{number}", number=number + 1)
+            settled(running, 20)
+            until_value(running, 0, "ledger_ok")
+        until_value(running, 1, "ledger_ok")
+        until(lambda: _recorded(places) == 20, 30)
+    assert_ledger_equals_logs(places)
+
+
+def _recorded(places: Places) -> int:
+    with read(places) as reader:
+        row = reader.series(series())
+        return row.instances if row else 0
+
+
+# -- once ------------------------------------------------------------------------------------------------------------
+
+
+def test_once_records_and_ends_what_is_to_end(places: Places) -> None:
+    promise(places, 2, 1)
+    for which in (0, 1):
+        for number in (1, 2):
+            write_instance(places.incoming / f"{which}{number}", series=which, number=number)
+    done = once(places)
+    assert done.status == 0, done.stderr
+    assert [one["result"] for one in done.events if one["event"] == "series-complete"] == ["expected"]
+    again = once(places, "--series-quiet", "0.1")
+    assert [one["result"] for one in again.events if one["event"] == "series-complete"] == ["quiet"]
+    assert not [one for one in once(places).events if one["event"] == "series-complete"]
+    assert_ledger_equals_logs(places)

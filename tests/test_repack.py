@@ -57,6 +57,19 @@ def test_the_outcome_of_what_is_published_says_all(fsync: str, tmp_path: Path) -
     assert bench.claims() == [os.path.basename(result.claim)], "the parent lets it go"
 
 
+def test_the_seconds_of_a_batch_are_each_file_s_own(tmp_path: Path) -> None:
+    """What a file waits for the others at the barriers is not its work: together they are not longer than the batch."""
+    bench = Bench(tmp_path, fsync="batch")
+    arrivals = [arrival_of(bench.put(f"MR.{number}", number=number)) for number in range(1, 33)]
+    begun = time.perf_counter()
+    outcomes = [result for result in bench.work(arrivals) if isinstance(result, Outcome)]
+    elapsed = time.perf_counter() - begun
+    assert len(outcomes) == 32
+    assert 0.5 * elapsed < sum(outcome.seconds for outcome in outcomes) <= elapsed
+    assert all(seconds >= 0 for outcome in outcomes for seconds in outcome.stages)
+    assert all(abs(sum(outcome.stages) - outcome.seconds) < 1e-6 for outcome in outcomes)
+
+
 def test_missing_attributes_are_told_with_the_instance_that_wrote_the_documents(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     absent: dict[str, Any] = {"PatientAge": ABSENT, "StudyDescription": ABSENT, "SeriesNumber": ABSENT}

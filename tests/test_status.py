@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
+import select
+import struct
+import subprocess
+import termios
 import threading
 import time
 from bisect import bisect_left
@@ -17,13 +22,13 @@ from hypothesis import strategies as st
 
 from listener.status import live
 from listener.status.document import ENDED, PATIENCE, Accounts, Looked, document
-from listener.status.readable import plain, rate, share, size, span
 from listener.status.history import SLOT, SLOTS, History, Sample, quantile
 from listener.status.markup import Html, element, text
+from listener.status.readable import plain, rate, share, size, span
 from listener.status.screen import screen
 from listener.status.word import sample, word
 from listener.telemetry.catalogue import LATENCY, Histogram, Numbers
-from tests.service_process import listener, start
+from tests.service_process import command, environment, listener, start
 from tests.waiting import until
 
 NOW = 1_800_000_000 * 10**9
@@ -283,6 +288,17 @@ def test_readers_beside_a_writer_see_whole_words(tmp_path: Path) -> None:
     assert len(seen) > 20
 
 
+def terminal(*args: str, columns: int, lines: int) -> tuple[subprocess.Popen[bytes], int]:
+    """A command on a terminal of that size, and the other end of it."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    process = subprocess.Popen(
+        command(*args), env=environment(COLUMNS="", LINES=""), stdin=theirs, stdout=theirs, process_group=0
+    )
+    os.close(theirs)
+    return process, ours
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +308,28 @@ def test_where_nothing_ever_ran_status_says_so(tmp_path: Path) -> None:
     assert done.status == 1
     assert "no listener has run" in done.stderr
     assert not list(tmp_path.iterdir()), "it makes nothing"
+
+
+@pytest.mark.real
+def test_watch_on_a_terminal_draws_over_what_was_there(tmp_path: Path) -> None:
+    """As much as fits, and no line is broken."""
+    writer = live.Writer(str(tmp_path))
+    writer.write(a_word() | {"state": "stopped", "version": "v" * 100})
+    writer.close()
+    process, ours = terminal("status", "--state", str(tmp_path), "--watch", columns=70, lines=8)
+    try:
+        seen = b""
+        while seen.count(b"\033[H\033[J") < 2:
+            assert select.select([ours], [], [], 20)[0], seen
+            seen += os.read(ours, 65536)
+    finally:
+        process.send_signal(2)
+        assert process.wait(10) == 0
+        os.close(ours)
+    frame = seen.split(b"\033[H\033[J")[1].decode().splitlines()
+    assert len(frame) == 7
+    assert max(map(len, frame)) == 70
+    assert frame[0].startswith("listener vvv")
 
 
 @pytest.mark.real

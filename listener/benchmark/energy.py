@@ -10,14 +10,12 @@ import os
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
+from listener.benchmark.cost import JOULES_A_KWH, Cost
 from listener.benchmark.figures import Figure
 
 #: Where Linux shows the counters, in microjoules; they begin again at max_energy_range_uj.
 RAPL = Path("/sys/class/powercap")
-
-_JOULES_A_KWH = 3.6e6
 
 #: The columns of CodeCarbon's emissions.csv that are known here (kWh, kg CO2e, seconds), and what they belong to.
 COLUMNS = ("timestamp", "project_name", "experiment_id", "duration", "emissions", "energy_consumed", "files", "method")
@@ -48,23 +46,6 @@ class Meter:
             return []
 
 
-class Cost(NamedTuple):
-    """What so many files took: joules, watt hours, grams of CO2e; `measured`, or estimated from processor time."""
-
-    joules: float
-    watt_hours: float
-    grams: float
-    measured: bool
-
-
-def cost(figure: Figure, files: int, watts_per_core: float, grid_intensity: float) -> Cost:
-    """Of `files` files. `watts_per_core`: of a busy processor; `grid_intensity`: g CO2e a kWh."""
-    measured = figure.joules is not None
-    seconds = figure.together_cpu_us or figure.cpu_us
-    joules = figure.joules * files if figure.joules is not None else seconds / 1e6 * files * watts_per_core
-    return Cost(joules, joules / 3600, joules / _JOULES_A_KWH * grid_intensity, measured)
-
-
 def append(path: str, now: datetime, rows: Iterable[tuple[Figure, Cost]]) -> None:
     """Add a row for each program to an emissions.csv, and the header when it is new."""
     new = not os.path.exists(path) or not os.path.getsize(path)
@@ -78,7 +59,7 @@ def append(path: str, now: datetime, rows: Iterable[tuple[Figure, Cost]]) -> Non
 
 def _row(now: datetime, figure: Figure, spent: Cost) -> tuple[object, ...]:
     method = "RAPL" if spent.measured else "estimate from processor seconds"
-    kwh = spent.joules / _JOULES_A_KWH
+    kwh = spent.joules / JOULES_A_KWH
     duration = figure.files / figure.files_a_second
     moment = now.isoformat(timespec="seconds")
     return (moment, "listener bench", figure.program, f"{duration:.3f}", f"{spent.grams / 1e3:.9g}", f"{kwh:.9g}",

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 import subprocess
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,9 @@ from typing import NamedTuple, Self
 _PR_SET_CHILD_SUBREAPER = 36
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
+
+#: The longest that a process may take to end: what it holds may come to its end.
+_END_SECONDS = 60.0
 
 #: Seconds between two looks at the memory, and looks between two at the proportional one, which the kernel adds up.
 _PAUSE = 0.05
@@ -42,24 +47,42 @@ def adopt() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def reap() -> None:
-    """Wait for every orphan that has ended."""
+def reap(group: int = 1) -> None:
+    """Wait for every orphan that has ended: of one process group, or (1) of any."""
     with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
+        while os.waitpid(-group, os.WNOHANG)[0]:
             pass
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM to a process with a group of its own, and wait until the whole group has ended; SIGKILL if it does not.
+
+    Its orphans are ours: they stay in the group until they are waited for.
+    """
+    process.terminate()
+    deadline = time.monotonic() + _END_SECONDS
+    while _lives(process) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if _lives(process):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    reap(process.pid)
+
+
+def _lives(process: subprocess.Popen[bytes]) -> bool:
+    process.poll()
+    reap(process.pid)
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def spent() -> float:
     """Processor seconds of all children that were waited for, and of theirs."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def wait(process: subprocess.Popen[bytes], seconds: float | None = None) -> float:
-    """Wait for one child; the processor seconds of it and of all that it waited for."""
-    before = spent()
-    process.wait(seconds)
-    return spent() - before
 
 
 def below(root: int, without: Collection[int] = ()) -> list[int]:
@@ -110,9 +133,10 @@ class Watcher:
         looks = 0
         while not self._end.wait(_PAUSE):
             pids = [pid for pid in below(self.root, self.without) if pid != os.getpid()]
+            # A zombie has no memory, and is not counted.
             exact = looks % _RARELY == 0
             self.peak = self.peak.most(
-                Peak(sum(map(_rss, pids)), sum(map(_pss, pids)) if exact else 0, sum(map(_lives, pids)))
+                Peak(sum(map(_rss, pids)), sum(map(_pss, pids)) if exact else 0, sum(_rss(pid) > 0 for pid in pids))
             )
             looks += 1
 
@@ -122,11 +146,6 @@ def _rss(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
     except (OSError, IndexError):
         return 0
-
-
-def _lives(pid: int) -> bool:
-    """Not a zombie: those have no memory."""
-    return _rss(pid) > 0
 
 
 def _pss(pid: int) -> int:

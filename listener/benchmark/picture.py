@@ -11,7 +11,7 @@ from html import escape
 from typing import NamedTuple
 
 from listener.benchmark.figures import Figure
-from listener.benchmark.table import Group
+from listener.benchmark.table import Group, number
 
 _WIDTH, _LEFT, _RIGHT = 900, 250, 230
 _BAR, _STEP, _HEAD, _FOOT = 18, 26, 46, 34
@@ -55,8 +55,8 @@ def _panel(group: Group, top: int) -> Iterator[str]:
     what = "files a second that storescp receives" if received else "processor time a file, logarithmic"
     yield _text(24, top + 20, f"{group.title[0].upper()}{group.title[1:]}", size=15, weight=600)
     yield _text(_LEFT, top + 20, what, size=12, fill=_FAINT)
-    for number, bar in enumerate(bars):
-        at = top + _HEAD - 10 + number * _STEP
+    for place, bar in enumerate(bars):
+        at = top + _HEAD - 10 + place * _STEP
         width = max(2.0, bar.length / most * (_WIDTH - _LEFT - _RIGHT))
         fill = _OTHERS if _is_other(bar.name) else _OURS
         yield _text(_LEFT - 10, at + 13, bar.name, size=13, anchor="end")
@@ -75,7 +75,7 @@ def _costs(figures: Sequence[Figure]) -> list[_Bar]:
 
 
 def _cost(figure: Figure) -> str:
-    times = f" ({figure.ratio:,.3g} times)" if figure.ratio and abs(figure.ratio - 1) > 0.005 else ""
+    times = f" ({number(figure.ratio)} times)" if figure.ratio and abs(figure.ratio - 1) > 0.005 else ""
     return f"{_time(figure.cpu_us)}{times}"
 
 
@@ -87,7 +87,8 @@ def _received(figure: Figure) -> _Bar:
     share = f" ({figure.share:.2f})" if figure.share is not None else ""
     lag = f", lag {figure.lag_p50_ms:,.3g} ms" if figure.lag_p50_ms is not None else ""
     rate = figure.received_a_second or 0
-    return _Bar(figure.program, rate, f"{rate:,.0f}/s{share}{lag}")
+    done = f", done {number(figure.files_a_second)}/s" if figure.files_a_second < rate / 4 else ""
+    return _Bar(figure.program, rate, f"{rate:,.0f}/s{share}{lag}{done}")
 
 
 def _text(x: float, y: float, words: str, *, size: int, **more: object) -> str:

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 
+from listener.benchmark import servers
 from listener.benchmark.energy import Meter
-from listener.benchmark.family import Peak, Watcher, below, reap, so_far, spent
+from listener.benchmark.family import Peak, Watcher, below, end, reap, so_far, spent
 from listener.benchmark.figures import Lag, Sample
 from listener.benchmark.proof import Unfinished, verify
-from listener.benchmark.repackers import listener, repack_words
+from listener.benchmark.repackers import repack_words
 from listener.benchmark.request import Manner
-from listener.benchmark.senders import ENVIRONMENT, Parcels
+from listener.benchmark.senders import Parcels
 from listener.benchmark.workshop import Place, Workshop, settle
-from listener.quickstart.beside import accepts, stop
 
-#: As the documentation tells people to run it.
-RECOMMENDED = ("--fork", "+uf", "+xa", "-ts", "60", "-pm")
-
-_START_SECONDS = 30.0
 #: The longest that nothing may come out after the senders have ended.
 _STALL_SECONDS = 60.0
 
@@ -53,7 +47,7 @@ class _Spent(NamedTuple):
 
 def alone(workshop: Workshop, parcels: Parcels, name: str, rate: float = 0.0) -> Sample:
     """Nothing is behind storescp."""
-    with workshop.place() as place, _storescp(place) as (storescp, port):
+    with workshop.place() as place, servers.storescp(place) as (storescp, port):
         settle(place)
         meter, total, begun = Meter(), spent(), time.perf_counter()
         with Watcher(storescp.pid) as watcher:
@@ -66,7 +60,11 @@ def alone(workshop: Workshop, parcels: Parcels, name: str, rate: float = 0.0) ->
 
 def behind(workshop: Workshop, parcels: Parcels, manner: Manner, name: str, rate: float = 0.0) -> Sample:
     """`listener run` is behind storescp. The start of the service is not counted."""
-    with workshop.place() as place, _service(place, manner) as (service, events), _storescp(place) as (storescp, port):
+    with (
+        workshop.place() as place,
+        servers.service(place, manner) as (service, events),
+        servers.storescp(place) as (storescp, port),
+    ):
         settle(place)
         at_start, meter, total, begun = so_far(service.pid), Meter(), spent(), time.perf_counter()
         with Watcher(service.pid) as watcher:
@@ -75,7 +73,7 @@ def behind(workshop: Workshop, parcels: Parcels, manner: Manner, name: str, rate
         wall, joules = time.perf_counter() - begun, meter.joules()
         ours = so_far(service.pid) - at_start
         receiver = _end(storescp, total) - senders
-        stop(service)
+        end(service)
         received = _told(events)
         verify(place.data, place.log, parcels.files, received.size)
         return _sample(name, parcels.files, received, _Spent(wall, ours, receiver, watcher.peak, joules))
@@ -85,7 +83,7 @@ def starting(workshop: Workshop, parcels: Parcels, program: str, name: str) -> S
     """With -xcr, storescp starts a predecessor for each file. What both cost cannot be told apart."""
     with workshop.place() as place:
         words = " ".join(map(shlex.quote, [program, *repack_words(place)]))
-        with _storescp(place, "-xcr", f"{words} --xcrdir #p --xcrfile #f") as (storescp, port):
+        with servers.storescp(place, "-xcr", f"{words} --xcrdir #p --xcrfile #f") as (storescp, port):
             settle(place)
             meter, total, begun = Meter(), spent(), time.perf_counter()
             with Watcher(without=parcels.pids) as watcher:
@@ -100,68 +98,11 @@ def starting(workshop: Workshop, parcels: Parcels, program: str, name: str) -> S
 
 def _end(storescp: subprocess.Popen[bytes], before: float) -> float:
     """Stop it; the processor seconds of all that has ended since `before`, orphans too."""
-    stop(storescp)
-    reap()
+    end(storescp)
     return spent() - before
 
 
-# -- processes ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _storescp(place: Place, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A storescp that accepts associations, and its port."""
-    place.incoming.mkdir(exist_ok=True)
-    port = _free_port()
-    command = ["storescp", *RECOMMENDED, *more, "-od", str(place.incoming), str(port)]
-    with _process(command, place.base / "storescp.txt") as process:
-        _until(lambda: accepts("127.0.0.1", port), process, _START_SECONDS, "storescp does not answer")
-        yield process, port
-
-
-@contextmanager
-def _service(place: Place, manner: Manner) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A `listener run` that is ready, and the file of its events."""
-    place.incoming.mkdir()
-    events = place.base / "events.ndjson"
-    words = ["run", *place.flags(), "--http=off", "--min-free=0", f"--fsync={manner.fsync}"]
-    with _process(listener(*words, f"--workers={manner.workers}"), events) as process:
-        _until(lambda: b'"ready"' in events.read_bytes(), process, _START_SECONDS, "listener run does not get ready")
-        yield process, events
-
-
-@contextmanager
-def _process(command: list[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with output.open("wb") as sink:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **ENVIRONMENT},
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
-        )
-    try:
-        yield process
-    finally:
-        stop(process)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 # -- the end of a run --------------------------------------------------------------------------------------------------
-
-
-def _until(done: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise Unfinished(what)
-        time.sleep(0.01)
 
 
 def _until_counted(service: subprocess.Popen[bytes], events: Path, files: int) -> None:
@@ -182,10 +123,10 @@ def _until_idle(storescp: subprocess.Popen[bytes]) -> None:
     """Until nothing but storescp itself lives below us."""
 
     def idle() -> bool:
-        reap()
+        reap(storescp.pid)
         return set(below(os.getpid())) <= {os.getpid(), storescp.pid}
 
-    _until(idle, storescp, _STALL_SECONDS * 10, "what storescp started does not end")
+    servers.until(idle, storescp, _STALL_SECONDS * 10, "what storescp started does not end")
 
 
 def _lying(place: Place, files: int) -> Received:

@@ -41,15 +41,17 @@ def repack_words(place: Place) -> list[str]:
 
 
 def once(workshop: Workshop, corpus: Corpus, manner: Manner, name: str) -> Sample:
-    """`listener once` over the corpus. A file's cost and time are the slope between a small run and the large one."""
+    """`listener once` over the corpus. A file's cost and time are the slope between a small run and the large one.
+
+    Where files are too few for a slope, the start is counted in: that never flatters.
+    """
     files = corpus.shape.files
     command = partial(_once_command, manner)
     small = _run(workshop, corpus, files // SPREAD, command, manner)
     large = _run(workshop, corpus, files, command, manner)
     more = files - files // SPREAD
-    wall = (large.wall - small.wall) / more * files
-    steady = large._replace(wall=wall if wall > 0 else large.wall)
-    return _sample(name, steady, (large.cpu - small.cpu) / more)
+    cpu, wall = (large.cpu - small.cpu) / more, (large.wall - small.wall) / more * files
+    return _sample(name, large._replace(wall=wall if wall > 0 else large.wall), cpu if cpu > 0 else large.cpu / files)
 
 
 def a_file(workshop: Workshop, corpus: Corpus, program: str, files: int, jobs: int) -> Sample:
@@ -133,7 +135,7 @@ def _copied(data: Path, _log: Path, files: int, size: int) -> None:
 
 
 def _sample(name: str, run: _Run, cpu: float) -> Sample:
-    return Sample(name, run.files, run.size, max(cpu, 0.0), run.wall, *run.peak, run.joules)
+    return Sample(name, run.files, run.size, cpu, run.wall, *run.peak, run.joules)
 
 
 def _name(command: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from listener.benchmark.energy import Cost
+from listener.benchmark.cost import Cost
 from listener.benchmark.figures import Figure
 
 
@@ -29,7 +29,7 @@ class _Column(NamedTuple):
     value: Callable[[Priced], str]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Three digits or all that stand before the point; "" for what was not measured."""
     if value is None:
         return ""
@@ -38,38 +38,38 @@ def _number(value: float | None) -> str:
 
 def _lags(figure: Figure) -> str:
     lags = (figure.lag_p50_ms, figure.lag_p95_ms, figure.lag_p99_ms, figure.lag_max_ms)
-    return "" if figure.lag_p50_ms is None else " / ".join(map(_number, lags))
+    return "" if figure.lag_p50_ms is None else " / ".join(map(number, lags))
 
 
 _COMMON = (
     _Column("files", lambda row: f"{row.figure.files:,}"),
-    _Column("RSS MB", lambda row: _number(row.figure.rss_mb)),
-    _Column("PSS MB", lambda row: _number(row.figure.pss_mb)),
+    _Column("RSS MB", lambda row: number(row.figure.rss_mb)),
+    _Column("PSS MB", lambda row: number(row.figure.pss_mb)),
     _Column("processes", lambda row: str(row.figure.processes)),
-    _Column("Wh a million", lambda row: _number(row.cost.watt_hours) + ("" if row.cost.measured else " *")),
-    _Column("g CO2e", lambda row: _number(row.cost.grams)),
+    _Column("Wh a million", lambda row: number(row.cost.watt_hours) + ("" if row.cost.measured else " *")),
+    _Column("g CO2e", lambda row: number(row.cost.grams)),
 )
 
 _REPACKING = (
     _Column("program", lambda row: row.figure.program),
     _COMMON[0],
-    _Column("CPU us a file", lambda row: _number(row.figure.cpu_us)),
-    _Column("times", lambda row: _number(row.figure.ratio)),
-    _Column("files/s", lambda row: _number(row.figure.files_a_second)),
-    _Column("MB/s", lambda row: _number(row.figure.mb_a_second)),
+    _Column("CPU us a file", lambda row: number(row.figure.cpu_us)),
+    _Column("times", lambda row: number(row.figure.ratio)),
+    _Column("files/s", lambda row: number(row.figure.files_a_second)),
+    _Column("MB/s", lambda row: number(row.figure.mb_a_second)),
     *_COMMON[1:],
 )
 
 _RECEIVING = (
     _Column("program", lambda row: row.figure.program),
     _COMMON[0],
-    _Column("received/s", lambda row: _number(row.figure.received_a_second)),
-    _Column("of alone", lambda row: _number(row.figure.share)),
-    _Column("files/s", lambda row: _number(row.figure.files_a_second)),
+    _Column("received/s", lambda row: number(row.figure.received_a_second)),
+    _Column("of alone", lambda row: number(row.figure.share)),
+    _Column("files/s", lambda row: number(row.figure.files_a_second)),
     _Column("lag ms p50 / p95 / p99 / max", lambda row: _lags(row.figure)),
-    _Column("CPU us: storescp", lambda row: _number(row.figure.receiver_cpu_us)),
-    _Column("listener", lambda row: _number(row.figure.cpu_us)),
-    _Column("together", lambda row: _number(row.figure.together_cpu_us)),
+    _Column("CPU us: storescp", lambda row: number(row.figure.receiver_cpu_us)),
+    _Column("listener", lambda row: number(row.figure.cpu_us)),
+    _Column("together", lambda row: number(row.figure.together_cpu_us)),
     *_COMMON[1:],
 )
 

@@ -21,6 +21,7 @@ import orjson
 
 import listener
 from listener.benchmark import energy, family, picture, table
+from listener.benchmark.cost import Cost, cost
 from listener.benchmark.figures import Figure
 from listener.benchmark.proof import Unfinished
 from listener.benchmark.repackers import PREDECESSORS
@@ -54,13 +55,13 @@ def run(config: Config, request: Request) -> int:
 
 
 def _priced(measured: Measured, request: Request) -> table.Group:
-    costs = [energy.cost(one, _MILLION, request.watts_per_core, request.grid_intensity) for one in measured.figures]
+    costs = [cost(one, _MILLION, request.watts_per_core, request.grid_intensity) for one in measured.figures]
     return table.Group(measured.title, list(map(table.Priced, measured.figures, costs)))
 
 
-def _for_files(rows: Sequence[tuple[Figure, energy.Cost]], request: Request) -> list[tuple[Figure, energy.Cost]]:
+def _for_files(rows: Sequence[tuple[Figure, Cost]], request: Request) -> list[tuple[Figure, Cost]]:
     """What the files of one run took, not a million."""
-    return [(one, energy.cost(one, one.files, request.watts_per_core, request.grid_intensity)) for one, _ in rows]
+    return [(one, cost(one, one.files, request.watts_per_core, request.grid_intensity)) for one, _ in rows]
 
 
 def _print(groups: Sequence[table.Group], facts: dict[str, Any], request: Request) -> None:

@@ -15,8 +15,7 @@ from typing import Any
 import orjson
 
 from listener.config import Config
-from listener.errors import FatalFault
-from listener.repacking import setaside
+from listener.errors import StateUnreadable
 from listener.status import accounts, live
 from listener.status.document import RUNNING, SCHEMA, Looked, document
 from listener.status.screen import screen
@@ -49,18 +48,20 @@ def _watch(config: Config, show: Callable[[Mapping[str, Any]], None]) -> int:
 def _look(config: Config) -> dict[str, Any]:
     word = live.read(config.state)
     if word and word.get("schema") != SCHEMA:
-        raise FatalFault("another version of listener runs here; ask that one")
+        raise StateUnreadable("another version of listener runs here; ask that one")
     told = accounts.look(config.state)
     now = time.time_ns()
     found = document(word, None, told, now)
     if found["service"]["state"] in RUNNING:
         return found
     if word is None and told.missing:
-        raise FatalFault(f"no listener has run with the state directory '{config.state}'")
+        raise StateUnreadable(f"no listener has run with the state directory '{config.state}'")
     return document(word, _looked(config), told, now)
 
 
 def _looked(config: Config) -> Looked:
+    from listener.repacking import setaside  # a third of the start, and needed only where no service runs
+
     named = {"incoming": config.incoming[0], "data": config.data, "log": config.log, "state": config.state}
     volumes = {role: one for role, path in named.items() if (one := _volume(path))}
     return Looked(setaside.totals(os.path.join(config.state, "set-aside")), volumes)

@@ -1,12 +1,13 @@
 """The quick walk over little endian data sets, which nearly all are: the hot spot of the whole program.
 
 Instances of one series have nearly the same elements with nearly the same lengths. So a stretch of elements that was
-walked once is remembered as a *run*: the heads of its elements and the distances between them. Where a run's first
-head is met again, one `struct` call takes all heads that should follow (and, in one piece with them, the values that
-never change), and one comparison shows whether they do: then every element lies where the run says, because each head
-is found where the lengths of those before it lead, exactly what walking them one by one would prove. Where a head
-differs, the run is cut short there, and the walk goes on by single steps. What is neither remembered nor simple (undefined lengths, deep sequences, pixel data, odd VRs) is left to
-structure.Structure.step(). The outcome never depends on what is remembered.
+walked once is remembered as a *run*: the heads of its elements and the distances between them. Where a run's first head
+is met again, one `struct` call takes all heads that should follow (and, in one piece with them, the values that never
+change), and one comparison shows whether they do: then every element lies where the run says, because each head is
+found where the lengths of those before it lead, exactly what walking them one by one would prove. Where a head differs,
+the run is cut short there, and the walk goes on by single steps. What is neither remembered nor simple (undefined
+lengths, deep sequences, pixel data, odd VRs) is left to structure.Structure.step(). The outcome never depends on what
+is remembered.
 
 Behind the last wanted tag nothing is of interest but that the file is whole. Once every attribute that is wanted for
 its text was found, the head of native pixel data is looked for at the one place where it must lie if the file is whole:

@@ -81,10 +81,13 @@ class Courier:
     def _tell_all(self) -> None:
         connection = open_writer(self._path)
         try:
-            consumer = deliveries.register(connection, self._hook.name, time.time_ns())
+            now = time.time_ns()
+            consumer = deliveries.register(connection, self._hook.name, now)
             self._fault = ""
             while not self._stopping.is_set():
-                now = time.time_ns()
+                before, now = now, time.time_ns()
+                if now < before:  # The clock was set back, and what is due soon would wait for as long.
+                    deliveries.register(connection, self._hook.name, now)
                 until = now + int(self._hook.lease * 1e9)
                 due = deliveries.lease(connection, consumer, now, until)
                 for delivery in due:

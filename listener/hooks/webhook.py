@@ -36,12 +36,14 @@ class Webhook:
         self._connection = connection = self._connect()
         timer = Timer(DEADLINE, self.abort)
         timer.daemon = True
+        begun = time.monotonic()
         timer.start()
         try:
             connection.request("POST", self._target(), told.body, head)
             status = connection.getresponse().status
         except (OSError, HTTPException) as error:
-            raise HookFailed(_words(error)) from error
+            late = time.monotonic() - begun >= DEADLINE
+            raise HookFailed(f"no whole answer within {DEADLINE:g} s" if late else _words(error)) from error
         finally:
             timer.cancel()
             connection.close()

@@ -81,16 +81,16 @@ class Clerk:
         """What is open; and once, what an earlier run recorded and perhaps never told, or published and never
         recorded.
         """
+        with transaction(connection):  # Which shows whether it can be written.
+            found = connection.execute("SELECT written_ns FROM writers WHERE name = ?", (self._owner,)).fetchone()
+            if not found:
+                self._stamp(connection, now_ns)
         self._read_open(connection, now)
-        found = connection.execute("SELECT written_ns FROM writers WHERE name = ?", (self._owner,)).fetchone()
         if not self._begun:
             self._ending.ended += turns.untold(connection)
             if found:
                 self.unwritten.again(self._proofs.changed_since(found[0] - self._margin_ns))
             self._begun = True
-        with transaction(connection):  # Which shows whether it can be written.
-            if not found:
-                self._stamp(connection, now_ns)
 
     def _stamp(self, connection: sqlite3.Connection, now_ns: int) -> None:
         # All that was told until now is recorded.
@@ -110,7 +110,7 @@ class Clerk:
         self.unwritten.keep(outcomes)
         touched = self._write(now, now_ns)
         if self.access.connection is None:
-            self._remember(outcomes, now)
+            self._book.remember(outcomes, now)
         self._read_promises(touched, now)
         self._end([one for one in touched if one.expected], now, now_ns)
 
@@ -131,15 +131,6 @@ class Clerk:
                     del waiting[: len(some)]
         return list(touched.values())
 
-    def _remember(self, outcomes: Sequence[Outcome], now: float) -> None:
-        """The book without the ledger."""
-        for outcome in outcomes:
-            if outcome.kind == "published" and outcome.SeriesInstanceUID:
-                uid = outcome.SeriesInstanceUID
-                one = self._book.get(uid) or Standing(uid, outcome.StudyInstanceUID, outcome.Modality)
-                one.touched = now
-                self._book.keep(one)
-
     # -- about once a second -------------------------------------------------------------------------------------------
 
     def tick(self, now: float, now_ns: int) -> None:
@@ -155,9 +146,9 @@ class Clerk:
                         self._stamp(connection, now_ns)
                 self.counts = self.counts | dict(connection.execute("SELECT state, series FROM series_counts"))
         self._wall_ns = now_ns
-        self._recount(now, now_ns)
         self._read_promises(self._book, now)
         self.unwritten.again(self._promises.elsewhere(self._book, now))
+        self._recount(now, now_ns)
         self._end(self._book, now, now_ns)
 
     def _recount(self, now: float, now_ns: int) -> None:

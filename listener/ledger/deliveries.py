@@ -24,8 +24,8 @@ ORDER BY set_aside_id > 0, next_ns, id LIMIT ?
 
 def register(connection: sqlite3.Connection, name: str, now_ns: int) -> int:
     """Let `name` hear of what happens from now on, and return the consumer's number. One that is registered already
-    begins anew: what it had taken and not settled is due at once. One that was retired hears nothing of what happened
-    meanwhile.
+    begins anew: what it had taken and not settled is due at once, and so is what was to be tried later. One that was
+    retired hears nothing of what happened meanwhile.
     """
     with transaction(connection):
         found = connection.execute("SELECT id, active FROM consumers WHERE name = ?", (name,)).fetchone()
@@ -35,9 +35,9 @@ def register(connection: sqlite3.Connection, name: str, now_ns: int) -> int:
         if not found[1]:
             connection.execute("UPDATE consumers SET active = 1, since_ns = ? WHERE id = ?", (now_ns, found[0]))
         connection.execute(
-            "UPDATE deliveries SET lease = '', lease_until_ns = 0 "
-            "WHERE consumer_id = ? AND state = 'pending' AND lease_until_ns > 0",
-            (found[0],),
+            "UPDATE deliveries SET lease = '', lease_until_ns = 0, next_ns = min(next_ns, ?) "
+            "WHERE consumer_id = ? AND state = 'pending' AND (lease_until_ns > 0 OR next_ns > ?)",
+            (now_ns, found[0], now_ns),
         )
         return int(found[0])
 

@@ -79,7 +79,7 @@ class Posting:
         now, now_ns = moment
         one = self._book.get(uid)
         new = False
-        if one is None or not one.id:
+        if one is None or not one.StudyInstanceUID or not one.id:
             one, new = self._meet(uid, group[0], now, now_ns)
         rows = [self._row(one.id, outcome) for outcome in group]
         replacing = [(row, outcome) for row, outcome in zip(rows, group, strict=True) if outcome.superseded]

@@ -22,7 +22,7 @@ _LISTED = f"{_FROM_SERIES} WHERE last_ns BETWEEN ? AND ? AND (last_ns, id) < (?,
 LISTED = f"{_LISTED} ORDER BY last_ns DESC, id DESC LIMIT ?"
 LISTED_BY_STATE = f"{_LISTED} AND state = ? ORDER BY last_ns DESC, id DESC LIMIT ?"
 STUDY = "SELECT * FROM studies WHERE StudyInstanceUID = ?"
-HISTORY = f"SELECT {', '.join(Change._fields)} FROM history WHERE series_id = ? ORDER BY generation, id"
+HISTORY = f"SELECT {', '.join(Change._fields)} FROM history WHERE series_id = ? ORDER BY generation, state <> 'open'"
 DELIVERIES = """
 SELECT c.name, d.event, d.generation, d.state, d.attempts, d.made_ns, d.next_ns, d.lease_until_ns, d.settled_ns, d.error
 FROM deliveries d JOIN consumers c ON c.id = d.consumer_id WHERE d.series_id = ? ORDER BY d.id

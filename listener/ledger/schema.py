@@ -75,8 +75,7 @@ CREATE TABLE history (
     expected INTEGER NOT NULL DEFAULT 0,
     announced INTEGER NOT NULL DEFAULT 1
 );
-CREATE UNIQUE INDEX history_begins ON history (series_id, generation) WHERE state = 'open';
-CREATE UNIQUE INDEX history_ends ON history (series_id, generation) WHERE state <> 'open';
+CREATE UNIQUE INDEX history_once ON history (series_id, generation, state <> 'open');
 CREATE INDEX history_unannounced ON history (id) WHERE announced = 0;
 
 CREATE TABLE set_aside (
@@ -196,7 +195,7 @@ CREATE TABLE deliveries (
     UNIQUE (consumer_id, event, series_id, generation, set_aside_id)
 );
 CREATE INDEX deliveries_due ON deliveries (consumer_id, set_aside_id > 0, next_ns) WHERE state = 'pending';
-CREATE INDEX deliveries_of_series ON deliveries (series_id) WHERE series_id <> 0;
+CREATE INDEX deliveries_of_series ON deliveries (series_id);
 CREATE TABLE delivery_counts (
     consumer_id INTEGER NOT NULL,
     state TEXT NOT NULL,

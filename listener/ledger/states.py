@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from listener.records import Outcome
+
 #: How a generation's end came about; `late` is a later generation than the first. Metric label and event field.
 RESULTS = ("expected", "quiet", "late", "incomplete")
 
@@ -101,6 +103,15 @@ class Book:
         """A series is open."""
         self._open[one.SeriesInstanceUID] = one
         return one
+
+    def remember(self, outcomes: Iterable[Outcome], now: float) -> None:
+        """Keep the series of what was published, while the ledger cannot."""
+        for outcome in outcomes:
+            uid = outcome.SeriesInstanceUID
+            if outcome.kind == "published" and uid:
+                one = self._open.get(uid) or Standing(uid, outcome.StudyInstanceUID, outcome.Modality)
+                one.touched = now
+                self.keep(one)
 
     def drop(self, uid: str) -> None:
         """It is not any more."""

@@ -129,6 +129,7 @@ class QuickStart:
             "\nstorescp and the listener run. In another terminal, send the example:\n"
             f"    {start}{send}\n{end}and look at the result:\n"
             f"    {start}find {shlex.quote(str(self.folder / 'data'))} -name '*.dcm'\n{end}"
+            f"How it stands: {start}http://{self.ready}/{end}\n"
             f"What is measured: {start}http://{self.ready}/metrics{end}\nCtrl-C stops both.\n"
         )
 

@@ -39,8 +39,8 @@ class Job:
     """One arrival being worked on; what is known so far, so that wherever it ends an Outcome can be made of it.
 
     `path` is where the source lies now, `origin` what gets linked into the tree (the source or a staged copy), `marks`
-    the perf_counter at the start of each stage, `met` the signature of the instance's document that was there when its
-    place was decided (None: there was none).
+    the perf_counter at the start of each stage, `left` that at which it came to the barrier at which it waits (else 0),
+    `met` the signature of the instance's document that was there when its place was decided (None: there was none).
     """
 
     arrival: Arrival
@@ -57,6 +57,7 @@ class Job:
     kind: str = "published"
     stage: str = "claim"
     marks: list[float] = field(default_factory=list)
+    left: float = 0.0
     begun_ns: int = 0
     header: Header = UNREAD
     plan: Plan = UNPLANNED
@@ -84,6 +85,16 @@ class Job:
         self.stage = stage
         self.marks.append(time.perf_counter())
 
+    def wait(self) -> None:
+        """It has come to a barrier: what follows is the others' time."""
+        self.left = time.perf_counter()
+
+    def go_on(self) -> None:
+        """It goes on behind the barrier: the time that was not its own is taken out of its stages."""
+        waited = time.perf_counter() - self.left
+        self.marks = [mark + waited for mark in self.marks]
+        self.left = 0.0
+
     def close(self) -> None:
         """Give back descriptors, and temporaries that were not renamed."""
         for descriptor in (*self.opened, self.copied, self.descriptor):
@@ -92,6 +103,12 @@ class Job:
         for path in self.temporaries:
             files.discard(path)
         self.opened, self.temporaries, self.copied, self.descriptor = [], [], -1, -1
+
+
+def share(seconds: float, jobs: list[Job]) -> None:
+    """What a barrier took was the work of all that wait at it, in equal parts."""
+    for job in jobs:
+        job.left += seconds / len(jobs)
 
 
 class Desk:

@@ -22,7 +22,7 @@ from listener.errors import FatalFault, FileFault, TooLarge, Unreadable, interna
 from listener.planning.plan import lacking, make_plan
 from listener.records import Arrival, Deferral, Missing, Outcome, refusal
 from listener.repacking import claim, describe, place, setaside
-from listener.repacking.desk import MOVE, UNREAD, Desk, Job, NotYet
+from listener.repacking.desk import MOVE, UNREAD, Desk, Job, NotYet, share
 from listener.repacking.shared import Shared
 
 Result = Outcome | Deferral
@@ -105,12 +105,16 @@ class Repacker:
         for index, job in enumerate(jobs):
             if results[index] is not None:
                 continue
+            if job.left:
+                job.go_on()
             awaited = self._advance(job, stories[index])
             if isinstance(awaited, Barrier):
+                job.wait()
                 descriptors += awaited.descriptors
                 directories.update(dict.fromkeys(awaited.directories))
             else:
                 results[index] = awaited
+        begun = time.perf_counter()
         try:
             if self._desk.syncs:
                 sync.descriptors(descriptors)
@@ -119,6 +123,7 @@ class Repacker:
             for index, job in enumerate(jobs):
                 if results[index] is None:
                     results[index] = self._refused(job, error)
+        share(time.perf_counter() - begun, [job for job in jobs if job.left])
 
     def _advance(self, job: Job, one: Story) -> Barrier | Result:
         """One of the two places where exceptions are caught: a file's failure is its own, never the batch's."""

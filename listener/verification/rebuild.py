@@ -86,7 +86,7 @@ class Rebuilder:
 
     def _sync(self, jobs: Iterator[Job]) -> None:
         if self._desk.syncs:
-            sync.descriptors(list(descriptor for job in jobs for descriptor in job.opened))
+            sync.descriptors([descriptor for job in jobs for descriptor in job.opened])
 
     def _open(self, path: str) -> Job | None:
         """An instance of the tree as if it had just been placed; None for what is no good."""

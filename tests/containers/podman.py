@@ -42,7 +42,7 @@ def why_not() -> str:
 
 
 def tool(program: str, *arguments: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
-    """podman or buildah on our own storage."""
+    """Run podman or buildah on our own storage."""
     settings = {**os.environ, "CONTAINERS_CONF": str(IMAGES / "containers.conf")}
     done = subprocess.run(
         [program, *_STORAGE, *arguments], env=settings, capture_output=True, text=True, timeout=seconds, check=False

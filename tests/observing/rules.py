@@ -79,7 +79,7 @@ def rules(settings: Mapping[str, Any], selector: str = "") -> dict[str, Any]:
 
 def plain(settings: Mapping[str, Any]) -> str:
     """The text of the plain rules file."""
-    return _HEAD + yaml.safe_dump(rules(settings), sort_keys=False, width=120, allow_unicode=True)
+    return _HEAD + yaml.safe_dump(rules(settings), sort_keys=False, width=100, allow_unicode=True)
 
 
 def main() -> int:

@@ -94,13 +94,16 @@ def session(scene: Scene, running: Service, folder: Path, length: float) -> Iter
         yield
 
 
+def ask(server: Prometheus, target: Target, start: float, end: float) -> Answer:
+    """A graph's query from `start` to `end`, or a single number's at `end`."""
+    asked = target.asked(RATE_INTERVAL)
+    if target.instant:
+        return Answer(target, server.query(asked, end))
+    return Answer(target, server.query_range(asked, start, end, INTERVAL))
+
+
 def answers(server: Prometheus, start: float) -> Iterator[tuple[Panel, list[Answer]]]:
-    """What each panel shows of the time from `start` to now: graphs the whole, single numbers what is now."""
+    """What each panel shows of the time from `start` to now."""
     end = time.time()
     for panel in panels(document()):
-        found = []
-        for target in panel.targets:
-            asked = target.asked(RATE_INTERVAL)
-            series = server.query(asked, end) if target.instant else server.query_range(asked, start, end, INTERVAL)
-            found.append(Answer(target, series))
-        yield panel, found
+        yield panel, [ask(server, target, start, end) for target in panel.targets]
