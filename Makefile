@@ -16,7 +16,7 @@ RUN  := .venv/.made-run
 DEV  := .venv/.made-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test dashboard-check soak check format docs bench lock clean
+.PHONY: help run demo test dashboard-check soak tools images image-test cluster-images cluster-test check format docs bench lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,20 @@ dashboard-check: $(DEV) ## type-check and lint the dashboard, try every query, d
 		tests/test_dashboard.py tests/test_alerts.py tests/test_catalogue.py
 	@echo "The pictures are in $(PICTURES)."
 
+tools: ## fetch what judges the chart and the images: helm 3 and 4, checkov and others
+	@.ci/tools
+
+images: ## build the images of listener and storescp, without a registry, into build/images
+	@.ci/images
+
+image-test: $(DEV) images ## run the images hardened: take a file, drain, lose nothing; two builds give one digest
+	@LISTENER_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers $(ARGS)
+
+cluster-images: images ## the image archives for make cluster-test (needs the network; the rest does not)
+
+cluster-test: $(DEV) ## install the chart into a real Kubernetes: KUBECONFIG and CLUSTER_LOAD, or the one of ../shared/tools
+	@.ci/cluster $(BIN)/python -m pytest tests/cluster $(ARGS)
+
 soak: $(DEV) ## run what takes minutes: kills, power cuts, half a million files, 100,000 mutated ones (ARGS= for pytest)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" LISTENER_TEST_SOAK=1 LISTENER_TEST_FUZZ=100000 $(BIN)/python -m pytest -m "" \
 		-o timeout=900 -n 2 --dist=loadgroup -rA --durations=10 tests/faults tests/test_fuzz_reader.py $(ARGS)
@@ -50,7 +64,7 @@ check: $(DEV) ## look at format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck .ci/environment .ci/lock .ci/need .ci/python .ci/run
+	$(BIN)/shellcheck -x .ci/environment .ci/lock .ci/need .ci/python .ci/run .ci/images .ci/containers .ci/cluster .ci/tools
 
 format: $(DEV) ## put the code into its format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix-only --quiet .
@@ -58,6 +72,7 @@ format: $(DEV) ## put the code into its format, and mend what can be mended by i
 
 docs: $(DEV) ## write the generated parts of the documentation, and the plain alert rules, anew
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/chart.py
 	@$(BIN)/python -m tests.observing.rules
 
 bench: $(RUN) ## measure this machine (ARGS= for listener bench)

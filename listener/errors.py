@@ -93,7 +93,7 @@ class StateUnreadable(ListenerError):
 class HookFailed(ListenerError):
     """A hook did not take what it was told."""
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str = "") -> None:
         self.detail = detail
         super().__init__(detail)
 

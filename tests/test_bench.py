@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import orjson
@@ -24,7 +25,7 @@ from listener.benchmark.figures import Figure, Lag, Sample, figures
 from listener.benchmark.growth import cases
 from listener.benchmark.proof import Unfinished, verify
 from listener.benchmark.request import PARTS, Request, Shape
-from listener.errors import ConfigError
+from listener.errors import STAGES, ConfigError
 from tests.instances import write_instance
 from tests.service_process import Done, listener
 
@@ -42,7 +43,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def programs(done: Done) -> dict[str, dict[str, dict[str, float]]]:
+def programs(done: Done) -> dict[str, dict[str, Any]]:
     """Group -> program -> figure."""
     groups = orjson.loads(done.stdout)["groups"]
     return {group["title"]: {one["program"]: one for one in group["figures"]} for group in groups}
@@ -54,7 +55,15 @@ def programs(done: Done) -> dict[str, dict[str, dict[str, float]]]:
 @pytest.mark.real
 def test_once_is_measured_at_both_levels_and_nothing_is_left(tmp_path: Path, home: Path) -> None:
     plot, emissions = tmp_path / "out.svg", tmp_path / "emissions.csv"
-    words = ("--files=60", "--size=4KiB", "--only=once", "--json", f"--plot={plot}", f"--emissions={emissions}")
+    words = (
+        "--files=60",
+        "--size=4KiB",
+        "--only=once",
+        "--json",
+        f"--plot={plot}",
+        f"--emissions={emissions}",
+        f"--save={tmp_path}",
+    )
     done = bench(home, *words)
     assert done.status == 0, done.stderr
     rows = programs(done)["repacking"]
@@ -69,6 +78,9 @@ def test_once_is_measured_at_both_levels_and_nothing_is_left(tmp_path: Path, hom
     assert "round 1 of 1: once --fsync none" in done.stderr
     assert "\x1b" not in done.stderr
     assert "once --fsync batch" in "".join(ET.parse(plot).getroot().itertext())  # noqa: S314 - our own
+    assert orjson.loads((tmp_path / "bench.json").read_bytes()) == orjson.loads(done.stdout)
+    assert "| once --fsync batch | 60 |" in (tmp_path / "bench.md").read_text()
+    assert (tmp_path / "bench.svg").read_bytes() == plot.read_bytes()
     with emissions.open(newline="") as file:
         assert [row["experiment_id"] for row in csv.DictReader(file)] == list(rows)
 
@@ -89,6 +101,8 @@ def test_the_service_behind_storescp_and_programs_that_it_starts(
     assert alone["cpu_us"] == 0
     assert alone["receiver_cpu_us"] > 0
     assert none["cpu_us"] > 0
+    assert list(none["stages_us"]) == list(STAGES)
+    assert sum(none["stages_us"].values()) > 0
     assert 0 <= none["lag_p50_ms"] <= none["lag_p95_ms"] <= none["lag_p99_ms"] <= none["lag_max_ms"]
     started = rows["storescp -xcr px-repack"]
     assert started["files"] == 3
@@ -212,9 +226,9 @@ def test_copies_differ_from_what_was_given_in_their_identifiers_alone(tmp_path: 
 
 def test_what_cannot_be_copied_is_told_before_anything_is_measured(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no DICOM")
-    with pytest.raises(ConfigError, match=r"--from: notes\.txt cannot be copied"):
+    with pytest.raises(ConfigError, match="--from: there is no DICOM file"):
         Corpus(Shape(source=str(tmp_path)))
-    write_instance(tmp_path / "notes.txt", PatientID="1")
+    write_instance(tmp_path / "one.dcm", PatientID="1")
     with pytest.raises(ConfigError, match="too short for 20"):
         Corpus(Shape(source=str(tmp_path), patients=20))
 

@@ -30,7 +30,7 @@ EVERYWHERE = {"--config", "--data", "--log", "--state", "--layout", "--log-level
 TEMPLATES = {f"--{level}-template" for level in ("root", "study", "series", "image")}
 OWN = {
     "run": set(CONTRACT),
-    "once": set(CONTRACT) - {"--http", "--rescan", "--poll", "--ready-backlog", "--drain"},
+    "once": set(CONTRACT) - {"--http", "--rescan", "--poll", "--ready-backlog", "--page", "--drain"},
     "repack": {"--on-conflict", "--file-mode", "--dir-mode", "--fsync", "--phi", "--cleanup", "--log-ndjson"},
     "plan": {"--json"},
     "check": set(CONTRACT) | {"--json"},

@@ -168,5 +168,5 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "_LATEST", 0.0)
 
 
-class TestLedger(Ledger.TestCase):  # type: ignore[name-defined, misc]
+class TestLedger(Ledger.TestCase):  # type: ignore[valid-type, misc]
     settings = settings(max_examples=40, stateful_step_count=25)

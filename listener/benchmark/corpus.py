@@ -17,7 +17,7 @@ from pathlib import Path
 from listener.benchmark.request import Shape
 from listener.dicom import reader
 from listener.dicom.header import Limits
-from listener.errors import ConfigError, ListenerError
+from listener.errors import ConfigError, EmptyFile, ListenerError, NotDicom
 from listener.quickstart.synthetic import Look, make_dataset
 
 _RLE = "1.2.840.10008.1.2.5"
@@ -122,15 +122,18 @@ def _fragments(data: bytes) -> bytes:
 
 
 def _given(folder: Path) -> list[Template]:
+    """All instances of a folder; what is no DICOM is passed over, as a folder may hold a licence."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else [folder]
     templates = []
     for path in paths:
         try:
             templates.append(_cut(path.read_bytes(), path.name))
+        except (NotDicom, EmptyFile):
+            continue
         except (OSError, ListenerError) as error:
             raise ConfigError([f"--from: {path.name} cannot be copied: {error}"]) from None
     if not templates:
-        raise ConfigError([f"--from: there is no file in {folder}"])
+        raise ConfigError([f"--from: there is no DICOM file in {folder}"])
     return templates
 
 

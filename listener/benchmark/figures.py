@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -27,7 +27,8 @@ class Lag:
 class Sample:
     """One round of one program. `cpu`: processor seconds a file, of the whole family, without the start of what
     stays; `wall`: seconds; `joules`: of the processors, None where they cannot be read; `receiver`: processor seconds
-    a file of storescp; `rate`: files a second that storescp received, from the first to the last.
+    a file of storescp; `rate`: files a second that storescp received, from the first to the last; `stages`:
+    seconds a file in each stage of a worker.
     """
 
     program: str
@@ -42,6 +43,7 @@ class Sample:
     lag: Lag | None = None
     receiver: float | None = None
     rate: float | None = None
+    stages: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Figure:
     share: float | None = None
     receiver_cpu_us: float | None = None
     together_cpu_us: float | None = None
+    stages_us: Mapping[str, float] | None = None
 
 
 def figures(samples: Sequence[Sequence[Sample]]) -> list[Figure]:
@@ -109,4 +112,11 @@ def _figure(rounds: Sequence[Sample], base: Sequence[float], alone: Sequence[flo
         share=statistics.median(shares) if shares else None,
         receiver_cpu_us=median(lambda one: one.receiver, 1e6),
         together_cpu_us=median(lambda one: None if one.receiver is None else one.receiver + one.cpu, 1e6),
+        stages_us=_stages([one.stages for one in rounds if one.stages]),
     )
+
+
+def _stages(rounds: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
+    """Each stage's median, in microseconds a file."""
+    names = rounds[0] if rounds else ()
+    return {name: statistics.median(one[name] for one in rounds) * 1e6 for name in names} or None

@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -28,11 +28,12 @@ _STALL_SECONDS = 60.0
 
 
 class Received(NamedTuple):
-    """What came of a run: when each file was there (seconds), and lag, where there is one."""
+    """What came of a run: when each file was there (seconds); lag, and seconds in each stage, where there are any."""
 
     arrivals: Sequence[float]
     size: int
     lag: Lag | None = None
+    stages: Mapping[str, float] | None = None
 
 
 class _Spent(NamedTuple):
@@ -71,10 +72,10 @@ def behind(workshop: Workshop, parcels: Parcels, manner: Manner, name: str, rate
             senders = parcels.send(port, rate)
             _until_counted(service, events, parcels.files)
         wall, joules = time.perf_counter() - begun, meter.joules()
-        ours = so_far(service.pid) - at_start
+        ours, stages = so_far(service.pid) - at_start, servers.stages(events)
         receiver = _end(storescp, total) - senders
         end(service)
-        received = _told(events)
+        received = _told(events)._replace(stages=stages)
         verify(place.data, place.log, parcels.files, received.size)
         return _sample(name, parcels.files, received, _Spent(wall, ours, receiver, watcher.peak, joules))
 
@@ -161,4 +162,5 @@ def _sample(name: str, files: int, received: Received, took: _Spent) -> Sample:
         received.lag,
         receiver=took.receiver / files,
         rate=(files - 1) / seconds if seconds > 0 else None,
+        stages={name: each / files for name, each in received.stages.items()} if received.stages else None,
     )

@@ -67,6 +67,7 @@ class Request:
     as_json: bool = False
     markdown: bool = False
     plot: str = ""
+    save: str = ""
     emissions: str = ""
 
     @classmethod
@@ -89,6 +90,7 @@ class Request:
             directory=words.read("directory", parse.directory, ""),
             as_json=bool(given.get("as_json")),
             markdown=bool(given.get("markdown")),
+            save=words.read("save", parse.directory, ""),
             plot=words.read("plot", parse.directory, ""),
             emissions=words.read("emissions", parse.directory, ""),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -76,12 +76,12 @@ _RECEIVING = (
 
 def text(groups: Iterable[Group]) -> str:
     """Tables in columns of equal width, for a terminal."""
-    return "\n".join(f"{group.title}\n{_aligned(_cells(group))}" for group in groups)
+    return "\n".join(f"{title}\n{_aligned(cells)}" for title, cells in _tables(groups))
 
 
 def markdown(groups: Iterable[Group]) -> str:
     """The same as Markdown tables."""
-    return "\n".join(f"### {group.title[0].upper()}{group.title[1:]}\n\n{_piped(_cells(group))}" for group in groups)
+    return "\n".join(f"### {title[0].upper()}{title[1:]}\n\n{_piped(cells)}" for title, cells in _tables(groups))
 
 
 def value(groups: Iterable[Group], facts: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +96,21 @@ def value(groups: Iterable[Group], facts: dict[str, Any]) -> dict[str, Any]:
             for group in groups
         ],
     }
+
+
+def _tables(groups: Iterable[Group]) -> Iterator[tuple[str, list[list[str]]]]:
+    """Title and cells of each group, and of where its files' time went when that was told."""
+    for group in groups:
+        yield group.title, _cells(group)
+        if any(row.figure.stages_us for row in group.rows):
+            yield f"{group.title}: us a file in each stage of a worker", _stages(group)
+
+
+def _stages(group: Group) -> list[list[str]]:
+    told = [row.figure for row in group.rows if row.figure.stages_us]
+    names = list(told[0].stages_us or ())
+    rows = [[one.program, *(number((one.stages_us or {}).get(name)) for name in names)] for one in told]
+    return [["program", *names], *rows]
 
 
 def _cells(group: Group) -> list[list[str]]:

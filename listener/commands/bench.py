@@ -21,8 +21,7 @@ import orjson
 
 import listener
 from listener.benchmark import energy, family, picture, table
-from listener.benchmark.cost import Cost, cost
-from listener.benchmark.figures import Figure
+from listener.benchmark.cost import cost
 from listener.benchmark.proof import Unfinished
 from listener.benchmark.repackers import PREDECESSORS
 from listener.benchmark.request import Request
@@ -46,12 +45,37 @@ def run(config: Config, request: Request) -> int:
     groups = [_priced(each, request) for each in measured]
     facts = _facts(config, request)
     _print(groups, facts, request)
-    if request.plot:
-        Path(request.plot).write_text(picture.svg(groups, "What intake costs", _note(facts)), encoding="utf-8")
-    if request.emissions:
-        rows = [(row.figure, row.cost) for group in groups for row in group.rows]
-        energy.append(request.emissions, datetime.now(UTC), _for_files(rows, request))
+    _write(groups, facts, request)
     return 0
+
+
+def _write(groups: Sequence[table.Group], facts: dict[str, Any], request: Request) -> None:
+    """The files that were asked for."""
+    files = {request.plot: _picture} if request.plot else {}
+    if request.save:
+        os.makedirs(request.save, exist_ok=True)
+        made = {"json": _json, "md": _words, "svg": _picture}
+        files |= {os.path.join(request.save, f"bench.{ending}"): write for ending, write in made.items()}
+    for path, write in files.items():
+        Path(path).write_text(write(groups, facts), encoding="utf-8")
+    if request.emissions:
+        figures = [row.figure for group in groups for row in group.rows]
+        # What the files of one run took, not a million.
+        priced = [(one, cost(one, one.files, request.watts_per_core, request.grid_intensity)) for one in figures]
+        energy.append(request.emissions, datetime.now(UTC), priced)
+
+
+def _json(groups: Sequence[table.Group], facts: dict[str, Any]) -> str:
+    whole = table.value(groups, facts)
+    return orjson.dumps(whole, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def _words(groups: Sequence[table.Group], facts: dict[str, Any]) -> str:
+    return f"{table.markdown(groups)}\n{_notes(groups, facts)}"
+
+
+def _picture(groups: Sequence[table.Group], facts: dict[str, Any]) -> str:
+    return picture.svg(groups, "What intake costs", _machine(facts))
 
 
 def _priced(measured: Measured, request: Request) -> table.Group:
@@ -59,24 +83,25 @@ def _priced(measured: Measured, request: Request) -> table.Group:
     return table.Group(measured.title, list(map(table.Priced, measured.figures, costs)))
 
 
-def _for_files(rows: Sequence[tuple[Figure, Cost]], request: Request) -> list[tuple[Figure, Cost]]:
-    """What the files of one run took, not a million."""
-    return [(one, cost(one, one.files, request.watts_per_core, request.grid_intensity)) for one, _ in rows]
-
-
 def _print(groups: Sequence[table.Group], facts: dict[str, Any], request: Request) -> None:
     if request.as_json:
-        whole = table.value(groups, facts)
-        sys.stdout.write(orjson.dumps(whole, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
-        return
-    print((table.markdown if request.markdown else table.text)(groups))
-    print(_note(facts))
+        sys.stdout.write(_json(groups, facts))
+    elif request.markdown:
+        sys.stdout.write(_words(groups, facts))
+    else:
+        sys.stdout.write(f"{table.text(groups)}\n{_notes(groups, facts)}")
+
+
+def _notes(groups: Sequence[table.Group], facts: dict[str, Any]) -> str:
+    """What must be known to read the tables."""
+    notes = [_machine(facts)]
     if any(not row.cost.measured for group in groups for row in group.rows):
-        watts = f"{request.watts_per_core:g} W a busy processor"
-        print(f"* energy is an estimate from processor time ({watts}); --watts-per-core sets another")
-    print(f"carbon: {request.grid_intensity:g} g CO2e a kWh (--grid-intensity); both for a million files")
+        watts = f"{facts['watts_per_core']:g} W a busy processor"
+        notes.append(f"*: energy is an estimate from processor time ({watts}); --watts-per-core sets another")
+    notes.append(f"carbon: {facts['grid_intensity']:g} g CO2e a kWh (--grid-intensity); both for a million files")
     if missing := [name for name in PREDECESSORS if not shutil.which(name)]:
-        print(f"not on PATH, so not measured: {', '.join(missing)}")
+        notes.append(f"not on PATH, so not measured: {', '.join(missing)}")
+    return "".join(f"- {note}\n" for note in notes)
 
 
 def _facts(config: Config, request: Request) -> dict[str, Any]:
@@ -98,7 +123,7 @@ def _facts(config: Config, request: Request) -> dict[str, Any]:
     }
 
 
-def _note(facts: dict[str, Any]) -> str:
+def _machine(facts: dict[str, Any]) -> str:
     machine = (
         f"{facts['processors']} processors ({facts['processor']}), Linux {facts['kernel']}, Python {facts['python']}"
     )

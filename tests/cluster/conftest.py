@@ -26,7 +26,7 @@ def _why_not() -> str:
     """What is missing for these tests; "" when nothing is."""
     for name in ("KUBECONFIG", "CLUSTER_LOAD"):
         if not os.environ.get(name):
-            return f"no cluster: {name} is not set (make cluster-test)"
+            return f"there is no cluster: {name} is not set (`make cluster-test` starts one where it can)"
     for program in ("kubectl", "helm"):
         if shutil.which(program) is None:
             return f"{program} is not on PATH (make cluster-test)"

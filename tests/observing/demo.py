@@ -7,6 +7,7 @@ is in the tree, bit by bit.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -116,6 +117,8 @@ def summary(server: Prometheus, start: float) -> dict[str, bool]:
 
 def main() -> int:
     """The demonstration; the exit status."""
+    for name in [name for name in os.environ if name.startswith("LISTENER_")]:
+        del os.environ[name]  # settings of somebody's own listener
     shipped = rules.PLAIN.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="listener-demo-") as scratch:
         folder = Path(scratch)

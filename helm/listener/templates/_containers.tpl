@@ -102,7 +102,7 @@ env:
   {{- end }}
 ports:
   - {name: dicom, containerPort: {{ .Values.storescp.port }}, protocol: TCP}
-{{- if .Values.storescp.lingerSeconds }}
+{{- if gt (int .Values.storescp.lingerSeconds) 0 }}
 lifecycle:
   preStop:
     exec: {command: [sleep, {{ .Values.storescp.lingerSeconds | quote }}]}

@@ -1,0 +1,92 @@
+"""The two servers of a run, storescp and `listener run`, each ready when it is given."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import orjson
+
+from listener.benchmark.family import end
+from listener.benchmark.proof import Unfinished
+from listener.benchmark.repackers import listener
+from listener.benchmark.request import Manner
+from listener.benchmark.senders import ENVIRONMENT
+from listener.benchmark.workshop import Place
+from listener.quickstart.beside import accepts
+
+#: As the documentation tells people to run it.
+RECOMMENDED = ("--fork", "+uf", "+xa", "-ts", "60", "-pm")
+
+_START_SECONDS = 30.0
+
+_SECONDS_OF_STAGE = re.compile(r'^listener_stage_duration_seconds_sum\{stage="([a-z]+)"\} (\S+)', re.MULTILINE)
+
+
+@contextmanager
+def storescp(place: Place, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A storescp that accepts associations, and its port."""
+    place.incoming.mkdir(exist_ok=True)
+    port = _free_port()
+    command = ["storescp", *RECOMMENDED, *more, "-od", str(place.incoming), str(port)]
+    with _process(command, place.base / "storescp.txt") as process:
+        until(lambda: accepts("127.0.0.1", port), process, _START_SECONDS, "storescp does not answer")
+        yield process, port
+
+
+@contextmanager
+def service(place: Place, manner: Manner) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A `listener run` that is ready, and the file of its events."""
+    place.incoming.mkdir()
+    events = place.base / "events.ndjson"
+    words = ["run", *place.flags(), "--http=127.0.0.1:0", "--min-free=0", f"--fsync={manner.fsync}"]
+    with _process(listener(*words, f"--workers={manner.workers}"), events) as process:
+        until(lambda: b'"ready"' in events.read_bytes(), process, _START_SECONDS, "listener run does not get ready")
+        yield process, events
+
+
+@contextmanager
+def _process(command: list[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with output.open("wb") as sink:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **ENVIRONMENT},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+        )
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(done: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float, what: str) -> None:
+    """Wait until it is done; Unfinished after so many seconds, or when the process ends."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise Unfinished(what)
+        time.sleep(0.01)
+
+
+def stages(events: Path) -> dict[str, float]:
+    """Seconds in each stage of all files so far, as the service's metrics tell them."""
+    (ready,) = (orjson.loads(line) for line in events.read_bytes().splitlines() if b'"ready"' in line)
+    with urlopen(f"http://{ready['http']}/metrics", timeout=10) as answer:
+        page = answer.read().decode()
+    return {name: float(seconds) for name, seconds in _SECONDS_OF_STAGE.findall(page)}

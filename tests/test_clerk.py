@@ -1,0 +1,435 @@
+"""The ledger's writer, without a thread: series, generations, faults, restarts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from listener.ledger import access, deliveries, opening, turns
+from listener.ledger.opening import open_writer, path_of, transaction
+from listener.ledger.posting import Posting
+from listener.ledger.reading import Reader, reading
+from listener.ledger.rows import SeriesRow
+from tests.instances import uid
+from tests.ledger_world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(opening, "PATIENCE", 0.0)
+    made = World(tmp_path)
+    made.tick()
+    yield made
+    made.close()
+
+
+@contextlib.contextmanager
+def read(world: World) -> Iterator[Reader]:
+    with reading(world.config.state) as reader:
+        yield reader
+
+
+def row(world: World, series: int = 0) -> SeriesRow:
+    with read(world) as reader:
+        found = reader.series(world.uid(series))
+    assert found
+    return found
+
+
+def results(world: World) -> list[tuple[int, int, int, str]]:
+    """(generation, instances, expected, result) of each end that was told."""
+    return [(one.generation, one.instances, one.expected, one.result) for one in world.told]
+
+
+# -- generations -------------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_is_known_of_a_series(world: World) -> None:
+    first = world.wall
+    world.came(0, 1, 2)
+    world.advance(3)
+    world.came(0, 3)
+    found = row(world)
+    assert found.StudyInstanceUID == str(uid("study", 0, 0))
+    assert (found.PatientID, found.Modality, found.sender) == ("P0000", "MR", "SENDER")
+    assert found.root == world.config.incoming[0]
+    assert (found.state, found.generation, found.instances, found.expected) == ("open", 1, 3, 0)
+    assert (found.first_ns, found.last_ns) == (first, world.wall)
+    size = os.stat(Path(world.config.data, "p/s/0", min(world.described(0)))).st_size
+    assert found.bytes == 3 * size
+    with contextlib.closing(sqlite3.connect(path_of(world.config.state))) as connection:
+        paths = connection.execute("SELECT path FROM files ORDER BY path").fetchall()
+    assert [path for (path,) in paths] == [f"p/s/0/{name}" for name in sorted(world.described(0))]
+
+
+def test_the_expected_number_completes_at_once(world: World) -> None:
+    world.promise(0, "2")
+    world.came(0, 1)
+    assert world.announce() == []
+    world.came(0, 2)
+    world.announce()
+    assert results(world) == [(1, 2, 2, "expected")]
+
+
+def test_incomplete_and_the_late_instance_completes_generation_two(world: World) -> None:
+    world.promise(0, 3)
+    world.came(0, 1, 2)
+    world.advance(99)
+    world.tick()
+    assert world.told == []
+    world.advance(1)
+    world.tick()
+    assert results(world) == [(1, 2, 3, "incomplete")]
+    assert row(world).state == "incomplete"
+    world.came(0, 3)
+    world.announce()
+    assert results(world)[1:] == [(2, 3, 3, "late")]
+    with read(world) as reader:
+        states = [(one.generation, one.state) for one in reader.history(world.uid(0))]
+    assert states == [(1, "open"), (1, "incomplete"), (2, "open"), (2, "complete")]
+
+
+def test_a_replay_or_a_duplicate_opens_nothing(world: World) -> None:
+    outcome = world.publish(0, 1)
+    world.record(outcome)
+    world.advance(10)
+    world.tick()
+    world.record(outcome, outcome._replace(kind="duplicate"))
+    world.advance(10)
+    world.tick()
+    assert results(world) == [(1, 1, 0, "quiet")]
+    assert row(world).instances == 1
+
+
+def test_a_replaced_instance_is_one_instance_and_opens_its_series(world: World) -> None:
+    old = world.publish(0, 1)
+    world.record(old)
+    world.advance(10)
+    world.tick()
+    # The corrected one has another path, and the old one's document is gone.
+    (document,) = world.images(0).iterdir()
+    document.unlink()
+    new = world.publish(0, 2, superseded=True)
+    world.record(new._replace(SOPInstanceUID=old.SOPInstanceUID))
+    assert (row(world).state, row(world).generation, row(world).instances) == ("open", 2, 1)
+    world.advance(10)
+    world.tick()
+    assert results(world)[1:] == [(2, 1, 0, "late")]
+    with read(world) as reader:
+        assert reader.set_aside() == {"superseded": (1, new.size)}
+
+
+def test_a_study_is_complete_when_all_its_series_are(world: World) -> None:
+    def state() -> str:
+        with read(world) as reader:
+            found = reader.study(str(uid("study", 0, 0)))
+        assert found
+        return found.state
+
+    world.promise(1, 5)
+    world.came(0, 1)
+    world.came(1, 1)
+    assert state() == "open"
+    world.advance(10)
+    world.tick()
+    assert state() == "open"
+    world.advance(90)
+    world.tick()
+    assert state() == "incomplete"
+    world.came(1, 2, 3, 4, 5)
+    assert state() == "complete"
+
+
+# -- expectations ------------------------------------------------------------------------------------------------------
+
+
+def expect(world: World, number: int, series: int = 0) -> None:
+    with contextlib.closing(open_writer(path_of(world.config.state))) as connection, transaction(connection):
+        turns.expect(connection, world.uid(series), number, "expect", world.wall)
+
+
+def test_what_a_person_expects_is_heard_and_beats_a_promise(world: World) -> None:
+    world.promise(0, 9)
+    world.came(0, 1, 2)
+    expect(world, 2)
+    world.tick()
+    assert results(world) == [(1, 2, 2, "expected")]
+
+
+def test_a_complete_series_of_which_more_is_expected_is_open_again(world: World) -> None:
+    world.came(0, 1)
+    world.advance(10)
+    world.tick()
+    expect(world, 2)
+    world.tick()
+    assert (row(world).state, row(world).generation) == ("open", 2)
+    world.advance(100)
+    world.tick()
+    assert results(world)[1:] == [(2, 1, 2, "incomplete")]
+    expect(world, 1)
+    world.tick()
+    assert results(world)[2:] == [(3, 1, 1, "late")]
+
+
+def test_a_series_may_be_expected_before_it_comes(world: World) -> None:
+    expect(world, 1)
+    world.tick()
+    world.came(0, 1)
+    world.announce()
+    assert results(world) == [(1, 1, 1, "expected")]
+    assert row(world).PatientID == "P0000"
+
+
+def test_what_another_listener_brings_counts(world: World) -> None:
+    world.promise(0, 3)
+    world.came(0, 1)
+    world.publish(0, 2)
+    world.publish(0, 3)
+    world.advance(0.5)
+    world.tick()
+    assert world.told == [], "it may be about to be told"
+    world.advance(1)
+    world.tick()
+    assert results(world) == [(1, 3, 3, "expected")]
+
+
+# -- clocks and restarts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump", [-100_000.0, 100_000.0])
+def test_a_clock_jump_ends_nothing_and_holds_nothing_up(world: World, jump: float) -> None:
+    world.came(0, 1)
+    world.advance(1, jump)
+    world.tick()
+    assert world.told == []
+    world.advance(9)
+    world.tick()
+    assert results(world) == [(1, 1, 0, "quiet")]
+
+
+def test_what_a_kill_left_out_is_counted_again(world: World) -> None:
+    world.came(0, 1)
+    world.publish(0, 2)
+    world.publish(1, 1)
+    world.crash()
+    world.tick()
+    assert row(world).instances == 2
+    assert (row(world, 1).instances, row(world, 1).PatientID, row(world, 1).sender) == (1, "P0000", "SENDER")
+    world.advance(10)
+    world.tick()
+    assert sorted(results(world)) == [(1, 1, 0, "quiet"), (1, 2, 0, "quiet")]
+
+
+def test_a_clock_that_was_set_back_hides_nothing_from_the_next_start(world: World) -> None:
+    world.came(0, 1)
+    world.advance(1, -100_000.0)
+    world.tick()
+    world.publish(0, 2)
+    world.crash()
+    world.tick()
+    assert row(world).instances == 2
+
+
+def test_only_what_changed_lately_is_counted_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.came(0, 1)
+    world.advance(10_000)
+    world.came(1, 1)
+    world.crash()
+    counted: list[str] = []
+    monkeypatch.setattr(Posting, "recount", lambda _self, uid, *_: counted.append(uid))
+    world.tick()
+    assert counted == [world.uid(1)]
+
+
+def test_the_mark_waits_while_something_is_to_be_counted_again(world: World) -> None:
+    """Else a second kill would leave it out for good."""
+    world.came(0, 1)
+    world.publish(0, 2)
+    world.advance(10_000)
+    world.clerk.unwritten.again([world.uid(0)])
+    world.came(1, 1)
+    world.crash()
+    world.tick()
+    assert row(world).instances == 2
+
+
+def test_an_end_that_was_recorded_and_not_told_is_told_at_the_next_start(world: World) -> None:
+    world.came(0, 1)
+    world.advance(10)
+    world.clerk.tick(world.now, world.wall)
+    world.crash()
+    world.tick()
+    assert results(world) == [(1, 1, 0, "quiet")]
+    world.crash()
+    world.tick()
+    assert results(world) == [(1, 1, 0, "quiet")]
+
+
+def test_time_in_which_nobody_looked_ends_nothing(world: World) -> None:
+    world.came(0, 1)
+    world.crash()
+    world.advance(5, 100_000)
+    world.tick()
+    world.advance(5)
+    world.tick()
+    assert world.told == []
+    world.advance(5)
+    world.tick()
+    assert results(world) == [(1, 1, 0, "quiet")]
+
+
+def test_a_command_that_does_not_wait_judges_by_the_wall_clock(world: World) -> None:
+    world.came(0, 1)
+    world.advance(6)
+    world.came(1, 1)
+    world.crash()
+    world.advance(0, 6)
+    world.tick()
+    world.clerk.judge(world.now, world.wall)
+    assert [one.SeriesInstanceUID for one in world.announce()] == [world.uid(0)]
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def test_while_the_ledger_is_locked_series_are_told_and_afterwards_recorded(world: World) -> None:
+    lock = open_writer(path_of(world.config.state))
+    lock.execute("BEGIN IMMEDIATE")
+    world.came(0, 1, 2)
+    assert "locked" in world.clerk.access.fault
+    world.advance(10)
+    world.tick()
+    assert results(world) == [(1, 2, 0, "quiet")]
+    lock.close()
+    world.advance(60)
+    world.tick()
+    assert world.clerk.access.fault == ""
+    assert row(world).instances == 2
+    world.advance(10)
+    world.tick()
+    with read(world) as reader:
+        assert [one.state for one in reader.history(world.uid(0))] == ["open", "complete"]
+
+
+def test_beyond_a_number_only_series_are_remembered(world: World) -> None:
+    world.clerk.unwritten._most = 3
+    lock = open_writer(path_of(world.config.state))
+    lock.execute("BEGIN IMMEDIATE")
+    world.came(0, 1, 2)
+    world.came(1, 1, 2)
+    assert world.clerk.unwritten.outcomes == []
+    lock.close()
+    world.advance(60)
+    world.tick()
+    assert (row(world).instances, row(world, 1).instances) == (2, 2)
+
+
+def test_a_ledger_that_was_taken_away_comes_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost transaction: the book knows of a series that the file does not."""
+    monkeypatch.setattr(access, "_SOON", 0.0)
+    world.came(0, 1)
+    world.clerk.access.close()
+    Path(path_of(world.config.state)).unlink()
+    world.tick()
+    world.tick()
+    assert row(world).instances == 1
+
+
+def test_a_defect_of_ours_loses_nothing(world: World) -> None:
+    world.clerk.unwritten.keep([world.publish(0, 1)])
+    world.clerk.stumbled()
+    world.tick()
+    world.tick()
+    assert row(world).instances == 1
+
+
+# -- consumers ---------------------------------------------------------------------------------------------------------
+
+
+def test_consumers_get_each_end_and_each_set_aside_file_once_and_under_a_lease(world: World) -> None:
+    with contextlib.closing(open_writer(path_of(world.config.state))) as connection:
+        number = deliveries.register(connection, "webhook", world.wall)
+        assert deliveries.register(connection, "webhook", world.wall) == number
+        world.came(0, 1)
+        bad = world.outcome("set-aside", 1, f"{world.config.state}/set-aside/not-dicom/x")._replace(reason="not-dicom")
+        world.record(bad, bad)
+        world.advance(10)
+        world.tick()
+        found = deliveries.lease(connection, number, world.wall, world.wall + 5, limit=9)
+        assert [one.event for one in found] == ["series-complete", "set-aside"]
+        series, aside = found
+        assert aside.aside
+        assert aside.aside.path == "not-dicom/x"
+        assert series.series
+        assert series.change
+        assert (series.key, series.attempts, series.change.instances) == (f"{world.uid(0)}/1", 1, 1)
+        assert deliveries.lease(connection, number, world.wall + 4, world.wall + 9) == []
+        again = deliveries.lease(connection, number, world.wall + 5, world.wall + 9, limit=9)
+        assert [one.attempts for one in again] == [2, 2]
+        assert not deliveries.settle(connection, series, "delivered", world.wall), "its lease has run out"
+        assert deliveries.settle(connection, again[0], "delivered", world.wall)
+        assert deliveries.settle(connection, again[1], "pending", world.wall, next_ns=world.wall + 50, error="500")
+        assert deliveries.lease(connection, number, world.wall + 49, world.wall + 99) == []
+        with read(world) as reader:
+            assert reader.delivery_counts() == {"webhook": {"pending": 1, "delivered": 1}}
+            assert reader.oldest_pending("webhook") > 0
+            (told,) = reader.deliveries_of(world.uid(0))
+            assert (told.consumer, told.state, told.attempts) == ("webhook", "delivered", 2)
+        deliveries.retire(connection, "webhook")
+        world.came(0, 2)
+        world.advance(10)
+        world.tick()
+        assert connection.execute("SELECT state FROM deliveries").fetchall() == [("failed",), ("delivered",)]
+
+
+# -- set-aside and days ------------------------------------------------------------------------------------------------
+
+
+def test_set_aside_is_what_lies_there(world: World) -> None:
+    directory = Path(world.config.state, "set-aside", "empty")
+    directory.mkdir(parents=True)
+    for name in ("a", "b"):
+        (directory / name).write_bytes(b"12")
+        record = {"reason": "empty", "name": name, "first": "2026-01-01T00:00:00Z"}
+        (directory / f"{name}.json").write_bytes(orjson.dumps(record))
+        os.utime(directory / name, (1, 1))
+    recorded = world.outcome("set-aside", 0, f"{directory}/gone", size=7)._replace(reason="empty")
+    world.record(recorded)
+    with read(world) as reader:
+        assert reader.set_aside() == {"empty": (1, 7)}
+    later = (os.stat(directory / "a").st_ctime_ns) + 60 * 10**9
+    world.clerk.compare_aside({"empty": (2, 4)}, world.now, later)
+    with read(world) as reader:
+        assert reader.set_aside() == {"empty": (2, 4)}
+        assert row_of_days(reader) == {"published": 0, "duplicates": 0, "set_aside": 1}
+    (directory / "a").unlink()
+    world.clerk.compare_aside({"empty": (1, 2)}, world.now, later)
+    with read(world) as reader:
+        assert reader.set_aside() == {"empty": (1, 2)}
+
+
+def row_of_days(reader: Reader) -> dict[str, int]:
+    (day,) = reader.days()
+    return {name: getattr(day, name) for name in ("published", "duplicates", "set_aside")}
+
+
+def test_days_are_credited(world: World) -> None:
+    outcome = world.publish(0, 1)
+    world.record(outcome, outcome._replace(kind="duplicate"))
+    world.advance(86_400)
+    world.came(0, 2)
+    world.advance(10)
+    world.tick()
+    with read(world) as reader:
+        days = reader.days()
+    assert [(one.day, one.published, one.duplicates, one.series, one.complete) for one in days] == [
+        ("2023-11-14", 1, 1, 1, 0),
+        ("2023-11-15", 1, 0, 0, 1),
+    ]
+    assert {(one.Modality, one.sender) for one in days} == {("MR", "SENDER")}

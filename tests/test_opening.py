@@ -1,0 +1,221 @@
+"""Opening the ledger: new, older, newer, damaged, locked, read-only; and that no question scans what grows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sqlite3
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from listener.errors import LedgerCorrupt, LedgerFault, LedgerLocked, LedgerMissing, LedgerNewer, LedgerUnusable
+from listener.ledger import clerk, deliveries, entries, opening, reading, retention, schema, turns
+from listener.ledger.opening import migrate, open_reader, open_writer, path_of, transaction
+from listener.ledger.reading import Reader
+from tests.workbench import need_root, tmpfs
+
+
+def tables(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    return connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+
+
+def test_a_new_ledger_is_ours_alone_and_of_the_newest_version(tmp_path: Path) -> None:
+    path = path_of(str(tmp_path))
+    with contextlib.closing(open_writer(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        with contextlib.closing(open_reader(path)) as reader:
+            assert Reader(reader).counts() == {"open": 0, "complete": 0, "incomplete": 0}
+
+
+@pytest.mark.parametrize("version", range(1, schema.VERSION))
+def test_an_older_ledger_is_brought_up_with_what_it_holds(tmp_path: Path, version: int) -> None:
+    path = path_of(str(tmp_path))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as older:
+        migrate(older, version)
+        for uid, state in (("1.1", "open"), ("1.2", "complete"), ("1.3", "complete")):
+            older.execute("INSERT INTO series (SeriesInstanceUID, state) VALUES (?, ?)", (uid, state))
+        older.execute("INSERT INTO set_aside (path, reason, name, size) VALUES ('empty/a', 'empty', 'a', 5)")
+    with pytest.raises(LedgerUnusable, match="older version"):
+        open_reader(path)
+    with contextlib.closing(open_writer(path)) as connection:
+        reader = Reader(connection)
+        assert reader.counts() == {"open": 1, "complete": 2, "incomplete": 0}
+        assert reader.set_aside() == {"empty": (1, 5)}
+        with contextlib.closing(open_writer(str(tmp_path / "fresh"))) as fresh:
+            assert tables(connection) == tables(fresh)
+
+
+def test_a_migration_that_is_cut_short_leaves_the_older_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = path_of(str(tmp_path))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as older:
+        migrate(older, 1)
+        before = tables(older)
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS[:2], "CREATE TABLE half (id INTEGER);\nCREATE NONSENSE;\n"))
+    with pytest.raises(LedgerFault):
+        open_writer(path)
+    with contextlib.closing(sqlite3.connect(path)) as older:
+        assert tables(older) == before
+        assert older.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("opened", [open_writer, open_reader])
+def test_what_is_no_ledger_of_ours_is_named(tmp_path: Path, opened: type[sqlite3.Connection]) -> None:
+    damaged, foreign, newer = (str(tmp_path / name) for name in ("damaged", "foreign", "newer"))
+    Path(damaged).write_bytes(b"not a database at all" * 500)
+    with contextlib.closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE mine (id INTEGER)")
+    open_writer(newer).close()
+    with contextlib.closing(sqlite3.connect(newer)) as connection:
+        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    for path, fault in ((damaged, LedgerCorrupt), (foreign, LedgerCorrupt), (newer, LedgerNewer)):
+        before = Path(path).read_bytes()
+        with pytest.raises(fault):
+            opened(path)
+        assert Path(path).read_bytes() == before, "it is not touched"
+
+
+def test_a_page_that_was_overwritten_is_damage(tmp_path: Path) -> None:
+    path = path_of(str(tmp_path))
+    open_writer(path).close()
+    with open(path, "r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(4096 * 3))
+    with pytest.raises(LedgerCorrupt), contextlib.closing(open_writer(path)) as connection, transaction(connection):
+        turns.begin(connection, "1.2", 0)
+
+
+def test_a_reader_makes_no_ledger(tmp_path: Path) -> None:
+    with pytest.raises(LedgerMissing):
+        open_reader(path_of(str(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_locked_ledger_is_named_and_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "PATIENCE", 0.0)
+    path = path_of(str(tmp_path))
+    with contextlib.closing(open_writer(path)) as holder, contextlib.closing(open_writer(path)) as other:
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerLocked), transaction(other):
+            pass
+        with reading.reading(str(tmp_path)) as reader:
+            assert reader.counts()["open"] == 0
+
+
+@pytest.mark.real
+def test_a_volume_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    need_root()
+    with tmpfs(tmp_path / "volume") as volume:
+        open_writer(path_of(str(volume))).close()
+        os.system(f"mount -o remount,ro {volume}")  # noqa: S605 -- a path of ours
+        with reading.reading(str(volume)) as reader:
+            assert reader.counts() == {"open": 0, "complete": 0, "incomplete": 0}
+        with pytest.raises(LedgerUnusable), contextlib.closing(open_writer(path_of(str(volume)))) as connection:
+            migrate(connection)
+
+
+# -- flat --------------------------------------------------------------------------------------------------------------
+
+#: Questions that are asked while the service works, or by `status` and the pages: (text, how many values).
+ASKED = {
+    name: text
+    for module in (reading, turns, entries, deliveries, clerk, retention)
+    for name, text in vars(module).items()
+    if isinstance(text, str) and "SELECT" in text and "{" not in text and name not in ("_FROM_SERIES", "_LISTED")
+}
+
+#: Those that may look at more than they return, and why.
+SCANS = {
+    "BATCHES": "sums over a batch's series: a report that a person asks for",
+    "_OLD": "a prune, by a person: every complete series of that age",
+    "_AWAITED": "the same: every delivery that waits",
+    "DELIVERY_COUNTS": "a row a consumer and state",
+    "COUNTS": "three rows",
+    "SET_ASIDE": "a row a reason",
+    "OLDEST_PENDING": "what waits of one consumer",
+}
+
+#: What a step may go through: results of another step, an index in order up to a LIMIT, an index of the few not told.
+BOUNDED = ("studies", ")", "series_ended", "history_unannounced")
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_no_question_scans_what_grows(tmp_path: Path, name: str) -> None:
+    """By the plan, not by the clock: every table is searched through an index."""
+    text = ASKED[name]
+    with contextlib.closing(open_writer(path_of(str(tmp_path)))) as connection:
+        plan = connection.execute(
+            f"EXPLAIN QUERY PLAN {text}", [1] * (1 if "?1" in text else text.count("?"))
+        ).fetchall()
+    steps = [step for *_, step in plan]
+    scans = [step for step in steps if step.startswith("SCAN") and not step.endswith(BOUNDED)]
+    sorts = [step for step in steps if "TEMP B-TREE" in step]
+    if name in SCANS:
+        return
+    assert scans == [], steps
+    assert sorts == [], steps
+
+
+def fill(path: str, series: int, each: int) -> None:
+    """A ledger of so many series with so many instances each, as the writer lays them; most of them ended."""
+    with contextlib.closing(open_writer(path)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        for start in range(0, series, 2000):
+            with transaction(connection):
+                numbers = range(start, min(start + 2000, series))
+                connection.executemany(
+                    "INSERT INTO series (id, SeriesInstanceUID, StudyInstanceUID, Modality, sender, state, generation, "
+                    "instances, bytes, first_ns, last_ns, changed_ns) VALUES (?, ?, ?, 'MR', 'S', ?, 1, ?, ?, ?, ?, ?)",
+                    [
+                        (
+                            n + 1,
+                            f"1.2.840.{n}",
+                            f"1.2.{n // 4}",
+                            "open" if n >= series - 200 else "complete",
+                            each,
+                            *[n] * 4,
+                        )
+                        for n in numbers
+                    ],
+                )
+                connection.executemany(
+                    "INSERT INTO instances VALUES (?, ?, 1, ?, 1000, ?)",
+                    (
+                        (n + 1, f"1.2.840.113619.{n}.{i}", f"{i:04d}-1.2.840.113619.{n}.{i}.dcm", n)
+                        for n in numbers
+                        for i in range(each)
+                    ),
+                )
+
+
+def ask_everything(state: str, series: int) -> float:
+    """All that `status` and the page ask at once, from opening to closing; seconds."""
+    begun = time.perf_counter()
+    with reading.reading(state) as reader:
+        reader.in_flight()
+        reader.ended()
+        reader.counts()
+        reader.set_aside()
+        reader.delivery_counts()
+        uid = f"1.2.840.{random.randrange(series)}"
+        reader.series(uid)
+        reader.history(uid)
+        reader.study("1.2.7")
+        reader.listed("complete", limit=100)
+    return time.perf_counter() - begun
+
+
+@pytest.mark.soak
+def test_ten_million_instances(tmp_path: Path) -> None:
+    """The status answers within 0.2 s, and a transaction costs what it costs in an empty ledger."""
+    fill(path_of(str(tmp_path)), 100_000, 100)
+    with contextlib.closing(sqlite3.connect(path_of(str(tmp_path)))) as connection:
+        assert connection.execute("SELECT count(*) FROM instances").fetchone() == (10_000_000,)
+    seconds = [ask_everything(str(tmp_path), 100_000) for _ in range(5)]
+    print(f"status of ten million instances: {[round(one, 4) for one in seconds]} s")
+    assert max(seconds) < 0.2
