@@ -150,7 +150,7 @@ def _unmade(option: str, path: str, error: OSError) -> str:
     while not os.path.lexists(above):
         above = os.path.dirname(above)
     remedy = "make it, or give one that can be written"
-    why = error.strerror
+    why = error.strerror or type(error).__name__
     if isinstance(error, PermissionError):
         why += f": '{above}' belongs to uid {os.stat(above).st_uid}, this process is uid {os.geteuid()}"
     elif error.errno == errno.EROFS:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from operator import attrgetter
 from socket import socketpair
 from typing import NamedTuple
 
@@ -114,6 +115,9 @@ class Worker:
             self._process.wait()
 
 
+_since = attrgetter("since")
+
+
 class Pool:
     """All workers of one service."""
 
@@ -128,8 +132,8 @@ class Pool:
         return Worker(self._setting, self._keep_open)
 
     def idle(self) -> list[Worker]:
-        """Workers that hold nothing."""
-        return [worker for worker in self.workers if not worker.held]
+        """Workers that hold nothing; first who rested longest: on a busy machine the scheduler favours the rested."""
+        return sorted([worker for worker in self.workers if not worker.held], key=_since)
 
     @property
     def busy(self) -> int:
