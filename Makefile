@@ -31,6 +31,7 @@ demo: $(DEV) ## see two faults on a real series: which alerts fire and clear
 
 test: $(DEV) ## run all tests (ARGS= for pytest)
 	@.ci/need dcmtk || echo "Tests that need DCMTK will be skipped."
+	@.ci/need strace || echo "Tests that count system calls will be skipped."
 	@.ci/need chromium || echo "Tests that need a browser will be skipped."
 	@.ci/need promtool prometheus || echo "Tests that need Prometheus will be skipped."
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadgroup --durations=10 $(ARGS)
@@ -45,8 +46,9 @@ dashboard-check: $(DEV) ## type-check and lint the dashboard, try every query, d
 tools: ## fetch what judges the chart and the images: helm 3 and 4, checkov and others
 	@.ci/tools
 
+# Status 3: this machine cannot build images, which was said; tests that need them are skipped by name.
 images: ## build the images of listener and storescp, without a registry, into build/images
-	@.ci/images
+	@.ci/images || [ $$? = 3 ]
 
 image-test: $(DEV) images ## run the images hardened: take a file, drain, lose nothing; two builds give one digest
 	@LISTENER_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers $(ARGS)

@@ -130,8 +130,8 @@ def words(text: str) -> str:
         shlex.split(text)
     except ValueError:
         raise ValueError("cannot be split into words; close every quote") from None
-    if "\0" in text:
-        raise ValueError("holds a NUL character; name a program")
+    if "\0" in text or (text and not text.strip()):
+        raise ValueError("names no program; give a command, such as 'notify --quiet'")
     return text
 
 

@@ -130,6 +130,22 @@ def test_a_program_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     assert "px-repack left with status 3" in done.stderr
 
 
+@pytest.mark.real
+@pytest.mark.usefixtures("dcmtk")
+def test_a_sender_that_fails_ends_the_benchmark(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_program(tmp_path / "bin" / "dcmsend", "exit 62")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    done = bench(home, "--files=8", "--size=4KiB", "--only=run")
+    assert done.status == 1
+    assert "a sender was refused, or ended with an error" in done.stderr
+    assert not list(home.iterdir())
+
+
+@pytest.mark.real
+def test_a_place_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:
+    assert bench(tmp_path / "nowhere").status == 2
+
+
 def write_program(path: Path, body: str) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\n{body}\n")

@@ -19,6 +19,7 @@ import yaml
 from listener import config, settings
 from tests.conftest import PROJECT
 from tests.dicomnet import RECOMMENDED
+from tests.observing import rules
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chart")]
 
@@ -130,6 +131,7 @@ def pods(name: str) -> Iterator[dict[str, Any]]:
 
 
 def listener_of(spec: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any]
     (found,) = [each for each in (*spec["initContainers"], *spec["containers"]) if each["name"] == "listener"]
     return found
 
@@ -388,6 +390,16 @@ def test_the_rules_watch_this_release_alone() -> None:
     for rule in group["rules"]:
         assert 'namespace="ns",pod=~"intake-.*"' in rule["expr"], rule["alert"]
         assert "$" not in rule["expr"]
+
+
+@every_helm
+def test_the_rules_are_those_of_the_plain_file(helm: str) -> None:
+    (made,) = [each for each in rendered("everything", helm) if each["kind"] == "PrometheusRule"]
+    settings = rules.defaults()
+    settings["alerts"]["Absent"]["threshold"] = SETS["everything"]["replicas"]
+    expected = rules.rules(settings, rules.release("ns", "intake"))["groups"][0]["rules"]
+    found = made["spec"]["groups"][0]["rules"]
+    assert found == sorted(expected, key=lambda rule: str(rule["alert"]))
 
 
 def test_a_network_policy_names_ports_by_number() -> None:

@@ -16,10 +16,10 @@ import orjson
 import pytest
 
 from listener import cli
-from listener.checks import check, contents, limits, receivers, volumes
+from listener.checks import check, contents, limits, receivers, surroundings, volumes
 from listener.checks.check import NOTE, OK, PROBLEM, Finding
-from listener.disk.mounts import Mount, mount_of
 from listener.config import Config
+from listener.disk.mounts import Mount, mount_of
 from listener.service.owner import Owner
 from tests.dicomnet import storescp
 from tests.workbench import make_config, need_root, tmpfs
@@ -369,3 +369,52 @@ def test_a_real_receiver(dcmtk: None, tmp_path: Path) -> None:
     with storescp(tmp_path / "incoming", "+uf"):
         (found,) = receivers.receivers(config)
     assert ("without +uf" in found.text, "without +xa" in found.text) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "status", "said"),
+    [
+        (b"A=1\0TCP_NODELAY=1\0", "NSpid:\t70\t7\n", ""),
+        (b"A=1\0", "NSpid:\t70\t7\n", "without TCP_NODELAY=1"),
+        (b"TCP_NODELAY=1\0", "NSpid:\t70\t1\n", "as process 1 of its container it ignores SIGTERM"),
+    ],
+)
+def test_a_receiver_s_surroundings(
+    environ: bytes, status: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, proc = made(tmp_path), tmp_path / "proc"
+    monkeypatch.setattr(receivers, "_PROC", str(proc))
+    process(proc, 70, tmp_path, "storescp", "+uf", "+xa", "-od", str(tmp_path / "incoming"), "11112")
+    (proc / "70/environ").write_bytes(environ)
+    (proc / "70/status").write_text(status)
+    (found,) = receivers.receivers(config)
+    assert (found.level, said in found.text) == ((NOTE if said else OK), True)
+
+
+@pytest.mark.parametrize(("kind", "told"), [("overlay", True), ("tmpfs", True), ("ext4", False), ("xfs", False)])
+def test_files_that_go_with_the_container(
+    kind: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surroundings, "mount_of", lambda path: Mount("1", kind))
+    found = [each for each in surroundings.lasting(made(tmp_path)) if kind in each.text]
+    assert len(found) == (4 if told else 0)
+    assert all(each.remedy == "mount a volume there" for each in found)
+
+
+@pytest.mark.parametrize(
+    ("limit", "workers", "level"),
+    [("max\n", 64, None), (str(2**63 - 4096), 64, None), (str(256 * 2**20), 2, None), (str(256 * 2**20), 8, PROBLEM)],
+)
+def test_memory_of_the_control_group(
+    limit: str, workers: int, level: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "limit").write_text(limit)
+    monkeypatch.setattr(surroundings, "_LIMITS", (str(tmp_path / "absent"), str(tmp_path / "limit")))
+    found = [each.level for each in surroundings.memory(made(tmp_path, workers=workers))]
+    assert found == ([level] if level else [])
+
+
+def test_core_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, told in ((0, False), (resource.RLIM_INFINITY, True)):
+        monkeypatch.setattr(resource, "getrlimit", lambda which, limit=limit: (limit, resource.RLIM_INFINITY))
+        assert bool(list(surroundings.core_files(made(tmp_path)))) is told

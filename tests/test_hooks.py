@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from listener.checks import errands
 from listener.config import Config
 from listener.errors import HookFailed
 from listener.hooks import courier, program, webhook
@@ -438,6 +439,25 @@ def test_a_configuration_that_cannot_work_is_told_before_anything_begins(places:
         assert "--hook-secret-file" in done.stderr
 
 
+def test_check_looks_at_hooks_and_tells_nobody(tmp_path: Path, receiver: Receiver) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o644)
+
+    def found(**given: str) -> list[tuple[str, str]]:
+        return [(one.level, one.about) for one in errands.hooks(Config(**given))]  # type: ignore[arg-type]
+
+    url, key, command = "--on-series-complete", "--hook-secret-file", "--on-series-complete-exec"
+    assert found() == []
+    assert found(on_series_complete=receiver.url) == [("note", url)]
+    assert found(on_series_complete=receiver.url, hook_secret_file=str(secret)) == [("ok", url), ("note", key)]
+    secret.chmod(0o600)
+    assert found(on_series_complete=receiver.url, hook_secret_file=str(secret)) == [("ok", url)]
+    assert found(on_series_complete_exec="sh -c 'exit 0'") == [("ok", command)]
+    assert found(on_series_complete_exec="/no/such/program") == [("problem", command)]
+    assert not receiver.posts
+
+
 # -- the courier -------------------------------------------------------------------------------------------------------
 
 
@@ -501,6 +521,26 @@ def test_a_clock_that_is_set_back_holds_up_no_delivery(tmp_path: Path, monkeypat
         until(lambda: hook.told, 10)
         behind = 3600 * 10**9
         until(lambda: len(hook.told) >= 2, 10)
+    finally:
+        one.stop()
+
+
+def test_a_ledger_that_was_made_anew_is_told_from(tmp_path: Path) -> None:
+    """As `verify --repair` does with a damaged one: whoever is to be told is made known in it."""
+    path = path_of(str(tmp_path))
+    open_writer(path).close()
+    hook = Refusing()
+    one = courier.Courier(hook, str(tmp_path), phi=False)
+    one.start()
+    try:
+        with reading(str(tmp_path)) as reader:
+            until(lambda: reader._ask("SELECT * FROM consumers"), 10)
+        Path(path).rename(tmp_path / "damaged")
+        open_writer(path).close()
+        with reading(str(tmp_path)) as reader:
+            until(lambda: reader._ask("SELECT * FROM consumers"), 10)
+        aside(tmp_path, 1)
+        until(lambda: hook.told, 10)
     finally:
         one.stop()
 

@@ -18,6 +18,7 @@ from listener.ledger.opening import open_writer, path_of
 from listener.ledger.reading import Reader, reading
 from listener.planning.documents import retrieve_path
 from tests.dicomnet import storescp, storescu
+from tests.faults.hostile import CASES
 from tests.instances import uid, write_instance
 from tests.service_process import (
     Places,
@@ -291,3 +292,24 @@ def test_once_records_and_ends_what_is_to_end(places: Places) -> None:
     assert [one["result"] for one in again.events if one["event"] == "series-complete"] == ["quiet"]
     assert not [one for one in once(places).events if one["event"] == "series-complete"]
     assert_ledger_equals_logs(places)
+
+
+def test_whatever_a_peer_sends_the_ledger_has_what_the_logs_have(places: Places) -> None:
+    for number, (name, one) in enumerate(CASES.items()):
+        if not one.heavy:
+            one.make(places.incoming / f"{number}-{name.replace('/', '_')[:40]}")
+    done = once(places, "--settle", "0")
+    assert "writer failed" not in done.stderr, done.stderr
+    assert "ledger" not in done.stderr, done.stderr
+    assert_ledger_equals_logs(places)
+    with read(places) as reader:
+        lying = {reason: files for reason, (files, _) in reader.set_aside().items()}
+        told = [one for one in done.events if one["event"] == "set-aside"]
+        assert sum(lying.values()) == len(told) + sum(bool(one.get("superseded")) for one in done.events)
+        rows = reader.listed(limit=10_000)
+    assert rows
+    for command in (("series", "--limit", "0"), ("report",), ("report", "--tsv", "--phi")):
+        shown = listener(*command, "--state", str(places.state))
+        assert shown.status == 0, shown.stderr
+        assert len(shown.stdout.decode().splitlines()) == len(rows) + 1, "no name breaks a line"
+        assert b"\x1b" not in shown.stdout

@@ -109,7 +109,8 @@ BAD: list[tuple[Read, str, str]] = [
     ),
     (parse.url, "http://user:secret@host/", "holds a name or a password"),
     (parse.words, "a 'b", "cannot be split into words"),
-    (parse.words, "a\0b", "NUL"),
+    (parse.words, "a\0b", "names no program"),
+    (parse.words, "  ", "names no program"),
     (parse.file, " ", "names no file"),
     (parse.on_off, "perhaps", "is neither on nor off"),
 ]

@@ -227,6 +227,7 @@ def test_what_a_sender_chose_moves_no_cursor() -> None:
     shown = screen(document(a_word(), None, told, NOW))
     assert not [one for one in shown if not one.isprintable() and one != "\n"]
     assert plain("a\x1b\u202e") == "a\ufffd\ufffd"
+    assert max(map(len, shown.splitlines())) < 160
 
 
 @given(st.text())

@@ -19,7 +19,7 @@ _BENCH = (
     ("--pace", "SHARE", "pace", "paced senders: share of storescp's own rate (default: 0.5)"),
     ("--few", "N", "few", "files for px-repack; rx-repack gets ten times as many (default: 20)"),
     ("--jobs", "N", "jobs", "processes of px-repack and rx-repack at once (default: 1)"),
-    ("--other-mount", "DIR", "other_mount", "a directory on another mount: the tree of 'once' goes there"),
+    ("--other-mount", "DIR", "other_mount", "for --growth: a directory on another mount, where trees go too"),
     ("--dir", "DIR", "directory", "where to work, best a new and empty ext4 (default: the temporary directory)"),
     ("--watts-per-core", "W", "watts_per_core", "what a busy processor takes, where RAPL cannot be read (default: 10)"),
     ("--grid-intensity", "G", "grid_intensity", "g CO2e a kWh (default: 475)"),

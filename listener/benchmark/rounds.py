@@ -18,6 +18,9 @@ from listener.quickstart.beside import dcmtk
 
 _LEVELS = ("none", "batch")
 
+#: Times the files of the large run that `once` is given.
+_ONCE = 1 + 1 / SPREAD
+
 #: A measurement that waits to be made.
 Step = Callable[[], Sample]
 
@@ -63,11 +66,11 @@ class Rounds:
         steps: list[Step] = []
         if "once" in request.parts:
             for level in _LEVELS:
-                manner = Manner(self._workers, level, request.keep_source, request.other_mount)
+                manner = Manner(self._workers, level, request.keep_source)
                 more = " --keep-source" if request.keep_source else ""
                 steps.append(partial(repackers.once, workshop, workshop.corpus, manner, f"once --fsync {level}{more}"))
-            if request.keep_source or request.other_mount:
-                steps.append(partial(repackers.copying, workshop, workshop.corpus, request.other_mount, "cp -r"))
+            if request.keep_source:
+                steps.append(partial(repackers.copying, workshop, workshop.corpus, "", "cp -r"))
         if "repackers" in request.parts:
             for program in repackers.predecessors():
                 files = self._few(program)
@@ -137,12 +140,13 @@ class Rounds:
         """Files, and bytes of each, that all runs write."""
         request, corpus = self._request, self._workshop.corpus
         files, repeat = request.shape.files, request.repeat
-        whole = {"once": 2 * repeat * (1 + 1 / SPREAD), "run": 3 * repeat + 1, "paced": 3 * repeat + 2, "xcr": 1}
         copies = 2 if request.keep_source else 1
-        yield int(files * copies * sum(whole.get(part, 1) for part in request.parts)), corpus.mean_size
+        whole = {"once": 2 * repeat * _ONCE * copies, "run": 3 * repeat + 1, "paced": 3 * repeat + 2}
+        yield int(files * sum(whole.get(part, 0) for part in request.parts)), corpus.mean_size
         for case in cases(request, self._workers) if request.growth else ():
             for row in case.rows:
-                yield 3 * row.shape.files * repeat, row.shape.size
+                kept = row.manner is None or row.manner.keep_source
+                yield int(row.shape.files * repeat * _ONCE * (2 if kept else 1)), row.shape.size
 
 
 def _can_receive() -> bool:

@@ -45,10 +45,20 @@ class Parcels:
 
         Nobody else may wait for a process meanwhile. Raises Unfinished when one of them failed.
         """
-        before, begun = spent(), time.monotonic()
-        waiting, running = [iter(lane) for lane in self._lanes], list[_Running]()
+        before = spent()
+        running: list[_Running] = []
+        try:
+            self._send(port, rate, running)
+        finally:
+            for process, _ in running:
+                process.kill()
+                process.wait()
+        return spent() - before
+
+    def _send(self, port: int, rate: float, running: list[_Running]) -> None:
+        """Start senders when a lane is free and it is their time; `running` always tells those that go on."""
+        begun, sent, waiting = time.monotonic(), 0, [iter(lane) for lane in self._lanes]
         every = self.files / sum(map(len, self._lanes)) / rate if rate else 0.0
-        sent = 0
         while waiting or running:
             while waiting and time.monotonic() >= begun + sent * every:
                 lane = waiting.pop(0)
@@ -56,20 +66,19 @@ class Parcels:
                     running.append((_sender(port, folder), lane))
                     self.pids.add(running[-1][0].pid)
                     sent += 1
-            running, ended = _look(running)
-            waiting += ended
+            waiting += _ended(running)
             if time.monotonic() > begun + _SECONDS:
                 raise Unfinished(f"the senders were not done in {_SECONDS} s")
             time.sleep(_PAUSE)
-        return spent() - before
 
 
-def _look(running: list[_Running]) -> tuple[list[_Running], list[Iterator[Path]]]:
-    """What goes on, and the lanes whose sender has ended; Unfinished when it failed."""
+def _ended(running: list[_Running]) -> list[Iterator[Path]]:
+    """Take out those that have ended, and give their lanes; Unfinished when one failed."""
     ended = [one for one in running if one[0].poll() is not None]
+    running[:] = [one for one in running if one not in ended]
     if any(process.returncode for process, _ in ended):
         raise Unfinished("a sender was refused, or ended with an error")
-    return [one for one in running if one not in ended], [lane for _, lane in ended]
+    return [lane for _, lane in ended]
 
 
 def _sender(port: int, folder: Path) -> subprocess.Popen[bytes]:

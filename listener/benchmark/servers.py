@@ -54,17 +54,20 @@ def service(place: Place, manner: Manner) -> Iterator[tuple[subprocess.Popen[byt
 
 @contextmanager
 def _process(command: list[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with output.open("wb") as sink:
+    with output.open("wb") as sink, output.with_suffix(".stderr").open("wb") as errors:
         process = subprocess.Popen(
             command,
             env={**os.environ, **ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=sink,
-            stderr=subprocess.DEVNULL,
+            stderr=errors,
             process_group=0,
         )
     try:
         yield process
+    except Unfinished as unfinished:
+        said = output.with_suffix(".stderr").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+        raise Unfinished("\n".join((str(unfinished), *said))) from None
     finally:
         end(process)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import orjson
 
-from listener.checks import books, contents, limits, receivers, templates, volumes
+from listener.checks import books, contents, errands, limits, receivers, surroundings, templates, volumes
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding, named
 from listener.config import Config
 
@@ -35,7 +35,11 @@ _AROUND: tuple[Check, ...] = (
     contents.modes,
     limits.inotify,
     limits.open_files,
+    surroundings.lasting,
+    surroundings.memory,
+    surroundings.core_files,
     templates.templates,
+    errands.hooks,
     receivers.receivers,
 )
 

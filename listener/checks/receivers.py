@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from listener.config import Config
 
 _PROC = "/proc"
 
-_RECOMMENDED = "storescp --fork +uf +xa -ts 60 -pm -od {} PORT"
+_RECOMMENDED = "TCP_NODELAY=1 storescp --fork +uf +xa -ts 60 -pm -od {} PORT"
 
 #: Options that should be there: spellings, and what happens without.
 _WANTED = (
@@ -45,7 +46,7 @@ def receivers(config: Config) -> Iterator[Finding]:
         root = next((root for root in config.incoming if _writes_to(pid, command, root)), "")
         if root and (root, tuple(command)) not in seen:
             seen.add((root, tuple(command)))  # With --fork there is a process an association.
-            yield _judge(command, root)
+            yield _judge(pid, command, root)
 
 
 def _processes() -> list[str]:
@@ -78,11 +79,28 @@ def _writes_to(pid: str, command: list[str], root: str) -> bool:
         return os.path.realpath(told) == os.path.realpath(root)
 
 
-def _judge(command: list[str], root: str) -> Finding:
+def _judge(pid: str, command: list[str], root: str) -> Finding:
     words = set(command[1:])
     bad = [text for spellings, text in _WANTED if not words & {*spellings}]
     bad += [text for spellings, text in _UNWANTED if words & {*spellings}]
+    bad += _surroundings(pid)
     if not bad:
         return Finding(OK, "--incoming", f"storescp writes into '{root}' with options that fit")
     text = f"storescp writes into '{root}' with options that do not fit: {'; '.join(bad)}"
     return Finding(NOTE, "--incoming", text, f"recommended: {_RECOMMENDED.format(root)}")
+
+
+def _surroundings(pid: str) -> list[str]:
+    """What is wrong with the process, as far as we may look at it."""
+    found = []
+    with contextlib.suppress(OSError), open(f"{_PROC}/{pid}/environ", "rb") as file:
+        if b"TCP_NODELAY=1" not in file.read().split(b"\0"):
+            found.append("without TCP_NODELAY=1 in its environment each image can wait 40 ms")
+    with contextlib.suppress(OSError), open(f"{_PROC}/{pid}/status", encoding="utf-8", errors="replace") as file:
+        lines = dict(line.split(":", 1) for line in file if ":" in line)
+        if lines.get("NSpid", "").split()[-1:] == ["1"]:
+            found.append("as process 1 of its container it ignores SIGTERM")
+        owner = lines.get("Uid", "").split()[1:2]
+        if owner and os.geteuid() not in (0, int(owner[0])):
+            found.append(f"it runs as uid {owner[0]}, and leases are given to a file's owner alone")
+    return found

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -28,6 +30,7 @@ from listener.benchmark.request import Request
 from listener.benchmark.rounds import Measured, Rounds
 from listener.benchmark.workshop import Workshop
 from listener.config import Config
+from listener.errors import ConfigError
 
 #: What energy and carbon are told for.
 _MILLION = 1_000_000
@@ -35,6 +38,8 @@ _MILLION = 1_000_000
 
 def run(config: Config, request: Request) -> int:
     """Print the figures; 0, or 1 when a run did not produce everything."""
+    if request.directory and not os.path.isdir(request.directory):
+        raise ConfigError([f"--dir is no directory (given: {request.directory!r})"])
     family.adopt()
     with tempfile.TemporaryDirectory(prefix="listener-bench-", dir=request.directory or None) as home:
         try:
@@ -94,7 +99,7 @@ def _print(groups: Sequence[table.Group], facts: dict[str, Any], request: Reques
 
 def _notes(groups: Sequence[table.Group], facts: dict[str, Any]) -> str:
     """What must be known to read the tables."""
-    notes = [_machine(facts)]
+    notes = [_machine(facts), f"listener {facts['listener']}, {_programs(facts)}".removesuffix(", ")]
     if any(not row.cost.measured for group in groups for row in group.rows):
         watts = f"{facts['watts_per_core']:g} W a busy processor"
         notes.append(f"*: energy is an estimate from processor time ({watts}); --watts-per-core sets another")
@@ -113,6 +118,8 @@ def _facts(config: Config, request: Request) -> dict[str, Any]:
         "kernel": platform.release(),
         "processor": _processor(),
         "processors": os.cpu_count(),
+        "file_system": _file_system(request.directory or tempfile.gettempdir()),
+        "versions": {name: _version(name) for name in ("storescp", *PREDECESSORS) if shutil.which(name)},
         "load": os.getloadavg()[0],
         "workers": config.workers,
         "files": shape.files,
@@ -123,11 +130,36 @@ def _facts(config: Config, request: Request) -> dict[str, Any]:
     }
 
 
+def _file_system(directory: str) -> str:
+    """The type of the one that the directory lies on."""
+    lines = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    mounts = {fields[1]: fields[2] for line in lines if (fields := line.split())}
+    path = os.path.realpath(directory)
+    while path not in mounts and path != "/":
+        path = os.path.dirname(path)
+    return mounts.get(path, "unknown")
+
+
+def _version(program: str) -> str:
+    """What it says its version is, "" when it says nothing like one."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(r"\d+\.\d+(?:\.\d+)*", done.stdout.decode(errors="replace"))
+    return found[0] if found else ""
+
+
 def _machine(facts: dict[str, Any]) -> str:
-    machine = (
-        f"{facts['processors']} processors ({facts['processor']}), Linux {facts['kernel']}, Python {facts['python']}"
+    processor = (
+        f"{facts['processors']} processors ({facts['processor']}), Linux {facts['kernel']}, {facts['file_system']}"
     )
-    return f"{machine}; {facts['workers']} workers; {facts['corpus']}; medians of {facts['rounds']}"
+    run = f"{facts['workers']} workers; {facts['corpus']}; medians of {facts['rounds']}; load {facts['load']:.1f}"
+    return f"{processor}, Python {facts['python']}; {run}"
+
+
+def _programs(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
 
 
 def _processor() -> str:

@@ -5,6 +5,7 @@ A hook that hangs or refuses holds up nothing but itself: the deliveries are row
 
 from __future__ import annotations
 
+import os
 import time
 from sqlite3 import Connection
 from threading import Event, Thread
@@ -83,8 +84,9 @@ class Courier:
         try:
             now = time.time_ns()
             consumer = deliveries.register(connection, self._hook.name, now)
-            self._fault = ""
-            while not self._stopping.is_set():
+            self._fault, place = "", _place(self._path)
+            # A ledger that was made anew does not know us yet.
+            while not self._stopping.is_set() and _place(self._path) == place:
                 before, now = now, time.time_ns()
                 if now < before:  # The clock was set back, and what is due soon would wait for as long.
                     deliveries.register(connection, self._hook.name, now)
@@ -129,3 +131,12 @@ class Courier:
         else:
             later = now + int(hook_pause(delivery.attempts) * 1e9)
             deliveries.settle(connection, delivery, "pending", now, next_ns=later, error=why)
+
+
+def _place(path: str) -> tuple[int, int]:
+    """Which file lies at a path; (0, 0) for none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino

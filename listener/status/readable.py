@@ -5,6 +5,8 @@ from __future__ import annotations
 #: What is shown where there is nothing.
 NONE = "\N{EN DASH}"
 
+_WORD = 16
+
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _SPANS = ((86_400.0 * 2, 86_400.0, "d"), (3600.0 * 2, 3600.0, "h"), (120.0, 60.0, "min"))
 
@@ -45,6 +47,11 @@ def span(seconds: float | None) -> str:
 def share(part: int, whole: int) -> str:
     """In percent, never 100 for less than all."""
     return f"{min(99, 100 * part // whole) if part < whole else 100} %" if whole else NONE
+
+
+def brief(text: str) -> str:
+    """A modality or an AE title: DICOM allows 16 characters, but not every sender knows."""
+    return text if len(text) <= _WORD else f"{text[: _WORD - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def plain(text: str) -> str:

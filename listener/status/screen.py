@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from listener.status.document import RUNNING, STATES
-from listener.status.readable import count, plain, rate, share, size, span
+from listener.status.readable import brief, count, plain, rate, share, size, span
 
 #: Characters of a bar, and how many of the series that ended are shown.
 _BAR, _ENDED = 20, 10
@@ -101,7 +101,7 @@ def _ended(row: Mapping[str, Any]) -> str:
 
 def _beside_uid(row: Mapping[str, Any]) -> str:
     again = f" (generation {row['generation']})" if row["generation"] > 1 else ""
-    return f"{plain(row['Modality']):<4} {size(row['bytes']):>8}  {plain(row['sender'])}{again}".rstrip()
+    return f"{plain(brief(row['Modality'])):<4} {size(row['bytes']):>8}  {plain(brief(row['sender']))}{again}".rstrip()
 
 
 def _moment(instant: str | None) -> str:

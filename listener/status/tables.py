@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from listener.status.markup import Html, element, text, together
-from listener.status.readable import NONE, count, share, size
+from listener.status.readable import NONE, brief, count, share, size
 
 
 def in_flight(document: Mapping[str, Any]) -> Html:
@@ -25,13 +25,28 @@ def completed(document: Mapping[str, Any]) -> Html:
 
 
 def _open(row: Mapping[str, Any]) -> list[object]:
-    return [_uid(row), _received(row), size(row["bytes"]), _moment(row["last"]), row["Modality"], row["sender"]]
+    return [
+        _uid(row),
+        _received(row),
+        size(row["bytes"]),
+        _moment(row["last"]),
+        brief(row["Modality"]),
+        brief(row["sender"]),
+    ]
 
 
 def _ended(row: Mapping[str, Any]) -> list[object]:
     result = element("span", row["result"] or row["state"], class_=f"result {row['state']}")
     number = f"{count(row['instances'])} / {count(row['expected'])}" if row["expected"] else count(row["instances"])
-    return [_uid(row), result, number, size(row["bytes"]), _moment(row["changed"]), row["Modality"], row["sender"]]
+    return [
+        _uid(row),
+        result,
+        number,
+        size(row["bytes"]),
+        _moment(row["changed"]),
+        brief(row["Modality"]),
+        brief(row["sender"]),
+    ]
 
 
 def _uid(row: Mapping[str, Any]) -> Html:

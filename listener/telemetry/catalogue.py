@@ -21,6 +21,7 @@ PENDING_STATES = ("waiting", "working", "retrying")
 RESTART_REASONS = ("exited", "killed", "deadline", "recycled")
 VOLUMES = ("incoming", "data", "log", "state")
 SERIES_STATES = ("open", "complete", "incomplete")
+READERS = ("own", "pydicom")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 #: Labels of the two info metrics; their values are given once, when the service starts.
@@ -66,6 +67,7 @@ class Row(NamedTuple):
 
 _SOURCE = ("source", SOURCES)
 _OUTCOME = ("outcome", OUTCOMES)
+_READER = ("reader", READERS)
 _STAGE = ("stage", STAGES)
 _FAILURE = ("reason", SET_ASIDE_REASONS + SYSTEM_REASONS)
 _SET_ASIDE = ("reason", SET_ASIDE_REASONS)
@@ -86,6 +88,7 @@ _FLOW = (
     Row("ingest_latency_seconds", "histogram", (), "The lag: from written to published and released.", LATENCY),
     Row("queue_duration_seconds", "histogram", (), "From the end of writing until a worker began.", LATENCY),
     Row("stage_duration_seconds", "histogram", (_STAGE,), "Work of one stage on one file.", WORK),
+    Row("headers_read_total", "counter", (_READER,), "Headers read, by our own reader alone or with pydicom's help."),
     Row("file_size_bytes", "histogram", (), "Size of the files that are finished.", SIZES),
 )
 _BACKLOG = (

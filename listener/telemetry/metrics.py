@@ -27,12 +27,13 @@ from prometheus_client.utils import floatToGoString
 
 from listener.errors import SET_ASIDE_REASONS, STAGES, SYSTEM_REASONS
 from listener.records import Deferral, Outcome
-from listener.telemetry.catalogue import LEVELS, Histogram, Numbers, Row, rows
+from listener.telemetry.catalogue import LEVELS, READERS, Histogram, Numbers, Row, rows
 
 #: What `exposition` returns (the text format that every Prometheus reads).
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _NS = 1e-9
+_OWN, _PYDICOM = ((READERS[0],), (READERS[1],))
 
 
 class _Families(Collector):
@@ -60,6 +61,7 @@ class Metrics(Numbers):
         self._info = {"build_info": build, "config_info": config}
         # The hot path below reaches these by attribute: looking each up by name would cost as much as counting.
         self._processed = self.counters["files_processed_total"]
+        self._headers = self.counters["headers_read_total"]
         self._latency = self.histograms["ingest_latency_seconds"][()]
         self._queue = self.histograms["queue_duration_seconds"][()]
         self._size = self.histograms["file_size_bytes"][()]
@@ -95,6 +97,8 @@ class Metrics(Numbers):
             if kind == "vanished":
                 continue
             incoming += size
+            if outcome.SOPInstanceUID:
+                self._headers[_OWN if outcome.fast else _PYDICOM] += 1
             self._size.observe(size)
             if kind == "published":
                 published += size

@@ -17,9 +17,10 @@ import yaml
 
 from tests.accounting import account, read_tree
 from tests.cluster import senders
-from tests.cluster.kube import Failed, Namespace
+from tests.cluster.kube import CHART, Failed, Namespace
 from tests.dicomnet import free_port
 from tests.service_process import Places
+from tests.test_chart import SETS
 from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("cluster")]
@@ -76,6 +77,19 @@ def test_everything_is_admitted_and_runs(installed: Namespace) -> None:
     # Native sidecar: the listener was ready to watch before storescp began.
     listener, storescp = pod["status"]["initContainerStatuses"][0], pod["status"]["containerStatuses"][0]
     assert listener["state"]["running"]["startedAt"] <= storescp["state"]["running"]["startedAt"]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_of_values_is_admitted(installed: Namespace, name: str) -> None:
+    """By the API server itself and the monitoring CRDs, field by field; nothing is kept of it."""
+    rendered = installed.helm("template", "other", str(CHART), "-f", _values(installed, name)).encode()
+    installed.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", given=rendered)
+
+
+def _values(namespace: Namespace, name: str) -> str:
+    path = namespace.scratch / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(SETS[name]))
+    return str(path)
 
 
 def test_check_finds_nothing_in_the_way(installed: Namespace) -> None:

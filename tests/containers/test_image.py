@@ -6,10 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from listener.quickstart.synthetic import make_series
 from tests.accounting import account, sent
@@ -162,34 +165,62 @@ def test_a_volume_of_another_user_is_told_in_one_line(volume: Path) -> None:
     assert f"'/dicom' belongs to uid 0, this process is uid {UID}" in told.stderr
 
 
-def test_storescp_of_the_image_receives(volume: Path) -> None:
-    """In one pod, as in Kubernetes: the two containers share processes and address, and C-STORE goes through."""
+def flags(service: dict[str, Any]) -> list[str]:
+    """What compose.yaml says of how a service is run, for podman; no address and no volume of its own."""
+    said: dict[str, Callable[[Any], list[str]]] = {
+        "user": lambda value: ["--user", value],
+        "read_only": lambda value: ["--read-only", "--read-only-tmpfs=false"] if value else [],
+        "cap_drop": lambda value: [f"--cap-drop={each}" for each in value],
+        "security_opt": lambda value: [f"--security-opt={each.removesuffix(':true')}" for each in value],
+        "init": lambda value: ["--init"] if value else [],
+        "mem_limit": lambda value: [],  # Memory is not limited where the control groups are another's.
+    }
+    elsewhere = {"image", "build", "restart", "environment", "volumes", "ports", "stop_grace_period", "command", "pid"}
+    assert service.keys() <= said.keys() | elsewhere | {"depends_on"}
+    return [flag for key, value in service.items() if key in said for flag in said[key](value)]
+
+
+def test_compose_s_two_containers_receive_together(volume: Path) -> None:
+    """As compose.yaml runs them: they share processes, and C-STORE goes through."""
+    services = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]
     make_series(volume.parent / "made", instances=5)
-    with started(volume) as container:
+    with started(volume, more=tuple(flags(services["listener"]))) as container:
         container.until_ready()
-        beside = ("--network", f"container:{container.identity}", "-v", f"{volume}:/dicom")
-        receiver = podman("run", "--detach", "--no-healthcheck", *HARDENED, *beside, STORESCP).stdout.strip()
+        shared = f"container:{container.identity}"
+        assert services["storescp"]["pid"] == "service:listener"
+        beside = (*flags(services["storescp"]), "--pid", shared, "--network", shared)
+        command = ("run", "--detach", "--no-healthcheck", *beside, "-v", f"{volume}:/dicom", STORESCP)
+        receiver = podman(*command, *services["storescp"]["command"]).stdout.strip()
         try:
+            made = ("-v", f"{volume.parent}/made:/made:ro", "--entrypoint", "storescu", STORESCP)
             send = (
                 "run",
                 "--rm",
                 *HARDENED,
                 "--network",
-                f"container:{container.identity}",
+                shared,
+                *made,
                 "-v",
-                f"{volume.parent}/made:/made:ro",
+                "+sd",
+                "+r",
+                "localhost",
+                "11112",
+                "/made",
             )
-            command = (*send, "--entrypoint", "storescu", STORESCP, "-v", "+sd", "+r", "localhost", "11112", "/made")
-            told = until(lambda: "Success" in (done := podman(*command, check=False)).stdout + done.stderr, 30)
-            assert told
+            until(lambda: "Success" in (done := podman(*send, check=False)).stdout + done.stderr, 30)
             until(lambda: len(list((volume / "data").rglob("*.dcm"))) == 5, 30, what="all five are published")
+            found = container.run_in("listener", "check")
+            assert "storescp writes into '/dicom/incoming' with options that fit" in found
+            begun = time.monotonic()
+            podman("stop", "--time", "20", receiver)
+            assert time.monotonic() - begun < 10, "not being process 1, storescp heeds SIGTERM"
             assert container.stop() == 0
         finally:
             podman("rm", "--force", "--time", "1", receiver)
 
 
 def test_two_builds_give_one_digest(tmp_path: Path) -> None:
-    """The second one is made from nothing: no layer is taken over."""
+    """Each is made from nothing: no layer is taken over."""
     subprocess.run([PROJECT / ".ci/images", "--twice"], check=True, timeout=280, cwd=PROJECT)
     digests = []
     for number, image in enumerate(("localhost/listener:once", "localhost/listener:twice")):

@@ -128,7 +128,7 @@ def main() -> int:
             if series
             else "a synthetic series of 192 instances, for want of a real one"
         )
-        series = series or synthetic_series(folder / "source", "demo", 192)
+        series = series or synthetic_series(folder / "source", 192)
         with scene(folder, hastened(shipped, IngestStalled=STALLED_AFTER)) as stage:
             demonstration = Demonstration(stage, series)
             demonstration.run()

@@ -14,6 +14,7 @@ from pathlib import Path
 from listener.quickstart.synthetic import Look, make_series
 from tests.conftest import PROJECT, SHARED_DATA
 from tests.dicomnet import Receiver, environment, free_port, storescp
+from tests.instances import write_instance
 from tests.observing.prometheus import Prometheus, prometheus
 from tests.service_process import Places, Service, make_places, service
 from tests.waiting import until
@@ -72,9 +73,10 @@ def real_series() -> list[Path]:
     return sorted(folder.glob("*.dcm"))
 
 
-def synthetic_series(folder: Path, seed: str, instances: int) -> list[Path]:
-    """A synthetic series that is like no other of another seed."""
-    return make_series(folder / seed, instances=instances, look=Look(seed=seed))
+def synthetic_series(folder: Path, instances: int) -> list[Path]:
+    """A synthetic series that DCMTK sends bit by bit (it would trim what a number of another one is padded with)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [write_instance(folder / f"MR.{number}", number=number) for number in range(1, instances + 1)]
 
 
 def dealt(paths: Sequence[Path], hands: int = SENDERS) -> list[list[Path]]:
