@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
 import orjson
 
 from listener.config import Config
 from listener.ledger.clerk import Clerk
+from listener.ledger.opening import path_of
 from listener.ledger.states import Completion
 from listener.planning import documents
 from listener.records import Outcome
+from listener.repacking import setaside
 from tests.instances import uid, write_instance
+from tests.service_process import Places
 from tests.workbench import make_config
 
 #: A moment to begin at, nanoseconds since the epoch.
@@ -126,3 +131,26 @@ class World:
 
     def close(self) -> None:
         self.clerk.close()
+
+
+def assert_ledger_equals_logs(places: Places) -> None:
+    """Every series and instance that readers see, no other, and each generation ended at most once."""
+    seen: dict[str, set[str]] = {}
+    for folder in (places.log / "seriesData").glob("*-img"):
+        for path in folder.iterdir():
+            (uid_,) = orjson.loads(path.read_bytes())
+            seen.setdefault(uid_, set()).add(path.name.removesuffix(".json"))
+    with contextlib.closing(sqlite3.connect(path_of(str(places.state)))) as connection:
+        recorded: dict[str, set[str]] = {}
+        for uid_, path, size in connection.execute("SELECT SeriesInstanceUID, path, size FROM files"):
+            recorded.setdefault(uid_, set()).add(os.path.basename(path))
+            assert (places.data / path).stat().st_size == size
+        assert recorded == seen
+        totals = dict(connection.execute("SELECT SeriesInstanceUID, instances FROM series WHERE instances > 0"))
+        assert totals == {uid_: len(names) for uid_, names in recorded.items()}
+        twice = "SELECT 1 FROM history WHERE state <> 'open' GROUP BY series_id, generation HAVING count(*) > 1"
+        assert not connection.execute(twice).fetchall()
+        told = connection.execute("SELECT reason, files FROM set_aside_counts WHERE files > 0").fetchall()
+        folders = [folder for folder in (places.state / "set-aside").glob("*") if folder.is_dir()]
+        lying = {folder.name: sum(1 for _ in setaside.entries(str(folder))) for folder in folders}
+        assert dict(told) == {reason: number for reason, number in lying.items() if number}

@@ -125,6 +125,13 @@ def test_a_replaced_instance_is_one_instance_and_opens_its_series(world: World) 
         assert reader.set_aside() == {"superseded": (1, new.size)}
 
 
+def test_what_is_replaced_within_one_transaction_counts_once_with_its_last_size(world: World) -> None:
+    old = world.publish(0, 1)
+    new = world.publish(0, 1, superseded=True)._replace(size=old.size + 2)
+    world.record(old, new)
+    assert (row(world).instances, row(world).bytes) == (1, new.size)
+
+
 def test_a_study_is_complete_when_all_its_series_are(world: World) -> None:
     def state() -> str:
         with read(world) as reader:

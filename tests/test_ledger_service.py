@@ -18,8 +18,8 @@ from listener.ledger.opening import open_writer, path_of
 from listener.ledger.reading import Reader, reading
 from listener.planning.documents import retrieve_path
 from tests.dicomnet import storescp, storescu
-from tests.faults.hostile import CASES
 from tests.instances import uid, write_instance
+from tests.ledger_world import assert_ledger_equals_logs
 from tests.service_process import (
     Places,
     Service,
@@ -76,28 +76,6 @@ def wait_for_ends(running: Service, count: int, seconds: float = 30) -> list[tup
         return until(lambda: ends(running) if len(ends(running)) >= count else [], seconds, what=f"{count} ends")
     except AssertionError as error:
         raise AssertionError(f"{error}; {running}") from None
-
-
-def described(places: Places, uid_: str) -> set[str]:
-    folder = places.log / "seriesData" / f"{uid_}-img"
-    return {path.name.removesuffix(".json") for path in folder.iterdir()}
-
-
-def assert_ledger_equals_logs(places: Places) -> None:
-    """Every series and instance that readers see, no other, and each generation ended at most once."""
-    with contextlib.closing(sqlite3.connect(path_of(str(places.state)))) as connection:
-        recorded: dict[str, set[str]] = {}
-        for uid_, path, size in connection.execute("SELECT SeriesInstanceUID, path, size FROM files"):
-            recorded.setdefault(uid_, set()).add(os.path.basename(path))
-            assert (places.data / path).stat().st_size == size
-        folders = (places.log / "seriesData").glob("*-img")
-        assert recorded == {uid_: described(places, uid_) for uid_ in (one.name[:-4] for one in folders)}
-        totals = dict(connection.execute("SELECT SeriesInstanceUID, instances FROM series WHERE instances > 0"))
-        assert totals == {uid_: len(names) for uid_, names in recorded.items()}
-        twice = "SELECT 1 FROM history WHERE state <> 'open' GROUP BY series_id, generation HAVING count(*) > 1"
-        assert not connection.execute(twice).fetchall()
-        (published,) = connection.execute("SELECT sum(published) FROM days").fetchone()
-        assert published == sum(totals.values())
 
 
 # -- complete --------------------------------------------------------------------------------------------------------
@@ -292,24 +270,3 @@ def test_once_records_and_ends_what_is_to_end(places: Places) -> None:
     assert [one["result"] for one in again.events if one["event"] == "series-complete"] == ["quiet"]
     assert not [one for one in once(places).events if one["event"] == "series-complete"]
     assert_ledger_equals_logs(places)
-
-
-def test_whatever_a_peer_sends_the_ledger_has_what_the_logs_have(places: Places) -> None:
-    for number, (name, one) in enumerate(CASES.items()):
-        if not one.heavy:
-            one.make(places.incoming / f"{number}-{name.replace('/', '_')[:40]}")
-    done = once(places, "--settle", "0")
-    assert "writer failed" not in done.stderr, done.stderr
-    assert "ledger" not in done.stderr, done.stderr
-    assert_ledger_equals_logs(places)
-    with read(places) as reader:
-        lying = {reason: files for reason, (files, _) in reader.set_aside().items()}
-        told = [one for one in done.events if one["event"] == "set-aside"]
-        assert sum(lying.values()) == len(told) + sum(bool(one.get("superseded")) for one in done.events)
-        rows = reader.listed(limit=10_000)
-    assert rows
-    for command in (("series", "--limit", "0"), ("report",), ("report", "--tsv", "--phi")):
-        shown = listener(*command, "--state", str(places.state))
-        assert shown.status == 0, shown.stderr
-        assert len(shown.stdout.decode().splitlines()) == len(rows) + 1, "no name breaks a line"
-        assert b"\x1b" not in shown.stdout

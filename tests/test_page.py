@@ -23,11 +23,13 @@ from listener.ledger import deliveries
 from listener.ledger.opening import open_writer, path_of
 from listener.ledger.reading import Reader
 from listener.service.pulse import Pulse
+from listener.status import accounts
 from listener.status.document import Accounts, document
 from listener.status.history import Point
 from listener.status.page import Page
-from listener.status.serving import asked_for, part
+from listener.status.serving import Serving, asked_for, part
 from listener.telemetry.catalogue import Numbers
+from listener.telemetry.pages import Request
 from tests.browser import Browser, browser, chromium
 from tests.conftest import PROJECT
 from tests.dicomnet import storescp, storescu
@@ -157,6 +159,26 @@ def test_every_operation_and_schema_is_used_and_strict() -> None:
         assert schema["required"]
     optional = {name: set(schema["properties"]) - set(schema["required"]) for name, schema in names.items()}
     assert {name: one for name, one in optional.items() if one} == {"SeriesEnded": {"PatientID", "AccessionNumber"}}
+
+
+def test_whoever_asks_within_a_second_gets_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger is read once, and the page made once, however many look."""
+    looks: list[str] = []
+
+    def look(state: str) -> Accounts:
+        looks.append(state)
+        return Accounts()
+
+    monkeypatch.setattr(accounts, "look", look)
+    pulse = Pulse(str(tmp_path), Numbers())
+    routes = Serving(str(tmp_path), lambda: pulse.live, pulse.history).routes()
+    asked = Request("GET", "/")
+    begun = time.monotonic()
+    pages = {routes["/"](asked).body for _ in range(50)} | {routes["/"](asked).body}
+    told = {routes["/api/v1/status"](asked).body for _ in range(50)}
+    assert time.monotonic() - begun < 0.9, "too slow a machine to tell"
+    assert (len(pages), len(told), len(looks)) == (1, 1, 1)
+    until(lambda: routes["/"](asked).body not in pages, 5)
 
 
 def test_what_hooks_are_told_is_as_documented(tmp_path: Path) -> None:

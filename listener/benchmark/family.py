@@ -99,6 +99,11 @@ def below(root: int, without: Collection[int] = ()) -> list[int]:
     return found
 
 
+def busy(root: int, without: Collection[int] = ()) -> list[int]:
+    """Those of the family that run: what has ended, and was not waited for yet, has no memory."""
+    return [pid for pid in below(root) if pid not in without and _rss(pid)]
+
+
 def so_far(root: int) -> float:
     """Processor seconds of a process that runs, of its living descendants, and of the children they waited for."""
     ticks = 0

@@ -15,7 +15,7 @@ import orjson
 
 from listener.benchmark import servers
 from listener.benchmark.energy import Meter
-from listener.benchmark.family import Peak, Watcher, below, end, reap, so_far, spent
+from listener.benchmark.family import Peak, Watcher, busy, end, reap, so_far, spent
 from listener.benchmark.figures import Lag, Sample
 from listener.benchmark.proof import Unfinished, verify
 from listener.benchmark.repackers import repack_words
@@ -125,7 +125,7 @@ def _until_idle(storescp: subprocess.Popen[bytes]) -> None:
 
     def idle() -> bool:
         reap(storescp.pid)
-        return set(below(os.getpid())) <= {os.getpid(), storescp.pid}
+        return not busy(os.getpid(), (os.getpid(), storescp.pid))
 
     servers.until(idle, storescp, _STALL_SECONDS * 10, "what storescp started does not end")
 

@@ -11,9 +11,11 @@ from listener.benchmark import reception, repackers
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.figures import Figure, Sample, figures
 from listener.benchmark.growth import Row, cases
+from listener.benchmark.proof import Unfinished
 from listener.benchmark.request import SPREAD, Manner, Request
 from listener.benchmark.senders import CHUNK, Parcels, sender_program
 from listener.benchmark.workshop import Workshop, tell
+from listener.errors import ListenerError
 from listener.quickstart.beside import dcmtk
 
 _LEVELS = ("none", "batch")
@@ -33,31 +35,41 @@ class Measured(NamedTuple):
 
 
 class Rounds:
-    """The whole benchmark."""
+    """The whole benchmark. `failures`: what did not produce everything."""
 
     def __init__(self, request: Request, workers: int, workshop: Workshop) -> None:
         self._request, self._workers, self._workshop = request, workers, workshop
         self._alone = 0.0
+        self.failures: list[str] = []
 
     def measure(self) -> list[Measured]:
-        """Every group that was asked for and can be measured; Unfinished when a run did not produce everything."""
+        """Every group that was asked for and can be measured."""
         self._workshop.reckon(self._wanted())
         request = self._request
         steps = {"repacking": self._repacking(), "receiving": self._receiving(), "receiving, paced": self._paced()}
         groups = [self._group(title, list(made)) for title, made in steps.items() if made]
         if request.growth:
             groups += [self._group(case.title, self._grown(case.rows)) for case in cases(request, self._workers)]
-        return groups
+        return [group for group in groups if group.figures]
 
     def _group(self, title: str, steps: list[Step]) -> Measured:
-        rounds: list[list[Sample]] = []
+        """Rounds of these programs. One that failed is told, and has no figure; without the first there is none."""
+        rounds: list[dict[int, Sample]] = []
+        failed: set[int] = set()
         for number in range(self._request.repeat):
-            rounds.append([])
-            for step in steps:
-                sample = step()
-                rounds[-1].append(sample)
+            rounds.append({})
+            for place, step in enumerate(steps):
+                if place in failed:
+                    continue
+                try:
+                    sample = rounds[-1][place] = step()
+                except Unfinished as error:
+                    failed.add(place)
+                    self.failures.append(f"{title}: {error}")
+                    continue
                 tell(f"{title}, round {number + 1} of {self._request.repeat}: {_line(sample)}")
-        return Measured(title, figures(rounds))
+        kept = [] if 0 in failed else [place for place in range(len(steps)) if place not in failed]
+        return Measured(title, figures([[each[place] for place in kept] for each in rounds]))
 
     # -- what lies there
 
@@ -84,7 +96,10 @@ class Rounds:
         return [partial(self._row, row) for row in rows]
 
     def _row(self, row: Row) -> Sample:
-        corpus = Corpus(row.shape)
+        try:
+            corpus = Corpus(row.shape)
+        except ListenerError as error:
+            raise Unfinished(f"{row.name}: {error}") from None
         if row.manner is None:
             return repackers.copying(self._workshop, corpus, self._request.other_mount if row.across else "", row.name)
         return repackers.once(self._workshop, corpus, row.manner, row.name)

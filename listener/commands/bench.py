@@ -24,7 +24,6 @@ import orjson
 import listener
 from listener.benchmark import energy, family, picture, table
 from listener.benchmark.cost import cost
-from listener.benchmark.proof import Unfinished
 from listener.benchmark.repackers import PREDECESSORS
 from listener.benchmark.request import Request
 from listener.benchmark.rounds import Measured, Rounds
@@ -42,16 +41,15 @@ def run(config: Config, request: Request) -> int:
         raise ConfigError([f"--dir is no directory (given: {request.directory!r})"])
     family.adopt()
     with tempfile.TemporaryDirectory(prefix="listener-bench-", dir=request.directory or None) as home:
-        try:
-            measured = Rounds(request, config.workers, Workshop(Path(home), request.shape)).measure()
-        except Unfinished as error:
-            print(f"listener: {error}", file=sys.stderr)
-            return 1
+        rounds = Rounds(request, config.workers, Workshop(Path(home), request.shape))
+        measured = rounds.measure()
     groups = [_priced(each, request) for each in measured]
     facts = _facts(config, request)
     _print(groups, facts, request)
     _write(groups, facts, request)
-    return 0
+    for failure in rounds.failures:
+        print(f"listener: {failure}", file=sys.stderr)
+    return 1 if rounds.failures else 0
 
 
 def _write(groups: Sequence[table.Group], facts: dict[str, Any], request: Request) -> None:

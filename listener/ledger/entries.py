@@ -148,6 +148,18 @@ class Accounts:
             sums = self._sums[key] = [0] * len(self.FIELDS)
         return sums
 
+    def credit(self, group: Sequence[Outcome], added: int, size: int) -> None:
+        """Instances that were added, by sender; where only some of the group were, nobody knows whose."""
+        if added == len(group) and len({outcome.sender for outcome in group}) > 1:
+            for outcome in group:
+                sums = self.of(outcome)
+                sums[0] += 1
+                sums[1] += outcome.size
+            return
+        sums = self.of(group[-1])
+        sums[0] += added
+        sums[1] += size
+
     def write(self, connection: sqlite3.Connection) -> None:
         """Put them down."""
         sums = ", ".join(f"{field} = {field} + excluded.{field}" for field in self.FIELDS)
@@ -162,3 +174,13 @@ class Accounts:
 def day_of(moment_ns: int) -> str:
     """The day (UTC, YYYY-MM-DD) of a moment."""
     return instant(moment_ns)[:10]
+
+
+def last_of_each(rows: Sequence[Row], group: Sequence[Outcome]) -> list[Row]:
+    """Without the rows of instances that a later one of the same group replaced."""
+    kept: list[Row] = []
+    for row, outcome in zip(rows, group, strict=True):
+        if outcome.superseded:
+            kept = [one for one in kept if one[1] != row[1]]
+        kept.append(row)
+    return kept

@@ -6,11 +6,12 @@ numbers may be in doubt the series is counted again from its documents.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
 
 from listener.ledger import turns
-from listener.ledger.entries import Accounts, Entries, Row, Total
+from listener.ledger.entries import Accounts, Entries, Row, Total, last_of_each
 from listener.ledger.proofs import Identity, Instance, Proofs
 from listener.ledger.rows import SeriesRow
 from listener.ledger.states import Book, Standing
@@ -54,17 +55,17 @@ class Posting:
     def post(self, outcomes: Sequence[Outcome], now: float, now_ns: int) -> list[Standing]:
         """Put outcomes down; the series that got instances. `now` on the monotonic clock."""
         accounts = Accounts()
-        arrived: dict[tuple[str, str], list[Outcome]] = {}
+        arrived: dict[str, list[Outcome]] = {}
         for outcome in outcomes:
             kind = outcome.kind
             if kind == "published" and outcome.SeriesInstanceUID:
-                arrived.setdefault((outcome.SeriesInstanceUID, outcome.sender), []).append(outcome)
+                arrived.setdefault(outcome.SeriesInstanceUID, []).append(outcome)
             elif kind == "duplicate":
                 accounts.of(outcome)[2] += 1
             elif kind == "set-aside":
                 accounts.of(outcome)[3] += 1
                 self._put_aside(outcome, outcome.reason, outcome.dst)
-        touched = [self._arrived(uid, group, accounts, (now, now_ns)) for (uid, _), group in arrived.items()]
+        touched = [self._arrived(uid, group, accounts, (now, now_ns)) for uid, group in arrived.items()]
         accounts.write(self._connection)
         return [one for one in touched if one.is_open]
 
@@ -75,7 +76,7 @@ class Posting:
     # -- one series
 
     def _arrived(self, uid: str, group: Sequence[Outcome], accounts: Accounts, moment: tuple[float, int]) -> Standing:
-        """Instances of one series from one sender were published."""
+        """Instances of one series were published, in this order."""
         now, now_ns = moment
         one = self._book.get(uid)
         new = False
@@ -85,14 +86,14 @@ class Posting:
         replacing = [(row, outcome) for row, outcome in zip(rows, group, strict=True) if outcome.superseded]
         if replacing:
             self.entries.supersede(row for row, _ in replacing)
+            rows = last_of_each(rows, group)
             for _, outcome in replacing:
-                self._put_aside(outcome, "superseded", outcome.superseded)
+                self._put_aside(outcome._replace(size=_size(outcome)), "superseded", outcome.superseded)
         added = self.entries.add(rows)
         size = sum(row[4] for row in rows) if added == len(rows) else 0
         arrivals = [row[5] for row in rows]
         self._add(one, Total(added, size), min(arrivals), max(arrivals))
-        accounts.of(group[-1])[0] += added
-        accounts.of(group[-1])[1] += size
+        accounts.credit(group, added, size)
         if new:
             self.describe(one, accounts, group[0].sender)
         if replacing or added != len(rows):
@@ -201,3 +202,11 @@ class Posting:
                 assert found
                 return found
         return row
+
+
+def _size(outcome: Outcome) -> int:
+    """The size of what was replaced, where it is kept."""
+    try:
+        return os.lstat(outcome.superseded).st_size
+    except OSError:
+        return outcome.size

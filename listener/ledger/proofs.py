@@ -14,11 +14,13 @@ from listener.dicom.reader import Wanted, read_header
 from listener.disk import files, loading
 from listener.errors import FileFault
 from listener.planning import documents, layouts
+from listener.planning.names import document_name
 
 _IMAGES = "-img"
 
 #: Where the image template ends so, a name ends in the instance's UID, and no header need be read for it.
 _NAMED = "%SOPInstanceUID"
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _UID_AT_END = re.compile(r"([0-9]+(?:\.[0-9]+)+)(?:-[0-9a-f]{8})?\.dcm$")
 
 
@@ -59,7 +61,19 @@ class Proofs:
             for entry in entries:
                 with contextlib.suppress(OSError):
                     if entry.name.endswith(_IMAGES) and entry.stat().st_mtime_ns >= moment_ns:
-                        yield entry.name.removesuffix(_IMAGES)
+                        yield self.uid_of(entry.name.removesuffix(_IMAGES))
+
+    def uid_of(self, name: str) -> str:
+        """The series of a directory of documents: its name, or what a document in it says where the UID makes no safe
+        name (`..`).
+        """
+        if _UID.fullmatch(name):
+            return name
+        for document in self.names(name) or ():
+            for uid in loading.load_if_readable(f"{self._log}/{documents.instance_path(name, document)}") or {}:
+                if document_name(uid) == name:
+                    return uid
+        return name
 
     # -- one series
 

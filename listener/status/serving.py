@@ -46,6 +46,7 @@ class Serving:
         self._history = history
         self._made = -_FRESH
         self._document: dict[str, Any] = {}
+        self._html = (-_FRESH, b"")
 
     def routes(self) -> dict[str, Route]:
         """The routes that may wait for a disk."""
@@ -69,9 +70,11 @@ class Serving:
         return Response.json(200, self._now())
 
     def _page(self, _request: Request) -> Response:
-        page = self._renderer
-        body = page.render(self._now(), self._history.points, time.monotonic())
-        return Response(200, "text/html; charset=utf-8", body, (f"Content-Security-Policy: {page.policy}",))
+        page, found = self._renderer, self._now()
+        if self._html[0] != self._made:
+            self._html = (self._made, page.render(found, self._history.points, time.monotonic()))
+        policy = f"Content-Security-Policy: {page.policy}"
+        return Response(200, "text/html; charset=utf-8", self._html[1], (policy,))
 
     @cached_property
     def _renderer(self) -> Page:

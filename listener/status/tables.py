@@ -108,7 +108,7 @@ def _table(name: str, heads: Iterable[str], rows: Iterable[Iterable[object]], em
     head = element("thead", element("tr", *(element("th", one, scope="col") for one in heads)))
     table = element("table", element("caption", name), head, element("tbody", *made))
     # Narrow screens move the table, not the page; a keyboard must get there too.
-    return element("div", table, class_="wide", role="region", aria_label=name, tabindex=0)
+    return element("div", table, class_="wide", role="group", aria_label=name, tabindex=0)
 
 
 def _cell(value: object) -> Html:

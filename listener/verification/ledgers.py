@@ -63,7 +63,7 @@ def _rebuild(config: Config) -> bool:
     """The ledger from the logs alone; whether that worked."""
     try:
         with contextlib.closing(Mending(config)) as mending:
-            uids = series_in(config.log)
+            uids = list(map(Proofs(config).uid_of, series_in(config.log)))
             for uid in uids:
                 mending.count(uid)
     except LedgerFault as fault:
@@ -75,7 +75,7 @@ def _rebuild(config: Config) -> bool:
 
 def _differences(config: Config, connection: sqlite3.Connection) -> Iterator[Difference]:
     proofs = Proofs(config)
-    described = series_in(config.log)
+    described = list(map(proofs.uid_of, series_in(config.log)))
     for uid in described:
         lacking, beyond = _compared(proofs, connection, uid)
         if lacking or beyond:

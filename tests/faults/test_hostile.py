@@ -26,6 +26,7 @@ from tests.faults.hostile import (
     may_make_devices,
     patients,
 )
+from tests.ledger_world import assert_ledger_equals_logs
 from tests.service_process import Event, Places, make_places, once, service, settled
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -95,6 +96,8 @@ def test_the_whole_corpus_through_once(places: Places) -> None:
     assert done.status == 1
     check(places, wanted, done.events, sources)
     assert told_of_patients(done.events, done.stderr, {*SECRETS, *names}) == []
+    assert_ledger_equals_logs(places)
+    assert "ledger" not in done.stderr
     assert "lost" not in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(canary.changed())
