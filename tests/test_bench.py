@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -25,6 +27,8 @@ from listener.benchmark.figures import Figure, Lag, Sample, figures
 from listener.benchmark.growth import cases
 from listener.benchmark.proof import Unfinished, verify
 from listener.benchmark.request import PARTS, Request, Shape
+from listener.benchmark.rounds import Rounds
+from listener.benchmark.workshop import Workshop
 from listener.errors import STAGES, ConfigError
 from tests.instances import write_instance
 from tests.service_process import Done, listener
@@ -125,9 +129,8 @@ def test_a_program_that_did_not_do_its_work_has_no_figure(tmp_path: Path, monkey
 def test_a_program_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_program(tmp_path / "bin" / "px-repack", "exit 3")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
-    done = bench(tmp_path, "--files=8", "--size=4KiB", "--only=once,repackers", "--jobs=3", "--json")
+    done = bench(tmp_path, "--files=8", "--size=4KiB", "--only=repackers", "--jobs=3")
     assert done.status == 1
-    assert list(programs(done)["repacking"]) == ["once --fsync none", "once --fsync batch"], "others are still told"
     assert "px-repack left with status 3" in done.stderr
 
 
@@ -301,6 +304,23 @@ def test_figures_are_medians_and_ratios_are_those_within_a_round() -> None:
     assert [second.cpu_us, second.ratio, second.share] == pytest.approx([800, 3, 0.8])
     assert (second.files_a_second, second.mb_a_second) == (50, 0.0005)
     assert second.lag_p50_ms is None
+
+
+def test_one_that_fails_has_no_figure_and_the_others_have_theirs(tmp_path: Path) -> None:
+    tries = Counter[str]()
+
+    def step(name: str, fails_in: int = 0) -> Sample:
+        tries[name] += 1
+        if tries[name] == fails_in:
+            raise Unfinished(f"{name}: 1 of 2 files")
+        return sample(name, 1e-4)
+
+    rounds = Rounds(Request(Shape(size=2048)), 2, Workshop(tmp_path, Shape(size=2048)))
+    steps = [partial(step, "a"), partial(step, "b", fails_in=2), partial(step, "c")]
+    assert [one.program for one in rounds.group("some", steps).figures] == ["a", "c"]
+    assert rounds.failures == ["some: b: 1 of 2 files"]
+    assert tries == {"a": 3, "b": 2, "c": 3}
+    assert rounds.group("others", [partial(step, "d", fails_in=1), partial(step, "a")]).figures == []
 
 
 def test_quantiles_of_the_lag() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -47,12 +47,12 @@ class Rounds:
         self._workshop.reckon(self._wanted())
         request = self._request
         steps = {"repacking": self._repacking(), "receiving": self._receiving(), "receiving, paced": self._paced()}
-        groups = [self._group(title, list(made)) for title, made in steps.items() if made]
+        groups = [self.group(title, list(made)) for title, made in steps.items() if made]
         if request.growth:
-            groups += [self._group(case.title, self._grown(case.rows)) for case in cases(request, self._workers)]
+            groups += [self.group(case.title, self._grown(case.rows)) for case in cases(request, self._workers)]
         return [group for group in groups if group.figures]
 
-    def _group(self, title: str, steps: list[Step]) -> Measured:
+    def group(self, title: str, steps: Sequence[Step]) -> Measured:
         """Rounds of these programs. One that failed is told, and has no figure; without the first there is none."""
         rounds: list[dict[int, Sample]] = []
         failed: set[int] = set()

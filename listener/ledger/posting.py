@@ -90,7 +90,7 @@ class Posting:
             for _, outcome in replacing:
                 self._put_aside(outcome._replace(size=_size(outcome)), "superseded", outcome.superseded)
         added = self.entries.add(rows)
-        size = sum(row[4] for row in rows) if added == len(rows) else 0
+        size = sum(row[4] for row in rows) if added == len(rows) else self._growth(one)
         arrivals = [row[5] for row in rows]
         self._add(one, Total(added, size), min(arrivals), max(arrivals))
         accounts.credit(group, added, size)
@@ -130,6 +130,11 @@ class Posting:
         total = self.entries.total(one.id)
         self._connection.execute("UPDATE series SET instances = ?, bytes = ? WHERE id = ?", (*total, one.id))
         one.instances = total.instances
+
+    def _growth(self, one: Standing) -> int:
+        """Bytes by which a series' instances exceed what its row says: where some of those told were there already."""
+        (known,) = self._connection.execute("SELECT bytes FROM series WHERE id = ?", (one.id,)).fetchone()
+        return max(0, self.entries.total(one.id).bytes - int(known))
 
     def _touch(self, one: Standing, now: float, now_ns: int, *, is_new: bool) -> None:
         """Something came of a series; if it is new, that opens a series which had ended."""

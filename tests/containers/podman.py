@@ -1,4 +1,4 @@
-"""Containers run hardened by podman, with storage and settings below build/images (.ci/containers)."""
+"""Containers run hardened by podman, with storage and settings of our own (.ci/containers)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ UID = 10001
 #: What nobody's container needs more of: no network but its pod's, no writable path but its volumes, no privilege.
 HARDENED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop", "all", "--security-opt", "no-new-privileges")
 
-_STORAGE = ("--root", str(IMAGES / "storage"), "--runroot", str(IMAGES / "run"), "--storage-driver", "overlay")
+_HOME = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dicom-listener/containers"
+_STORAGE = ("--root", str(_HOME / "storage"), "--runroot", str(_HOME / "run"), "--storage-driver", "overlay")
 
 
 def why_not() -> str:
@@ -37,6 +38,9 @@ def why_not() -> str:
             return f"{program} is not installed (.ci/need containers)"
     if not (IMAGES / "listener.tar").exists():
         return "there is no build/images/listener.tar (make images)"
+    for part in ("listener", "storescp"):
+        # Another checkout may have built under the same name.
+        podman("load", "--quiet", "--input", str(IMAGES / f"{part}.tar"))
     done = podman("run", "--rm", "--no-healthcheck", "--network", "none", LISTENER, "--version", check=False)
     if done.returncode:
         return f"containers do not run on this machine: {done.stderr.strip()[-300:]}"
@@ -45,7 +49,7 @@ def why_not() -> str:
 
 def tool(program: str, *arguments: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
     """Run podman or buildah on our own storage."""
-    settings = {**os.environ, "CONTAINERS_CONF": str(IMAGES / "containers.conf")}
+    settings = {**os.environ, "CONTAINERS_CONF": str(_HOME / "containers.conf")}
     done = subprocess.run(
         [program, *_STORAGE, *arguments], env=settings, capture_output=True, text=True, timeout=seconds, check=False
     )
