@@ -15,7 +15,7 @@ _COMMANDS = {
     "repack": "repack the named files, or every file in the named folders",
     "plan": "show where files would go and which documents would be written; touches nothing",
     "check": "is this configuration going to work? one line a finding, with its remedy",
-    "verify": "compare the tree with the JSON logs and name every difference",
+    "verify": "compare the tree, the JSON logs and the ledger, and name every difference",
     "retry": "put set-aside files back into incoming",
     "status": "how it stands: series, rates, lag, backlog, what is set aside, disk; needs no running service",
     "series": "list the series that the ledger knows, or show one with its history",
@@ -133,7 +133,9 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deep", action="store_true", help="read every instance's header: is it whole, and in its place"
     )
-    parser.add_argument("--repair", action="store_true", help="mend the logs from the tree; no instance is touched")
+    parser.add_argument(
+        "--repair", action="store_true", help="mend logs and ledger from the tree; no instance is touched"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a difference, for programs")
 
 

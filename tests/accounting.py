@@ -68,6 +68,19 @@ def sent(paths: Iterable[Path]) -> Sent:
     return {one.SOPInstanceUID: one.digest for one in map(read, paths)}
 
 
+def as_stored(tree: Tree, wanted: Iterable[Path]) -> Sent:
+    """The digests that the tree should have of these files: DCMTK writes values anew without needless padding, so an
+    instance whose every element is equal counts as the one that was sent.
+    """
+    there = {one.SOPInstanceUID: one for one in tree.instances}
+    found = {}
+    for one in map(read, wanted):
+        stored = there.get(one.SOPInstanceUID)
+        same = stored is not None and dcmread(stored.path) == dcmread(one.path)
+        found[one.SOPInstanceUID] = stored.digest if stored and same else one.digest
+    return found
+
+
 def files_below(directory: Path, *, own: bool = False) -> Iterator[Path]:
     """Everything but directories, our own directory left out unless `own`. Links are not followed."""
     for folder, folders, names in os.walk(directory):

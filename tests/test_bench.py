@@ -31,7 +31,8 @@ from listener.benchmark.rounds import Rounds
 from listener.benchmark.workshop import Workshop
 from listener.errors import STAGES, ConfigError
 from tests.instances import write_instance
-from tests.service_process import Done, listener
+from tests.service_process import Done, finish, listener, start
+from tests.waiting import until
 
 
 def bench(folder: Path, *words: str) -> Done:
@@ -146,6 +147,20 @@ def test_a_sender_that_fails_ends_the_benchmark(home: Path, tmp_path: Path, monk
 
 
 @pytest.mark.real
+@pytest.mark.usefixtures("dcmtk")
+def test_a_benchmark_that_is_stopped_leaves_nothing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_program(tmp_path / "bin" / "dcmsend", f"touch {tmp_path / 'sending'}; exec sleep 50")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    process = start("bench", "--files=8", "--size=4KiB", "--only=run", f"--dir={home}")
+    until((tmp_path / "sending").exists, 20)
+    process.terminate()
+    assert finish(process).status == 130
+    assert not list(home.iterdir())
+
+
+@pytest.mark.real
 def test_a_place_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:
     assert bench(tmp_path / "nowhere").status == 2
 
@@ -218,8 +233,8 @@ def unpack(frame: bytes) -> tuple[bytes, bytes]:
     """Low and high bytes of a frame that holds literal runs alone."""
     offsets = [int.from_bytes(frame[at : at + 4], "little") for at in (4, 8)]
     segments = []
-    for start, end in ((offsets[0], offsets[1]), (offsets[1], len(frame))):
-        at, data = start, b""
+    for begin, end in ((offsets[0], offsets[1]), (offsets[1], len(frame))):
+        at, data = begin, b""
         while at < end and frame[at] != 0x80:
             data += frame[at + 1 : at + 2 + frame[at]]
             at += 2 + frame[at]
@@ -391,8 +406,8 @@ def test_tables_have_a_cell_for_each_head() -> None:
 
 def test_bars_are_as_long_as_their_figures() -> None:
     rows = [table.Priced(one, cost(one, 1, 10, 500)) for one in (figure("<none>"), figure("px-repack"))]
-    drawn = ET.fromstring(picture.svg([table.Group("repacking", rows)], "Cost & more", "a note"))  # noqa: S314 - our own
-    assert {"<none>", "px-repack", "Cost & more", "a note"} <= {text.strip() for text in drawn.itertext()}
+    drawn = ET.fromstring(picture.svg([table.Group("repacking", rows)], "Cost & more", "a machine; a note"))  # noqa: S314 - our own
+    assert {"<none>", "px-repack", "Cost & more", "a machine", "a note"} <= {text.strip() for text in drawn.itertext()}
     bars = [one for one in drawn.iter("{http://www.w3.org/2000/svg}rect") if one.get("rx")]
     assert len(bars) == 2
     assert bars[0].get("width") == bars[1].get("width")

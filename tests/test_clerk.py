@@ -16,6 +16,7 @@ from listener.ledger.opening import open_writer, path_of, transaction
 from listener.ledger.posting import Posting
 from listener.ledger.reading import Reader, reading
 from listener.ledger.rows import SeriesRow
+from listener.ledger.states import Completion
 from tests.instances import uid
 from tests.ledger_world import World
 
@@ -163,9 +164,12 @@ def expect(world: World, number: int, series: int = 0) -> None:
 
 def test_what_a_person_expects_is_heard_and_beats_a_promise(world: World) -> None:
     world.promise(0, 9)
-    world.came(0, 1, 2)
+    world.came(0, 1)
     expect(world, 2)
+    world.promise(0, 888)
     world.tick()
+    world.came(0, 2)
+    world.announce()
     assert results(world) == [(1, 2, 2, "expected")]
 
 
@@ -204,6 +208,30 @@ def test_what_another_listener_brings_counts(world: World) -> None:
     world.advance(1)
     world.tick()
     assert results(world) == [(1, 3, 3, "expected")]
+
+
+def test_a_quiet_series_that_another_listener_adds_to_goes_on(world: World) -> None:
+    world.came(0, 1)
+    world.publish(0, 2)
+    world.advance(10)
+    world.tick()
+    assert world.told == []
+    world.advance(10)
+    world.tick()
+    assert results(world) == [(1, 2, 0, "quiet")]
+
+
+def test_a_generation_that_somebody_else_ended_is_not_ended_again(world: World) -> None:
+    world.came(0, 1)
+    ended = Completion(world.uid(0), "", 1, 1, 0, "quiet")
+    with contextlib.closing(open_writer(path_of(world.config.state))) as connection, transaction(connection):
+        assert turns.end(connection, 1, ended, 5)
+        assert not turns.end(connection, 1, ended._replace(result="incomplete"), 6)
+        assert not turns.end(connection, 1, ended._replace(generation=2), 7)
+    world.advance(10)
+    world.tick()
+    assert world.told == []
+    assert (row(world).state, row(world).changed_ns) == ("complete", 5)
 
 
 # -- clocks and restarts -----------------------------------------------------------------------------------------------
@@ -324,6 +352,16 @@ def test_while_the_ledger_is_locked_series_are_told_and_afterwards_recorded(worl
         assert [one.state for one in reader.history(world.uid(0))] == ["open", "complete"]
 
 
+def test_what_is_no_file_is_a_fault_and_series_are_told(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    os.mkdir(path_of(world.config.state))
+    world.came(0, 1)
+    assert "cannot be opened or written" in world.clerk.access.fault
+    world.advance(10)
+    assert [one.result for one in world.tick()] == ["quiet"]
+    world.close()
+
+
 def test_beyond_a_number_only_series_are_remembered(world: World) -> None:
     world.clerk.unwritten._most = 3
     lock = open_writer(path_of(world.config.state))
@@ -411,6 +449,9 @@ def test_set_aside_is_what_lies_there(world: World) -> None:
     with read(world) as reader:
         assert reader.set_aside() == {"empty": (1, 7)}
     later = (os.stat(directory / "a").st_ctime_ns) + 60 * 10**9
+    world.clerk.compare_aside({"empty": (2, 4)}, world.now, later - 59 * 10**9)
+    with read(world) as reader:
+        assert reader.set_aside() == {}, "what was put there a moment ago is about to be told"
     world.clerk.compare_aside({"empty": (2, 4)}, world.now, later)
     with read(world) as reader:
         assert reader.set_aside() == {"empty": (2, 4)}

@@ -141,3 +141,35 @@ def test_temporaries_of_an_earlier_run_are_removed_and_nothing_else(tmp_path: Pa
     assert os.listdir(bench.directories.data_staging) == os.listdir(bench.directories.log_staging) == []
     assert (contents(bench.data), contents(bench.log)) == (published, described)
     assert bench.claims() == ["1.a.0.x"]
+
+
+def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "incoming").write_text("a file")
+    (tmp_path / "data").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError) as refused:
+        prepare(make_config(tmp_path, state=str(tmp_path / "incoming/state")))
+    assert refused.value.problems == [
+        f"{option}: cannot make '{path}' ('{above}' is not a directory); give a directory, or move what is there"
+        for option, path, above in (
+            ("--incoming", tmp_path / "incoming", tmp_path / "incoming"),
+            ("--data", tmp_path / "data", tmp_path / "data"),
+            ("--state", tmp_path / "incoming/state", tmp_path / "incoming"),
+        )
+    ]
+
+
+def test_a_volume_that_nobody_gave_to_our_user_is_told_with_both_uids() -> None:
+    """As a pod finds it: this line is all that it says."""
+    need_root()
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        base.chmod(0o755)
+        os.setresuid(65534, 65534, 0)
+        try:
+            with pytest.raises(ConfigError) as caught:
+                prepare(make_config(base))
+        finally:
+            os.setresuid(0, 0, 0)
+    why = f"Permission denied: '{base}' belongs to uid 0, this process is uid 65534"
+    remedy = "make it, or give one that can be written"
+    assert caught.value.problems[0] == f"--incoming: cannot make '{base}/incoming' ({why}); {remedy}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,8 +13,11 @@ import pytest
 import yaml
 
 from listener import settings
+from listener.quickstart.synthetic import make_series
+from tests.accounting import account, as_stored, read_tree
 from tests.conftest import PROJECT
-from tests.dicomnet import RECOMMENDED
+from tests.dicomnet import RECOMMENDED, storescp, storescu
+from tests.service_process import Places, service, settled
 
 UNITS = PROJECT / "docs/systemd"
 SERVICES = ("listener.service", "storescp.service")
@@ -91,6 +95,26 @@ def test_storescp_runs_as_the_documents_say_under_systemd() -> None:
     words = unit("storescp.service")["ExecStart"][0].split()
     assert words[1:] == [*RECOMMENDED, "-od", "/srv/dicom/incoming", "${DICOM_PORT}"]
     assert "TCP_NODELAY=1" in unit("storescp.service")["Environment"]
+
+
+@pytest.mark.real
+def test_the_service_works_within_the_unit_s_rules(dcmtk: None, tmp_path: Path) -> None:
+    """Filter of system calls, no memory both written and executed, no capability: receives, publishes, stops."""
+    system, program = "/usr/bin/python3", str(PROJECT / "tests/confine.py")
+    if not shutil.which("systemd-analyze") or subprocess.run([system, "-c", "import seccomp"], check=False).returncode:
+        pytest.skip("systemd-analyze and python3-seccomp are not installed (.ci/need systemd)")
+    bare = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+    within = (*bare, system, program, str(UNITS / "listener.service"))
+    area = tmp_path / "area"
+    places = Places(tmp_path, (area / "incoming",), area / "data", area / "log", area / "state").make()
+    make_series(tmp_path / "made", instances=3)
+    with storescp(places.incoming) as receiver, service(places, through=within) as running:
+        status = Path(f"/proc/{running.pid}/status").read_text()
+        assert re.search(r"^Seccomp:\t2$", status, re.MULTILINE)
+        assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE)
+        storescu(receiver.port, tmp_path / "made")
+        settled(running, 3)
+    account(places, as_stored(read_tree(places), (tmp_path / "made").rglob("MR.*")))
 
 
 # -- compose ----------------------------------------------------------------------------------------------------------

@@ -480,3 +480,19 @@ def outcome(data: bytes, wanted: Wanted) -> Header | str:
         return read(data, wanted=wanted)
     except FileFault as fault:
         return str(fault)
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT])
+def test_native_pixels_are_found_from_the_end_of_the_file(tmp_path: Path, syntax: str) -> None:
+    """They are no header, however long; what stands before them is looked at only when something is wanting."""
+    whole = saved(tmp_path / "one", syntax, pixels=64)
+    at = whole.rindex(b"\xe0\x7f\x10\x00")
+    odd = b"\x55\x00\x10\x00" + (b"LO" if syntax == EXPLICIT else b"") + b"\xff" * (2 if syntax == EXPLICIT else 4)
+    disorder = whole[:at] + odd + whole[at:]
+    limits = Limits(max_header=len(whole) - 64 * 64)
+    for keywords in (KEYWORDS, (*KEYWORDS, "AccessionNumber", "RetrieveURL")):
+        assert read(whole, limits, Wanted(keywords)).get("PatientID") == "P0000"
+    assert read(disorder).get("PatientID") == "P0000"
+    for wanting in (Wanted((*KEYWORDS, "RetrieveURL")), Wanted((*KEYWORDS, "PixelData"))):
+        with pytest.raises(FileFault):
+            read(disorder, wanted=wanting)

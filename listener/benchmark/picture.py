@@ -14,7 +14,7 @@ from listener.benchmark.figures import Figure
 from listener.benchmark.table import Group, number
 
 _WIDTH, _LEFT, _RIGHT = 900, 250, 230
-_BAR, _STEP, _HEAD, _FOOT = 18, 26, 46, 34
+_BAR, _STEP, _HEAD, _FOOT = 18, 26, 46, 40
 _FONT = 'font-family="system-ui, Helvetica, Arial, sans-serif"'
 _SVG_NAMES = {"weight": "font-weight", "anchor": "text-anchor"}
 _OURS, _OTHERS, _INK, _FAINT = "#0b6e6e", "#9aa5b1", "#1f2933", "#616e7c"
@@ -33,6 +33,7 @@ def svg(groups: Sequence[Group], title: str, note: str) -> str:
     for group in groups:
         body += _panel(group, top)
         top += _HEAD + _STEP * len(group.rows) + 12
+    lines = note.split("; ", 1)
     height = top + _FOOT
     return "\n".join(
         (
@@ -41,7 +42,7 @@ def svg(groups: Sequence[Group], title: str, note: str) -> str:
             f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
             _text(24, 34, title, size=20, weight=600),
             *body,
-            _text(24, height - 14, note, size=12, fill=_FAINT),
+            *(_text(24, top + 12 + 16 * row, line, size=12, fill=_FAINT) for row, line in enumerate(lines)),
             "</svg>\n",
         )
     )

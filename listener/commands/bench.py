@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ def run(config: Config, request: Request) -> int:
     """Print the figures; 0, or 1 when a run did not produce everything."""
     if request.directory and not os.path.isdir(request.directory):
         raise ConfigError([f"--dir is no directory (given: {request.directory!r})"])
+    # A SIGTERM is a Ctrl-C: what was started is ended, and nothing is left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     family.adopt()
     with tempfile.TemporaryDirectory(prefix="listener-bench-", dir=request.directory or None) as home:
         rounds = Rounds(request, config.workers, Workshop(Path(home), request.shape))

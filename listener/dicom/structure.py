@@ -110,6 +110,12 @@ class Structure:
         self.pos = element.end
         return element
 
+    def leap(self, pixel: Element) -> None:
+        """Go on behind the pixel data, which are no header."""
+        self.pixel = pixel
+        self._bulk += pixel.length
+        self.pos = pixel.end
+
     def may_reach(self, pos: int) -> bool:
         """Whether a header up to `pos` is within the limits, whatever of it is no header."""
         return pos - self._begin <= self._limits.max_header

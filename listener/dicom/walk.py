@@ -172,8 +172,7 @@ class Walker:
             return False
         if source.peek(there, begin - there) not in heads:
             return False
-        structure.pixel = Element(PIXEL_DATA, b"" if structure.implicit else b"OW", begin, length, source.size)
-        structure.pos = source.size
+        structure.leap(Element(PIXEL_DATA, b"" if structure.implicit else b"OW", begin, length, source.size))
         return True
 
     def _single_explicit(self, window: bytes, at: int, start: int, size: int) -> Step | None:

@@ -146,13 +146,13 @@ def _make_all(named: list[tuple[str, str]]) -> None:
 
 def _unmade(option: str, path: str, error: OSError) -> str:
     """What stands in the way, by name: it is the last line that a container says before it ends."""
-    above = path
+    above, why, remedy = path, error.strerror or "refused", "make it, or give one that can be written"
     while not os.path.lexists(above):
         above = os.path.dirname(above)
-    remedy = "make it, or give one that can be written"
-    why = error.strerror or type(error).__name__
     if isinstance(error, PermissionError):
         why += f": '{above}' belongs to uid {os.stat(above).st_uid}, this process is uid {os.geteuid()}"
+    elif not os.path.isdir(above):
+        why, remedy = f"'{above}' is not a directory", "give a directory, or move what is there"
     elif error.errno == errno.EROFS:
         remedy = "mount a volume there that can be written"
     return f"{option}: cannot make '{path}' ({why}); {remedy}"

@@ -87,7 +87,7 @@ class Tally:
         for word, number in self._words.most_common():
             sys.stderr.write(f"  {word}: {number}\n")
         if self._left and not repairing:
-            sys.stderr.write("--repair mends the logs; instances are never touched\n")
+            sys.stderr.write("--repair mends logs and ledger; instances are never touched\n")
         return 1 if self._left else 0
 
 

@@ -35,7 +35,7 @@ _LATE = frozenset({"base-dir", "no-shared-document", "bad-shared-document", "stu
 
 
 class Request(NamedTuple):
-    """How to verify: read every header (`deep`), mend the logs (`repair`), tell it as JSON."""
+    """How to verify: read every header (`deep`), mend logs and ledger (`repair`), tell it as JSON."""
 
     deep: bool = False
     repair: bool = False

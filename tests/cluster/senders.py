@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
-
 from listener.quickstart.synthetic import Look, make_series
-from tests.accounting import Sent, Tree, sent
 from tests.cluster.kube import Namespace
 from tests.waiting import until
 
@@ -20,17 +16,17 @@ _SECURITY = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-_MOUNTS = [{"name": "work", "mountPath": "/work"}]
+_MOUNTS = [{"name": "scratch", "mountPath": "/scratch"}]
 
 _MAKE = """
 from pathlib import Path
 from listener.quickstart.synthetic import Look, make_series
-make_series(Path('/work/instances'), instances={files}, look=Look(seed='{seed}'))
+make_series(Path('/scratch/instances'), instances={files}, look=Look(seed='{seed}'))
 """
 
 #: An instance counts as sent when storescp said Success for it, and not before. A pod that goes may never answer.
 _SEND = """
-find /work/instances -type f | sort | while read -r file; do
+find /scratch/instances -type f | sort | while read -r file; do
     until storescu -v -to 3 -ta 10 -td 20 {host} {port} "$file" 2>&1 | grep -q 'Store Response (Success)'; do
         echo again
         sleep 0.2
@@ -67,7 +63,7 @@ def start(namespace: Namespace, seed: str, files: int, host: str, port: int = 11
                 "automountServiceAccountToken": False,
                 "terminationGracePeriodSeconds": 0,
                 "securityContext": {"runAsUser": 20001, "runAsGroup": 20001, "fsGroup": 20001},
-                "volumes": [{"name": "work", "emptyDir": {}}],
+                "volumes": [{"name": "scratch", "emptyDir": {}}],
                 "initContainers": [make],
                 "containers": [send],
             },
@@ -103,15 +99,3 @@ def expected(seed: str, files: int, scratch: Path) -> dict[str, Path]:
     if not folder.exists():
         make_series(folder, instances=files, look=Look(seed=seed))
     return {path.name.removeprefix("MR."): path for path in folder.rglob("MR.*")}
-
-
-def as_stored(tree: Tree, wanted: Mapping[str, Path]) -> Sent:
-    """The digests that the tree should have: DCMTK (3.6.9) writes values anew without needless padding, so an instance
-    whose every element is equal counts as the one that was sent.
-    """
-    there = {one.SOPInstanceUID: one for one in tree.instances}
-    found = sent(wanted.values())
-    for uid, path in wanted.items():
-        if uid in there and dcmread(there[uid].path) == dcmread(path):
-            found[uid] = there[uid].digest
-    return found

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.accounting import account, read_tree
+from tests.accounting import account, as_stored, read_tree
 from tests.cluster import senders
 from tests.cluster.kube import CHART, Failed, Namespace
 from tests.dicomnet import free_port
@@ -55,7 +55,9 @@ def accounted(namespace: Namespace, pod: str, base: Path, expected: Mapping[str,
     namespace.until_idle(pod)
     namespace.fetch(pod, base)
     account(
-        places(base), senders.as_stored(read_tree(places(base)), expected), allowed=("incomplete", "empty", "not-dicom")
+        places(base),
+        as_stored(read_tree(places(base)), expected.values()),
+        allowed=("incomplete", "empty", "not-dicom"),
     )
 
 
@@ -219,7 +221,7 @@ def test_two_shards_share_the_work(installed: Namespace, tmp_path: Path) -> None
         assert not tree.strange
         here = {one.SOPInstanceUID: one.digest for one in tree.instances if one.SOPInstanceUID in wanted}
         assert here, f"{pod} got nothing"
-        assert senders.as_stored(tree, {uid: wanted.pop(uid) for uid in here}) == here
+        assert as_stored(tree, [wanted.pop(uid) for uid in here]) == here
     assert not wanted, "in no tree"
     senders.remove(installed, seeds)
 

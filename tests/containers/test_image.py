@@ -165,6 +165,15 @@ def test_a_volume_of_another_user_is_told_in_one_line(volume: Path) -> None:
     assert f"'/dicom' belongs to uid 0, this process is uid {UID}" in told.stderr
 
 
+def test_a_wrong_layout_is_told_in_one_line(volume: Path) -> None:
+    (volume / "incoming").write_text("a file where a directory should be")
+    command = ("run", "--rm", "--no-healthcheck", "--network", "none", *HARDENED, "-v", f"{volume}:/dicom", LISTENER)
+    told = podman(*command, check=False)
+    assert told.returncode == 2
+    assert "cannot make '/dicom/incoming' ('/dicom/incoming' is not a directory); give a directory" in told.stderr
+    assert told.stderr.count("\n") == 1
+
+
 def flags(service: dict[str, Any]) -> list[str]:
     """What compose.yaml says of how a service is run, for podman; no address and no volume of its own."""
     said: dict[str, Callable[[Any], list[str]]] = {
