@@ -112,13 +112,14 @@ def on_off(text: str) -> bool:
 
 def url(text: str) -> str:
     """A URL to post to; "" for none."""
+    problem = "is not a URL; give one such as https://host/path"
     try:
         parts = urlsplit(text)
         whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:  # brackets that are not closed, a port that is none
-        whole = False
+        raise ValueError(problem) from None
     if text and not (whole and text.isascii() and text.isprintable() and " " not in text):
-        raise ValueError("is not a URL; give one such as https://host/path")
+        raise ValueError(problem)
     if parts.username is not None:
         raise ValueError("holds a name or a password; sign with --hook-secret-file instead")
     return text

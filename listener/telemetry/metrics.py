@@ -33,7 +33,7 @@ from listener.telemetry.catalogue import LEVELS, READERS, Histogram, Numbers, Ro
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _NS = 1e-9
-_OWN, _PYDICOM = ((READERS[0],), (READERS[1],))
+_READER = {True: (READERS[0],), False: (READERS[1],)}
 
 
 class _Families(Collector):
@@ -97,8 +97,7 @@ class Metrics(Numbers):
             if kind == "vanished":
                 continue
             incoming += size
-            if outcome.SOPInstanceUID:
-                self._headers[_OWN if outcome.fast else _PYDICOM] += 1
+            self._headers[_READER[outcome.fast]] += bool(outcome.SOPInstanceUID)
             self._size.observe(size)
             if kind == "published":
                 published += size
