@@ -19,6 +19,7 @@ from listener.errors import ConfigError, FatalFault, LedgerMissing
 from listener.ledger import deliveries, retention
 from listener.ledger.clerk import Clerk
 from listener.ledger.opening import open_writer, path_of, transaction
+from listener.ledger.reading import reading
 from tests.instances import uid
 from tests.service_process import listener
 from tests.workbench import Bench, contents
@@ -108,6 +109,21 @@ def test_without_a_ledger_it_says_so(tmp_path: Path) -> None:
     assert done.status == 1
     assert "There is no ledger" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_repack_records_where_it_has_a_state_directory(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    for number in (1, 2):
+        bench.put(f"a{number}", number=number)
+    (bench.incoming / "bad").write_bytes(b"nothing of the kind")
+    named = ("--data", str(bench.data), "--log", str(bench.log))
+    done = listener("repack", str(bench.incoming), *named, "--state", str(bench.state))
+    assert done.status == 1, done.stderr
+    with reading(str(bench.state)) as reader:
+        (row,) = reader.listed()
+        assert (row.instances, row.state, row.root) == (2, "open", "")
+        assert reader.set_aside() == {}
+    assert listener("repack", str(bench.incoming), *named).status == 1
 
 
 # -- expect ------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from listener.commands.once import Progress
 from listener.config import Config
 from listener.disk.directories import Directories, prepare_direct
 from listener.errors import ConfigError
+from listener.ledger.keeper import Keeper
 from listener.records import Arrival, Deferral
 from listener.repacking.desk import COPY, MOVE, Desk
 from listener.repacking.repack import Repacker, Result
@@ -59,10 +60,17 @@ def run(config: Config, request: Request) -> int:
     """Repack; 0 when all was published or duplicate, 1 when a file failed (it stays where it is)."""
     config = replace(config, keep_source=False, on_conflict=_policy(config, request))
     directories = prepare_direct(config.data, config.log, config.state if request.with_state else "")
-    progress = Progress(Events(config.phi, None if request.quiet else sys.stdout.fileno(), waits=True), sys.stderr)
+    events = Events(config.phi, None if request.quiet else sys.stdout.fileno(), waits=True)
+    # With a state directory there is a ledger; what is named on the command line came from no incoming.
+    keeper = Keeper(replace(config, incoming=("",))) if request.with_state else None
+    progress = Progress(events, sys.stderr, keeper)
+    if keeper:
+        keeper.start()
     try:
         left = _repack(config, directories, request, progress)
     finally:
+        if keeper:
+            keeper.close(progress.announce)
         _tidy(directories)
     if sys.stderr.isatty() or left or progress.counts["set-aside"]:
         progress.summary(left, "failed; they stay where they are")

@@ -62,7 +62,7 @@ class Posting:
                 arrived.setdefault(outcome.SeriesInstanceUID, []).append(outcome)
             elif kind == "duplicate":
                 accounts.of(outcome)[2] += 1
-            elif kind == "set-aside":
+            elif kind == "set-aside" and outcome.dst:  # `repack` leaves such a file where it is.
                 accounts.of(outcome)[3] += 1
                 self._put_aside(outcome, outcome.reason, outcome.dst)
         touched = [self._arrived(uid, group, accounts, (now, now_ns)) for uid, group in arrived.items()]
