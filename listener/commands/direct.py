@@ -7,18 +7,20 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from listener.commands.once import Progress
 from listener.config import Config
 from listener.disk.directories import Directories, prepare_direct
 from listener.errors import ConfigError
-from listener.ledger.keeper import Keeper
 from listener.records import Arrival, Deferral
 from listener.repacking.desk import COPY, MOVE, Desk
 from listener.repacking.repack import Repacker, Result
 from listener.service.scan import walk
 from listener.telemetry.events import Events
+
+if TYPE_CHECKING:
+    from listener.ledger.keeper import Keeper
 
 _BATCH = 32
 
@@ -61,8 +63,7 @@ def run(config: Config, request: Request) -> int:
     config = replace(config, keep_source=False, on_conflict=_policy(config, request))
     directories = prepare_direct(config.data, config.log, config.state if request.with_state else "")
     events = Events(config.phi, None if request.quiet else sys.stdout.fileno(), waits=True)
-    # With a state directory there is a ledger; what is named on the command line came from no incoming.
-    keeper = Keeper(replace(config, incoming=("",))) if request.with_state else None
+    keeper = _keeper(config) if request.with_state else None
     progress = Progress(events, sys.stderr, keeper)
     if keeper:
         keeper.start()
@@ -75,6 +76,13 @@ def run(config: Config, request: Request) -> int:
     if sys.stderr.isatty() or left or progress.counts["set-aside"]:
         progress.summary(left, "failed; they stay where they are")
     return 1 if left or progress.counts["set-aside"] or progress.counts["vanished"] else 0
+
+
+def _keeper(config: Config) -> Keeper:
+    """With a state directory there is a ledger; what is named on the command line came from no incoming."""
+    from listener.ledger.keeper import Keeper
+
+    return Keeper(replace(config, incoming=("",)))
 
 
 def _policy(config: Config, request: Request) -> str:

@@ -8,14 +8,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from listener.config import Config
 from listener.diagnostics import log
 from listener.disk.directories import Directories, prepare, tidy
-from listener.hooks.configured import Hooks
-from listener.ledger.keeper import Keeper
-from listener.ledger.states import Completion
 from listener.records import Deferral, Outcome
 from listener.service.backlog import BATCH
 from listener.service.engine import Engine
@@ -24,6 +21,10 @@ from listener.service.pool import Lost
 from listener.service.probes import least_free
 from listener.service.scan import in_byte_order, walk
 from listener.telemetry.events import Events
+
+if TYPE_CHECKING:  # `repack` without a state directory needs no sqlite, and runs once a file.
+    from listener.ledger.keeper import Keeper
+    from listener.ledger.states import Completion
 
 #: Names looked at in one go; memory does not grow with incoming.
 _WINDOW = 50_000
@@ -105,6 +106,9 @@ class Progress:
 
 def run(config: Config) -> int:
     """Repack everything; 0 when all was published, duplicate or superseding, 1 when some was set aside or is left."""
+    from listener.hooks.configured import Hooks
+    from listener.ledger.keeper import Keeper
+
     directories = prepare(config)
     owner = Owner(config.incoming)
     events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True)
