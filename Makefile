@@ -50,7 +50,8 @@ tools: ## fetch what judges the chart and the images: helm 3 and 4, checkov and 
 images: ## build the images of listener and storescp, without a registry, into build/images
 	@.ci/images || [ $$? = 3 ]
 
-image-test: $(DEV) images ## run the images hardened: take a file, drain, lose nothing; two builds give one digest
+image-test: $(DEV) ## run the images hardened: take a file, drain, lose nothing; two builds give one digest
+	@.ci/images || [ $$? = 3 ]  # 3: not on this machine; the tests are then skipped by name
 	@LISTENER_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers $(ARGS)
 
 cluster-images: images ## the image archives for make cluster-test (needs the network; the rest does not)
