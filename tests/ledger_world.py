@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from math import inf
 from pathlib import Path
 
 import orjson
@@ -35,7 +36,7 @@ class World:
         self._base = base
         self.now = 1000.0
         self.wall = BEGIN
-        self.clerk = Clerk(self.config)
+        self.clerk = Clerk(self.config, slice_seconds=inf)
         self.told: list[Completion] = []
 
     def uid(self, series: int) -> str:
@@ -126,7 +127,7 @@ class World:
     def crash(self) -> None:
         """The process is killed and started again; its monotonic clock says something else."""
         self.clerk.close()
-        self.clerk = Clerk(self.config)
+        self.clerk = Clerk(self.config, slice_seconds=inf)
         self.now = 5.0
 
     def close(self) -> None:

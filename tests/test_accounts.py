@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
 import orjson
@@ -32,7 +33,7 @@ class Kept(Bench):
 
     def __init__(self, base: Path) -> None:
         super().__init__(base, series_quiet=(("", 10.0),))
-        self.clerk = Clerk(self.config)
+        self.clerk = Clerk(self.config, slice_seconds=inf)
         self.now = 0.0
         self.tick()
 

@@ -42,7 +42,8 @@ class Clerk:
     `access.fault`: "" or why the ledger cannot be written.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, slice_seconds: float = _SLICE) -> None:
+        self._slice = slice_seconds
         self._owner = short_hash("\0".join(map(os.path.realpath, config.incoming)))
         self._margin_ns = _MARGIN + int(config.deadline * 1e9)
         self._places = Places(config.incoming, config.data, config.state)
@@ -153,7 +154,7 @@ class Clerk:
 
     def _recount(self, now: float, now_ns: int) -> None:
         """Count some series again, for a moment: outcomes must have their turn."""
-        end = time.perf_counter() + _SLICE
+        end = time.perf_counter() + self._slice
         connection = self.access.connection
         while self.unwritten.lacking and self._posting and connection and time.perf_counter() < end:
             uid = self.unwritten.next()
