@@ -31,7 +31,7 @@ from listener.errors import FatalFault
 from listener.records import Arrival
 from listener.repacking.desk import Desk
 from listener.repacking.repack import Repacker
-from listener.service import engine, pool, worker
+from listener.service import engine, messages, pool, worker
 from listener.service.messages import Fatal, Hello, Setting
 from listener.service.pool import Worker
 from tests.instances import write_instance
@@ -61,16 +61,17 @@ class InsideWorker(Worker):
     def __init__(self, setting: Setting, keep_open: Sequence[int]) -> None:
         super().__init__(setting, keep_open)
         self._end: Connection[Any, Any] = self._process.pipe  # type: ignore[attr-defined]
-        told: Setting = self._end.recv()
+        told: Setting = messages.receive(self._end)
         self._repacker = Repacker(Desk(told.config, told.directories, told.manner))
-        self._end.send(Hello(os.getpid()))
+        messages.send(self._end, Hello(os.getpid()))
 
     def give(self, arrivals: list[Arrival], now: float) -> None:
         super().give(arrivals, now)
         try:
-            self._end.send(self._repacker.repack(self._end.recv()))
+            arrived = messages.arrivals(messages.receive(self._end))
+            messages.send(self._end, messages.bare(self._repacker.repack(arrived)))
         except FatalFault as fault:
-            self._end.send(Fatal(str(fault)))
+            messages.send(self._end, Fatal(str(fault)))
 
 
 class Forked:
