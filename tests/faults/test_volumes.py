@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from listener.telemetry.health import ADVISORY
 from tests.accounting import OWN, Canary, Sent, account, files_below, miscounted, read_set_aside, sent
 from tests.instances import instance, save, write_instance
 from tests.service_process import Places, Service, make_places, once, service, settled, value
@@ -124,7 +125,7 @@ def relieve(directory: Path) -> None:
 def conditions(running: Service) -> set[str]:
     """The names of the conditions for which it is not ready."""
     answer = running.get("/readyz")
-    failing = {name for name, check in answer.json()["checks"].items() if not check["ok"]}
+    failing = {name for name, check in answer.json()["checks"].items() if not check["ok"]} - ADVISORY
     assert bool(failing) == (answer.status == 503), answer
     return failing
 
@@ -313,7 +314,8 @@ def remount(directory: Path, how: str) -> bool:
     return done.returncode == 0
 
 
-@pytest.mark.parametrize("role", ["data", "log", "state"])
+# Not the state: the ledger is open for writing there, so that only the kernel itself could make it read-only.
+@pytest.mark.parametrize("role", ["data", "log"])
 def test_a_volume_becomes_read_only_and_writable_again(places: Places, role: str) -> None:
     """As a kernel does after an error: not ready with the directory's role, nothing lost, resumed by itself."""
     directory: Path = getattr(places, role)
@@ -487,7 +489,7 @@ def test_claims_outlive_a_change_of_mounts(places: Places, before: tuple[str, ..
     sender = Sender(places)
     with bound(*(getattr(places, role) for role in before)):
         with service(places, "--fsync", "each") as running:
-            sender.send(150)
+            sender.send(1000)
             running.wait_for("published")
             # Stopped in mid-work, so that claims are left for certain.
             until(lambda: stop_with_claims(running), 10, what="a claim in hand")
