@@ -496,3 +496,13 @@ def test_native_pixels_are_found_from_the_end_of_the_file(tmp_path: Path, syntax
     for wanting in (Wanted((*KEYWORDS, "RetrieveURL")), Wanted((*KEYWORDS, "PixelData"))):
         with pytest.raises(FileFault):
             read(disorder, wanted=wanting)
+
+
+def test_an_image_that_claims_to_be_immense() -> None:
+    """Rows, Columns and frames that no file could hold: the walk decides, as if they said nothing."""
+    size = element(0x00280010, "US", b"\xff\xff") + element(0x00280011, "US", b"\xff\xff")
+    frames = element(0x00280008, "IS", b"99999999")
+    bits = element(0x00280100, "US", b"\x10\x00")
+    behind = element(0x00290010, "LO", b"HERE")
+    header = read(part10(PATIENT_ID + frames + size + bits + behind), wanted=Wanted(("PatientID",)))
+    assert header.get("PatientID") == "P1"

@@ -166,9 +166,11 @@ class Walker:
         least = pixels.least_length(tuple([found[tag][1] if tag in found else b"" for tag in pixels.TAGS]), True)
         length = least + (least & 1)
         begin = source.size - length
+        if not 0 < length <= source.size:
+            return False
         heads = _pixel_heads(length, structure.implicit)
         there = begin - len(heads[0])
-        if not length or there < pos or not structure.may_reach(there):
+        if there < pos or not structure.may_reach(there):
             return False
         if source.peek(there, begin - there) not in heads:
             return False
