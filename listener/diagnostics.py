@@ -51,7 +51,7 @@ class _Patient(logging.StreamHandler[TextIO]):
         self._left_out = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not _has_room(self.stream, 0 if self._left_out else _MOMENT):
+        if not _is_read(self.stream, 0 if self._left_out else _MOMENT):
             self._left_out += 1
             return
         if self._left_out:
@@ -63,9 +63,14 @@ class _Patient(logging.StreamHandler[TextIO]):
         """A full disk under a redirected standard error, or a reader that went away: there is nowhere to say it."""
 
 
-def _has_room(stream: TextIO, seconds: float) -> bool:
+def has_room(descriptor: int, seconds: float) -> bool:
+    """Whether a page can be written without waiting, now or within so many seconds."""
+    return bool(select.select([], [descriptor], [], max(0.0, seconds))[1])
+
+
+def _is_read(stream: TextIO, seconds: float) -> bool:
     try:
-        return bool(select.select([], [stream.fileno()], [], seconds)[1])
+        return has_room(stream.fileno(), seconds)
     except (OSError, ValueError):  # No descriptor (a test's buffer), or closed: writing will tell.
         return True
 

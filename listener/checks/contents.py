@@ -8,10 +8,9 @@ from itertools import islice
 
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding
 from listener.config import Config
-from listener.disk.directories import claim_places
-from listener.disk.orphans import find
 from listener.errors import OwnedElsewhere
-from listener.service.owner import Owner, is_owned
+from listener.service.casualties import orphans_of
+from listener.service.owner import Owner
 from listener.service.probes import lease_supported
 
 #: Entries of a directory that are looked at: enough to find a rule, whatever lies there.
@@ -57,8 +56,7 @@ def owners(config: Config) -> Iterator[Finding]:
 
 def unfinished(config: Config) -> Iterator[Finding]:
     """Claims of an incoming directory that was configured before."""
-    ours = {place for root in config.incoming for place in claim_places(root, config.state)}
-    for orphans in find(config.state, ours, is_owned):
+    for orphans in orphans_of(config.incoming, config.state):
         yield Finding(PROBLEM, "--incoming", orphans.text(), orphans.remedy())
 
 

@@ -23,7 +23,8 @@ from listener.repacking.desk import Desk
 
 def run(config: Config, paths: list[str], as_json: bool) -> int:
     """Print the plans; 0 when every file can be repacked, else 1."""
-    desk = Desk(config, _nowhere(config))
+    # Directories that are only named: a plan makes none.
+    desk = Desk(config, Directories(data=config.data, log=config.log, state=config.state))
     plans = [_plan(path, desk) for path in paths]
     for plan in plans:
         if as_json:
@@ -32,23 +33,6 @@ def run(config: Config, paths: list[str], as_json: bool) -> int:
             sys.stdout.write(_text(plan))
     sys.stdout.flush()
     return 1 if any("reason" in plan for plan in plans) else 0
-
-
-def _nowhere(config: Config) -> Directories:
-    """Directories that are only named: a plan makes none."""
-    return Directories(
-        incoming=("",),
-        claims=("",),
-        links=(True,),
-        data=config.data,
-        log=config.log,
-        state=config.state,
-        data_staging="",
-        log_staging="",
-        locks="",
-        set_aside="",
-        state_staging="",
-    )
 
 
 def _plan(path: str, desk: Desk) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from listener.dicom.prologue import DEFLATED, NATIVE, Prologue, read_prologue
 from listener.dicom.runs import Found
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource
 from listener.dicom.structure import Structure
-from listener.dicom.walk import MAX_VALUE
+from listener.dicom.walk import MAX_VALUE, least_pixels
 from listener.dicom.wanted import PROVIDER_URL, Wanted, texts_of
 from listener.errors import BadUID, Incomplete, MissingUID, UIDMismatch
 
@@ -79,8 +79,7 @@ def _check_pixels(found: Found, structure: Structure, prologue: Prologue) -> Non
     pixel = structure.pixel
     if pixel is None or pixel.undefined or prologue.TransferSyntaxUID not in NATIVE:
         return
-    deciding = tuple([found[tag][1] if tag in found else b"" for tag in pixels.TAGS])
-    if pixel.length < pixels.least_length(deciding, structure.encoding.little):
+    if pixel.length < least_pixels(found, little=structure.encoding.little):
         raise Incomplete("the pixel data are shorter than Rows, Columns and Bits Allocated say")
 
 

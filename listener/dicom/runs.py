@@ -63,6 +63,7 @@ class Run:
         "_pieces",
         "_same",
         "_sample",
+        "_spans",
         "_take",
         "_wanted",
         "count",
@@ -79,10 +80,11 @@ class Run:
         self.far = far
         self._heads = tuple([head for _, head, _, _ in steps])
         self._take = Struct(f"<{gaps}8s").unpack_from
-        # tag, slot, begin and end (bytes from the run's start) of each wanted value
+        # In bytes from the run's start: begin and end of each element; tag, slot, begin and end of each wanted value.
+        self._spans = [(pos - first, end - first) for pos, _, end, _ in steps]
         self._wanted = [(slot.element.tag, slot, pos + 8 - first, end - first) for pos, _, end, slot in steps if slot]
-        self.need = max([steps[-1][0] + 8 - first, *(end for _, _, _, end in self._wanted)])
-        self.step = steps[-1][2] - first
+        self.need = max([self._spans[-1][0] + 8, *(end for _, _, _, end in self._wanted)])
+        self.step = self._spans[-1][1]
         self.count = len(steps)
         self._begin_anew()
 
@@ -116,45 +118,38 @@ class Run:
         if not self._sample:
             self._sample = data
             return
-        first = self.steps[0][0]
-        for index, (pos, _, end, _) in enumerate(self.steps):
-            if self._same[index] and data[pos - first : end - first] != self._sample[pos - first : end - first]:
+        for index, (begin, end) in enumerate(self._spans):
+            if self._same[index] and data[begin:end] != self._sample[begin:end]:
                 self._same[index] = False
                 self._changed += 1
-        self._settle(first)
+        self._settle()
 
-    def _settle(self, first: int) -> None:
-        shape, pieces, covered = "<", [], 0
-        begin = 0
-        for (pos, _, end, _), same in zip(self.steps, self._same, strict=True):
-            if not same:
-                stop = pos + 8 - first
-                shape += f"{stop - begin}s{end - first - stop}x"
-                pieces.append((begin, stop))
-                begin = end - first
-            covered = end - first
-        if covered > begin:
-            shape += f"{covered - begin}s"
-            pieces.append((begin, covered))
+    def _settle(self) -> None:
+        """What is compared in one piece: from behind one changing value to the head of the next."""
+        shape, pieces, start = "<", [], 0
+        constant = set()
+        for (begin, end), same in zip(self._spans, self._same, strict=True):
+            if same:
+                constant.add(begin + 8)
+                continue
+            pieces.append(self._sample[start : begin + 8])
+            shape += f"{begin + 8 - start}s{end - begin - 8}x"
+            start = end
+        if start < self.step:
+            pieces.append(self._sample[start:])
+            shape += f"{self.step - start}s"
         self._chop = Struct(shape).unpack_from
-        self._pieces = tuple([self._sample[one:other] for one, other in pieces])
-        constant = {pos for (pos, _, _, _), same in zip(self.steps, self._same, strict=True) if same}
-        self._loose = [one for one in self._wanted if one[2] - 8 + first not in constant]
+        self._pieces = tuple(pieces)
+        self._loose = [one for one in self._wanted if one[2] not in constant]
         self._fixed = {
-            tag: (slot, self._sample[one:other])
-            for tag, slot, one, other in self._wanted
-            if one - 8 + first in constant
+            tag: (slot, self._sample[begin:end]) for tag, slot, begin, end in self._wanted if begin in constant
         }
-
-
-def differs(run: Run, heads: tuple[bytes, ...]) -> int:
-    """The index of the first head that is not the run's."""
-    return next(index for index, (_, head, _, _) in enumerate(run.steps) if head != heads[index])
 
 
 def cut(runs: dict[bytes, Run], run: Run, heads: tuple[bytes, ...]) -> None:
     """Keep of a run what comes before the first head that differs; its very first never does."""
-    runs[heads[0]] = Run(run.steps[: differs(run, heads)], far=run.far)
+    same = next(index for index, (_, head, _, _) in enumerate(run.steps) if head != heads[index])
+    runs[heads[0]] = Run(run.steps[:same], far=run.far)
 
 
 def learn(runs: dict[bytes, Run], steps: list[Step]) -> None:

@@ -54,6 +54,11 @@ def _pixel_heads(length: int, implicit: bool) -> tuple[bytes, ...]:
     return tuple(head + length.to_bytes(4, "little") for head in (_IMPLICIT_PIXELS if implicit else _EXPLICIT_PIXELS))
 
 
+def least_pixels(found: Found, *, little: bool) -> int:
+    """Bytes that native pixel data must have at least; 0 where the elements found do not tell."""
+    return pixels.least_length(tuple([found[tag][1] if tag in found else b"" for tag in pixels.TAGS]), little)
+
+
 class Walker:
     """Walks data sets for a fixed choice of tags (tag: keyword and the VR that implicit VR implies), and remembers.
 
@@ -163,7 +168,7 @@ class Walker:
         """From `pos`, where every wanted attribute was passed, to the end, if the pixel data lie right before it."""
         if not self._texts <= found.keys():
             return False
-        least = pixels.least_length(tuple([found[tag][1] if tag in found else b"" for tag in pixels.TAGS]), True)
+        least = least_pixels(found, little=True)
         length = least + (least & 1)
         begin = source.size - length
         if not 0 < length <= source.size:

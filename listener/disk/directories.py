@@ -25,23 +25,23 @@ from listener.planning.names import OWN, short_hash
 _DAY = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Directories:
     """Absolute paths. `claims` and `links` go with `incoming` by index; `links` says whether a claim can be hard linked
-    into data, else bytes must be copied through `data_staging`.
+    into data, else bytes must be copied through `data_staging`. Who has no incoming and writes nothing needs but three.
     """
 
-    incoming: tuple[str, ...]
-    claims: tuple[str, ...]
-    links: tuple[bool, ...]
+    incoming: tuple[str, ...] = ("",)
+    claims: tuple[str, ...] = ("",)
+    links: tuple[bool, ...] = (True,)
     data: str
     log: str
     state: str
-    data_staging: str
-    log_staging: str
-    locks: str
-    set_aside: str
-    state_staging: str
+    data_staging: str = ""
+    log_staging: str = ""
+    locks: str = ""
+    set_aside: str = ""
+    state_staging: str = ""
 
     @property
     def stagings(self) -> set[str]:
@@ -106,9 +106,6 @@ def prepare_direct(data: str, log: str, state: str) -> Directories:
     for path in (data, log, *([state] if state else [])):
         _forget_killed_runs(path)
     return Directories(
-        incoming=("",),
-        claims=("",),
-        links=(True,),
         data=data,
         log=log,
         state=state,

@@ -10,11 +10,10 @@ import os
 from listener.disk import files, loading, sync
 from listener.disk.moves import rename_new
 from listener.planning import documents
-from listener.planning.names import short_hash
 from listener.planning.plan import Plan
 from listener.repacking import place
 from listener.repacking.desk import Desk, Job, NotYet
-from listener.repacking.shared import Shared, clear_way
+from listener.repacking.shared import Shared, clear_way, locked
 
 
 def stage(job: Job, desk: Desk) -> None:
@@ -70,7 +69,7 @@ def _give_name(path: str, data: bytes, job: Job, desk: Desk) -> bool:
             return True
     if _holds(job.document, data, desk):
         return False
-    with files.locked(desk.directories.locks, f"document-{short_hash(job.document, 2)}"):
+    with locked(job.document, desk):
         if job.met and loading.signature(job.document) not in (job.met, None):
             raise NotYet
         files.rename(path, job.document, syncs=desk.syncs)

@@ -11,6 +11,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from listener.dicom.reader import read_elements, read_header
 from listener.disk import files, loading
@@ -96,11 +97,16 @@ def _once(path: str, desk: Desk, make: Callable[[], Document]) -> None:
 
 def update(path: str, desk: Desk, change: Callable[[Document | None], Document | None]) -> None:
     """Read, change and write one shared document under its lock; `change` returns None to leave it as it is."""
-    with files.locked(desk.directories.locks, f"document-{short_hash(path, 2)}"):
+    with locked(path, desk):
         changed = change(loading.load(path))
         if changed is not None:
             clear_way(path, desk)
             files.write_document(desk.log_stage, path, documents.encode(changed), syncs=desk.syncs)
+
+
+def locked(path: str, desk: Desk) -> AbstractContextManager[None]:
+    """Hold the lock of one document, which all listeners on one log directory take to change it."""
+    return files.locked(desk.directories.locks, f"document-{short_hash(path, 2)}")
 
 
 def clear_way(path: str, desk: Desk) -> None:

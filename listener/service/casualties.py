@@ -61,10 +61,7 @@ class Casualties:
 
     def orphans(self) -> list[Orphans]:
         """Claims of incoming directories that are not configured any more and that nobody works on."""
-        if self._manner != CLAIM:
-            return []
-        ours = {place for root in self._directories.incoming for place in claim_places(root, self._directories.state)}
-        return find(self._directories.state, ours, is_owned)
+        return orphans_of(self._directories.incoming, self._directories.state) if self._manner == CLAIM else []
 
     def recover(self, lost: Lost) -> Iterator[Arrival | Outcome]:
         """What a dead worker held, in order: an arrival to do again, or the outcome of one that is gone."""
@@ -102,6 +99,12 @@ class Casualties:
         if self._manner == CLAIM:
             claim.release(arrival.key)
         return _gone(arrival)._replace(kind="set-aside", reason="worker-lost", stage="read", error=error, dst=where)
+
+
+def orphans_of(incoming: tuple[str, ...], state: str) -> list[Orphans]:
+    """Claims below `state` of directories that are none of `incoming` and that nobody works on."""
+    ours = {place for root in incoming for place in claim_places(root, state)}
+    return find(state, ours, is_owned)
 
 
 def _without_this(arrival: Arrival) -> Arrival:

@@ -6,7 +6,6 @@ Free of patient data unless --phi, with which a line is a superset of rx-repack'
 from __future__ import annotations
 
 import os
-import select
 import stat
 import time
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from listener.diagnostics import log
+from listener.diagnostics import has_room, log
 from listener.planning.names import instant, printable
 from listener.records import Outcome
 
@@ -88,7 +87,7 @@ class Events:
         """Write what waits, as far as it is read within so many seconds."""
         end = time.monotonic() + seconds
         while self._descriptor is not None and self._pending:
-            if not self._at_once and not _has_room(self._descriptor, end - time.monotonic()):
+            if not self._at_once and not has_room(self._descriptor, end - time.monotonic()):
                 return
             try:
                 # One page is what a pipe with room takes without making anybody wait.
@@ -120,10 +119,6 @@ def _is_file(descriptor: int) -> bool:
         return stat.S_ISREG(os.fstat(descriptor).st_mode)
     except OSError:  # Standard output was closed from the start.
         return True
-
-
-def _has_room(descriptor: int, seconds: float) -> bool:
-    return bool(select.select([], [descriptor], [], max(0.0, seconds))[1])
 
 
 def _line(event: dict[str, Any]) -> bytes:

@@ -26,17 +26,11 @@ BATCH = 32
 def directories_of(config: Config, staging: str) -> Directories:
     """Directories for a verification: only the logs are ever written to, through `staging` below them."""
     return Directories(
-        incoming=("",),
-        claims=("",),
-        links=(True,),
         data=config.data,
         log=config.log,
         state=config.state,
-        data_staging="",
         log_staging=staging,
         locks=os.path.join(config.log, OWN, "locks"),
-        set_aside="",
-        state_staging="",
     )
 
 
