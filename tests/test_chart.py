@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -17,7 +16,7 @@ import pytest
 import yaml
 
 from listener import config, settings
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, script
 from tests.dicomnet import RECOMMENDED
 from tests.observing import rules
 
@@ -80,12 +79,7 @@ every_helm = pytest.mark.parametrize("helm", HELMS)
 
 @cache
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_chart", PROJECT / "docs/chart.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("chart")
 
 
 def tool(name: str) -> str:

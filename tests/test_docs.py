@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 import subprocess
@@ -30,7 +29,7 @@ from listener.records import OUTCOMES, Missing, Outcome
 from listener.telemetry import catalogue
 from listener.telemetry.events import of_outcome
 from listener.telemetry.health import Conditions, readiness
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, script
 
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")])
 LAYOUTS_AND_LOGS = PROJECT / "docs/layouts-and-logs.md"
@@ -72,12 +71,7 @@ def codes(text: str) -> list[str]:
 
 @cache
 def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_generate", PROJECT / "docs/generate.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("generate")
 
 
 @cache
