@@ -8,6 +8,9 @@ from tests.faults.injecting import SCENARIOS, WHO, Stand, stand
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(300)]
 
+#: What SQLite alone calls, once for each page of the ledger: how many there are depends on which records came together.
+PAGES = "pwrite64"
+
 
 def changes(call: str, line: str) -> bool:
     """Whether a call changes anything. Killed before one that does not, a process leaves what it leaves when it is
@@ -39,12 +42,13 @@ def test_killed_at_every_call(name: str, who: str) -> None:
     `once` ends it. Either way the tree, the logs and set-aside are as if nothing had happened.
     """
     wrong: list[str] = []
+    hits = 0
     with stand(SCENARIOS[name]) as stood:
-        points = stood.points(who, changes)
-        for call, number in points:
+        for call, number in stood.points(who, changes):
             hit, complaints = kill(stood, who, call, number)
-            assert hit, f"{call} number {number} was not reached again"
+            assert hit or call == PAGES, f"{call} number {number} was not reached again"
+            hits += hit
             wrong += complaints
-    print(f"{name}, {who}: {len(points)} kill points")
-    assert not wrong, "\n".join([f"{len(wrong)} violations at {len(points)} kill points:", *wrong[:40]])
-    assert len(points) > 20
+    print(f"{name}, {who}: {hits} kill points")
+    assert not wrong, "\n".join([f"{len(wrong)} violations at {hits} kill points:", *wrong[:40]])
+    assert hits > 20

@@ -160,7 +160,7 @@ def run(places: Places, running: Service, count: int) -> list[Sample]:
                 last, moved = done, now
             assert now - moved < 30, f"nothing happened for 30 s after {done} files; {running.stderr[-2000:]}"
             assert running.process.poll() is None, running.stderr[-2000:]
-            time.sleep(0.1)
+            time.sleep(0.02)
         assert writer.wait(10) == 0
     finally:
         kill_group(writer.pid)
@@ -169,9 +169,8 @@ def run(places: Places, running: Service, count: int) -> list[Sample]:
 
 
 def tenth(samples: list[Sample], number: int) -> list[Sample]:
-    """The samples of one tenth of the files (0 to 9)."""
-    count = samples[-1].done
-    return [one for one in samples if number * count <= 10 * one.done < (number + 1) * count]
+    """The samples of one tenth of the time (0 to 9)."""
+    return samples[number * len(samples) // 10 : (number + 1) * len(samples) // 10]
 
 
 # -- the test ----------------------------------------------------------------------------------------------------------
