@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from listener.repacking import claim
 from listener.repacking.claim import Claimed, Gone, parse_name
 from listener.repacking.desk import COPY, MOVE, Job, NotYet
 from tests.test_files import writer
+from tests.waiting import until
 from tests.workbench import Bench, arrival_of, need_root
 
 
@@ -80,22 +84,72 @@ def test_what_is_still_being_written_is_left_alone(tmp_path: Path) -> None:
         taken(bench, path)
     assert path.exists()
     assert bench.claims() == []
-    assert taken(bench, path).leased
+    assert taken(bench, path).held
 
 
 def test_one_who_began_to_write_before_the_claim_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the first question and the rename somebody opened the file: the claim stays, the file is not read."""
-    bench = Bench(tmp_path)
+    """Where leases were not to be had before the rename, somebody had the file open: it is claimed, but not read."""
+    bench = Bench(tmp_path, settle=0.0)
     path = bench.put()
-    answers = iter([files.FREE])
-    real = files.lease
-    monkeypatch.setattr(files, "lease", lambda descriptor: next(answers, None) or real(descriptor))
+    answers = iter([files.UNKNOWN])
+    real = files.take_lease
+    monkeypatch.setattr(files, "take_lease", lambda descriptor: next(answers, None) or real(descriptor))
     job = job_of(path)
     with writer(path), pytest.raises(NotYet):
         claim.take(job, bench.desk)
     job.close()
     assert len(bench.claims()) == 1
     assert job.claim
+
+
+def test_one_who_opens_it_to_write_just_before_the_claim_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He waits for the lease that is held, until the claim has given the file another name; then he writes."""
+    bench = Bench(tmp_path)
+    path = bench.put()
+    job = job_of(path)
+    rename = files.rename
+    late = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.readline(); f = open(sys.argv[1], 'ab'); input()", path],
+        stdin=subprocess.PIPE,
+    )
+
+    def after_the_other(source: str, target: str, mode: int, *, syncs: bool) -> None:
+        assert late.stdin is not None
+        late.stdin.write(b"now\n")
+        late.stdin.flush()
+        until(lambda: not files.holds_lease(job.descriptor), 10, what="somebody waits for the lease")
+        rename(source, target, mode, syncs=syncs)
+
+    monkeypatch.setattr(files, "rename", after_the_other)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        with pytest.raises(NotYet):
+            claim.take(job, bench.desk)
+    finally:
+        signal.signal(signal.SIGIO, before)
+        job.close()
+        late.communicate(b"\n", 10)
+    assert not job.held
+    assert len(bench.claims()) == 1
+
+
+def test_nobody_writes_to_what_is_held(tmp_path: Path) -> None:
+    """As long as the lease is held the file is what was read; whoever waits for it is noticed."""
+    bench = Bench(tmp_path)
+    job = job_of(bench.put())
+    claim.take(job, bench.desk)
+    assert job.held
+    assert claim.unchanged(job)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        with pytest.raises(BlockingIOError):
+            os.open(job.claim, os.O_WRONLY | os.O_NONBLOCK)
+        assert not claim.unchanged(job)
+    finally:
+        signal.signal(signal.SIGIO, before)
+        job.close()
 
 
 @pytest.mark.parametrize(("settle", "waits"), [(0.0, False), (60.0, True)])
@@ -105,12 +159,12 @@ def test_where_there_are_no_leases_a_file_must_have_been_untouched(
     bench = Bench(tmp_path, settle=settle)
     path = bench.put()
     os.utime(path, (1, 1))  # A preserved time of modification says nothing.
-    monkeypatch.setattr(files, "lease", lambda _: files.UNKNOWN)
+    monkeypatch.setattr(files, "take_lease", lambda _: files.UNKNOWN)
     if waits:
         with pytest.raises(NotYet):
             taken(bench, path)
     else:
-        assert not taken(bench, path).leased
+        assert not taken(bench, path).held
 
 
 def test_what_was_taken_back_is_gone(tmp_path: Path) -> None:
@@ -146,12 +200,9 @@ def odd_files(folder: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["link", "dangling", "fifo", "socket"])
-def test_what_is_not_a_regular_file_is_claimed_unopened(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_a_regular_file_is_claimed_and_neither_followed_nor_waited_for(name: str, tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     path = odd_files(bench.incoming)[name]
-    monkeypatch.setattr(files, "open_regular", lambda path: pytest.fail(f"opened {path}"))
     with pytest.raises(NotRegular):
         taken(bench, path)
     assert len(bench.claims()) == 1
@@ -199,11 +250,12 @@ def test_a_claim_that_an_earlier_run_left_is_taken_up(tmp_path: Path) -> None:
 
 
 def test_what_was_written_to_after_it_was_read_is_noticed(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    """Where it is not claimed, nobody is kept from writing to it."""
+    bench = Bench(tmp_path, COPY)
     job = job_of(bench.put())
     claim.take(job, bench.desk)
     assert claim.unchanged(job)
-    with open(job.claim, "ab") as file:
+    with open(job.path, "ab") as file:
         file.write(b"more")
     assert not claim.unchanged(job)
     job.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -68,6 +69,24 @@ def test_a_lease_is_given_back_at_once(tmp_path: Path) -> None:
         assert files.lease(descriptor) == files.FREE
         with (tmp_path / "a").open("ab"):
             pass  # A lease that were still held would block here.
+
+
+def test_a_lease_that_is_held_keeps_writers_waiting_until_it_is_given_back(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        with opened(tmp_path / "a") as descriptor:
+            assert not files.holds_lease(descriptor)
+            assert files.take_lease(descriptor) == files.FREE
+            assert files.holds_lease(descriptor)
+            with pytest.raises(BlockingIOError):
+                os.open(tmp_path / "a", os.O_WRONLY | os.O_NONBLOCK)
+            assert not files.holds_lease(descriptor), "somebody waits"
+            files.give_back(descriptor)
+            with (tmp_path / "a").open("ab"):
+                assert files.take_lease(descriptor) == files.BUSY
+    finally:
+        signal.signal(signal.SIGIO, before)
 
 
 def test_where_the_kernel_cannot_say() -> None:

@@ -233,8 +233,11 @@ def test_what_is_still_open_is_put_off(tmp_path: Path) -> None:
 
 
 def test_what_is_written_to_while_it_is_read_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A late writer of a claimed file: nothing is let go, and the next try publishes what is whole then."""
-    bench = Bench(tmp_path)
+    """A late writer of a claimed file, where no lease keeps him waiting: nothing is let go, and the next try publishes
+    what is whole then.
+    """
+    bench = Bench(tmp_path, settle=0.0)
+    monkeypatch.setattr(files, "take_lease", lambda _: files.UNKNOWN)
     path = bench.put()
     real = make_plan
 

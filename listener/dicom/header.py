@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
+
+#: Under this keyword `values` holds the SOP Instance UID of the file meta information.
+META_UID = "MediaStorageSOPInstanceUID"
+
+_NONE: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The attributes of one instance that a layout or a document asked for.
 
     `values` maps a DICOM keyword to its text (what `str()` of pydicom's value prints) for each wanted element that is
@@ -21,7 +25,7 @@ class Header:
     dataset_offset: int
     TransferSyntaxUID: str = ""
     SourceApplicationEntityTitle: str = ""
-    empty: frozenset[str] = field(default_factory=frozenset)
+    empty: frozenset[str] = _NONE
     warning: str = ""
     fast: bool = True
 
@@ -30,8 +34,7 @@ class Header:
         return self.values.get(keyword, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How much of one file's header is accepted: `max_header` bytes (inflated, pixels not counted) and `max_depth`
     nested sequences.
     """

@@ -11,22 +11,20 @@ import re
 
 from listener.dicom import pixels
 from listener.dicom.encoding import PIXEL_TAGS
-from listener.dicom.header import Header, Limits
+from listener.dicom.header import META_UID, Header, Limits
 from listener.dicom.keywords import tag_of
+from listener.dicom.likeness import Walked
 from listener.dicom.prologue import DEFLATED, NATIVE, Prologue, read_prologue
 from listener.dicom.runs import Found
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource
 from listener.dicom.structure import Structure
 from listener.dicom.walk import MAX_VALUE, least_pixels
-from listener.dicom.wanted import PROVIDER_URL, Wanted, texts_of
+from listener.dicom.wanted import CONTROL, PROVIDER_URL, Wanted, texts_of
 from listener.errors import BadUID, Incomplete, MissingUID, UIDMismatch
 
 __all__ = ["Wanted", "check_uids", "read_elements", "read_header", "tag_of"]
 
-_NONE: frozenset[str] = frozenset()
-
 _IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-_META_UID = "MediaStorageSOPInstanceUID"
 _is_uid = re.compile(r"[0-9.]{1,64}").fullmatch
 
 
@@ -46,38 +44,44 @@ def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
 
     Raises EmptyFile, NotDicom, Incomplete, TooDeep, TooLarge; OSError is the system's.
     """
-    prologue, structure = _open(fd, size, limits)
+    source = FileSource(fd, size)
+    likenesses = wanted.likenesses(limits)
+    known = likenesses.header(source)
+    if known is not None:
+        return known
+    prologue, structure = _open(fd, source, limits)
     found = wanted.walker(limits.max_depth).walk(structure)
     _check_pixels(found, structure, prologue)
     values, empty, fast = texts_of(found, structure)
     if prologue.MediaStorageSOPInstanceUID:
-        values[_META_UID] = prologue.MediaStorageSOPInstanceUID
-    return Header(
+        values[META_UID] = prologue.MediaStorageSOPInstanceUID
+    header = Header(
         values,
         size,
         prologue.dataset_offset,
         prologue.TransferSyntaxUID,
         prologue.SourceApplicationEntityTitle,
-        frozenset(empty) if empty else _NONE,
+        frozenset(empty),
         structure.warning or _image_warning(found, structure),
         fast,
     )
+    likenesses.learn(Walked(source, structure, found, header, CONTROL))
+    return header
 
 
-def _open(fd: int, size: int, limits: Limits) -> tuple[Prologue, Structure]:
+def _open(fd: int, source: FileSource, limits: Limits) -> tuple[Prologue, Structure]:
     """The prologue of a file, and the walk over its data set (inflated where it is deflated)."""
-    source = FileSource(fd, size)
     prologue = read_prologue(source)
     begin = prologue.dataset_offset
     if prologue.TransferSyntaxUID != DEFLATED:
         return prologue, Structure(source, begin, limits, little=prologue.little)
-    cap = limits.max_header + max(limits.max_header, INFLATE_RATIO * size)
-    return prologue, Structure(InflatedSource(fd, size, begin, cap), 0, limits)
+    cap = limits.max_header + max(limits.max_header, INFLATE_RATIO * source.size)
+    return prologue, Structure(InflatedSource(fd, source.size, begin, cap), 0, limits)
 
 
 def _check_pixels(found: Found, structure: Structure, prologue: Prologue) -> None:
     pixel = structure.pixel
-    if pixel is None or pixel.undefined or prologue.TransferSyntaxUID not in NATIVE:
+    if structure.leapt or pixel is None or pixel.undefined or prologue.TransferSyntaxUID not in NATIVE:
         return
     if pixel.length < least_pixels(found, little=structure.encoding.little):
         raise Incomplete("the pixel data are shorter than Rows, Columns and Bits Allocated say")
@@ -99,7 +103,7 @@ def check_uids(header: Header) -> None:
         text = values.get(keyword, "")
         if not _is_uid(text):
             raise (BadUID if text else MissingUID)(keyword)
-    meta = values.get(_META_UID, "")
+    meta = values.get(META_UID, "")
     if meta and meta != values["SOPInstanceUID"]:
         raise UIDMismatch("SOPInstanceUID and MediaStorageSOPInstanceUID")
 
@@ -114,7 +118,7 @@ def read_elements(fd: int, size: int, limits: Limits) -> dict[str, dict[str, str
     """
     from listener.dicom import decoding
 
-    _, structure = _open(fd, size, limits)
+    _, structure = _open(fd, FileSource(fd, size), limits)
     raws: dict[int, decoding.Raw] = {}
     long: dict[int, str] = {}
     for element in structure.elements():

@@ -6,6 +6,7 @@ from struct import Struct
 
 from listener.dicom.source import WINDOW
 from listener.dicom.structure import Element
+from listener.dicom.texts import plain_text
 
 #: Runs that are remembered (all are forgotten when there are more: some megabytes), and the elements of one.
 _MAX_RUNS = 1024
@@ -14,6 +15,10 @@ _LEAST_ELEMENTS = 3
 #: The longest element within a run, and the longest run, in bytes.
 _MAX_STEP = 1024
 _MAX_BYTES = WINDOW // 2
+
+#: Texts of one attribute that are remembered, and the longest value of which the text is.
+_TEXTS = 256
+_TEXT_BYTES = 256
 
 
 class Slot:
@@ -29,6 +34,21 @@ class Slot:
         self.vr = vr
         self.texts: dict[bytes, str] = {}
 
+    def text(self, raw: bytes, *, little: bool) -> str | None:
+        """The text of a value, "" for none, if it is plain; remembered, for most are the same in the whole series."""
+        if self.element.undefined:
+            return None
+        text = plain_text(self.vr, raw, little=little) if raw else ""
+        if text is None:
+            return None
+        if not text.strip():
+            text = ""
+        if little and len(raw) <= _TEXT_BYTES:
+            if len(self.texts) >= _TEXTS:
+                self.texts.clear()
+            self.texts[raw] = text
+        return text
+
 
 #: The wanted elements of a file: tag, slot and bytes of the value; of the same tag twice the last one counts.
 Found = dict[int, tuple[Slot, bytes]]
@@ -37,9 +57,7 @@ Found = dict[int, tuple[Slot, bytes]]
 #: if it is wanted. A bare tuple, because nothing else is made as quickly.
 Step = tuple[int, bytes, int, Slot | None]
 
-#: Stands among steps before the first one behind all wanted tags: no run goes across.
-BORDER: Step = (0, b"", 0, None)
-
+_END: Step = (0, b"", 0, None)
 
 #: After so many elements that were found not to be constant, a run looks for constant ones anew.
 _PATIENCE = 64
@@ -152,20 +170,32 @@ def cut(runs: dict[bytes, Run], run: Run, heads: tuple[bytes, ...]) -> None:
     runs[heads[0]] = Run(run.steps[:same], far=run.far)
 
 
-def learn(runs: dict[bytes, Run], steps: list[Step]) -> None:
-    """Remember the stretches of simple elements that were passed one by one in a file that proved whole."""
+def is_far(head: bytes, last: int) -> bool:
+    """Whether the element with this head, in little endian, lies behind the tag `last`."""
+    return (head[0] | head[1] << 8) << 16 > last
+
+
+def learn(runs: dict[bytes, Run], steps: list[Step], last: int) -> None:
+    """Remember the stretches of simple elements that were passed one by one in a file that proved whole.
+
+    None goes across the border behind the last wanted tag, for there the walk may leap.
+    """
     if len(runs) >= _MAX_RUNS:
         runs.clear()
     stretch: list[Step] = []
     far = False
-    for step in [*steps, BORDER]:
+    for step in [*steps, _END]:
         pos, head, end, _ = step
         if stretch and not (
-            head and stretch[-1][2] == pos and len(stretch) < _MAX_ELEMENTS and end - stretch[0][0] <= _MAX_BYTES
+            head
+            and stretch[-1][2] == pos
+            and len(stretch) < _MAX_ELEMENTS
+            and end - stretch[0][0] <= _MAX_BYTES
+            and is_far(head, last) == far
         ):
             if len(stretch) >= _LEAST_ELEMENTS and len(runs) < _MAX_RUNS:
                 runs.setdefault(stretch[0][1], Run(stretch, far=far))
             stretch = []
-        far |= step is BORDER
         if head and end - pos <= _MAX_STEP:
+            far = far if stretch else is_far(head, last)
             stretch.append(step)

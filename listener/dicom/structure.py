@@ -46,22 +46,32 @@ class Element(NamedTuple):
     is_sequence: bool = False
 
 
+class Leap(NamedTuple):
+    """What stands from `begin` to `head`, where one of `heads` is that of native pixel data, was not looked at."""
+
+    begin: int
+    head: int
+    heads: tuple[bytes, ...]
+
+
 class Structure:
     """The walk over the data set that starts at `begin` of `source`, little endian or not.
 
     `implicit` is decided as pydicom does: by the first element's VR, whatever the transfer syntax says. `warning`
     tells, once the walk has ended, what is odd but no fault; `pixel` is the element of the pixel data, once met. `pos`
-    is the offset of the next element; the quick walk moves it, and counts what it passed in `count`.
+    is the offset of the next element; the quick walk moves it, and counts what it passed in `count`; `leapt` is its
+    leap, `limits` what of a header is accepted.
     """
 
     __slots__ = (
         "_begin",
         "_bulk",
         "_last",
-        "_limits",
         "count",
         "encoding",
         "implicit",
+        "leapt",
+        "limits",
         "pixel",
         "pos",
         "source",
@@ -74,10 +84,11 @@ class Structure:
         self.implicit = self.encoding.looks_implicit(begin)
         self.warning = ""
         self.pixel: Element | None = None
+        self.leapt: Leap | None = None
         self.pos = begin
         self.count = 0
         self._begin = begin
-        self._limits = limits
+        self.limits = limits
         self._bulk = 0
         self._last = -1
 
@@ -110,22 +121,22 @@ class Structure:
         self.pos = element.end
         return element
 
-    def leap(self, pixel: Element) -> None:
+    def leap(self, leapt: Leap, pixel: Element) -> None:
         """Go on behind the pixel data, which are no header."""
-        self.pixel = pixel
+        self.leapt, self.pixel = leapt, pixel
         self._bulk += pixel.length
         self.pos = pixel.end
 
     def may_reach(self, pos: int) -> bool:
         """Whether a header up to `pos` is within the limits, whatever of it is no header."""
-        return pos - self._begin <= self._limits.max_header
+        return pos - self._begin <= self.limits.max_header
 
     def check_limits(self, pos: int, more: int = 0) -> None:
         """TooLarge when the header up to `pos` has too many bytes, or elements (`count` and `more`)."""
         if self.count + more > MAX_ELEMENTS:
             raise TooLarge(f"more than {MAX_ELEMENTS} elements")
-        if pos - self._begin - self._bulk > self._limits.max_header:
-            raise TooLarge(f"more than {self._limits.max_header} bytes")
+        if pos - self._begin - self._bulk > self.limits.max_header:
+            raise TooLarge(f"more than {self.limits.max_header} bytes")
 
     def _tick(self, pos: int) -> None:
         self.count += 1
@@ -146,12 +157,12 @@ class Structure:
         end = start + length
         if not self.source.reaches(end):
             raise Incomplete("an element is longer than the file")
-        if vr in SEQUENCE_VRS and tag not in BULK_TAGS and length > shallow_bytes(self._limits.max_depth):
+        if vr in SEQUENCE_VRS and tag not in BULK_TAGS and length > shallow_bytes(self.limits.max_depth):
             self._nested().prove_depth(start, end=end, implicit=self.implicit)
         return Element(tag, vr, start, length, end)
 
     def _nested(self) -> Nested:
-        return Nested(self.source, self.encoding, self._limits.max_depth, self._tick)
+        return Nested(self.source, self.encoding, self.limits.max_depth, self._tick)
 
     def _is_padding(self, pos: int, head: Head) -> bool:
         """Whether what follows is no element: NULs, or behind the pixels anything that does not look like one."""

@@ -22,9 +22,9 @@ from struct import Struct
 
 from listener.dicom import pixels
 from listener.dicom.encoding import BULK_TAGS, LONG_VRS, PIXEL_DATA, SHORT_VRS, UNDEFINED
-from listener.dicom.runs import BORDER, Found, Run, Slot, Step, cut, learn
+from listener.dicom.runs import Found, Run, Slot, Step, cut, is_far, learn
 from listener.dicom.source import FileSource
-from listener.dicom.structure import Element, Structure
+from listener.dicom.structure import Element, Leap, Structure
 from listener.errors import TooLarge
 
 #: Bytes of one value that are read; longer ones are too large for a path or a document.
@@ -123,7 +123,6 @@ class Walker:
                 near = False
                 if self._leap(structure, source, found, start + at):
                     break
-                steps.append(BORDER)
             if run is not None and at + run.need <= edge:
                 heads = run.match(window, at, found)
                 if heads is None:
@@ -158,11 +157,11 @@ class Walker:
         structure.count += count
         structure.check_limits(structure.pos)
         if steps:
-            learn(runs, steps)
+            learn(runs, steps, self._last)
 
     def _is_far(self, window: bytes, at: int) -> bool:
         """Whether the element at index `at` lies behind all wanted tags."""
-        return at + 4 <= len(window) and (window[at] | window[at + 1] << 8) << 16 > self._last
+        return at + 4 <= len(window) and is_far(window[at : at + 2], self._last)
 
     def _leap(self, structure: Structure, source: FileSource, found: Found, pos: int) -> bool:
         """From `pos`, where every wanted attribute was passed, to the end, if the pixel data lie right before it."""
@@ -179,7 +178,8 @@ class Walker:
             return False
         if source.peek(there, begin - there) not in heads:
             return False
-        structure.leap(Element(PIXEL_DATA, b"" if structure.implicit else b"OW", begin, length, source.size))
+        pixel = Element(PIXEL_DATA, b"" if structure.implicit else b"OW", begin, length, source.size)
+        structure.leap(Leap(pos, there, heads), pixel)
         return True
 
     def _single_explicit(self, window: bytes, at: int, start: int, size: int) -> Step | None:

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from listener.dicom import pixels
+from listener.dicom.header import Limits
 from listener.dicom.keywords import tag_of, vr_of
 from listener.dicom.nested import shallow_bytes
-from listener.dicom.runs import Found, Slot
+from listener.dicom.recognition import Likenesses
+from listener.dicom.runs import Found
 from listener.dicom.structure import Structure
-from listener.dicom.texts import is_known_charset, plain_text
+from listener.dicom.texts import is_known_charset
 from listener.dicom.walk import Walker
 
 PROVIDER_URL = 0x00287FE0
@@ -18,11 +20,7 @@ _CHARSET = 0x00080005
 _PIXEL_REPRESENTATION = 0x00280103
 
 #: Elements that decide how others are read, and what is said of the file.
-_CONTROL = frozenset((*pixels.TAGS, _CHARSET, _PIXEL_REPRESENTATION, PROVIDER_URL))
-
-#: Texts of one attribute that are remembered, and the longest value of which the text is.
-_TEXTS = 256
-_TEXT_BYTES = 256
+CONTROL = frozenset((*pixels.TAGS, _CHARSET, _PIXEL_REPRESENTATION, PROVIDER_URL))
 
 
 class Wanted:
@@ -31,13 +29,14 @@ class Wanted:
     `keywords` is in alphabetical order. It remembers what files looked like, to walk the next ones more quickly.
     """
 
-    __slots__ = ("_walkers", "keywords", "tags")
+    __slots__ = ("_likenesses", "_walkers", "keywords", "tags")
 
     def __init__(self, keywords: tuple[str, ...]) -> None:
         self.keywords = keywords
-        self.tags = dict.fromkeys(_CONTROL, ("", b""))
+        self.tags = dict.fromkeys(CONTROL, ("", b""))
         self.tags |= {tag_of(keyword): (keyword, vr_of(keyword)) for keyword in keywords}
         self._walkers: dict[int, Walker] = {}
+        self._likenesses: dict[Limits, Likenesses] = {}
 
     @classmethod
     def of(cls, keywords: Iterable[str]) -> Wanted:
@@ -50,6 +49,13 @@ class Wanted:
         if walker is None:
             walker = self._walkers[max_depth] = Walker(self.tags, shallow_bytes(max_depth))
         return walker
+
+    def likenesses(self, limits: Limits) -> Likenesses:
+        """What recognises files that are like those read before."""
+        known = self._likenesses.get(limits)
+        if known is None:
+            known = self._likenesses[limits] = Likenesses()
+        return known
 
 
 @lru_cache(maxsize=64)
@@ -70,7 +76,7 @@ def texts_of(found: Found, structure: Structure) -> tuple[dict[str, str], list[s
             continue
         text = slot.texts.get(raw) if known and little else None
         if text is None:
-            text = _plain(slot, raw, little=little) if known or not raw else None
+            text = slot.text(raw, little=little) if known or not raw else None
         if text:
             values[keyword] = text
         elif text is None:
@@ -82,29 +88,13 @@ def texts_of(found: Found, structure: Structure) -> tuple[dict[str, str], list[s
     return values, empty, not hard
 
 
-def _plain(slot: Slot, raw: bytes, *, little: bool) -> str | None:
-    """The text of a value, "" for none, if it is plain; remembered, for most are the same in the whole series."""
-    if slot.element.undefined:
-        return None
-    text = plain_text(slot.vr, raw, little=little) if raw else ""
-    if text is None:
-        return None
-    if not text.strip():
-        text = ""
-    if little and len(raw) <= _TEXT_BYTES:
-        if len(slot.texts) >= _TEXTS:
-            slot.texts.clear()
-        slot.texts[raw] = text
-    return text
-
-
 def _decode_hard(hard: list[str], found: Found, structure: Structure, values: dict[str, str], empty: list[str]) -> None:
     from listener.dicom import decoding
 
     chosen = {
         tag: decoding.Raw(slot.element, raw)
         for tag, (slot, raw) in found.items()
-        if slot.keyword in hard or tag in _CONTROL
+        if slot.keyword in hard or tag in CONTROL
     }
     with decoding.quiet():
         made = decoding.dataset(chosen, decoding.Syntax(structure.implicit, structure.encoding.little))

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import time
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from listener.disk import files
 from listener.disk.directories import claim_places
@@ -48,15 +48,16 @@ def take(job: Job, desk: Desk) -> None:
 
     Raises Gone, NotYet, NotRegular, EmptyFile, Unreadable, or OSError of the system.
     """
-    if not job.claim:
-        _open_arrival(job, desk)
-        if desk.manner == CLAIM:
-            _claim(job, desk)
-    else:
-        _open(job, job.claim)
+    status = _open(job, desk)
     if desk.manner == CLAIM:
-        _await_writer(job)
-    status = os.fstat(job.descriptor)
+        if not job.claim:
+            if not job.held:
+                _require_settled(status, desk.config.settle)
+            _claim(job, desk)
+        # The rename keeps new writers out, but one that had the file open before it is still there.
+        if not (job.held and files.holds_lease(job.descriptor)):
+            _await_writer(job)
+            status = os.fstat(job.descriptor)
     job.size, job.mtime_ns, job.inode = status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino)
     if not job.size:
         raise EmptyFile
@@ -64,36 +65,51 @@ def take(job: Job, desk: Desk) -> None:
     job.origin = "" if desk.manner == COPY else job.path
 
 
-def _open_arrival(job: Job, desk: Desk) -> None:
-    _open(job, job.path, desk)
-    state = files.lease(job.descriptor)
-    if state == files.BUSY:
-        raise NotYet
-    if state == files.UNKNOWN and desk.manner == CLAIM:
-        _require_settled(os.fstat(job.descriptor), desk.config.settle)
-    job.leased = state == files.FREE
-
-
-def _open(job: Job, path: str, desk: Desk | None = None) -> None:
+def _open(job: Job, desk: Desk) -> os.stat_result:
+    """Open the file; NotYet while somebody writes to it. A lease is held on what will be claimed."""
     try:
-        status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode):
-            if stat.S_ISDIR(status.st_mode):
-                raise Gone
-            if desk and desk.manner == CLAIM:
-                _claim(job, desk)
-            raise NotRegular
-        job.descriptor = files.open_regular(path)
+        job.descriptor = files.open_regular(job.path)
     except FileNotFoundError:
         raise Gone from None
-    except PermissionError:
-        if desk and desk.manner == CLAIM:
-            _claim(job, desk)
-        raise Unreadable from None
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # It became a link or a socket between the two calls.
-            raise Gone from None
-        raise
+        _look_why(job, desk, error)
+    state = files.take_lease(job.descriptor) if desk.manner == CLAIM else files.lease(job.descriptor)
+    if state == files.BUSY and not job.claim:
+        raise NotYet
+    job.held = state == files.FREE and desk.manner == CLAIM
+    status = os.fstat(job.descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        _refuse_special(job, desk, status)
+    return status
+
+
+def _look_why(job: Job, desk: Desk, error: OSError) -> NoReturn:
+    """The file could not be opened: what it is then."""
+    try:
+        status = os.lstat(job.path)
+    except FileNotFoundError:
+        raise Gone from None
+    _refuse_special(job, desk, status)
+    if isinstance(error, PermissionError):
+        _claim_odd(job, desk)
+        raise Unreadable from None
+    if error.errno in (errno.ELOOP, errno.ENXIO):  # It was a link or a socket when it was opened.
+        raise Gone from None
+    raise error
+
+
+def _refuse_special(job: Job, desk: Desk, status: os.stat_result) -> None:
+    """A directory is no arrival; what else is no regular file is claimed and set aside."""
+    if stat.S_ISDIR(status.st_mode):
+        raise Gone
+    if not stat.S_ISREG(status.st_mode):
+        _claim_odd(job, desk)
+        raise NotRegular
+
+
+def _claim_odd(job: Job, desk: Desk) -> None:
+    if desk.manner == CLAIM and not job.claim:
+        _claim(job, desk)
 
 
 def _require_settled(status: os.stat_result, settle: float) -> None:
@@ -127,26 +143,25 @@ def _move(path: str, claim: str) -> None:
 
 
 def _await_writer(job: Job) -> None:
-    # The rename keeps new writers out, but one that had the file open before it is still there.
-    state = files.lease(job.descriptor)
-    job.leased = state == files.FREE
-    if state != files.BUSY:
-        return
+    if job.held:  # Somebody waits to write, and may.
+        files.give_back(job.descriptor)
     end = time.monotonic() + _PATIENCE
-    while time.monotonic() < end:
+    while (state := files.take_lease(job.descriptor)) == files.BUSY:
+        if time.monotonic() >= end:
+            job.held = False
+            raise NotYet
         time.sleep(0.002)
-        if files.lease(job.descriptor) != files.BUSY:
-            job.leased = True
-            return
-    raise NotYet
+    job.held = state == files.FREE
 
 
 def unchanged(job: Job) -> bool:
     """Whether the source is still what was read; asked before it is let go."""
+    if job.held:
+        return files.holds_lease(job.descriptor)
     status = os.fstat(job.descriptor)
     if (status.st_size, status.st_mtime_ns) != (job.size, job.mtime_ns):
         return False
-    return job.leased or files.lease(job.descriptor) != files.BUSY
+    return files.lease(job.descriptor) != files.BUSY
 
 
 def release(path: str) -> None:

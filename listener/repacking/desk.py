@@ -40,7 +40,8 @@ class Job:
 
     `path` is where the source lies now, `origin` what gets linked into the tree (the source or a staged copy), `marks`
     the perf_counter at the start of each stage, `left` that at which it came to the barrier at which it waits (else 0),
-    `met` the signature of the instance's document that was there when its place was decided (None: there was none).
+    `met` the signature of the instance's document that was there when its place was decided (None: there was none),
+    `held` whether a lease on the source is held, which keeps everybody from writing to it.
     """
 
     arrival: Arrival
@@ -53,7 +54,7 @@ class Job:
     mtime_ns: int = 0
     inode: tuple[int, int] = (0, 0)
     links: int = 1
-    leased: bool = False
+    held: bool = False
     kind: str = "published"
     stage: str = "claim"
     marks: list[float] = field(default_factory=list)
