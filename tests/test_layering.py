@@ -93,6 +93,7 @@ BROAD = {
     "repack": "one of the two places: a file's failure is its own, never the batch's",
     "decoding": "whatever pydicom raises about one value, the others are still to be had",
     "keeper": "a defect of the ledger's is told, and never intake's trouble",
+    "watch": "whatever watchdog raises, sweeps find the files, and the watch is made again",
     "routing": "a page that fails is an answer, never the end of the server",
 }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import select
+import selectors
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,34 +17,42 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from listener.planning.names import OWN
-from listener.service.inbox import Inbox
 from listener.service.scan import in_byte_order, walk
 from listener.service.watch import Watch
 from tests.waiting import until
 
 
 @contextmanager
-def watching(*roots: Path, polling: bool = False) -> Iterator[tuple[Watch, Inbox]]:
-    inbox = Inbox()
-    watch = Watch(tuple(map(str, roots)), inbox, polling=polling)
+def watching(*roots: Path, polling: bool = False, rest: float = 0.0) -> Iterator[tuple[Watch, Heard]]:
+    selector = selectors.DefaultSelector()
+    watch = Watch(tuple(map(str, roots)), selector, lambda: None, polling=polling, rest=rest)
     try:
         watch.ensure()
-        yield watch, inbox
+        yield watch, Heard(watch, selector)
     finally:
         watch.close()
-        inbox.close()
+        selector.close()
 
 
 class Heard:
-    """Everything that an inbox has told so far."""
+    """Everything that a watch has told so far."""
 
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-        self.paths: set[str] = set()
+    def __init__(self, watch: Watch, selector: selectors.BaseSelector) -> None:
+        self._watch = watch
+        self._selector = selector
+        self.paths: list[str] = []
+
+    def listen(self) -> list[str]:
+        """One round of the loop."""
+        ready = self._selector.select(0)
+        now = time.monotonic()
+        taken = self._watch.take(now) if ready or (self._watch.opens and now >= self._watch.opens) else []
+        self.paths += taken
+        return taken
 
     def all(self, *paths: Path | str) -> bool:
-        self.paths.update(self._inbox.drain())
-        return {str(path) for path in paths} <= self.paths
+        self.listen()
+        return {str(path) for path in paths} <= set(self.paths)
 
 
 def undecodable(folder: Path) -> str:
@@ -54,8 +63,7 @@ def undecodable(folder: Path) -> str:
 
 
 def test_a_file_is_noticed_when_it_is_closed(tmp_path: Path) -> None:
-    with watching(tmp_path) as (_, inbox):
-        heard = Heard(inbox)
+    with watching(tmp_path) as (_, heard):
         with (tmp_path / "open").open("wb") as file:
             file.write(b"x")
             file.flush()
@@ -67,8 +75,7 @@ def test_a_file_is_noticed_when_it_is_closed(tmp_path: Path) -> None:
 
 def test_directories_below_are_watched_too(tmp_path: Path) -> None:
     (tmp_path / "before").mkdir()
-    with watching(tmp_path) as (_, inbox):
-        heard = Heard(inbox)
+    with watching(tmp_path) as (_, heard):
         (tmp_path / "after").mkdir()
 
         def written() -> bool:
@@ -82,8 +89,7 @@ def test_directories_below_are_watched_too(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_not_utf_8_does_not_kill_the_watch(tmp_path: Path) -> None:
-    with watching(tmp_path) as (watch, inbox):
-        heard = Heard(inbox)
+    with watching(tmp_path) as (watch, heard):
         Path(undecodable(tmp_path)).write_bytes(b"x")
         until(lambda: heard.all(undecodable(tmp_path)))
         (tmp_path / "next").write_bytes(b"x")
@@ -95,8 +101,7 @@ def test_two_roots(tmp_path: Path) -> None:
     roots = tmp_path / "a", tmp_path / "ab"
     for root in roots:
         root.mkdir()
-    with watching(*roots) as (watch, inbox):
-        heard = Heard(inbox)
+    with watching(*roots) as (watch, heard):
         for root in roots:
             (root / "file").write_bytes(b"x")
         until(lambda: heard.all(*(root / "file" for root in roots)))
@@ -114,7 +119,7 @@ def test_two_roots(tmp_path: Path) -> None:
 def test_a_root_that_is_another_directory_now_is_watched_again(how: str, tmp_path: Path) -> None:
     root = tmp_path / "incoming"
     root.mkdir()
-    with watching(root) as (watch, inbox):
+    with watching(root) as (watch, heard):
         assert watch.alive()
         if how == "renamed":
             root.rename(tmp_path / "elsewhere")
@@ -128,9 +133,41 @@ def test_a_root_that_is_another_directory_now_is_watched_again(how: str, tmp_pat
         watch.ensure()
         assert watch.alive()
         assert not watch.polling
-        heard = Heard(inbox)
         (root / "new").write_bytes(b"x")
         until(lambda: heard.all(root / "new"))
+
+
+def test_events_rest_and_come_together(tmp_path: Path) -> None:
+    """After a reading the watch wakes nobody until its rest is over; then it tells all that came meanwhile, once."""
+    with watching(tmp_path, rest=0.2) as (watch, heard):
+        (tmp_path / "first").write_bytes(b"x")
+        until(lambda: heard.all(tmp_path / "first"))
+        opens = watch.opens
+        assert opens is not None
+        for name in ("b", "a", "b"):
+            (tmp_path / name).write_bytes(b"x")
+        while time.monotonic() < opens:
+            assert heard.listen() == [] or time.monotonic() >= opens
+        until(lambda: heard.all(tmp_path / "a"))
+        assert heard.paths == [str(tmp_path / name) for name in ("first", "b", "a")]
+        until(lambda: heard.listen() == [] and watch.opens is None)
+        (tmp_path / "last").write_bytes(b"x")
+        until(lambda: heard.all(tmp_path / "last"))
+
+
+def test_a_watch_that_raises_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ValueError
+
+    with watching(tmp_path) as (watch, heard):
+        monkeypatch.setattr(watch._observer, "read", fail)
+        (tmp_path / "unseen").write_bytes(b"x")
+        until(lambda: not heard.listen() and watch.overflowed)
+        assert not watch.alive()
+        watch.ensure()
+        assert watch.alive()
+        (tmp_path / "seen").write_bytes(b"x")
+        until(lambda: heard.all(tmp_path / "seen"))
 
 
 def test_a_dead_emitter_is_found(tmp_path: Path) -> None:
@@ -147,11 +184,12 @@ def test_a_dead_emitter_is_found(tmp_path: Path) -> None:
 
 def test_polling_starts_no_thread(tmp_path: Path) -> None:
     before = threading.active_count()
-    with watching(tmp_path, polling=True) as (watch, inbox):
+    with watching(tmp_path, polling=True) as (watch, heard):
         assert watch.polling
         assert threading.active_count() == before
         (tmp_path / "file").write_bytes(b"x")
-        assert inbox.drain() == []
+        assert heard.listen() == []
+        assert watch.opens is None
 
 
 class Records(logging.Handler):
@@ -191,10 +229,10 @@ def test_without_inotify_sweeps_go_on_alone(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_an_overflow_is_heard_from_watchdog_s_log(tmp_path: Path) -> None:
-    with watching(tmp_path) as (_, inbox):
+    with watching(tmp_path) as (watch, _):
+        before = watch.overflowed
         logging.getLogger("watchdog.observers.inotify_c").warning("inotify event queue overflow")
-        assert inbox.overflowed
-        assert select.select([inbox.reader], [], [], 0)[0]
+        assert (before, watch.overflowed) == (False, True)
     assert logging.getLogger("watchdog.observers.inotify_c").handlers == []
 
 
@@ -203,60 +241,6 @@ def test_stopping_twice_is_no_error(tmp_path: Path) -> None:
         watch.stop()
         watch.stop()
         assert not watch.alive()
-
-
-# -- the inbox --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def inbox() -> Iterator[Inbox]:
-    made = Inbox(3)
-    yield made
-    made.close()
-
-
-def ready(inbox: Inbox) -> bool:
-    return bool(select.select([inbox.reader], [], [], 0)[0])
-
-
-def test_an_inbox_wakes_and_tells_each_path_once_in_order(inbox: Inbox) -> None:
-    assert not ready(inbox)
-    for path in ("b", "a", "b"):
-        inbox.put(path)
-    assert ready(inbox)
-    assert inbox.drain() == ["b", "a"]
-    assert not ready(inbox)
-    assert inbox.drain() == []
-    inbox.wake()
-    assert ready(inbox)
-
-
-def test_what_does_not_fit_is_left_to_the_sweep(inbox: Inbox) -> None:
-    for number in range(5):
-        inbox.put(str(number))
-    assert inbox.drain() == ["0", "1", "2"]
-    assert inbox.overflowed
-
-
-def test_no_path_is_left_lying_unseen() -> None:
-    """Puts from other threads race with drains; after each wake-up everything put before it is there in the end."""
-    inbox = Inbox()
-    seen: list[str] = []
-
-    def put(name: str) -> None:
-        for number in range(2000):
-            inbox.put(f"{name}{number}")
-
-    threads = [threading.Thread(target=put, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    while len(seen) < 4000:
-        assert select.select([inbox.reader], [], [], 5)[0], "a path was put and nobody was woken"
-        seen += inbox.drain()
-    for thread in threads:
-        thread.join()
-    inbox.close()
-    assert sorted(seen) == sorted(f"{name}{number}" for name in "ab" for number in range(2000))
 
 
 # -- walks ------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,9 @@
 """watchdog's inotify observer with a short way for the one event that matters.
 
 On watchdog's own way an event passes three threads and two queues, and each created file is an event too, since new
-directories must be watched: 150 us of CPU for a file. Here the thread that reads inotify hands close-writes straight to
-the inbox and drops the creation of files; all else (new and moved directories, deleted roots, overflows) goes
-watchdog's way. After each reading it rests a moment: where files come fast, it then takes several at once, and the
-loop and the workers behind it too.
+directories must be watched: 150 us of CPU for a file. Here no thread waits for inotify: the loop does, with all else
+that it waits for, and reads close-writes itself; the creation of files is dropped. All else (new and moved directories,
+deleted roots, overflows) goes watchdog's way.
 """
 
 from __future__ import annotations
@@ -27,14 +26,22 @@ Put = Callable[[str], None]
 
 
 class _Reader(InotifyFD):
-    """The thread that reads inotify, and rests so many seconds after each reading."""
+    """inotify, with which watchdog means a thread; this one is never started."""
 
-    def __init__(self, rest: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._rest = rest
+        self._is_reading = False  # Nobody waits in it: it can be closed at once.
+
+    def fileno(self) -> int:
+        return self._inotify_fd
+
+    def is_open(self) -> bool:
+        return not self._closed
+
+    def join(self, timeout: float | None = None) -> None:
+        """There is no thread to wait for."""
 
     def read_events(self, *, event_buffer_size: int = DEFAULT_EVENT_BUFFER_SIZE) -> list[InotifyEvent]:
-        self.stopped_event.wait(self._rest)
         events = self._parse_event_buffer(self._read_event_buffer(event_buffer_size))
         # As watchdog's, but for created files: an InotifyEvent takes its time to make.
         return [
@@ -77,16 +84,24 @@ class _Emitter(InotifyEmitter):
 
 
 class CloseWriteObserver(InotifyObserver):
-    """Calls `put` with the path of each file that was closed after writing, from a thread of its own, at most `rest`
-    seconds (and what the machine needs) after the moment. OSError where inotify's limits are reached.
+    """Calls `put` with the path of each file that was closed after writing, when it is read: wait for its descriptor.
+
+    Raises OSError where inotify's limits are reached.
     """
 
-    def __init__(self, put: Put, rest: float) -> None:
-        self._inotify_fd = _Reader(rest)
-        self._inotify_fd.start()
+    def __init__(self, put: Put) -> None:
+        self._reader = self._inotify_fd = _Reader()
         BaseObserver.__init__(self, _Emitter, inotify_fd=self._inotify_fd, put=put)
 
+    def fileno(self) -> int:
+        """The descriptor that is readable when there are events."""
+        return self._reader.fileno()
+
+    def read(self) -> None:
+        """Take what has happened; waits when that is nothing."""
+        for event in self._reader.read_events():
+            self._reader.handle_event(event)
+
     def is_whole(self) -> bool:
-        """Whether all its threads live."""
-        threads = (self, self._inotify_fd, *self.emitters)
-        return all(thread.is_alive() for thread in threads)
+        """Whether all its threads live, and inotify is open."""
+        return self._reader.is_open() and all(thread.is_alive() for thread in (self, *self.emitters))

@@ -16,23 +16,22 @@ from listener.disk.directories import Directories, prepare, tidy
 from listener.disk.retry import patiently
 from listener.hooks.configured import Hooks
 from listener.ledger.keeper import Keeper
+from listener.service.bell import Bell
 from listener.service.engine import Engine
-from listener.service.inbox import Inbox
 from listener.service.metering import metrics_of
 from listener.service.owner import Owner
 from listener.service.probes import lease_supported
+from listener.service.promptness import ask_for_short_turns
 from listener.service.recorder import Recorder
 from listener.service.signals import Signals, leaving_at_once
 from listener.service.sweep import Sweeper, Swept
-from listener.service.vitals import Vitals
+from listener.service.vitals import Vitals, server_of
 from listener.service.watch import Watch, rest_for
 from listener.telemetry.events import Events
-from listener.telemetry.web import Server
 
 _BEAT = 1.0  # The loop comes round at least so often, in seconds.
 #: How long the draining loop waits at most before it looks whether it may go on, in seconds.
 _SOON = 0.2
-
 #: What workers hold when --drain is over gets this long to end, in seconds; then it stays claimed for the next start.
 _GRACE = 2.0
 
@@ -44,17 +43,18 @@ class Service:
         self._config = config
         self._owner = Owner(config.incoming)
         tidy(directories)
-        self._inbox = Inbox()
-        self._signals = Signals(self._inbox.wake)
+        self._bell = Bell()
+        self._signals = Signals(self._bell.ring)
         self._events = Events(config.phi)
         self._metrics = metrics_of(config)
-        self._keeper = Keeper(config, self._inbox.wake)
+        self._keeper = Keeper(config, self._bell.ring)
         self._recorder = Recorder(self._metrics, self._events, self._keeper, directories.set_aside)
         self._engine = Engine(config, directories, self._recorder, self._owner.descriptors)
-        self._engine.selector.register(self._inbox.reader, selectors.EVENT_READ, self._inbox)
-        self._watch = Watch(config.incoming, self._inbox, polling=config.poll, rest=rest_for(config.fsync))
+        selector, rest = self._engine.selector, rest_for(config.fsync)
+        selector.register(self._bell.reader, selectors.EVENT_READ, self._bell.heard)
+        self._watch = Watch(config.incoming, selector, self._take_events, polling=config.poll, rest=rest)
         self._vitals = Vitals(config, directories, self._engine, self._watch, self._metrics)
-        self._server = _server(config, self._vitals)
+        self._server = server_of(config, self._vitals)
         self._hooks = Hooks(config)
         self._leases = lease_supported(directories.claims)
         self._sweeper = Sweeper(config.incoming, self._engine, config.rescan)
@@ -90,23 +90,25 @@ class Service:
 
     def _turn(self) -> None:
         """Once round: wait for workers, events, signals or a deadline; take results, offer arrivals, hand out work."""
-        timeout = 0.0 if self._sweeper.busy else max(0.0, self._wake_at() - time.monotonic())
-        for key in self._engine.turn(timeout):
-            if key.data is self._inbox:
-                self._take_events()
+        self._wait(0.0 if self._sweeper.busy else max(0.0, self._wake_at() - time.monotonic()))
         self._recorder.tell_ended()
         now = time.monotonic()
+        if self._watch.opens is not None and now >= self._watch.opens:
+            self._take_events()
         self._sweep_on(now)
         self._engine.dispatch(now)
         if now >= self._next_beat:
             self._beat(now)
 
+    def _wait(self, timeout: float) -> None:
+        for key in self._engine.turn(timeout):
+            key.data()
+
     def _wake_at(self) -> float:
-        moments = [self._next_beat]
+        moments = [self._next_beat, self._engine.next_wake(), self._watch.opens]
         if not self._sweeper.under_way:
             moments.append(self._sweeper.next)
-        due = self._engine.next_wake()
-        return min(moments if due is None else [*moments, due])
+        return min(moment for moment in moments if moment is not None)
 
     def _beat(self, now: float) -> None:
         self._next_beat = now + _BEAT
@@ -116,7 +118,7 @@ class Service:
         self._vitals.beat(now)
 
     def _take_events(self) -> None:
-        paths = self._inbox.drain()
+        paths = self._watch.take(time.monotonic())
         for path in paths:
             root = self._watch.root_of(path)
             if root >= 0:
@@ -125,7 +127,7 @@ class Service:
             self._metrics.set("last_event_timestamp_seconds", time.time())
 
     def _sweep_on(self, now: float) -> None:
-        if self._inbox.overflowed:
+        if self._watch.overflowed:
             self._tell_overflow()
             self._sweeper.next = now
         if self._sweeper.due(now):
@@ -139,7 +141,7 @@ class Service:
             self._tell_ready(now)
 
     def _tell_overflow(self) -> None:
-        self._inbox.overflowed = False
+        self._watch.overflowed = False
         self._metrics.add("fs_event_queue_overflows_total", 1)
         self._events.service("overflow", time.time_ns())
         log.warning("the queue of file system events overflowed; a sweep finds what was missed")
@@ -166,14 +168,14 @@ class Service:
         self._vitals.draining = True
         self._events.service("draining", time.time_ns(), backlog=backlog.depth)
         self._beat(time.monotonic())
-        self._take_events()
+        self._watch.stop()
         self._last_sweep(end)
         # Below --min-free, or while the system refuses, waiting for the queue would only delay the stop.
         while ((engine.flows and backlog.queued) or backlog.working) and self._may_go_on(end):
-            engine.turn(min(_SOON, max(0.0, end - time.monotonic())))
+            self._wait(min(_SOON, max(0.0, end - time.monotonic())))
         engine.paused = True
         while backlog.working and self._may_go_on(end + _GRACE):
-            engine.turn(_SOON)
+            self._wait(_SOON)
         self._events.service("stopped", time.time_ns(), left=backlog.depth)
         log.info("stopped; %d files are left, in incoming or claimed, for the next start", backlog.depth)
         return 1 if self._signals.count > 1 else 0
@@ -182,7 +184,7 @@ class Service:
         self._sweeper.begin(time.monotonic())
         while self._sweeper.under_way and self._may_go_on(end):
             self._sweeper.go_on(time.monotonic())
-            self._engine.turn(0 if self._sweeper.busy or not self._sweeper.under_way else _SOON)
+            self._wait(0 if self._sweeper.busy or not self._sweeper.under_way else _SOON)
 
     def _may_go_on(self, end: float) -> bool:
         return self._signals.count < 2 and time.monotonic() < end
@@ -197,21 +199,12 @@ class Service:
         self._vitals.close()
         self._owner.close()
         self._signals.restore()
-        self._inbox.close()
-
-
-def _server(config: Config, vitals: Vitals) -> Server | None:
-    if config.http == "off":
-        return None
-    return Server(config.http, vitals.routes(), _page_failed, slow=vitals.pages() if config.page else {})
-
-
-def _page_failed(error: Exception) -> None:
-    log.error("a page could not be made: %s", type(error).__name__)
+        self._bell.close()
 
 
 def run(config: Config) -> int:
     """The whole service; the exit status."""
+    ask_for_short_turns()
     # A volume that is full at the start is waited for: a crash loop would tell less and mend nothing.
     with leaving_at_once():
         directories = patiently(lambda: prepare(config), log.error)

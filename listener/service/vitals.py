@@ -20,6 +20,7 @@ from listener.telemetry.health import Conditions, in_one_line, liveness, readine
 from listener.telemetry.metrics import CONTENT_TYPE, Metrics
 from listener.telemetry.pages import Request, Response
 from listener.telemetry.routing import Route
+from listener.telemetry.web import Server
 
 
 class Vitals:
@@ -144,3 +145,14 @@ class Vitals:
 
 def _writable(path: str) -> bool:
     return os.access(path, os.W_OK | os.X_OK)
+
+
+def server_of(config: Config, vitals: Vitals) -> Server | None:
+    """The server of metrics, health and pages; None with --http off."""
+    if config.http == "off":
+        return None
+    return Server(config.http, vitals.routes(), _page_failed, slow=vitals.pages() if config.page else {})
+
+
+def _page_failed(error: Exception) -> None:
+    log.error("a page could not be made: %s", type(error).__name__)

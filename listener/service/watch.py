@@ -1,7 +1,6 @@
 """How arrivals are noticed: close-write events (watchdog), and sweeps that find whatever events missed.
 
-An exception in a watchdog thread ends it for good while the process looks healthy, so that thread only puts a path into
-a bounded inbox. No event source is trusted: sweeps go on for ever.
+No event source is trusted: sweeps go on for ever, and a watch that raised, lost its root or a thread is made again.
 """
 
 from __future__ import annotations
@@ -10,17 +9,22 @@ import contextlib
 import errno
 import logging
 import os
+import select
 from collections.abc import Callable
+from selectors import EVENT_READ, BaseSelector
 
 from watchdog.events import FileClosedEvent, FileSystemEventHandler
 
 from listener.diagnostics import log
 from listener.planning.names import OWN
-from listener.service.inbox import Inbox
 from listener.service.inotify import CloseWriteObserver
 
 #: Where watchdog tells of a queue overflow, which it does nowhere else.
 _LOGGERS = ("watchdog.observers.inotify_c", "watchdog.observers.inotify")
+
+#: Readable once, until it is opened again.
+_ONCE = select.EPOLLIN | select.EPOLLONESHOT
+
 _LIMITS = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
 
 
@@ -44,26 +48,64 @@ def rest_for(fsync: str) -> float:
 class Watch:
     """A watchdog observer over the incoming directories, made again when it can no longer be believed.
 
-    `rest` is how many seconds an event may wait for others to come along (see inotify.py).
+    The loop that waits at `selector` finds `tell` there, as a key's data, when there are events to take. After each
+    reading these rest for `rest` seconds, until `opens` on the monotonic clock, so that where files come fast several
+    are taken at once, by the loop and by the workers behind it too.
 
-    `polling` says that sweeps alone find the files: asked for (--poll), or because inotify cannot work here.
+    `polling` says that sweeps alone find the files: asked for (--poll), or because inotify cannot work here;
+    `overflowed` that events were lost.
     """
 
-    def __init__(self, roots: tuple[str, ...], inbox: Inbox, *, polling: bool = False, rest: float = 0.0) -> None:
+    def __init__(
+        self,
+        roots: tuple[str, ...],
+        selector: BaseSelector,
+        tell: Callable[[], object],
+        *,
+        polling: bool = False,
+        rest: float = 0.0,
+    ) -> None:
         self._roots = roots
-        self._inbox = inbox
+        self._selector = selector
+        self._tell = tell
         self._wanted = not polling
         self._rest = rest
         self.polling = polling
+        self.overflowed = False
+        self.opens: float | None = None
+        self._paths: list[str] = []
         self._observer: CloseWriteObserver | None = None
+        self._gate: select.epoll | None = None
+        self._failed = False
         self._identities: list[tuple[int, int]] = []
         self._overflow = _Overflow(self._overflowed)
         for name in _LOGGERS:
             logging.getLogger(name).addHandler(self._overflow)
 
     def _overflowed(self) -> None:
-        self._inbox.overflowed = True
-        self._inbox.wake()
+        self.overflowed = True
+
+    def take(self, now: float) -> list[str]:
+        """The files that were closed since the last call, in order, each once; never raises.
+
+        To be called when the selector tells, and when `now` has come to `opens`. Then the events rest.
+        """
+        if self._gate is None or self._observer is None:
+            return []
+        try:
+            if self.opens is not None:
+                self._gate.modify(self._observer, _ONCE)
+                self.opens = None
+            if not self._gate.poll(0):
+                return []
+            self._observer.read()
+        except Exception as error:  # noqa: BLE001 - whatever watchdog raises, files are found by sweeps
+            log.error("the watch on incoming failed (%s); a sweep finds what it missed", type(error).__name__)
+            self._failed = self.overflowed = True
+        self.opens = now + self._rest
+        paths = list(dict.fromkeys(self._paths))
+        self._paths.clear()
+        return paths
 
     def root_of(self, path: str) -> int:
         """The index of the incoming directory that `path` lies in; -1 for our own files and strangers."""
@@ -90,7 +132,7 @@ class Watch:
         """Watch all roots; "" when it works, else why inotify cannot."""
         observer: CloseWriteObserver | None = None
         try:
-            observer = CloseWriteObserver(self._inbox.put, self._rest)  # Takes its inotify instance at once.
+            observer = CloseWriteObserver(self._paths.append)  # Takes its inotify instance at once.
             # Only close-write: with moved or created events watchdog holds everything back for half a second.
             for root in self._roots:
                 observer.schedule(FileSystemEventHandler(), root, recursive=True, event_filter=[FileClosedEvent])
@@ -101,17 +143,26 @@ class Watch:
                 _stop(observer)
             return _explain(error)
         self._observer = observer
+        self._failed = False
+        self._gate = select.epoll()
+        self._gate.register(observer, _ONCE)
+        self._selector.register(self._gate, EVENT_READ, self._tell)
         return ""
 
     def alive(self) -> bool:
         """Whether the observer and each of its emitters live and every root is still the directory that is watched."""
         observer = self._observer
-        if observer is None or not observer.is_whole() or len(observer.emitters) < len(self._roots):
+        if observer is None or self._failed or not observer.is_whole() or len(observer.emitters) < len(self._roots):
             return False
         return self._identities == [_identity(root) for root in self._roots]
 
     def stop(self) -> None:
         """End the observer's threads."""
+        self.opens = None
+        if self._gate is not None:
+            self._selector.unregister(self._gate)
+            self._gate.close()
+            self._gate = None
         if self._observer is not None:
             _stop(self._observer)
             self._observer = None
