@@ -645,11 +645,13 @@ def contradictions(
     aside = Counter((one.reason, one.digest) for one in read_set_aside(places))
     tree = Counter(("", digest_of(path)) for path in files_below(places.data))
     old = Counter({("", digest): count for (reason, digest), count in aside.items() if reason == "superseded"})
+    # Published, and superseded by another worker before it was told: done again, it was a duplicate of that one.
+    overtaken = old & ends["duplicate"]
     for what, found, wanted in (
         ("in tree or superseded", tree + old, ends["published"]),
         ("set aside", Counter({key: n for key, n in aside.items() if key[0] != "superseded"}), ends["set-aside"]),
     ):
-        yield from (f"{what} and not told: {key}" for key in found - wanted)
+        yield from (f"{what} and not told: {key}" for key in found - wanted - overtaken)
         yield from (f"told and not {what}: {key}" for key in wanted - found)
     yield from _odd_paths(places)
     yield from _odd_documents(places)
