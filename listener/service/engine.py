@@ -62,7 +62,7 @@ class Engine:
     def dispatch(self, now: float) -> None:
         """Give idle workers what waits."""
         self.backlog.wake(now)
-        if self.paused:
+        if self.paused or not self.backlog.queued:
             return
         idle = self.pool.idle()
         for index, worker in enumerate(idle):
@@ -127,7 +127,6 @@ class Engine:
             self._settle(held, results)
 
     def _settle(self, held: Sequence[Arrival], results: Sequence[Outcome | Deferral]) -> None:
-        now = time.time_ns()
         finished = []
         for arrival, result in zip(held, results, strict=True):
             if isinstance(result, Deferral):
@@ -137,7 +136,7 @@ class Engine:
             if refused:
                 self._defer(arrival, refused)
             else:
-                finished.append((arrival, result._replace(finished_ns=now)))
+                finished.append((arrival, result))
         self._finish(finished)
 
     def _release(self, arrival: Arrival, outcome: Outcome) -> Deferral | None:

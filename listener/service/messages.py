@@ -16,6 +16,7 @@ from listener.disk.directories import Directories
 from listener.records import Arrival, Deferral, Outcome
 
 _OUTCOME = len(Outcome._fields)
+_FINISHED = Outcome._fields.index("finished_ns")
 
 
 class Setting(NamedTuple):
@@ -58,6 +59,11 @@ def arrivals(message: Sequence[tuple[Any, ...]]) -> list[Arrival]:
     return [Arrival._make(one) for one in message]
 
 
-def results(message: Sequence[tuple[Any, ...]]) -> list[Outcome | Deferral]:
-    """Results as they were before they travelled."""
-    return [Outcome._make(one) if len(one) == _OUTCOME else Deferral._make(one) for one in message]
+def results(message: Sequence[tuple[Any, ...]], now_ns: int) -> list[Outcome | Deferral]:
+    """Results as they were before they travelled, but that an outcome is finished when the parent has it."""
+    return [
+        Outcome._make((*one[:_FINISHED], now_ns, *one[_FINISHED + 1 :]))
+        if len(one) == _OUTCOME
+        else Deferral._make(one)
+        for one in message
+    ]

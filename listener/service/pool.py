@@ -85,7 +85,7 @@ class Worker:
             self.greeted, self.since = True, time.monotonic()
             return None
         self.held = []
-        return answer if isinstance(answer, Fatal) else messages.results(answer)
+        return answer if isinstance(answer, Fatal) else messages.results(answer, time.time_ns())
 
     def kill(self) -> None:
         """End it at once."""

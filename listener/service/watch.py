@@ -42,7 +42,7 @@ class _Overflow(logging.Handler):
 
 def rest_for(fsync: str) -> float:
     """How long events may wait for others to come along, in seconds: longer where the disk is waited for anyhow."""
-    return 0.0015 if fsync == "none" else 0.004
+    return 0.001 if fsync == "none" else 0.004
 
 
 class Watch:
