@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.disk import files
+from listener.disk import files, leases
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
 from listener.repacking import claim
@@ -91,9 +91,9 @@ def test_one_who_began_to_write_before_the_claim_is_waited_for(tmp_path: Path, m
     """Where leases were not to be had before the rename, somebody had the file open: it is claimed, but not read."""
     bench = Bench(tmp_path, settle=0.0)
     path = bench.put()
-    answers = iter([files.UNKNOWN])
-    real = files.take_lease
-    monkeypatch.setattr(files, "take_lease", lambda descriptor: next(answers, None) or real(descriptor))
+    answers = iter([leases.UNKNOWN])
+    real = leases.take
+    monkeypatch.setattr(leases, "take", lambda descriptor: next(answers, None) or real(descriptor))
     job = job_of(path)
     with writer(path), pytest.raises(NotYet):
         claim.take(job, bench.desk)
@@ -119,7 +119,7 @@ def test_one_who_opens_it_to_write_just_before_the_claim_is_waited_for(
         assert late.stdin is not None
         late.stdin.write(b"now\n")
         late.stdin.flush()
-        until(lambda: not files.holds_lease(job.descriptor), 10, what="somebody waits for the lease")
+        until(lambda: not leases.holds(job.descriptor), 10, what="somebody waits for the lease")
         rename(source, target, mode, syncs=syncs)
 
     monkeypatch.setattr(files, "rename", after_the_other)
@@ -159,7 +159,7 @@ def test_where_there_are_no_leases_a_file_must_have_been_untouched(
     bench = Bench(tmp_path, settle=settle)
     path = bench.put()
     os.utime(path, (1, 1))  # A preserved time of modification says nothing.
-    monkeypatch.setattr(files, "take_lease", lambda _: files.UNKNOWN)
+    monkeypatch.setattr(leases, "take", lambda _: leases.UNKNOWN)
     if waits:
         with pytest.raises(NotYet):
             taken(bench, path)

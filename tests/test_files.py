@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -48,50 +47,7 @@ def opened(path: Path | str) -> Iterator[int]:
         os.close(descriptor)
 
 
-# -- open and ask -----------------------------------------------------------------------------------------------------
-
-
-def test_a_lease_tells_whether_another_process_writes(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(b"x")
-    with opened(path) as descriptor:
-        assert files.lease(descriptor) == files.FREE
-        with writer(path):
-            assert files.lease(descriptor) == files.BUSY
-            path.rename(tmp_path / "b")
-            assert files.lease(descriptor) == files.BUSY, "also after the file got another name"
-        assert files.lease(descriptor) == files.FREE
-
-
-def test_a_lease_is_given_back_at_once(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"x")
-    with opened(tmp_path / "a") as descriptor:
-        assert files.lease(descriptor) == files.FREE
-        with (tmp_path / "a").open("ab"):
-            pass  # A lease that were still held would block here.
-
-
-def test_a_lease_that_is_held_keeps_writers_waiting_until_it_is_given_back(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"x")
-    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
-    try:
-        with opened(tmp_path / "a") as descriptor:
-            assert not files.holds_lease(descriptor)
-            assert files.take_lease(descriptor) == files.FREE
-            assert files.holds_lease(descriptor)
-            with pytest.raises(BlockingIOError):
-                os.open(tmp_path / "a", os.O_WRONLY | os.O_NONBLOCK)
-            assert not files.holds_lease(descriptor), "somebody waits"
-            files.give_back(descriptor)
-            with (tmp_path / "a").open("ab"):
-                assert files.take_lease(descriptor) == files.BUSY
-    finally:
-        signal.signal(signal.SIGIO, before)
-
-
-def test_where_the_kernel_cannot_say() -> None:
-    with open("/dev/null", "rb") as file:
-        assert files.lease(file.fileno()) == files.UNKNOWN
+# -- open ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_link_is_not_opened_and_a_fifo_does_not_hang(tmp_path: Path) -> None:

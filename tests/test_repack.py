@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydicom.uid import UID
 
-from listener.disk import files, sync
+from listener.disk import files, leases, sync
 from listener.errors import SET_ASIDE_REASONS, STAGES, FatalFault
 from listener.planning import documents
 from listener.planning.plan import make_plan
@@ -237,7 +237,7 @@ def test_what_is_written_to_while_it_is_read_is_done_again(tmp_path: Path, monke
     what is whole then.
     """
     bench = Bench(tmp_path, settle=0.0)
-    monkeypatch.setattr(files, "take_lease", lambda _: files.UNKNOWN)
+    monkeypatch.setattr(leases, "take", lambda _: leases.UNKNOWN)
     path = bench.put()
     real = make_plan
 

@@ -1,6 +1,4 @@
-"""What is done to files: open without danger, ask who writes, copy, write beside and rename, sync. No decision is
-taken here.
-"""
+"""What is done to files: open without danger, copy, write beside and rename, sync. No decision is taken here."""
 
 from __future__ import annotations
 
@@ -20,44 +18,10 @@ _LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 _NAME_MAX = 255
 
-FREE, BUSY, UNKNOWN = "free", "busy", "unknown"
-
 
 def open_regular(path: str) -> int:
     """A read-only descriptor. Raises OSError (ELOOP for a link)."""
     return os.open(path, _OPEN)
-
-
-def take_lease(descriptor: int) -> str:
-    """FREE when nobody has the file open for writing, BUSY when somebody has, UNKNOWN where the kernel cannot say.
-
-    A read lease is refused (EAGAIN) while any descriptor is open for writing. Where it is FREE it is now held, until it
-    is given back or the descriptor closed: who opens the file for writing waits that long. Needs the file's owner or
-    CAP_LEASE, a local file system, and SIGIO ignored (fcntl(2), F_SETLEASE).
-    """
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        return BUSY if error.errno == errno.EAGAIN else UNKNOWN
-    return FREE
-
-
-def holds_lease(descriptor: int) -> bool:
-    """Whether a lease that was taken is held and nobody waits for it: then the file has not changed since."""
-    return fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
-
-
-def give_back(descriptor: int) -> None:
-    """Whoever waits to write may go on."""
-    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-
-
-def lease(descriptor: int) -> str:
-    """As take_lease, but given back at once."""
-    state = take_lease(descriptor)
-    if state == FREE:
-        give_back(descriptor)
-    return state
 
 
 def cut_name(prefix: str, name: str, suffix: str = "") -> str:

@@ -13,7 +13,7 @@ import stat
 import time
 from typing import NamedTuple, NoReturn
 
-from listener.disk import files
+from listener.disk import files, leases
 from listener.disk.directories import claim_places
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
@@ -55,7 +55,7 @@ def take(job: Job, desk: Desk) -> None:
                 _require_settled(status, desk.config.settle)
             _claim(job, desk)
         # The rename keeps new writers out, but one that had the file open before it is still there.
-        if not (job.held and files.holds_lease(job.descriptor)):
+        if not (job.held and leases.holds(job.descriptor)):
             _await_writer(job)
             status = os.fstat(job.descriptor)
     job.size, job.mtime_ns, job.inode = status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino)
@@ -73,10 +73,10 @@ def _open(job: Job, desk: Desk) -> os.stat_result:
         raise Gone from None
     except OSError as error:
         _look_why(job, desk, error)
-    state = files.take_lease(job.descriptor) if desk.manner == CLAIM else files.lease(job.descriptor)
-    if state == files.BUSY and not job.claim:
+    state = leases.take(job.descriptor) if desk.manner == CLAIM else leases.ask(job.descriptor)
+    if state == leases.BUSY and not job.claim:
         raise NotYet
-    job.held = state == files.FREE and desk.manner == CLAIM
+    job.held = state == leases.FREE and desk.manner == CLAIM
     status = os.fstat(job.descriptor)
     if not stat.S_ISREG(status.st_mode):
         _refuse_special(job, desk, status)
@@ -144,24 +144,24 @@ def _move(path: str, claim: str) -> None:
 
 def _await_writer(job: Job) -> None:
     if job.held:  # Somebody waits to write, and may.
-        files.give_back(job.descriptor)
+        leases.give_back(job.descriptor)
     end = time.monotonic() + _PATIENCE
-    while (state := files.take_lease(job.descriptor)) == files.BUSY:
+    while (state := leases.take(job.descriptor)) == leases.BUSY:
         if time.monotonic() >= end:
             job.held = False
             raise NotYet
         time.sleep(0.002)
-    job.held = state == files.FREE
+    job.held = state == leases.FREE
 
 
 def unchanged(job: Job) -> bool:
     """Whether the source is still what was read; asked before it is let go."""
     if job.held:
-        return files.holds_lease(job.descriptor)
+        return leases.holds(job.descriptor)
     status = os.fstat(job.descriptor)
     if (status.st_size, status.st_mtime_ns) != (job.size, job.mtime_ns):
         return False
-    return files.lease(job.descriptor) != files.BUSY
+    return leases.ask(job.descriptor) != leases.BUSY
 
 
 def release(path: str) -> None:

@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterable
 
-from listener.disk import files
+from listener.disk import files, leases
 
 
 def lease_supported(directories: Iterable[str]) -> bool:
@@ -21,10 +21,10 @@ def _try_lease(directory: str) -> bool:
     try:
         reader = files.open_regular(path)
         try:
-            while_written = files.lease(reader)
+            while_written = leases.ask(reader)
             os.close(writer)
             writer = -1
-            return while_written == files.BUSY and files.lease(reader) == files.FREE
+            return while_written == leases.BUSY and leases.ask(reader) == leases.FREE
         finally:
             os.close(reader)
     finally:
