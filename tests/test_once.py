@@ -130,15 +130,6 @@ def test_files_are_taken_in_byte_order(tmp_path: Path, capfdbinary: pytest.Captu
     assert [one["src"] for one in events(capfdbinary)] == ["10", "9", "B", "a", "b", "ä", "\\xff"]
 
 
-def test_names_are_read_in_windows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
-    incoming(tmp_path, 9)
-    monkeypatch.setattr(once, "_WINDOW", 2)
-    assert run(tmp_path) == 0
-    assert len(events(capfdbinary)) == 9
-
-
 def test_keep_source_leaves_incoming_as_it_is(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     source = incoming(tmp_path)
     (source / "text").write_text("hello")

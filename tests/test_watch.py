@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import selectors
 import shutil
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from listener.planning.names import OWN
+from listener.service import scan
 from listener.service.scan import in_byte_order, walk
 from listener.service.watch import Watch
 from tests.waiting import until
@@ -283,19 +286,36 @@ def test_a_walk_tells_of_troubles_and_goes_on(tmp_path: Path) -> None:
     assert list(walk(str(tmp_path / "absent"))) == []
 
 
-@given(names=st.sets(st.sampled_from(["a", "b", "B", "ä", "z/1", "z/2", "zz", "10", "9"])), most=st.integers(1, 4))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-def test_windows_in_byte_order_are_the_whole_in_byte_order(
-    tmp_path_factory: pytest.TempPathFactory, names: set[str], most: int
+@given(
+    names=st.sets(st.sampled_from(["a", "b", "B", "ä", "z/1", "z/2", "zz", "10", "9", os.fsdecode(b"\xff")])),
+    run=st.integers(1, 4),
+    block=st.integers(1, 4),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+def test_however_many_there_are_they_come_in_byte_order(
+    tmp_path_factory: pytest.TempPathFactory, names: set[str], run: int, block: int
 ) -> None:
     root = tmp_path_factory.mktemp("order")
     for name in names:
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).touch()
-    got: list[str] = []
-    after = b""
-    while window := in_byte_order(str(root), after, most):
-        assert len(window) <= most
-        got += window
-        after = os.fsencode(window[-1])
-    assert got == sorted((f"{root}/{name}" for name in names), key=os.fsencode)
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(scan, "_RUN", run)
+        small.setattr(scan, "_BLOCK", block)
+        assert list(in_byte_order(str(root))) == sorted((f"{root}/{name}" for name in names), key=os.fsencode)
+
+
+def test_what_waits_to_be_merged_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compressed, where names are as long and as alike as storescp's."""
+    chance = random.Random(1)
+    paths = [f"{tmp_path}/MR.1.2.826.0.1.3680043.10.1470.{chance.randrange(10**17):017d}" for _ in range(150_000)]
+    monkeypatch.setattr(scan, "walk", lambda _: iter(paths))
+    tracemalloc.start()
+    try:
+        found = in_byte_order(str(tmp_path))
+        first = next(found)
+        kept, _ = tracemalloc.get_traced_memory()
+        assert [first, *found] == sorted(paths)
+    finally:
+        tracemalloc.stop()
+    assert kept < 150_000 * 25

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections import Counter
@@ -26,8 +25,8 @@ if TYPE_CHECKING:  # `repack` without a state directory needs no sqlite, and run
     from listener.ledger.keeper import Keeper
     from listener.ledger.states import Completion
 
-#: Names looked at in one go; memory does not grow with incoming.
-_WINDOW = 50_000
+#: After so many files it is looked again whether there is space for more.
+_LOOK = 10_000
 
 #: How often the progress line is drawn, in seconds.
 _TICK = 0.2
@@ -150,25 +149,22 @@ class _Hope:
 
 
 def _work(engine: Engine, directories: Directories, config: Config) -> int:
-    """Claims first, then each root in windows of byte order; how many files are left."""
+    """Claims first, then each root in byte order; how many files are left."""
     # Without leases a file must have been untouched for the settle time; one that the system refuses gets as long.
     patience = config.settle + 1
     hope = _Hope(engine, patience)
     engine.intake.requeue_claims()
     for root, path in enumerate(directories.incoming):
-        after = b""
-        while window := in_byte_order(path, after, _WINDOW):
-            if _is_short_of_space(config):
+        for index, name in enumerate(in_byte_order(path)):
+            if index % _LOOK == 0 and _is_short_of_space(config):
                 return _left(engine, directories)
-            for index, name in enumerate(window):
-                while engine.backlog.full:
-                    engine.turn(_patience(engine))
-                    if hope.lost:
-                        return _left(engine, directories)
-                engine.intake.offer(name, root, "startup")
-                if index % BATCH == BATCH - 1:
-                    engine.turn(0)
-            after = os.fsencode(window[-1])
+            while engine.backlog.full:
+                engine.turn(_patience(engine))
+                if hope.lost:
+                    return _left(engine, directories)
+            engine.intake.offer(name, root, "startup")
+            if index % BATCH == BATCH - 1:
+                engine.turn(0)
     backlog, end = engine.backlog, time.monotonic() + patience
     while backlog.queued or backlog.working or (backlog.retrying and time.monotonic() < end):
         engine.turn(_patience(engine))

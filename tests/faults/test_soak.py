@@ -80,10 +80,13 @@ def feed(incoming: Path, count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at the service: `done` files, and of all of its processes resident bytes, descriptors and threads."""
+    """One look at the service: `done` files, and of all of its processes resident bytes, seconds of processor time,
+    descriptors and threads.
+    """
 
     done: int
     resident: int
+    cpu: float
     descriptors: dict[int, int]
     threads: dict[int, int]
 
@@ -99,11 +102,18 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def cpu(pid: int) -> float:
+    """User and system time, as proc(5) has them behind the name."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def look(root: int, done: int) -> Sample:
     pids = processes(root)
     return Sample(
         done,
         sum(map(resident, pids)),
+        sum(map(cpu, pids)),
         {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids},
         {pid: len(os.listdir(f"/proc/{pid}/task")) for pid in pids},
     )
@@ -173,6 +183,12 @@ def tenth(samples: list[Sample], number: int) -> list[Sample]:
     return samples[number * len(samples) // 10 : (number + 1) * len(samples) // 10]
 
 
+def cost(samples: list[Sample]) -> int:
+    """Microseconds of processor time a file."""
+    first, last = samples[0], samples[-1]
+    return round((last.cpu - first.cpu) / max(1, last.done - first.done) * 1e6)
+
+
 # -- the test ----------------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +239,7 @@ def test_nothing_grows(
         "seconds": round(seconds, 1),
         "a second": round(count / seconds),
         "MB in each tenth": [round(mean(one.resident for one in tenth(samples, n)) / 1e6, 1) for n in range(10)],
+        "us a file in each tenth": [cost(tenth(samples, number)) for number in range(10)],
         "growth": round(last / second - 1, 4),
         "descriptors when idle": sum(after.descriptors.values()),
         "most descriptors in the second and the last tenth": busy,
