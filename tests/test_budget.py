@@ -27,11 +27,11 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 #: Calls a file. What is not named here may not be called for each file.
 BUDGET = {
-    "access": 1,  # is the source still there? before the claim is let go
+    "access": 1,  # is the instance described already?
     "close": 2,
-    "fcntl": 4,  # two leases, taken and given back
+    "fcntl": 3,  # the lease: taken, and whether it is still held before reading and before letting go
     "link": 1,  # into its place
-    "newfstatat": 4,
+    "newfstatat": 2,  # when it is noticed, and when nobody can write to it any more
     "openat": 2,  # the source, and its document
     "pread64": 2,  # the header, and the end of the file
     "rename": 1,  # the document into its place

@@ -26,6 +26,10 @@ from listener.benchmark.workshop import Place, Workshop, settle
 #: The longest that nothing may come out after the senders have ended.
 _STALL_SECONDS = 60.0
 
+#: A service rests when it took less than so many seconds of processor time in so many seconds.
+_QUIET = 0.02
+_QUIET_SECONDS = 0.3
+
 
 class Received(NamedTuple):
     """What came of a run: when each file was there (seconds); lag, and seconds in each stage, where there are any."""
@@ -67,6 +71,7 @@ def behind(workshop: Workshop, parcels: Parcels, manner: Manner, name: str, rate
         servers.storescp(place) as (storescp, port),
     ):
         settle(place)
+        _until_quiet(service)
         at_start, meter, total, begun = so_far(service.pid), Meter(), spent(), time.perf_counter()
         with Watcher(service.pid) as watcher:
             senders = parcels.send(port, rate)
@@ -118,6 +123,20 @@ def _until_counted(service: subprocess.Popen[bytes], events: Path, files: int) -
             elif service.poll() is not None or time.monotonic() > changed + _STALL_SECONDS:
                 raise Unfinished(f"listener run published {counted} of {files} files")
             time.sleep(0.005)
+
+
+def _until_quiet(service: subprocess.Popen[bytes]) -> None:
+    """Until a service that is ready has done what its workers do while nothing comes: they load pydicom."""
+    seen, since = so_far(service.pid), time.monotonic()
+
+    def quiet() -> bool:
+        nonlocal seen, since
+        now = so_far(service.pid)
+        if now - seen > _QUIET:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > _QUIET_SECONDS
+
+    servers.until(quiet, service, _STALL_SECONDS, "listener run does not come to rest")
 
 
 def _until_idle(storescp: subprocess.Popen[bytes]) -> None:
