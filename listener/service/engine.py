@@ -62,7 +62,7 @@ class Engine:
     def dispatch(self, now: float) -> None:
         """Give idle workers what waits."""
         self.backlog.wake(now)
-        if self.paused or not self.backlog.queued:
+        if self.paused or not (self.backlog.queued or self.pressure.reason):
             return
         idle = self.pool.idle()
         for index, worker in enumerate(idle):
