@@ -489,8 +489,13 @@ def test_claims_outlive_a_change_of_mounts(places: Places, before: tuple[str, ..
     sender = Sender(places)
     with bound(*(getattr(places, role) for role in before)):
         with service(places, "--fsync", "each") as running:
+            # The service is faster than the sender: its workers begin when all is there.
+            workers = running.workers()
+            for pid in workers:
+                os.kill(pid, 19)
             sender.send(1000)
-            running.wait_for("published")
+            for pid in workers:
+                os.kill(pid, 18)
             # Stopped in mid-work, so that claims are left for certain.
             until(lambda: stop_with_claims(running), 10, what="a claim in hand")
             running.kill()
