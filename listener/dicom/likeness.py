@@ -9,15 +9,13 @@ may be learnt from. The outcome never depends on what is remembered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from struct import Struct
 from typing import NamedTuple
 
 from listener.dicom.encoding import BULK_TAGS, SHORT_VRS, Encoding
 from listener.dicom.header import META_UID, Header
 from listener.dicom.nested import shallow_bytes
 from listener.dicom.prologue import MEDIA_STORAGE_SOP_INSTANCE_UID, PREAMBLE, meta_text
-from listener.dicom.runs import Found, Slot
+from listener.dicom.runs import Found, Slot, around
 from listener.dicom.source import FileSource
 from listener.dicom.structure import Element, Leap, Structure
 
@@ -66,14 +64,15 @@ class Likeness:
     def __init__(self, data: bytes, walked: Walked, leap: Leap) -> None:
         self._sample = data
         self._spans = _spans(walked, leap.begin)
-        self._frame = _around(self._spans, len(data))
+        self._frame = around([span[:2] for span in self._spans], len(data))
+        self._leap = leap
         self._loose: set[int] = set()
-        self._settle(walked.header, leap)
+        self._settle(walked.header)
 
     def header(self, source: FileSource) -> Header | None:
         """The header of a file whose start is in the window; None where it is not like the earlier ones."""
         window = source.window
-        if len(window) < len(self._sample) or self._chop(window) != self._pieces:
+        if len(window) < len(self._sample) or self._chop(window, 0) != self._pieces:
             return None
         if source.peek(self._leap.head, len(self._leap.heads[0])) not in self._leap.heads:
             return None
@@ -92,9 +91,9 @@ class Likeness:
 
     def has_shape_of(self, data: bytes) -> bool:
         """Whether a file that begins so differs from the sample only in values that may."""
-        return len(data) == len(self._sample) and self._frame(data) == self._frame(self._sample)
+        return len(data) == len(self._sample) and self._frame(data, 0) == self._frame(self._sample, 0)
 
-    def learn(self, data: bytes, header: Header, leap: Leap) -> bool:
+    def learn(self, data: bytes, header: Header) -> bool:
         """Where a file of this shape differs, others may, too. False when too much differs to go on with this."""
         for index, (begin, end, slot, _) in enumerate(self._spans):
             if data[begin:end] != self._sample[begin:end]:
@@ -102,25 +101,16 @@ class Likeness:
                     return True
                 self._loose.add(index)
         self._sample = data
-        self._settle(header, leap)
+        self._settle(header)
         return len(self._loose) <= _MOST_LOOSE
 
-    def _settle(self, header: Header, leap: Leap) -> None:
+    def _settle(self, header: Header) -> None:
         loose = [self._spans[index] for index in sorted(self._loose)]
-        self._chop = _around(loose, len(self._sample))
-        self._pieces = self._chop(self._sample)
+        self._chop = around([one[:2] for one in loose], len(self._sample))
+        self._pieces = self._chop(self._sample, 0)
         self._wanted = [(one.slot.keyword, one.slot, one.begin, one.end) for one in loose if one.slot]
         self._uid = next((one for one in loose if one.is_uid), None)
-        self._values, self._rest, self._leap = dict(header.values), header[1:], leap
-
-
-def _around(spans: list[Span], size: int) -> Callable[[bytes], tuple[bytes, ...]]:
-    """What takes all but these spans from the first `size` bytes."""
-    shape, pos = "<", 0
-    for begin, end, _, _ in spans:
-        shape += f"{begin - pos}s{end - begin}x"
-        pos = end
-    return Struct(f"{shape}{size - pos}s").unpack_from
+        self._values, self._rest = dict(header.values), header[1:]
 
 
 def _spans(walked: Walked, end: int) -> list[Span]:

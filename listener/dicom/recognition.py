@@ -48,7 +48,7 @@ class _Size:
     def learn(self, data: bytes, walked: Walked, leap: Leap) -> None:
         for likeness in self.likenesses:
             if likeness.has_shape_of(data):
-                if not likeness.learn(data, walked.header, leap):
+                if not likeness.learn(data, walked.header):
                     self.likenesses.remove(likeness)
                 return
         if self.tries < _TRIES + self.hits // _HITS_A_TRY:

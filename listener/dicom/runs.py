@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from struct import Struct
 
 from listener.dicom.source import WINDOW
@@ -144,24 +145,23 @@ class Run:
 
     def _settle(self) -> None:
         """What is compared in one piece: from behind one changing value to the head of the next."""
-        shape, pieces, start = "<", [], 0
-        constant = set()
-        for (begin, end), same in zip(self._spans, self._same, strict=True):
-            if same:
-                constant.add(begin + 8)
-                continue
-            pieces.append(self._sample[start : begin + 8])
-            shape += f"{begin + 8 - start}s{end - begin - 8}x"
-            start = end
-        if start < self.step:
-            pieces.append(self._sample[start:])
-            shape += f"{self.step - start}s"
-        self._chop = Struct(shape).unpack_from
-        self._pieces = tuple(pieces)
+        changing = [(begin + 8, end) for (begin, end), same in zip(self._spans, self._same, strict=True) if not same]
+        constant = {begin + 8 for (begin, _), same in zip(self._spans, self._same, strict=True) if same}
+        self._chop = around(changing, self.step)
+        self._pieces = self._chop(self._sample, 0)
         self._loose = [one for one in self._wanted if one[2] not in constant]
         self._fixed = {
             tag: (slot, self._sample[begin:end]) for tag, slot, begin, end in self._wanted if begin in constant
         }
+
+
+def around(spans: Iterable[tuple[int, int]], size: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
+    """What takes, from a window and an index in it, the pieces of the next `size` bytes that lie around these spans."""
+    shape, pos = "<", 0
+    for begin, end in spans:
+        shape += f"{begin - pos}s{end - begin}x"
+        pos = end
+    return Struct(f"{shape}{size - pos}s").unpack_from
 
 
 def cut(runs: dict[bytes, Run], run: Run, heads: tuple[bytes, ...]) -> None:
