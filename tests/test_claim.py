@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from listener.repacking import claim
 from listener.repacking.claim import Claimed, Gone, parse_name
 from listener.repacking.desk import COPY, MOVE, Job, NotYet
 from tests.test_files import writer
+from tests.test_leases import breaking
 from tests.waiting import until
 from tests.workbench import Bench, arrival_of, need_root
 
@@ -123,12 +123,10 @@ def test_one_who_opens_it_to_write_just_before_the_claim_is_waited_for(
         rename(source, target, mode, syncs=syncs)
 
     monkeypatch.setattr(files, "rename", after_the_other)
-    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
-        with pytest.raises(NotYet):
+        with breaking(), pytest.raises(NotYet):
             claim.take(job, bench.desk)
     finally:
-        signal.signal(signal.SIGIO, before)
         job.close()
         late.communicate(b"\n", 10)
     assert not job.held
@@ -142,14 +140,10 @@ def test_nobody_writes_to_what_is_held(tmp_path: Path) -> None:
     claim.take(job, bench.desk)
     assert job.held
     assert claim.unchanged(job)
-    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
-    try:
-        with pytest.raises(BlockingIOError):
-            os.open(job.claim, os.O_WRONLY | os.O_NONBLOCK)
-        assert not claim.unchanged(job)
-    finally:
-        signal.signal(signal.SIGIO, before)
-        job.close()
+    with breaking(), pytest.raises(BlockingIOError):
+        os.open(job.claim, os.O_WRONLY | os.O_NONBLOCK)
+    assert not claim.unchanged(job)
+    job.close()
 
 
 @pytest.mark.parametrize(("settle", "waits"), [(0.0, False), (60.0, True)])

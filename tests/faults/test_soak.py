@@ -33,6 +33,8 @@ from tests.service_process import (
     environment,
     make_places,
     parse_page,
+    processor_seconds,
+    rss,
     service,
     settled,
     value,
@@ -98,22 +100,12 @@ def processes(root: int) -> list[int]:
     return found
 
 
-def resident(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def cpu(pid: int) -> float:
-    """User and system time, as proc(5) has them behind the name."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def look(root: int, done: int) -> Sample:
     pids = processes(root)
     return Sample(
         done,
-        sum(map(resident, pids)),
-        sum(map(cpu, pids)),
+        sum(map(rss, pids)),
+        sum(map(processor_seconds, pids)),
         {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids},
         {pid: len(os.listdir(f"/proc/{pid}/task")) for pid in pids},
     )

@@ -22,7 +22,7 @@ import pytest
 from listener.telemetry.health import ADVISORY
 from tests.accounting import OWN, Canary, Sent, account, files_below, miscounted, read_set_aside, sent
 from tests.instances import instance, save, write_instance
-from tests.service_process import Places, Service, make_places, once, service, settled, value
+from tests.service_process import Places, Service, make_places, once, processor_seconds, service, settled, value
 from tests.waiting import until
 from tests.workbench import need_root, tmpfs
 
@@ -296,12 +296,6 @@ def test_waiting_costs_nothing(places: Places) -> None:
 
 def refusals(running: Service) -> float:
     return value(running.scrape(), "failures_total", reason="no-space")
-
-
-def processor_seconds(pid: int) -> float:
-    """What a process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # -- read-only ---------------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from tests.service_process import (
     events_of,
     make_places,
     once,
+    rss,
     service,
     settled,
     sweep_on,
@@ -109,12 +110,6 @@ def account_tiny(places: Places, count: int) -> None:
     documents = {path.name for path in files_below(places.log) if path.parent.name.endswith("-img")}
     assert documents == {f"{path.name}.json" for path in found.values()}
     assert not list(left_over(places))
-
-
-def rss(pid: int) -> int:
-    """Resident bytes of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 # -- overflow and races ------------------------------------------------------------------------------------------------
