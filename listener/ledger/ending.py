@@ -40,9 +40,9 @@ class Ending:
 
     def _confirmed(self, posting: Posting, one: Standing, now: float, now_ns: int) -> Completion | None:
         """How a series ends, if it still does when its documents are counted."""
-        names = self._proofs.names(one.SeriesInstanceUID)
+        described = self._proofs.count(one.SeriesInstanceUID)
         counted: Standing | None = one
-        if not one.id or (names is not None and len(names) != one.instances):
+        if not one.id or described not in (None, one.instances):
             counted = posting.recount(one.SeriesInstanceUID, now, now_ns)
         if counted is None:  # Never recorded, and gone.
             self._book.drop(one.SeriesInstanceUID)
@@ -52,7 +52,7 @@ class Ending:
 
     def _end_unrecorded(self, due: Sequence[Standing], now: float) -> None:
         for one in due:
-            one.instances = len(self._proofs.names(one.SeriesInstanceUID) or ())
+            one.instances = self._proofs.count(one.SeriesInstanceUID) or 0
             result = self._book.verdict(one, now)
             if result:
                 self.ended.append(self._book.completion(one, result))

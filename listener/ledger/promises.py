@@ -39,5 +39,5 @@ class Promises:
                 changed = self._proofs.changed(one.SeriesInstanceUID)
                 if changed != one.documents:
                     one.documents = changed
-                    if len(self._proofs.names(one.SeriesInstanceUID) or ()) > one.instances:
+                    if (self._proofs.count(one.SeriesInstanceUID) or 0) > one.instances:
                         yield one.SeriesInstanceUID

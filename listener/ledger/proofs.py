@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 from listener.config import Config
 from listener.dicom.header import Limits
@@ -22,6 +22,8 @@ _IMAGES = "-img"
 _NAMED = "%SOPInstanceUID"
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _UID_AT_END = re.compile(r"([0-9]+(?:\.[0-9]+)+)(?:-[0-9a-f]{8})?\.dcm$")
+
+_Told = TypeVar("_Told")
 
 
 class Instance(NamedTuple):
@@ -82,13 +84,24 @@ class Proofs:
 
     def names(self, uid: str) -> list[str] | None:
         """The instances that are described, by the names of their files; None where that cannot be told."""
+        return self._told(uid, list)
+
+    def count(self, uid: str) -> int | None:
+        """How many instances are described, without holding their names; None where that cannot be told."""
+        return self._told(uid, lambda names: sum(1 for _ in names))
+
+    def _told(self, uid: str, tell: Callable[[Iterator[str]], _Told]) -> _Told | None:
         try:
-            listed = os.listdir(self._images(uid))
+            with os.scandir(self._images(uid)) as entries:
+                return tell(
+                    entry.name.removesuffix(".json")
+                    for entry in entries
+                    if entry.name.endswith(".json") and not entry.name.startswith(".")
+                )
         except FileNotFoundError:
-            return []
+            return tell(iter(()))
         except OSError:
             return None
-        return [name.removesuffix(".json") for name in listed if name.endswith(".json") and not name.startswith(".")]
 
     def changed(self, uid: str) -> int:
         """A number that changes when an instance is described, or its document goes; 0 where there is none."""
