@@ -83,6 +83,8 @@ def test_missing_attributes_are_told_with_the_instance_that_wrote_the_documents(
         "No such data element with tag (0010,1010)",
     )
     assert {one.name for one in second.missing} == {"StudyDescription", "SeriesNumber"}
+    another_worker = Bench(tmp_path)
+    assert another_worker.publish("three", number=3, **absent).missing == second.missing
 
 
 def test_a_warning_comes_along(tmp_path: Path) -> None:

@@ -200,14 +200,14 @@ def _busy(job: Job) -> Deferral:
 
 
 def _missing(job: Job, desk: Desk) -> tuple[Missing, ...]:
-    """What the instance lacks: what its path and its own document wanted, and, from the instance by which a worker
-    meets a series, what the shared documents wanted (rx-repack reports those with the instance that wrote them).
+    """What the instance lacks: what its path and its own document wanted, and, from the instance that shared documents
+    are made of, what these wanted (as rx-repack reports it).
     """
     if job.header is UNREAD:
         return ()
-    met = job.shared is not UNREAD
-    wanted = desk.wanted_shared if met else desk.wanted
-    absent = lacking(job.shared if met else job.header, wanted.keywords)
+    makes = job.shared is not UNREAD
+    wanted = desk.wanted_shared if makes else desk.wanted
+    absent = lacking(job.shared if makes else job.header, wanted.keywords)
     return tuple([_entry(keyword) for keyword in absent]) if absent else ()
 
 

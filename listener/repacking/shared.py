@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from listener.dicom.header import Header
 from listener.dicom.reader import read_elements, read_header
 from listener.disk import files, loading
 from listener.disk.loading import Signature
@@ -45,8 +46,9 @@ class Shared:
         now = self._clock()
         if seen and now - seen[0] < _TRUST:
             return
-        signatures = _signatures(_paths(desk.directories.log, key))
-        if seen and seen[1] == hash(signatures) and all(signatures):
+        paths = _paths(desk.directories.log, key)
+        signatures = _signatures(paths)
+        if all(signatures) and ((seen and seen[1] == hash(signatures)) or _are_whole(paths, job.header)):
             self._remember(key, now, signatures)
             return
         job.shared = read_header(job.descriptor, job.size, desk.wanted_shared, desk.limits)
@@ -78,6 +80,16 @@ def _paths(log: str, key: Key) -> tuple[str, ...]:
 
 def _signatures(paths: tuple[str, ...]) -> tuple[Signature | None, ...]:
     return tuple([loading.signature(path) for path in paths])
+
+
+def _are_whole(paths: tuple[str, ...], header: Header) -> bool:
+    """Whether nothing is to be written: all can be read, and the patient's one lists the study. Another worker has
+    written them, or an earlier run: to look costs a tenth of reading a header whole.
+    """
+    patient = loading.load_if_readable(paths[0])
+    if patient is None or documents.with_study(patient, header) is not None:
+        return False
+    return all(loading.load_if_readable(path) is not None for path in paths[1:])
 
 
 def _write_missing(job: Job, desk: Desk, paths: tuple[str, ...]) -> None:
