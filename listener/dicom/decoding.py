@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BytesIO
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from pydicom.tag import BaseTag
 
 from listener.dicom.encoding import UNDEFINED
 from listener.dicom.structure import Element
-from listener.dicom.texts import bytes_text, clean
+from listener.dicom.texts import bytes_text, clean, is_known_charset, plain_text
 from listener.errors import TooLarge
 
 _CHARSET = 0x00080005
@@ -113,6 +114,7 @@ def text_of(made: Dataset, raw: Raw) -> tuple[str, bool]:
         return text, not text.strip()
 
 
+@lru_cache(maxsize=4096)
 def keyword_of(tag: int) -> str:
     """The keyword of a tag, "" when it has none (private and unknown elements, group lengths)."""
     return keyword_for_tag(tag)
@@ -123,10 +125,20 @@ def texts(raws: Mapping[int, Raw], syntax: Syntax, given: Mapping[int, str]) -> 
     printed: dict[str, str] = {}
     with quiet():
         made = dataset({tag: raw for tag, raw in raws.items() if tag not in given}, syntax)
+        is_plain = _CHARSET not in raws or is_known_charset(raws[_CHARSET].value)
         for tag, raw in raws.items():
             keyword = keyword_of(tag)
-            if tag_for_keyword(keyword) is None:
+            if not _is_attribute(keyword):
                 printed[keyword] = "no attribute"
+            elif tag in given:
+                printed[keyword] = given[tag]
             else:
-                printed[keyword] = given[tag] if tag in given else text_of(made, raw)[0]
+                text = plain_text(raw.element.vr, raw.value, little=syntax.little) if is_plain else None
+                # What is empty prints by its VR: "" or "None".
+                printed[keyword] = text or text_of(made, raw)[0]
     return {keyword: {"value": printed[keyword], "label": keyword} for keyword in sorted(printed)}
+
+
+@lru_cache(maxsize=4096)
+def _is_attribute(keyword: str) -> bool:
+    return tag_for_keyword(keyword) is not None

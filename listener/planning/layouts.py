@@ -68,7 +68,7 @@ class Layout:
         self._fields = tuple(dict.fromkeys(field for one in self._components for field in one.fields))
         self._ages = any({"PatientAge", AGE_IN_DAYS} & set(one.fields) for one in every)
         # All instances of a series share their directory, so it is rendered once a series, not once a file.
-        self._directory = lru_cache(maxsize=256)(self._render_directory)
+        self._directory = lru_cache(maxsize=1024)(self._render_directory)
 
     def place(self, values: Mapping[str, str]) -> tuple[str, str]:
         """The directory below the data root (components joined with `/`), and the file's name without `.dcm`, raw."""

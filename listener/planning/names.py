@@ -35,7 +35,7 @@ def sanitize(text: str, limit: int = MAX_COMPONENT) -> str:
     return "_listener" if safe == OWN else safe
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=2048)
 def document_name(text: str) -> str:
     """The stem of a document's file name: `text` itself where it is safe, else sanitised with a hash of the raw text,
     so that `A/B` and `A_B` never share a document.
