@@ -21,7 +21,7 @@ from listener.benchmark.proof import Unfinished, verify
 from listener.benchmark.repackers import repack_words
 from listener.benchmark.request import Manner
 from listener.benchmark.senders import Parcels
-from listener.benchmark.workshop import Place, Workshop, settle
+from listener.benchmark.workshop import Place, Workshop, settle, touch
 
 #: The longest that nothing may come out after the senders have ended.
 _STALL_SECONDS = 60.0
@@ -53,7 +53,7 @@ class _Spent(NamedTuple):
 def alone(workshop: Workshop, parcels: Parcels, name: str, rate: float = 0.0) -> Sample:
     """Nothing is behind storescp."""
     with workshop.place() as place, servers.storescp(place) as (storescp, port):
-        settle(place)
+        _prepare(workshop, place, parcels)
         meter, total, begun = Meter(), spent(), time.perf_counter()
         with Watcher(storescp.pid) as watcher:
             senders = parcels.send(port, rate)
@@ -70,8 +70,8 @@ def behind(workshop: Workshop, parcels: Parcels, manner: Manner, name: str, rate
         servers.service(place, manner) as (service, events),
         servers.storescp(place) as (storescp, port),
     ):
-        settle(place)
         _until_quiet(service)
+        _prepare(workshop, place, parcels)
         at_start, meter, total, begun = so_far(service.pid), Meter(), spent(), time.perf_counter()
         with Watcher(service.pid) as watcher:
             senders = parcels.send(port, rate)
@@ -90,7 +90,7 @@ def starting(workshop: Workshop, parcels: Parcels, program: str, name: str) -> S
     with workshop.place() as place:
         words = " ".join(map(shlex.quote, [program, *repack_words(place)]))
         with servers.storescp(place, "-xcr", f"{words} --xcrdir #p --xcrfile #f") as (storescp, port):
-            settle(place)
+            _prepare(workshop, place, parcels)
             meter, total, begun = Meter(), spent(), time.perf_counter()
             with Watcher(without=parcels.pids) as watcher:
                 senders = parcels.send(port)
@@ -100,6 +100,11 @@ def starting(workshop: Workshop, parcels: Parcels, program: str, name: str) -> S
             received = _lying(place, parcels.files)
             verify(place.data, place.log, parcels.files, received.size)
             return _sample(name, parcels.files, received, _Spent(wall, 0.0, receiver, watcher.peak, joules))
+
+
+def _prepare(workshop: Workshop, place: Place, parcels: Parcels) -> None:
+    settle(place)
+    touch(parcels.files * workshop.corpus.mean_size)
 
 
 def _end(storescp: subprocess.Popen[bytes], before: float) -> float:

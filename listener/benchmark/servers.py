@@ -61,7 +61,8 @@ def _process(command: list[str], output: Path) -> Iterator[subprocess.Popen[byte
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=errors,
-            process_group=0,
+            # As containers, units and terminals are: the scheduler may divide the processors among them (autogroup).
+            start_new_session=True,
         )
     try:
         yield process
