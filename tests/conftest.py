@@ -11,11 +11,15 @@ from contextlib import suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.waiting import alive, until
+
+if TYPE_CHECKING:
+    from tests.service_process import Places
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -93,6 +97,14 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         until(lambda: not leaked(), 5)
         return
     pytest.fail(f"left behind: {leaked()}", pytrace=False)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """The directories of one listener, below the test's own."""
+    from tests.service_process import make_places  # It imports this module.
+
+    return make_places(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from tests.accounting import REASON_FIELDS, Canary, Sent, account, files_below, miscounted, read_set_aside, sent
 from tests.instances import ABSENT, instance, save, uid, write_instance
-from tests.service_process import Places, Service, make_places, once, repack, service, settled, until_value, value
+from tests.service_process import Places, Service, once, repack, service, settled, until_value, value
 
 pytestmark = pytest.mark.real
 
@@ -29,11 +29,6 @@ pytestmark = pytest.mark.real
 SECRETS = ("Secret^Name", "SecretName", "SECRETID")
 
 Make = Callable[[Path], object]
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return make_places(tmp_path)
 
 
 def good(path: Path, number: int = 1, **overrides: Any) -> Path:

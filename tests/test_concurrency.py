@@ -10,16 +10,11 @@ import pytest
 
 from tests.accounting import Canary, account, miscounted, sent
 from tests.instances import write_instance
-from tests.service_process import Done, Places, finish, make_places, service, settled, start
+from tests.service_process import Done, Places, finish, service, settled, start
 
 pytestmark = pytest.mark.real
 
 STUDIES = 24
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return make_places(tmp_path)
 
 
 def studies(folders: tuple[Path, Path]) -> list[Path]:

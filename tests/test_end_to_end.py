@@ -51,11 +51,6 @@ def series(folder: Path, count: int, patient: int = 0) -> list[Path]:
     ]
 
 
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return make_places(tmp_path)
-
-
 def check(running: Service, expected: Sent, canary: Canary, *, files: int | None = None) -> None:
     """Wait until all are through, then L1 to L5."""
     scrape = settled(running, len(expected) if files is None else files)

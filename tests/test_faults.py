@@ -22,7 +22,6 @@ from tests.service_process import (
     Service,
     finish,
     listener,
-    make_places,
     once,
     service,
     settled,
@@ -39,11 +38,6 @@ SLOW = ("--fsync", "each")
 
 #: A file that two dying workers held is set aside: what these faults may do to an instance.
 LOST = ("worker-lost",)
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return make_places(tmp_path)
 
 
 def backlog(places: Places, count: int) -> Sent:

@@ -35,7 +35,7 @@ from listener.ledger import deliveries
 from listener.ledger.opening import open_writer, path_of
 from listener.ledger.reading import reading
 from tests.instances import uid, write_instance
-from tests.service_process import Places, Service, listener, make_places, once, service
+from tests.service_process import Places, Service, listener, once, service
 from tests.waiting import until
 
 TOLD = Message("1.2.3/1", "series-complete", b'{"event":"series-complete"}\n')
@@ -106,11 +106,6 @@ def receiver() -> Iterator[Receiver]:
     one = Receiver()
     yield one
     one.close()
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return make_places(tmp_path)
 
 
 def bring(places: Places, first: int, count: int = 1, series: int = 0) -> None:

@@ -24,7 +24,6 @@ from tests.service_process import (
     Places,
     Service,
     listener,
-    make_places,
     once,
     service,
     settled,
@@ -34,11 +33,6 @@ from tests.service_process import (
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return make_places(tmp_path)
 
 
 def series(number: int = 0) -> str:

@@ -34,7 +34,7 @@ from tests.browser import Browser, browser, chromium
 from tests.conftest import PROJECT
 from tests.dicomnet import storescp, storescu
 from tests.instances import uid, write_instance
-from tests.service_process import Places, Service, listener, make_places, service, settled, value
+from tests.service_process import Places, Service, listener, service, settled, value
 from tests.test_bad_input import HOSTILE as HOSTILE_TEXTS
 from tests.test_status import HOSTILE, series
 from tests.waiting import until
@@ -44,11 +44,6 @@ NOW = 1_800_000_000 * 10**9
 
 #: What a sender may have written into its files: (0002,0016) and (0008,0060) take it.
 SENDER, MODALITY = "<b>x&'\"", "<I>X"
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return make_places(tmp_path)
 
 
 @cache

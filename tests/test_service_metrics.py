@@ -19,7 +19,6 @@ from tests.service_process import (
     Scrape,
     Service,
     listener,
-    make_places,
     now,
     service,
     settled,
@@ -29,11 +28,6 @@ from tests.service_process import (
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return make_places(tmp_path)
 
 
 def bring(places: Places, first: int, count: int) -> tuple[dict[str, str], int]:

@@ -35,11 +35,6 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 PLAIN = ("src", "time", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
 
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return make_places(tmp_path)
-
-
 def lay_out(places: Places, cases: Mapping[str, Case], *, with_bundle: bool) -> tuple[dict[str, str], set[str]]:
     """Put everything into incoming; what each must get, and the texts that nobody may read in what is said."""
     wanted, files = {}, []
