@@ -30,6 +30,7 @@ from listener.benchmark.request import PARTS, Request, Shape
 from listener.benchmark.rounds import Rounds
 from listener.benchmark.workshop import Workshop
 from listener.errors import STAGES, ConfigError
+from tests.conftest import PROJECT
 from tests.instances import write_instance
 from tests.service_process import Done, finish, listener, start
 from tests.waiting import until
@@ -306,6 +307,19 @@ def test_the_family_s_memory_and_time_are_seen() -> None:
 
 def sample(program: str, cpu: float, **more: float) -> Sample:
     return Sample(program, 100, 1000, cpu, 2.0, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("limit", "least", "most"), [(0, 249, 251), (64, 31, 33)])
+def test_memory_is_touched_before_receiving_within_what_is_allowed(limit: int, least: int, most: int) -> None:
+    """MiB: 2.5 for each of 100, but no more than half of what a control group allows."""
+    program = (
+        "import re; from pathlib import Path; from listener.benchmark import workshop; "
+        "most = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]); "
+        f"workshop.memory_limit = lambda: {limit} << 20; before = most(); "
+        "workshop.touch(100 << 20); print(most() - before)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert least <= int(told.stdout) / 1024 <= most
 
 
 def test_figures_are_medians_and_ratios_are_those_within_a_round() -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.request import Shape
+from listener.checks.surroundings import memory_limit
 
 #: Bytes of memory for each byte of a file: the page cache, and the file system's image where that is in memory too.
 _SHARE = 2.5
@@ -93,7 +94,7 @@ def touch(size: float) -> None:
     10 us, twice as much as receiving a file's share of it, and would be measured in one run and not in the next.
     """
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    length = int(min(_SHARE * size, free / 2))
+    length = int(min(_SHARE * size, free / 2, (memory_limit() or free) / 2))
     if length:
         mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 

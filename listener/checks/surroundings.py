@@ -30,14 +30,14 @@ def lasting(config: Config) -> Iterator[Finding]:
 
 def memory(config: Config) -> Iterator[Finding]:
     """Whether the workers fit into the memory that the control group allows."""
-    limit, needed = _limit(), _EACH * (1 + config.workers)
+    limit, needed = memory_limit(), _EACH * (1 + config.workers)
     if limit and limit < needed:
         text = f"{limit // 2**20} MiB of memory are allowed, and {config.workers} workers need about {needed // 2**20}"
         yield Finding(PROBLEM, "--workers", text, "raise the limit of memory, or give fewer workers")
 
 
-def _limit() -> int:
-    """The limit in bytes; 0 where there is none."""
+def memory_limit() -> int:
+    """How much memory the control group allows, in bytes; 0 where there is no limit."""
     for path in _LIMITS:
         try:
             with open(path, encoding="ascii") as file:
