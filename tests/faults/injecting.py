@@ -205,10 +205,14 @@ class Ended:
     def hit(self) -> bool:
         return "+++ killed by SIGKILL +++" in self.trace or "(INJECTED)" in self.trace
 
+    @property
+    def met(self) -> list[str]:
+        """The calls that met the fault, with the files that they were about."""
+        return [line for line in self.trace.splitlines() if "INJECTED" in line or line.endswith("= ?")]
+
     def where(self) -> str:
-        """The call that met the fault."""
-        lines = [line for line in self.trace.splitlines() if "INJECTED" in line or line.endswith("= ?")]
-        return lines[-1][:200] if lines else ""
+        """The last of them."""
+        return self.met[-1][:200] if self.met else ""
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def release(pid: int, go: int, request: Request | None) -> None:
     """Let a child go, under strace when there is a `request` for it."""
     if request is not None:
         calls = ",".join(f"?{name}" for name in request["calls"])
-        options = ["-e", f"trace={calls}", *(["-y"] if request["inject"] == "count" else [])]
+        options = ["-y", "-e", f"trace={calls}"]
         if request["inject"] != "count":
             options += ["-e", f"inject={calls}:{request['inject']}"]
         strace = subprocess.Popen(
