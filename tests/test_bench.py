@@ -305,10 +305,6 @@ def test_the_family_s_memory_and_time_are_seen() -> None:
     assert 95e6 < watcher.peak.pss <= watcher.peak.rss
 
 
-def sample(program: str, cpu: float, **more: float) -> Sample:
-    return Sample(program, 100, 1000, cpu, 2.0, **more)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(("limit", "least", "most"), [(0, 249, 251), (64, 31, 33)])
 def test_memory_is_touched_before_receiving_within_what_is_allowed(limit: int, least: int, most: int) -> None:
     """MiB: 2.5 for each of 100, but no more than half of what a control group allows."""
@@ -320,6 +316,10 @@ def test_memory_is_touched_before_receiving_within_what_is_allowed(limit: int, l
     )
     told = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert least <= int(told.stdout) / 1024 <= most
+
+
+def sample(program: str, cpu: float, **more: float) -> Sample:
+    return Sample(program, 100, 1000, cpu, 2.0, **more)  # type: ignore[arg-type]
 
 
 def test_figures_are_medians_and_ratios_are_those_within_a_round() -> None:

@@ -53,7 +53,7 @@ class _Spent(NamedTuple):
 def alone(workshop: Workshop, parcels: Parcels, name: str, rate: float = 0.0) -> Sample:
     """Nothing is behind storescp."""
     with workshop.place() as place, servers.storescp(place) as (storescp, port):
-        _prepare(workshop, place, parcels)
+        _prepare(place, parcels)
         meter, total, begun = Meter(), spent(), time.perf_counter()
         with Watcher(storescp.pid) as watcher:
             senders = parcels.send(port, rate)
@@ -71,7 +71,7 @@ def behind(workshop: Workshop, parcels: Parcels, manner: Manner, name: str, rate
         servers.storescp(place) as (storescp, port),
     ):
         _until_quiet(service)
-        _prepare(workshop, place, parcels)
+        _prepare(place, parcels)
         at_start, meter, total, begun = so_far(service.pid), Meter(), spent(), time.perf_counter()
         with Watcher(service.pid) as watcher:
             senders = parcels.send(port, rate)
@@ -90,7 +90,7 @@ def starting(workshop: Workshop, parcels: Parcels, program: str, name: str) -> S
     with workshop.place() as place:
         words = " ".join(map(shlex.quote, [program, *repack_words(place)]))
         with servers.storescp(place, "-xcr", f"{words} --xcrdir #p --xcrfile #f") as (storescp, port):
-            _prepare(workshop, place, parcels)
+            _prepare(place, parcels)
             meter, total, begun = Meter(), spent(), time.perf_counter()
             with Watcher(without=parcels.pids) as watcher:
                 senders = parcels.send(port)
@@ -102,9 +102,9 @@ def starting(workshop: Workshop, parcels: Parcels, program: str, name: str) -> S
             return _sample(name, parcels.files, received, _Spent(wall, 0.0, receiver, watcher.peak, joules))
 
 
-def _prepare(workshop: Workshop, place: Place, parcels: Parcels) -> None:
+def _prepare(place: Place, parcels: Parcels) -> None:
     settle(place)
-    touch(parcels.files * workshop.corpus.mean_size)
+    touch(parcels.size)
 
 
 def _end(storescp: subprocess.Popen[bytes], before: float) -> float:

@@ -29,15 +29,20 @@ _SECONDS = 3600
 
 
 class Parcels:
-    """The corpus in folders for `senders` at once, each cut into associations of `chunk` files (0: one association)."""
+    """The corpus in folders for `senders` at once, each cut into associations of `chunk` files (0: one association).
+
+    It has `files` files, and `size` bytes in all.
+    """
 
     def __init__(self, folder: Path, corpus: Corpus, senders: int, chunk: int = 0) -> None:
         self.files = corpus.shape.files
         self.pids: set[int] = set()
         per_sender = -(-self.files // senders)
         lanes = senders * (-(-per_sender // chunk) if chunk else 1)
-        for number in range(min(lanes, self.files)):
+        self.size = sum(
             corpus.write(folder / f"{number:06}", self.files, step=(number, lanes))
+            for number in range(min(lanes, self.files))
+        )
         self._lanes = [sorted(folder.iterdir())[number::senders] for number in range(senders)]
 
     def send(self, port: int, rate: float = 0.0) -> float:

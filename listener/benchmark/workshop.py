@@ -87,7 +87,7 @@ def settle(place: Place) -> None:
         os.close(fd)
 
 
-def touch(size: float) -> None:
+def touch(size: int) -> None:
     """Use the memory that files of `size` bytes in all will fill, and let it go.
 
     The host of a virtual machine may have taken back what was free for some seconds. To use such a page again costs

@@ -62,6 +62,7 @@ class Engine:
     def dispatch(self, now: float) -> None:
         """Give idle workers what waits."""
         self.backlog.wake(now)
+        # While the system refuses, pressure is asked with nothing queued too, or its next try would be due for ever.
         if self.paused or not (self.backlog.queued or self.pressure.reason):
             return
         idle = self.pool.idle()
