@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -137,13 +138,13 @@ def test_nobody_writes_to_what_is_held(tmp_path: Path) -> None:
     """As long as the lease is held the file is what was read; whoever waits for it is noticed."""
     bench = Bench(tmp_path)
     job = job_of(bench.put())
-    claim.take(job, bench.desk)
-    assert job.held
-    assert claim.unchanged(job)
-    with breaking(), pytest.raises(BlockingIOError):
-        os.open(job.claim, os.O_WRONLY | os.O_NONBLOCK)
-    assert not claim.unchanged(job)
-    job.close()
+    with closing(job):
+        claim.take(job, bench.desk)
+        assert job.held
+        assert claim.unchanged(job)
+        with breaking(), pytest.raises(BlockingIOError):
+            os.open(job.claim, os.O_WRONLY | os.O_NONBLOCK)
+        assert not claim.unchanged(job)
 
 
 @pytest.mark.parametrize(("settle", "waits"), [(0.0, False), (60.0, True)])
