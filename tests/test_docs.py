@@ -211,13 +211,6 @@ def test_every_command_has_its_exit_statuses() -> None:
     assert sorted(told) == sorted(parsers())
 
 
-def test_every_room_is_on_its_floor() -> None:
-    modules = {path.stem for path in PROJECT.glob("listener/**/*.py") if not path.stem.startswith("__")}
-    told = {name for _, rooms in rows(section(PROJECT / "docs/architecture.md", "Rooms")) for name in codes(rooms)}
-    assert not modules - told, "rooms that docs/architecture.md does not tell of"
-    assert {name for name in told if name.isidentifier()} - modules <= {"run", "plan", "reason", "exit_code"}
-
-
 def test_the_readiness_checks_are_told() -> None:
     roles = dict.fromkeys(("incoming", "data", "log", "state"), True)
     _, body = readiness(Conditions(heartbeat=0, writable=roles), 0)
