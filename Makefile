@@ -54,7 +54,8 @@ image-test: $(DEV) ## run the images hardened: take a file, drain, lose nothing;
 	@.ci/images || [ $$? = 3 ]  # 3: not on this machine; the tests are then skipped by name
 	@LISTENER_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers $(ARGS)
 
-cluster-images: images ## the image archives for make cluster-test (needs the network; the rest does not)
+cluster-images: $(DEV) images ## all that make cluster-test fetches: environment, image archives, the cluster's programs
+	@.ci/cluster true
 
 cluster-test: $(DEV) ## install the chart into a real Kubernetes: KUBECONFIG and CLUSTER_LOAD, or the one of ../shared/tools
 	@.ci/cluster $(BIN)/python -m pytest tests/cluster $(ARGS)
@@ -67,7 +68,7 @@ check: $(DEV) ## look at format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck -x .ci/environment .ci/lock .ci/need .ci/python .ci/run .ci/images .ci/containers .ci/cluster .ci/tools
+	$(BIN)/shellcheck -x .ci/environment .ci/lock .ci/need .ci/python .ci/run .ci/images .ci/containers .ci/cluster .ci/tools .ci/common
 
 format: $(DEV) ## put the code into its format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix-only --quiet .

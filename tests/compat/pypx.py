@@ -10,6 +10,7 @@ LISTENER_TEST_CACHE names the cache directory (default ~/.cache/dicom-listener-t
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -49,8 +50,7 @@ class Pypx:
     @classmethod
     def get(cls, version: str) -> Pypx:
         """The environment of `version`, built first if need be; one builder at a time."""
-        python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        folder = cache() / f"pypx-{version}-python{python}"
+        folder = cache() / f"pypx-{version}-python{sys.version_info.major}.{sys.version_info.minor}-{_key()}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_suffix(folder.suffix + ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -159,12 +159,17 @@ def report_input(log: Path) -> dict[str, Any]:
     return {"status": "success", "command": f"findscu {wanted} Modality", "data": studies}
 
 
+def _key() -> str:
+    """A hash of this module, which makes the environments: what an older one made is not taken for its own."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+
+
 def _build(folder: Path, packages: list[str]) -> None:
     """A virtual environment in place (its scripts hold its path, so it cannot be made beside and renamed)."""
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=_BUILD_SECONDS)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
-    command = [*pip, "--quiet", "--retries", "1", "--timeout", "15", *packages]
+    command = [*pip, "--quiet", "--retries", "2", "--timeout", "15", *packages]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_BUILD_SECONDS)
     if done.returncode:
         told = done.stdout + done.stderr

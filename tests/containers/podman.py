@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,6 @@ UID = 10001
 
 #: What nobody's container needs more of: no network but its pod's, no writable path but its volumes, no privilege.
 HARDENED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop", "all", "--security-opt", "no-new-privileges")
-
-_HOME = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dicom-listener/containers"
-_STORAGE = ("--root", str(_HOME / "storage"), "--runroot", str(_HOME / "run"), "--storage-driver", "overlay")
 
 
 def why_not() -> str:
@@ -47,11 +45,25 @@ def why_not() -> str:
     return ""
 
 
+@cache
+def _settings() -> tuple[str, tuple[str, ...]]:
+    """The settings file and the options for podman and buildah that the scripts have, which alone name them."""
+    script = '. .ci/containers; printf "%s\\n" "$CONTAINERS_CONF" "${storage[@]}"'
+    done = subprocess.run(["bash", "-ec", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    file, *storage = done.stdout.splitlines()
+    return file, tuple(storage)
+
+
 def tool(program: str, *arguments: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
     """Run podman or buildah on our own storage."""
-    settings = {**os.environ, "CONTAINERS_CONF": str(_HOME / "containers.conf")}
+    file, storage = _settings()
     done = subprocess.run(
-        [program, *_STORAGE, *arguments], env=settings, capture_output=True, text=True, timeout=seconds, check=False
+        [program, *storage, *arguments],
+        env={**os.environ, "CONTAINERS_CONF": file},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
     if check and done.returncode:
         pytest.fail(f"{program} {' '.join(arguments)}: status {done.returncode}\n{done.stdout}{done.stderr}")
