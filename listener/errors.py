@@ -29,6 +29,9 @@ SET_ASIDE_REASONS = (
 #: Reasons of the system, not of a file: the file waits and is tried again.
 SYSTEM_REASONS = ("no-space", "io-error", "permission", "timeout")
 
+#: Why one file alone waits, while others go: somebody holds a lock that it needs.
+LOCKED = "locked"
+
 #: Steps of one file's story, in order; metric labels.
 STAGES = ("claim", "read", "place", "describe", "release")
 
@@ -60,6 +63,17 @@ class OwnedElsewhere(ListenerError):
 
 class FatalFault(ListenerError):
     """The service cannot go on."""
+
+
+class LockHeld(OSError):
+    """Somebody else holds a lock; whatever needs it waits, and nothing else.
+
+    An OSError, since that is what taking a lock raises; its `strerror` says which lock, and who holds it (`holder`, ""
+    where that is not known).
+    """
+
+    def __init__(self, lock: str, holder: str = "") -> None:
+        super().__init__(errno.EAGAIN, f"the lock '{lock}' is held by {holder or 'another host or container'}")
 
 
 class LedgerFault(ListenerError):
@@ -201,5 +215,7 @@ def internal(error: Exception) -> str:
 
 
 def system_reason(error: OSError) -> str:
-    """The metric label for an error of the system: one of SYSTEM_REASONS."""
+    """The metric label for an error of the system: one of SYSTEM_REASONS; LOCKED for a lock, which is none."""
+    if isinstance(error, LockHeld):
+        return LOCKED
     return _SYSTEM_ERRNOS.get(error.errno or 0, "io-error")

@@ -86,8 +86,8 @@ class Outcome(NamedTuple):
 class Deferral(NamedTuple):
     """Not the end: the file is still open for writing, or the system refused; it will be offered again.
 
-    `reason` is "busy" or one of errors.SYSTEM_REASONS; `claim` the claim's path when the file is already claimed;
-    `fatal` says that the process must end (EIO from a sync: the kernel may have dropped the data).
+    `reason` is "busy", errors.LOCKED or one of errors.SYSTEM_REASONS; `claim` the claim's path when the file is
+    already claimed; `fatal` says that the process must end (EIO from a sync: the kernel may have dropped the data).
     """
 
     path: str

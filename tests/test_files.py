@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -208,14 +208,19 @@ def test_one_at_a_time_holds_a_lock(tmp_path: Path) -> None:
         thread.start()
         with files.locked(str(tmp_path), "b"):
             pass  # Another name is another lock.
-        until(lambda: _waits_for_a_lock(thread), what="the second waits")
+        until(lambda: _opened(tmp_path / "a") == 2 and thread.is_alive(), what="the second waits")
         steps.append("first")
     thread.join()
     assert steps == ["first", "second"]
 
 
-def _waits_for_a_lock(thread: threading.Thread) -> bool:
-    return "-> FLOCK" in Path("/proc/locks").read_text() and thread.is_alive()
+def _opened(path: Path) -> int:
+    """How often this process has a file open."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+    return found.count(str(path))
 
 
 def test_a_lock_ends_with_an_exception(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from listener.commands.selection import Choice, Entry, Request, choose
 from listener.config import Config
 from listener.disk import files, loading, moving, sync
 from listener.disk.moves import rename_free
-from listener.errors import SET_ASIDE_REASONS, ConfigError
+from listener.errors import SET_ASIDE_REASONS, ConfigError, LockHeld
 from listener.planning.names import printable, short_hash
 from listener.repacking import setaside
 
@@ -70,6 +70,8 @@ def _one(entry: Entry, roots: tuple[str, ...], request: Request) -> bool:
         else:
             path = put_back(entry, root)
             told |= {"result": "back", "incoming": printable(root), "as": printable(os.path.basename(path))}
+    except LockHeld:
+        raise  # The others of this reason would wait for the same lock.
     except OSError as error:
         told |= {"result": "failed", "error": error.strerror or type(error).__name__}
     if request.json:

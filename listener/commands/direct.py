@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from listener.commands.once import Progress
 from listener.config import Config
+from listener.disk import locks
 from listener.disk.directories import Directories, prepare_direct
 from listener.errors import ConfigError
 from listener.records import Arrival, Deferral
@@ -91,7 +92,7 @@ def _policy(config: Config, request: Request) -> str:
 
 
 def _repack(config: Config, directories: Directories, request: Request, progress: Progress) -> int:
-    repacker = Repacker(Desk(config, directories, MOVE if request.cleanup else COPY))
+    repacker = Repacker(Desk(config, directories, MOVE if request.cleanup else COPY, locks.PATIENCE))
     left = 0
     for batch in _batches(_arrivals(request)):
         results = _patiently(repacker, batch)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
-from listener.disk import sync
+from listener.disk import locks, sync
 
 #: Regular files only, the last component never a link, never waiting for a FIFO's writer.
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 _NAME_MAX = 255
 
@@ -143,9 +142,11 @@ def made_by(name: str, pid: int) -> bool:
     return f"-{pid:x}-" in name
 
 
-def write_document(stage: Stage, path: str, data: bytes, *, syncs: bool) -> None:
+def write_document(
+    stage: Stage, path: str, data: bytes, *, syncs: bool, operation: Callable[[str, str], None] = os.rename
+) -> None:
     """Write beside, (sync), rename: a reader sees all of it or what was there before. Survives kill and power cut
-    alike.
+    alike. `operation` renames; moves.rename_new raises FileExistsError where something is there.
     """
     temporary, descriptor = stage.write(data)
     try:
@@ -154,7 +155,7 @@ def write_document(stage: Stage, path: str, data: bytes, *, syncs: bool) -> None
                 sync.descriptors([descriptor])
         finally:
             os.close(descriptor)
-        rename(temporary, path, syncs=syncs)
+        with_parents(operation, temporary, path, 0o755, syncs)
         if syncs:
             sync.directories([os.path.dirname(path)])
     except BaseException:
@@ -162,20 +163,12 @@ def write_document(stage: Stage, path: str, data: bytes, *, syncs: bool) -> None
         raise
 
 
-@contextlib.contextmanager
-def locked(directory: str, name: str) -> Iterator[None]:
-    """Hold the flock of `name` below `directory`: read-modify-write of a shared document, and settling a conflict."""
-    path = f"{directory}/{name}"
-    try:
-        descriptor = os.open(path, _LOCK, 0o600)
-    except FileNotFoundError:  # Somebody took our directory away.
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        descriptor = os.open(path, _LOCK, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def locked(directory: str, name: str, patience: float = locks.PATIENCE) -> AbstractContextManager[int]:
+    """Hold the lock of `name` below `directory` for a command, which waits for it so many seconds. Raises LockHeld.
+
+    Workers take theirs by `desk.locks`.
+    """
+    return locks.Locks(patience).locked(directory, name)
 
 
 def discard(path: str) -> None:

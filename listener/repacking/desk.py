@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from listener.config import Config
 from listener.dicom.header import Header, Limits
 from listener.dicom.reader import Wanted
-from listener.disk import files
+from listener.disk import files, locks
 from listener.disk.directories import Directories
 from listener.disk.loading import Signature
 from listener.planning import layouts
@@ -41,7 +41,8 @@ class Job:
     `path` is where the source lies now, `origin` what gets linked into the tree (the source or a staged copy), `marks`
     the perf_counter at the start of each stage, `left` that at which it came to the barrier at which it waits (else 0),
     `met` the signature of the instance's document that was there when its place was decided (None: there was none),
-    `held` whether a lease on the source is held, which keeps everybody from writing to it.
+    `held` whether a lease on the source is held, which keeps everybody from writing to it, `linked` whether this story
+    gave the instance its name in the tree.
     """
 
     arrival: Arrival
@@ -55,6 +56,7 @@ class Job:
     inode: tuple[int, int] = (0, 0)
     links: int = 1
     held: bool = False
+    linked: bool = False
     kind: str = "published"
     stage: str = "claim"
     marks: list[float] = field(default_factory=list)
@@ -113,9 +115,13 @@ def share(seconds: float, jobs: list[Job]) -> None:
 
 
 class Desk:
-    """Settings and small memories of one worker process; made once."""
+    """Settings and small memories of one worker process; made once. `patience`: how long its locks are waited for, in
+    seconds.
+    """
 
-    def __init__(self, config: Config, directories: Directories, manner: str = CLAIM) -> None:
+    def __init__(
+        self, config: Config, directories: Directories, manner: str = CLAIM, patience: float = locks.SHORT
+    ) -> None:
         self.config = config
         self.directories = directories
         self.manner = manner
@@ -136,6 +142,7 @@ class Desk:
         self.data_stage = files.Stage(directories.data_staging, "data")
         self.log_stage = files.Stage(directories.log_staging, "log")
         self.state_stage = files.Stage(directories.state_staging, "state")
+        self.locks = locks.Locks(patience)
         self.syncs = config.fsync != "none"
         self._serial = itertools.count()
         self._process = f"{os.getpid():x}"

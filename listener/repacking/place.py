@@ -70,6 +70,11 @@ def leave(job: Job) -> None:
 
 
 def _link(job: Job, desk: Desk) -> None:
+    _give_name(job, desk)
+    job.linked = True
+
+
+def _give_name(job: Job, desk: Desk) -> None:
     if files.link_or_false(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs):
         return
     if job.copied < 0:
@@ -83,7 +88,7 @@ def _link(job: Job, desk: Desk) -> None:
 
 def _rename_without_links(job: Job, desk: Desk) -> None:
     # A file system without hard links: a rename could overwrite, so look first, with all listeners kept out.
-    with files.locked(desk.directories.locks, f"place-{short_hash(job.target, 2)}"):
+    with desk.locks.locked(desk.directories.locks, f"place-{short_hash(job.target, 2)}"):
         if os.path.lexists(job.target):
             raise FileExistsError
         files.rename(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs)
@@ -105,7 +110,7 @@ def _described_elsewhere(job: Job, desk: Desk) -> str:
 
 def _settle(job: Job, desk: Desk, present: str) -> None:
     """Somebody is at `present` already: a replay of ours, a duplicate, or a conflict."""
-    with files.locked(desk.directories.locks, f"place-{short_hash(present, 2)}"):
+    with desk.locks.locked(desk.directories.locks, f"place-{short_hash(present, 2)}"):
         if _is_same(present, job.inode):
             if present != job.target and not _is_same(job.target, job.inode):
                 _link(job, desk)
@@ -211,4 +216,18 @@ def _replace(job: Job, desk: Desk, present: str) -> None:
 def withdraw(job: Job) -> None:
     """Take back a link that this story made, when its file is to be set aside after all: never in both places."""
     if job.kind == "published" and job.target and job.claim and _is_same(job.target, job.inode):
+        os.unlink(job.target)
+
+
+def take_back(job: Job) -> None:
+    """Take back the name that this story gave, when the file must wait before it is described: no instance stays in the
+    tree without a document meanwhile. Not when another sender's equal one was described there since.
+    """
+    if not job.linked:
+        return
+    status = os.fstat(job.copied if job.copied >= 0 else job.descriptor)
+    size = status.st_size
+    if documents.describes(loading.load_if_readable(job.document) or {}, job.target, size):
+        return
+    if _is_same(job.target, (status.st_dev, status.st_ino)):
         os.unlink(job.target)

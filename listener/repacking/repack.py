@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from listener.dicom.reader import check_uids, read_header, tag_of
 from listener.disk import sync
-from listener.errors import FatalFault, FileFault, TooLarge, Unreadable, internal
+from listener.errors import FatalFault, FileFault, LockHeld, TooLarge, Unreadable, internal
 from listener.planning.plan import lacking, make_plan
 from listener.records import Arrival, Deferral, Missing, Outcome, refusal
 from listener.repacking import claim, describe, place, setaside
@@ -140,13 +140,21 @@ class Repacker:
         except FileFault as fault:
             return self._set_aside(job, fault.reason, str(fault))
         except OSError as error:
-            if error.errno == errno.EIO and job.stage in ("claim", "read"):
-                return self._set_aside(job, Unreadable.reason, str(Unreadable("the disk reports an I/O error")))
-            return self._refused(job, error)
+            return self._failed(job, error)
         except MemoryError:
             return self._set_aside(job, TooLarge.reason, str(TooLarge("a worker's memory did not suffice")))
         except Exception as error:  # noqa: BLE001 - whatever a parser raises is an outcome of this file.
             return self._set_aside(job, "internal", internal(error))
+
+    def _failed(self, job: Job, error: OSError) -> Result:
+        if error.errno == errno.EIO and job.stage in ("claim", "read"):
+            return self._set_aside(job, Unreadable.reason, str(Unreadable("the disk reports an I/O error")))
+        if isinstance(error, LockHeld):  # The file waits, and is in the tree no more than before.
+            try:
+                place.take_back(job)
+            except OSError as failure:
+                return self._refused(job, failure)
+        return self._refused(job, error)
 
     def _refused(self, job: Job, error: OSError) -> Deferral:
         return refusal(job.arrival._replace(claim=job.claim), job.stage, error)

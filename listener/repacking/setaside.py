@@ -71,7 +71,7 @@ def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> s
     directory = f"{desk.directories.set_aside}/{why.reason}"
     os.makedirs(directory, mode=0o700, exist_ok=True)
     status = os.lstat(source)
-    with files.locked(directory, ".lock"):
+    with desk.locks.locked(directory, ".lock"):
         target, present = _find_place(directory, name, source, status)
         if present:  # A replay: an earlier try came as far as this.
             return target

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 
 from listener.dicom.header import Header
 from listener.dicom.reader import read_elements, read_header
-from listener.disk import files, loading
+from listener.disk import files, loading, moves
 from listener.disk.loading import Signature
 from listener.planning import documents
 from listener.planning.documents import Document
@@ -103,7 +103,14 @@ def _write_missing(job: Job, desk: Desk, paths: tuple[str, ...]) -> None:
 
 
 def _once(path: str, desk: Desk, make: Callable[[], Document]) -> None:
-    if loading.load(path) is None:
+    """A document that never changes: the first writer wins, without a lock that could be held against it."""
+    if loading.load(path) is not None:
+        return
+    try:
+        files.write_document(
+            desk.log_stage, path, documents.encode(make()), syncs=desk.syncs, operation=moves.rename_new
+        )
+    except FileExistsError:  # Another worker's, or what is no document and must go.
         update(path, desk, lambda there: None if there is not None else make())
 
 
@@ -116,9 +123,9 @@ def update(path: str, desk: Desk, change: Callable[[Document | None], Document |
             files.write_document(desk.log_stage, path, documents.encode(changed), syncs=desk.syncs)
 
 
-def locked(path: str, desk: Desk) -> AbstractContextManager[None]:
-    """Hold the lock of one document, which all listeners on one log directory take to change it."""
-    return files.locked(desk.directories.locks, f"document-{short_hash(path, 2)}")
+def locked(path: str, desk: Desk) -> AbstractContextManager[int]:
+    """Hold the lock of one document, which all listeners on one log directory take to change it. Raises LockHeld."""
+    return desk.locks.locked(desk.directories.locks, f"document-{short_hash(path, 2)}")
 
 
 def clear_way(path: str, desk: Desk) -> None:

@@ -92,7 +92,8 @@ class Casualties:
     def give_up(self, arrival: Arrival) -> Outcome:
         """Set a file aside as `worker-lost`."""
         if self._desk is None:
-            self._desk = Desk(self._config, self._directories, self._manner)
+            # The loop asks, which must not wait: what cannot be set aside now is tried again.
+            self._desk = Desk(self._config, self._directories, self._manner, patience=0)
         error = str(WorkerLost())
         name = os.path.basename(arrival.path)
         where = setaside.put_aside(arrival.key, name, self._desk, "worker-lost", error, _without_this(arrival))

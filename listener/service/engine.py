@@ -15,10 +15,11 @@ from listener.config import Config
 from listener.diagnostics import log
 from listener.disk.directories import Directories
 from listener.disk.retry import LONGEST, pause
-from listener.errors import FatalFault
+from listener.errors import LOCKED, FatalFault
 from listener.records import Arrival, Deferral, Outcome, refusal
 from listener.repacking import claim
 from listener.repacking.desk import CLAIM, COPY
+from listener.service import waits
 from listener.service.backlog import Backlog, share
 from listener.service.casualties import Casualties
 from listener.service.intake import Intake
@@ -27,6 +28,7 @@ from listener.service.listens import Listens
 from listener.service.messages import Fatal, Setting
 from listener.service.pool import Pool, Worker
 from listener.service.pressure import Pressure
+from listener.service.waits import Waits
 
 #: Outcomes that show that every volume takes work.
 _WENT_THROUGH = ("published", "duplicate")
@@ -51,6 +53,7 @@ class Engine:
         kept = Kept(directories.state) if config.keep_source else None
         self.intake = Intake(self._casualties, self.backlog, listens, kept)
         self.pressure = Pressure(pause)
+        self.waits = Waits()
         self.paused = False
         self.pool = Pool(Setting(config, directories, manner), config.workers, config.deadline, keep_open)
         self.selector = selectors.DefaultSelector()
@@ -169,6 +172,10 @@ class Engine:
         now = time.monotonic()
         if deferral.reason == "busy":
             longest = min(_BUSY, self._config.rescan)
+        elif deferral.reason == LOCKED:
+            longest = waits.LONGEST
+            if self.waits.add(deferral.error, now):
+                log.error("%s; files that need it wait, others go on", deferral.error)
         else:
             longest = LONGEST
             if self.pressure.refused(deferral.reason, now):

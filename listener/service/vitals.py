@@ -22,6 +22,9 @@ from listener.telemetry.pages import Request, Response
 from listener.telemetry.routing import Route
 from listener.telemetry.web import Server
 
+#: Locks that are named; who holds one of them holds the others.
+_MOST_LOCKS = 3
+
 
 class Vitals:
     """The state that /metrics, /healthz and /readyz show. `scanned`: the first sweep is done; `draining`: it is
@@ -90,6 +93,7 @@ class Vitals:
             backlog_limit=self._config.ready_backlog,
             draining=self.draining,
             ledger=self.ledger,
+            locks="; ".join(self._engine.waits.texts(now)[:_MOST_LOCKS]),
         )
 
     def _look_at_volumes(self) -> None:

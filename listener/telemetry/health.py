@@ -15,7 +15,7 @@ from typing import Any
 HEARTBEAT_LIMIT = 60.0
 
 #: Conditions that are told and change no verdict: intake goes on without them.
-ADVISORY = frozenset({"ledger"})
+ADVISORY = frozenset({"ledger", "locks"})
 
 #: Condition -> (does it hold, what to know or do).
 Checks = dict[str, tuple[bool, str]]
@@ -29,7 +29,8 @@ class Conditions:
     that a jump of the wall clock restarts nobody). `polling`: sweeps alone find the files. `writable` maps each
     directory's role (incoming, data, log, state) to whether it can be written. `refusal` is the system reason for
     which work is held back at the moment, one of errors.SYSTEM_REASONS, else "". `backlog_limit` is --ready-backlog.
-    `ledger` is "" or why the ledger cannot be written, which does not make the service unready: files are kept.
+    `ledger` is "" or why the ledger cannot be written, which does not make the service unready: files are kept. `locks`
+    tells of locks that single files wait for while others go on, "" when there is none.
     """
 
     heartbeat: float
@@ -44,6 +45,7 @@ class Conditions:
     backlog_limit: int = 100_000
     draining: bool = False
     ledger: str = ""
+    locks: str = ""
 
 
 def liveness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]:
@@ -74,6 +76,11 @@ def readiness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]
         ),
         "backlog": _backlog(conditions),
         "ledger": _told(not conditions.ledger, "the ledger can be written", conditions.ledger),
+        "locks": _told(
+            not conditions.locks,
+            "no file waits for a lock",
+            f"{conditions.locks}: end or continue the process that holds it; files that need it wait, others go on",
+        ),
         "draining": _told(not conditions.draining, "taking work", "the service is stopping: wait for its successor"),
     }
     return _verdict(checks, "ready", "not-ready")

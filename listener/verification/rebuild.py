@@ -16,7 +16,7 @@ from listener.planning.names import OWN
 from listener.planning.plan import Plan
 from listener.records import Arrival
 from listener.repacking import describe
-from listener.repacking.desk import Desk, Job
+from listener.repacking.desk import Desk, Job, NotYet
 from listener.repacking.shared import Shared
 
 #: Instances that are described between two barriers.
@@ -108,7 +108,7 @@ class Rebuilder:
     def _placed(self, job: Job) -> bool:
         try:
             describe.describe(job, self._desk, self._shared)
-        except OSError:
+        except (NotYet, OSError):  # A worker has just described it, or somebody holds its lock.
             return False
         return True
 

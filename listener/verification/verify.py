@@ -15,6 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from listener.config import Config
+from listener.disk import locks
 from listener.errors import ConfigError
 from listener.planning.names import OWN
 from listener.repacking.desk import Desk
@@ -49,7 +50,7 @@ def run(config: Config, request: Request) -> int:
         tally = Tally(config, as_json=request.json)
         with ExitStack() as stack:
             staging = stack.enter_context(staging_in(config.log)) if request.repair else ""
-            _Verification(Desk(config, directories_of(config, staging)), request, tally).run()
+            _Verification(Desk(config, directories_of(config, staging), patience=locks.PATIENCE), request, tally).run()
             ledgers.verify(config, tally, repair=request.repair)
     except PermissionError as error:
         where = f" '{error.filename}'" if config.phi and error.filename else " a directory or document"

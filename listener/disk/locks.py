@@ -1,0 +1,108 @@
+"""Locks on files below our own directories, taken with a limit: what holds one for longer (a stopped process, a hung
+host) delays only the file that needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from listener.errors import LockHeld
+
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+
+#: How long a lock is waited for by default, and by a worker which has others' files in hand, in seconds.
+PATIENCE = 10.0
+SHORT = 0.5
+
+#: How long a lock that could not be had is not waited for again, in seconds: it is tried once then.
+_REMEMBERED = 10.0
+
+#: The first and the longest pause between two tries, in seconds.
+_FIRST, _LONGEST = 0.001, 0.005
+
+_PROC = "/proc"
+#: States of /proc/PID/stat which say why a lock stays held.
+_STATES = {"T": "stopped", "t": "traced", "D": "waits for a disk", "Z": "ended"}
+
+
+class Locks:
+    """Takes locks, each within `patience` seconds. One that could not be had is tried without waiting for a while, so
+    that a hundred files that need it do not wait one after the other.
+    """
+
+    def __init__(self, patience: float = SHORT, clock: Callable[[], float] = time.monotonic) -> None:
+        self._patience = patience
+        self._clock = clock
+        self._held: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def locked(self, directory: str, name: str) -> Iterator[int]:
+        """Hold the lock of `name` below `directory`; gives the descriptor of the lock's file. Raises LockHeld."""
+        path = f"{directory}/{name}"
+        begun = self._clock()
+        patience = 0.0 if begun - self._held.get(path, -_REMEMBERED) < _REMEMBERED else self._patience
+        descriptor = _open(directory, path)
+        try:
+            try:
+                _take(descriptor, f"{os.path.basename(directory)}/{name}", patience)
+            except LockHeld:
+                self._held[path] = self._clock()
+                raise
+            self._held.pop(path, None)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _open(directory: str, path: str) -> int:
+    try:
+        return os.open(path, _LOCK, 0o600)
+    except FileNotFoundError:  # Somebody took our directory away.
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        return os.open(path, _LOCK, 0o600)
+
+
+def _take(descriptor: int, name: str, patience: float) -> None:
+    """Raises LockHeld after `patience` seconds, with who holds it."""
+    end, pause = time.monotonic() + patience, _FIRST
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise LockHeld(name, holder(descriptor)) from None
+        else:
+            return
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST)
+
+
+def holder(descriptor: int) -> str:
+    """Which process holds a lock on this open file, for people ("process 12 (listener, stopped)"); "" where the kernel
+    does not tell: another host, another container (proc(5), /proc/locks).
+    """
+    status = os.fstat(descriptor)
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        with open(f"{_PROC}/locks", encoding="ascii", errors="replace") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        return ""
+    # `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`; with an arrow as its second word one that waits.
+    pids = [row[4] for row in rows if len(row) > 5 and row[1] == "FLOCK" and row[5] == device]
+    return _described(pids[0]) if pids and pids[0].isdigit() and pids[0] != "0" else ""
+
+
+def _described(pid: str) -> str:
+    """Not its command line, which may name a file of a patient."""
+    try:
+        with open(f"{_PROC}/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            name, _, rest = file.read().partition("(")[2].rpartition(")")
+    except OSError:
+        return f"process {pid}"
+    known = [part for part in (name if name.isprintable() else "", _STATES.get(rest.split()[0], "")) if part]
+    return f"process {pid} ({', '.join(known)})" if known else f"process {pid}"
