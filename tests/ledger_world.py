@@ -32,7 +32,7 @@ class World:
         self.config: Config = make_config(base, series_quiet=(("", 10.0),), series_timeout=100.0, **changes)
         for path in (*self.config.incoming, self.config.data, self.config.log, self.config.state):
             os.makedirs(path)
-        self._models: dict[int, Path] = {}
+        self._models: dict[tuple[int, int], Path] = {}
         self._base = base
         self.now = 1000.0
         self.wall = BEGIN
@@ -57,22 +57,31 @@ class World:
         self.now += seconds
         self.wall += int((seconds + jump) * 1e9)
 
-    def publish(self, series: int, number: int, *, superseded: bool = False) -> Outcome:
-        """An instance gets its place and its document; the outcome is still to be told."""
-        sop, folder = str(uid("instance", 0, 0, series, number)), f"p/s/{series}"
+    def study(self, number: int = 0) -> str:
+        return str(uid("study", 0, number))
+
+    def publish(self, series: int, number: int, *, superseded: bool = False, study: int = 0) -> Outcome:
+        """An instance gets its place and its document; the outcome is still to be told. Another `study` has the same
+        series UID.
+        """
+        sop, folder = str(uid("instance", 0, study, series, number)), f"p/{'s' * (study + 1)}/{series}"
         target = Path(self.config.data, folder, f"{number:04d}-{sop}.dcm")
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            os.link(self._model(series), target)
+            os.link(self._model(series, study), target)
         document = self.images(series) / f"{target.name}.json"
         document.parent.mkdir(parents=True, exist_ok=True)
         size = target.stat().st_size
-        entry = {"imageObj": {target.name: {"size": size, "FSlocation": str(target)}}}
+        entry = {
+            "StudyInstanceUID": self.study(study),
+            "imageObj": {target.name: {"size": size, "FSlocation": str(target)}},
+        }
         document.write_bytes(orjson.dumps({self.uid(series): entry}))
         for path in (document, document.parent):
             os.utime(path, ns=(self.wall, self.wall))
         return self.outcome("published", series, str(target), sop, size)._replace(
-            superseded=str(Path(self.config.state, "set-aside/superseded/old")) if superseded else ""
+            StudyInstanceUID=self.study(study),
+            superseded=str(Path(self.config.state, "set-aside/superseded/old")) if superseded else "",
         )
 
     def outcome(self, kind: str, series: int, dst: str = "", sop: str = "", size: int = 0) -> Outcome:
@@ -87,16 +96,18 @@ class World:
             dst=dst,
             SOPInstanceUID=sop,
             SeriesInstanceUID=self.uid(series),
-            StudyInstanceUID=str(uid("study", 0, 0)),
+            StudyInstanceUID=self.study(),
             PatientID="P0000",
             Modality="MR",
             sender="SENDER",
         )
 
-    def _model(self, series: int) -> Path:
-        if series not in self._models:
-            self._models[series] = write_instance(self._base / f"model-{series}", series=series)
-        return self._models[series]
+    def _model(self, series: int, study: int) -> Path:
+        key = series, study
+        if key not in self._models:
+            uids = {"SeriesInstanceUID": self.uid(series), "StudyInstanceUID": self.study(study)}
+            self._models[key] = write_instance(self._base / f"model-{series}-{study}", series=series, **uids)
+        return self._models[key]
 
     def promise(self, series: int, number: object) -> None:
         """Another program's word of how many there will be."""
@@ -109,9 +120,9 @@ class World:
     def record(self, *outcomes: Outcome) -> None:
         self.clerk.record(outcomes, self.now, self.wall)
 
-    def came(self, series: int, *numbers: int) -> None:
+    def came(self, series: int, *numbers: int, study: int = 0) -> None:
         """Instances are published and recorded."""
-        self.record(*[self.publish(series, number) for number in numbers])
+        self.record(*[self.publish(series, number, study=study) for number in numbers])
 
     def tick(self) -> list[Completion]:
         """A look around; what ended, announced."""

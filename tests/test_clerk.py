@@ -394,6 +394,89 @@ def test_a_defect_of_ours_loses_nothing(world: World) -> None:
     assert row(world).instances == 1
 
 
+# -- one series UID in two studies -------------------------------------------------------------------------------------
+
+
+def both(world: World) -> list[tuple[str, int, str, int]]:
+    """(study, instances, state, generation) of the series of one UID, in the order in which they began."""
+    with read(world) as reader:
+        found = sorted(reader.all_of(world.uid(0)))
+    return [(one.StudyInstanceUID, one.instances, one.state, one.generation) for one in found]
+
+
+def test_a_series_uid_that_two_studies_have_is_two_series(world: World) -> None:
+    with contextlib.closing(open_writer(path_of(world.config.state))) as connection:
+        number = deliveries.register(connection, "webhook", world.wall)
+        world.record(world.publish(0, 1), world.publish(0, 1, study=1), world.publish(0, 2))
+        assert both(world) == [(world.study(), 2, "open", 1), (world.study(1), 1, "open", 1)]
+        world.advance(9)
+        world.came(0, 2, study=1)
+        world.advance(1)
+        world.tick()
+        assert both(world) == [(world.study(), 2, "complete", 1), (world.study(1), 2, "open", 1)]
+        world.advance(9)
+        world.tick()
+        assert [(one.StudyInstanceUID, one.instances) for one in world.told] == [(world.study(n), 2) for n in (0, 1)]
+        found = deliveries.lease(connection, number, world.wall, world.wall + 5, limit=9)
+    assert [one.key for one in found] == [f"{world.uid(0)}/1", f"{world.uid(0)}/1/{world.study(1)}"]
+    with read(world) as reader:
+        studies = [reader.study(world.study(n)) for n in (0, 1)]
+        assert [one.series for one in studies if one] == [1, 1]
+        assert [len(reader.history(world.uid(0), world.study(n))) for n in (0, 1)] == [2, 2]
+
+
+def test_a_promise_counts_in_each_study_and_only_in_the_one_that_it_names(world: World) -> None:
+    world.came(0, 1)
+    world.came(0, 1, study=1)
+    with contextlib.closing(open_writer(path_of(world.config.state))) as connection, transaction(connection):
+        assert len(turns.expect(connection, world.uid(0), 2, "expect", world.wall)) == 2
+    world.tick()
+    world.came(0, 2)
+    world.announce()
+    assert both(world) == [(world.study(), 2, "complete", 1), (world.study(1), 1, "open", 1)]
+    world.promise(1, 1)
+    path = Path(world.config.log, "seriesData", f"{world.uid(1)}-retrieve.json")
+    path.write_bytes(orjson.dumps({"NumberOfSeriesRelatedInstances": 1, "StudyInstanceUID": world.study(1)}))
+    world.came(1, 1)
+    assert world.announce() == []
+    world.came(1, 1, study=1)
+    assert [one.StudyInstanceUID for one in world.announce()] == [world.study(1)]
+
+
+def test_what_was_expected_of_a_uid_is_of_the_study_that_comes_first(world: World) -> None:
+    with contextlib.closing(open_writer(path_of(world.config.state))) as connection, transaction(connection):
+        turns.expect(connection, world.uid(0), 1, "expect", world.wall)
+    world.tick()
+    world.came(0, 1, study=1)
+    world.announce()
+    assert both(world) == [(world.study(1), 1, "complete", 1)]
+
+
+@pytest.mark.parametrize("recorded", [(), (0,), (1,)])
+def test_two_studies_are_counted_again_from_their_documents(world: World, recorded: tuple[int, ...]) -> None:
+    for study in (0, 1):
+        outcomes = [world.publish(0, number, study=study) for number in (1, 2)]
+        world.record(*outcomes[: 1 if study in recorded else 0])
+    world.crash()
+    world.clerk.unwritten.again([world.uid(0)])
+    world.tick()
+    assert sorted(one[:2] for one in both(world)) == sorted([(world.study(), 2), (world.study(1), 2)])
+    world.advance(10)
+    world.tick()
+    assert sorted(one.StudyInstanceUID for one in world.told) == sorted(world.study(n) for n in (0, 1))
+
+
+def test_two_studies_are_told_apart_without_a_ledger(world: World) -> None:
+    world.clerk.close()
+    Path(path_of(world.config.state)).unlink()
+    Path(path_of(world.config.state)).mkdir()
+    world.came(0, 1)
+    world.came(0, 1, 2, study=1)
+    world.advance(10)
+    world.tick()
+    assert [(one.StudyInstanceUID, one.instances) for one in world.told] == [(world.study(), 1), (world.study(1), 2)]
+
+
 # -- consumers ---------------------------------------------------------------------------------------------------------
 
 

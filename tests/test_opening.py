@@ -53,6 +53,27 @@ def test_an_older_ledger_is_brought_up_with_what_it_holds(tmp_path: Path, versio
             assert tables(connection) == tables(fresh)
 
 
+def test_what_refers_to_a_series_refers_to_it_after_a_migration(tmp_path: Path) -> None:
+    path = path_of(str(tmp_path))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as older:
+        migrate(older, 3)
+        older.execute("INSERT INTO series (id, SeriesInstanceUID, StudyInstanceUID) VALUES (7, '1.1', '1')")
+        older.execute("INSERT INTO folders VALUES (1, 'p')")
+        older.execute("INSERT INTO instances VALUES (7, '1.1.1', 1, 'a.dcm', 5, 6)")
+        older.execute("INSERT INTO batches (id, name) VALUES (1, 'b')")
+        older.execute("INSERT INTO batch_series VALUES (1, 7)")
+    with contextlib.closing(open_writer(path)) as connection:
+        connection.execute(
+            "INSERT INTO series (SeriesInstanceUID, StudyInstanceUID, state) VALUES ('1.1', '2', 'open')"
+        )
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute("INSERT INTO series (SeriesInstanceUID, StudyInstanceUID) VALUES ('1.1', '1')")
+        assert connection.execute("SELECT path, StudyInstanceUID FROM files").fetchall() == [("p/a.dcm", "1")]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert [one.series for one in Reader(connection).batches()] == [1]
+        assert Reader(connection).counts()["open"] == 2
+
+
 def test_a_migration_that_is_cut_short_leaves_the_older_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = path_of(str(tmp_path))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as older:

@@ -32,15 +32,15 @@ def play(history: list[tuple[float, str]]) -> list[tuple[float, Completion]]:
     one = Standing("1.2", "1")
     for now, what in history:
         if what == "?":
-            verdict = book.verdict(one, now) if book.get("1.2") else ""
+            verdict = book.verdict(one, now) if book.get("1.2", "1") else ""
             if verdict:
                 told.append((now, book.completion(one, verdict)))
-                book.drop("1.2")
+                book.drop("1.2", "1")
         elif what.startswith("="):
             one.expected = int(what[1:])
         else:
             one.Modality = one.Modality if what == "+" else what
-            one.generation += book.get("1.2") is None and what == "+"
+            one.generation += book.get("1.2", "1") is None and what == "+"
             one.instances, one.touched = one.instances + 1, now
             book.keep(one)
     return told

@@ -31,11 +31,11 @@ def run(config: Config, uid: str, number: int) -> int:
     connection = open_writer(path_of(config.state))
     try:
         with transaction(connection):
-            turns.expect(connection, uid, number, "expect", time.time_ns())
-            row = turns.find(connection, uid)
+            rows = turns.expect(connection, uid, number, "expect", time.time_ns())
     finally:
         connection.close()
-    assert row
     many = f"{number} instances are" if number else "no number is"
-    sys.stderr.write(f"{many} expected; {row.instances} are there, and the series is {row.state}\n")
+    for row in rows:
+        where = f" in study {row.StudyInstanceUID}" if len(rows) > 1 else ""
+        sys.stderr.write(f"{many} expected{where}; {row.instances} are there, and the series is {row.state}\n")
     return 0

@@ -154,9 +154,12 @@ def _remove(config: Config, old: Old) -> None:
     folders = {folder if folder.startswith("/") else f"{config.data}/{folder}" for folder, _ in old.files}
     for folder, name in old.files:
         files.discard(os.path.join(config.data, folder, name))
-    for path in (documents.study_series_path(study, uid), documents.pack_path(uid), documents.series_path(uid)):
-        files.discard(f"{config.log}/{path}")
-    _remove_empty(os.path.dirname(f"{config.log}/{documents.instance_path(uid, 'x')}"), f"{config.log}/seriesData")
+    files.discard(f"{config.log}/{documents.study_series_path(study, uid)}")
+    images = os.path.dirname(f"{config.log}/{documents.instance_path(uid, 'x')}")
+    _remove_empty(images, f"{config.log}/seriesData")
+    if not os.path.isdir(images):  # Else another study has instances of this series UID.
+        for path in (documents.pack_path(uid), documents.series_path(uid)):
+            files.discard(f"{config.log}/{path}")
     for folder in folders:
         _remove_empty(folder, config.data)
 

@@ -11,11 +11,11 @@ from listener.commands.columns import OVERVIEW, overview, table
 from listener.config import Config
 from listener.errors import FatalFault
 from listener.ledger.reading import Reader, reading
-from listener.ledger.rows import shown
+from listener.ledger.rows import SeriesRow, shown
 
 
 class Request(NamedTuple):
-    """Which series: one by `uid`, or the newest `limit` (0: all) in a state ("": any)."""
+    """Which series: those of one `uid` (one a study), or the newest `limit` (0: all) in a state ("": any)."""
 
     uid: str = ""
     only: str = ""
@@ -26,12 +26,14 @@ class Request(NamedTuple):
 def run(config: Config, request: Request) -> int:
     """Show them; 0. Raises a LedgerFault, and FatalFault for a series that nobody knows."""
     with reading(config.state) as reader:
-        found = [_one(reader, request.uid, config.phi)] if request.uid else _several(reader, request, config.phi)
+        found = _of_uid(reader, request.uid, config.phi) if request.uid else _several(reader, request, config.phi)
     if request.json:
         for one in found:
             sys.stdout.buffer.write(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
     elif request.uid:
-        _print(found[0])
+        for number, one in enumerate(found):
+            sys.stdout.write("\n" if number else "")
+            _print(one)
     else:
         sys.stdout.write(table(OVERVIEW, map(overview, found)))
     sys.stdout.flush()
@@ -43,16 +45,22 @@ def _several(reader: Reader, request: Request, phi: bool) -> list[dict[str, Any]
     return [shown(row, phi) for row in reader.listed(request.only, limit=most)]
 
 
-def _one(reader: Reader, uid: str, phi: bool) -> dict[str, Any]:
-    row = reader.series(uid)
-    if row is None:
+def _of_uid(reader: Reader, uid: str, phi: bool) -> list[dict[str, Any]]:
+    """The series of a UID: one, or one a study that has it."""
+    rows = reader.all_of(uid)
+    if not rows:
         raise FatalFault("the ledger knows no such series; 'listener series' lists them")
+    return [_one(reader, row, phi) for row in rows]
+
+
+def _one(reader: Reader, row: SeriesRow, phi: bool) -> dict[str, Any]:
+    key = (row.SeriesInstanceUID, row.StudyInstanceUID)
     study = reader.study(row.StudyInstanceUID)
     return {
         **shown(row, phi),
         "study": shown(study, phi) if study else None,
-        "history": [shown(one, phi) for one in reader.history(uid)],
-        "deliveries": [shown(one, phi) for one in reader.deliveries_of(uid)],
+        "history": [shown(one, phi) for one in reader.history(*key)],
+        "deliveries": [shown(one, phi) for one in reader.deliveries_of(*key)],
     }
 
 

@@ -20,7 +20,7 @@ from listener.ledger.opening import transaction
 from listener.ledger.posting import Places, Posting
 from listener.ledger.promises import Promises
 from listener.ledger.proofs import Proofs
-from listener.ledger.states import Book, Completion, Rules, Standing
+from listener.ledger.states import Book, Completion, Key, Rules, Standing
 from listener.ledger.unwritten import Unwritten
 from listener.planning.names import short_hash
 from listener.records import Outcome
@@ -117,7 +117,7 @@ class Clerk:
 
     def _write(self, now: float, now_ns: int) -> list[Standing]:
         """Put down what waits; the open series that got something."""
-        touched: dict[str, Standing] = {}
+        touched: dict[Key, Standing] = {}
         posting, connection = self._open(now, now_ns), self.access.connection
         waiting = self.unwritten.outcomes
         if posting and connection and waiting:
@@ -128,7 +128,7 @@ class Clerk:
                         found = posting.post(some, now, now_ns)
                         if len(some) == len(waiting) and not self.unwritten.lacking:
                             self._stamp(connection, now_ns)
-                    touched.update({one.SeriesInstanceUID: one for one in found})
+                    touched.update({one.key: one for one in found})
                     del waiting[: len(some)]
         return list(touched.values())
 
@@ -183,7 +183,7 @@ class Clerk:
         connection = self.access.connection
         if connection:
             for row in turns.in_flight(connection):
-                one = self._book.get(row.SeriesInstanceUID)
+                one = self._book.get(row.SeriesInstanceUID, row.StudyInstanceUID)
                 if one:
                     one.touched = now - max(0, now_ns - row.last_ns) / 1e9
         self._end(self._book, now, now_ns)
@@ -203,7 +203,7 @@ class Clerk:
         if connection:
             with self.access.minding(now), transaction(connection):
                 for one in completions:
-                    turns.told(connection, one.SeriesInstanceUID, one.generation)
+                    turns.told(connection, one)
 
     def stumbled(self) -> None:
         """A defect of ours: what was in hand is counted again from the documents."""

@@ -46,23 +46,23 @@ class Mending:
         self._posting = Posting(self._connection, Book(rules), self._proofs, places)
 
     def count(self, uid: str) -> None:
-        """Bring a series in line with its documents. Raises a LedgerFault."""
+        """Bring the series of a UID in line with their documents. Raises a LedgerFault."""
         now_ns = time.time_ns()
         with transaction(self._connection):
-            known = turns.find(self._connection, uid)
-            one = self._posting.recount(uid, 0.0, now_ns)
-            if one and known is None:
-                self._settle(one, now_ns)
+            known = {row.id for row in turns.all_of(self._connection, uid)}
+            for one in self._posting.recount(uid, 0.0, now_ns):
+                if one.id not in known:
+                    self._settle(one, now_ns)
 
     def _settle(self, one: Standing, now_ns: int) -> None:
         """A series that is only found now: what it would have come to by itself, told to nobody."""
-        row = turns.find(self._connection, one.SeriesInstanceUID)
+        row = turns.row_of(self._connection, one.id)
         if row is None or now_ns - row.last_ns < self._old * 1e9:
             return
         _, document = self._proofs.promise(one.SeriesInstanceUID, (-1, -1))
-        number = promised(document or {})
+        number = promised(document or {}, one.StudyInstanceUID)
         if number:
-            turns.expect(self._connection, one.SeriesInstanceUID, number, "retrieve", now_ns)
+            turns.expect_of(self._connection, row, number, "retrieve", now_ns)
         result = "incomplete" if one.instances < number else "recounted"
         about = (one.SeriesInstanceUID, one.StudyInstanceUID, one.generation, one.instances, number, result)
         turns.end(self._connection, one.id, Completion(*about), now_ns, quietly=True)

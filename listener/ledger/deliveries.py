@@ -21,6 +21,8 @@ WHERE consumer_id = ? AND state = 'pending' AND next_ns <= ? AND lease_until_ns 
 ORDER BY set_aside_id > 0, next_ns, id LIMIT ?
 """
 
+_FIRST = "SELECT min(id) FROM series WHERE SeriesInstanceUID = ?"
+
 
 def register(connection: sqlite3.Connection, name: str, now_ns: int) -> int:
     """Let `name` hear of what happens from now on, and return the consumer's number. One that is registered already
@@ -96,7 +98,14 @@ def _delivery(connection: sqlite3.Connection, row: tuple[int, str, int, int, int
         (series_id, generation),
     ).fetchone()
     delivery = Delivery(*about, series=series, change=Change(*change))
-    return delivery._replace(key=f"{series.SeriesInstanceUID}/{generation}")
+    return delivery._replace(key=_key(connection, series, generation))
+
+
+def _key(connection: sqlite3.Connection, series: SeriesRow, generation: int) -> str:
+    """Series and generation; and the study, where another one had the series UID before. Rows stay, and so do keys."""
+    (first,) = connection.execute(_FIRST, (series.SeriesInstanceUID,)).fetchone()
+    key = f"{series.SeriesInstanceUID}/{generation}"
+    return key if series.id == first else f"{key}/{series.StudyInstanceUID}"
 
 
 def settle(

@@ -36,24 +36,27 @@ class Ending:
                         ended.append(completion)
             self.ended += ended
             for completion in ended:
-                self._book.drop(completion.SeriesInstanceUID)
+                self._book.drop(completion.SeriesInstanceUID, completion.StudyInstanceUID)
 
     def _confirmed(self, posting: Posting, one: Standing, now: float, now_ns: int) -> Completion | None:
         """How a series ends, if it still does when its documents are counted."""
         described = self._proofs.count(one.SeriesInstanceUID)
         counted: Standing | None = one
         if not one.id or described not in (None, one.instances):
-            counted = posting.recount(one.SeriesInstanceUID, now, now_ns)
-        if counted is None:  # Never recorded, and gone.
-            self._book.drop(one.SeriesInstanceUID)
+            found = posting.recount(one.SeriesInstanceUID, now, now_ns)
+            counted = next((other for other in found if other.StudyInstanceUID == one.StudyInstanceUID), None)
+        if counted is None:  # Never recorded, and gone; or what was expected is known by its study now.
+            self._book.drop(*one.key)
             return None
         result = self._book.verdict(counted, now)
         return self._book.completion(counted, result) if result else None
 
     def _end_unrecorded(self, due: Sequence[Standing], now: float) -> None:
+        shared = self._book.shared()
         for one in due:
-            one.instances = self._proofs.count(one.SeriesInstanceUID) or 0
+            uid, study = one.key
+            one.instances = self._proofs.count_of(uid, study) if uid in shared else self._proofs.count(uid) or 0
             result = self._book.verdict(one, now)
             if result:
                 self.ended.append(self._book.completion(one, result))
-                self._book.drop(one.SeriesInstanceUID)
+                self._book.drop(uid, study)

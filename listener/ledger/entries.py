@@ -112,8 +112,11 @@ class Entries:
         )
         tell_consumers(self._connection, "set-aside", outcome.finished_ns, aside=made.lastrowid or 0)
         if outcome.SeriesInstanceUID and reason != "superseded":
+            study = outcome.StudyInstanceUID
             self._connection.execute(
-                "UPDATE series SET errors = errors + 1 WHERE SeriesInstanceUID = ?", (outcome.SeriesInstanceUID,)
+                "UPDATE series SET errors = errors + 1 "
+                "WHERE SeriesInstanceUID = ? AND (? = '' OR StudyInstanceUID IN (?, ''))",
+                (outcome.SeriesInstanceUID, study, study),
             )
 
     def taken_away(self, paths: Iterable[str], now_ns: int) -> None:

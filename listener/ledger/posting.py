@@ -14,7 +14,7 @@ from listener.ledger import turns
 from listener.ledger.entries import Accounts, Entries, Row, Total, last_of_each
 from listener.ledger.proofs import Identity, Instance, Proofs
 from listener.ledger.rows import SeriesRow
-from listener.ledger.states import Book, Standing
+from listener.ledger.states import Book, Key, Standing
 from listener.planning.names import printable
 from listener.records import Outcome
 
@@ -55,17 +55,17 @@ class Posting:
     def post(self, outcomes: Sequence[Outcome], now: float, now_ns: int) -> list[Standing]:
         """Put outcomes down; the series that got instances. `now` on the monotonic clock."""
         accounts = Accounts()
-        arrived: dict[str, list[Outcome]] = {}
+        arrived: dict[Key, list[Outcome]] = {}
         for outcome in outcomes:
             kind = outcome.kind
             if kind == "published" and outcome.SeriesInstanceUID:
-                arrived.setdefault(outcome.SeriesInstanceUID, []).append(outcome)
+                arrived.setdefault((outcome.SeriesInstanceUID, outcome.StudyInstanceUID), []).append(outcome)
             elif kind == "duplicate":
                 accounts.of(outcome)[2] += 1
             elif kind == "set-aside" and outcome.dst:  # `repack` leaves such a file where it is.
                 accounts.of(outcome)[3] += 1
                 self._put_aside(outcome, outcome.reason, outcome.dst)
-        touched = [self._arrived(uid, group, accounts, (now, now_ns)) for uid, group in arrived.items()]
+        touched = [self._arrived(key, group, accounts, (now, now_ns)) for key, group in arrived.items()]
         accounts.write(self._connection)
         return [one for one in touched if one.is_open]
 
@@ -75,13 +75,13 @@ class Posting:
 
     # -- one series
 
-    def _arrived(self, uid: str, group: Sequence[Outcome], accounts: Accounts, moment: tuple[float, int]) -> Standing:
+    def _arrived(self, key: Key, group: Sequence[Outcome], accounts: Accounts, moment: tuple[float, int]) -> Standing:
         """Instances of one series were published, in this order."""
         now, now_ns = moment
-        one = self._book.get(uid)
+        one = self._book.get(*key)
         new = False
-        if one is None or not one.StudyInstanceUID or not one.id:
-            one, new = self._meet(uid, group[0], now, now_ns)
+        if one is None or not one.id:
+            one, new = self._meet(key, group[0], now, now_ns)
         rows = [self._row(one.id, outcome) for outcome in group]
         replacing = [(row, outcome) for row, outcome in zip(rows, group, strict=True) if outcome.superseded]
         if replacing:
@@ -95,7 +95,9 @@ class Posting:
         self._add(one, Total(added, size), min(arrivals), max(arrivals))
         accounts.credit(group, added, size)
         if new:
-            self.describe(one, accounts, group[0].sender)
+            for other, number in self._describe(key[0], self._all_of(key[0], one, now), accounts, now, now_ns):
+                if other is not one and number:
+                    self._touch(other, now, now_ns, is_new=True)
         if replacing or added != len(rows):
             self._set_total(one)
         self._touch(one, now, now_ns, is_new=bool(added or replacing))
@@ -105,17 +107,28 @@ class Posting:
         folder, name = self._places.below_data(outcome.dst)
         return series, outcome.SOPInstanceUID, self.entries.folder(folder), name, outcome.size, outcome.arrived_ns
 
-    def _meet(self, uid: str, outcome: Outcome, now: float, now_ns: int) -> tuple[Standing, bool]:
-        """A series that the book does not have, and whether the ledger knew of an instance before."""
-        row = turns.find(self._connection, uid) or turns.begin(self._connection, uid, now_ns)
-        if row.StudyInstanceUID:
+    def _meet(self, key: Key, outcome: Outcome, now: float, now_ns: int) -> tuple[Standing, bool]:
+        """A series that the book does not have, and whether the ledger had none of it before."""
+        row = turns.find(self._connection, *key)
+        if row and row.StudyInstanceUID:
             return turns.standing(row, now), False
-        study = outcome.StudyInstanceUID
-        accession = self._proofs.accession(study, uid)
+        uid, study = key
         patient = outcome.PatientID or "PatientID"
+        accession = self._proofs.accession(study, uid)
         identity = Identity(study, patient, accession, outcome.Modality, outcome.sender)
-        self._identify(row, identity, outcome.root, now_ns)
-        return turns.standing(row._replace(StudyInstanceUID=study, Modality=outcome.Modality), now), True
+        row = self._begin(uid, identity, outcome.root, now_ns)
+        return turns.standing(row, now), True
+
+    def _begin(self, uid: str, identity: Identity, root: int, now_ns: int) -> SeriesRow:
+        """The row of a series of a study that the ledger does not have: what was expected of the UID becomes it."""
+        row = turns.find(self._connection, uid, "") or turns.begin(self._connection, uid, now_ns)
+        if not identity.StudyInstanceUID:
+            return row
+        self._book.drop(uid, "")
+        self._identify(row, identity, root, now_ns)
+        known = turns.row_of(self._connection, row.id)
+        assert known
+        return known
 
     def _identify(self, row: SeriesRow, identity: Identity, root: int, now_ns: int) -> None:
         told = self._places.roots[root] if root >= 0 else ""
@@ -149,19 +162,77 @@ class Posting:
 
     # -- counting again
 
-    def describe(self, one: Standing, accounts: Accounts, sender: str) -> int:
-        """Bring a series' rows in line with its documents; how many were lacking."""
-        names = self._proofs.names(one.SeriesInstanceUID)
+    def recount(self, uid: str, now: float, now_ns: int) -> list[Standing]:
+        """Count the series of a UID again from their documents, which may be more or fewer than their rows; what the
+        ledger did not know begins. Nothing is returned of what is not there.
+        """
+        series = self._all_of(uid, None, now)
+        if not self._proofs.names(uid) and all(row.pruned_ns for row in turns.all_of(self._connection, uid)):
+            return []
+        accounts = Accounts()
+        described = self._describe(uid, series, accounts, now, now_ns)
+        accounts.write(self._connection)
+        for one, number in described:
+            if number or one.is_open:
+                self._touch(one, now if number or not one.touched else one.touched, now_ns, is_new=bool(number))
+        return [one for one, _ in described]
+
+    def _all_of(self, uid: str, met: Standing | None, now: float) -> dict[int, Standing]:
+        """The series of a UID by their ids, as the book has them; `met` is one of them that it does not have yet."""
+        series = {met.id: met} if met else {}
+        for row in turns.all_of(self._connection, uid):
+            one = self._book.get(uid, row.StudyInstanceUID)
+            series.setdefault(row.id, one if one and one.id == row.id else turns.standing(row, now))
+        return series
+
+    def _describe(
+        self, uid: str, series: dict[int, Standing], accounts: Accounts, now: float, now_ns: int
+    ) -> list[tuple[Standing, int]]:
+        """Bring the rows of a UID's series in line with its documents; each series, with how many instances it lacked.
+        Documents are of one UID, rows of a UID and a study: each document says which study its instance is of.
+        """
+        names = self._proofs.names(uid)
         if names is None:
-            return 0
-        there = self.entries.names(one.id)
-        gone = there.difference(names)
-        read = (self._proofs.instance(one.SeriesInstanceUID, name) for name in names if name not in there)
-        found = [instance for instance in read if instance]
+            return [(one, 0) for one in series.values()]
+        there = {number: self.entries.names(number) for number in series}
+        recorded = set().union(*there.values())
+        found: dict[int, list[Instance]] = {}
+        for name in names:
+            instance = self._proofs.instance(uid, name) if name not in recorded else None
+            if instance:
+                one = self._series_of(instance, uid, series, now, now_ns)
+                found.setdefault(one.id, []).append(instance)
+        described = set(names)
+        return [
+            (one, self._bring(one, found.get(number, ()), there.get(number, set()) - described, accounts))
+            for number, one in series.items()
+        ]
+
+    def _series_of(
+        self, instance: Instance, uid: str, series: dict[int, Standing], now: float, now_ns: int
+    ) -> Standing:
+        """Of which of these series an instance is; one that begins is put to them."""
+        identity = Identity(instance.StudyInstanceUID)
+        of_study = {one.StudyInstanceUID: one for one in series.values()}
+        if identity.StudyInstanceUID not in of_study or not identity.StudyInstanceUID:
+            identity = self._proofs.identity(uid, instance)
+            identity = identity if identity.StudyInstanceUID else Identity(instance.StudyInstanceUID)
+        known = of_study.get(identity.StudyInstanceUID)
+        if known is None and not identity.StudyInstanceUID:  # Nothing tells.
+            known = next(iter(series.values()), None)
+        if known:
+            return known
+        begun = turns.standing(self._begin(uid, identity, -1, now_ns), now)
+        series[begun.id] = begun
+        return begun
+
+    def _bring(self, one: Standing, found: Sequence[Instance], gone: set[str], accounts: Accounts) -> int:
+        """Add and remove rows of one series; how many were lacking."""
         added = self.entries.add([self._found(one.id, instance) for instance in found])
         self.entries.remove(one.id, gone)
+        row = turns.row_of(self._connection, one.id) if found else None
         for instance in found:
-            credit = accounts.at(instance.at_ns, one.Modality, sender)
+            credit = accounts.at(instance.at_ns, one.Modality, row.sender if row else "")
             credit[0] += 1
             credit[1] += instance.size
         if found:
@@ -174,39 +245,6 @@ class Posting:
     def _found(self, series: int, instance: Instance) -> Row:
         folder = self.entries.folder(printable(instance.folder))
         return series, instance.SOPInstanceUID, folder, instance.name, instance.size, instance.at_ns
-
-    def recount(self, uid: str, now: float, now_ns: int) -> Standing | None:
-        """Count a series again from its documents, which may be more or fewer than its rows; one that the ledger did
-        not know begins. None when nothing is there of it.
-        """
-        row = turns.find(self._connection, uid)
-        names = self._proofs.names(uid)
-        if not names and (row is None or row.pruned_ns):
-            return None
-        row = row or turns.begin(self._connection, uid, now_ns)
-        if not row.StudyInstanceUID and names:
-            row = self._find_out(row, names, now_ns)
-        one = self._book.get(uid)
-        if one is None or one.id != row.id:
-            one = turns.standing(row, now)
-        accounts = Accounts()
-        added = self.describe(one, accounts, row.sender)
-        accounts.write(self._connection)
-        if added or one.is_open:
-            self._touch(one, now if added or not one.touched else one.touched, now_ns, is_new=bool(added))
-        return one
-
-    def _find_out(self, row: SeriesRow, names: Sequence[str], now_ns: int) -> SeriesRow:
-        """Whose a series is that no outcome told of."""
-        for name in names:
-            instance = self._proofs.instance(row.SeriesInstanceUID, name)
-            identity = self._proofs.identity(row.SeriesInstanceUID, instance) if instance else Identity()
-            if identity.StudyInstanceUID:
-                self._identify(row, identity, -1, now_ns)
-                found = turns.find(self._connection, row.SeriesInstanceUID)
-                assert found
-                return found
-        return row
 
 
 def _size(outcome: Outcome) -> int:

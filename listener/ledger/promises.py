@@ -26,7 +26,7 @@ class Promises:
             one.promise, document = self._proofs.promise(one.SeriesInstanceUID, one.promise)
             if document is None or one.expected_by == "expect":
                 continue
-            number = promised(document)
+            number = promised(document, one.StudyInstanceUID)
             if number != one.expected:
                 one.expected, one.expected_by = number, "retrieve" if number else ""
                 changed.append(one)

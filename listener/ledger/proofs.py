@@ -27,13 +27,16 @@ _Told = TypeVar("_Told")
 
 
 class Instance(NamedTuple):
-    """An instance as its document tells of it. `folder` is below the data directory; `at_ns` when it was described."""
+    """An instance as its document tells of it. `folder` is below the data directory; `at_ns` when it was described;
+    StudyInstanceUID "" where the document has none.
+    """
 
     SOPInstanceUID: str
     folder: str
     name: str
     size: int
     at_ns: int
+    StudyInstanceUID: str = ""
 
 
 class Identity(NamedTuple):
@@ -103,6 +106,11 @@ class Proofs:
         except OSError:
             return None
 
+    def count_of(self, uid: str, study: str) -> int:
+        """How many instances are described that are of one study, where several have the series UID."""
+        paths = (f"{self._log}/{documents.instance_path(uid, name)}" for name in self.names(uid) or ())
+        return sum(documents.study_of(loading.load_if_readable(path) or {}) in (study, "") for path in paths)
+
     def changed(self, uid: str) -> int:
         """A number that changes when an instance is described, or its document goes; 0 where there is none."""
         try:
@@ -134,7 +142,7 @@ class Proofs:
         sop = self._sop(location, name)
         folder = os.path.dirname(location)
         below = folder.removeprefix(f"{self._data}/") if folder.startswith(f"{self._data}/") else folder
-        return Instance(sop, below, name, size, at_ns) if sop else None
+        return Instance(sop, below, name, size, at_ns, documents.study_of(document)) if sop else None
 
     def _sop(self, location: str, name: str) -> str:
         found = _UID_AT_END.search(name) if self._named else None

@@ -17,7 +17,7 @@ from listener.ledger.rows import SERIES_COLUMNS, BatchRow, Change, DayRow, Deliv
 _FROM_SERIES = f"SELECT {SERIES_COLUMNS} FROM series s"
 IN_FLIGHT = f"{_FROM_SERIES} WHERE state = 'open' ORDER BY last_ns DESC LIMIT ?"
 ENDED = f"{_FROM_SERIES} WHERE state <> 'open' ORDER BY changed_ns DESC LIMIT ?"
-ONE = f"{_FROM_SERIES} WHERE SeriesInstanceUID = ?"
+OF_UID = f"{_FROM_SERIES} WHERE SeriesInstanceUID = ?"
 _LISTED = f"{_FROM_SERIES} WHERE last_ns BETWEEN ? AND ? AND (last_ns, id) < (?, ?)"
 LISTED = f"{_LISTED} ORDER BY last_ns DESC, id DESC LIMIT ?"
 LISTED_BY_STATE = f"{_LISTED} AND state = ? ORDER BY last_ns DESC, id DESC LIMIT ?"
@@ -77,9 +77,16 @@ class Reader:
         """Series that are complete or incomplete, the last that ended first."""
         return [SeriesRow(*row) for row in self._ask(ENDED, limit)]
 
-    def series(self, uid: str) -> SeriesRow | None:
-        """One series; None for one that nobody knows."""
-        return next((SeriesRow(*row) for row in self._ask(ONE, uid)), None)
+    def all_of(self, uid: str) -> list[SeriesRow]:
+        """The series of one Series Instance UID, that with the newest arrival first: mostly one, one for each study
+        that has it.
+        """
+        rows = [SeriesRow(*row) for row in self._ask(OF_UID, uid)]
+        return sorted(rows, key=lambda row: (row.last_ns, row.id), reverse=True)
+
+    def series(self, uid: str, study: str = "") -> SeriesRow | None:
+        """The series of a study, or of any ("": that with the newest arrival); None for one that nobody knows."""
+        return next((row for row in self.all_of(uid) if study in (row.StudyInstanceUID, "")), None)
 
     def listed(
         self,
@@ -98,14 +105,14 @@ class Reader:
             return [SeriesRow(*row) for row in self._ask(LISTED_BY_STATE, *between, state, limit)]
         return [SeriesRow(*row) for row in self._ask(LISTED, *between, limit)]
 
-    def history(self, uid: str) -> list[Change]:
+    def history(self, uid: str, study: str = "") -> list[Change]:
         """Every change of a series' state, in order."""
-        row = self.series(uid)
+        row = self.series(uid, study)
         return [Change(*one) for one in self._ask(HISTORY, row.id)] if row else []
 
-    def deliveries_of(self, uid: str) -> list[DeliveryRow]:
+    def deliveries_of(self, uid: str, study: str = "") -> list[DeliveryRow]:
         """What consumers were told, or will be, of a series."""
-        row = self.series(uid)
+        row = self.series(uid, study)
         return [DeliveryRow(*one) for one in self._ask(DELIVERIES, row.id)] if row else []
 
     def study(self, uid: str) -> StudyRow | None:

@@ -45,7 +45,7 @@ def old_series(connection: sqlite3.Connection, before_ns: int) -> Iterator[Old]:
 def begin(connection: sqlite3.Connection, old: Old, now_ns: int) -> bool:
     """Mark a series as removed, before it is; False when it goes on after all."""
     with transaction(connection):
-        row = turns.find(connection, old.series.SeriesInstanceUID)
+        row = turns.row_of(connection, old.series.id)
         same = row is not None and row.state == "complete" and row.generation == old.series.generation
         if not same or not (old.series.pruned_ns or taken(connection, old.series)):
             return False

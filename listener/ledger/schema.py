@@ -213,7 +213,64 @@ CREATE TRIGGER delivery_changed AFTER UPDATE OF state ON deliveries WHEN old.sta
 END;
 """
 
+# A Series Instance UID that two studies have is two series: UIDs are meant to be unique (PS3.5 section 9), and copies
+# of studies exist in which they are not. Ids stay, and with them all that refers to them.
+_SERIES_OF_A_STUDY = """
+DROP VIEW files;
+DROP VIEW studies;
+CREATE TABLE series_of_a_study (
+    id INTEGER PRIMARY KEY,
+    SeriesInstanceUID TEXT NOT NULL,
+    StudyInstanceUID TEXT NOT NULL DEFAULT '',
+    PatientID TEXT NOT NULL DEFAULT '',
+    AccessionNumber TEXT NOT NULL DEFAULT '',
+    Modality TEXT NOT NULL DEFAULT '',
+    sender TEXT NOT NULL DEFAULT '',
+    root TEXT NOT NULL DEFAULT '',
+    state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'complete', 'incomplete')),
+    result TEXT NOT NULL DEFAULT '',
+    generation INTEGER NOT NULL DEFAULT 1,
+    instances INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    expected INTEGER NOT NULL DEFAULT 0,
+    expected_by TEXT NOT NULL DEFAULT '',
+    errors INTEGER NOT NULL DEFAULT 0,
+    first_ns INTEGER NOT NULL DEFAULT 0,
+    last_ns INTEGER NOT NULL DEFAULT 0,
+    changed_ns INTEGER NOT NULL DEFAULT 0,
+    pruned_ns INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (SeriesInstanceUID, StudyInstanceUID)
+);
+INSERT INTO series_of_a_study SELECT * FROM series;
+DROP TABLE series;
+ALTER TABLE series_of_a_study RENAME TO series;
+CREATE INDEX series_study ON series (StudyInstanceUID);
+CREATE INDEX series_state ON series (state, last_ns);
+CREATE INDEX series_ended ON series (changed_ns) WHERE state <> 'open';
+CREATE INDEX series_last ON series (last_ns);
+CREATE TRIGGER series_came AFTER INSERT ON series BEGIN
+    UPDATE series_counts SET series = series + 1 WHERE state = new.state;
+END;
+CREATE TRIGGER series_went AFTER DELETE ON series BEGIN
+    UPDATE series_counts SET series = series - 1 WHERE state = old.state;
+END;
+CREATE TRIGGER series_changed AFTER UPDATE OF state ON series WHEN old.state <> new.state BEGIN
+    UPDATE series_counts SET series = series - 1 WHERE state = old.state;
+    UPDATE series_counts SET series = series + 1 WHERE state = new.state;
+END;
+CREATE VIEW files AS
+    SELECT s.SeriesInstanceUID, i.SOPInstanceUID, f.path || '/' || i.name AS path, i.size, i.arrived_ns,
+        s.StudyInstanceUID
+    FROM instances i JOIN series s ON s.id = i.series_id JOIN folders f ON f.id = i.folder_id;
+CREATE VIEW studies AS
+    SELECT StudyInstanceUID, count(*) AS series, sum(state = 'complete') AS complete,
+        CASE WHEN sum(state = 'open') THEN 'open' WHEN sum(state = 'incomplete') THEN 'incomplete' ELSE 'complete' END
+            AS state,
+        sum(instances) AS instances, sum(bytes) AS bytes, min(first_ns) AS first_ns, max(last_ns) AS last_ns
+    FROM series WHERE StudyInstanceUID <> '' AND (instances > 0 OR pruned_ns = 0) GROUP BY StudyInstanceUID;
+"""
+
 #: Step n makes version n + 1 of version n. Steps are only ever added: a file of any version becomes a new one.
-STEPS = (_SERIES, _COUNTS, _STAGES)
+STEPS = (_SERIES, _COUNTS, _STAGES, _SERIES_OF_A_STUDY)
 
 VERSION = len(STEPS)

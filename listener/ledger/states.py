@@ -7,6 +7,7 @@ count, so that a restart with a long backlog ends no series too early. Time is a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from listener.records import Outcome
 #: How a generation's end came about; `late` is a later generation than the first. Metric label and event field.
 RESULTS = ("expected", "quiet", "late", "incomplete")
 
+
+#: Series Instance UID and Study Instance UID: one series UID may be in two studies.
+Key = tuple[str, str]
 
 #: A promise beyond this is as good as this: what sqlite and JavaScript count exactly.
 _MOST = 2**53 - 1
@@ -62,6 +66,11 @@ class Standing:
     promise: tuple[int, int] = (0, 0)
     documents: int = 0
 
+    @property
+    def key(self) -> Key:
+        """By what it is known: its series, and its study ("" while nothing came)."""
+        return self.SeriesInstanceUID, self.StudyInstanceUID
+
 
 class Rules(NamedTuple):
     """`quiet` maps a modality to the seconds without a new instance after which a series is complete, "" being any
@@ -87,7 +96,7 @@ class Book:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._open: dict[str, Standing] = {}
+        self._open: dict[Key, Standing] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -95,13 +104,18 @@ class Book:
     def __iter__(self) -> Iterator[Standing]:
         return iter(list(self._open.values()))
 
-    def get(self, uid: str) -> Standing | None:
-        """An open series."""
-        return self._open.get(uid)
+    def get(self, uid: str, study: str) -> Standing | None:
+        """An open series of a study."""
+        return self._open.get((uid, study))
+
+    def shared(self) -> set[str]:
+        """The Series Instance UIDs that open series of more than one study have."""
+        times = Counter(uid for uid, _ in self._open)
+        return {uid for uid, number in times.items() if number > 1}
 
     def keep(self, one: Standing) -> Standing:
         """A series is open."""
-        self._open[one.SeriesInstanceUID] = one
+        self._open[one.key] = one
         return one
 
     def remember(self, outcomes: Iterable[Outcome], now: float) -> None:
@@ -109,13 +123,14 @@ class Book:
         for outcome in outcomes:
             uid = outcome.SeriesInstanceUID
             if outcome.kind == "published" and uid:
-                one = self._open.get(uid) or Standing(uid, outcome.StudyInstanceUID, outcome.Modality)
+                study = outcome.StudyInstanceUID
+                one = self._open.get((uid, study)) or Standing(uid, study, outcome.Modality)
                 one.touched = now
                 self.keep(one)
 
-    def drop(self, uid: str) -> None:
+    def drop(self, uid: str, study: str) -> None:
         """It is not any more."""
-        self._open.pop(uid, None)
+        self._open.pop((uid, study), None)
 
     def renew(self, rows: Iterable[Standing], now: float) -> list[str]:
         """The open series as the ledger has them, which others write to as well: what changed there got something just
@@ -123,14 +138,14 @@ class Book:
         """
         before, self._open = self._open, {}
         for one in rows:
-            known = before.pop(one.SeriesInstanceUID, None)
+            known = before.pop(one.key, None)
             one.touched = now
             if known:
                 one.promise, one.documents = known.promise, known.documents
                 if (known.instances, known.generation) == (one.instances, one.generation):
                     one.touched = known.touched
             self.keep(one)
-        return list(before)
+        return [uid for uid, _ in before]
 
     def verdict(self, one: Standing, now: float) -> str:
         """How a series ends at `now`; "" when it goes on."""
@@ -143,8 +158,12 @@ class Book:
         )
 
 
-def promised(document: Mapping[str, object]) -> int:
-    """NumberOfSeriesRelatedInstances of pypx's flat document; it may be a text. 0 where there is none."""
+def promised(document: Mapping[str, object], study: str = "") -> int:
+    """NumberOfSeriesRelatedInstances of pypx's flat document; it may be a text. 0 where there is none, or where the
+    document tells that it means another study than `study`.
+    """
+    if study and str(document.get("StudyInstanceUID") or study) != study:
+        return 0
     try:
         return min(_MOST, max(0, int(str(document.get("NumberOfSeriesRelatedInstances", 0)))))
     except ValueError:

@@ -12,7 +12,9 @@ from listener.ledger.entries import day_of
 from listener.ledger.rows import SERIES_COLUMNS, SeriesRow
 from listener.ledger.states import Completion, Standing
 
-_ONE = f"SELECT {SERIES_COLUMNS} FROM series s WHERE SeriesInstanceUID = ?"
+_OF_UID = f"SELECT {SERIES_COLUMNS} FROM series s WHERE SeriesInstanceUID = ?"
+_OF_STUDY = f"SELECT {SERIES_COLUMNS} FROM series s WHERE SeriesInstanceUID = ? AND StudyInstanceUID = ?"
+_ONE = f"SELECT {SERIES_COLUMNS} FROM series s WHERE id = ?"
 _OPEN = f"SELECT {SERIES_COLUMNS} FROM series s WHERE state = 'open'"
 _UNTOLD = """
 SELECT s.SeriesInstanceUID, s.StudyInstanceUID, h.generation, h.instances, h.expected, h.result
@@ -24,9 +26,22 @@ SELECT id, generation, ?, state, ?, instances, bytes, expected, ? FROM series WH
 """
 
 
-def find(connection: sqlite3.Connection, uid: str) -> SeriesRow | None:
-    """A series' row."""
-    row = connection.execute(_ONE, (uid,)).fetchone()
+def all_of(connection: sqlite3.Connection, uid: str) -> list[SeriesRow]:
+    """The series of one Series Instance UID, the oldest row first: mostly one, else one a study. A series that is
+    expected and of which nothing came has no study yet.
+    """
+    return sorted(SeriesRow(*row) for row in connection.execute(_OF_UID, (uid,)))
+
+
+def find(connection: sqlite3.Connection, uid: str, study: str) -> SeriesRow | None:
+    """The row of a series of a study."""
+    row = connection.execute(_OF_STUDY, (uid, study)).fetchone()
+    return SeriesRow(*row) if row else None
+
+
+def row_of(connection: sqlite3.Connection, series: int) -> SeriesRow | None:
+    """The row with this id."""
+    row = connection.execute(_ONE, (series,)).fetchone()
     return SeriesRow(*row) if row else None
 
 
@@ -53,8 +68,8 @@ def standing(row: SeriesRow, touched: float) -> Standing:
 
 def begin(connection: sqlite3.Connection, uid: str, now_ns: int) -> SeriesRow:
     """A series that nobody knew: generation 1. Whose it is, is told by identify()."""
-    connection.execute("INSERT INTO series (SeriesInstanceUID, changed_ns) VALUES (?, ?)", (uid, now_ns))
-    row = find(connection, uid)
+    made = connection.execute("INSERT INTO series (SeriesInstanceUID, changed_ns) VALUES (?, ?)", (uid, now_ns))
+    row = row_of(connection, made.lastrowid or 0)
     assert row
     connection.execute(_HISTORY, (now_ns, "", 1, row.id))
     return row
@@ -111,20 +126,27 @@ def untold(connection: sqlite3.Connection) -> list[Completion]:
     return [Completion(*row) for row in connection.execute(_UNTOLD)]
 
 
-def told(connection: sqlite3.Connection, uid: str, generation: int) -> None:
+def told(connection: sqlite3.Connection, one: Completion) -> None:
     """A generation's end was announced."""
     connection.execute(
         "UPDATE history SET announced = 1 WHERE announced = 0 AND generation = ? AND state <> 'open' "
-        "AND series_id = (SELECT id FROM series WHERE SeriesInstanceUID = ?)",
-        (generation, uid),
+        "AND series_id = (SELECT id FROM series WHERE SeriesInstanceUID = ? AND StudyInstanceUID = ?)",
+        (one.generation, one.SeriesInstanceUID, one.StudyInstanceUID),
     )
 
 
-def expect(connection: sqlite3.Connection, uid: str, number: int, by: str, now_ns: int) -> None:
-    """Somebody says how many instances a series will have (0: nobody knows). Where that changes how an ended series
-    stands, it is open again: complete with fewer, or incomplete with enough.
+def expect(connection: sqlite3.Connection, uid: str, number: int, by: str, now_ns: int) -> list[SeriesRow]:
+    """Somebody says how many instances a series will have (0: nobody knows), in each study that has it. Where that
+    changes how an ended series stands, it is open again: complete with fewer, or incomplete with enough. Returns what
+    it was said of.
     """
-    row = find(connection, uid) or begin(connection, uid, now_ns)
+    for row in all_of(connection, uid) or [begin(connection, uid, now_ns)]:
+        expect_of(connection, row, number, by, now_ns)
+    return all_of(connection, uid)
+
+
+def expect_of(connection: sqlite3.Connection, row: SeriesRow, number: int, by: str, now_ns: int) -> None:
+    """The same of one series of one study."""
     connection.execute(
         "UPDATE series SET expected = ?, expected_by = ? WHERE id = ?", (number, by if number else "", row.id)
     )

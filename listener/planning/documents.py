@@ -178,3 +178,12 @@ def location(document: Document) -> str:
             if isinstance(image, dict) and isinstance(image.get("FSlocation"), str):
                 return str(image["FSlocation"])
     return ""
+
+
+def study_of(document: Document) -> str:
+    """The Study Instance UID that a document of an instance or a series tells, nested or flat; "" when it has none."""
+    for entry in (*document.values(), document):
+        told = entry.get("StudyInstanceUID") if isinstance(entry, dict) else None
+        if isinstance(told, str) and told != NOT_DEFINED:
+            return told
+    return ""

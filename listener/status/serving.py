@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from listener.errors import LedgerFault
-from listener.ledger.reading import reading
-from listener.ledger.rows import shown
+from listener.ledger.reading import Reader, reading
+from listener.ledger.rows import SeriesRow, shown
 from listener.planning.names import instant
 from listener.status import accounts
 from listener.status.document import Live, document
@@ -104,14 +104,13 @@ class Serving:
             return _no(404, "this is no UID")
         try:
             with reading(self._state) as reader:
-                row = reader.series(uid)
-                if row is None:
-                    return _no(404, "the ledger does not know this series")
-                changes = [change(one) for one in reader.history(uid)]
-                sent = [delivery(one) for one in reader.deliveries_of(uid)]
+                found = [detail(reader, row) for row in reader.all_of(uid)]
         except LedgerFault as fault:
             return _no(503, str(fault))
-        return Response.json(200, {"series": shown(row, phi=False), "history": changes, "deliveries": sent})
+        if not found:
+            return _no(404, "the ledger does not know this series")
+        # Two studies may have one series UID.
+        return Response.json(200, {**found[0], "elsewhere": found[1:]})
 
 
 def part(name: str) -> str:
@@ -138,6 +137,17 @@ def asked_for(query: str) -> tuple[str, int, tuple[int, int]]:
     if not cursor or max(int(cursor[1]), int(cursor[2])) > _LAST:
         raise ValueError("after: give what 'next' of the answer before said")
     return state, int(limit), (int(cursor[1]), int(cursor[2]))
+
+
+def detail(reader: Reader, row: SeriesRow) -> dict[str, Any]:
+    """A series with its history and deliveries, as the API shows it."""
+    key = (row.SeriesInstanceUID, row.StudyInstanceUID)
+    return {
+        "series": shown(row, phi=False),
+        "history": [change(one) for one in reader.history(*key)],
+        "deliveries": [delivery(one) for one in reader.deliveries_of(*key)],
+        "elsewhere": [],
+    }
 
 
 def change(one: Any) -> dict[str, Any]:
