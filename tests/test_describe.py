@@ -295,3 +295,33 @@ def test_a_full_log_volume_is_a_failure_of_describing(tmp_path: Path) -> None:
         (result,) = bench.repack(bench.put())
         assert isinstance(result, Deferral), result
         assert (result.stage, result.reason) == ("describe", "no-space")
+
+
+@pytest.mark.parametrize("kind", ["published", "duplicate"])
+def test_shared_documents_that_prune_removed_a_moment_ago_are_there_before_the_next_instance_is_described(
+    kind: str, tmp_path: Path
+) -> None:
+    """A worker trusts what it has seen whole for a second; a series' directory that is not there takes that back."""
+    bench = Bench(tmp_path)
+    bench.publish()
+    before = contents(bench.log)
+    for name in SHARED.values():
+        (bench.log / name).unlink()
+    for path in (bench.log / "seriesData" / f"{SERIES}-img").iterdir():
+        path.unlink()
+    (bench.log / "seriesData" / f"{SERIES}-img").rmdir()
+    if kind == "published":
+        next(bench.data.rglob("*.dcm")).unlink()
+    assert bench.outcome(bench.put("again")).kind == kind
+    assert contents(bench.log) == before
+
+
+def test_a_claim_that_is_done_again_trusts_no_document(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.publish()
+    (bench.log / SHARED["series"]).unlink()
+    arrival = arrival_of(bench.put("again", number=2))
+    claimed = f"{bench.directories.claims[0]}/{bench.desk.claim_name(arrival)}"
+    os.rename(arrival.path, claimed)
+    bench.work([arrival._replace(claim=claimed)])
+    assert (bench.log / SHARED["series"]).exists()

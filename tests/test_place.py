@@ -13,7 +13,7 @@ from listener.dicom.header import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.planning import documents
 from listener.records import Arrival, Deferral, Outcome
-from listener.repacking import claim
+from listener.repacking import claim, place
 from listener.repacking.desk import COPY, MOVE
 from listener.repacking.place import digest
 from tests.instances import instance, save, write_instance
@@ -368,4 +368,39 @@ def test_a_lost_tree_is_published_again(tmp_path: Path) -> None:
     outcome = bench.publish()
     os.unlink(outcome.dst)
     assert bench.publish("two").dst == outcome.dst
+    consistent(bench)
+
+
+# -- what `prune` takes away meanwhile ---------------------------------------------------------------------------------
+
+
+def test_a_duplicate_marks_the_instance_that_it_is_told_of(tmp_path: Path) -> None:
+    """Its time of change alone tells `prune` that a sender was answered with this very file."""
+    bench = Bench(tmp_path)
+    there = os.stat(bench.publish().dst)
+    assert bench.outcome(bench.put("again")).kind == "duplicate"
+    now = os.stat(next(bench.data.rglob("*.dcm")))
+    assert now.st_ctime_ns > there.st_ctime_ns
+    assert (now.st_ino, now.st_mtime_ns, now.st_mode) == (there.st_ino, there.st_mtime_ns, there.st_mode)
+
+
+@pytest.mark.parametrize("policy", ["replace", "keep-both", "set-aside"])
+def test_an_instance_that_goes_while_another_one_is_compared_with_it_is_in_no_way(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the link that was refused and the lock: the new one is published under its own name."""
+    bench = Bench(tmp_path, on_conflict=policy)
+    first = bench.publish().dst
+    real = place.locked_place
+    gone: list[str] = []
+
+    def locked(path: str, desk: Any) -> Any:
+        if not gone:
+            gone.append(path)
+            os.unlink(path)
+        return real(path, desk)
+
+    monkeypatch.setattr(place, "locked_place", locked)
+    outcome = bench.outcome(bench.put("again", **other_pixels()))
+    assert (outcome.kind, outcome.dst, gone) == ("published", first, [first])
     consistent(bench)

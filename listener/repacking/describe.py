@@ -6,6 +6,7 @@ Never rewritten when nothing changed.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from listener.disk import files, loading, sync
 from listener.disk.moves import rename_new
@@ -13,7 +14,7 @@ from listener.planning import documents
 from listener.planning.plan import Plan
 from listener.repacking import place
 from listener.repacking.desk import Desk, Job, NotYet
-from listener.repacking.shared import Shared, clear_way, locked
+from listener.repacking.shared import Shared, clear_way, locked, locked_series
 
 
 def stage(job: Job, desk: Desk) -> None:
@@ -40,7 +41,7 @@ def describe(job: Job, desk: Desk, shared: Shared) -> None:
     """Put the documents in place: those that the instance shares with others, then its own."""
     shared.write(job, desk)
     if job.kind == "duplicate":
-        _describe_present(job, desk)
+        _describe_present(job, desk, shared)
         return
     path, data, name = job.staged
     if job.plan.name != name:  # keep-both gave it another name
@@ -48,42 +49,76 @@ def describe(job: Job, desk: Desk, shared: Shared) -> None:
         path, data, name = job.staged
         if desk.syncs:
             sync.descriptors(job.opened[-1:])
-    if _give_name(path, data, job, desk):
+    if _give_name(path, data, job, (desk, shared)):
         job.temporaries.remove(path)
 
 
-def _give_name(path: str, data: bytes, job: Job, desk: Desk) -> bool:
+def _give_name(path: str, data: bytes, job: Job, means: tuple[Desk, Shared]) -> bool:
     """Rename the document into place; False when it is there word for word.
 
     Another worker may have described another data set of this instance since its place was decided. Then one of the
     two would be in the tree without a document, so this one is done again. Raises NotYet.
     """
+    desk, _ = means
     if job.met is None:
         try:
-            files.with_parents(rename_new, path, job.document, 0o755, desk.syncs)
+            _move_in(rename_new, path, job, *means)
         except FileExistsError:
             if loading.load(job.document) is not None and not _holds(job.document, data, desk):
                 place.withdraw(job)
                 raise NotYet from None
         else:
             return True
-    if _holds(job.document, data, desk):
-        return False
     with locked(job.document, desk):
+        # Looked at under the lock: a command that found it without an instance may be about to move it away.
+        if _holds(job.document, data, desk):
+            return False
         if job.met and loading.signature(job.document) not in (job.met, None):
             raise NotYet
-        files.rename(path, job.document, syncs=desk.syncs)
+        if _renamed(path, job.document):
+            return True
+    _move_in(os.rename, path, job, *means)
     return True
 
 
-def _describe_present(job: Job, desk: Desk) -> None:
+def _renamed(path: str, document: str) -> bool:
+    """Rename; False where the directory is not there."""
+    try:
+        os.rename(path, document)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _move_in(operation: Callable[[str, str], None], path: str, job: Job, desk: Desk, shared: Shared) -> None:
+    """Give a staged document its name by `operation`. Where its directory is not there, this is the first document of
+    its series, or `prune` has removed the others: then what they share is looked at again, under prune's lock, before
+    a reader can meet an instance without it.
+    """
+    try:
+        operation(path, job.document)
+    except FileNotFoundError:
+        os.lstat(path)
+        with locked_series(job.series, desk):
+            files.make_directories(os.path.dirname(job.document), 0o755, syncs=desk.syncs)
+            shared.renew(job, desk)
+            operation(path, job.document)
+
+
+def _describe_present(job: Job, desk: Desk, shared: Shared) -> None:
     """A duplicate: what is in the tree stays, and its document too, if it tells where and how large that is."""
     if documents.describes(loading.load(job.document) or {}, job.target, job.present_size):
         return
     clear_way(job.document, desk)
     base, name = os.path.split(job.target)
     document = documents.instance(job.header, Plan("", name), base, job.present_size)
-    files.write_document(desk.log_stage, job.document, documents.encode(document), syncs=desk.syncs)
+    path, descriptor = desk.log_stage.write(documents.encode(document))
+    job.temporaries.append(path)
+    job.opened.append(descriptor)
+    if desk.syncs:
+        sync.descriptors([descriptor])
+    _move_in(os.rename, path, job, desk, shared)
+    job.temporaries.remove(path)
 
 
 def _holds(path: str, data: bytes, desk: Desk) -> bool:

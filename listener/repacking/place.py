@@ -6,8 +6,10 @@ can be repeated. Bytes are copied only where links cannot work, or where a name 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from contextlib import AbstractContextManager
 from hashlib import blake2b
 
 from listener.dicom.header import Header
@@ -18,10 +20,16 @@ from listener.planning import documents
 from listener.planning.names import short_hash
 from listener.planning.plan import Plan
 from listener.repacking import setaside, superseding
-from listener.repacking.desk import Desk, Job
+from listener.repacking.desk import Desk, Job, NotYet
 
 _IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID")
 _CHUNK = 2**20
+
+#: How often a place is looked for while what is there comes and goes.
+_TRIES = 5
+
+#: What came of settling with an instance that is there: it is decided; the new one gets a name beside it; it went.
+_SETTLED, _BESIDE, _GONE = "settled", "beside", "gone"
 
 
 def stage(job: Job, desk: Desk) -> None:
@@ -49,17 +57,33 @@ def _copy(job: Job, desk: Desk) -> None:
 
 
 def place(job: Job, desk: Desk) -> None:
-    """Link the instance to its target. Sets job.kind, job.target and job.document; raises Conflict by policy."""
+    """Link the instance to its target. Sets job.kind, job.target and job.document; raises Conflict by policy, NotYet
+    where what is there comes and goes.
+    """
+    for _ in range(_TRIES):
+        if _find_place(job, desk):
+            break
+    else:
+        raise NotYet
+    if job.arrival.claim and job.links > 1:  # A replay: its last step may be missing.
+        job.leaves += [path for path in superseding.still_in_tree(job.plan.name, desk) if path != job.target]
+
+
+def _find_place(job: Job, desk: Desk) -> bool:
+    """Link it, or settle with what is there; False where that went meanwhile (`prune`): then nothing is in the way."""
     known = _described_elsewhere(job, desk)
-    if known:
-        _settle(job, desk, known)
-        return
+    if not known and _linked(job, desk):
+        return True
+    verdict = _settle(job, desk, known or job.target)
+    return _keep_both(job, desk) if verdict == _BESIDE else verdict == _SETTLED
+
+
+def _linked(job: Job, desk: Desk) -> bool:
     try:
         _link(job, desk)
     except FileExistsError:
-        _settle(job, desk, job.target)
-    if job.arrival.claim and job.links > 1:  # A replay: its last step may be missing.
-        job.leaves += [path for path in superseding.still_in_tree(job.plan.name, desk) if path != job.target]
+        return False
+    return True
 
 
 def leave(job: Job) -> None:
@@ -88,7 +112,7 @@ def _give_name(job: Job, desk: Desk) -> None:
 
 def _rename_without_links(job: Job, desk: Desk) -> None:
     # A file system without hard links: a rename could overwrite, so look first, with all listeners kept out.
-    with desk.locks.locked(desk.directories.locks, f"place-{short_hash(job.target, 2)}"):
+    with locked_place(job.target, desk):
         if os.path.lexists(job.target):
             raise FileExistsError
         files.rename(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs)
@@ -108,26 +132,52 @@ def _described_elsewhere(job: Job, desk: Desk) -> str:
     return ""
 
 
-def _settle(job: Job, desk: Desk, present: str) -> None:
-    """Somebody is at `present` already: a replay of ours, a duplicate, or a conflict."""
-    with desk.locks.locked(desk.directories.locks, f"place-{short_hash(present, 2)}"):
+def _settle(job: Job, desk: Desk, present: str) -> str:
+    """Somebody is at `present` already: a replay of ours, a duplicate, or a conflict. _SETTLED, _BESIDE (it is to get a
+    name of its own) or _GONE.
+    """
+    with locked_place(present, desk):
+        if not os.path.lexists(present):
+            return _GONE
         if _is_same(present, job.inode):
             if present != job.target and not _is_same(job.target, job.inode):
                 _link(job, desk)
-            return
+            _mark(present)
+            return _SETTLED
         verdict = _compare(job, present, desk)
         replayed = job.links > 1 and superseding.was_superseded(job.inode, desk)
         if verdict == "equal" or replayed:
-            job.kind = "duplicate"
-            job.target = present
-            job.present_size = os.stat(present).st_size
-            return
+            _duplicate(job, present)
+            return _SETTLED
         if verdict == "other-instance" or desk.config.on_conflict == "set-aside":
             raise Conflict
         if desk.config.on_conflict == "keep-both":
-            _keep_both(job, desk)
-        else:
-            _replace(job, desk, present)
+            return _BESIDE
+        _replace(job, desk, present)
+        return _SETTLED
+
+
+def locked_place(path: str, desk: Desk) -> AbstractContextManager[int]:
+    """Hold the lock under which it is decided what becomes of the instance at `path`: whether another one is its
+    duplicate or replaces it, and whether it leaves the tree.
+    """
+    return desk.locks.locked(desk.directories.locks, f"place-{short_hash(path, 2)}")
+
+
+def _duplicate(job: Job, present: str) -> None:
+    """Under the lock of `present`, which stays in the tree from now on."""
+    job.kind = "duplicate"
+    job.target = present
+    job.present_size = os.stat(present).st_size
+    _mark(present)
+
+
+def _mark(present: str) -> None:
+    """Change the time of change (st_ctime) of an instance that a sender is told of again: `prune` leaves one that
+    changed since it was looked at. To set the mode that it has needs its owner; of another one's file there is no mark.
+    """
+    with contextlib.suppress(PermissionError):
+        os.chmod(present, stat.S_IMODE(os.stat(present).st_mode))
 
 
 def _is_same(path: str, inode: tuple[int, int]) -> bool:
@@ -173,19 +223,27 @@ def digest(descriptor: int, header: Header) -> str:
     return state.hexdigest()
 
 
-def _keep_both(job: Job, desk: Desk) -> None:
-    """Side by side: `<stem>-<8 hex of the digest>.dcm`, in the tree and in the name of the document."""
-    name = f"{job.plan.name.removesuffix('.dcm')}-{digest(job.descriptor, job.header)[:8]}.dcm"
-    job.plan = Plan(job.plan.directory, name)
+def _keep_both(job: Job, desk: Desk) -> bool:
+    """Side by side: `<stem>-<8 hex of the digest>.dcm`, in the tree and in the name of the document. False where that
+    name's instance went meanwhile.
+    """
+    suffix = f"-{digest(job.descriptor, job.header)[:8]}.dcm"
+    if not job.plan.name.endswith(suffix):
+        job.plan = Plan(job.plan.directory, f"{job.plan.name.removesuffix('.dcm')}{suffix}")
+    name = job.plan.name
     job.target = f"{desk.directories.data}/{job.plan.relative}"
     job.document = f"{desk.directories.log}/{documents.instance_path(job.series, name)}"
     job.met = loading.signature(job.document)
-    try:
-        _link(job, desk)
-    except FileExistsError:
-        if not _is_same(job.target, job.inode):
-            job.kind = "duplicate"
-            job.present_size = os.stat(job.target).st_size
+    if _linked(job, desk):
+        return True
+    with locked_place(job.target, desk):
+        if not os.path.lexists(job.target):
+            return False
+        if _is_same(job.target, job.inode):
+            _mark(job.target)
+        else:
+            _duplicate(job, job.target)
+        return True
 
 
 def _replace(job: Job, desk: Desk, present: str) -> None:

@@ -44,7 +44,8 @@ class Shared:
         key = _key(job)
         seen = self._seen.get(key)
         now = self._clock()
-        if seen and now - seen[0] < _TRUST:
+        # A claim that is done again is looked at in any case: the worker that had it may have died over its documents.
+        if seen and now - seen[0] < _TRUST and not job.arrival.claim:
             return
         paths = _paths(desk.directories.log, key)
         signatures = _signatures(paths)
@@ -61,6 +62,22 @@ class Shared:
         key = _key(job)
         paths = _paths(desk.directories.log, key)
         _write_missing(job, desk, paths)
+        self._remember(key, self._clock(), _signatures(paths))
+
+    def renew(self, job: Job, desk: Desk) -> None:
+        """Under the lock of the series (`locked_series`), before the first document of an instance in it: whatever was
+        trusted, write what is absent. Raises what the reader raises.
+        """
+        key = _key(job)
+        paths = _paths(desk.directories.log, key)
+        signatures, seen = _signatures(paths), self._seen.get(key)
+        if all(signatures) and seen and seen[1] == hash(signatures):
+            return
+        if not (all(signatures) and _are_whole(paths, job.header)):
+            if job.shared is UNREAD:
+                job.shared = read_header(job.descriptor, job.size, desk.wanted_shared, desk.limits)
+                job.elements = read_elements(job.descriptor, job.size, desk.limits)
+            _write_missing(job, desk, paths)
         self._remember(key, self._clock(), _signatures(paths))
 
     def _remember(self, key: Key, now: float, signatures: tuple[Signature | None, ...]) -> None:
@@ -126,6 +143,13 @@ def update(path: str, desk: Desk, change: Callable[[Document | None], Document |
 def locked(path: str, desk: Desk) -> AbstractContextManager[int]:
     """Hold the lock of one document, which all listeners on one log directory take to change it. Raises LockHeld."""
     return desk.locks.locked(desk.directories.locks, f"document-{short_hash(path, 2)}")
+
+
+def locked_series(series: str, desk: Desk) -> AbstractContextManager[int]:
+    """Hold the lock under which a series' directory of documents is made, and removed together with what its instances
+    shared. Locks of documents may be taken under it, never the other way round.
+    """
+    return desk.locks.locked(desk.directories.locks, f"series-{short_hash(series, 2)}")
 
 
 def clear_way(path: str, desk: Desk) -> None:
