@@ -138,6 +138,14 @@ class Config:
     deadline: float = _row(
         120.0, parse.seconds(0.1), "SECONDS", "a worker that holds one file for longer is killed", ENGINE, unit="s"
     )
+    give_up: float = _row(
+        3600.0,
+        parse.seconds(0),
+        "SECONDS",
+        "a file whose own place cannot be used for so long is set aside as unplaceable",
+        ENGINE,
+        unit="s",
+    )
     max_header: int = _row(
         64 * 2**20,
         parse.size(1024),

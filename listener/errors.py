@@ -22,6 +22,7 @@ SET_ASIDE_REASONS = (
     "unreadable",
     "conflict",
     "superseded",
+    "unplaceable",
     "worker-lost",
     "internal",
 )
@@ -31,6 +32,9 @@ SYSTEM_REASONS = ("no-space", "io-error", "permission", "timeout")
 
 #: Why one file alone waits, while others go: somebody holds a lock that it needs.
 LOCKED = "locked"
+
+#: Reasons for which files are held up alone; metric labels.
+HELD_UP_REASONS = (*SYSTEM_REASONS, LOCKED)
 
 #: Steps of one file's story, in order; metric labels.
 STAGES = ("claim", "read", "place", "describe", "release")
@@ -182,6 +186,12 @@ class Conflict(FileFault):
     reason = "conflict"
 
 
+class Unplaceable(FileFault):
+    """The file's place in the tree or the log cannot be used, and was not mended within --give-up."""
+
+    reason = "unplaceable"
+
+
 class WorkerLost(FileFault):
     """The worker died or hung each time it held this file."""
 
@@ -203,6 +213,15 @@ _SYSTEM_ERRNOS = {
     errno.EACCES: "permission",
     errno.EPERM: "permission",
 }
+
+
+#: True of the process, or of a whole volume unless that can still be written elsewhere.
+_EVERYBODYS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+def concerns_all(error: OSError) -> bool:
+    """Whether an error says something of the process or a volume, so that other files would meet it as well."""
+    return error.errno in _EVERYBODYS
 
 
 def internal(error: Exception) -> str:

@@ -28,7 +28,7 @@ class Arrival(NamedTuple):
     `time_ns` its st_ctime in nanoseconds since the epoch (when the sender's file was finished; the moment of the event
     where it was not looked up); `source` one of SOURCES; `claim` the claim's path when it is already claimed, else "";
     `attempts` how often a service ended while this claim was in hand; `size` its bytes when it was noticed; `losses`
-    how often a worker died with it.
+    how often a worker died with it; `last`: it is set aside if its place cannot be used this time either.
     """
 
     path: str
@@ -39,6 +39,7 @@ class Arrival(NamedTuple):
     attempts: int = 0
     size: int = 0
     losses: int = 0
+    last: bool = False
 
     @property
     def key(self) -> str:
@@ -88,6 +89,9 @@ class Deferral(NamedTuple):
 
     `reason` is "busy", errors.LOCKED or one of errors.SYSTEM_REASONS; `claim` the claim's path when the file is
     already claimed; `fatal` says that the process must end (EIO from a sync: the kernel may have dropped the data).
+    `place` names, free of patient data unless --phi, the place that this one file cannot have: then nobody else waits
+    for it. "" means that the volume or the process was refused something, which the next file would meet too. `series`
+    is the Series Instance UID as far as it is known.
     """
 
     path: str
@@ -99,10 +103,13 @@ class Deferral(NamedTuple):
     claim: str = ""
     attempts: int = 0
     fatal: bool = False
+    place: str = ""
+    series: str = ""
 
 
-def refusal(arrival: Arrival, stage: str, error: OSError) -> Deferral:
-    """What the system refused, without a path in its words."""
+def refusal(arrival: Arrival, stage: str, error: OSError, place: str = "", series: str = "") -> Deferral:
+    """The deferral for what the system refused, without a path in its words; `place` and `series` as in Deferral."""
     text = error.strerror or type(error).__name__
     reason = system_reason(error)
-    return Deferral(arrival.path, arrival.root, arrival.time_ns, reason, stage, text, arrival.claim, arrival.attempts)
+    told = (reason, stage, text, arrival.claim, arrival.attempts)
+    return Deferral(arrival.path, arrival.root, arrival.time_ns, *told, place=place, series=series)

@@ -14,7 +14,7 @@ from tests.conftest import PROJECT
 LATENCY = ".001 .0025 .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10 30 60 300 900"
 REASONS = (
     "empty not-dicom incomplete missing-uid bad-uid uid-mismatch too-deep too-large not-regular unreadable conflict "
-    "superseded worker-lost internal"
+    "superseded unplaceable worker-lost internal"
 )
 STAGES = "claim read place describe release"
 VOLUMES = {"volume": "incoming data log state"}
@@ -42,6 +42,7 @@ PROMISED: dict[str, tuple[str, dict[str, str], str]] = {
     "file_size_bytes": ("histogram", {}, " ".join(str(4**power) for power in range(6, 16))),
     "pending_files": ("gauge", {"state": "waiting working retrying"}, ""),
     "pending_bytes": ("gauge", {}, ""),
+    "files_held_up": ("gauge", {"reason": "no-space io-error permission timeout locked"}, ""),
     "oldest_pending_timestamp_seconds": ("gauge", {}, ""),
     "last_success_timestamp_seconds": ("gauge", {}, ""),
     "last_event_timestamp_seconds": ("gauge", {}, ""),

@@ -343,13 +343,34 @@ def test_what_the_system_refuses_waits_and_is_done_when_it_can_be(tmp_path: Path
         (bench.data / "P0000-Patient_0-19700102").write_text("in the way")
         offer(engine, bench.put())
         turn_until(engine, lambda: ear.deferrals)
-        assert engine.pressure.reason == "io-error"
+        assert engine.pressure.reason == ""
+        assert engine.held_up.counts() == {"io-error": 1}
         assert len(bench.claims()) == 1
         (bench.data / "P0000-Patient_0-19700102").unlink()
         turn_until(engine, drained(engine))
         assert ear.kinds() == ["published"]
-        assert engine.pressure.reason == ""
+        assert not engine.held_up
         assert bench.claims() == []
+
+
+def test_what_cannot_be_placed_is_set_aside_in_the_end_and_holds_nobody_up(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, give_up=0.3)
+    with engine_of(bench) as (engine, ear):
+        (bench.data / "P0000-Patient_0-19700102").symlink_to("/nonexistent/archive")
+        offer(engine, bench.put())
+        turn_until(engine, lambda: engine.held_up)
+        offer(engine, *(bench.put(f"other{number}", patient=1, number=number) for number in range(1, 6)))
+        turn_until(engine, lambda: len(ear.outcomes) == 5)
+        assert ear.kinds() == ["published"] * 5
+        turn_until(engine, drained(engine))
+        assert ear.kinds() == ["published"] * 5 + ["unplaceable"]
+        assert not engine.held_up
+        assert bench.claims() == []
+        assert len(contents(bench.data)) == 6, "five instances, and the link"
+        (lost,) = [one for one in ear.outcomes if one.reason]
+        assert lost.dst == str(bench.state / "set-aside/unplaceable/one")
+        assert lost.stage == "place"
+        assert lost.error.endswith("level 1 below the data directory, a link: No such file or directory")
 
 
 # -- keep the source --------------------------------------------------------------------------------------------------

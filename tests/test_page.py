@@ -296,7 +296,7 @@ def test_a_ledger_that_cannot_be_read_is_said(places: Places) -> None:
 
 # -- all agree ---------------------------------------------------------------------------------------------------------
 
-LIVE = ("service", "files", "rates", "lag", "backlog", "workers", "set_aside", "volumes")
+LIVE = ("service", "files", "rates", "lag", "backlog", "held_up", "workers", "set_aside", "volumes")
 
 
 def agreed(running: Service, places: Places) -> bool:

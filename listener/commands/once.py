@@ -6,8 +6,8 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from listener.config import Config
 from listener.diagnostics import log
@@ -86,6 +86,11 @@ class Progress:
         """A file that no other try will be given."""
         self.reasons[f"{deferral.reason} ({deferral.error})"] += 1
 
+    def held_up(self, shown: Mapping[str, Any]) -> None:
+        """Files that are left because their own place cannot be used, as HeldUp shows them."""
+        for one in shown["shown"]:
+            self.reasons[f"held up, {one['reason']} ({one['place']}: {one['error']})"] += one["files"]
+
     def summary(self, left: int, what: str = "left in incoming") -> None:
         """The last word, on standard error; what cannot be said there (a full disk) changes nothing of what was
         done.
@@ -120,6 +125,7 @@ def run(config: Config) -> int:
         engine = Engine(config, directories, progress, owner.descriptors)
         try:
             left = _work(engine, directories, config)
+            progress.held_up(engine.held_up.shown(time.monotonic()))
         finally:
             engine.close()
     finally:

@@ -20,6 +20,9 @@ from listener.planning.plan import Plan
 #: What stands in a document for an attribute that is absent or empty.
 NOT_DEFINED = "Not defined"
 
+#: The directories below the log root that hold the documents of everybody.
+FOLDERS = ("patientData", "studyData", "seriesData")
+
 Document = dict[str, Any]
 
 

@@ -272,20 +272,32 @@ def _replace(job: Job, desk: Desk, present: str) -> None:
 
 
 def withdraw(job: Job) -> None:
-    """Take back a link that this story made, when its file is to be set aside after all: never in both places."""
-    if job.kind == "published" and job.target and job.claim and _is_same(job.target, job.inode):
+    """Take back the name in the tree, when the file is to be set aside after all: never in both places."""
+    if is_placed(job):
         os.unlink(job.target)
 
 
 def take_back(job: Job) -> None:
-    """Take back the name that this story gave, when the file must wait before it is described: no instance stays in the
-    tree without a document meanwhile. Not when another sender's equal one was described there since.
-    """
-    if not job.linked:
-        return
-    status = os.fstat(job.copied if job.copied >= 0 else job.descriptor)
-    size = status.st_size
-    if documents.describes(loading.load_if_readable(job.document) or {}, job.target, size):
-        return
-    if _is_same(job.target, (status.st_dev, status.st_ino)):
+    """The same when the file must wait: nothing stays in the tree meanwhile that no document tells of."""
+    if is_placed(job) and not _is_described(job):
         os.unlink(job.target)
+
+
+def is_placed(job: Job) -> bool:
+    """Whether this story, or an earlier one that was interrupted, gave the file its name in the tree."""
+    if job.kind != "published" or not job.target or not (job.linked or job.claim):
+        return False
+    if job.copied < 0:
+        return _is_same(job.target, job.inode)
+    status = os.fstat(job.copied)
+    return _is_same(job.target, (status.st_dev, status.st_ino))
+
+
+def _is_described(job: Job) -> bool:
+    """Whether the instance's document says that it lies at the target; where that cannot be read, what this story has
+    not linked is taken for described.
+    """
+    try:
+        return os.path.normpath(documents.location(loading.load(job.document) or {})) == job.target
+    except OSError:
+        return not job.linked

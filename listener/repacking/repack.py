@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 from listener.dicom.reader import check_uids, read_header, tag_of
 from listener.disk import sync
-from listener.errors import FatalFault, FileFault, LockHeld, TooLarge, Unreadable, internal
+from listener.errors import FatalFault, FileFault, TooLarge, Unplaceable, Unreadable, internal
 from listener.planning.plan import lacking, make_plan
-from listener.records import Arrival, Deferral, Missing, Outcome, refusal
+from listener.records import Arrival, Deferral, Missing, Outcome
 from listener.repacking import claim, describe, place, setaside
-from listener.repacking.desk import MOVE, UNREAD, Desk, Job, NotYet, share
+from listener.repacking.desk import CLAIM, MOVE, UNREAD, Desk, Job, NotYet, share
+from listener.repacking.refusals import Refusals
 from listener.repacking.shared import Shared
 
 Result = Outcome | Deferral
@@ -77,6 +78,7 @@ class Repacker:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._shared = Shared()
+        self._refusals = Refusals(desk)
 
     def repack(self, arrivals: Sequence[Arrival]) -> list[Result]:
         """Repack a batch. Raises FatalFault when the disk refused a sync; whatever was not released stays claimed."""
@@ -149,15 +151,19 @@ class Repacker:
     def _failed(self, job: Job, error: OSError) -> Result:
         if error.errno == errno.EIO and job.stage in ("claim", "read"):
             return self._set_aside(job, Unreadable.reason, str(Unreadable("the disk reports an I/O error")))
-        if isinstance(error, LockHeld):  # The file waits, and is in the tree no more than before.
-            try:
-                place.take_back(job)
-            except OSError as failure:
-                return self._refused(job, failure)
         return self._refused(job, error)
 
-    def _refused(self, job: Job, error: OSError) -> Deferral:
-        return refusal(job.arrival._replace(claim=job.claim), job.stage, error)
+    def _refused(self, job: Job, error: OSError) -> Result:
+        """The system refused: the file waits, or has waited long enough for a place of its own."""
+        deferral = self._refusals.deferral(job, error)
+        try:
+            place.take_back(job)
+        except OSError:
+            return deferral  # It stays in the tree, where the next try finds it, and is in one place only.
+        may = job.claim or self._desk.manner != CLAIM  # What cannot be claimed is still its sender's.
+        if not (deferral.place and job.arrival.last and may) or place.is_placed(job):
+            return deferral
+        return self._set_aside(job, Unplaceable.reason, str(Unplaceable(f"{deferral.place}: {deferral.error}")))
 
     def _set_aside(self, job: Job, reason: str, error: str) -> Result:
         arrival = job.arrival
@@ -165,7 +171,7 @@ class Repacker:
             place.withdraw(job)
             where = setaside.put_aside(job.path, os.path.basename(arrival.path), self._desk, reason, error, arrival)
         except OSError as failure:
-            return self._refused(job, failure)
+            return self._refusals.deferral(job, failure)
         return self._outcome(job, "set-aside", reason, error, where)
 
     def _outcome(self, job: Job, kind: str, reason: str = "", error: str = "", dst: str = "") -> Outcome:

@@ -7,6 +7,7 @@ come, or the claim is still there and is done again; no file's outcome gets lost
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import time
 from collections.abc import Sequence
@@ -15,13 +16,15 @@ from listener.config import Config
 from listener.diagnostics import log
 from listener.disk.directories import Directories
 from listener.disk.retry import LONGEST, pause
-from listener.errors import LOCKED, FatalFault
+from listener.errors import LOCKED, FatalFault, concerns_all
+from listener.planning.names import printable
 from listener.records import Arrival, Deferral, Outcome, refusal
 from listener.repacking import claim
 from listener.repacking.desk import CLAIM, COPY
 from listener.service import waits
 from listener.service.backlog import Backlog, share
 from listener.service.casualties import Casualties
+from listener.service.heldup import HeldUp
 from listener.service.intake import Intake
 from listener.service.kept import Kept
 from listener.service.listens import Listens
@@ -54,6 +57,7 @@ class Engine:
         self.intake = Intake(self._casualties, self.backlog, listens, kept)
         self.pressure = Pressure(pause)
         self.waits = Waits()
+        self.held_up = HeldUp(config.give_up, pause)
         self.paused = False
         self.pool = Pool(Setting(config, directories, manner), config.workers, config.deadline, keep_open)
         self.selector = selectors.DefaultSelector()
@@ -86,8 +90,10 @@ class Engine:
             return False
         try:
             batch[0] = self.backlog.exchange(arrival, claim.with_attempts(arrival, arrival.attempts + 1))
+        except FileNotFoundError:
+            return True  # Somebody took it away: the worker finds that out.
         except OSError as error:
-            self._defer(arrival, refusal(arrival, "claim", error))
+            self._defer(arrival, _refusal(arrival, "claim", error))
             return False
         return True
 
@@ -150,7 +156,7 @@ class Engine:
         try:
             claim.release(outcome.claim)
         except OSError as error:
-            return refusal(arrival._replace(claim=outcome.claim), "release", error)
+            return _refusal(arrival._replace(claim=outcome.claim), "release", error)
         return None
 
     def _finish(self, finished: list[tuple[Arrival, Outcome]]) -> None:
@@ -164,30 +170,48 @@ class Engine:
         for arrival, _ in finished:
             self._tries.pop(arrival.path, None)
             self.intake.done(arrival.path)
+            if self.held_up and self.held_up.forget(arrival.key):
+                log.info("no file is held up any more")
         self._listens.finished([outcome for _, outcome in finished])
         for arrival in again:
             self.intake.offer(arrival.path, arrival.root, "event")
 
     def _defer(self, arrival: Arrival, deferral: Deferral) -> None:
         now = time.monotonic()
-        if deferral.reason == "busy":
-            longest = min(_BUSY, self._config.rescan)
-        elif deferral.reason == LOCKED:
-            longest = waits.LONGEST
-            if self.waits.add(deferral.error, now):
-                log.error("%s; files that need it wait, others go on", deferral.error)
-        else:
-            longest = LONGEST
-            if self.pressure.refused(deferral.reason, now):
-                text = "the system refuses (%s, at stage '%s': %s); files wait and are tried again"
-                log.error(text, deferral.reason, deferral.stage, deferral.error)
         self._listens.deferred(deferral)
-        tries = self._tries[arrival.path] = self._tries.get(arrival.path, 0) + 1
         again = arrival._replace(claim=deferral.claim)
         if arrival.claim and arrival.attempts and deferral.stage != "release":
             with contextlib.suppress(OSError):  # It was the system, not the file: this attempt does not count.
                 again = claim.with_attempts(again, arrival.attempts - 1)
+        if deferral.place:
+            self._hold_up(arrival, again, deferral, now)
+            return
+        self.held_up.move(arrival.key, again.key)
+        tries = self._tries[arrival.path] = self._tries.get(arrival.path, 0) + 1
+        longest = min(_BUSY, self._config.rescan) if deferral.reason == "busy" else LONGEST
+        if deferral.reason != "busy" and self.pressure.refused(deferral.reason, now):
+            text = "the system refuses (%s, at stage '%s': %s); files wait and are tried again"
+            log.error(text, deferral.reason, deferral.stage, deferral.error)
         self.backlog.defer(arrival.key, again, now + pause(tries, longest))
+
+    def _hold_up(self, arrival: Arrival, again: Arrival, deferral: Deferral, now: float) -> None:
+        """This file alone must wait, for its place or for a lock."""
+        locked = deferral.reason == LOCKED
+        longest = waits.LONGEST if locked else LONGEST
+        turn = self.held_up.refuse(arrival.key, again.key, deferral, now, longest)
+        if locked:
+            if self.waits.add(deferral.error, now):
+                log.error("%s; files that need it wait, others go on", deferral.error)
+        elif turn.news:
+            text = (
+                "%s%s cannot be placed (%s, at stage '%s': %s: %s); it alone waits and is tried again, until"
+                " --give-up %g s are over"
+            )
+            name = printable(os.path.basename(arrival.path))
+            series = f" of series {deferral.series}" if deferral.series else ""
+            where = (deferral.reason, deferral.stage, deferral.place, deferral.error)
+            log.error(text, name, series, *where, self._config.give_up)
+        self.backlog.defer(arrival.key, again._replace(last=turn.last), turn.due)
 
     def _bury(self, worker: Worker) -> None:
         self.selector.unregister(worker.pipe)
@@ -211,7 +235,7 @@ class Engine:
         try:
             outcome = self._casualties.give_up(arrival)
         except OSError as error:
-            self._defer(arrival, refusal(arrival, "claim", error))
+            self._defer(arrival, _refusal(arrival, "claim", error))
         else:
             self._finish([(arrival, outcome)])
 
@@ -220,3 +244,8 @@ class Engine:
         self.pool.stop(0.0 if at_once else 5.0)
         self.selector.close()
         self.intake.close()
+
+
+def _refusal(arrival: Arrival, stage: str, error: OSError) -> Deferral:
+    """What this process itself was refused with a claim: a matter of that claim, unless the error says more."""
+    return refusal(arrival, stage, error, "" if concerns_all(error) else "the claim")

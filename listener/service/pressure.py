@@ -1,17 +1,13 @@
 """PURE. What the system refuses at the moment (no space, no permission ...), and how carefully work goes on meanwhile.
 
 One refusal says nothing about the next file, so single files are tried, at growing intervals while they keep failing;
-the first that succeeds lets everything flow again. Permissions hold nobody else back: they are one directory's, of one
-patient perhaps (a volume that cannot be written at all is noticed otherwise, see vitals.py).
+the first that succeeds lets everything flow again. What only one file's place refuses is no matter of this module (see
+heldup.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-
-#: The refusals that concern one directory, and how often they are told, in seconds.
-_LOCAL = "permission"
-_TOLD_AGAIN = 60.0
 
 
 class Pressure:
@@ -24,13 +20,10 @@ class Pressure:
         self._refusals = 0
         self._next = 0.0
         self._trial = False
-        self._told = -_TOLD_AGAIN
         self.reason = ""
 
     def refused(self, reason: str, now: float) -> bool:
         """The system refused a file; whether that is news."""
-        if reason == _LOCAL:
-            return self._is_old(now)
         news = reason != self.reason
         self.reason = reason
         # What else was in hand when it began says the same thing once more: only trials count.
@@ -40,13 +33,6 @@ class Pressure:
             # The first refusal may be that one file's own: the next is tried at once.
             self._next = now + (self._pause(self._refusals - 1) if self._refusals > 1 else 0.0)
         return news
-
-    def _is_old(self, now: float) -> bool:
-        """Whether the last word on permissions was long ago; this is the next one then."""
-        old = now - self._told >= _TOLD_AGAIN
-        if old:
-            self._told = now
-        return old
 
     def eased(self) -> bool:
         """A file went through; whether that is news."""

@@ -11,6 +11,7 @@ import time
 from listener.config import Config
 from listener.diagnostics import log
 from listener.disk.directories import Directories
+from listener.errors import HELD_UP_REASONS
 from listener.service.engine import Engine
 from listener.service.pulse import Pulse
 from listener.service.supervisor import Supervisor
@@ -66,12 +67,16 @@ class Vitals:
         metrics.set("workers_busy", self._engine.pool.busy)
         ready, body = readiness(self._conditions, now)
         metrics.set("ready", int(ready))
+        self._pulse.held_up = self._engine.held_up.shown(now)
         self._pulse.beat("draining" if self.draining else body["status"], body["checks"], now)
         self._supervisor.beat(in_one_line(body), started=self.scanned, stopping=self.draining)
 
     def _show_backlog(self) -> None:
         backlog = self._engine.backlog
         self._metrics.pending(backlog.waiting, backlog.working, backlog.retrying, backlog.bytes, backlog.oldest_ns())
+        counts = self._engine.held_up.counts()
+        for reason in HELD_UP_REASONS:
+            self._metrics.set("files_held_up", counts[reason], reason)
 
     def _show_watch(self) -> None:
         watch, metrics = self._watch, self._metrics

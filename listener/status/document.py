@@ -31,6 +31,9 @@ STATES = {
 }
 RUNNING = ("ready", "not-ready", "draining")
 
+#: What `held_up` shows while every file has a place it can go to.
+NOTHING_HELD_UP: Mapping[str, Any] = {"files": 0, "places": 0, "shown": []}
+
 Live = Mapping[str, Any]
 
 
@@ -72,6 +75,7 @@ def document(live: Live | None, looked: Looked | None, accounts: Accounts, now_n
         "rates": word.get("rates"),
         "lag": word.get("lag"),
         "backlog": word.get("backlog"),
+        "held_up": word.get("held_up"),
         "workers": word.get("workers"),
         "set_aside": word.get("set_aside") or (set_aside(looked.set_aside) if looked else None),
         "volumes": word.get("volumes") or (dict(looked.volumes) if looked else {}),

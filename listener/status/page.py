@@ -70,6 +70,7 @@ def _main(document: Mapping[str, Any], points: Sequence[Point], now: float) -> H
         _troubles(document),
         _section("Now", element("dl", *(_figure(*one) for one in _figures(document)), class_="figures")),
         _section("Last hour", element("div", *_charts(document, points, now), class_="charts")),
+        _section("Files held up", tables.held_up(document)) if (document["held_up"] or {}).get("files") else "",
         _section("Series in flight", tables.in_flight(document)),
         _section("Last completed series", tables.completed(document)),
         element("div", _section("Set aside", tables.set_aside(document)), _section("Disk", tables.volumes(document)),

@@ -40,10 +40,21 @@ def _now(document: Mapping[str, Any]) -> Iterator[str]:
         yield _row("files", f"{rate(rates['files_per_second'])} /s", f"{size(rates['bytes_per_second'])}/s")
         yield _row("lag", span(lag["median_seconds"]), f"95 %: {span(lag['p95_seconds'])}")
         yield _row("backlog", count(backlog["files"]), f"oldest: {span(backlog['oldest_seconds'])}")
+        yield from _held_up(document["held_up"])
         yield _row("workers", f"{workers['busy']} of {workers['all']}", "busy")
     series = document["series"]
     told = (f"{count(series[name])} {name}" for name in ("complete", "incomplete"))
     yield _row("series", f"{count(series['open'])} open", ", ".join(told))
+
+
+def _held_up(found: Mapping[str, Any] | None) -> Iterator[str]:
+    """Nothing while every file has its place; an older service does not say it."""
+    if not found or not found["files"]:
+        return
+    yield _row("held up", count(found["files"]), f"in {count(found['places'])} places")
+    for one in found["shown"]:
+        where = f"{one['place']}: {one['error']}, for {span(one['seconds'])}"
+        yield _row(f"  {one['reason']}", count(one["files"]), plain(f"{where}  {one['SeriesInstanceUID']}".rstrip()))
 
 
 def _row(name: str, value: str, small: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from listener.status.markup import Html, element, text, together
-from listener.status.readable import NONE, brief, count, share, size
+from listener.status.readable import NONE, brief, count, share, size, span
 
 
 def in_flight(document: Mapping[str, Any]) -> Html:
@@ -73,6 +73,27 @@ def set_aside(document: Mapping[str, Any]) -> Html:
     reasons = (document["set_aside"] or {}).get("reasons", {})
     rows = ([reason, count(one["files"]), size(one["bytes"])] for reason, one in reasons.items())
     return _table("Set aside", ("Reason", "Files", "Bytes"), rows, "Nothing is set aside.")
+
+
+def held_up(document: Mapping[str, Any]) -> Html:
+    """Files whose own place cannot be used, by place; those with most files."""
+    found = document["held_up"]
+    heads = ("Place", "Error", "Reason", "Stage", "Files", "For", "Series")
+    rows = (
+        [
+            one["place"],
+            one["error"],
+            one["reason"],
+            one["stage"],
+            count(one["files"]),
+            span(one["seconds"]),
+            element("code", one["SeriesInstanceUID"]),
+        ]
+        for one in found["shown"]
+    )
+    more = found["places"] - len(found["shown"])
+    note = element("p", f"and {count(more)} more places", class_="note") if more > 0 else ""
+    return together(_table("Files held up", heads, rows, "No file is held up."), note)
 
 
 def volumes(document: Mapping[str, Any]) -> Html:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
-from listener.errors import SET_ASIDE_REASONS, STAGES, SYSTEM_REASONS
+from listener.errors import HELD_UP_REASONS, SET_ASIDE_REASONS, STAGES, SYSTEM_REASONS
 from listener.records import OUTCOMES, SOURCES
 
 PREFIX = "listener_"
@@ -71,6 +71,7 @@ _READER = ("reader", READERS)
 _STAGE = ("stage", STAGES)
 _FAILURE = ("reason", SET_ASIDE_REASONS + SYSTEM_REASONS)
 _SET_ASIDE = ("reason", SET_ASIDE_REASONS)
+_HELD_UP = ("reason", HELD_UP_REASONS)
 _STATE = ("state", PENDING_STATES)
 _RESTART = ("reason", RESTART_REASONS)
 _VOLUME = ("volume", VOLUMES)
@@ -95,6 +96,12 @@ _BACKLOG = (
     Row("pending_files", "gauge", (_STATE,), "Files that arrived and are not finished; the sum is the backlog."),
     Row("pending_bytes", "gauge", (), "Bytes of the files that arrived and are not finished."),
     Row("oldest_pending_timestamp_seconds", "gauge", (), "When the oldest unfinished file was written; 0: none."),
+    Row(
+        "files_held_up",
+        "gauge",
+        (_HELD_UP,),
+        "Files that wait because their own place cannot be used; nobody else waits for them.",
+    ),
     Row("set_aside_files", "gauge", (_SET_ASIDE,), "Files that lie in set-aside now."),
     Row("set_aside_bytes", "gauge", (_SET_ASIDE,), "Bytes that lie in set-aside now."),
 )

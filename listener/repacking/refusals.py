@@ -1,0 +1,154 @@
+"""Whose refusal is it? One file's own place may be full, read-only, missing or somebody else's; a volume too.
+
+The directories that every file needs are asked: while each of ours takes a new file, what was refused is true of one
+path alone, and only that path's files wait. An error of the process (no descriptors, no memory) is everybody's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator
+
+from listener.disk import files
+from listener.errors import LockHeld, concerns_all
+from listener.planning import documents
+from listener.planning.names import OWN, printable
+from listener.records import Deferral, refusal
+from listener.repacking.desk import Desk, Job
+
+#: How long an answer of the volumes holds, in seconds: a batch that is refused asks once.
+_HOLDS = 0.5
+
+#: What a volume that has room takes at once, in bytes, and what is asked for at most.
+_ROOM, _MOST_ROOM = 2**20, 64 * 2**20
+
+#: Errors that a directory gives, not the name in it.
+_OF_THE_DIRECTORY = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMLINK, errno.EXDEV, errno.ESTALE}
+)
+_NO_FALLOCATE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV})
+_OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+class Refusals:
+    """Makes a Deferral of what a file was refused; one for each worker, which remembers what the volumes said."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._asked = float("-inf")
+        self._size = 0
+        self._said: OSError | None = None
+
+    def deferral(self, job: Job, error: OSError) -> Deferral:
+        """The deferral of `job`: with a place when the error is true of that alone."""
+        arrival = job.arrival._replace(claim=job.claim)
+        if isinstance(error, LockHeld):
+            return refusal(arrival, job.stage, error, "a lock", job.series)
+        everybodys = error if error.errno in _OF_THE_PROCESS else self._refused_to_all(job.size)
+        if everybodys is None:
+            return refusal(arrival, job.stage, error, self._place(job, error), job.series)
+        # What is told is what the file met, unless that says nothing of a volume.
+        return refusal(arrival, job.stage, error if concerns_all(error) else everybodys)
+
+    def _refused_to_all(self, size: int) -> OSError | None:
+        """What our own directories refuse, where every file begins; None while all can be written."""
+        now = time.monotonic()
+        size = min(max(size, _ROOM), _MOST_ROOM)
+        if now - self._asked >= _HOLDS or size > self._size:
+            self._said = self._ask(size)
+            self._asked, self._size = now, size
+        return self._said
+
+    def _ask(self, size: int) -> OSError | None:
+        desk, directories = self._desk, self._desk.directories
+        own = (*directories.claims, directories.locks, directories.set_aside)
+        shared = [f"{directories.log}/{name}" for name in documents.FOLDERS]
+        try:
+            for path in (directories.data, directories.log, directories.state, *own, *shared):
+                _require_writable(path)
+            for stage, path in (
+                (desk.data_stage, directories.data_staging),
+                (desk.log_stage, directories.log_staging),
+                (desk.state_stage, directories.state_staging),
+            ):
+                if path:
+                    _try_to_write(stage, size)
+        except OSError as error:
+            return error
+        return None
+
+    # -- where -----------------------------------------------------------------------------------------------------
+
+    def _place(self, job: Job, error: OSError) -> str:
+        for role, root in self._roots(job):
+            for path in _paths(job, error):
+                if root and path.startswith(f"{root}/"):
+                    return self._text(role, root, _blamed(path, root, error))
+        return f"stage {job.stage}"
+
+    def _roots(self, job: Job) -> Iterator[tuple[str, str]]:
+        directories = self._desk.directories
+        incoming = directories.incoming[job.arrival.root]
+        if job.stage == "claim":
+            yield "incoming", incoming
+        yield from (("data", directories.data), ("log", directories.log))
+        yield from (("state", directories.state), ("incoming", incoming))
+
+    def _text(self, role: str, root: str, path: str) -> str:
+        link = ", a link" if os.path.islink(path) else ""
+        if self._desk.config.phi:
+            return f"'{printable(path)}'{link}"
+        parts = path[len(root) :].strip("/").split("/")
+        if parts[0] in (OWN, "set-aside", "claim"):  # Names of ours tell nothing of a patient.
+            return f"{'/'.join(parts[: 3 if parts[0] == OWN else 2])} of the {role} directory{link}"
+        level = len(parts) if parts[0] else 0
+        return f"level {level} below the {role} directory{link}"
+
+
+def _require_writable(path: str) -> None:
+    """Raise OSError where something is at `path` that is no directory to write in; what is missing can be made."""
+    if not path or not os.path.lexists(path):
+        return
+    if not stat.S_ISDIR(os.stat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(path, os.W_OK | os.X_OK):
+        readonly = os.statvfs(path).f_flag & os.ST_RDONLY
+        number = errno.EROFS if readonly else errno.EACCES
+        raise OSError(number, os.strerror(number))
+
+
+def _try_to_write(stage: files.Stage, size: int) -> None:
+    """Whether a directory takes a new file of `size` bytes."""
+    path, descriptor = stage.write(b"\0" * 4096)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in _NO_FALLOCATE:
+            raise
+    finally:
+        os.close(descriptor)
+        files.discard(path)
+
+
+def _paths(job: Job, error: OSError) -> Iterator[str]:
+    """The paths that an error may be about: what it names itself, the new name first, then where the stage works."""
+    named = (error.filename, error.filename2) if job.stage == "claim" else (error.filename2, error.filename)
+    yield from (path for path in named if isinstance(path, str))
+    yield {"place": job.target, "describe": job.document}.get(job.stage, "") or job.arrival.path
+
+
+def _blamed(path: str, root: str, error: OSError) -> str:
+    """The first component of `path` below `root` that cannot be entered or is absent, or that gave the error."""
+    at = root
+    parts = path[len(root) + 1 :].split("/")
+    for part in parts[:-1]:
+        above, at = at, f"{at}/{part}"
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(os.stat(at).st_mode):
+                continue
+        return above if error.errno in _OF_THE_DIRECTORY and not os.path.lexists(at) else at
+    return at if error.errno in _OF_THE_DIRECTORY else path

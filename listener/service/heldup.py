@@ -1,0 +1,148 @@
+"""PURE. Files that wait alone: what they were refused is true of their own place only (a patient's directory that is a
+link to nowhere, a lock that somebody holds), so nobody else waits for them.
+
+Each is tried again at growing intervals, and once more when --give-up is over; if that fails too the worker sets it
+aside as `unplaceable`. Memory and tries are bounded: beyond MOST files the next try of one more is its last, and all
+together are tried at most RATE times a second.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from listener.records import Deferral
+
+#: Files that are held up at once, and their tries a second, at most.
+MOST = 25_000
+RATE = 20.0
+
+#: How often one place is logged, in seconds; so many lines are logged in LINES_EVERY seconds at most.
+_TOLD_AGAIN = 300.0
+_MOST_LINES = 10
+_LINES_EVERY = 60.0
+
+#: Places that status shows at most.
+SHOWN = 20
+
+
+class Place(NamedTuple):
+    """What was refused where; the fields are those of Deferral."""
+
+    reason: str
+    stage: str
+    error: str
+    place: str
+    series: str
+
+
+class Turn(NamedTuple):
+    """When a file is tried next, on the monotonic clock; whether that is its last try; whether to log it."""
+
+    due: float
+    last: bool
+    news: bool
+
+
+@dataclass(slots=True)
+class _Waiting:
+    since: float
+    tries: int
+    place: Place
+
+
+@dataclass(slots=True)
+class _Group:
+    since: float
+    files: int = 0
+    told: float = float("-inf")
+
+
+class HeldUp:
+    """Which files are held up, by Arrival.key. `give_up` in seconds; `pause` gives the seconds to wait after so many
+    tries.
+    """
+
+    def __init__(self, give_up: float, pause: Callable[[int], float]) -> None:
+        self._give_up = give_up
+        self._pause = pause
+        self._files: dict[str, _Waiting] = {}
+        self._groups: dict[Place, _Group] = {}
+        self._lines = 0
+        self._lines_until = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def refuse(self, key: str, new_key: str, deferral: Deferral, now: float, longest: float = 30.0) -> Turn:
+        """Hold up the file known as `key`, which from now on is `new_key` (it may have been claimed meanwhile). It is
+        tried again within `longest` seconds, unless very many are held up.
+        """
+        place = Place(deferral.reason, deferral.stage, deferral.error, deferral.place, deferral.series)
+        group = self._groups.setdefault(place, _Group(now))
+        group.files += 1  # Before it is taken out of its old group, which may be this one and would be forgotten.
+        before = self._take_out(key)
+        since, tries = (before.since, before.tries + 1) if before else (now, 1)
+        self._files[new_key] = _Waiting(since, tries, place)
+        due = now + max(min(self._pause(tries), longest), len(self._files) / RATE)
+        end = since + self._give_up
+        if now < end < due:
+            due = end
+        return Turn(due, due >= end or len(self._files) > MOST, self._is_news(group, now))
+
+    def _is_news(self, group: _Group, now: float) -> bool:
+        if now >= self._lines_until:
+            self._lines, self._lines_until = 0, now + _LINES_EVERY
+        if now - group.told < _TOLD_AGAIN or self._lines >= _MOST_LINES:
+            return False
+        self._lines += 1
+        group.told = now
+        return True
+
+    def move(self, key: str, new_key: str) -> None:
+        """The file is put off for another reason: it keeps the time of its first refusal."""
+        if key in self._files:
+            self._files[new_key] = self._files.pop(key)
+
+    def forget(self, key: str) -> bool:
+        """The file is finished; True when it was the last that was held up."""
+        return self._take_out(key) is not None and not self._files
+
+    def _take_out(self, key: str) -> _Waiting | None:
+        waiting = self._files.pop(key, None)
+        if waiting:
+            group = self._groups[waiting.place]
+            group.files -= 1
+            if not group.files:
+                del self._groups[waiting.place]
+        return waiting
+
+    def holds(self, key: str) -> bool:
+        """Whether the file is held up."""
+        return key in self._files
+
+    def counts(self) -> Counter[str]:
+        """Files by reason."""
+        found: Counter[str] = Counter()
+        for place, group in self._groups.items():
+            found[place.reason] += group.files
+        return found
+
+    def shown(self, now: float) -> dict[str, Any]:
+        """The part of the status document: how many files, how many places, and the SHOWN places with most files."""
+        most = sorted(self._groups.items(), key=lambda pair: -pair[1].files)[:SHOWN]
+        places = [
+            {
+                "reason": place.reason,
+                "stage": place.stage,
+                "error": place.error,
+                "place": place.place,
+                "SeriesInstanceUID": place.series,
+                "files": group.files,
+                "seconds": round(now - group.since, 3),
+            }
+            for place, group in most
+        ]
+        return {"files": len(self._files), "places": len(self._groups), "shown": places}
