@@ -53,6 +53,7 @@ PROMISED: dict[str, tuple[str, dict[str, str], str]] = {
     "watched_directories": ("gauge", {}, ""),
     "watcher_alive": ("gauge", {}, ""),
     "watcher_polling": ("gauge", {}, ""),
+    "watch_mode": ("gauge", {}, ""),
     "workers": ("gauge", {}, ""),
     "workers_busy": ("gauge", {}, ""),
     "worker_restarts_total": ("counter", {"reason": "exited killed deadline recycled"}, ""),

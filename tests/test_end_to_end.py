@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -206,6 +207,30 @@ def test_polling(places: Places) -> None:
         check(running, expected, canary)
         assert value(running.scrape(), "files_discovered_total", source="event") == 0
         assert value(running.scrape(), "watcher_polling") == 1
+
+
+#: Runs the command behind it in a Python whose watchdog says that it is another release.
+OTHER_WATCHDOG = (
+    "import runpy, sys, watchdog.version as version; version.VERSION_STRING = '7.2.0'; sys.argv = sys.argv[3:]; "
+    "runpy.run_module('listener', run_name='__main__', alter_sys=True)"
+)
+
+
+def test_another_release_of_watchdog(places: Places) -> None:
+    """By its public observer: events all the same, told once."""
+    sources = series(places.base / "sent", 40)
+    expected, canary = sent(sources), Canary(places)
+    through = (sys.executable, "-c", OTHER_WATCHDOG)
+    with (
+        service(places, "--rescan", "60", through=through) as running,
+        storescp(places.incoming, *RECOMMENDED) as receiver,
+    ):
+        storescu(receiver.port, places.base / "sent")
+        check(running, expected, canary)
+        scrape = running.scrape()
+        assert value(scrape, "files_discovered_total", source="event") == 40
+        assert value(scrape, "watch_mode") == 1
+        assert running.stderr.count("public observer") == 1
 
 
 def test_keep_source(places: Places) -> None:

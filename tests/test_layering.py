@@ -86,7 +86,7 @@ EXCEPTIONS = {
 
 #: The only modules that may import a dependency.
 DOORS = {
-    "watchdog": {"service.watch", "service.inotify"},
+    "watchdog": {"service.observers", "service.inotify"},
     "prometheus_client": {"telemetry.metrics"},
     "tenacity": {"disk.retry"},
     "pydicom": {"dicom.decoding", "dicom.keywords", "dicom.reader", "quickstart.synthetic", "checks.check"},

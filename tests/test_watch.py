@@ -7,22 +7,34 @@ import os
 import random
 import selectors
 import shutil
+import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from watchdog import version
+from watchdog.observers import inotify_c
 
 from listener.planning.names import OWN
-from listener.service import scan
+from listener.service import inotify, observers, scan
 from listener.service.scan import in_byte_order, walk
-from listener.service.watch import Watch
+from listener.service.watch import PUBLIC, SHORT, SWEEPS, Watch
 from tests.waiting import until
+
+
+@pytest.fixture(params=["short", "public"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways by which events come."""
+    if request.param == "public":
+        monkeypatch.setattr(observers, "short_way", lambda: None)
+    return str(request.param)
 
 
 @contextmanager
@@ -113,6 +125,68 @@ def test_two_roots(tmp_path: Path) -> None:
         assert watch.root_of(str(roots[1] / "deep/er")) == 1
         for stranger in (tmp_path / "file", roots[0], roots[0] / OWN / "claim/x"):
             assert watch.root_of(str(stranger)) == -1
+
+
+# -- two ways ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_mode_says_how_files_are_found(tmp_path: Path, way: str) -> None:
+    with watching(tmp_path) as (watch, _):
+        assert watch.mode == {"short": SHORT, "public": PUBLIC}[way]
+    with watching(tmp_path, polling=True) as (watch, _):
+        assert watch.mode == SWEEPS
+
+
+def other_release(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(version, "VERSION_STRING", "7.2.0")
+
+
+def without_a_class(patch: pytest.MonkeyPatch) -> None:
+    other = ModuleType("inotify_c")
+    vars(other).update({name: value for name, value in vars(inotify_c).items() if name != "InotifyFD"})
+    patch.setitem(sys.modules, "watchdog.observers.inotify_c", other)
+    patch.delitem(sys.modules, "listener.service.inotify")
+
+
+def without_a_method(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(inotify._INNER, inotify_c.InotifyFD, ("a_method_that_is_gone",))
+
+
+def other_arguments(patch: pytest.MonkeyPatch) -> None:
+    def unexpected(_: object, *, other: int) -> None:
+        """Another signature."""
+
+    patch.setattr(inotify.CloseWriteObserver, "__init__", unexpected)
+
+
+def other_answer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(inotify._Reader, "_parse_event_buffer", lambda *_: [("three", "only", "values")], raising=False)
+
+
+@pytest.mark.parametrize("how", [other_release, without_a_class, without_a_method, other_arguments, other_answer])
+def test_where_the_inner_classes_are_others_the_public_observer_does(
+    how: Callable[[pytest.MonkeyPatch], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    if way == "public":
+        return
+    said = Records()
+    monkeypatch.setattr(logging.getLogger("listener"), "handlers", [said])
+    how(monkeypatch)
+    with watching(tmp_path) as (watch, heard):
+
+        def found() -> bool:
+            (tmp_path / "file").write_bytes(b"x")
+            watch.ensure()
+            return heard.all(tmp_path / "file")
+
+        until(found)
+        assert watch.mode == PUBLIC
+        assert watch.alive()
+        (tmp_path / "next").write_bytes(b"x")
+        until(lambda: heard.all(tmp_path / "next"))
+        watch.stop()
+        watch.ensure()
+    assert len([text for text in said.texts if "public observer" in text]) == 1, "told once"
 
 
 # -- when it cannot be believed ---------------------------------------------------------------------------------------
@@ -222,7 +296,7 @@ def test_without_inotify_sweeps_go_on_alone(tmp_path: Path, monkeypatch: pytest.
         assert watch.polling
         assert not watch.alive()
         watch.ensure()
-        (text,) = said.texts  # Once, not at every sweep.
+        (text,) = [text for text in said.texts if "public observer" not in text]  # Once, not at every sweep.
         assert text.startswith("WARNING inotify's limit")
         assert "raise fs.inotify.max_user_instances" in text
         monkeypatch.undo()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from watchdog.events import FileClosedEvent, FileSystemEventHandler
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyEmitter, InotifyObserver, InotifyWatchGroup
 from watchdog.observers.inotify_c import DEFAULT_EVENT_BUFFER_SIZE, InotifyConstants, InotifyEvent, InotifyFD
@@ -23,6 +24,19 @@ _DIRECTORY = InotifyConstants.IN_ISDIR
 _OVERFLOW = InotifyConstants.IN_Q_OVERFLOW
 
 Put = Callable[[str], None]
+
+
+#: What the classes below use of watchdog's and override, by class: no minor release must keep them.
+_INNER = {
+    InotifyFD: ("_parse_event_buffer", "_read_event_buffer", "handle_event", "read_events", "close"),
+    InotifyWatchGroup: ("_build_event_source_path", "on_event"),
+    InotifyEmitter: ("on_thread_start", "get_event_mask_from_filter"),
+}
+
+
+def lacking() -> list[str]:
+    """The methods of watchdog's inner classes that this module uses and that are not there."""
+    return [f"{one.__name__}.{name}" for one, names in _INNER.items() for name in names if not hasattr(one, name)]
 
 
 class _Reader(InotifyFD):
@@ -92,6 +106,11 @@ class CloseWriteObserver(InotifyObserver):
     def __init__(self, put: Put) -> None:
         self._reader = self._inotify_fd = _Reader()
         BaseObserver.__init__(self, _Emitter, inotify_fd=self._inotify_fd, put=put)
+
+    def add(self, root: str) -> None:
+        """Watch a directory and all below it. Raises OSError."""
+        # Only close-write: with moved or created events watchdog holds everything back for half a second.
+        self.schedule(FileSystemEventHandler(), root, recursive=True, event_filter=[FileClosedEvent])
 
     def fileno(self) -> int:
         """The descriptor that is readable when there are events."""

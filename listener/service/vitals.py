@@ -82,6 +82,7 @@ class Vitals:
         watch, metrics = self._watch, self._metrics
         metrics.set("watcher_alive", int(watch.alive()))
         metrics.set("watcher_polling", int(watch.polling))
+        metrics.set("watch_mode", watch.mode)
         metrics.set("watched_directories", 0 if watch.polling else len(self._config.incoming))
 
     def _find_conditions(self, now: float) -> Conditions:

@@ -13,17 +13,20 @@ import select
 from collections.abc import Callable
 from selectors import EVENT_READ, BaseSelector
 
-from watchdog.events import FileClosedEvent, FileSystemEventHandler
-
 from listener.diagnostics import log
 from listener.planning.names import OWN
-from listener.service.inotify import CloseWriteObserver
+from listener.service import observers
+from listener.service.observers import PublicObserver, Source
 
 #: Where watchdog tells of a queue overflow, which it does nowhere else.
 _LOGGERS = ("watchdog.observers.inotify_c", "watchdog.observers.inotify")
 
 #: Readable once, until it is opened again.
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
+
+#: How files are found, as the metric watch_mode tells it: by sweeps alone, by watchdog's public observer, by a short
+#: way on its inner classes.
+SWEEPS, PUBLIC, SHORT = 0, 1, 2
 
 _LIMITS = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
 
@@ -69,12 +72,13 @@ class Watch:
         self._selector = selector
         self._tell = tell
         self._wanted = not polling
+        self._public = False
         self._rest = rest
         self.polling = polling
         self.overflowed = False
         self.opens: float | None = None
         self._paths: list[str] = []
-        self._observer: CloseWriteObserver | None = None
+        self._observer: Source | None = None
         self._gate: select.epoll | None = None
         self._failed = False
         self._identities: list[tuple[int, int]] = []
@@ -101,6 +105,8 @@ class Watch:
             self._observer.read()
         except Exception as error:  # noqa: BLE001 - whatever watchdog raises, files are found by sweeps
             log.error("the watch on incoming failed (%s); a sweep finds what it missed", type(error).__name__)
+            if not self._public and not isinstance(error, OSError):
+                self._go_public("did not do what the short way expects of it")
             self._failed = self.overflowed = True
         self.opens = now + self._rest
         paths = list(dict.fromkeys(self._paths))
@@ -130,24 +136,45 @@ class Watch:
 
     def _start(self) -> str:
         """Watch all roots; "" when it works, else why inotify cannot."""
-        observer: CloseWriteObserver | None = None
+        observer: Source | None = None
         try:
-            observer = CloseWriteObserver(self._paths.append)  # Takes its inotify instance at once.
-            # Only close-write: with moved or created events watchdog holds everything back for half a second.
+            observer = self._make()(self._paths.append)  # Takes its inotify instance at once.
             for root in self._roots:
-                observer.schedule(FileSystemEventHandler(), root, recursive=True, event_filter=[FileClosedEvent])
+                observer.add(root)
             self._identities = [_identity(root) for root in self._roots]
             observer.start()
         except OSError as error:
             if observer is not None:
                 _stop(observer)
             return _explain(error)
+        except Exception as error:
+            if self._public:
+                raise
+            self._go_public(f"failed ({type(error).__name__})")
+            return self._start()
         self._observer = observer
         self._failed = False
         self._gate = select.epoll()
         self._gate.register(observer, _ONCE)
         self._selector.register(self._gate, EVENT_READ, self._tell)
         return ""
+
+    def _make(self) -> Callable[[Callable[[str], None]], Source]:
+        way = None if self._public else observers.short_way()
+        if way is None and not self._public:
+            self._go_public("is not the release that the short way was written for")
+        return way or PublicObserver
+
+    def _go_public(self, why: str) -> None:
+        self._public = True
+        log.warning("watchdog %s: events come by its public observer from now on, at some more CPU for each file", why)
+
+    @property
+    def mode(self) -> int:
+        """How files are found: SHORT, PUBLIC or SWEEPS."""
+        if self.polling or self._observer is None:
+            return SWEEPS
+        return PUBLIC if self._public else SHORT
 
     def alive(self) -> bool:
         """Whether the observer and each of its emitters live and every root is still the directory that is watched."""
@@ -174,7 +201,7 @@ class Watch:
             logging.getLogger(name).removeHandler(self._overflow)
 
 
-def _stop(observer: CloseWriteObserver) -> None:
+def _stop(observer: Source) -> None:
     with contextlib.suppress(RuntimeError):  # never started
         observer.stop()
         observer.join(5)

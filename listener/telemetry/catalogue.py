@@ -126,6 +126,7 @@ _ALIVE = (
     Row("watched_directories", "gauge", (), "Directories that are watched."),
     Row("watcher_alive", "gauge", (), "1 while the observer and all of its emitters live."),
     Row("watcher_polling", "gauge", (), "1 when sweeps alone find the files."),
+    Row("watch_mode", "gauge", (), "How files are found; 2: events, 1: watchdog's public observer, 0: sweeps alone."),
     Row("lease_supported", "gauge", (), "1 when the kernel tells whether a file is still open for writing."),
     Row("ready", "gauge", (), "1 when /readyz says ready."),
 )
