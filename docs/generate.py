@@ -1,4 +1,4 @@
-"""Write the generated parts of configuration.md and metrics.md anew from the code: `make docs`.
+"""Write the generated parts of configuration.md, metrics.md and architecture.md anew from the code: `make docs`.
 
 A test holds that they are up to date.
 """
@@ -8,6 +8,7 @@ A test holds that they are up to date.
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from listener import arguments, config
 from listener.telemetry import catalogue
 
 HERE = Path(__file__).resolve().parent
+SOURCE = HERE.parent / "listener"
 
 _PART = re.compile(r"(?<=<!-- generated: )([a-z-]+) -->\n.*?(?=<!-- end: \1 -->)", re.DOTALL)
 
@@ -117,6 +119,38 @@ def _buckets() -> Iterator[str]:
     return _table(("name", "upper bounds (`le`), beside `+Inf`"), rows)
 
 
+def package_imports() -> dict[str, set[str]]:
+    """The packages of `listener`, each with the packages that its modules import."""
+    packages = {path.parent.name: path.parent for path in SOURCE.glob("*/__init__.py")}
+    found: dict[str, set[str]] = {}
+    for name, folder in packages.items():
+        trees = [ast.parse(path.read_text(encoding="utf-8")) for path in folder.glob("*.py")]
+        modules = [node.module or "" for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        found[name] = {part for module in modules for part in module.split(".")[1:2] if part in packages} - {name}
+    return found
+
+
+def _without_detours(imports: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The transitive reduction: an arrow is left out where others lead to the same package."""
+
+    def reach(name: str) -> set[str]:
+        return imports[name].union(*(reach(other) for other in imports[name]))
+
+    return {
+        name: {one for one in others if not any(one in reach(other) for other in others - {one})}
+        for name, others in imports.items()
+    }
+
+
+def _packages() -> Iterator[str]:
+    yield "```mermaid"
+    yield "flowchart TD"
+    for name, others in sorted(_without_detours(package_imports()).items()):
+        for other in sorted(others):
+            yield f"  {name} --> {other}"
+    yield "```"
+
+
 #: The parts that documents name in `<!-- generated: NAME -->`.
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "options": _options,
@@ -124,9 +158,10 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "catalogue": _catalogue,
     "labels": _labels,
     "buckets": _buckets,
+    "packages": _packages,
 }
 
-DOCUMENTS = ("configuration.md", "metrics.md")
+DOCUMENTS = ("configuration.md", "metrics.md", "architecture.md")
 
 
 def main() -> int:

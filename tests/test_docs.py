@@ -87,7 +87,7 @@ def flags(*commands: str) -> set[str]:
 # -- what is generated, and what is parsed ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["configuration.md", "metrics.md"])
+@pytest.mark.parametrize("name", ["configuration.md", "metrics.md", "architecture.md"])
 def test_generated_parts_are_up_to_date(name: str) -> None:
     written = read(PROJECT / "docs" / name)
     assert generate().renewed(written) == written, "run `make docs`"
