@@ -234,7 +234,7 @@ def test_a_file_that_kills_every_worker_is_set_aside_and_the_others_are_not(tmp_
 
 
 def test_a_worker_that_hangs_is_killed_at_its_deadline_and_the_file_is_done(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, deadline=0.3)
+    bench = Bench(tmp_path, deadline=1.5)
     with engine_of(bench) as (engine, ear):
         path = bench.put()
         freeze(engine)

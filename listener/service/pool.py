@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from operator import attrgetter
 from socket import socketpair
 from typing import NamedTuple
 
@@ -115,7 +114,8 @@ class Worker:
             self._process.wait()
 
 
-_since = attrgetter("since")
+def _precedence(worker: Worker) -> tuple[bool, float]:
+    return not worker.greeted, worker.since
 
 
 class Pool:
@@ -132,13 +132,20 @@ class Pool:
         return Worker(self._setting, self._keep_open)
 
     def idle(self) -> list[Worker]:
-        """Workers that hold nothing; first who rested longest: on a busy machine the scheduler favours the rested."""
-        return sorted([worker for worker in self.workers if not worker.held], key=_since)
+        """Workers that hold nothing; those that have begun first, and of these who rested longest: on a busy machine
+        the scheduler favours the rested.
+        """
+        return sorted([worker for worker in self.workers if not worker.held], key=_precedence)
 
     @property
     def busy(self) -> int:
         """How many hold something."""
         return sum(1 for worker in self.workers if worker.held)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether each worker has begun, with all loaded that its first file needs."""
+        return all(worker.greeted for worker in self.workers)
 
     def replace(self, worker: Worker) -> tuple[Lost, Worker]:
         """Bury a dead worker; what it leaves, and the new one in its place.

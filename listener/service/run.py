@@ -137,7 +137,7 @@ class Service:
         swept = self._sweeper.go_on(now)
         if swept:
             self._tell_swept(swept)
-        if self._sweeper.looked and not self._vitals.scanned:
+        if not self._vitals.scanned and self._sweeper.looked and self._engine.pool.is_warm:
             self._tell_ready(now)
 
     def _tell_overflow(self) -> None:

@@ -60,8 +60,9 @@ def readiness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]
         "watching": _watching(conditions),
         "scanned": _told(
             conditions.scanned,
-            "the first sweep of incoming is done",
-            "the first sweep of incoming is not done: wait, or look at listener_last_rescan_timestamp_seconds",
+            "the first sweep of incoming is done, and the workers are warm",
+            "the first sweep of incoming is not done, or a worker has not begun: wait, or look at"
+            " listener_last_rescan_timestamp_seconds and the log",
         ),
         **{f"writable-{role}": _writable(role, fine) for role, fine in conditions.writable.items()},
         "space": _told(
