@@ -104,6 +104,10 @@ class LedgerUnusable(LedgerFault):
     """The ledger cannot be opened or written; see the state directory's owner, mode, space and mount."""
 
 
+class LedgerReplaced(LedgerFault):
+    """The ledger's file was removed or replaced while in use; 'listener verify --repair' brings back what it had."""
+
+
 class StateUnreadable(ListenerError):
     """The state cannot be read."""
 

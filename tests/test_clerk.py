@@ -277,7 +277,7 @@ def test_only_what_changed_lately_is_counted_again(world: World, monkeypatch: py
     world.came(1, 1)
     world.crash()
     counted: list[str] = []
-    monkeypatch.setattr(Posting, "recount", lambda _self, uid, *_: counted.append(uid))
+    monkeypatch.setattr(Posting, "recount", lambda _self, uid, *_, **__: counted.append(uid))
     world.tick()
     assert counted == [world.uid(1)]
 

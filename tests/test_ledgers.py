@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from listener.ledger import deliveries, retention
 from listener.ledger.clerk import Clerk
 from listener.ledger.opening import open_writer, path_of
 from listener.ledger.reading import reading
@@ -34,11 +35,16 @@ def bench(tmp_path: Path) -> Bench:
     return made
 
 
-def _age(bench: Bench) -> None:
-    long_ago = time.time() - 100_000
+def _age(bench: Bench, seconds: int = 100_000) -> None:
+    long_ago = time.time() - seconds
     for folder, _, names in os.walk(bench.log):
         for path in (*(os.path.join(folder, name) for name in names), folder):
             os.utime(path, (long_ago, long_ago))
+
+
+def _old(bench: Bench) -> list[retention.Old]:
+    with contextlib.closing(open_writer(path_of(bench.config.state))) as connection:
+        return list(retention.old_series(connection, time.time_ns() + 10**9))
 
 
 def found(
@@ -100,15 +106,24 @@ def test_a_series_that_is_gone_is_told_and_one_that_was_pruned_is_not(
     assert found(bench, capsys) == []
 
 
+@pytest.mark.parametrize("age", [100_000, 0], ids=["old", "restored just now"])
 def test_a_lost_ledger_is_made_anew_and_tells_nobody_of_the_past(
-    bench: Bench, capsys: pytest.CaptureFixture[str]
+    bench: Bench, capsys: pytest.CaptureFixture[str], age: int
 ) -> None:
+    _age(bench, age)
     (bench.log / "seriesData" / f"{uid('series', 0, 0, 1)}-retrieve.json").write_text(
         '{"NumberOfSeriesRelatedInstances": "2"}'
     )
     before = recorded(bench)
     Path(path_of(bench.config.state)).unlink()
     assert found(bench, capsys) == [], "nobody knows whether there should be one"
+    with contextlib.closing(open_writer(path_of(bench.config.state))) as connection:
+        deliveries.register(connection, "webhook", 0)
+    assert all(one[2] for one in found(bench, capsys, repair=True))
+    with contextlib.closing(sqlite3.connect(path_of(bench.config.state))) as connection:
+        assert not connection.execute("SELECT 1 FROM deliveries").fetchall()
+    assert [old.series.SeriesInstanceUID for old in _old(bench)] == [SERIES], "nobody is to take it, so it may go"
+    Path(path_of(bench.config.state)).unlink()
     status = verify.run(bench.config, verify.Request(repair=True))
     assert status == 0
     assert "made anew: 2 series" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding
@@ -10,6 +11,8 @@ from listener.config import Config
 from listener.disk.mounts import mount_of
 from listener.errors import LedgerFault, LedgerMissing
 from listener.ledger.opening import open_reader, path_of, translated
+from listener.status import live
+from listener.status.document import Accounts, document
 
 
 def ledger(config: Config) -> Iterator[Finding]:
@@ -35,4 +38,20 @@ def ledger(config: Config) -> Iterator[Finding]:
     if not os.access(path, os.W_OK):
         yield Finding(PROBLEM, "--state", "the ledger cannot be written", "see its owner and mode")
         return
+    said = _what_the_service_says(config.state)
+    if said:
+        what, _, remedy = said.partition("; ")
+        yield Finding(PROBLEM, "--state", f"the service that runs cannot write the ledger: {what}", remedy)
+        return
     yield Finding(OK, "--state", f"the ledger can be read and written: {number} series")
+
+
+def _what_the_service_says(state: str) -> str:
+    """Why a running service cannot write the ledger; "" where it can, or none runs."""
+    try:
+        word = live.read(state)
+    except OSError:
+        return ""
+    checks = document(word, None, Accounts(), time.time_ns())["service"]["checks"]
+    check = checks.get("ledger", {"ok": True})
+    return "" if check["ok"] else str(check["text"])

@@ -117,7 +117,7 @@ def run(config: Config) -> int:
     owner = Owner(config.incoming)
     events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True)
     hooks = Hooks(config)
-    keeper = Keeper(config, judges=True)
+    keeper = Keeper(config, judges=True, consumers=hooks.names)
     progress = Progress(events, sys.stderr, keeper)
     try:
         tidy(directories)

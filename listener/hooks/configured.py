@@ -26,7 +26,8 @@ class Hooks:
 
     def __init__(self, config: Config) -> None:
         hooks = asked_for(config)
-        _register(config.state, {hook.name for hook in hooks})
+        self.names = {hook.name for hook in hooks}
+        _register(config.state, self.names)
         self._couriers = [Courier(hook, config.state, config.phi) for hook in hooks]
 
     def start(self) -> None:

@@ -5,7 +5,6 @@ A hook that hangs or refuses holds up nothing but itself: the deliveries are row
 
 from __future__ import annotations
 
-import os
 import time
 from sqlite3 import Connection
 from threading import Event, Thread
@@ -16,7 +15,8 @@ from listener.disk.retry import hook_pause
 from listener.errors import HookFailed, LedgerFault
 from listener.hooks.message import Message, message
 from listener.ledger import deliveries
-from listener.ledger.opening import open_writer, path_of
+from listener.ledger.access import Stamp
+from listener.ledger.opening import open_writer, path_of, translated
 from listener.ledger.rows import Delivery
 
 #: How often the ledger is asked for something to tell, and how long a ledger that cannot be used is left alone, in
@@ -71,7 +71,8 @@ class Courier:
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._tell_all()
+                with translated():
+                    self._tell_all()
             except LedgerFault as fault:
                 if str(fault) != self._fault:
                     log.error("the %s hook waits, because the ledger cannot be used: %s", self._hook.name, fault)
@@ -84,9 +85,9 @@ class Courier:
         try:
             now = time.time_ns()
             consumer = deliveries.register(connection, self._hook.name, now)
-            self._fault, place = "", _place(self._path)
+            opened = Stamp.of(self._path)
             # A ledger that was made anew does not know us yet.
-            while not self._stopping.is_set() and _place(self._path) == place:
+            while not self._stopping.is_set() and opened.is_still(Stamp.of(self._path)):
                 before, now = now, time.time_ns()
                 if now < before:  # The clock was set back, and what is due soon would wait for as long.
                     deliveries.register(connection, self._hook.name, now)
@@ -114,6 +115,7 @@ class Courier:
                 log.info("the %s hook takes deliveries again", self._hook.name)
             self._failures = 0
             deliveries.settle(connection, delivery, "delivered", time.time_ns())
+            self._fault = ""
 
     def _failed(self, connection: Connection, delivery: Delivery, why: str) -> None:
         now = time.time_ns()
@@ -131,12 +133,3 @@ class Courier:
         else:
             later = now + int(hook_pause(delivery.attempts) * 1e9)
             deliveries.settle(connection, delivery, "pending", now, next_ns=later, error=why)
-
-
-def _place(path: str) -> tuple[int, int]:
-    """Which file lies at a path; (0, 0) for none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return 0, 0
-    return found.st_dev, found.st_ino

@@ -10,6 +10,7 @@ from typing import Any
 
 from listener.disk import loading
 from listener.ledger.entries import Entries
+from listener.ledger.posting import Places
 from listener.planning.names import printable
 from listener.records import Outcome
 from listener.repacking.setaside import entries as lying_in
@@ -25,9 +26,11 @@ def differing(connection: sqlite3.Connection, lying: Mapping[str, tuple[int, int
     return [reason for reason in {**lying, **found} if lying.get(reason, (0, 0)) != found.get(reason, (0, 0))]
 
 
-def reconcile(entries: Entries, directory: str, reason: str, roots: list[str], now_ns: int) -> None:
-    """Within a transaction: bring the rows of one reason in line with what lies in its directory."""
-    there = {f"{reason}/{printable(entry.name)}": entry for entry in lying_in(os.path.join(directory, reason))}
+def reconcile(entries: Entries, places: Places, reason: str, now_ns: int, owed: set[str]) -> None:
+    """Within a transaction: bring the rows of one reason in line with what lies in its directory. Consumers are told
+    of what was set aside since they are there, and of `owed`, paths that they did not take from a ledger that is gone.
+    """
+    there = {f"{reason}/{printable(entry.name)}": entry for entry in lying_in(os.path.join(places.aside, reason))}
     known = entries.lying(reason)
     entries.taken_away(known - there.keys(), now_ns)
     for path in there.keys() - known:
@@ -39,7 +42,8 @@ def reconcile(entries: Entries, directory: str, reason: str, roots: list[str], n
             record = loading.load_if_readable(reason_file(there[path].path)) or {}
             outcome = _outcome(reason, record, status.st_size, status.st_ctime_ns)
             root = str(record.get("incoming", ""))
-            entries.put_aside(path, reason, outcome, root if root in roots else "")
+            root = root if root in places.roots else ""
+            entries.put_aside(path, reason, outcome, root, found=path not in owed)
 
 
 def _outcome(reason: str, record: dict[str, Any], size: int, moment_ns: int) -> Outcome:

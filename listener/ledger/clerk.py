@@ -7,13 +7,14 @@ and series are judged by their documents alone, so that whoever waits for them i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from listener.config import Config
-from listener.ledger import aside, schema, turns
+from listener.ledger import aside, deliveries, schema, turns
 from listener.ledger.access import Access
 from listener.ledger.ending import Ending
 from listener.ledger.opening import transaction
@@ -39,10 +40,11 @@ class Clerk:
     """Outcomes in (`record`), ends of series out (`take_ended`); `tick` about once a second.
 
     `now` is the monotonic clock in seconds, `now_ns` the wall clock. `counts`: how many series are in each state.
-    `access.fault`: "" or why the ledger cannot be written.
+    `access.fault`: "" or why the ledger cannot be written. `consumers` are registered in every ledger that does not
+    know them, before anything is recorded in it.
     """
 
-    def __init__(self, config: Config, slice_seconds: float = _SLICE) -> None:
+    def __init__(self, config: Config, slice_seconds: float = _SLICE, consumers: Iterable[str] = ()) -> None:
         self._slice = slice_seconds
         self._owner = short_hash("\0".join(map(os.path.realpath, config.incoming)))
         self._margin_ns = _MARGIN + int(config.deadline * 1e9)
@@ -53,6 +55,10 @@ class Clerk:
         self._posting: Posting | None = None
         self.unwritten = Unwritten()
         self._begun = False
+        self._lately: set[str] = set()
+        self._own = frozenset(consumers)
+        self._consumers: set[str] = set()
+        self._owed: set[str] = set()
         self._version = -1
         self._wall_ns = 0
         self._book = Book(Rules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout))
@@ -75,17 +81,17 @@ class Clerk:
                 with self.access.minding(now):
                     self._take_up(connection, now, now_ns)
                     self._posting = Posting(connection, self._book, self._proofs, self._places)
-                    self.access.works()
         return self._posting
 
     def _take_up(self, connection: sqlite3.Connection, now: float, now_ns: int) -> None:
         """What is open; and once, what an earlier run recorded and perhaps never told, or published and never
         recorded.
         """
-        with transaction(connection):  # Which shows whether it can be written.
+        with transaction(connection):
             found = connection.execute("SELECT written_ns FROM writers WHERE name = ?", (self._owner,)).fetchone()
-            if not found:
-                self._stamp(connection, now_ns)
+            # Also where nothing changes by it: that shows whether the ledger can be written.
+            self._stamp(connection, found[0] if found else now_ns)
+            deliveries.make_known(connection, self._consumers | self._own, now_ns)
         self._read_open(connection, now)
         if not self._begun:
             self._ending.ended += turns.untold(connection)
@@ -100,9 +106,29 @@ class Clerk:
     def _read_open(self, connection: sqlite3.Connection, now: float) -> None:
         """The book as the ledger has it. What only the book had, although nobody else wrote, was never written."""
         (self._version,) = connection.execute("PRAGMA data_version").fetchone()
-        lost = self._book.renew([turns.standing(row, now) for row in turns.in_flight(connection)], now)
-        if self._posting is None:
-            self.unwritten.again(lost)
+        self._consumers = deliveries.active(connection)
+        fresh = self._posting is None
+        lost = self._book.renew([turns.standing(row, now) for row in turns.in_flight(connection)], now, keeping=fresh)
+        if fresh:
+            self.unwritten.again(lost, arrived=True)
+
+    def _require_current(self, now: float) -> None:
+        """Give up a connection whose file is gone or another one. What went with it and is known is counted again: what
+        was written since the last look, and what consumers had not taken.
+        """
+        connection = self.access.connection
+        if connection is None:
+            return
+        if self.access.is_current():
+            self._lately.clear()
+            return
+        owed = self._lately
+        with contextlib.suppress(sqlite3.Error):  # A file that was removed can still be read.
+            series, self._owed = deliveries.owed(connection)
+            owed |= series
+        self.unwritten.again(owed, arrived=True)
+        self._lately, self._begun, self._posting = set(), False, None
+        self.access.replaced(now)
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
@@ -124,18 +150,20 @@ class Clerk:
             with self.access.minding(now):
                 while waiting:
                     some = waiting[:_TOGETHER]
-                    with transaction(connection):
+                    with posting.transaction():
                         found = posting.post(some, now, now_ns)
                         if len(some) == len(waiting) and not self.unwritten.lacking:
                             self._stamp(connection, now_ns)
                     touched.update({one.key: one for one in found})
+                    self._lately.update(one.SeriesInstanceUID for one in some if one.kind == "published")
                     del waiting[: len(some)]
         return list(touched.values())
 
     # -- about once a second -------------------------------------------------------------------------------------------
 
     def tick(self, now: float, now_ns: int) -> None:
-        """Look around: what waits, what others wrote, promises, and which series end."""
+        """Look around: is it still this file, what waits, what others wrote, promises, and which series end."""
+        self._require_current(now)
         self._write(now, now_ns)
         connection = self.access.connection
         if connection and self._posting:
@@ -150,19 +178,25 @@ class Clerk:
         self._read_promises(self._book, now)
         self.unwritten.again(self._promises.elsewhere(self._book, now))
         self._recount(now, now_ns)
+        caught_up = self._posting and not (self.unwritten.outcomes or self.unwritten.lacking)
+        if caught_up:
+            self._ending.hasten()
         self._end(self._book, now, now_ns)
+        if caught_up and self.access.connection:
+            self._ending.unrecorded.clear()
+            self.access.works()
 
     def _recount(self, now: float, now_ns: int) -> None:
         """Count some series again, for a moment: outcomes must have their turn."""
         end = time.perf_counter() + self._slice
         connection = self.access.connection
         while self.unwritten.lacking and self._posting and connection and time.perf_counter() < end:
-            uid = self.unwritten.next()
-            with self.access.minding(now), transaction(connection):
-                self._posting.recount(uid, now, now_ns)
+            uid, arrived = self.unwritten.next()
+            with self.access.minding(now), self._posting.transaction():
+                self._posting.recount(uid, now, now_ns, arrived=arrived)
             connection = self.access.connection
             if connection is None:
-                self.unwritten.again([uid])
+                self.unwritten.again([uid], arrived=arrived)
 
     def _read_promises(self, series: Iterable[Standing], now: float) -> None:
         changed = [(one.expected, one.expected_by, one.id) for one in self._promises.read(series) if one.id]
@@ -194,8 +228,8 @@ class Clerk:
         if connection and posting:
             with self.access.minding(now):
                 for reason in aside.differing(connection, lying):
-                    with transaction(connection):
-                        aside.reconcile(posting.entries, self._places.aside, reason, self._places.roots, now_ns)
+                    with posting.transaction():
+                        aside.reconcile(posting.entries, self._places, reason, now_ns, self._owed)
 
     def told(self, completions: Iterable[Completion], now: float) -> None:
         """These ends were announced."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from listener.config import Config
 from listener.errors import LedgerCorrupt
 from listener.ledger import turns
-from listener.ledger.opening import open_writer, path_of, transaction, translated
+from listener.ledger.opening import open_writer, path_of, translated
 from listener.ledger.posting import Places, Posting
 from listener.ledger.proofs import Proofs
 from listener.ledger.states import Book, Completion, Rules, Standing, promised
@@ -39,8 +39,6 @@ class Mending:
     def __init__(self, config: Config) -> None:
         self._proofs = Proofs(config)
         rules = Rules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout)
-        # Of a series that ended long ago nobody is told anew; one that is young, a running service will end.
-        self._old = max([*dict(rules.quiet).values()])
         self._connection = _anew(path_of(config.state))
         places = Places(config.incoming, config.data, config.state)
         self._posting = Posting(self._connection, Book(rules), self._proofs, places)
@@ -48,16 +46,19 @@ class Mending:
     def count(self, uid: str) -> None:
         """Bring the series of a UID in line with their documents. Raises a LedgerFault."""
         now_ns = time.time_ns()
-        with transaction(self._connection):
+        with self._posting.transaction():
             known = {row.id for row in turns.all_of(self._connection, uid)}
             for one in self._posting.recount(uid, 0.0, now_ns):
                 if one.id not in known:
                     self._settle(one, now_ns)
 
     def _settle(self, one: Standing, now_ns: int) -> None:
-        """A series that is only found now: what it would have come to by itself, told to nobody."""
+        """A series that is only found now: what it would have come to by itself, told to nobody, whenever its documents
+        seem to have been written (a restored tree is new). One of which a running service has something in hand goes
+        on when that is recorded.
+        """
         row = turns.row_of(self._connection, one.id)
-        if row is None or now_ns - row.last_ns < self._old * 1e9:
+        if row is None:
             return
         _, document = self._proofs.promise(one.SeriesInstanceUID, (-1, -1))
         number = promised(document or {}, one.StudyInstanceUID)

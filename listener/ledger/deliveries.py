@@ -8,12 +8,15 @@ with a key by which the same one is known. Every function works on a writer's co
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
 from listener.ledger.opening import transaction
 from listener.ledger.rows import ASIDE_COLUMNS, SERIES_COLUMNS, AsideRow, Change, Delivery, SeriesRow
 
 #: What a delivery tells of.
 EVENTS = ("series-complete", "series-incomplete", "set-aside")
+
+_ALWAYS = 2**63 - 1
 
 _DUE = """
 SELECT id, event, attempts, series_id, generation, set_aside_id FROM deliveries
@@ -55,14 +58,42 @@ def retire(connection: sqlite3.Connection, name: str) -> None:
         )
 
 
+def active(connection: sqlite3.Connection) -> set[str]:
+    """The names of all consumers that are to be told."""
+    return {name for (name,) in connection.execute("SELECT name FROM consumers WHERE active = 1")}
+
+
+def make_known(connection: sqlite3.Connection, names: Iterable[str], now_ns: int) -> None:
+    """Within a transaction: consumers that a ledger which was made anew does not have yet."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO consumers (name, since_ns) VALUES (?, ?)", [(name, now_ns) for name in sorted(names)]
+    )
+
+
+def owed(connection: sqlite3.Connection) -> tuple[set[str], set[str]]:
+    """What consumers have not taken yet: series, and set-aside files by their path."""
+    series = "SELECT DISTINCT s.SeriesInstanceUID FROM deliveries d JOIN series s ON s.id = d.series_id"
+    aside = "SELECT DISTINCT a.path FROM deliveries d JOIN set_aside a ON a.id = d.set_aside_id"
+    found = [{one for (one,) in connection.execute(f"{ask} WHERE d.state = 'pending'")} for ask in (series, aside)]
+    return found[0], found[1]
+
+
 def tell_consumers(
-    connection: sqlite3.Connection, event: str, now_ns: int, *, series: tuple[int, int] = (0, 0), aside: int = 0
+    connection: sqlite3.Connection,
+    event: str,
+    now_ns: int,
+    *,
+    series: tuple[int, int] = (0, 0),
+    aside: int = 0,
+    since: int | None = None,
 ) -> None:
-    """Within a transaction: a delivery for every active consumer. `series`: number and generation."""
+    """Within a transaction: a delivery for every active consumer. `series`: number and generation. `since`: only for
+    those that were registered at that moment, in nanoseconds since the epoch.
+    """
     connection.execute(
         "INSERT OR IGNORE INTO deliveries (consumer_id, event, series_id, generation, set_aside_id, made_ns, next_ns) "
-        "SELECT id, ?, ?, ?, ?, ?, ? FROM consumers WHERE active = 1 ORDER BY id",
-        (event, *series, aside, now_ns, now_ns),
+        "SELECT id, ?, ?, ?, ?, ?, ? FROM consumers WHERE active = 1 AND since_ns <= ? ORDER BY id",
+        (event, *series, aside, now_ns, now_ns, _ALWAYS if since is None else since),
     )
 
 
@@ -125,10 +156,12 @@ def settle(
 
 
 def taken(connection: sqlite3.Connection, series: SeriesRow) -> bool:
-    """Whether every active consumer that was there when the series ended has taken its last generation."""
+    """Whether every active consumer has taken a series' last generation, as far as it was to be told of it: what was
+    only found by `verify --repair` is told to nobody.
+    """
     (left,) = connection.execute(
-        "SELECT count(*) FROM consumers c WHERE c.active = 1 AND c.since_ns <= ? AND NOT EXISTS (SELECT 1 FROM "
-        "deliveries d WHERE d.consumer_id = c.id AND d.series_id = ? AND d.generation = ? AND d.state = 'delivered')",
-        (series.changed_ns, series.id, series.generation),
+        "SELECT count(*) FROM deliveries d JOIN consumers c ON c.id = d.consumer_id WHERE d.series_id = ? "
+        "AND d.generation = ? AND d.state <> 'delivered' AND c.active = 1 AND c.since_ns <= ?",
+        (series.id, series.generation, series.changed_ns),
     ).fetchone()
     return not left

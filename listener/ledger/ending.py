@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from math import inf
 
 from listener.ledger import turns
 from listener.ledger.access import Access
-from listener.ledger.opening import transaction
 from listener.ledger.posting import Posting
 from listener.ledger.proofs import Proofs
-from listener.ledger.states import Book, Completion, Standing
+from listener.ledger.states import Book, Completion, Key, Standing
+
+#: Ends that are remembered at most until they can be recorded; one beyond may be announced twice.
+_MOST = 50_000
 
 
 class Ending:
-    """`ended` is what is to be told: at least once, whatever happens between here and there."""
+    """`ended` is what is to be told: at least once, whatever happens between here and there. `unrecorded`, by series:
+    what was put there while the ledger could not be written.
+    """
 
     def __init__(self, book: Book, proofs: Proofs, access: Access) -> None:
         self._book = book
         self._proofs = proofs
         self._access = access
         self.ended: list[Completion] = []
+        self.unrecorded: dict[Key, Completion] = {}
+
+    def hasten(self) -> None:
+        """The ledger can be written again: let the series whose end is not recorded, and which got nothing since, end
+        at once.
+        """
+        shared = self._book.shared()
+        for key, completion in self.unrecorded.items():
+            one = self._book.get(*key)
+            if one and self._count(key, shared) == completion.instances:
+                one.touched = -inf
 
     def end(self, due: Sequence[Standing], posting: Posting | None, now: float, now_ns: int) -> None:
         """End these series, all in one transaction. Without a ledger they end all the same, and are told."""
@@ -29,14 +45,21 @@ class Ending:
             return
         ended: list[Completion] = []
         with self._access.minding(now):
-            with transaction(connection):
+            with posting.transaction():
                 for one in due:
                     completion = self._confirmed(posting, one, now, now_ns)
                     if completion and turns.end(connection, one.id, completion, now_ns):
                         ended.append(completion)
-            self.ended += ended
+                        if self._is_announced(completion):
+                            turns.told(connection, completion)
+            self.ended += [completion for completion in ended if not self._is_announced(completion)]
             for completion in ended:
                 self._book.drop(completion.SeriesInstanceUID, completion.StudyInstanceUID)
+        if self._access.connection is None:
+            self._end_unrecorded(due, now)
+
+    def _is_announced(self, completion: Completion) -> bool:
+        return self.unrecorded.get(_key(completion)) == completion
 
     def _confirmed(self, posting: Posting, one: Standing, now: float, now_ns: int) -> Completion | None:
         """How a series ends, if it still does when its documents are counted."""
@@ -54,9 +77,26 @@ class Ending:
     def _end_unrecorded(self, due: Sequence[Standing], now: float) -> None:
         shared = self._book.shared()
         for one in due:
-            uid, study = one.key
-            one.instances = self._proofs.count_of(uid, study) if uid in shared else self._proofs.count(uid) or 0
+            one.instances = self._count(one.key, shared)
             result = self._book.verdict(one, now)
             if result:
-                self.ended.append(self._book.completion(one, result))
-                self._book.drop(uid, study)
+                self._announce(self._book.completion(one, result))
+                self._book.drop(*one.key)
+
+    def _count(self, key: Key, shared: Container[str]) -> int:
+        """The documents of a series; `shared`: the UIDs that series of several studies have."""
+        uid, study = key
+        return self._proofs.count_of(uid, study) if uid in shared else self._proofs.count(uid) or 0
+
+    def _announce(self, completion: Completion) -> None:
+        """Once, however often the ledger is opened and still says that the series is open."""
+        key = _key(completion)
+        known = self.unrecorded.get(key)
+        if known is None or known.instances != completion.instances:
+            self.ended.append(completion)
+            if known or len(self.unrecorded) < _MOST:
+                self.unrecorded[key] = completion
+
+
+def _key(completion: Completion) -> Key:
+    return completion.SeriesInstanceUID, completion.StudyInstanceUID

@@ -97,10 +97,12 @@ class Entries:
 
     # -- set-aside
 
-    def put_aside(self, path: str, reason: str, outcome: Outcome, root: str) -> None:
-        """A file was set aside at `path` below <state>/set-aside; consumers are told."""
-        found = "SELECT arrived_ns / 1000 FROM set_aside WHERE path = ? AND gone_ns = 0"
-        if self._connection.execute(found, (path,)).fetchone() == (outcome.arrived_ns // 1000,):
+    def put_aside(self, path: str, reason: str, outcome: Outcome, root: str, *, found: bool = False) -> None:
+        """A file was set aside at `path` below <state>/set-aside; consumers are told. Where it was only `found` lying
+        there, those are told that were there when it was set aside.
+        """
+        known = "SELECT arrived_ns / 1000 FROM set_aside WHERE path = ? AND gone_ns = 0"
+        if self._connection.execute(known, (path,)).fetchone() == (outcome.arrived_ns // 1000,):
             return  # Told twice of one file.
         self.taken_away([path], outcome.finished_ns)
         name = printable(outcome.path.rpartition("/")[2])
@@ -110,7 +112,8 @@ class Entries:
             "arrived_ns, at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (path, reason, name, *about, outcome.arrived_ns, outcome.finished_ns),
         )
-        tell_consumers(self._connection, "set-aside", outcome.finished_ns, aside=made.lastrowid or 0)
+        since = outcome.finished_ns if found else None
+        tell_consumers(self._connection, "set-aside", outcome.finished_ns, aside=made.lastrowid or 0, since=since)
         if outcome.SeriesInstanceUID and reason != "superseded":
             study = outcome.StudyInstanceUID
             self._connection.execute(

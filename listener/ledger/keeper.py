@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from listener.config import Config
@@ -32,11 +32,19 @@ class Keeper:
     `take`. `counts` is how many series are in each state, `fault` "" or why the ledger cannot be written; both are
     replaced as a whole, for any thread to read.
 
-    `judges`: for a command that ends by itself; series are judged by the wall clock then.
+    `judges`: for a command that ends by itself; series are judged by the wall clock then. `consumers`: the names of
+    those who are to be told.
     """
 
-    def __init__(self, config: Config, wake: Callable[[], None] = lambda: None, *, judges: bool = False) -> None:
-        self._clerk = Clerk(config)
+    def __init__(
+        self,
+        config: Config,
+        wake: Callable[[], None] = lambda: None,
+        *,
+        judges: bool = False,
+        consumers: Iterable[str] = (),
+    ) -> None:
+        self._clerk = Clerk(config, consumers=consumers)
         self._wake = wake
         self._judges = judges
         self._outcomes: deque[Outcome] = deque()

@@ -6,11 +6,12 @@ numbers may be in doubt the series is counted again from its documents.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from listener.ledger import turns
+from listener.ledger import opening, turns
 from listener.ledger.entries import Accounts, Entries, Row, Total, last_of_each
 from listener.ledger.proofs import Identity, Instance, Proofs
 from listener.ledger.rows import SeriesRow
@@ -51,6 +52,18 @@ class Posting:
         self._proofs = proofs
         self._places = places
         self.entries = Entries(connection)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it or nothing; what a transaction that was taken back had made is not remembered. Raises a
+        LedgerFault.
+        """
+        try:
+            with opening.transaction(self._connection):
+                yield
+        except BaseException:
+            self.entries.forget()
+            raise
 
     def post(self, outcomes: Sequence[Outcome], now: float, now_ns: int) -> list[Standing]:
         """Put outcomes down; the series that got instances. `now` on the monotonic clock."""
@@ -100,7 +113,7 @@ class Posting:
                     self._touch(other, now, now_ns, is_new=True)
         if replacing or added != len(rows):
             self._set_total(one)
-        self._touch(one, now, now_ns, is_new=bool(added or replacing))
+        self._touch(one, now, now_ns, is_new=bool(added or replacing) or self._is_only_recounted(one))
         return one
 
     def _row(self, series: int, outcome: Outcome) -> Row:
@@ -160,11 +173,16 @@ class Posting:
             one.touched = now
             self._book.keep(one)
 
+    def _is_only_recounted(self, one: Standing) -> bool:
+        """Whether a series has ended by being found (`verify --repair`), of which nobody was told."""
+        return not one.is_open and turns.ended_unheard(self._connection, one.id)
+
     # -- counting again
 
-    def recount(self, uid: str, now: float, now_ns: int) -> list[Standing]:
+    def recount(self, uid: str, now: float, now_ns: int, *, arrived: bool = False) -> list[Standing]:
         """Count the series of a UID again from their documents, which may be more or fewer than their rows; what the
-        ledger did not know begins. Nothing is returned of what is not there.
+        ledger did not know begins. Nothing is returned of what is not there. `arrived`: its instances are news to
+        whoever waits for it.
         """
         series = self._all_of(uid, None, now)
         if not self._proofs.names(uid) and all(row.pruned_ns for row in turns.all_of(self._connection, uid)):
@@ -173,8 +191,11 @@ class Posting:
         described = self._describe(uid, series, accounts, now, now_ns)
         accounts.write(self._connection)
         for one, number in described:
-            if number or one.is_open:
-                self._touch(one, now if number or not one.touched else one.touched, now_ns, is_new=bool(number))
+            news = bool(number) or (arrived and self._is_only_recounted(one))
+            if news or one.is_open:
+                self._touch(one, now if news or not one.touched else one.touched, now_ns, is_new=news)
+            else:  # Somebody else ended it.
+                self._book.drop(*one.key)
         return [one for one, _ in described]
 
     def _all_of(self, uid: str, met: Standing | None, now: float) -> dict[int, Standing]:
@@ -182,7 +203,8 @@ class Posting:
         series = {met.id: met} if met else {}
         for row in turns.all_of(self._connection, uid):
             one = self._book.get(uid, row.StudyInstanceUID)
-            series.setdefault(row.id, one if one and one.id == row.id else turns.standing(row, now))
+            known = one if one and one.id == row.id else turns.standing(row, one.touched if one else now)
+            series.setdefault(row.id, known)
         return series
 
     def _describe(

@@ -132,9 +132,10 @@ class Book:
         """It is not any more."""
         self._open.pop((uid, study), None)
 
-    def renew(self, rows: Iterable[Standing], now: float) -> list[str]:
+    def renew(self, rows: Iterable[Standing], now: float, *, keeping: bool = False) -> list[str]:
         """The open series as the ledger has them, which others write to as well: what changed there got something just
-        now. Returns the series that only the book had, and has no more.
+        now. Returns the series that only the book had, and has no more; with `keeping` it still has them, as series
+        that the ledger does not have.
         """
         before, self._open = self._open, {}
         for one in rows:
@@ -144,6 +145,9 @@ class Book:
                 one.promise, one.documents = known.promise, known.documents
                 if (known.instances, known.generation) == (one.instances, one.generation):
                     one.touched = known.touched
+            self.keep(one)
+        for one in before.values() if keeping else ():
+            one.id = 0
             self.keep(one)
         return [uid for uid, _ in before]
 

@@ -113,6 +113,16 @@ def end(connection: sqlite3.Connection, series: int, ended: Completion, now_ns: 
     return True
 
 
+def ended_unheard(connection: sqlite3.Connection, series: int) -> bool:
+    """Whether a series ended and no consumer was to be told, as where it was only found out about the past."""
+    found = connection.execute(
+        "SELECT result IN ('recounted', 'incomplete') AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE "
+        "d.series_id = s.id AND d.generation = s.generation) FROM series s WHERE id = ? AND state <> 'open'",
+        (series,),
+    ).fetchone()
+    return bool(found and found[0])
+
+
 def _credit(connection: sqlite3.Connection, field: str, series: int, now_ns: int) -> None:
     connection.execute(
         f"INSERT INTO days (day, Modality, sender, {field}) SELECT ?, Modality, sender, 1 FROM series WHERE id = ? "

@@ -15,7 +15,7 @@ class Unwritten:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._again: dict[str, None] = {}
+        self._again: dict[str, bool] = {}
         self.outcomes: list[Outcome] = []
 
     def keep(self, outcomes: Sequence[Outcome]) -> None:
@@ -26,20 +26,23 @@ class Unwritten:
 
     def give_up(self) -> None:
         """Forget the outcomes; their series are counted again."""
-        self.again(outcome.SeriesInstanceUID for outcome in self.outcomes if outcome.kind == "published")
+        self.again((one.SeriesInstanceUID for one in self.outcomes if one.kind == "published"), arrived=True)
         self.outcomes.clear()
 
-    def again(self, series: Iterable[str]) -> None:
-        """These series' rows may lack something."""
-        self._again.update(dict.fromkeys(uid for uid in series if uid))
+    def again(self, series: Iterable[str], *, arrived: bool = False) -> None:
+        """The rows of these series may lack something. `arrived`: instances came whose end nobody was told of yet, so
+        that the series is open, also where `verify --repair` was faster and recorded it as an old one.
+        """
+        for uid in series:
+            if uid:
+                self._again[uid] = arrived or self._again.get(uid, False)
 
     @property
     def lacking(self) -> bool:
         """Whether a series is still to be counted again."""
         return bool(self._again)
 
-    def next(self) -> str:
-        """The series that is counted again now; it is one no more."""
+    def next(self) -> tuple[str, bool]:
+        """The series that is counted again now (and is one no more), and whether instances of it arrived."""
         uid = next(iter(self._again))
-        del self._again[uid]
-        return uid
+        return uid, self._again.pop(uid)

@@ -47,7 +47,8 @@ class Service:
         self._signals = Signals(self._bell.ring)
         self._events = Events(config.phi)
         self._metrics = metrics_of(config)
-        self._keeper = Keeper(config, self._bell.ring)
+        self._hooks = Hooks(config)
+        self._keeper = Keeper(config, self._bell.ring, consumers=self._hooks.names)
         self._recorder = Recorder(self._metrics, self._events, self._keeper, directories.set_aside)
         self._engine = Engine(config, directories, self._recorder, self._owner.descriptors)
         selector, rest = self._engine.selector, rest_for(config.fsync)
@@ -55,7 +56,6 @@ class Service:
         self._watch = Watch(config.incoming, selector, self._take_events, polling=config.poll, rest=rest)
         self._vitals = Vitals(config, directories, self._engine, self._watch, self._metrics)
         self._server = server_of(config, self._vitals)
-        self._hooks = Hooks(config)
         self._leases = lease_supported(directories.claims)
         self._sweeper = Sweeper(config.incoming, self._engine, config.rescan)
         self._next_beat = 0.0
