@@ -134,7 +134,16 @@ def replace_by_rubbish(path: str) -> None:
     Path(path).write_bytes(b"rubbish" * 9000)
 
 
-@pytest.mark.parametrize("harm", [put_a_directory_there, replace_by_rubbish], ids=lambda harm: harm.__name__)
+def write_over(path: str) -> None:
+    with contextlib.closing(open_writer(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with open(path, "r+b") as file:
+            file.write(b"rubbish" * 9000)
+
+
+@pytest.mark.parametrize(
+    "harm", [put_a_directory_there, replace_by_rubbish, write_over], ids=lambda harm: harm.__name__
+)
 def test_one_that_cannot_be_opened_any_more_is_told_once_and_ends_are_announced_once(
     world: World, harm: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -229,8 +238,9 @@ def test_no_ledger_is_made_below_a_volume_that_was_unmounted(tmp_path: Path) -> 
     assert one.open(0.0)
     state.rename(away)
     state.mkdir()
-    assert not one.is_current()
-    one.replaced(1.0)
+    fault = one.lost()
+    assert fault
+    one.abandon(fault, 1.0)
     assert one.open(1.0) is None
     assert "mount its volume again" in one.fault
     assert not list(state.iterdir())

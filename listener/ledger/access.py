@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from listener.diagnostics import log
 from listener.disk.mounts import mount_of
-from listener.errors import LedgerFault, LedgerReplaced, LedgerUnusable
-from listener.ledger.opening import open_writer, path_of, translated
+from listener.errors import LedgerCorrupt, LedgerFault, LedgerReplaced, LedgerUnusable
+from listener.ledger.opening import open_reader, open_writer, path_of, translated
 
 #: How long after a failure the ledger is tried again, in seconds: doubled each time up to the second.
 _SOON, _LATEST = 1.0, 5.0
@@ -80,22 +80,30 @@ class Access:
         if _inode(self._state) != self._directory:
             raise LedgerUnusable("the state directory is not the one of the start; mount its volume again")
 
-    def is_current(self) -> bool:
-        """Whether the connection works on the files that lie at the ledger's path. Asked once a beat.
+    def lost(self) -> LedgerFault | None:
+        """Why the connection does not work on what lies at the ledger's path; None when it does. Asked once a beat.
 
-        By stat() alone: to open and close the database beside sqlite would drop sqlite's locks (POSIX).
+        Device and inode are compared, and a reader looks whether it is a database: the connection itself would not
+        notice what it has in its cache. sqlite opens the file for that: to close one's own descriptor of it drops all
+        locks of the process (POSIX).
         """
         now = Stamp.of(self._path)
         if not self._stamp.is_still(now):
-            return False
+            return LedgerReplaced()
         self._stamp = now
-        return True
+        try:
+            open_reader(self._path).close()
+        except LedgerCorrupt as fault:
+            return fault
+        except LedgerFault:  # Locked, or no descriptor is free: not what is asked here.
+            pass
+        return None
 
-    def replaced(self, now: float) -> None:
-        """Give up a connection whose file is gone or another one. It is opened anew at once."""
+    def abandon(self, fault: LedgerFault, now: float) -> None:
+        """Give up a connection whose file is gone, another one or damaged. It is opened anew at once."""
         self.close()
-        self.fault, self._retry_at, self._logged_at = str(LedgerReplaced()), now, -inf
-        log.error("%s", self.fault)
+        self.fault, self._retry_at, self._logged_at = str(fault), now, -inf
+        log.error("%s", fault)
 
     def works(self) -> None:
         """All that waited is written."""

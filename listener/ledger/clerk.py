@@ -119,7 +119,8 @@ class Clerk:
         connection = self.access.connection
         if connection is None:
             return
-        if self.access.is_current():
+        fault = self.access.lost()
+        if fault is None:
             self._lately.clear()
             return
         owed = self._lately
@@ -128,7 +129,7 @@ class Clerk:
             owed |= series
         self.unwritten.again(owed, arrived=True)
         self._lately, self._begun, self._posting = set(), False, None
-        self.access.replaced(now)
+        self.access.abandon(fault, now)
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
