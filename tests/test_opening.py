@@ -156,6 +156,7 @@ ASKED = {
 SCANS = {
     "BATCHES": "sums over a batch's series: a report that a person asks for",
     "_OLD": "a prune, by a person: every complete series of that age",
+    "_SOME": "the same: a few, whichever come first",
     "_AWAITED": "the same: every delivery that waits",
     "DELIVERY_COUNTS": "a row a consumer and state",
     "COUNTS": "three rows",

@@ -1,38 +1,63 @@
 """`listener prune`: remove old set-aside files, and old published series that every consumer has taken. Without --yes
 it only tells what it would remove.
 
-A series goes in an order in which no reader ever meets a document whose instance is gone: marked in the ledger, then
-documents of instances, instances, the series' own documents, and last the rows. What is interrupted, the next prune
-ends. The patient's and the study's documents stay: a StudyList never loses a study.
+A series is marked in the ledger, then taken out of the logs and the tree (repacking.removal says in which order, and
+why that is safe beside a second send), and last its rows go. What arrives meanwhile stops it: that generation is left.
+What is interrupted, the next prune ends. The patient's and the study's documents stay: a StudyList never loses a study.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
 
 from listener.config import Config
-from listener.disk import files, sync
+from listener.disk import files, loading, locks
+from listener.disk.directories import Directories
 from listener.errors import SET_ASIDE_REASONS, ConfigError
 from listener.ledger import retention
 from listener.ledger.opening import open_reader, open_writer, path_of
-from listener.ledger.retention import Old
+from listener.ledger.rows import SeriesRow
 from listener.planning import documents
-from listener.planning.names import printable
+from listener.planning.names import OWN, printable
 from listener.repacking import setaside
+from listener.repacking.desk import Desk
+from listener.repacking.removal import (
+    ABSENT,
+    OUTSIDE,
+    UNDESCRIBED,
+    Instance,
+    Remover,
+    Series,
+    Survey,
+    remove_empty,
+    studies_of,
+)
 from listener.status.readable import plain, size
 
 _DAY = 86_400 * 10**9
 
 #: More days than anybody keeps files.
 _LONG = 36_500
+
+#: Set-aside files that are removed under one lock and in one transaction.
+_TOGETHER = 200
+
+#: Instances that are named in a line about what is left.
+_NAMED = 3
+
+#: Instances by which it is found out whether the ledger tells of these directories.
+_SAMPLE = 200
+
+CAME_AGAIN = "sent again meanwhile"
 
 
 class Request(NamedTuple):
@@ -54,22 +79,48 @@ class Pruned(NamedTuple):
 
 
 def run(config: Config, request: Request) -> int:
-    """Remove, or tell; 0. Raises ConfigError, a LedgerFault."""
+    """Remove, or tell; 0. Raises ConfigError, a LedgerFault, LockHeld."""
     _check(config, request)
-    now_ns = time.time_ns()
     path = path_of(config.state)
-    connection = open_writer(path) if request.yes else open_reader(path)
-    total = [0, 0]
-    try:
-        for one in _found(config, request, connection, now_ns):
+    with ExitStack() as stack:
+        connection = stack.enter_context(closing(open_writer(path) if request.yes else open_reader(path)))
+        desk = stack.enter_context(_desk(config, writes=request.yes and request.series is not None))
+        pruning = _Pruning(config, request, connection, Remover(desk))
+        total = [0, 0]
+        for one in pruning.all():
             total = [total[0] + one.files, total[1] + one.bytes]
             _tell(one, request)
-    finally:
-        connection.close()
     sys.stdout.flush()
     verb = "removed" if request.yes else "would be removed; --yes removes them"
     sys.stderr.write(f"{total[0]} files, {size(total[1])}, {verb}\n")
     return 0
+
+
+@contextmanager
+def _desk(config: Config, *, writes: bool) -> Iterator[Desk]:
+    """What the removal of series works with: one prune at a time, with staging directories that are gone at its end."""
+    stagings = [os.path.join(root, OWN, "staging", "prune") for root in (config.data, config.log)]
+    own = os.path.join(config.log, OWN, "locks")
+    directories = Directories(
+        data=config.data,
+        log=config.log,
+        state=config.state,
+        data_staging=stagings[0],
+        log_staging=stagings[1],
+        locks=own,
+    )
+    desk = Desk(config, directories, patience=locks.PATIENCE)
+    if not writes:
+        yield desk
+        return
+    with desk.locks.locked(own, "prune"):
+        for path in stagings:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        try:
+            yield desk
+        finally:
+            for path, root in zip(stagings, (config.data, config.log), strict=True):
+                remove_empty(path, root)
 
 
 def _check(config: Config, request: Request) -> None:
@@ -82,8 +133,12 @@ def _check(config: Config, request: Request) -> None:
     ]
     if not days:
         problems = ["prune: nothing is selected; give --set-aside DAYS, --series DAYS, or both"]
-    if request.series is not None and not os.path.isdir(config.data):
-        problems.append(f"--data: '{config.data}' is not a directory; give the one that the service uses")
+    used = (("--data", config.data), ("--log", config.log)) if request.series is not None else ()
+    problems += [
+        f"{option}: '{path}' is not a directory; give the one that the service uses"
+        for option, path in used
+        if not os.path.isdir(path)
+    ]
     if problems:
         raise ConfigError(problems)
 
@@ -96,40 +151,123 @@ def _tell(one: Pruned, request: Request) -> None:
         print(f"{one.what:9} {plain(one.name)}  {one.files} files, {size(one.bytes)}")
 
 
-def _found(config: Config, request: Request, connection: sqlite3.Connection, now_ns: int) -> Iterator[Pruned]:
-    if request.set_aside is not None:
-        yield from _set_aside(config, request, connection, now_ns)
-    if request.series is None:
-        return
-    for old in retention.old_series(connection, now_ns - int(request.series * _DAY)):
-        if not (old.series.pruned_ns or _are_there(config, old)):
-            problem = "holds no instance of a series that the ledger says is there; nothing of it was removed"
-            raise ConfigError([f"--data: '{config.data}' {problem}; 'listener verify' tells more"])
-        if request.yes:
-            if not retention.begin(connection, old, now_ns):
-                continue
-            _remove(config, old)
-            retention.finish(connection, old)
-        yield Pruned("series", old.series.SeriesInstanceUID, len(old.files), old.series.bytes)
+class _Pruning:
+    """One run."""
 
+    def __init__(self, config: Config, request: Request, connection: sqlite3.Connection, remover: Remover) -> None:
+        self._config = config
+        self._request = request
+        self._connection = connection
+        self._remover = remover
+        self._now_ns = time.time_ns()
 
-def _set_aside(config: Config, request: Request, connection: sqlite3.Connection, now_ns: int) -> Iterator[Pruned]:
-    assert request.set_aside is not None
-    before = now_ns - int(request.set_aside * _DAY)
-    awaited = retention.awaited(connection)
-    for reason in SET_ASIDE_REASONS:
-        directory = os.path.join(config.state, "set-aside", reason)
-        for entry in setaside.entries(directory):
-            name = f"{reason}/{printable(entry.name)}"
-            status = entry.stat(follow_symlinks=False)
-            if _put_there(entry.path, status) >= before or name in awaited:
-                continue
-            if request.yes:
-                with files.locked(directory, ".lock"):
+    def all(self) -> Iterator[Pruned]:
+        """What is removed, or would be, as it goes."""
+        if self._request.set_aside is not None:
+            yield from self._set_aside(self._now_ns - int(self._request.set_aside * _DAY))
+        if self._request.series is not None:
+            yield from self._series(self._now_ns - int(self._request.series * _DAY))
+
+    # -- series
+
+    def _series(self, before_ns: int) -> Iterator[Pruned]:
+        if self._request.yes:
+            for path in self._remover.recover():
+                _say(f"left: '{path}' is not what an interrupted prune had moved there; see what it is")
+        rows = retention.old_series(self._connection, before_ns)
+        uids = [row.SeriesInstanceUID for row in rows]
+        studies = studies_of(self._config.log, uids) if self._request.yes else {}
+        for row in rows:
+            instances = retention.instances(self._connection, row)
+            series = Series(row.SeriesInstanceUID, row.StudyInstanceUID, row.changed_ns)
+            survey = self._remover.survey(series, instances, time.time_ns())
+            self._check_places(row, survey)
+            gone = [*[one.instance for one in survey.go], *survey.absent]
+            if self._request.yes:
+                survey.studies.update({row.StudyInstanceUID} - {""}, studies.get(row.SeriesInstanceUID, ()))
+                gone = self._remove(row, survey) if gone or not instances else []
+            _tell_left(self._config, row, survey.left)
+            if gone or not instances:
+                yield Pruned("series", row.SeriesInstanceUID, len(gone), sum(one.size for one in gone))
+
+    def _check_places(self, row: SeriesRow, survey: Survey) -> None:
+        """Whether these are the tree and the logs that the ledger tells of, asked where a series has nothing there.
+        Raises ConfigError. In the right tree a series without its files is left, for `verify`.
+        """
+        there = [why for _, why in survey.left if why != OUTSIDE]
+        if survey.absent and not (survey.go or there or row.pruned_ns):
+            self._require("data", "instance")
+            survey.left.extend((one, ABSENT) for one in survey.absent)
+            survey.absent.clear()
+        elif set(there) == {UNDESCRIBED} and not survey.go and (self._request.yes or not row.pruned_ns):
+            self._require("log", "document")
+
+    def _require(self, option: str, what: str) -> None:
+        """Whether a directory holds anything of what the ledger says is there. Raises ConfigError."""
+        config = self._config
+        for one, uid in retention.some(self._connection, _SAMPLE):
+            names = {"data": os.path.join(one.folder, one.name), "log": documents.instance_path(uid, one.name)}
+            told = loading.load_if_readable(f"{config.log}/{names['log']}") or {}
+            path = os.path.join(config.data, names["data"])
+            if os.path.lexists(path) and (option == "data" or documents.location(told) == path):
+                return
+        where = f"--{option}: '{getattr(config, option)}'"
+        problem = f"holds no {what} of a series that the ledger says is there; nothing of it was removed"
+        raise ConfigError([f"{where} {problem}; 'listener verify' tells more"])
+
+    def _remove(self, row: SeriesRow, survey: Survey) -> list[Instance]:
+        """Remove a series; what of it is gone. What is interrupted keeps its mark, and the next prune ends it."""
+        uid = row.SeriesInstanceUID
+        if not retention.begin(self._connection, row, self._now_ns):
+            return []
+        gone = [*survey.absent, *self._remover.remove(survey, lambda: retention.unchanged(self._connection, row))]
+        for one in survey.absent:
+            self._remover.drop_document(uid, one)
+        self._remover.forget(uid, survey.studies)
+        retention.finish(self._connection, row, gone, self._config.data)
+        went = set(gone)
+        kept = [one.instance for one in survey.go if one.instance not in went]
+        survey.left.extend((one, CAME_AGAIN) for one in kept)
+        return gone
+
+    # -- set-aside
+
+    def _set_aside(self, before_ns: int) -> Iterator[Pruned]:
+        awaited = retention.awaited(self._connection)
+        for reason in SET_ASIDE_REASONS:
+            directory = os.path.join(self._config.state, "set-aside", reason)
+            entries = setaside.entries(directory)
+            while some := list(islice(entries, _TOGETHER)):
+                old = [one for one in some if f"{reason}/{printable(one.name)}" not in awaited]
+                found = self._remove_aside(directory, old, before_ns) if self._request.yes else []
+                if not self._request.yes:
+                    found = [(one.name, size) for one in old if (size := _old_size(one.path, before_ns)) is not None]
+                for name, size in found:
+                    yield Pruned("set-aside", f"{reason}/{printable(name)}", 1, size)
+
+    def _remove_aside(self, directory: str, entries: list[os.DirEntry[str]], before_ns: int) -> list[tuple[str, int]]:
+        """Remove these, if they are old still under the lock of their directory; names and sizes."""
+        removed = []
+        with files.locked(directory, ".lock"):
+            for entry in entries:
+                bytes_ = _old_size(entry.path, before_ns)
+                if bytes_ is not None:
                     files.discard(entry.path)
                     files.discard(setaside.reason_file(entry.path))
-                retention.aside_gone(connection, name, now_ns)
-            yield Pruned("set-aside", name, 1, status.st_size)
+                    removed.append((entry.name, bytes_))
+        reason = os.path.basename(directory)
+        gone = [f"{reason}/{printable(name)}" for name, _ in removed]
+        retention.aside_gone(self._connection, gone, self._now_ns)
+        return removed
+
+
+def _old_size(path: str, before_ns: int) -> int | None:
+    """The size of a set-aside file; None when it was put there since, or is gone."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_size if _put_there(path, status) < before_ns else None
 
 
 def _put_there(path: str, status: os.stat_result) -> int:
@@ -140,33 +278,16 @@ def _put_there(path: str, status: os.stat_result) -> int:
         return status.st_ctime_ns
 
 
-def _are_there(config: Config, old: Old) -> bool:
-    """Whether this is the tree that the ledger tells of."""
-    return any(os.path.lexists(os.path.join(config.data, *file)) for file in old.files) or not old.files
+def _tell_left(config: Config, row: SeriesRow, left: list[tuple[Instance, str]]) -> None:
+    """Name what of a series stays: instances by their UIDs, by their paths with --phi alone."""
+    by_reason: dict[str, list[Instance]] = {}
+    for one, why in left:
+        by_reason.setdefault(why, []).append(one)
+    for why, some in by_reason.items():
+        names = [os.path.join(one.folder, one.name) if config.phi else one.SOPInstanceUID for one in some[:_NAMED]]
+        more = f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
+        _say(f"left: series {plain(row.SeriesInstanceUID)}: {why}: {plain(', '.join(names))}{more}")
 
 
-def _remove(config: Config, old: Old) -> None:
-    uid, study = old.series.SeriesInstanceUID, old.series.StudyInstanceUID
-    for _, name in old.files:
-        files.discard(f"{config.log}/{documents.instance_path(uid, name)}")
-    with contextlib.suppress(FileNotFoundError):  # Gone for good before the instances go.
-        sync.directories([os.path.dirname(f"{config.log}/{documents.instance_path(uid, 'x')}")])
-    folders = {folder if folder.startswith("/") else f"{config.data}/{folder}" for folder, _ in old.files}
-    for folder, name in old.files:
-        files.discard(os.path.join(config.data, folder, name))
-    files.discard(f"{config.log}/{documents.study_series_path(study, uid)}")
-    images = os.path.dirname(f"{config.log}/{documents.instance_path(uid, 'x')}")
-    _remove_empty(images, f"{config.log}/seriesData")
-    if not os.path.isdir(images):  # Else another study has instances of this series UID.
-        for path in (documents.pack_path(uid), documents.series_path(uid)):
-            files.discard(f"{config.log}/{path}")
-    for folder in folders:
-        _remove_empty(folder, config.data)
-
-
-def _remove_empty(folder: str, root: str) -> None:
-    """Remove a directory, and those above it up to `root`, while they are empty."""
-    with contextlib.suppress(OSError):
-        while folder.startswith(f"{root.rstrip('/')}/"):
-            os.rmdir(folder)
-            folder = os.path.dirname(folder)
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

@@ -79,6 +79,24 @@ class Entries:
             "DELETE FROM instances WHERE series_id = ? AND SOPInstanceUID = ?", [row[:2] for row in rows]
         )
 
+    def make_room(self, rows: Iterable[Row]) -> None:
+        """Remove rows of the same instances in the same places, so that these count as new."""
+        self._connection.executemany(
+            "DELETE FROM instances WHERE series_id = ? AND SOPInstanceUID = ? AND folder_id = ? AND name = ?",
+            [row[:4] for row in rows],
+        )
+
+    def came_again(self, duplicates: Iterable[Outcome]) -> None:
+        """Duplicates arrived: nothing new, but arrivals, so that `prune` takes their series for no older."""
+        last: dict[tuple[str, str], int] = {}
+        for one in duplicates:
+            key = (one.SeriesInstanceUID, one.StudyInstanceUID)
+            last[key] = max(last.get(key, 0), one.arrived_ns)
+        self._connection.executemany(
+            "UPDATE series SET last_ns = max(last_ns, ?) WHERE SeriesInstanceUID = ? AND StudyInstanceUID = ?",
+            [(moment, *key) for key, moment in last.items()],
+        )
+
     def remove(self, series: int, names: Iterable[str]) -> None:
         """Instances that are not described any more, by file name."""
         self._connection.executemany(

@@ -69,16 +69,19 @@ class Posting:
         """Put outcomes down; the series that got instances. `now` on the monotonic clock."""
         accounts = Accounts()
         arrived: dict[Key, list[Outcome]] = {}
+        again: list[Outcome] = []
         for outcome in outcomes:
             kind = outcome.kind
             if kind == "published" and outcome.SeriesInstanceUID:
                 arrived.setdefault((outcome.SeriesInstanceUID, outcome.StudyInstanceUID), []).append(outcome)
             elif kind == "duplicate":
                 accounts.of(outcome)[2] += 1
+                again.append(outcome)
             elif kind == "set-aside" and outcome.dst:  # `repack` leaves such a file where it is.
                 accounts.of(outcome)[3] += 1
                 self._put_aside(outcome, outcome.reason, outcome.dst)
         touched = [self._arrived(key, group, accounts, (now, now_ns)) for key, group in arrived.items()]
+        self.entries.came_again(again)
         accounts.write(self._connection)
         return [one for one in touched if one.is_open]
 
@@ -102,6 +105,8 @@ class Posting:
             rows = last_of_each(rows, group)
             for _, outcome in replacing:
                 self._put_aside(outcome._replace(size=_size(outcome)), "superseded", outcome.superseded)
+        if not one.is_open and turns.is_pruned(self._connection, one.id):
+            self.entries.make_room(rows)  # `prune` may not have removed the rows of what it removed yet.
         added = self.entries.add(rows)
         size = sum(row[4] for row in rows) if added == len(rows) else self._growth(one)
         arrivals = [row[5] for row in rows]

@@ -45,6 +45,12 @@ def row_of(connection: sqlite3.Connection, series: int) -> SeriesRow | None:
     return SeriesRow(*row) if row else None
 
 
+def is_pruned(connection: sqlite3.Connection, series: int) -> bool:
+    """Whether `prune` removed a series, or began to."""
+    found = connection.execute("SELECT pruned_ns FROM series WHERE id = ?", (series,)).fetchone()
+    return bool(found and found[0])
+
+
 def in_flight(connection: sqlite3.Connection) -> list[SeriesRow]:
     """Every open series."""
     return [SeriesRow(*row) for row in connection.execute(_OPEN)]

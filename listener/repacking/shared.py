@@ -19,7 +19,7 @@ from listener.disk import files, loading, moves
 from listener.disk.loading import Signature
 from listener.planning import documents
 from listener.planning.documents import Document
-from listener.planning.names import OWN, short_hash
+from listener.planning.names import OWN, document_name, short_hash
 from listener.repacking.desk import UNREAD, Desk, Job
 
 #: How long shared documents are trusted to be as they were, in seconds; then they are looked at again.
@@ -149,7 +149,7 @@ def locked_series(series: str, desk: Desk) -> AbstractContextManager[int]:
     """Hold the lock under which a series' directory of documents is made, and removed together with what its instances
     shared. Locks of documents may be taken under it, never the other way round.
     """
-    return desk.locks.locked(desk.directories.locks, f"series-{short_hash(series, 2)}")
+    return desk.locks.locked(desk.directories.locks, f"series-{short_hash(document_name(series), 2)}")
 
 
 def clear_way(path: str, desk: Desk) -> None:

@@ -7,6 +7,7 @@ touched, and nothing is deleted: what must go is moved to ``<log>/.listener/remo
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ from listener.planning import documents
 from listener.planning.documents import Document
 from listener.planning.names import OWN
 from listener.repacking.desk import Desk
-from listener.repacking.shared import update
+from listener.repacking.shared import locked, locked_series, update
 from listener.verification.differences import Difference
 from listener.verification.inventory import base_directory, part_with
 from listener.verification.listing import names_in
@@ -38,7 +39,7 @@ class Repairer:
         self._rebuilder = Rebuilder(desk)
         self._ways: dict[str, Way] = {
             "moved": self._follow,
-            "no-instance": lambda one: self._remove(one.path),
+            "no-instance": self._remove_dangling,
             "bad-document": self._describe_anew,
             "wrong-document": self._describe_anew,
             "size": self._tell_size,
@@ -72,6 +73,15 @@ class Repairer:
             if self._desk.syncs:
                 sync.directories([kept, os.path.dirname(path)])
         return True
+
+    def _remove_dangling(self, one: Difference) -> bool:
+        """The document of an instance that is not there, unless that is there by now: a worker that finds its document
+        word for word leaves it, and looks under the same lock.
+        """
+        with locked(one.path, self._desk):
+            told = documents.location(loading.load_if_readable(one.path) or {})
+            place = self._places.find(os.path.dirname(told)).path
+            return os.path.isfile(f"{place}/{os.path.basename(told)}") or self._remove(one.path)
 
     def _describe_anew(self, one: Difference) -> bool:
         """Out of the way. Without an instance that it is known to be of, the tree will tell what belongs there."""
@@ -116,10 +126,14 @@ class Repairer:
         study = str(part_with(loading.load_if_readable(path) or {}, "StudyInstanceUID").get("StudyInstanceUID", ""))
         names = [documents.series_path(one.series), documents.pack_path(one.series)]
         names += [documents.study_series_path(study, one.series)] if study else []
-        with contextlib.suppress(OSError):
-            os.rmdir(one.path)
-        for name in names:
-            self._remove(f"{self._log}/{name}")
+        with locked_series(one.series, self._desk):
+            try:
+                os.rmdir(one.path)
+            except OSError as error:  # It may never have had any; what lies in it by now needs the others.
+                if error.errno != errno.ENOENT:
+                    return False
+            for name in names:
+                self._remove(f"{self._log}/{name}")
         return True
 
 
