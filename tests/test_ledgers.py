@@ -15,6 +15,7 @@ from listener.ledger import deliveries, retention
 from listener.ledger.clerk import Clerk
 from listener.ledger.opening import open_writer, path_of
 from listener.ledger.reading import reading
+from listener.ledger.rows import SeriesRow
 from listener.verification import verify
 from tests.instances import uid
 from tests.workbench import Bench
@@ -42,9 +43,9 @@ def _age(bench: Bench, seconds: int = 100_000) -> None:
             os.utime(path, (long_ago, long_ago))
 
 
-def _old(bench: Bench) -> list[retention.Old]:
+def _old(bench: Bench) -> list[SeriesRow]:
     with contextlib.closing(open_writer(path_of(bench.config.state))) as connection:
-        return list(retention.old_series(connection, time.time_ns() + 10**9))
+        return retention.old_series(connection, time.time_ns() + 10**9)
 
 
 def found(
@@ -122,7 +123,7 @@ def test_a_lost_ledger_is_made_anew_and_tells_nobody_of_the_past(
     assert all(one[2] for one in found(bench, capsys, repair=True))
     with contextlib.closing(sqlite3.connect(path_of(bench.config.state))) as connection:
         assert not connection.execute("SELECT 1 FROM deliveries").fetchall()
-    assert [old.series.SeriesInstanceUID for old in _old(bench)] == [SERIES], "nobody is to take it, so it may go"
+    assert [old.SeriesInstanceUID for old in _old(bench)] == [SERIES], "nobody is to take it, so it may go"
     Path(path_of(bench.config.state)).unlink()
     status = verify.run(bench.config, verify.Request(repair=True))
     assert status == 0
