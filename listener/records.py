@@ -28,7 +28,9 @@ class Arrival(NamedTuple):
     `time_ns` its st_ctime in nanoseconds since the epoch (when the sender's file was finished; the moment of the event
     where it was not looked up); `source` one of SOURCES; `claim` the claim's path when it is already claimed, else "";
     `attempts` how often a service ended while this claim was in hand; `size` its bytes when it was noticed; `losses`
-    how often a worker died with it; `last`: it is set aside if its place cannot be used this time either.
+    how often a worker died with it; `last`: it is set aside if its place cannot be used this time either;
+    `noticed` when it was noticed, in seconds on the monotonic clock (0: before the service began; inf while it delays
+    only itself, and no other file waits for what it waits for).
     """
 
     path: str
@@ -40,6 +42,7 @@ class Arrival(NamedTuple):
     size: int = 0
     losses: int = 0
     last: bool = False
+    noticed: float = 0.0
 
     @property
     def key(self) -> str:

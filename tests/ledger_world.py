@@ -29,9 +29,10 @@ class World:
     """Publishes without a worker: an instance is a link to a real file of its series, described like a real one."""
 
     def __init__(self, base: Path, **changes: object) -> None:
-        self.config: Config = make_config(base, series_quiet=(("", 10.0),), series_timeout=100.0, **changes)
+        changes = {"series_quiet": (("", 10.0),), "series_timeout": 100.0, **changes}
+        self.config: Config = make_config(base, **changes)
         for path in (*self.config.incoming, self.config.data, self.config.log, self.config.state):
-            os.makedirs(path)
+            os.makedirs(path, exist_ok=True)  # Two worlds may share a tree.
         self._models: dict[tuple[int, int], Path] = {}
         self._base = base
         self.now = 1000.0

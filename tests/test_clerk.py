@@ -7,16 +7,20 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from listener.ledger import access, deliveries, opening, turns
+from listener.ledger import access, clerk, deliveries, opening, turns
+from listener.ledger.clerk import Clerk
 from listener.ledger.opening import open_writer, path_of, transaction
 from listener.ledger.posting import Posting
+from listener.ledger.proofs import Proofs
+from listener.ledger.quiet import UNSEEN, Flow, Moment
 from listener.ledger.reading import Reader, reading
 from listener.ledger.rows import SeriesRow
-from listener.ledger.states import Completion
+from listener.ledger.states import Completion, Standing
 from tests.instances import uid
 from tests.ledger_world import World
 
@@ -564,3 +568,245 @@ def test_days_are_credited(world: World) -> None:
         ("2023-11-15", 1, 0, 0, 1),
     ]
     assert {(one.Modality, one.sender) for one in days} == {("MR", "SENDER")}
+
+
+# -- quiet -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flowing(world: World) -> World:
+    """A world whose intake says how it stands."""
+    world.clerk.flow = Flow(world.now)
+    return world
+
+
+def look(world: World, seconds: float, lag: float = 0.0, *, flows: bool = True) -> list[tuple[int, int, int, str]]:
+    """So many looks of the loop, one each second; every end that was told."""
+    for _ in range(int(seconds)):
+        world.advance(1)
+        assert world.clerk.flow
+        world.clerk.flow = world.clerk.flow.next(world.now, lag, flows=flows)
+        world.tick()
+    return results(world)
+
+
+def test_while_its_rest_may_wait_a_series_is_not_quiet(flowing: World) -> None:
+    flowing.came(0, 1)
+    assert look(flowing, 8) == []
+    for waited in range(1, 60):
+        assert look(flowing, 1, lag=waited) == [], "a file waits that came before its quiet time was over"
+    flowing.came(0, 2)
+    assert look(flowing, 9) == []
+    assert look(flowing, 1) == [(1, 2, 0, "quiet")]
+
+
+def test_while_the_system_refuses_time_does_not_count(flowing: World) -> None:
+    flowing.came(0, 1)
+    flowing.promise(1, 5)
+    flowing.came(1, 1)
+    look(flowing, 8)
+    assert look(flowing, 200, flows=False) == []
+    assert look(flowing, 3) == [(1, 1, 0, "quiet")]
+    assert look(flowing, 91)[1:] == [(1, 1, 5, "incomplete")]
+
+
+def test_the_expected_number_completes_also_while_files_of_others_wait(flowing: World) -> None:
+    flowing.promise(0, 2)
+    flowing.came(0, 1, 2)
+    assert look(flowing, 1, lag=1000.0, flows=False) == [(1, 2, 2, "expected")]
+
+
+def test_a_promise_that_is_too_low_makes_one_generation_for_all_that_come_together(world: World) -> None:
+    expect(world, 1)
+    world.tick()
+    for number in range(1, 31):
+        world.came(0, number)
+        world.advance(1)
+        world.tick()
+    world.advance(10)
+    world.tick()
+    assert results(world) == [(1, 1, 1, "expected"), (2, 30, 1, "late")]
+
+
+def test_instances_that_are_replaced_in_a_series_that_had_all_make_one_generation(world: World) -> None:
+    world.promise(0, 5)
+    world.came(0, 1, 2, 3, 4, 5)
+    world.announce()
+    for number in range(1, 6):
+        world.record(world.publish(0, number, superseded=True))
+        world.advance(1)
+        world.tick()
+    world.advance(10)
+    world.tick()
+    assert results(world) == [(1, 5, 5, "expected"), (2, 5, 5, "late")]
+
+
+def test_more_is_expected_of_a_complete_series_and_its_last_one_completes_it_at_once(world: World) -> None:
+    world.came(0, 1)
+    world.advance(10)
+    world.tick()
+    expect(world, 3)
+    world.tick()
+    world.came(0, 2)
+    world.crash()
+    world.tick()
+    world.came(0, 3)
+    world.announce()
+    assert results(world)[1:] == [(2, 3, 3, "late")]
+
+
+def test_what_is_expected_has_its_time_from_when_it_was_said(world: World) -> None:
+    world.came(0, 1)
+    world.advance(9)
+    expect(world, 2)
+    world.tick()
+    world.advance(99)
+    world.tick()
+    assert results(world) == []
+    world.advance(1)
+    world.tick()
+    assert results(world) == [(1, 1, 2, "incomplete")]
+
+
+def test_a_command_gives_an_expected_series_its_time(world: World) -> None:
+    world.came(0, 1)
+    world.advance(1000)
+    expect(world, 2)
+    expect(world, 9, series=1)
+    world.crash()
+    world.clerk.flow = UNSEEN
+    world.tick()
+    world.clerk.judge(world.now, world.wall)
+    assert world.announce() == []
+    world.advance(100)
+    world.clerk.judge(world.now, world.wall)
+    assert sorted(one.expected for one in world.announce()) == [2, 9]
+
+
+# -- series of other listeners -----------------------------------------------------------------------------------------
+
+
+def test_who_takes_its_files_in_says_when_a_series_is_quiet(tmp_path: Path) -> None:
+    other = World(tmp_path / "other")
+    other.came(0, 1)
+    world = World(tmp_path / "ours", state=other.config.state, log=other.config.log, data=other.config.data)
+    asked: list[str] = []
+    works = True
+
+    def work_on(root: str) -> bool:
+        asked.append(root)
+        return works
+
+    world.clerk = Clerk(world.config, is_worked_on=work_on)
+    for _ in range(3):
+        world.advance(10)
+        world.clerk.judge(world.now, other.wall + 10**12)
+        assert world.tick() == []
+    assert asked[0] == other.config.incoming[0]
+    works = False
+    world.advance(20)
+    assert [one.result for one in world.tick()] == ["quiet"], "nobody takes in what comes there any more"
+    world.close()
+    other.close()
+
+
+def test_the_expected_number_completes_a_series_whoever_takes_its_files_in(tmp_path: Path) -> None:
+    other = World(tmp_path / "other")
+    other.came(0, 1)
+    world = World(tmp_path / "ours", state=other.config.state, log=other.config.log, data=other.config.data)
+    world.clerk = Clerk(world.config, flow=UNSEEN, is_worked_on=lambda _: True)
+    world.promise(0, 1)
+    assert [one.result for one in world.tick()] == ["expected"]
+    world.close()
+    other.close()
+
+
+# -- what nothing has come of ------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_of_a_series_that_nobody_expects_any_more(world: World) -> None:
+    expect(world, 3)
+    world.tick()
+    world.advance(101)
+    world.tick()
+    assert results(world) == [(1, 0, 3, "incomplete")]
+    expect(world, 0)
+    expect(world, 0, series=7)
+    world.tick()
+    with contextlib.closing(sqlite3.connect(path_of(world.config.state))) as connection:
+        counted = "SELECT (SELECT count(*) FROM series), (SELECT count(*) FROM history)"
+        assert connection.execute(counted).fetchone() == (0, 0)
+
+
+def test_what_comes_of_a_series_that_was_forgotten_is_its_own(world: World) -> None:
+    """Its row's number may be another series' by then."""
+    expect(world, 3)
+    world.tick()
+    expect(world, 0)
+    world.record(world.publish(1, 1), world.publish(0, 1), world.publish(0, 2))
+    assert (row(world).instances, row(world, 1).instances) == (2, 1)
+    world.advance(10)
+    world.tick()
+    assert sorted(results(world)) == [(1, 1, 0, "quiet"), (1, 2, 0, "quiet")]
+
+
+def test_a_series_that_was_forgotten_and_is_due_ends_no_other_one(world: World) -> None:
+    expect(world, 3)
+    world.tick()
+    expect(world, 0)
+    world.came(1, 1)
+    one = Standing(world.uid(0), id=row(world, 1).id, expected=3)
+    world.clerk._ending.end([one], world.clerk._posting, Moment(world.now, world.wall, 1e9, 1e9))
+    assert world.announce() == []
+
+
+# -- very many open series ---------------------------------------------------------------------------------------------
+
+
+def test_promises_are_asked_for_in_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clerk, "_IN_TURN", 2)
+    world.came(0, 1)
+    for series in range(1, 6):
+        world.came(series, 1)
+    asked: list[str] = []
+    ask = Proofs.promise
+
+    def promise(self: Proofs, uid: str, seen: tuple[int, int]) -> tuple[tuple[int, int], dict[str, Any] | None]:
+        asked.append(uid)
+        return ask(self, uid, seen)
+
+    monkeypatch.setattr(Proofs, "promise", promise)
+    for second in range(1, 4):
+        world.advance(1)
+        world.tick()
+        assert len(asked) == 2 * second
+    assert len(set(asked)) == 6, "each has its turn"
+
+
+def test_a_promise_is_read_before_a_series_is_taken_for_complete(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clerk, "_IN_TURN", 0)
+    world.came(0, 1)
+    world.promise(0, 2)
+    world.advance(10)
+    world.tick()
+    assert world.told == []
+    world.came(0, 2)
+    world.announce()
+    assert results(world) == [(1, 2, 2, "expected")]
+
+
+def test_the_book_is_not_read_each_second_where_that_takes_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clerk, "_LITTLE", -1.0)
+    monkeypatch.setattr(clerk, "_SHARE", 1e9)
+    world.clerk._read_at = 0.0
+    expect(world, 1, series=5)
+    world.tick()
+    expect(world, 2)
+    world.advance(1)
+    world.tick()
+    assert world.clerk._book.get(world.uid(0), world.study()) is None
+    # What is told of it meanwhile is recorded as its row says, and so it ends.
+    world.came(0, 1)
+    world.came(0, 2)
+    world.announce()
+    assert results(world) == [(1, 2, 2, "expected")]

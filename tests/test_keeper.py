@@ -53,12 +53,12 @@ def test_what_ends_wakes_the_loop_and_is_told_once(world: World) -> None:
 
 
 def test_the_end_puts_down_what_is_there_and_announces_what_ended(world: World) -> None:
-    keeper = Keeper(world.config, judges=True)
+    keeper = Keeper(world.config)
     keeper.start()
     world.wall -= 10**9 * 10**6
     keeper.finished([world.publish(0, 1)])
     told: list[Completion] = []
-    keeper.close(told.extend)
+    keeper.close(told.extend, judges=True)
     assert [one.result for one in told] == ["quiet"], "by the wall clock it is old"
     assert instances(world) == 1
 

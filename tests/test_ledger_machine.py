@@ -1,5 +1,5 @@
-"""Any history of arrivals, kills, clock jumps, promises and locks: the ledger has what the logs have, each generation
-ends once, and whoever waits is told.
+"""Any history of arrivals, files that wait, kills, clock jumps, promises and locks: the ledger has what the logs have,
+each generation ends once, whoever waits is told, and nobody is told that a series is quiet whose rest waits.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from listener.ledger import access, opening, turns
 from listener.ledger.opening import open_writer, path_of, transaction
+from listener.ledger.quiet import Flow
 from listener.records import Outcome
 from tests.ledger_world import World
 
@@ -25,13 +26,20 @@ NUMBERS = st.integers(1, 6)
 
 
 class Ledger(RuleBasedStateMachine):
-    """`queue`: outcomes that the keeper's thread has not taken yet, which a kill loses."""
+    """`queue`: outcomes that the keeper's thread has not taken yet, which a kill loses. `waiting`: files in incoming,
+    by series and number, and when they came; `touched`: when series last got something; both on the clock of quiet.py.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.base = Path(tempfile.mkdtemp(prefix="ledger-"))
         self.world = World(self.base)
         self.queue: list[Outcome] = []
+        self.waiting: list[tuple[int, int, float]] = []
+        self.touched: dict[str, float] = {}
+        self.checked = 0
+        self.elapsed = 0.0
+        self._flow()
         self.lock: sqlite3.Connection | None = None
 
     @initialize()
@@ -52,15 +60,42 @@ class Ledger(RuleBasedStateMachine):
             number = int(min(self.world.described(series))[:4])
             self.queue.append(self.world.publish(series, number, superseded=True))
 
+    @rule(series=SERIES, number=NUMBERS)
+    def arrive_and_wait(self, series: int, number: int) -> None:
+        self.waiting.append((series, number, self.elapsed))
+
+    @rule()
+    def what_waits_is_done(self) -> None:
+        for series, number, _ in self.waiting:
+            self.arrive(series, number)
+        self.waiting.clear()
+        self.flush()
+        self._flow()
+
     @rule(seconds=st.sampled_from([0.0, 0.5, 4.0, 11.0, 101.0]), jump=st.sampled_from([0.0, 0.0, 5000.0, -5000.0]))
     def time(self, seconds: float, jump: float) -> None:
         self.flush()
         self.world.advance(seconds, jump)
+        self.elapsed += seconds
+        self._flow()
         self.world.tick()
+
+    @rule(seconds=st.sampled_from([4.0, 101.0]))
+    def the_system_refuses(self, seconds: float) -> None:
+        self.flush()
+        self.world.advance(seconds)
+        self._flow()
+        self.world.tick()
+
+    def _flow(self) -> None:
+        lag = max((self.elapsed - came for _, _, came in self.waiting), default=0.0)
+        self.world.clerk.flow = Flow(self.world.now, self.elapsed, lag)
 
     @rule()
     def flush(self) -> None:
         self.world.record(*self.queue)
+        new = [one for one in self.queue if one.kind == "published"]
+        self.touched.update((one.SeriesInstanceUID, self.elapsed) for one in new)
         self.queue.clear()
 
     @rule(series=SERIES, number=st.integers(0, 6))
@@ -77,6 +112,11 @@ class Ledger(RuleBasedStateMachine):
     def crash(self) -> None:
         self.queue.clear()
         self.world.crash()
+        # What waits was there before the service began.
+        self.waiting = [(series, number, -1e9) for series, number, _ in self.waiting]
+        self.touched = dict.fromkeys(self.touched, 0.0)
+        self.elapsed = 0.0
+        self._flow()
         self.world.tick()
 
     @rule()
@@ -99,6 +139,16 @@ class Ledger(RuleBasedStateMachine):
         self.lock = None
 
     # -- what must hold
+
+    @invariant()
+    def nothing_waits_of_what_is_quiet(self) -> None:
+        for one in self.world.told[self.checked :]:
+            quiet = 100.0 if one.result == "incomplete" else 10.0
+            if one.result in ("quiet", "incomplete") or (one.result == "late" and not one.expected):
+                since = self.touched.get(one.SeriesInstanceUID, 0.0)
+                came = [came for series, _, came in self.waiting if self.world.uid(series) == one.SeriesInstanceUID]
+                assert all(moment >= since + quiet for moment in came), one
+        self.checked = len(self.world.told)
 
     @invariant()
     def what_is_written_holds_together(self) -> None:
@@ -128,10 +178,9 @@ class Ledger(RuleBasedStateMachine):
     def _settle(self) -> None:
         if self.lock:
             self.it_is_free_again()
-        self.flush()
+        self.what_waits_is_done()
         for _ in range(8):
-            self.world.advance(101.0)
-            self.world.tick()
+            self.time(101.0, 0.0)
         assert not self.world.clerk.access.fault
         with contextlib.closing(sqlite3.connect(path_of(self.world.config.state))) as connection:
             for series in range(3):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -31,6 +34,7 @@ from tests.service_process import (
     value,
 )
 from tests.waiting import until
+from tests.workbench import tmpfs
 
 pytestmark = pytest.mark.real
 
@@ -129,6 +133,84 @@ def test_without_a_promise_quiet_completes_by_modality_and_a_person_may_say_the_
         done = listener("expect", series(1), "1", "--state", str(places.state))
         assert done.status == 0, done.stderr
         until(lambda: ends(running, 1) == [(1, 1, 1, "expected")], 10)
+
+
+# -- quiet -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_series_whose_rest_comes_while_the_service_is_stopped_is_told_once(places: Places, tmp_path: Path) -> None:
+    sent = instances(tmp_path / "sent", 6)
+    with service(places, "--series-quiet", "2") as running:
+        for path in sent[:3]:
+            shutil.copyfile(path, places.incoming / path.name)
+        settled(running, 3)
+        running.process.send_signal(signal.SIGSTOP)
+        try:
+            for path in sent[3:]:
+                shutil.copyfile(path, places.incoming / path.name)
+            time.sleep(4)  # Longer than it takes a series to be quiet.
+        finally:
+            running.process.send_signal(signal.SIGCONT)
+        assert wait_for_ends(running, 1) == [(1, 6, 0, "quiet")]
+
+
+@pytest.mark.slow
+def test_a_series_whose_rest_waits_for_space_is_told_once(places: Places, tmp_path: Path) -> None:
+    sent = instances(tmp_path / "sent", 6)
+    with tmpfs(tmp_path / "data", "30m") as data:
+        small = replace(places, data=data)
+        with service(small, "--series-quiet", "2", "--min-free", "8MiB") as running:
+            for path in sent[:3]:
+                shutil.copyfile(path, places.incoming / path.name)
+            settled(running, 3)
+            (data / "filler").write_bytes(bytes(24 * 2**20))
+            until(lambda: running.get("/readyz").status == 503, 10)
+            for path in sent[3:]:
+                shutil.copyfile(path, places.incoming / path.name)
+            time.sleep(4)  # Longer than it takes a series to be quiet.
+            assert ends(running) == []
+            (data / "filler").unlink()
+            assert wait_for_ends(running, 1) == [(1, 6, 0, "quiet")]
+
+
+def test_where_sweeps_alone_find_files_a_series_is_quiet_after_the_sweep_that_found_none(
+    places: Places, tmp_path: Path
+) -> None:
+    sent = instances(tmp_path / "sent", 2)
+    with service(places, "--poll", "--rescan", "3", "--series-quiet", "1") as running:
+        shutil.copyfile(sent[0], places.incoming / "first")
+        settled(running, 1)
+        shutil.copyfile(sent[1], places.incoming / "second")  # Which lies there unseen when it is quiet.
+        assert wait_for_ends(running, 1) == [(1, 2, 0, "quiet")]
+
+
+def test_once_with_other_options_leaves_the_series_of_a_service_alone(places: Places) -> None:
+    other = places.beside("other")
+    other = Places(other.base, other.incomings, places.data, places.log, places.state)
+    with service(places, "--series-quiet", "3600") as running:
+        write_instance(places.incoming / "a", number=1)
+        settled(running, 1)
+        write_instance(other.incoming / "b", series=1)
+        time.sleep(0.2)  # Its own series is old enough then.
+        done = once(other, "--series-quiet", "0.1")
+        assert done.status == 0, done.stderr
+        assert [one["SeriesInstanceUID"] for one in done.events if one["event"] == "series-complete"] == [series(1)]
+        write_instance(places.incoming / "c", number=2)
+        until(lambda: _recorded(places) == 2, 10)
+        with read(places) as reader:
+            row = reader.series(series())
+        assert row
+        assert (row.state, row.generation) == ("open", 1)
+
+
+def test_a_series_that_nobody_expects_any_more_is_forgotten(places: Places) -> None:
+    with service(places, "--series-quiet", "0.1") as running:
+        for number, word in (("3", "3 instances"), ("0", "nothing has come"), ("0", "nothing has come")):
+            done = listener("expect", series(), number, "--state", str(places.state))
+            assert done.status == 0, done.stderr
+            assert word in done.stderr
+        assert b"1 " not in listener("series", "--state", str(places.state)).stdout
+        assert ends(running) == []
 
 
 # -- kills -----------------------------------------------------------------------------------------------------------

@@ -22,6 +22,10 @@ HISTORIES: dict[str, tuple[list[tuple[float, str]], list[tuple[float, int, int, 
     ),
     "late and quiet": ([(0, "CT"), (5, "?"), (8, "+"), (12, "?"), (13, "?")], [(5, 1, 1, "quiet"), (13, 2, 2, "late")]),
     "the clock stands still": ([(0, "CT"), (0, "?"), (0, "+"), (0, "?")], []),
+    "more than was promised comes after quiet": (
+        [(0, "MR"), (0, "=1"), (0, "?"), (1, "+"), (1, "?"), (30, "+"), (89, "?"), (90, "?"), (95, "+"), (155, "?")],
+        [(0, 1, 1, "expected"), (90, 2, 3, "late"), (155, 3, 4, "late")],
+    ),
     "nobody expects anything any more": ([(0, "CT"), (1, "=9"), (6, "?"), (7, "=0"), (7, "?")], [(7, 1, 1, "quiet")]),
 }
 
@@ -32,15 +36,17 @@ def play(history: list[tuple[float, str]]) -> list[tuple[float, Completion]]:
     one = Standing("1.2", "1")
     for now, what in history:
         if what == "?":
-            verdict = book.verdict(one, now) if book.get("1.2", "1") else ""
-            if verdict:
-                told.append((now, book.completion(one, verdict)))
+            for due in book.due(now):
+                told.append((now, book.completion(due, book.verdict(due, now))))
                 book.drop("1.2", "1")
         elif what.startswith("="):
             one.expected = int(what[1:])
+            book.keep(one)
         else:
             one.Modality = one.Modality if what == "+" else what
-            one.generation += book.get("1.2", "1") is None and what == "+"
+            if book.get("1.2", "1") is None and what == "+":
+                lacked = told[-1][1].result == "incomplete"
+                one.generation, one.began = one.generation + 1, 0 if lacked else one.instances
             one.instances, one.touched = one.instances + 1, now
             book.keep(one)
     return told
@@ -65,7 +71,11 @@ def test_the_book_is_renewed_from_what_others_wrote() -> None:
     book = Book(Rules(QUIET, 100.0))
     for uid in ("same", "grown", "gone"):
         book.keep(Standing(uid, instances=1, touched=1.0, promise=(7, 7)))
-    rows = [Standing("same", instances=1), Standing("grown", instances=2), Standing("new", instances=1)]
+    rows = [
+        Standing("same", instances=1),
+        Standing("grown", instances=2, touched=50.0),
+        Standing("new", instances=1, touched=50.0),
+    ]
     assert book.renew(rows, 50.0) == ["gone"]
     assert {one.SeriesInstanceUID: one.touched for one in book} == {"same": 1.0, "grown": 50.0, "new": 50.0}
     assert [one.promise for one in book] == [(7, 7), (7, 7), (0, 0)]

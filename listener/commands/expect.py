@@ -34,6 +34,8 @@ def run(config: Config, uid: str, number: int) -> int:
             rows = turns.expect(connection, uid, number, "expect", time.time_ns())
     finally:
         connection.close()
+    if not rows:
+        sys.stderr.write("no number is expected; nothing has come of the series, and the ledger does not have it\n")
     many = f"{number} instances are" if number else "no number is"
     for row in rows:
         where = f" in study {row.StudyInstanceUID}" if len(rows) > 1 else ""

@@ -15,6 +15,7 @@ from listener.disk.directories import Directories, prepare, tidy
 from listener.records import Deferral, Outcome
 from listener.service.backlog import BATCH
 from listener.service.engine import Engine
+from listener.service.other_listeners import OtherListeners
 from listener.service.owner import Owner
 from listener.service.pool import Lost
 from listener.service.probes import least_free
@@ -117,8 +118,9 @@ def run(config: Config) -> int:
     owner = Owner(config.incoming)
     events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True)
     hooks = Hooks(config)
-    keeper = Keeper(config, judges=True, consumers=hooks.names)
+    keeper = Keeper(config, consumers=hooks.names, is_worked_on=OtherListeners(config.state).work_on)
     progress = Progress(events, sys.stderr, keeper)
+    left = -1
     try:
         tidy(directories)
         keeper.start()
@@ -129,7 +131,8 @@ def run(config: Config) -> int:
         finally:
             engine.close()
     finally:
-        keeper.close(progress.announce)
+        # While something is left, more of any series may be among it.
+        keeper.close(progress.announce, judges=left == 0)
         owner.close()
     hooks.tell_due()
     progress.summary(left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Container, Sequence
 from math import inf
 
@@ -9,7 +10,8 @@ from listener.ledger import turns
 from listener.ledger.access import Access
 from listener.ledger.posting import Posting
 from listener.ledger.proofs import Proofs
-from listener.ledger.states import Book, Completion, Key, Standing
+from listener.ledger.quiet import Moment
+from listener.ledger.states import Book, Completion, Key, Standing, follow
 
 #: Ends that are remembered at most until they can be recorded; one beyond may be announced twice.
 _MOST = 50_000
@@ -31,24 +33,25 @@ class Ending:
         """The ledger can be written again: let the series whose end is not recorded, and which got nothing since, end
         at once.
         """
-        shared = self._book.shared()
+        shared = self._book.shared() if self.unrecorded else ()
         for key, completion in self.unrecorded.items():
             one = self._book.get(*key)
             if one and self._count(key, shared) == completion.instances:
                 one.touched = -inf
+                self._book.keep(one)
 
-    def end(self, due: Sequence[Standing], posting: Posting | None, now: float, now_ns: int) -> None:
+    def end(self, due: Sequence[Standing], posting: Posting | None, moment: Moment) -> None:
         """End these series, all in one transaction. Without a ledger they end all the same, and are told."""
         connection = self._access.connection
         if not connection or not posting:
-            self._end_unrecorded(due, now)
+            self._end_unrecorded(due, moment)
             return
         ended: list[Completion] = []
-        with self._access.minding(now):
+        with self._access.minding(moment.now):
             with posting.transaction():
                 for one in due:
-                    completion = self._confirmed(posting, one, now, now_ns)
-                    if completion and turns.end(connection, one.id, completion, now_ns):
+                    completion = self._confirmed(connection, posting, one, moment)
+                    if completion and turns.end(connection, one.id, completion, moment.now_ns):
                         ended.append(completion)
                         if self._is_announced(completion):
                             turns.told(connection, completion)
@@ -56,29 +59,40 @@ class Ending:
             for completion in ended:
                 self._book.drop(completion.SeriesInstanceUID, completion.StudyInstanceUID)
         if self._access.connection is None:
-            self._end_unrecorded(due, now)
+            self._end_unrecorded(due, moment)
 
     def _is_announced(self, completion: Completion) -> bool:
         return self.unrecorded.get(_key(completion)) == completion
 
-    def _confirmed(self, posting: Posting, one: Standing, now: float, now_ns: int) -> Completion | None:
-        """How a series ends, if it still does when its documents are counted."""
+    def _confirmed(
+        self, connection: sqlite3.Connection, posting: Posting, one: Standing, moment: Moment
+    ) -> Completion | None:
+        """How a series ends, if it still does by its row (others write, too) and when its documents are counted."""
+        counted: Standing | None = self._as_written(connection, one, moment)
         described = self._proofs.count(one.SeriesInstanceUID)
-        counted: Standing | None = one
-        if not one.id or described not in (None, one.instances):
-            found = posting.recount(one.SeriesInstanceUID, now, now_ns)
+        if counted is None or described not in (None, counted.instances):
+            found = posting.recount(one.SeriesInstanceUID, moment.quiet, moment.now_ns)
             counted = next((other for other in found if other.StudyInstanceUID == one.StudyInstanceUID), None)
-        if counted is None:  # Never recorded, and gone; or what was expected is known by its study now.
+        # Never recorded and gone, forgotten, ended by another one; or what was expected is known by its study now.
+        if counted is None or not counted.is_open:
             self._book.drop(*one.key)
             return None
-        result = self._book.verdict(counted, now)
+        one.id = counted.id
+        result = self._book.verdict(counted, moment.horizon)
         return self._book.completion(counted, result) if result else None
 
-    def _end_unrecorded(self, due: Sequence[Standing], now: float) -> None:
+    def _as_written(self, connection: sqlite3.Connection, one: Standing, moment: Moment) -> Standing | None:
+        row = turns.find(connection, *one.key)
+        if row is None:
+            return None
+        written = follow(one, turns.standing(connection, row, moment.quiet), moment.quiet)
+        return self._book.keep(written) if written.is_open else written
+
+    def _end_unrecorded(self, due: Sequence[Standing], moment: Moment) -> None:
         shared = self._book.shared()
         for one in due:
             one.instances = self._count(one.key, shared)
-            result = self._book.verdict(one, now)
+            result = self._book.verdict(one, moment.horizon)
             if result:
                 self._announce(self._book.completion(one, result))
                 self._book.drop(*one.key)

@@ -13,6 +13,7 @@ from listener.diagnostics import log
 from listener.errors import internal
 from listener.ledger import schema
 from listener.ledger.clerk import Clerk
+from listener.ledger.quiet import UNSEEN
 from listener.ledger.states import Completion
 from listener.ledger.unwritten import MOST
 from listener.records import Outcome
@@ -30,10 +31,11 @@ PATIENCE = 10.0
 class Keeper:
     """Records outcomes and tells which series ended: `wake` is called (from its thread) when there is something to
     `take`. `counts` is how many series are in each state, `fault` "" or why the ledger cannot be written; both are
-    replaced as a whole, for any thread to read.
+    replaced as a whole, for any thread to read. So is `flow`, by whoever takes files in: how intake stands, without
+    which nothing is quiet.
 
-    `judges`: for a command that ends by itself; series are judged by the wall clock then. `consumers`: the names of
-    those who are to be told.
+    `consumers`: the names of those who are to be told. `is_worked_on` tells whether another listener works on an
+    incoming directory.
     """
 
     def __init__(
@@ -41,12 +43,12 @@ class Keeper:
         config: Config,
         wake: Callable[[], None] = lambda: None,
         *,
-        judges: bool = False,
         consumers: Iterable[str] = (),
+        is_worked_on: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        self._clerk = Clerk(config, consumers=consumers)
+        self.flow = UNSEEN
+        self._clerk = Clerk(config, consumers=consumers, flow=self.flow, is_worked_on=is_worked_on)
         self._wake = wake
-        self._judges = judges
         self._outcomes: deque[Outcome] = deque()
         self._missed: set[str] = set()
         self._ended: deque[Completion] = deque()
@@ -85,9 +87,10 @@ class Keeper:
         """They were announced."""
         self._told.extend(completions)
 
-    def close(self, announce: Callable[[Sequence[Completion]], None]) -> None:
+    def close(self, announce: Callable[[Sequence[Completion]], None], *, judges: bool = False) -> None:
         """Put down what is there, `announce` what ended, and let the ledger go. What cannot be written in time is
-        counted again at the next start.
+        counted again at the next start. `judges`: for a command that has done all there was, and ends by itself; series
+        are judged by the wall clock then.
         """
         self._closing.set()
         self._something.set()
@@ -98,7 +101,7 @@ class Keeper:
             return
         # The thread has ended: the ledger is this one's now.
         now = time.monotonic()
-        for work in (self._work, self._clerk.tick, *([self._clerk.judge] if self._judges else [])):
+        for work in (self._work, self._clerk.tick, *([self._clerk.judge] if judges else [])):
             self._minding(work, now)
         self._tell()
         ended = self.take()
@@ -115,6 +118,8 @@ class Keeper:
             self._something.wait(max(0.0, ticked + _TICK - time.monotonic()))
             if self._something.is_set():
                 self._closing.wait(_GATHER)
+            # Before what is done is taken: that is more than the flow tells of, never less.
+            self._clerk.flow = self.flow
             now = time.monotonic()
             self._minding(self._work, now)
             if now - ticked >= _TICK:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from listener.ledger import opening, turns
 from listener.ledger.entries import Accounts, Entries, Row, Total, last_of_each
 from listener.ledger.proofs import Identity, Instance, Proofs
 from listener.ledger.rows import SeriesRow
-from listener.ledger.states import Book, Key, Standing
+from listener.ledger.states import Book, Key, Standing, follow
 from listener.planning.names import printable
 from listener.records import Outcome
 
@@ -51,6 +51,7 @@ class Posting:
         self._book = book
         self._proofs = proofs
         self._places = places
+        self._is_stale = False
         self.entries = Entries(connection)
 
     @contextlib.contextmanager
@@ -65,8 +66,11 @@ class Posting:
             self.entries.forget()
             raise
 
-    def post(self, outcomes: Sequence[Outcome], now: float, now_ns: int) -> list[Standing]:
-        """Put outcomes down; the series that got instances. `now` on the monotonic clock."""
+    def post(self, outcomes: Sequence[Outcome], now: float, now_ns: int, *, is_stale: bool = False) -> list[Standing]:
+        """Put outcomes down; the series that got instances. `now` on the clock of quiet.py; `is_stale`: another one
+        wrote since the book was renewed.
+        """
+        self._is_stale = is_stale
         accounts = Accounts()
         arrived: dict[Key, list[Outcome]] = {}
         again: list[Outcome] = []
@@ -94,10 +98,8 @@ class Posting:
     def _arrived(self, key: Key, group: Sequence[Outcome], accounts: Accounts, moment: tuple[float, int]) -> Standing:
         """Instances of one series were published, in this order."""
         now, now_ns = moment
-        one = self._book.get(*key)
-        new = False
-        if one is None or not one.id:
-            one, new = self._meet(key, group[0], now, now_ns)
+        one, new = self._meet(key, group[0], now, now_ns)
+        had = None if one.is_open else self.entries.total(one.id)
         rows = [self._row(one.id, outcome) for outcome in group]
         replacing = [(row, outcome) for row, outcome in zip(rows, group, strict=True) if outcome.superseded]
         if replacing:
@@ -113,12 +115,14 @@ class Posting:
         self._add(one, Total(added, size), min(arrivals), max(arrivals))
         accounts.credit(group, added, size)
         if new:
-            for other, number in self._describe(key[0], self._all_of(key[0], one, now), accounts, now, now_ns):
+            series = self._all_of(key[0], one, now)
+            before = self._before(series.values())
+            for other, number in self._describe(key[0], series, accounts, now, now_ns):
                 if other is not one and number:
-                    self._touch(other, now, now_ns, is_new=True)
+                    self._touch(other, now, now_ns, before.get(other.id))
         if replacing or added != len(rows):
             self._set_total(one)
-        self._touch(one, now, now_ns, is_new=bool(added or replacing) or self._is_only_recounted(one))
+        self._touch(one, now, now_ns, had if added or replacing or self._is_only_recounted(one) else None)
         return one
 
     def _row(self, series: int, outcome: Outcome) -> Row:
@@ -126,16 +130,22 @@ class Posting:
         return series, outcome.SOPInstanceUID, self.entries.folder(folder), name, outcome.size, outcome.arrived_ns
 
     def _meet(self, key: Key, outcome: Outcome, now: float, now_ns: int) -> tuple[Standing, bool]:
-        """A series that the book does not have, and whether the ledger had none of it before."""
+        """A series, and whether the ledger had none of it before."""
+        known = self._book.get(*key)
+        if known and known.id and not self._is_stale:
+            return known, False
         row = turns.find(self._connection, *key)
         if row and row.StudyInstanceUID:
-            return turns.standing(row, now), False
+            one = turns.standing(self._connection, row, now)
+            if not one.is_open:
+                self._book.drop(*key)
+            return follow(known, one, now) if known else one, False
         uid, study = key
         patient = outcome.PatientID or "PatientID"
         accession = self._proofs.accession(study, uid)
         identity = Identity(study, patient, accession, outcome.Modality, outcome.sender)
         row = self._begin(uid, identity, outcome.root, now_ns)
-        return turns.standing(row, now), True
+        return turns.standing(self._connection, row, now), True
 
     def _begin(self, uid: str, identity: Identity, root: int, now_ns: int) -> SeriesRow:
         """The row of a series of a study that the ledger does not have: what was expected of the UID becomes it."""
@@ -167,13 +177,19 @@ class Posting:
         (known,) = self._connection.execute("SELECT bytes FROM series WHERE id = ?", (one.id,)).fetchone()
         return max(0, self.entries.total(one.id).bytes - int(known))
 
-    def _touch(self, one: Standing, now: float, now_ns: int, *, is_new: bool) -> None:
-        """Something came of a series; if it is new, that opens a series which had ended."""
-        if not one.is_open and is_new:
-            turns.begin_again(self._connection, one.id, now_ns)
+    def _before(self, series: Iterable[Standing]) -> dict[int, Total]:
+        """What there is of those that have ended, by their ids."""
+        return {one.id: self.entries.total(one.id) for one in series if not one.is_open}
+
+    def _touch(self, one: Standing, now: float, now_ns: int, had: Total | None) -> None:
+        """Something came of a series; where it is new, that opens one which had ended, and `had` so much."""
+        if not one.is_open and had:
+            turns.begin_again(self._connection, one.id, now_ns, had)
             self._set_total(one)  # Its instances may have been removed meanwhile (prune).
-            one.is_open = True
-            one.generation += 1
+            row = turns.row_of(self._connection, one.id)
+            assert row
+            again = turns.standing(self._connection, row, now)
+            one.is_open, one.generation, one.began = True, again.generation, again.began
         if one.is_open:
             one.touched = now
             self._book.keep(one)
@@ -193,12 +209,14 @@ class Posting:
         if not self._proofs.names(uid) and all(row.pruned_ns for row in turns.all_of(self._connection, uid)):
             return []
         accounts = Accounts()
+        before = self._before(series.values())
         described = self._describe(uid, series, accounts, now, now_ns)
         accounts.write(self._connection)
         for one, number in described:
             news = bool(number) or (arrived and self._is_only_recounted(one))
             if news or one.is_open:
-                self._touch(one, now if news or not one.touched else one.touched, now_ns, is_new=news)
+                moment = now if news or not one.touched else one.touched
+                self._touch(one, moment, now_ns, before.get(one.id) if news else None)
             else:  # Somebody else ended it.
                 self._book.drop(*one.key)
         return [one for one, _ in described]
@@ -208,7 +226,9 @@ class Posting:
         series = {met.id: met} if met else {}
         for row in turns.all_of(self._connection, uid):
             one = self._book.get(uid, row.StudyInstanceUID)
-            known = one if one and one.id == row.id else turns.standing(row, one.touched if one else now)
+            known = (
+                one if one and one.id == row.id else turns.standing(self._connection, row, one.touched if one else now)
+            )
             series.setdefault(row.id, known)
         return series
 
@@ -249,7 +269,7 @@ class Posting:
             known = next(iter(series.values()), None)
         if known:
             return known
-        begun = turns.standing(self._begin(uid, identity, -1, now_ns), now)
+        begun = turns.standing(self._connection, self._begin(uid, identity, -1, now_ns), now)
         series[begun.id] = begun
         return begun
 

@@ -1,15 +1,17 @@
 """PURE. When a generation of a series ends: the expected number was reached, or nothing new came for a while.
 
 Kept here are the series that are open, as the ledger's writer knows them while it runs. How long nothing came is
-measured on the monotonic clock, which no jump of the wall clock moves; time that passed while nobody looked does not
-count, so that a restart with a long backlog ends no series too early. Time is an argument.
+measured on the clock of quiet.py, which no jump of the wall clock moves, and which stands while files wait. Time is an
+argument.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from listener.records import Outcome
@@ -23,6 +25,9 @@ Key = tuple[str, str]
 
 #: A promise beyond this is as good as this: what sqlite and JavaScript count exactly.
 _MOST = 2**53 - 1
+
+#: Moments in the book's queue that are out of date, beside one for each open series.
+MOST_STALE = 10_000
 
 
 class Completion(NamedTuple):
@@ -49,8 +54,10 @@ class Completion(NamedTuple):
 @dataclass(slots=True)
 class Standing:
     """One series, open unless it was met again after its end. `id` is its row's (0: the ledger does not have it),
-    `touched` when it last got an instance, on the clock of `now`; `promise` and `documents` are the looks of its
-    promise and its documents when last read.
+    `root` the incoming directory that it came from ("": unknown), `began` how many instances it had when its generation
+    began (0 where the one before lacked some), `touched` when it last got an instance, on the clock of quiet.py;
+    `promise` and `documents` are the looks of its promise and its documents when last read; `due` when it is looked at
+    next.
     """
 
     SeriesInstanceUID: str
@@ -63,13 +70,23 @@ class Standing:
     expected_by: str = ""
     is_open: bool = True
     touched: float = 0.0
+    root: str = ""
+    began: int = 0
     promise: tuple[int, int] = (0, 0)
     documents: int = 0
+    due: float = inf
 
     @property
     def key(self) -> Key:
-        """By what it is known: its series, and its study ("" while nothing came)."""
+        """By what the book knows it."""
         return self.SeriesInstanceUID, self.StudyInstanceUID
+
+    @property
+    def has_reached(self) -> bool:
+        """Whether what was expected has come in this generation. Of one that had it all before (the promise was too
+        low, or instances are replaced) nobody knows how much more will come.
+        """
+        return 0 < self.expected <= self.instances and (self.generation == 1 or self.began < self.expected)
 
 
 class Rules(NamedTuple):
@@ -80,23 +97,35 @@ class Rules(NamedTuple):
     quiet: Mapping[str, float]
     timeout: float
 
-    def verdict(self, one: Standing, idle: float) -> str:
-        """How the series ends after so many seconds without a new instance; "" when it goes on."""
-        if one.expected:
-            if one.instances >= one.expected:
-                return "expected" if one.generation == 1 else "late"
-            return "incomplete" if idle >= self.timeout else ""
-        if idle < self.quiet.get(one.Modality, self.quiet[""]):
+    def due(self, one: Standing) -> float:
+        """When the series ends if nothing comes before."""
+        if one.has_reached:
+            return -inf
+        if one.instances < one.expected:
+            return one.touched + self.timeout
+        return one.touched + self.quiet.get(one.Modality, self.quiet[""])
+
+    def verdict(self, one: Standing, horizon: float) -> str:
+        """How the series ends when everything that came before `horizon` is done; "" when it goes on."""
+        if horizon < self.due(one):
             return ""
-        return "quiet" if one.generation == 1 else "late"
+        if one.instances < one.expected:
+            return "incomplete"
+        if one.generation > 1:
+            return "late"
+        return "expected" if one.expected else "quiet"
 
 
 class Book:
-    """The open series."""
+    """The open series. Each is in `_queue` under the moment at which it is looked at next, so that those that nothing
+    happens to cost nothing; moments that are out of date stay there until their time, but for MOST_STALE of them.
+    """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._open: dict[Key, Standing] = {}
+        self._queue: list[tuple[float, Key]] = []
+        self._turns: list[Key] = []
 
     def __len__(self) -> int:
         return len(self._open)
@@ -105,7 +134,7 @@ class Book:
         return iter(list(self._open.values()))
 
     def get(self, uid: str, study: str) -> Standing | None:
-        """An open series of a study."""
+        """An open series."""
         return self._open.get((uid, study))
 
     def shared(self) -> set[str]:
@@ -114,9 +143,54 @@ class Book:
         return {uid for uid, number in times.items() if number > 1}
 
     def keep(self, one: Standing) -> Standing:
-        """A series is open."""
+        """A series is open, or something of it has changed."""
         self._open[one.key] = one
+        self._look_at(one, self._rules.due(one))
         return one
+
+    def _look_at(self, one: Standing, moment: float) -> None:
+        # One that got something is looked at when it would have been: only then is a later moment found.
+        if moment < one.due:
+            one.due = moment
+            heapq.heappush(self._queue, (moment, one.key))
+            if len(self._queue) > 2 * len(self._open) + MOST_STALE:
+                self._queue = [(other.due, key) for key, other in self._open.items()]
+                heapq.heapify(self._queue)
+
+    def due(self, horizon: float) -> list[Standing]:
+        """The series that end when everything that came before `horizon` is done; those that are not dropped, nor put
+        off, are found again the next time.
+        """
+        found = []
+        while self._queue and self._queue[0][0] <= horizon:
+            moment, key = heapq.heappop(self._queue)
+            one = self._open.get(key)
+            if one is None or one.due != moment:
+                continue
+            one.due = inf
+            if self.verdict(one, horizon):
+                found.append(one)
+            else:
+                self._look_at(one, self._rules.due(one))
+        for one in found:
+            self._look_at(one, self._rules.due(one))
+        return found
+
+    def put_off(self, one: Standing, moment: float) -> None:
+        """Look at a series again at `moment`, or when it changes."""
+        one.due = inf
+        self._look_at(one, moment)
+
+    def in_turn(self, most: int) -> list[Standing]:
+        """The next `most` series: all of them have their turn before one has it again."""
+        found: list[Standing] = []
+        if not self._turns:
+            self._turns = list(self._open)
+        while self._turns and len(found) < most:
+            one = self._open.get(self._turns.pop())
+            if one:
+                found.append(one)
+        return found
 
     def remember(self, outcomes: Iterable[Outcome], now: float) -> None:
         """Keep the series of what was published, while the ledger cannot."""
@@ -140,26 +214,34 @@ class Book:
         before, self._open = self._open, {}
         for one in rows:
             known = before.pop(one.key, None)
-            one.touched = now
-            if known:
-                one.promise, one.documents = known.promise, known.documents
-                if (known.instances, known.generation) == (one.instances, one.generation):
-                    one.touched = known.touched
-            self.keep(one)
+            self.keep(follow(known, one, now) if known else one)
         for one in before.values() if keeping else ():
             one.id = 0
             self.keep(one)
         return [uid for uid, _ in before]
 
-    def verdict(self, one: Standing, now: float) -> str:
-        """How a series ends at `now`; "" when it goes on."""
-        return self._rules.verdict(one, now - one.touched)
+    def verdict(self, one: Standing, horizon: float) -> str:
+        """How a series ends at `horizon`; "" when it goes on."""
+        return self._rules.verdict(one, horizon)
 
     def completion(self, one: Standing, result: str) -> Completion:
         """What is told of its end."""
         return Completion(
             one.SeriesInstanceUID, one.StudyInstanceUID, one.generation, one.instances, one.expected, result
         )
+
+
+def follow(known: Standing, row: Standing, now: float) -> Standing:
+    """A series that the book has, as its row says it is. What makes it wait longer begins at `now`: instances that
+    another one recorded, or a number that it has not reached.
+    """
+    grew = (known.instances, known.generation) != (row.instances, row.generation)
+    awaits = row.expected != known.expected and row.instances < row.expected
+    row.touched = now if grew or awaits else known.touched
+    row.promise, row.documents = known.promise, known.documents
+    # What is queued under the old moment is found for the new one, too.
+    row.due = known.due
+    return row
 
 
 def promised(document: Mapping[str, object], study: str = "") -> int:

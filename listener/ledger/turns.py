@@ -15,6 +15,12 @@ from listener.ledger.states import Completion, Standing
 _OF_UID = f"SELECT {SERIES_COLUMNS} FROM series s WHERE SeriesInstanceUID = ?"
 _OF_STUDY = f"SELECT {SERIES_COLUMNS} FROM series s WHERE SeriesInstanceUID = ? AND StudyInstanceUID = ?"
 _ONE = f"SELECT {SERIES_COLUMNS} FROM series s WHERE id = ?"
+#: Whatever reaches the number completes a generation whose predecessor lacked some.
+_BEGAN = """
+SELECT s.id, CASE s.result WHEN 'incomplete' THEN 0 ELSE h.instances END FROM series s
+JOIN history h ON h.series_id = s.id AND h.generation = s.generation AND h.state = 'open'
+WHERE s.state = 'open' AND s.generation > 1
+"""
 _OPEN = f"SELECT {SERIES_COLUMNS} FROM series s WHERE state = 'open'"
 _UNTOLD = """
 SELECT s.SeriesInstanceUID, s.StudyInstanceUID, h.generation, h.instances, h.expected, h.result
@@ -56,8 +62,21 @@ def in_flight(connection: sqlite3.Connection) -> list[SeriesRow]:
     return [SeriesRow(*row) for row in connection.execute(_OPEN)]
 
 
-def standing(row: SeriesRow, touched: float) -> Standing:
+def standings(connection: sqlite3.Connection, touched: float) -> list[Standing]:
+    """Every open series as the book keeps it."""
+    began = dict(connection.execute(_BEGAN))
+    return [_standing(row, touched, began.get(row.id, 0)) for row in in_flight(connection)]
+
+
+def standing(connection: sqlite3.Connection, row: SeriesRow, touched: float) -> Standing:
     """A row as the book keeps it."""
+    began = 0
+    if row.generation > 1:
+        began = next((number for _, number in connection.execute(f"{_BEGAN} AND s.id = ?", (row.id,))), 0)
+    return _standing(row, touched, began)
+
+
+def _standing(row: SeriesRow, touched: float, began: int) -> Standing:
     return Standing(
         row.SeriesInstanceUID,
         row.StudyInstanceUID,
@@ -69,6 +88,8 @@ def standing(row: SeriesRow, touched: float) -> Standing:
         row.expected_by,
         row.state == "open",
         touched,
+        row.root,
+        began,
     )
 
 
@@ -91,14 +112,18 @@ def identify(connection: sqlite3.Connection, series: int, identity: tuple[str, .
     _credit(connection, "series", series, now_ns)
 
 
-def begin_again(connection: sqlite3.Connection, series: int, now_ns: int) -> None:
-    """Something new of a series that had ended: the next generation."""
+def begin_again(connection: sqlite3.Connection, series: int, now_ns: int, had: tuple[int, int] | None = None) -> None:
+    """Something new of a series that had ended: the next generation. `had`: the instances and bytes that there are of
+    it, without what is new.
+    """
     changed = connection.execute(
         "UPDATE series SET state = 'open', generation = generation + 1, changed_ns = ?, pruned_ns = 0 "
         "WHERE id = ? AND state <> 'open'",
         (now_ns, series),
     )
     if changed.rowcount:
+        if had:
+            connection.execute("UPDATE series SET instances = ?, bytes = ? WHERE id = ?", (*had, series))
         connection.execute(_HISTORY, (now_ns, "", 1, series))
 
 
@@ -153,18 +178,32 @@ def told(connection: sqlite3.Connection, one: Completion) -> None:
 
 def expect(connection: sqlite3.Connection, uid: str, number: int, by: str, now_ns: int) -> list[SeriesRow]:
     """Somebody says how many instances a series will have (0: nobody knows), in each study that has it. Where that
-    changes how an ended series stands, it is open again: complete with fewer, or incomplete with enough. Returns what
-    it was said of.
+    changes how an ended series stands, it is open again: complete with fewer, or incomplete with enough. A series of
+    which nothing has come and nothing is expected is forgotten. Returns what it was said of.
     """
-    for row in all_of(connection, uid) or [begin(connection, uid, now_ns)]:
-        expect_of(connection, row, number, by, now_ns)
+    known = all_of(connection, uid)
+    if not known and number:
+        known = [begin(connection, uid, now_ns)]
+    for row in known:
+        if number or row.first_ns:
+            expect_of(connection, row, number, by, now_ns)
+        else:
+            forget(connection, row.id)
     return all_of(connection, uid)
+
+
+def forget(connection: sqlite3.Connection, series: int) -> None:
+    """A series that nobody has seen anything of leaves nothing: its number may become another one's."""
+    for table in ("history", "deliveries", "batch_series", "batch_errors"):
+        connection.execute(f"DELETE FROM {table} WHERE series_id = ?", (series,))
+    connection.execute("DELETE FROM series WHERE id = ?", (series,))
 
 
 def expect_of(connection: sqlite3.Connection, row: SeriesRow, number: int, by: str, now_ns: int) -> None:
     """The same of one series of one study."""
     connection.execute(
-        "UPDATE series SET expected = ?, expected_by = ? WHERE id = ?", (number, by if number else "", row.id)
+        "UPDATE series SET expected = ?, expected_by = ?, changed_ns = iif(state = 'open', ?, changed_ns) WHERE id = ?",
+        (number, by if number else "", now_ns, row.id),
     )
     short = row.instances < number
     if (row.state == "complete" and short) or (row.state == "incomplete" and not short):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from math import inf
 
 from listener.records import Arrival
 
@@ -54,7 +55,8 @@ class Backlog:
         key = arrival.key
         if key in self._retrying and arrival.source == "event":
             # It was still being written and now it was closed: no need to wait for the next try.
-            _, self._waiting[key] = self._retrying.pop(key)
+            _, old = self._retrying.pop(key)
+            self._waiting[key] = old._replace(noticed=arrival.noticed) if old.noticed == inf else old
             return AGAIN
         if key in self._waiting or key in self._retrying:
             return KNOWN
@@ -113,10 +115,12 @@ class Backlog:
             self._waiting[arrival.key] = arrival
             self._waiting.move_to_end(arrival.key, last=False)
 
-    def defer(self, key: str, arrival: Arrival, due: float) -> None:
+    def defer(self, key: str, arrival: Arrival, due: float, *, alone: bool = False) -> None:
         """Work on `key` was put off: `arrival` (which may lie elsewhere now) is tried again when the clock reads
-        `due`.
+        `due`. `alone`: what it waits for delays no other file.
         """
+        if alone:
+            arrival = arrival._replace(noticed=inf)
         self._working.pop(key, None)
         self._again.discard(key)
         self._retrying[arrival.key] = (due, arrival)
@@ -127,7 +131,8 @@ class Backlog:
         count = 0
         while (due := self.next_due()) is not None and due <= now:
             _, key = heapq.heappop(self._due)
-            _, self._waiting[key] = self._retrying.pop(key)
+            _, arrival = self._retrying.pop(key)
+            self._waiting[key] = arrival._replace(noticed=now) if arrival.noticed == inf else arrival
             count += 1
         return count
 
@@ -169,6 +174,12 @@ class Backlog:
     def oldest_ns(self) -> int:
         """When the oldest unfinished file arrived, in nanoseconds since the epoch; 0 when there is none."""
         return min((arrival.time_ns for arrival in self._all()), default=0)
+
+    def noticed_first(self) -> float:
+        """When the oldest unfinished file that delays not only itself was noticed, on the monotonic clock; inf when
+        there is none.
+        """
+        return min((arrival.noticed for arrival in self._all()), default=inf)
 
     @property
     def bytes(self) -> int:

@@ -192,7 +192,9 @@ class Engine:
         if deferral.reason != "busy" and self.pressure.refused(deferral.reason, now):
             text = "the system refuses (%s, at stage '%s': %s); files wait and are tried again"
             log.error(text, deferral.reason, deferral.stage, deferral.error)
-        self.backlog.defer(arrival.key, again, now + pause(tries, longest))
+        # One that is still being written delays no other; one of ours that another worker has just described may.
+        alone = deferral.reason == "busy" and deferral.stage != "describe"
+        self.backlog.defer(arrival.key, again, now + pause(tries, longest), alone=alone)
 
     def _hold_up(self, arrival: Arrival, again: Arrival, deferral: Deferral, now: float) -> None:
         """This file alone must wait, for its place or for a lock."""
@@ -211,7 +213,7 @@ class Engine:
             series = f" of series {deferral.series}" if deferral.series else ""
             where = (deferral.reason, deferral.stage, deferral.place, deferral.error)
             log.error(text, name, series, *where, self._config.give_up)
-        self.backlog.defer(arrival.key, again._replace(last=turn.last), turn.due)
+        self.backlog.defer(arrival.key, again._replace(last=turn.last), turn.due, alone=True)
 
     def _bury(self, worker: Worker) -> None:
         self.selector.unregister(worker.pipe)

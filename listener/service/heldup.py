@@ -123,6 +123,10 @@ class HeldUp:
         """Whether the file is held up."""
         return key in self._files
 
+    def series(self) -> frozenset[str]:
+        """The Series Instance UIDs of the files, as far as they are known."""
+        return frozenset(place.series for place in self._groups if place.series)
+
     def counts(self) -> Counter[str]:
         """Files by reason."""
         found: Counter[str] = Counter()

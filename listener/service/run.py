@@ -18,7 +18,9 @@ from listener.hooks.configured import Hooks
 from listener.ledger.keeper import Keeper
 from listener.service.bell import Bell
 from listener.service.engine import Engine
+from listener.service.flow import FlowMeter
 from listener.service.metering import metrics_of
+from listener.service.other_listeners import OtherListeners
 from listener.service.owner import Owner
 from listener.service.probes import lease_supported
 from listener.service.promptness import ask_for_short_turns
@@ -48,7 +50,8 @@ class Service:
         self._events = Events(config.phi)
         self._metrics = metrics_of(config)
         self._hooks = Hooks(config)
-        self._keeper = Keeper(config, self._bell.ring, consumers=self._hooks.names)
+        others = OtherListeners()
+        self._keeper = Keeper(config, self._bell.ring, consumers=self._hooks.names, is_worked_on=others.work_on)
         self._recorder = Recorder(self._metrics, self._events, self._keeper, directories.set_aside)
         self._engine = Engine(config, directories, self._recorder, self._owner.descriptors)
         selector, rest = self._engine.selector, rest_for(config.fsync)
@@ -58,6 +61,7 @@ class Service:
         self._server = server_of(config, self._vitals)
         self._leases = lease_supported(directories.claims)
         self._sweeper = Sweeper(config.incoming, self._engine, config.rescan)
+        self._flow = FlowMeter(self._engine, self._sweeper, self._watch, 0.0 if self._leases else config.settle)
         self._next_beat = 0.0
 
     def run(self) -> int:
@@ -116,6 +120,7 @@ class Service:
         self._vitals.ledger = self._recorder.show_ledger()
         self._events.flush()
         self._vitals.beat(now)
+        self._keeper.flow = self._flow.measure(now, sees=self._vitals.sees_incoming)
 
     def _take_events(self) -> None:
         paths = self._watch.take(time.monotonic())
@@ -129,6 +134,7 @@ class Service:
     def _sweep_on(self, now: float) -> None:
         if self._watch.overflowed:
             self._tell_overflow()
+            self._flow.missed(now)
             self._sweeper.next = now
         if self._sweeper.due(now):
             self._owner.renew()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from math import inf
 from typing import NamedTuple
 
 from listener.service.engine import Engine
@@ -32,7 +33,9 @@ class Swept(NamedTuple):
 
 
 class Sweeper:
-    """The sweeps of one service. `looked` says that all of incoming was seen at least once, if only to be counted."""
+    """The sweeps of one service. `looked` says that all of incoming was seen at least once, if only to be counted;
+    `covered` when the last complete pass began, in seconds on the monotonic clock: what came before is known.
+    """
 
     def __init__(self, roots: tuple[str, ...], engine: Engine, rescan: float) -> None:
         self._roots = roots
@@ -47,6 +50,7 @@ class Sweeper:
         self._troubles: list[OSError] = []
         self.next = 0.0
         self.looked = False
+        self.covered = -inf
 
     @property
     def busy(self) -> bool:
@@ -112,6 +116,7 @@ class Sweeper:
 
     def _complete(self, now: float) -> Swept:
         self._paths = None
+        self.covered = self._begun
         self._source = "rescan"
         self._engine.backlog.beyond = 0
         self.next = now + self._rescan

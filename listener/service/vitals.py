@@ -55,6 +55,11 @@ class Vitals:
         self.draining = False
         self.ledger = ""
 
+    @property
+    def sees_incoming(self) -> bool:
+        """Whether every incoming directory was there and could be written when it was last looked at."""
+        return self._writable.get("incoming", True)
+
     def beat(self, now: float) -> None:
         """Look at everything; `now` on the monotonic clock."""
         self._look_at_volumes()

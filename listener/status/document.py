@@ -95,6 +95,11 @@ def _state(live: Live | None, now_ns: int) -> str:
     return "lost" if live["state"] != "stopped" and late else str(live["state"])
 
 
+def runs(live: Live | None, now_ns: int) -> bool:
+    """Whether the service whose last word this is runs at `now_ns`."""
+    return _state(live, now_ns) in RUNNING
+
+
 def _service(live: Live | None, state: str) -> dict[str, Any]:
     if live is None:
         return {"state": state, "version": "", "started": None, "seen": None, "checks": {}}

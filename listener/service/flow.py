@@ -1,0 +1,49 @@
+"""How far intake has come, for the clock by which series are quiet (ledger/quiet.py)."""
+
+from __future__ import annotations
+
+from math import inf
+
+from listener.ledger.quiet import UNSEEN, Flow
+from listener.service.engine import Engine
+from listener.service.sweep import Sweeper
+from listener.service.watch import Watch
+
+
+class FlowMeter:
+    """Measured by the loop, once a second. `settle`: how long a file must have been untouched before it is taken, in
+    seconds; 0 where leases tell.
+    """
+
+    def __init__(self, engine: Engine, sweeper: Sweeper, watch: Watch, settle: float) -> None:
+        self._engine = engine
+        self._sweeper = sweeper
+        self._watch = watch
+        self._settle = settle
+        self._flow = UNSEEN
+        self._missed = 0.0  # Before the first sweep nothing is known.
+
+    def missed(self, now: float) -> None:
+        """Events were lost: only a sweep that begins later knows of everything."""
+        self._missed = now
+
+    def measure(self, now: float, *, sees: bool) -> Flow:
+        """How intake stands at `now` (monotonic). `sees`: every incoming directory is there and can be looked at."""
+        if not sees or not (self._watch.polling or self._watch.alive()):
+            self.missed(now)
+        lag = self._lag(now)
+        flows = sees and lag < inf and self._engine.flows
+        self._flow = self._flow.next(now, lag, flows=flows, held=self._engine.held_up.series())
+        return self._flow
+
+    def _lag(self, now: float) -> float:
+        """How long ago the oldest file that is not done may have come, in seconds; inf: before the service began."""
+        first = self._engine.backlog.noticed_first()
+        # It may have come at any time since the loop looked last: a stopped process notices everything when it goes on.
+        waited = now - first + max(0.0, now - self._flow.at) if first < inf else 0.0
+        return max(waited, now - self._known_until(now)) + self._settle
+
+    def _known_until(self, now: float) -> float:
+        """Before when every file that came is known."""
+        lost = max(self._missed, self._engine.intake.turned_away) > self._sweeper.covered
+        return self._sweeper.covered if lost or self._watch.polling else now
