@@ -31,6 +31,7 @@ from listener.service.listens import Listens
 from listener.service.messages import Fatal, Setting
 from listener.service.pool import Pool, Worker
 from listener.service.pressure import Pressure
+from listener.service.volumes import Volumes
 from listener.service.waits import Waits
 
 #: Outcomes that show that every volume takes work.
@@ -58,6 +59,7 @@ class Engine:
         self.pressure = Pressure(pause)
         self.waits = Waits()
         self.held_up = HeldUp(config.give_up, pause)
+        self.volumes = Volumes(directories)
         self.paused = False
         self.pool = Pool(Setting(config, directories, manner), config.workers, config.deadline, keep_open)
         self.selector = selectors.DefaultSelector()
@@ -124,7 +126,7 @@ class Engine:
     # -- out -------------------------------------------------------------------------------------------------------
 
     def _collect(self, worker: Worker) -> None:
-        held = worker.held
+        held, since = worker.held, worker.since
         try:
             results = worker.collect()
         except EOFError:
@@ -134,11 +136,16 @@ class Engine:
             raise FatalFault(results.error)
         if results is not None:
             self.pool.did_something()
-            self._settle(held, results)
+            self._settle(held, results, since)
 
-    def _settle(self, held: Sequence[Arrival], results: Sequence[Outcome | Deferral]) -> None:
+    def _settle(self, held: Sequence[Arrival], results: Sequence[Outcome | Deferral], since: float) -> None:
+        """What becomes of a batch that was given to its worker at `since`."""
         finished = []
+        gone = self.volumes.gone(since, time.monotonic())
         for arrival, result in zip(held, results, strict=True):
+            if gone or (isinstance(result, Outcome) and result.kind == "vanished" and self.volumes.hides(arrival)):
+                self._keep(arrival, result, gone)
+                continue
             if isinstance(result, Deferral):
                 self._defer(arrival, result)
                 continue
@@ -148,6 +155,14 @@ class Engine:
             else:
                 finished.append((arrival, result))
         self._finish(finished)
+
+    def _keep(self, arrival: Arrival, result: Outcome | Deferral, gone: list[str]) -> None:
+        """A volume is gone: nothing is let go, and nothing is taken for vanished."""
+        try:
+            deferral = self.volumes.kept(arrival, result, gone or ["incoming"])
+        except OSError as error:
+            deferral = _refusal(arrival._replace(claim=result.claim or arrival.claim), "release", error)
+        self._defer(arrival, deferral)
 
     def _release(self, arrival: Arrival, outcome: Outcome) -> Deferral | None:
         """Let the claim go: the commit. When that is refused the file is done again, which changes nothing."""
@@ -179,7 +194,7 @@ class Engine:
     def _defer(self, arrival: Arrival, deferral: Deferral) -> None:
         now = time.monotonic()
         self._listens.deferred(deferral)
-        again = arrival._replace(claim=deferral.claim)
+        again = arrival._replace(path=deferral.path, claim=deferral.claim)
         if arrival.claim and arrival.attempts and deferral.stage != "release":
             with contextlib.suppress(OSError):  # It was the system, not the file: this attempt does not count.
                 again = claim.with_attempts(again, arrival.attempts - 1)
@@ -217,14 +232,18 @@ class Engine:
 
     def _bury(self, worker: Worker) -> None:
         self.selector.unregister(worker.pipe)
+        since = worker.since
         lost, successor = self.pool.replace(worker)
+        gone = self.volumes.gone(since, time.monotonic())
         self._casualties.clean(worker.pid)
         self.selector.register(successor.pipe, selectors.EVENT_READ, successor)
         self._listens.lost(lost)
         again = []
         for arrival, found in zip(lost.held, self._casualties.recover(lost), strict=True):
             self.backlog.finish(arrival.key)
-            if isinstance(found, Outcome):
+            if isinstance(found, Outcome) and (gone or self.volumes.hides(arrival)):
+                self._keep(arrival, found, gone)
+            elif isinstance(found, Outcome):
                 self._finish([(arrival, found)])
             elif self._casualties.is_poison(found):
                 self._give_up(found)

@@ -62,7 +62,7 @@ class Vitals:
 
     def beat(self, now: float) -> None:
         """Look at everything; `now` on the monotonic clock."""
-        self._look_at_volumes()
+        self._look_at_volumes(now)
         self._conditions = self._find_conditions(now)
         self._show_backlog()
         self._show_watch()
@@ -104,10 +104,11 @@ class Vitals:
             backlog_limit=self._config.ready_backlog,
             draining=self.draining,
             ledger=self.ledger,
+            missing=tuple(self._engine.volumes.missing),
             locks="; ".join(self._engine.waits.texts(now)[:_MOST_LOCKS]),
         )
 
-    def _look_at_volumes(self) -> None:
+    def _look_at_volumes(self, now: float) -> None:
         free, floor = [], self._config.min_free
         for role, paths in self._roles.items():
             for path in paths:
@@ -123,7 +124,8 @@ class Vitals:
         self._writable = {role: all(map(_writable, paths)) for role, paths in self._roles.items()}
         # Nothing can be done without these, so nothing is taken: a second later it may.
         usable = all(fine for role, fine in self._writable.items() if role != "incoming")
-        self._engine.paused = not (self._floor_ok and usable)
+        gone = set(self._engine.volumes.look(now)) - {"incoming"}
+        self._engine.paused = not (self._floor_ok and usable) or bool(gone)
 
     def _mind_the_floor(self, *, enough: bool) -> None:
         if enough and not self._floor_ok:

@@ -30,7 +30,8 @@ class Conditions:
     directory's role (incoming, data, log, state) to whether it can be written. `refusal` is the system reason for
     which work is held back at the moment, one of errors.SYSTEM_REASONS, else "". `backlog_limit` is --ready-backlog.
     `ledger` is "" or why the ledger cannot be written, which does not make the service unready: files are kept. `locks`
-    tells of locks that single files wait for while others go on, "" when there is none.
+    tells of locks that single files wait for while others go on, "" when there is none. `missing` names the roles of
+    directories that are not those of the start.
     """
 
     heartbeat: float
@@ -46,6 +47,7 @@ class Conditions:
     draining: bool = False
     ledger: str = ""
     locks: str = ""
+    missing: tuple[str, ...] = ()
 
 
 def liveness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]:
@@ -65,6 +67,12 @@ def readiness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]
             " listener_last_rescan_timestamp_seconds and the log",
         ),
         **{f"writable-{role}": _writable(role, fine) for role, fine in conditions.writable.items()},
+        "volumes": _told(
+            not conditions.missing,
+            "the directories are those of the start",
+            f"not the directories of the start, their volumes are gone or they were replaced: {_listed(conditions)}; "
+            "mount them again, or restart if this is meant; no work is taken without data, log and state",
+        ),
         "space": _told(
             conditions.space_ok,
             "free space is above --min-free",
@@ -142,6 +150,10 @@ def _writable(role: str, fine: bool) -> tuple[bool, str]:
         f"the {role} directory can be written",
         f"the {role} directory cannot be written: see its owner, its mode and whether its volume is mounted read-only",
     )
+
+
+def _listed(conditions: Conditions) -> str:
+    return ", ".join(conditions.missing)
 
 
 def _backlog(conditions: Conditions) -> tuple[bool, str]:

@@ -598,3 +598,32 @@ def test_below_the_floor_no_source_is_touched(places: Places, role: str) -> None
             assert not running.events("published")
             relieve(directory)
             check(running, sender, canary)
+
+
+# -- a volume that goes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["data", "log", "state", "incoming"])
+def test_a_volume_that_is_unmounted_is_waited_for(places: Places, role: str) -> None:
+    """Lazily, as by hand or by a container's end: what is done meanwhile would lie in the directory below it, out of
+    everybody's sight when the volume is back.
+    """
+    sender, path = Sender(places), getattr(places, role)
+    with tmpfs(places.base / "volume", "64m") as volume, ExitStack() as mounts:
+        subprocess.run(["mount", "--bind", volume, path], check=True)
+        mounts.callback(unmount, path)
+        with service(places, "--rescan", "0.5") as running:
+            sender.send(4)
+            settled(running, 4)
+            unmount(path)
+            sender.send(12)  # Before the next beat, most of them.
+            until(lambda: not running.get("/readyz").json()["checks"]["volumes"]["ok"], 5)
+            assert running.get("/readyz").status == 503
+            sender.send(4)
+            if role == "incoming":  # The directory below is as good.
+                settled(running, 20)
+            subprocess.run(["mount", "--bind", volume, path], check=True)
+            until(lambda: running.get("/readyz").status == 200, RECOVERY)
+            settled(running, 20)
+            assert not running.events("vanished")
+        account(places, sender.expected)

@@ -1,0 +1,70 @@
+"""Are the directories still those of the start? Asked at each beat, and before a batch is let go: what was published
+into the directory below a volume that is gone is not done.
+"""
+
+from __future__ import annotations
+
+import os
+
+from listener.diagnostics import log
+from listener.disk.directories import Directories
+from listener.disk.identity import Directory
+from listener.disk.moves import rename_free
+from listener.records import Arrival, Deferral, Outcome
+
+#: Where the system's number says nothing: it is a volume that is gone.
+_REASON = "io-error"
+
+
+class Volumes:
+    """The four kinds of directories; `missing` are the roles of those that are gone, as of the last look."""
+
+    def __init__(self, directories: Directories) -> None:
+        self._ours = [(role, Directory(getattr(directories, role))) for role in ("data", "log", "state")]
+        self._incoming = [Directory(root) for root in directories.incoming]
+        self._state = f"{directories.state}/"
+        self._seen, self._seen_missing = float("-inf"), list[str]()
+        self.missing: list[str] = []
+
+    def gone(self, since: float, now: float) -> list[str]:
+        """Which of data, log and state are not at their paths now, or were seen missing at or after `since` (times of
+        the monotonic clock). Nothing that was done meanwhile counts as done.
+        """
+        missing = [role for role, directory in self._ours if not directory.is_there()]
+        if missing:
+            self._seen, self._seen_missing = now, missing
+        elif self._seen >= since:
+            return self._seen_missing
+        return missing
+
+    def look(self, now: float) -> list[str]:
+        """Look at all at `now`, and log what changed: the roles of what is gone. An incoming directory may be replaced,
+        but not by one of another volume.
+        """
+        missing = list(self.gone(now, now))
+        if not all(map(Directory.is_on_its_volume, self._incoming)):
+            missing.append("incoming")
+        for role in missing:
+            if role not in self.missing:
+                log.error("the %s directory is not the one of the start: its volume is gone, or it was replaced", role)
+        for role in self.missing:
+            if role not in missing:
+                log.info("the %s directory is back", role)
+        self.missing = missing
+        return missing
+
+    def hides(self, arrival: Arrival) -> bool:
+        """Whether the claim of `arrival` is gone only because the volume of its incoming is."""
+        return bool(arrival.claim) and not self._incoming[arrival.root].is_on_its_volume()
+
+    def kept(self, arrival: Arrival, result: Outcome | Deferral, gone: list[str]) -> Deferral:
+        """What becomes of a result while `gone` are missing: the file is done again. A claim that was made in the
+        directory below the state volume goes back to incoming, for nobody would see it there.
+        """
+        claim = result.claim or arrival.claim
+        path = arrival.path
+        if "state" in gone and claim.startswith(self._state) and os.path.lexists(claim):
+            path = rename_free(claim, os.path.dirname(path), os.path.basename(path))
+            claim = ""
+        text = f"the {gone[0]} directory is not the one of the start"
+        return Deferral(path, arrival.root, arrival.time_ns, _REASON, "release", text, claim, arrival.attempts)
