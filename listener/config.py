@@ -100,7 +100,7 @@ class Config:
         parse.choice("replace", "keep-both", "set-aside"),
         "POLICY",
         "same SOP Instance UID, different data set: replace (the old one is kept in set-aside), keep-both or set-aside",
-        PLACING,
+        PLACING | {"verify"},
     )
     keep_source: bool = _row(
         False, parse.boolean, "", "copy instead of move; incoming is left as it is", ENGINE | {"bench"}

@@ -21,6 +21,7 @@ from listener.ledger.quiet import UNSEEN, Flow, Moment
 from listener.ledger.reading import Reader, reading
 from listener.ledger.rows import SeriesRow
 from listener.ledger.states import Completion, Standing
+from listener.records import Outcome
 from tests.instances import uid
 from tests.ledger_world import World
 
@@ -479,6 +480,67 @@ def test_two_studies_are_told_apart_without_a_ledger(world: World) -> None:
     world.advance(10)
     world.tick()
     assert [(one.StudyInstanceUID, one.instances) for one in world.told] == [(world.study(), 1), (world.study(1), 2)]
+
+
+# -- corrections -------------------------------------------------------------------------------------------------------
+
+
+def renamed(world: World, number: int, of: int) -> Outcome:
+    """An instance that came before as number `of`, and lies there under another name now."""
+    older = world.publish(0, of)
+    return world.publish(0, number)._replace(SOPInstanceUID=older.SOPInstanceUID)
+
+
+def test_an_instance_with_two_files_is_one_and_completes_nothing(world: World) -> None:
+    world.promise(0, 3)
+    world.came(0, 1, 2)
+    again = renamed(world, 3, 2)
+    world.record(again)
+    assert world.announce() == []
+    assert row(world).instances == 2
+    (revision,) = world.clerk.take_revisions()
+    ((older, newer),) = revision.doubles
+    assert (older[:4], newer[:4]) == ("0002", "0003")
+    world.crash()
+    world.clerk.unwritten.again([world.uid(0)])
+    world.tick()
+    assert world.announce() == []
+    world.advance(100)
+    world.tick()
+    assert results(world) == [(1, 2, 3, "incomplete")]
+    assert len(world.clerk.take_revisions()[0].doubles) == 1, "it is seen again when its series ends"
+
+
+def test_a_corrected_patient_is_told_and_the_former_one_is_to_be_revised(world: World) -> None:
+    world.record(world.publish(0, 1)._replace(PatientID="FORMER"))
+    assert row(world).PatientID == "FORMER"
+    assert world.clerk.take_revisions() == []
+    world.record(world.publish(0, 2))
+    assert (row(world).PatientID, row(world).AccessionNumber) == ("P0000", "A00")
+    (revision,) = world.clerk.take_revisions()
+    assert revision.former == {("FORMER", world.study())}
+    assert revision.renews
+
+
+def test_a_corrected_study_leaves_nothing_in_the_former_one(world: World) -> None:
+    old = world.publish(0, 1)
+    world.record(old)
+    world.advance(10)
+    world.tick()
+    new = world.publish(0, 1, superseded=True, study=1)._replace(SOPInstanceUID=old.SOPInstanceUID)
+    Path(world.images(0), f"{os.path.basename(old.dst)}.json").unlink()
+    world.record(new)
+    assert both(world) == [(world.study(), 0, "complete", 1), (world.study(1), 1, "open", 1)]
+    with read(world) as reader:
+        assert reader.study(world.study()) is None
+    world.advance(10)
+    world.tick()
+    assert [(one.StudyInstanceUID, one.instances) for one in world.told] == [(world.study(n), 1) for n in (0, 1)]
+    (revision,) = world.clerk.take_revisions()
+    assert revision.former == {("P0000", world.study())}
+    # One more of the former study: that goes on, too.
+    world.came(0, 2)
+    assert both(world)[0] == (world.study(), 1, "open", 2)
 
 
 # -- consumers ---------------------------------------------------------------------------------------------------------

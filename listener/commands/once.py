@@ -25,9 +25,13 @@ from listener.telemetry.events import Events
 if TYPE_CHECKING:  # `repack` without a state directory needs no sqlite, and runs once a file.
     from listener.ledger.keeper import Keeper
     from listener.ledger.states import Completion
+    from listener.service.reviser import Reviser
 
 #: After so many files it is looked again whether there is space for more.
 _LOOK = 10_000
+
+#: How long corrected series get to be brought in line at the end, in seconds.
+_REVISE = 600.0
 
 #: How often the progress line is drawn, in seconds.
 _TICK = 0.2
@@ -113,12 +117,15 @@ def run(config: Config) -> int:
     """Repack everything; 0 when all was published, duplicate or superseding, 1 when some was set aside or is left."""
     from listener.hooks.configured import Hooks
     from listener.ledger.keeper import Keeper
+    from listener.service.reviser import Reviser
 
     directories = prepare(config)
     owner = Owner(config.incoming)
     events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True)
     hooks = Hooks(config)
     keeper = Keeper(config, consumers=hooks.names, is_worked_on=OtherListeners(config.state).work_on)
+    reviser = Reviser(config, directories, keep_open=owner.descriptors)
+    keeper.revise = reviser.offer
     progress = Progress(events, sys.stderr, keeper)
     left = -1
     try:
@@ -132,11 +139,20 @@ def run(config: Config) -> int:
             engine.close()
     finally:
         # While something is left, more of any series may be among it.
-        keeper.close(progress.announce, judges=left == 0)
+        keeper.close(progress.announce, lambda: _revise(reviser, keeper, progress), judges=left == 0)
         owner.close()
     hooks.tell_due()
     progress.summary(left)
     return 1 if left or progress.counts["set-aside"] else 0
+
+
+def _revise(reviser: Reviser, keeper: Keeper, progress: Progress) -> None:
+    """What was corrected is brought in line, now that no worker works."""
+    reviser.finish(_REVISE)
+    for one in reviser.take():
+        keeper.finished(one.outcomes)
+        progress.counts["set-aside"] += sum(outcome.reason == "conflict" for outcome in one.outcomes)
+        keeper.count_again([one.revision.SeriesInstanceUID])
 
 
 class _Hope:

@@ -26,6 +26,7 @@ from listener.ledger.states import Book, Completion, Key, Rules, Standing
 from listener.ledger.unwritten import Unwritten
 from listener.planning.names import short_hash
 from listener.records import Outcome
+from listener.repacking.revision import Revision
 
 #: Outcomes in one transaction.
 _TOGETHER = 5_000
@@ -77,6 +78,7 @@ class Clerk:
         self._places = Places(config.incoming, config.data, config.state)
         self._proofs = Proofs(config)
         self._promises = Promises(self._proofs)
+        self._policy = config.on_conflict
         self.access = Access(config.state)
         self._posting: Posting | None = None
         self.unwritten = Unwritten()
@@ -97,6 +99,10 @@ class Clerk:
         ended, self._ending.ended = self._ending.ended, []
         return ended
 
+    def take_revisions(self) -> list[Revision]:
+        """What was corrected since the last call: series of which tree and documents are to be brought in line."""
+        return list(self._posting.corrections.taken()) if self._posting else []
+
     # -- the ledger, opened ------------------------------------------------------------------------------------------
 
     def _moment(self, now: float, now_ns: int) -> Moment:
@@ -112,7 +118,7 @@ class Clerk:
             if connection:
                 with self.access.minding(moment.now):
                     self._take_up(connection, moment)
-                    self._posting = Posting(connection, self._book, self._proofs, self._places)
+                    self._posting = Posting(connection, self._book, self._proofs, self._places, self._policy)
         return self._posting
 
     def _take_up(self, connection: sqlite3.Connection, moment: Moment) -> None:

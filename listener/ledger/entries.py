@@ -23,6 +23,13 @@ _ONE = "(?, ?, ?, ?, ?, ?)"
 _INSERT_ONE = _INSERT + _ONE
 _INSERT_CHUNK = _INSERT + ", ".join([_ONE] * _CHUNK)
 
+#: Which of up to _CHUNK instances of a series have more than one file: in the order of the key, so nothing is sorted.
+_DOUBLED = (
+    "SELECT SOPInstanceUID FROM instances WHERE series_id = ? "
+    f"AND SOPInstanceUID IN ({', '.join('?' * _CHUNK)}) GROUP BY SOPInstanceUID HAVING count(*) > 1"
+)
+_ALL_DOUBLED = "SELECT SOPInstanceUID FROM instances WHERE series_id = ? GROUP BY SOPInstanceUID HAVING count(*) > 1"
+
 _FOLDERS = 4096
 
 _DAY = 86_400 * 10**9
@@ -73,11 +80,29 @@ class Entries:
         connection.executemany(_INSERT_ONE, rows[whole:])
         return connection.total_changes - before
 
-    def supersede(self, rows: Iterable[Row]) -> None:
-        """Instances whose older data sets went: the rows of these make room."""
-        self._connection.executemany(
-            "DELETE FROM instances WHERE series_id = ? AND SOPInstanceUID = ?", [row[:2] for row in rows]
-        )
+    def supersede(self, series: int, uids: Iterable[str]) -> int:
+        """Instances whose older data sets went: their rows make room; how many did."""
+        return self._connection.executemany(
+            "DELETE FROM instances WHERE series_id = ? AND SOPInstanceUID = ?", [(series, uid) for uid in uids]
+        ).rowcount
+
+    def doubled(self, rows: Sequence[Row]) -> list[str]:
+        """The SOP Instance UIDs of these rows, all of one series, that have another file beside theirs."""
+        found: list[str] = []
+        for start in range(0, len(rows), _CHUNK):
+            uids = [row[1] for row in rows[start : start + _CHUNK]]
+            uids += uids[-1:] * (_CHUNK - len(uids))
+            found += [uid for (uid,) in self._connection.execute(_DOUBLED, (rows[0][0], *uids))]
+        return found
+
+    def all_doubled(self, series: int) -> list[str]:
+        """The same of all that a series has."""
+        return [uid for (uid,) in self._connection.execute(_ALL_DOUBLED, (series,))]
+
+    def names_of(self, series: int, sop: str) -> tuple[str, ...]:
+        """The names of the files of one instance, in the order in which they arrived."""
+        found = "SELECT name FROM instances WHERE series_id = ? AND SOPInstanceUID = ? ORDER BY arrived_ns"
+        return tuple([name for (name,) in self._connection.execute(found, (series, sop))])
 
     def make_room(self, rows: Iterable[Row]) -> None:
         """Remove rows of the same instances in the same places, so that these count as new."""
@@ -109,9 +134,15 @@ class Entries:
         return {name for (name,) in found}
 
     def total(self, series: int) -> Total:
-        """A series' instances, counted."""
-        found = "SELECT count(*), ifnull(sum(size), 0) FROM instances WHERE series_id = ?"
+        """A series' instances, counted: one that has two files is one."""
+        found = "SELECT count(DISTINCT SOPInstanceUID), ifnull(sum(size), 0) FROM instances WHERE series_id = ?"
         return Total(*self._connection.execute(found, (series,)).fetchone())
+
+    def set_total(self, series: int) -> Total:
+        """Let a series' row tell what is counted, and return that."""
+        total = self.total(series)
+        self._connection.execute("UPDATE series SET instances = ?, bytes = ? WHERE id = ?", (*total, series))
+        return total
 
     # -- set-aside
 

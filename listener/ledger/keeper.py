@@ -17,6 +17,7 @@ from listener.ledger.quiet import UNSEEN
 from listener.ledger.states import Completion
 from listener.ledger.unwritten import MOST
 from listener.records import Outcome
+from listener.repacking.revision import Revision
 
 T = TypeVar("T")
 
@@ -51,6 +52,9 @@ class Keeper:
         self._wake = wake
         self._outcomes: deque[Outcome] = deque()
         self._missed: set[str] = set()
+        self._again: deque[str] = deque()
+        #: Called (from the ledger's thread) with what was corrected.
+        self.revise: Callable[[Sequence[Revision]], None] = lambda _: None
         self._ended: deque[Completion] = deque()
         self._told: deque[Completion] = deque()
         self._lying: Mapping[str, tuple[int, int]] = {}
@@ -75,6 +79,11 @@ class Keeper:
         if not self._something.is_set():
             self._something.set()
 
+    def count_again(self, series: Iterable[str]) -> None:
+        """What is there of these series was changed, not by an outcome."""
+        self._again.extend(series)
+        self._something.set()
+
     def lying(self, totals: Mapping[str, tuple[int, int]]) -> None:
         """What was counted in set-aside just now, files and bytes by reason."""
         self._lying = totals
@@ -87,10 +96,17 @@ class Keeper:
         """They were announced."""
         self._told.extend(completions)
 
-    def close(self, announce: Callable[[Sequence[Completion]], None], *, judges: bool = False) -> None:
+    def close(
+        self,
+        announce: Callable[[Sequence[Completion]], None],
+        settle: Callable[[], None] = lambda: None,
+        *,
+        judges: bool = False,
+    ) -> None:
         """Put down what is there, `announce` what ended, and let the ledger go. What cannot be written in time is
-        counted again at the next start. `judges`: for a command that has done all there was, and ends by itself; series
-        are judged by the wall clock then.
+        counted again at the next start. `settle` is called when all that was handed over is recorded, and may hand
+        over more. `judges`: for a command that has done all there was, and ends by itself; series are judged by the
+        wall clock then.
         """
         self._closing.set()
         self._something.set()
@@ -101,6 +117,9 @@ class Keeper:
             return
         # The thread has ended: the ledger is this one's now.
         now = time.monotonic()
+        self._minding(self._work, now)
+        self._tell()
+        settle()
         for work in (self._work, self._clerk.tick, *([self._clerk.judge] if judges else [])):
             self._minding(work, now)
         self._tell()
@@ -144,6 +163,7 @@ class Keeper:
         missed, self._missed = self._missed, set()
         if missed:
             self._clerk.unwritten.again(missed)
+        self._clerk.unwritten.again(_emptied(self._again))
         outcomes = _emptied(self._outcomes)
         if outcomes:
             self._clerk.record(outcomes, now, now_ns)
@@ -155,6 +175,9 @@ class Keeper:
             self._clerk.compare_aside(lying, now, now_ns)
 
     def _tell(self) -> None:
+        revisions = self._clerk.take_revisions()
+        if revisions:
+            self.revise(revisions)
         ended = self._clerk.take_ended()
         if ended:
             self._ended.extend(ended)

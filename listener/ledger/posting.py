@@ -12,12 +12,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
 from listener.ledger import opening, turns
+from listener.ledger.corrections import Corrections
 from listener.ledger.entries import Accounts, Entries, Row, Total, last_of_each
 from listener.ledger.proofs import Identity, Instance, Proofs
 from listener.ledger.rows import SeriesRow
 from listener.ledger.states import Book, Key, Standing, follow
 from listener.planning.names import printable
 from listener.records import Outcome
+from listener.repacking.revision import Revision
 
 _ADD = """
 UPDATE series SET instances = instances + ?, bytes = bytes + ?, last_ns = max(last_ns, ?),
@@ -46,13 +48,17 @@ class Places:
 class Posting:
     """Works on one connection, within transactions of the caller's."""
 
-    def __init__(self, connection: sqlite3.Connection, book: Book, proofs: Proofs, places: Places) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, book: Book, proofs: Proofs, places: Places, policy: str = "replace"
+    ) -> None:
         self._connection = connection
         self._book = book
         self._proofs = proofs
         self._places = places
         self._is_stale = False
+        self._policy = policy
         self.entries = Entries(connection)
+        self.corrections = Corrections(connection, book, proofs, self.entries)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -84,6 +90,8 @@ class Posting:
             elif kind == "set-aside" and outcome.dst:  # `repack` leaves such a file where it is.
                 accounts.of(outcome)[3] += 1
                 self._put_aside(outcome, outcome.reason, outcome.dst)
+            elif kind == "revised":
+                self._put_aside(outcome, outcome.reason, outcome.dst)
         touched = [self._arrived(key, group, accounts, (now, now_ns)) for key, group in arrived.items()]
         self.entries.came_again(again)
         accounts.write(self._connection)
@@ -101,12 +109,9 @@ class Posting:
         one, new = self._meet(key, group[0], now, now_ns)
         had = None if one.is_open else self.entries.total(one.id)
         rows = [self._row(one.id, outcome) for outcome in group]
-        replacing = [(row, outcome) for row, outcome in zip(rows, group, strict=True) if outcome.superseded]
+        replacing = any(outcome.superseded for outcome in group)
         if replacing:
-            self.entries.supersede(row for row, _ in replacing)
-            rows = last_of_each(rows, group)
-            for _, outcome in replacing:
-                self._put_aside(outcome._replace(size=_size(outcome)), "superseded", outcome.superseded)
+            rows = self._replaced(one, rows, group, now_ns)
         if not one.is_open and turns.is_pruned(self._connection, one.id):
             self.entries.make_room(rows)  # `prune` may not have removed the rows of what it removed yet.
         added = self.entries.add(rows)
@@ -120,10 +125,33 @@ class Posting:
             for other, number in self._describe(key[0], series, accounts, now, now_ns):
                 if other is not one and number:
                     self._touch(other, now, now_ns, before.get(other.id))
-        if replacing or added != len(rows):
+        doubled = self.corrections.doubled(one, rows)
+        if replacing or doubled or added != len(rows):
             self._set_total(one)
-        self._touch(one, now, now_ns, had if added or replacing or self._is_only_recounted(one) else None)
+        if replacing or one.PatientID != (group[-1].PatientID or "PatientID"):
+            self._correct(one, rows[-1], group[-1])
+        # By this policy the older one stays: the other is about to leave the tree.
+        left = doubled if self._policy == "set-aside" else 0
+        news = added > left or replacing or self._is_only_recounted(one)
+        self._touch(one, now, now_ns, had if news else None)
         return one
+
+    def _replaced(self, one: Standing, rows: list[Row], group: Sequence[Outcome], now_ns: int) -> list[Row]:
+        """Older data sets of some of these instances went; the rows of what is there."""
+        gone = [row[1] for row, outcome in zip(rows, group, strict=True) if outcome.superseded]
+        if self.entries.supersede(one.id, gone) < len(gone):
+            self.corrections.take_from_others(one, gone, now_ns)
+        for outcome in group:
+            if outcome.superseded:
+                self._put_aside(outcome._replace(size=_size(outcome)), "superseded", outcome.superseded)
+        return last_of_each(rows, group)
+
+    def _correct(self, one: Standing, row: Row, outcome: Outcome) -> None:
+        folder = self._places.below_data(outcome.dst)[0]
+        newest = Instance(row[1], folder, row[3], row[4], row[5], outcome.StudyInstanceUID)
+        self.corrections.identify(one, newest, outcome.PatientID)
+        if outcome.superseded:
+            self.corrections.want(Revision(one.SeriesInstanceUID, renews=True))
 
     def _row(self, series: int, outcome: Outcome) -> Row:
         folder, name = self._places.below_data(outcome.dst)
@@ -168,9 +196,7 @@ class Posting:
         one.instances += total.instances
 
     def _set_total(self, one: Standing) -> None:
-        total = self.entries.total(one.id)
-        self._connection.execute("UPDATE series SET instances = ?, bytes = ? WHERE id = ?", (*total, one.id))
-        one.instances = total.instances
+        one.instances = self.entries.set_total(one.id).instances
 
     def _growth(self, one: Standing) -> int:
         """Bytes by which a series' instances exceed what its row says: where some of those told were there already."""
@@ -285,8 +311,10 @@ class Posting:
         if found:
             moments = [instance.at_ns for instance in found]
             self._add(one, Total(0, 0), min(moments), max(moments))
+            self.corrections.identify(one, max(found, key=lambda instance: instance.at_ns))
         if found or gone:
             self._set_total(one)
+        self.corrections.doubled(one)
         return added
 
     def _found(self, series: int, instance: Instance) -> Row:

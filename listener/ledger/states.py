@@ -75,6 +75,7 @@ class Standing:
     promise: tuple[int, int] = (0, 0)
     documents: int = 0
     due: float = inf
+    PatientID: str = ""
 
     @property
     def key(self) -> Key:

@@ -90,6 +90,7 @@ def _standing(row: SeriesRow, touched: float, began: int) -> Standing:
         touched,
         row.root,
         began,
+        PatientID=row.PatientID,
     )
 
 
@@ -110,6 +111,24 @@ def identify(connection: sqlite3.Connection, series: int, identity: tuple[str, .
         (*identity, series),
     )
     _credit(connection, "series", series, now_ns)
+
+
+def correct(connection: sqlite3.Connection, series: int, identity: tuple[str, str, str]) -> None:
+    """PatientID, AccessionNumber and Modality, as its newest instance tells them."""
+    connection.execute(
+        "UPDATE series SET PatientID = ?, AccessionNumber = ?, Modality = ? WHERE id = ?", (*identity, series)
+    )
+
+
+def leave(connection: sqlite3.Connection, series: int, now_ns: int) -> None:
+    """All instances of a series are in another study now: nothing is left to end, and nobody is told."""
+    changed = connection.execute(
+        "UPDATE series SET state = 'complete', result = 'recounted', changed_ns = ? WHERE id = ? AND state = 'open'",
+        (now_ns, series),
+    )
+    connection.execute("UPDATE series SET pruned_ns = ? WHERE id = ?", (now_ns, series))
+    if changed.rowcount:
+        connection.execute(_HISTORY, (now_ns, "recounted", 1, series))
 
 
 def begin_again(connection: sqlite3.Connection, series: int, now_ns: int, had: tuple[int, int] | None = None) -> None:

@@ -116,6 +116,33 @@ def with_study(document: Document, header: Header) -> Document | None:
     return {**document, key: {**entry, "StudyList": [*studies, study]}}
 
 
+def without_study(document: Document, patient: str, study: str) -> Document | None:
+    """`document` of a patient without a study in its StudyList; None when it does not list it."""
+    entry = document.get(patient)
+    holder = entry if isinstance(entry, dict) else document
+    studies = holder.get("StudyList")
+    if not isinstance(studies, list) or study not in studies:
+        return None
+    left = {**holder, "StudyList": [one for one in studies if one != study]}
+    return {**document, patient: left} if holder is entry else left
+
+
+def renewed(document: Document, fresh: Document) -> Document | None:
+    """`document` with what `fresh` tells; None when it tells that already. What else another program wrote there
+    stays, and so do the studies that a StudyList has beside.
+    """
+    changed = dict(document)
+    for key, entry in fresh.items():
+        there = document.get(key)
+        if not isinstance(there, dict):
+            changed[key] = entry
+            continue
+        changed[key] = {**there, **entry}
+        if isinstance(there.get("StudyList"), list) and "StudyList" in entry:
+            changed[key]["StudyList"] = list(dict.fromkeys([*there["StudyList"], *entry["StudyList"]]))
+    return None if changed == document else changed
+
+
 def study(header: Header) -> Document:
     """studyData/<Study>-meta.json."""
     names = ("StudyDescription", "StudyDate", "StudyInstanceUID", "PerformedStationAETitle")
@@ -188,5 +215,14 @@ def study_of(document: Document) -> str:
     for entry in (*document.values(), document):
         told = entry.get("StudyInstanceUID") if isinstance(entry, dict) else None
         if isinstance(told, str) and told != NOT_DEFINED:
+            return told
+    return ""
+
+
+def patient_of(document: Document) -> str:
+    """The PatientID that a document of an instance tells, nested or flat; "" when it has none."""
+    for entry in (*document.values(), document):
+        told = entry.get("PatientID") if isinstance(entry, dict) else None
+        if isinstance(told, str):
             return told
     return ""

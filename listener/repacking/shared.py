@@ -11,11 +11,12 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 
 from listener.dicom.header import Header
 from listener.dicom.reader import read_elements, read_header
-from listener.disk import files, loading, moves
+from listener.disk import files, loading, moves, sync
 from listener.disk.loading import Signature
 from listener.planning import documents
 from listener.planning.documents import Document
@@ -117,6 +118,40 @@ def _write_missing(job: Job, desk: Desk, paths: tuple[str, ...]) -> None:
     _once(study_series, desk, lambda: documents.study_series(header, base, job.elements))
     _once(series, desk, lambda: documents.series(header))
     _once(pack, desk, documents.pack)
+
+
+def write_newest(job: Job, desk: Desk) -> None:
+    """Let the documents that an instance shares tell what it tells, whoever came first; for one that was corrected.
+    Raises what the reader raises.
+    """
+    job.shared = read_header(job.descriptor, job.size, desk.wanted_shared, desk.limits)
+    job.elements = read_elements(job.descriptor, job.size, desk.limits)
+    header, base = job.shared, os.path.dirname(job.target)
+    patient, study, study_series, series, pack = _paths(desk.directories.log, _key(job))
+    newest = (
+        (patient, documents.patient(header)),
+        (study, documents.study(header)),
+        (study_series, documents.study_series(header, base, job.elements)),
+        (series, documents.series(header)),
+        (pack, documents.pack()),
+    )
+    for path, fresh in newest:
+        update(path, desk, partial(_renewed, fresh))
+
+
+def _renewed(fresh: Document, there: Document | None) -> Document | None:
+    return fresh if there is None else documents.renewed(there, fresh)
+
+
+def remove(path: str, desk: Desk) -> None:
+    """Move a document that tells of nothing any more out of the logs, to <log>/.listener/removed."""
+    below = os.path.relpath(path, desk.directories.log)
+    kept = os.path.join(desk.directories.log, OWN, "removed", os.path.dirname(below))
+    os.makedirs(kept, mode=0o700, exist_ok=True)
+    with suppress(FileNotFoundError):
+        moves.rename_free(path, kept, os.path.basename(below))
+        if desk.syncs:
+            sync.directories([kept, os.path.dirname(path)])
 
 
 def _once(path: str, desk: Desk, make: Callable[[], Document]) -> None:

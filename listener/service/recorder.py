@@ -15,6 +15,7 @@ from listener.records import Deferral, Outcome
 from listener.repacking import setaside
 from listener.repacking.setaside import Totals
 from listener.service.pool import Lost
+from listener.service.revising import Revised
 from listener.telemetry.events import Events
 from listener.telemetry.metrics import Metrics
 
@@ -47,6 +48,15 @@ class Recorder:
                 self._add(outcome.reason, outcome.dst)
             if outcome.superseded:
                 self._add("superseded", outcome.superseded)
+
+    def revised(self, done: Sequence[Revised]) -> None:
+        """Series were revised: their other files of one instance are set aside."""
+        for one in done:
+            self._keeper.finished(one.outcomes)
+            for outcome in one.outcomes:
+                self._add(outcome.reason, outcome.dst)
+                log.info("instance %s is set aside as %s: %s", outcome.SOPInstanceUID, outcome.reason, outcome.error)
+        self._keeper.count_again(one.revision.SeriesInstanceUID for one in done if one.outcomes)
 
     def _add(self, reason: str, path: str) -> None:
         count, size = self._lying.get(reason, (0, 0))

@@ -25,6 +25,7 @@ from listener.service.owner import Owner
 from listener.service.probes import lease_supported
 from listener.service.promptness import ask_for_short_turns
 from listener.service.recorder import Recorder
+from listener.service.reviser import Reviser
 from listener.service.signals import Signals, leaving_at_once
 from listener.service.sweep import Sweeper, Swept
 from listener.service.vitals import Vitals, server_of
@@ -36,6 +37,8 @@ _BEAT = 1.0  # The loop comes round at least so often, in seconds.
 _SOON = 0.2
 #: What workers hold when --drain is over gets this long to end, in seconds; then it stays claimed for the next start.
 _GRACE = 2.0
+#: Corrected series get so long to be brought in line at the end, in seconds.
+_REVISE = 5.0
 
 
 class Service:
@@ -53,6 +56,8 @@ class Service:
         others = OtherListeners()
         self._keeper = Keeper(config, self._bell.ring, consumers=self._hooks.names, is_worked_on=others.work_on)
         self._recorder = Recorder(self._metrics, self._events, self._keeper, directories.set_aside)
+        self._reviser = Reviser(config, directories, self._bell.ring, self._owner.descriptors)
+        self._keeper.revise = self._reviser.offer
         self._engine = Engine(config, directories, self._recorder, self._owner.descriptors)
         selector, rest = self._engine.selector, rest_for(config.fsync)
         selector.register(self._bell.reader, selectors.EVENT_READ, self._bell.heard)
@@ -96,6 +101,7 @@ class Service:
         """Once round: wait for workers, events, signals or a deadline; take results, offer arrivals, hand out work."""
         self._wait(0.0 if self._sweeper.busy else max(0.0, self._wake_at() - time.monotonic()))
         self._recorder.tell_ended()
+        self._recorder.revised(self._reviser.take())
         now = time.monotonic()
         if self._watch.opens is not None and now >= self._watch.opens:
             self._take_events()
@@ -195,12 +201,17 @@ class Service:
     def _may_go_on(self, end: float) -> bool:
         return self._signals.count < 2 and time.monotonic() < end
 
+    def _settle(self) -> None:
+        """What was corrected last is brought in line, now that no worker works."""
+        self._reviser.finish(_REVISE)
+        self._recorder.revised(self._reviser.take())
+
     def _close(self) -> None:
         self._watch.close()
         if self._server:
             self._server.stop()
         self._engine.close(at_once=self._signals.count > 1)
-        self._keeper.close(self._recorder.announce)
+        self._keeper.close(self._recorder.announce, self._settle)
         self._hooks.stop()
         self._vitals.close()
         self._owner.close()

@@ -107,7 +107,7 @@ def _of_readings(record: Series) -> Iterator[Difference]:
         if read.SeriesInstanceUID != record.series:
             yield Difference("wrong-document", one.document, *about, other=one.path)
             continue
-        if places.setdefault(read.SOPInstanceUID, _stem(one.path)) != _stem(one.path):
+        if not record.keeps_both and places.setdefault(read.SOPInstanceUID, _stem(one.name)) != _stem(one.name):
             yield Difference("duplicate", one.path, *about)
         elif expected(one.path, read) != one.path:
             misplaced.append(one)
@@ -119,7 +119,7 @@ _VERSION = re.compile(r"-[0-9a-f]{8}(?=\.dcm$)")
 
 
 def _stem(path: str) -> str:
-    """A path without what keep-both puts behind a name: two versions of one instance are no duplicates."""
+    """A path or name without what keep-both puts behind it: two versions of one instance are no duplicates."""
     return _VERSION.sub("", path)
 
 

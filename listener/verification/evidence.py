@@ -43,7 +43,9 @@ class SharedState(NamedTuple):
 
 
 class Series(NamedTuple):
-    """What was read of one series. `base` is its SeriesBaseDir as it would be below --data ("" where none is told)."""
+    """What was read of one series. `base` is its SeriesBaseDir as it would be below --data ("" where none is told);
+    `keeps_both`: by --on-conflict one instance may have more than one file.
+    """
 
     series: str
     images: str
@@ -53,6 +55,7 @@ class Series(NamedTuple):
     base: str = ""
     base_moved: bool = False
     occupied: bool = False
+    keeps_both: bool = False
 
 
 class Stray(NamedTuple):

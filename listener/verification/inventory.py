@@ -45,7 +45,9 @@ class Inventory:
                 told = told or base_directory(loading.load_if_readable(base) or {})
         home = self.places.find(told) if told else Place("")
         occupied = bool(home.path) and bool(names_in(home.path))
-        return Series(uid, images, _guessed(described, home.path), foreign, shared, home.path, home.moved, occupied)
+        keeps_both = self._desk.config.on_conflict == "keep-both"
+        described = _guessed(described, home.path)
+        return Series(uid, images, described, foreign, shared, home.path, home.moved, occupied, keeps_both)
 
     def _owner(self, uid: str) -> tuple[str, str]:
         """PatientID and Study Instance UID of a series without documents of instances."""

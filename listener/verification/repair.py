@@ -6,18 +6,16 @@ touched, and nothing is deleted: what must go is moved to ``<log>/.listener/remo
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Callable
 from typing import Any
 
-from listener.disk import loading, sync
-from listener.disk.moves import rename_free
+from listener.disk import loading
 from listener.errors import FileFault
 from listener.planning import documents
 from listener.planning.documents import Document
-from listener.planning.names import OWN
+from listener.repacking import shared
 from listener.repacking.desk import Desk
 from listener.repacking.shared import locked, locked_series, update
 from listener.verification.differences import Difference
@@ -65,13 +63,7 @@ class Repairer:
 
     def _remove(self, path: str) -> bool:
         """Move something out of the logs, where nobody reads it and nothing is lost."""
-        below = os.path.relpath(path, self._log)
-        kept = os.path.join(self._log, OWN, "removed", os.path.dirname(below))
-        os.makedirs(kept, mode=0o700, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            rename_free(path, kept, os.path.basename(below))
-            if self._desk.syncs:
-                sync.directories([kept, os.path.dirname(path)])
+        shared.remove(path, self._desk)
         return True
 
     def _remove_dangling(self, one: Difference) -> bool:

@@ -1,0 +1,206 @@
+"""A series is brought in line after a correction: one file an instance, and shared documents that tell the newest.
+
+Done by a thread of its own, behind the ledger's writer, who sees that something was corrected. Everything here can be
+repeated, and works beside workers and other listeners, under the locks that they take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from listener.dicom.reader import read_header
+from listener.disk import files, loading, sync
+from listener.errors import FileFault
+from listener.planning import documents
+from listener.planning.documents import Document
+from listener.planning.plan import Plan
+from listener.records import Arrival, Outcome
+from listener.repacking import place, setaside, shared
+from listener.repacking.desk import Desk, Job
+
+#: PatientID and Study Instance UID.
+Owner = tuple[str, str]
+
+
+class Revision(NamedTuple):
+    """What is to be revised of a series: instances with more than one file (`doubles`: the files' names, the oldest
+    first), whose it was (`former`), and whether its shared documents are to tell the newest instance (`renews`).
+    """
+
+    SeriesInstanceUID: str
+    doubles: frozenset[tuple[str, ...]] = frozenset()
+    former: frozenset[Owner] = frozenset()
+    renews: bool = False
+
+
+def merged(one: Revision, other: Revision) -> Revision:
+    """Both, of one series."""
+    return Revision(
+        one.SeriesInstanceUID, one.doubles | other.doubles, one.former | other.former, one.renews or other.renews
+    )
+
+
+class Described(NamedTuple):
+    """An instance's document: where it is, where its instance lies, whose it is, when it was written, and when the
+    instance last changed (or a sender was told that it is there already).
+    """
+
+    document: str
+    path: str
+    owner: Owner
+    at_ns: int
+    marked_ns: int
+
+
+def described(series: str, desk: Desk) -> Iterator[Described]:
+    """The documents of a series' instances that can be read and follow to a file of the tree."""
+    folder = os.path.dirname(f"{desk.directories.log}/{documents.instance_path(series, 'x')}")
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            document = loading.load_if_readable(entry.path) or {}
+            path = documents.location(document)
+            if path.startswith(f"{desk.directories.data}/") and os.path.isfile(path):
+                yield Described(entry.path, path, _owner(document), entry.stat().st_mtime_ns, os.stat(path).st_ctime_ns)
+
+
+def revise(revision: Revision, desk: Desk, outcomes: list[Outcome]) -> None:
+    """Bring a series in line; what is set aside is put to `outcomes`. Raises OSError when the system refuses, or
+    somebody holds a lock: to be done again.
+    """
+    uid = revision.SeriesInstanceUID
+    before = {one.owner for one in described(uid, desk)}
+    for names in sorted(revision.doubles):
+        outcomes.extend(_settle(uid, names, desk))
+    there = sorted(described(uid, desk), key=lambda one: (one.at_ns, one.document))
+    owners = {one.owner: one for one in there}  # The newest of each.
+    for one in owners.values():
+        _tell(one, desk, renews=revision.renews and one is there[-1])
+    if owners:  # Of a series that is gone altogether nothing is forgotten here: `prune` was there.
+        for former in (revision.former | before) - owners.keys():
+            _forget(uid, former, {study for _, study in owners}, desk)
+
+
+# -- one file an instance ----------------------------------------------------------------------------------------------
+
+
+def _settle(uid: str, names: tuple[str, ...], desk: Desk) -> Iterator[Outcome]:
+    """Let the newest of these files be the instance, or the oldest, by policy; the others are set aside."""
+    if desk.config.on_conflict == "keep-both":
+        return
+    wanted = {f"{name}.json" for name in names}
+    found = [one for one in described(uid, desk) if os.path.basename(one.document) in wanted]
+    found.sort(key=lambda one: names.index(os.path.basename(one.path)))
+    found.sort(key=lambda one: one.at_ns)
+    if len(found) < 2 or len({_instance(one.path, desk) for one in found}) != 1:
+        return
+    keeps = found[-1] if desk.config.on_conflict == "replace" else found[0]
+    for one in found:
+        if one is not keeps:
+            outcome = _put_aside(one, keeps, desk)
+            if outcome:
+                yield outcome
+
+
+def _instance(path: str, desk: Desk) -> tuple[str, str]:
+    """Series and SOP Instance UID of a file, or its own path where it cannot be read."""
+    try:
+        descriptor = files.open_regular(path)
+    except OSError:
+        return path, ""
+    try:
+        header = read_header(descriptor, os.fstat(descriptor).st_size, desk.wanted, desk.limits)
+    except (FileFault, OSError):
+        return path, ""
+    finally:
+        os.close(descriptor)
+    return header.get("SeriesInstanceUID"), header.get("SOPInstanceUID")
+
+
+def _put_aside(one: Described, keeps: Described, desk: Desk) -> Outcome | None:
+    """First kept in set-aside, then no reader is led to it any more, then it leaves the tree."""
+    reason, why = "superseded", "a newer data set of the same instance has another name"
+    if desk.config.on_conflict != "replace":
+        reason, why = "conflict", "another data set of the same instance is in the tree, under another name"
+    series, sop = _instance(one.path, desk)
+    with place.locked_place(one.path, desk), shared.locked(one.document, desk):
+        status = os.lstat(one.path)
+        told = documents.location(loading.load(one.document) or {})
+        if status.st_ctime_ns != one.marked_ns or told != one.path or not os.path.isfile(keeps.path):
+            return None  # It came again meanwhile; the next look decides.
+        kept = setaside.keep(one.path, desk, reason, why, 0)
+        os.unlink(one.document)
+        if desk.syncs:
+            sync.directories([os.path.dirname(one.document)])
+        os.unlink(one.path)
+    if desk.syncs:
+        sync.directories([os.path.dirname(one.path)])
+    now = time.time_ns()
+    outcome = Outcome("revised", sop, 0, now, now, size=status.st_size, reason=reason, error=why, dst=kept)
+    return outcome._replace(SOPInstanceUID=sop, SeriesInstanceUID=series, StudyInstanceUID=one.owner[1])
+
+
+# -- shared documents --------------------------------------------------------------------------------------------------
+
+
+def _tell(one: Described, desk: Desk, *, renews: bool) -> None:
+    """The documents that this instance shares are there; with `renews` they tell what it tells."""
+    job = Job(Arrival(one.path, 0, 0, "startup"), one.path, target=one.path, document=one.document)
+    try:
+        job.descriptor = files.open_regular(one.path)
+        job.size = os.fstat(job.descriptor).st_size
+        job.header = read_header(job.descriptor, job.size, desk.wanted, desk.limits)
+        job.plan = Plan(*os.path.split(os.path.relpath(one.path, desk.directories.data)))
+        looks = shared.Shared()
+        if renews:
+            shared.write_newest(job, desk)
+        else:
+            looks.look(job, desk)
+            looks.write(job, desk)
+    except FileFault:
+        return  # Damaged since it was published: `verify --deep` names it.
+    finally:
+        job.close()
+
+
+def _forget(uid: str, former: Owner, studies: set[str], desk: Desk) -> None:
+    """A series is not this patient's in this study any more: what says so goes, as far as no other series does."""
+    patient, study = former
+    if not study:
+        return
+    log = desk.directories.log
+    if study not in studies:
+        shared.remove(f"{log}/{documents.study_series_path(study, uid)}", desk)
+    beside = os.path.dirname(f"{log}/{documents.study_series_path(study, uid)}")
+    if patient and not _has(beside, former, desk):
+        shared.update(
+            f"{log}/{documents.patient_path(patient)}",
+            desk,
+            lambda there: documents.without_study(there, patient, study) if there else None,
+        )
+    with contextlib.suppress(OSError):
+        os.rmdir(beside)
+        shared.remove(f"{log}/{documents.study_path(study)}", desk)
+
+
+def _has(beside: str, owner: Owner, desk: Desk) -> bool:
+    """Whether any series with a document in a study's directory has an instance of this patient in this study."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(beside):
+            images = f"{desk.directories.log}/seriesData/{name.removesuffix('-meta.json')}-img"
+            if any(_owner(document) == owner for document in _documents(images)):
+                return True
+    return False
+
+
+def _documents(images: str) -> Iterator[Document]:
+    with contextlib.suppress(FileNotFoundError), os.scandir(images) as entries:
+        for entry in entries:
+            yield loading.load_if_readable(entry.path) or {}
+
+
+def _owner(document: Document) -> Owner:
+    return documents.patient_of(document), documents.study_of(document)
