@@ -126,3 +126,17 @@ def tmpfs(path: Path, size: str = "16m") -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@contextmanager
+def bound(source: Path, path: Path) -> Iterator[Path]:
+    """`source` by another mount of the same file system, at `path`."""
+    need_root()
+    path.mkdir(parents=True, exist_ok=True)
+    made = subprocess.run(["mount", "--bind", str(source), str(path)], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no mount here: {made.stderr.decode().strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)

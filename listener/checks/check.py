@@ -17,6 +17,7 @@ Check = Callable[[Config], Iterator[Finding]]
 
 #: What is tried out in the directories: only when all of them are there and can be written.
 _INSIDE: tuple[Check, ...] = (
+    volumes.overlaps,
     volumes.moves,
     volumes.network,
     volumes.locks,

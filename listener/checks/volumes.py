@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding, existing_parent, named, trial_file
 from listener.config import Config
+from listener.disk import aliases
 from listener.disk.mounts import mount_of
 from listener.disk.trials import corner, try_moves
 
@@ -37,6 +38,14 @@ def directory(option: str, path: str) -> Finding:
         text = f"uid {os.geteuid()} cannot write in '{path}' (owner: uid {owner})"
         return Finding(PROBLEM, option, text, "run listener and storescp under one uid, or change its owner or mode")
     return Finding(OK, option, f"'{path}' can be written")
+
+
+def overlaps(config: Config) -> Iterator[Finding]:
+    """Two directories that are one by two mounts, or one inside another."""
+    for text in aliases.overlaps(named(config)):
+        option, _, rest = text.partition(": ")
+        what, _, remedy = rest.rpartition("; ")
+        yield Finding(PROBLEM, option, what, remedy)
 
 
 def moves(config: Config) -> Iterator[Finding]:

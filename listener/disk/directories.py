@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 
 from listener.config import Config
-from listener.disk import orphans, sync
+from listener.disk import aliases, orphans, sync
 from listener.disk.retry import passes
 from listener.disk.trials import corner, try_moves
 from listener.errors import ConfigError
@@ -137,6 +137,8 @@ def _make_all(named: list[tuple[str, str]]) -> None:
             problems.append(_unmade(option, path, error))
             continue
         problems += _unusable(option, path)
+    if not problems:
+        problems += aliases.overlaps(named)
     if problems:
         raise ConfigError(problems)
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from listener.dicom.reader import check_uids, read_header, tag_of
 from listener.disk import sync
+from listener.disk.aliases import is_only_name
 from listener.errors import FatalFault, FileFault, TooLarge, Unplaceable, Unreadable, internal
 from listener.planning.plan import lacking, make_plan
 from listener.records import Arrival, Deferral, Missing, Outcome
@@ -60,8 +61,8 @@ def story(job: Job, desk: Desk, shared: Shared) -> Story:
     job.enter("release")
     if not claim.unchanged(job):
         raise NotYet
-    # What already lies where it belongs (a tree repacked onto itself) has only this name.
-    if desk.manner == MOVE and os.path.realpath(job.path) != os.path.realpath(job.target):
+    # What already lies where it belongs (a tree repacked onto itself, by whatever path) has only this name.
+    if desk.manner == MOVE and not is_only_name(job.path, job.target):
         os.unlink(job.path)
 
 
