@@ -7,8 +7,10 @@ labels use (a closed set), and `exit_code` the status with which the command lea
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 
 #: Reasons for which a file is set aside; also folder names below ``<state>/set-aside`` and metric labels.
+#: `uid-mismatch` is given no more (such a file is published with a warning), but may lie there of earlier versions.
 SET_ASIDE_REASONS = (
     "empty",
     "not-dicom",
@@ -121,7 +123,14 @@ class HookFailed(ListenerError):
 
 
 class FileFault(ListenerError):
-    """An error of the file itself: no retry can help, so it is set aside under `reason`."""
+    """An error of the file itself: no retry can help, so it is set aside under `reason`.
+
+    `known` has what was read before it was met, by DICOM keyword: whose file it is, so that it can be asked for again.
+    """
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail)
+        self.known: Mapping[str, str] = {}
 
 
 class EmptyFile(FileFault):
@@ -131,13 +140,13 @@ class EmptyFile(FileFault):
 
 
 class NotDicom(FileFault):
-    """The file is not DICOM."""
+    """The file cannot be read as DICOM."""
 
     reason = "not-dicom"
 
 
 class Incomplete(FileFault):
-    """The file ends before its data set does."""
+    """The data set is not whole."""
 
     reason = "incomplete"
 
@@ -154,12 +163,6 @@ class BadUID(FileFault):
     reason = "bad-uid"
 
 
-class UIDMismatch(FileFault):
-    """The SOP Instance UID of the data set differs from the one in the file meta information."""
-
-    reason = "uid-mismatch"
-
-
 class TooDeep(FileFault):
     """Sequences are nested deeper than --max-depth allows."""
 
@@ -167,7 +170,7 @@ class TooDeep(FileFault):
 
 
 class TooLarge(FileFault):
-    """The header is larger than --max-header allows."""
+    """The header is too large."""
 
     reason = "too-large"
 

@@ -58,7 +58,8 @@ class Outcome(NamedTuple):
     `seconds` the work of the worker; `stages` seconds a stage in the order of errors.STAGES; `dst` the absolute path it
     was published under, or where it was set aside; `superseded` where the instance that it replaced is kept; `fast`
     whether our own header reader sufficed; `claim` what the parent unlinks to commit it ("" when there is nothing to
-    let go); `sender` the calling AE title that storescp wrote into the file (0002,0016).
+    let go); `sender` the calling AE title that storescp wrote into the file (0002,0016). UIDs, Modality and sender of
+    what was set aside are what the walk had read.
     """
 
     kind: str

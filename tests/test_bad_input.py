@@ -20,7 +20,7 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from tests.accounting import REASON_FIELDS, Canary, Sent, account, files_below, miscounted, read_set_aside, sent
-from tests.instances import ABSENT, instance, save, uid, write_instance
+from tests.instances import ABSENT, write_instance
 from tests.service_process import Places, Service, once, repack, service, settled, until_value, value
 
 pytestmark = pytest.mark.real
@@ -72,10 +72,9 @@ def lying_length(path: Path) -> None:
     path.write_bytes(data + b"\x30\x00\x00\x40UT\0\0\xf0\xff\xff\xff" + b"text")
 
 
-def mismatch(path: Path) -> None:
-    ds = instance(PatientName=SECRETS[0], PatientID=SECRETS[2])
-    ds.file_meta.MediaStorageSOPInstanceUID = uid("another")
-    save(ds, path)
+def zeros_at_the_end(path: Path) -> None:
+    """What a power cut leaves of a file without pixel data."""
+    path.write_bytes(whole(path, pixels=None)[:-100] + bytes(4096))
 
 
 def nested(path: Path) -> None:
@@ -133,7 +132,7 @@ BAD: dict[str, tuple[Make, str]] = {
     "sop-bad": (wrong(SOPInstanceUID="/etc/passwd"), "bad-uid"),
     "sop-long": (wrong(SOPInstanceUID="1." * 32 + "1"), "bad-uid"),
     "sop-two": (wrong(SOPInstanceUID=["1.2", "3.4"]), "bad-uid"),
-    "mismatch": (mismatch, "uid-mismatch"),
+    "zeros-at-the-end": (zeros_at_the_end, "incomplete"),
     "nested": (nested, "too-deep"),
     "deflate-bomb": (deflate_bomb, "too-large"),
     "link-to-file": (lambda path: path.symlink_to(path.parent.parent / "canary.dcm"), "not-regular"),

@@ -29,6 +29,7 @@ PACKAGE = Path(errors.__file__).parent
 WITHOUT_A_CLASS = {
     "superseded": "not a fault: the older of two data sets is kept under it",
     "internal": "whatever else a parser raises",
+    "uid-mismatch": "given by earlier versions, whose set-aside files may still lie there",
 }
 
 
@@ -45,7 +46,7 @@ def strings_of_the_package() -> set[str]:
 def test_every_reason_has_a_class_or_a_use() -> None:
     assert {one.reason for one in FAULTS} | WITHOUT_A_CLASS.keys() == set(SET_ASIDE_REASONS)
     assert len({one.reason for one in FAULTS}) == len(FAULTS)
-    assert WITHOUT_A_CLASS.keys() <= strings_of_the_package()
+    assert WITHOUT_A_CLASS.keys() - {"uid-mismatch"} <= strings_of_the_package()
 
 
 def test_every_class_is_raised_somewhere() -> None:

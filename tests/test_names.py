@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from listener.planning.names import MAX_COMPONENT, OWN, document_name, is_temporary, printable, sanitize, short_hash
+from listener.planning.names import (
+    MAX_COMPONENT,
+    OWN,
+    document_name,
+    former_document_name,
+    is_temporary,
+    printable,
+    sanitize,
+    short_hash,
+)
 
 #: pypx's packPath_resolve, word for word.
 PYPX = re.compile(r"[^A-Za-z0-9\.\-]+")
@@ -83,11 +93,18 @@ def test_different_texts_never_share_a_document(several: list[str]) -> None:
 @given(texts)
 def test_a_document_s_name_is_safe_and_visible(text: str) -> None:
     name = document_name(text)
-    assert re.fullmatch(r"[ -\-0-~][ -.0-~]*", name)
-    assert len(name) <= MAX_COMPONENT
+    assert name.isascii()
+    assert name.isprintable()
+    assert not set(name) & set(UNSAFE)
+    assert not name.startswith(".")
+    assert 0 < len(name) <= MAX_COMPONENT
 
+
+#: What docs/layouts-and-logs.md says of names of documents, beside characters that are not printable or not ASCII.
+UNSAFE = '/:*?"<>|'
 
 DOCUMENTS = {"A.1": "A.1", "A.2": "A.2", "A_B": "A_B", "P-0001": "P-0001", " P 3": " P 3", "x" * 200: "x" * 200}
+DOCUMENTS |= {f"A{one}B": f"A{one}B" for one in map(chr, range(0x20, 0x7F)) if one not in UNSAFE}
 
 
 @pytest.mark.parametrize(("text", "name"), DOCUMENTS.items())
@@ -95,9 +112,34 @@ def test_what_is_safe_names_its_document_itself(text: str, name: str) -> None:
     assert document_name(text) == name
 
 
-@pytest.mark.parametrize("text", ["A/B", "", ".", "..", ".x", "\\/", "x" * 201, "ä", "a\nb"])
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "..", ".x", "\\/", "x" * 201, "ä", *(f"a{one}b" for one in (*UNSAFE, *map(chr, (*range(32), 127))))],
+)
 def test_what_is_not_safe_gets_a_hash_of_the_raw_text(text: str) -> None:
     assert document_name(text).endswith(f"-{short_hash(text)}")
+
+
+@pytest.mark.parametrize(
+    ("text", "former"),
+    [
+        ("A:B", "A:B"),
+        ('a?"<>|*', 'a?"<>|*'),
+        ("A B", ""),
+        ("A/B", ""),
+        (".:", ""),
+        ("a\nb", ""),
+        ("", ""),
+        (":" * 201, ""),
+    ],
+)
+def test_where_earlier_versions_have_a_document(text: str, former: str) -> None:
+    assert former_document_name(text) == former
+
+
+def test_the_text_about_documents_names_the_same_characters() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "layouts-and-logs.md").read_text()
+    assert f"none of `{' '.join(UNSAFE)}`" in text
 
 
 def test_hashes_stay_the_same_for_ever() -> None:

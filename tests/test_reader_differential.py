@@ -19,6 +19,7 @@ from pydicom.sequence import Sequence
 from listener.dicom.header import Limits
 from listener.dicom.keywords import USUAL, tag_of
 from listener.dicom.reader import Wanted, read_elements, read_header
+from listener.dicom.runs import Found
 from listener.dicom.source import FileSource
 from listener.dicom.structure import Structure
 from listener.dicom.texts import clean
@@ -46,9 +47,12 @@ REFUSED: dict[str, tuple[type[FileFault], str]] = {
 }
 
 #: What is read with a word.
+ANOTHER_UID = "the file meta information tells another SOP Instance UID"
 WARNED = {
-    "chrJapMulti.dcm": "an image without pixel data",
-    "chrJapMultiExplicitIR6.dcm": "an image without pixel data",
+    **dict.fromkeys(("badVR.dcm", "rtdose.dcm", "rtdose_1frame.dcm", "rtdose_expb.dcm"), ANOTHER_UID),
+    **dict.fromkeys(("rtdose_expb_1frame.dcm", "rtplan.dcm"), ANOTHER_UID),
+    "chrJapMulti.dcm": f"an image without pixel data; {ANOTHER_UID}",
+    "chrJapMultiExplicitIR6.dcm": f"an image without pixel data; {ANOTHER_UID}",
     "chrKoreanMulti.dcm": "an image without pixel data",
     "image_dfl.dcm": "bytes behind the data set",  # the eight bytes that end a gzip file
 }
@@ -305,7 +309,8 @@ def test_the_quick_walk_finds_what_the_thorough_walk_finds(data: bytes) -> None:
         little = is_little(header.TransferSyntaxUID)
         for wanted in (HUNTED, Wanted(HUNTED.keywords)):
             structure = Structure(FileSource(fd, size), header.dataset_offset, Limits(), little=little)
-            found = wanted.walker(64).walk(structure)
+            found: Found = {}
+            wanted.walker(64).walk(structure, found)
             thorough = Structure(FileSource(fd, size), header.dataset_offset, Limits(), little=little)
             read = thorough.source.read
             expected = {

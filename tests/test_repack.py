@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom.uid import UID
 
 from listener.disk import files, leases, sync
 from listener.errors import SET_ASIDE_REASONS, STAGES, FatalFault
@@ -20,7 +19,7 @@ from listener.planning.plan import make_plan
 from listener.records import Arrival, Deferral, Outcome
 from listener.repacking import claim, describe, repack
 from listener.repacking.desk import COPY, MOVE
-from tests.instances import ABSENT, instance, save, uid, write_instance
+from tests.instances import ABSENT, uid, write_instance
 from tests.test_claim import odd_files
 from tests.test_files import writer
 from tests.workbench import Bench, arrival_of, contents
@@ -108,12 +107,6 @@ def _instance(**overrides: Any) -> Callable[[Path], None]:
     return make
 
 
-def _meta_of_another(path: Path) -> None:
-    ds = instance()
-    ds.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
-    save(ds, path)
-
-
 def _whole_then_cut(path: Path) -> None:
     write_instance(path)
     _cut(path)
@@ -127,7 +120,6 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no SOP Instance UID": (_instance(SOPInstanceUID=ABSENT), "missing-uid"),
     "empty Series Instance UID": (_instance(SeriesInstanceUID=""), "missing-uid"),
     "no Study Instance UID": (_instance(StudyInstanceUID=ABSENT), "missing-uid"),
-    "another in the meta header": (_meta_of_another, "uid-mismatch"),
 }
 
 

@@ -22,7 +22,7 @@ from tests.workbench import Bench, arrival_of, contents, tmpfs
 def put(bench: Bench, path: Path | str, reason: str = "not-dicom", **more: Any) -> Path:
     """Set aside, and let go as the parent does when it has heard of it."""
     arrival = arrival_of(path)._replace(**more)
-    where = setaside.put_aside(str(path), os.path.basename(path), bench.desk, reason, "why", arrival)
+    where = setaside.put_aside(str(path), os.path.basename(path), bench.desk, setaside.Why(reason, "why"), arrival)
     if bench.desk.manner == CLAIM:
         claim.release(str(path))
     return Path(where)

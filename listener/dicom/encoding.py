@@ -1,7 +1,7 @@
 """How elements and items are encoded (PS3.5 section 7): tags, VRs, lengths, in the three ways there are.
 
-Where the standard leaves a choice it is pydicom's, so that both see the same elements: an element whose VR is no pair
-of letters is read as implicit VR, and an unknown pair of letters has a 16-bit length.
+A VR that is in no table has a 32-bit length (PS3.5 section 7.1.2 says so of all that are still to come), or, where that
+cannot be, a 16-bit one; what is no pair of capitals may also be an element in implicit VR among explicit ones.
 """
 
 from __future__ import annotations
@@ -29,8 +29,14 @@ BULK_TAGS = PIXEL_TAGS | {0x00420011, 0x56000020}
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 
+#: Bytes of one value that are read; longer ones are stepped over, or measured.
+MAX_VALUE = 1024 * 1024
+
 #: VRs under which a sequence may hide; b"" is implicit VR, where only the dictionary knows.
 SEQUENCE_VRS = frozenset((b"SQ", b"UN", b""))
+
+#: The group of items and delimiters, which have no VR.
+_ITEMS = 0xFFFE
 
 #: Bytes of an item's head and of most elements' heads, and of an explicit one with a long VR.
 HEAD = 8
@@ -67,14 +73,23 @@ def _order(sign: str) -> _Order:
 _LITTLE, _BIG = _order("<"), _order(">")
 
 
+def _is_capitals(vr: bytes) -> bool:
+    return vr.isalpha() and vr.isupper()
+
+
+def _is_printable(vr: bytes) -> bool:
+    return all(0x20 <= byte < 0x7F for byte in vr)
+
+
 class Encoding:
     """Heads read from a source in one byte order."""
 
-    __slots__ = ("_item", "_read", "_tag", "_u16", "_u32", "delimiter", "little")
+    __slots__ = ("_item", "_reaches", "_read", "_tag", "_u16", "_u32", "delimiter", "little")
 
     def __init__(self, source: Source, *, little: bool) -> None:
         self.little = little
         self._read = source.read
+        self._reaches = source.reaches
         self._tag, self._u16, self._u32, self.delimiter, self._item = _LITTLE if little else _BIG
 
     def head(self, pos: int, *, implicit: bool) -> Head:
@@ -85,14 +100,52 @@ class Encoding:
         group, element = self._tag(raw)
         tag = group << 16 | element
         vr = raw[4:6]
-        # the comparison is of bytes, not of letters, because pydicom's is
-        if implicit or not b"AA" <= vr <= b"ZZ":
+        if implicit or group == _ITEMS:
             return Head(tag, b"", pos + HEAD, self._u32(raw, 4)[0])
-        if vr not in LONG_VRS:
+        if vr in SHORT_VRS:
             return Head(tag, vr, pos + HEAD, self._u16(raw, 6)[0])
+        if vr not in LONG_VRS:
+            return self._unknown(tag, raw, pos)
         if len(raw) < LONG_HEAD:
             raise Incomplete("it ends within an element's head")
         return Head(tag, vr, pos + LONG_HEAD, self._u32(raw, 8)[0])
+
+    def _unknown(self, tag: int, raw: bytes, pos: int) -> Head:
+        """The head of an element whose VR is in no table: the first reading of it behind which something can follow.
+
+        Capitals are a VR of the future, or one of somebody's own. Other printable characters (`??`, blanks, `--`) are
+        written by programs that did not know the VR, and that give it 16 bits. The rest is implicit VR.
+        """
+        vr = raw[4:6]
+        short = Head(tag, vr if _is_capitals(vr) else b"", pos + HEAD, self._u16(raw, 6)[0])
+        implicit = Head(tag, b"", pos + HEAD, self._u32(raw, 4)[0])
+        if not _is_capitals(vr):
+            readings = [short, implicit] if _is_printable(vr) else [implicit, short]
+        elif len(raw) == LONG_HEAD and raw[6:HEAD] == b"\0\0":
+            readings = [Head(tag, vr, pos + LONG_HEAD, self._u32(raw, 8)[0]), short]
+        else:
+            return short
+        default = implicit if not _is_capitals(vr) else readings[0]
+        return next((head for head in readings if self._may_be(head, vr)), default)
+
+    def _may_be(self, head: Head, vr: bytes) -> bool:
+        """Whether something can follow where this head says that its value ends: the end, an element, or an item."""
+        if head.length == UNDEFINED:
+            return self.starts_items(head.start)
+        end = head.start + head.length
+        if not self._reaches(end):
+            return False
+        raw = self._read(end, HEAD)
+        return not any(raw) or self._has_known_vr(raw) or raw[4:6] == vr or raw[:2] == self._item[:2]
+
+    @staticmethod
+    def _has_known_vr(raw: bytes) -> bool:
+        return raw[4:6] in SHORT_VRS or raw[4:6] in LONG_VRS
+
+    def tag(self, raw: bytes) -> int:
+        """The tag that four bytes are."""
+        group, element = self._tag(raw)
+        return group << 16 | element
 
     def item(self, pos: int) -> tuple[int, int]:
         """Tag and length of the item or delimiter at `pos`, which are encoded alike everywhere (PS3.5 section 7.5)."""
@@ -107,6 +160,15 @@ class Encoding:
         return self._read(pos, 4) in (self._item, self.delimiter)
 
     def looks_implicit(self, pos: int) -> bool:
-        """Whether the element at `pos` is implicit VR: its VR is no two capitals. False when there are no six bytes."""
-        vr = self._read(pos, 6)[4:]
-        return len(vr) == len("VR") and not (vr.isalpha() and vr.isupper())
+        """Whether the element at `pos` is implicit VR: its VR is no two capitals. False when there are no six bytes.
+
+        Two printable characters are an unknown VR where an element in explicit VR follows.
+        """
+        raw = self._read(pos, HEAD)
+        vr = raw[4:6]
+        if len(vr) < len("VR") or _is_capitals(vr):
+            return False
+        if len(raw) < HEAD or not _is_printable(vr):
+            return True
+        end = pos + HEAD + self._u16(raw, 6)[0]
+        return not (self._reaches(end + HEAD) and self._has_known_vr(self._read(end, HEAD)))

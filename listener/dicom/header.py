@@ -8,6 +8,9 @@ from typing import NamedTuple
 #: Under this keyword `values` holds the SOP Instance UID of the file meta information.
 META_UID = "MediaStorageSOPInstanceUID"
 
+#: The keyword of the calling AE title, as storescp writes it (0002,0016).
+SENDER = "SourceApplicationEntityTitle"
+
 _NONE: frozenset[str] = frozenset()
 
 
@@ -35,8 +38,8 @@ class Header(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """How much of one file's header is accepted: `max_header` bytes (inflated, pixels not counted) and `max_depth`
-    nested sequences.
+    """How much of one file's header is accepted: `max_header` bytes (inflated; pixels and other values that are stepped
+    over, because they are longer than 1 MiB, not counted) and `max_depth` nested sequences.
     """
 
     max_header: int = 64 * 1024 * 1024

@@ -62,6 +62,13 @@ def tag_of(keyword: str) -> int:
     return int(tag)
 
 
+def is_defined(tag: int) -> bool:
+    """Whether DICOM (PS3.6, repeating groups too) has an element with this tag."""
+    from pydicom.datadict import dictionary_has_tag, repeater_has_tag
+
+    return dictionary_has_tag(tag) or repeater_has_tag(tag)
+
+
 def is_keyword(word: str) -> bool:
     """Whether DICOM (PS3.6) has this keyword."""
     try:

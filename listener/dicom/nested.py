@@ -38,14 +38,16 @@ class _Frame(NamedTuple):
 class Nested:
     """Finds the end of sequences and fragments.
 
-    `tick(offset)` is called for each element and item, and raises when the header grows beyond its limit.
+    `tick()` is called for each element and item, and raises when there are too many. `lost` says that a value of
+    undefined length was not made of fragments, so that its end was searched for.
     """
 
-    def __init__(self, source: Source, encoding: Encoding, max_depth: int, tick: Callable[[int], None]) -> None:
+    def __init__(self, source: Source, encoding: Encoding, max_depth: int, tick: Callable[[], None]) -> None:
         self._source = source
         self._encoding = encoding
         self._max_depth = max_depth
         self._tick = tick
+        self.lost = False
 
     def prove_depth(self, pos: int, *, end: int, implicit: bool) -> None:
         """TooDeep if the value of defined length between `pos` and `end` is a sequence that nests too deeply."""
@@ -64,7 +66,7 @@ class Nested:
             if pos >= frame.end:
                 stack.pop()
                 continue
-            self._tick(pos)
+            self._tick()
             try:
                 moved = (self._in_item if frame.is_item else self._in_sequence)(pos, frame, stack)
             except Incomplete:
@@ -101,6 +103,8 @@ class Nested:
             stack.pop()
             return head.start
         end = OPEN if head.length == UNDEFINED else head.start + head.length
+        if end == OPEN and head.vr == b"UN" and (little := self._little_end(head.start, len(stack) // 2)):
+            return little
         if end != OPEN:
             if end <= frame.limit and not self._source.reaches(end):
                 raise Incomplete("an element is longer than the file")
@@ -116,6 +120,24 @@ class Nested:
         stack.append(_Frame(is_item=False, end=end, limit=min(end, frame.limit), implicit=frame.implicit))
         return head.start
 
+    def unknown_end(self, start: int, *, implicit: bool) -> int:
+        """The offset behind the value of UN of undefined length at `start`, which is a sequence."""
+        return self._little_end(start, 0) or self.sequence_end(start, end=OPEN, implicit=implicit)
+
+    def _little_end(self, start: int, depth: int) -> int:
+        """The same in big endian, where that sequence is nonetheless in implicit VR little endian (PS3.5 section 6.2.2,
+        note 7; CP-246), and `depth` sequences deep. 0 where it is encoded as its surroundings are.
+        """
+        encoding = Encoding(self._source, little=True)
+        if self._encoding.little or not encoding.starts_items(start):
+            return 0
+        if depth >= self._max_depth:
+            raise TooDeep(f"more than {self._max_depth} sequences within each other")
+        other = Nested(self._source, encoding, self._max_depth - depth, self._tick)
+        end = other.sequence_end(start, end=OPEN, implicit=True)
+        self.lost = self.lost or other.lost
+        return end
+
     def _is_shallow(self, stack: list[_Frame], length: int) -> bool:
         """Whether `length` bytes are too few to go beyond the depth that is left."""
         return len(stack) // 2 + 1 + length // _LEVEL <= self._max_depth
@@ -127,7 +149,7 @@ class Nested:
         pos = start
         while True:
             # counted, because elements made to overlap could have the same fragments followed again and again
-            self._tick(start)
+            self._tick()
             tag, length = self._encoding.item(pos)
             pos += HEAD
             if tag == SEQUENCE_END:
@@ -143,6 +165,7 @@ class Nested:
 
         Looks no further than `limit`, so that no byte is searched twice.
         """
+        self.lost = True
         delimiter = self._encoding.delimiter
         while pos < limit:
             window = self._source.read(pos, WINDOW)

@@ -7,8 +7,9 @@ from struct import Struct
 from typing import NamedTuple
 
 from listener.dicom.encoding import HEAD, LONG_VRS, SHORT_VRS, Encoding, Head
+from listener.dicom.header import META_UID, SENDER
 from listener.dicom.source import Source
-from listener.errors import EmptyFile, Incomplete, NotDicom, TooLarge
+from listener.errors import EmptyFile, FileFault, Incomplete, NotDicom, TooLarge
 
 #: Length of preamble and prefix.
 PREAMBLE = 132
@@ -19,6 +20,9 @@ EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
+#: Transfer syntaxes whose data set is deflated as a whole: that, and JPIP's (PS3.5 sections A.5, A.7 and A.11).
+ALL_DEFLATED = frozenset({DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+
 #: Transfer syntaxes whose pixels are native: their length follows from Rows, Columns and so on. "": unknown.
 NATIVE = frozenset({"", IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 
@@ -27,9 +31,11 @@ TRANSFER_SYNTAX_UID = 0x00020010
 SOURCE_AE_TITLE = 0x00020016
 _KEPT = frozenset({MEDIA_STORAGE_SOP_INSTANCE_UID, TRANSFER_SYNTAX_UID, SOURCE_AE_TITLE})
 
-#: Bytes of file meta information that are believed; storescp writes about 250.
-_MAX_META = 1024 * 1024
+#: Elements of file meta information that are followed; storescp writes eight.
+_MAX_META = 10_000
 _MAX_VALUE = 1024
+
+_NEITHER = "neither the prefix DICM nor a plausible data set"
 
 #: For a data set without prefix: the longest value and the highest group among its first elements.
 _PLAUSIBLE_LENGTH = 64 * 1024
@@ -50,7 +56,7 @@ _u32 = Struct("<L").unpack_from
 
 class Prologue(NamedTuple):
     """`dataset_offset` in bytes, the byte order of the data set, and three values of the file meta information
-    ("" where absent).
+    ("" where absent); `warning` tells what is odd.
     """
 
     dataset_offset: int
@@ -58,6 +64,7 @@ class Prologue(NamedTuple):
     TransferSyntaxUID: str = ""
     MediaStorageSOPInstanceUID: str = ""
     SourceApplicationEntityTitle: str = ""
+    warning: str = ""
 
 
 def read_prologue(source: Source) -> Prologue:
@@ -69,8 +76,9 @@ def read_prologue(source: Source) -> Prologue:
     but two) have ascending tags up to group 0010, values of at most 64 KiB that lie within the file and, in explicit
     VR, known VRs; in little endian, explicit or implicit, or in big endian explicit. Anything else is NotDicom.
 
-    Group 0002 ends where another group begins, as pydicom has it: its group length is not believed. Raises EmptyFile,
-    NotDicom, Incomplete when the file ends within group 0002 or right behind it, TooLarge when that exceeds 1 MiB.
+    Group 0002 ends where another group begins, as pydicom has it: its group length is not believed. It may be in
+    implicit VR, against the standard. Raises EmptyFile, NotDicom, Incomplete when the file ends within group 0002 or
+    right behind it, TooLarge when that has 10,000 elements; with what was read of it in `known`.
     """
     quick = _quickly(source.read(0, _QUICK))
     if quick is not None:
@@ -79,27 +87,51 @@ def read_prologue(source: Source) -> Prologue:
         raise EmptyFile
     begin = PREAMBLE if source.read(PREAMBLE - 4, 4) == PREFIX else 0
     encoding = Encoding(source, little=True)
-    if not source.reaches(begin + HEAD) or not _is_meta(encoding.head(begin, implicit=False)):
+    implicit = _is_implicit_meta(source, encoding, begin)
+    if not implicit and not (source.reaches(begin + HEAD) and _is_meta(encoding.head(begin, implicit=False))):
         return Prologue(begin, little=_plausible_order(source, begin))
     values = dict.fromkeys(_KEPT, "")
-    pos = begin
+    try:
+        pos = _read_meta(source, begin, values, implicit=implicit)
+    except FileFault as fault:
+        fault.known = {META_UID: values[MEDIA_STORAGE_SOP_INSTANCE_UID], SENDER: values[SOURCE_AE_TITLE]}
+        raise
+    syntax = values[TRANSFER_SYNTAX_UID]
+    little = syntax != EXPLICIT_BIG if syntax else _order_without_syntax(source, pos)
+    uid, title = values[MEDIA_STORAGE_SOP_INSTANCE_UID], values[SOURCE_AE_TITLE]
+    return Prologue(pos, little, syntax, uid, title, "the file meta information is in implicit VR" if implicit else "")
+
+
+def _read_meta(source: Source, pos: int, values: dict[int, str], *, implicit: bool) -> int:
+    """The offset behind group 0002, which begins at `pos`; puts what is kept of it into `values`."""
+    encoding = Encoding(source, little=True)
+    count = 0
     while source.reaches(pos + HEAD):
-        head = encoding.head(pos, implicit=False)
+        head = encoding.head(pos, implicit=implicit)
         if head.tag >> 16 != 2:
             break
         pos = head.start + head.length
-        if pos > begin + _MAX_META:
-            raise TooLarge("the file meta information")
+        count += 1
+        if count > _MAX_META:
+            raise TooLarge(f"more than {_MAX_META} elements of file meta information")
         if not source.reaches(pos):
             raise Incomplete("it ends within the file meta information")
         if head.tag in _KEPT:
             values[head.tag] = meta_text(source.read(head.start, min(head.length, _MAX_VALUE)))
     if not source.reaches(pos + 1):
         raise Incomplete("there is no data set")
-    syntax = values[TRANSFER_SYNTAX_UID]
-    little = syntax != EXPLICIT_BIG if syntax else _order_without_syntax(source, pos)
-    uid, title = values[MEDIA_STORAGE_SOP_INSTANCE_UID], values[SOURCE_AE_TITLE]
-    return Prologue(pos, little, syntax, uid, title)
+    return pos
+
+
+def _is_implicit_meta(source: Source, encoding: Encoding, pos: int) -> bool:
+    """Whether group 0002 begins at `pos` in implicit VR: a short value, behind which it goes on."""
+    if not source.reaches(pos + HEAD) or not encoding.looks_implicit(pos):
+        return False
+    head = encoding.head(pos, implicit=True)
+    end = head.start + head.length
+    if head.tag >> 16 != 2 or head.length > _MAX_VALUE or not source.reaches(end + HEAD):
+        return False
+    return encoding.looks_implicit(end) and encoding.head(end, implicit=True).tag >> 16 == 2
 
 
 def _quickly(data: bytes) -> Prologue | None:
@@ -163,7 +195,7 @@ def _plausible_order(source: Source, begin: int) -> bool:
     for little in (True, False):
         if _is_plausible(source, begin, Encoding(source, little=little)):
             return little
-    raise NotDicom("neither the prefix DICM nor a plausible data set")
+    raise NotDicom("no plausible data set behind the prefix DICM" if begin else _NEITHER)
 
 
 def _is_plausible(source: Source, pos: int, encoding: Encoding) -> bool:

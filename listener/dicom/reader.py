@@ -8,104 +8,146 @@ for NULs, which are dropped, and surrogates, which become U+FFFD.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from listener.dicom import pixels
-from listener.dicom.encoding import PIXEL_TAGS
-from listener.dicom.header import META_UID, Header, Limits
+from listener.dicom.encoding import MAX_VALUE, PIXEL_TAGS
+from listener.dicom.header import META_UID, SENDER, Header, Limits
 from listener.dicom.keywords import tag_of
 from listener.dicom.likeness import Walked
-from listener.dicom.prologue import DEFLATED, NATIVE, Prologue, read_prologue
+from listener.dicom.prologue import ALL_DEFLATED, NATIVE, Prologue, read_prologue
 from listener.dicom.runs import Found
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource
-from listener.dicom.structure import Structure
-from listener.dicom.walk import MAX_VALUE, least_pixels
-from listener.dicom.wanted import CONTROL, PROVIDER_URL, Wanted, texts_of
-from listener.errors import BadUID, Incomplete, MissingUID, UIDMismatch
+from listener.dicom.structure import BEHIND, Structure
+from listener.dicom.walk import least_pixels
+from listener.dicom.wanted import PROVIDER_URL, Wanted, texts_of
+from listener.errors import BadUID, FileFault, Incomplete, MissingUID
 
-__all__ = ["Wanted", "check_uids", "read_elements", "read_header", "tag_of"]
+__all__ = ["Wanted", "check_uids", "owner", "read_elements", "read_header", "tag_of"]
+
+#: What is known of a file before anything of it was read.
+_NOTHING = Prologue(0, little=True)
 
 _IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _is_uid = re.compile(r"[0-9.]{1,64}").fullmatch
+_is_code = re.compile(r"[A-Z0-9_ ]{1,16}").fullmatch
+_is_title = re.compile(r"[ -~]{1,16}").fullmatch
+
+#: What tells whose a file is, and what such a value must look like: that of a bad file may be anything.
+_OWNER = {**dict.fromkeys(_IDENTITY, _is_uid), "Modality": _is_code, SENDER: _is_title}
 
 
 def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
     """Read the wanted attributes of the file behind `fd`, which has `size` bytes, and prove it complete.
 
-    Complete is: every element lies within the file; native pixel data are as long as Rows, Columns and so on say;
-    fragments and sequences end with their delimiter; a deflated stream ends. What follows the data set may be NULs or
-    DataSetTrailingPadding; anything else is told in `warning`, as is an image without pixel data. A file without pixel
-    data that was cut exactly between two elements cannot be told from a whole one.
-
-    When all wanted attributes were found and native pixel data lie exactly where they must, right before the end of the
-    file, what stands between the two is not looked at (see walk.py): there, disorder is not noticed.
+    Complete is: every element lies within the file; fragments and sequences end with their delimiter; a deflated stream
+    ends. What is odd and yet whole by its own lengths is told in `warning`, several things with "; " between them: see
+    docs/layouts-and-logs.md. A file without pixel data that was cut exactly between two elements cannot be told from a
+    whole one.
 
     The same tag twice: the last one counts (as in pydicom). `values` also holds MediaStorageSOPInstanceUID of the file
-    meta information when it is there, for check_uids.
+    meta information when it is there.
 
-    Raises EmptyFile, NotDicom, Incomplete, TooDeep, TooLarge; OSError is the system's.
+    Raises EmptyFile, NotDicom, Incomplete, TooDeep, TooLarge, with what was read before in `known`; OSError is the
+    system's.
     """
     source = FileSource(fd, size)
     likenesses = wanted.likenesses(limits)
     known = likenesses.header(source)
     if known is not None:
         return known
-    prologue, structure = _open(fd, source, limits)
-    found = wanted.walker(limits.max_depth).walk(structure)
-    _check_pixels(found, structure, prologue)
+    found: Found = {}
+    prologue = _NOTHING
+    try:
+        prologue = read_prologue(source)
+        structure = _structure(fd, source, prologue, limits)
+        header = _read(structure, prologue, size, wanted, found)
+    except FileFault as fault:
+        uid, sender = prologue.MediaStorageSOPInstanceUID, prologue.SourceApplicationEntityTitle
+        told = {META_UID: uid, SENDER: sender, **fault.known}
+        fault.known = owner({**told, **_plain_texts(found, little=prologue.little)})
+        raise
+    likenesses.learn(Walked(source, structure, found, header))
+    return header
+
+
+def _read(structure: Structure, prologue: Prologue, size: int, wanted: Wanted, found: Found) -> Header:
+    wanted.walker(structure.limits.max_depth).walk(structure, found)
+    warnings = [prologue.warning, *structure.warnings, _pixel_warning(found, structure, prologue)]
+    if isinstance(structure.source, InflatedSource) and structure.source.wrapped:
+        warnings.append(f"the deflated data set is wrapped by {structure.source.wrapped}")
     values, empty, fast = texts_of(found, structure)
     if prologue.MediaStorageSOPInstanceUID:
         values[META_UID] = prologue.MediaStorageSOPInstanceUID
-    header = Header(
+        if values[META_UID] != values.get("SOPInstanceUID", values[META_UID]):
+            warnings.append("the file meta information tells another SOP Instance UID")
+    return Header(
         values,
         size,
         prologue.dataset_offset,
         prologue.TransferSyntaxUID,
         prologue.SourceApplicationEntityTitle,
         frozenset(empty),
-        structure.warning or _image_warning(found, structure),
+        "; ".join(filter(None, warnings)),
         fast,
     )
-    likenesses.learn(Walked(source, structure, found, header, CONTROL))
-    return header
 
 
-def _open(fd: int, source: FileSource, limits: Limits) -> tuple[Prologue, Structure]:
-    """The prologue of a file, and the walk over its data set (inflated where it is deflated)."""
-    prologue = read_prologue(source)
+def _structure(fd: int, source: FileSource, prologue: Prologue, limits: Limits) -> Structure:
+    """The walk over a file's data set (inflated where it is deflated)."""
     begin = prologue.dataset_offset
-    if prologue.TransferSyntaxUID != DEFLATED:
-        return prologue, Structure(source, begin, limits, little=prologue.little)
+    if prologue.TransferSyntaxUID not in ALL_DEFLATED:
+        return Structure(source, begin, limits, little=prologue.little)
     cap = limits.max_header + max(limits.max_header, INFLATE_RATIO * source.size)
-    return prologue, Structure(InflatedSource(fd, source.size, begin, cap), 0, limits)
+    return Structure(InflatedSource(fd, source.size, begin, cap), 0, limits)
 
 
-def _check_pixels(found: Found, structure: Structure, prologue: Prologue) -> None:
+def _pixel_warning(found: Found, structure: Structure, prologue: Prologue) -> str:
+    """What is odd about the pixel data. Raises Incomplete for an image whose pixel data must be what cannot be read."""
     pixel = structure.pixel
-    if structure.leapt or pixel is None or pixel.undefined or prologue.TransferSyntaxUID not in NATIVE:
-        return
-    if pixel.length < least_pixels(found, little=structure.encoding.little):
-        raise Incomplete("the pixel data are shorter than Rows, Columns and Bits Allocated say")
+    if pixel is None:
+        if PROVIDER_URL in found or not (pixels.ROWS in found and pixels.COLUMNS in found):
+            return ""
+        if BEHIND in structure.warnings:
+            raise Incomplete("an image without pixel data, and what follows cannot be read")
+        return "an image without pixel data"
+    if not pixel.length:
+        return "the pixel data are empty"
+    if pixel.undefined or prologue.TransferSyntaxUID not in NATIVE:
+        return ""
+    is_short = pixel.length < least_pixels(found, little=structure.encoding.little)
+    return "the pixel data are shorter than Rows, Columns and Bits Allocated say" if is_short else ""
 
 
-def _image_warning(found: Found, structure: Structure) -> str:
-    is_image = structure.pixel is None and pixels.ROWS in found and pixels.COLUMNS in found
-    return "an image without pixel data" if is_image and PROVIDER_URL not in found else ""
+def _plain_texts(found: Found, *, little: bool) -> dict[str, str]:
+    """The texts of what was found, by keyword, where they are plain, and do not end in a hole."""
+    kept = ((slot, raw) for slot, raw in found.values() if slot.keyword and not raw.endswith(b"\0\0"))
+    texts = {slot.keyword: slot.text(raw, little=little) for slot, raw in kept}
+    return {keyword: text for keyword, text in texts.items() if text}
+
+
+def owner(values: Mapping[str, str]) -> dict[str, str]:
+    """The UIDs, Modality and calling AE title among `values` of a file that is set aside, and PatientID. What is none
+    by its look is left out: it may hold anything.
+    """
+    texts = {"SOPInstanceUID": values.get(META_UID, ""), **values}
+    return {keyword: text for keyword, text in texts.items() if (look := _OWNER.get(keyword)) and look(text)} | {
+        keyword: text for keyword, text in texts.items() if keyword == "PatientID"
+    }
 
 
 def check_uids(header: Header) -> None:
-    """Whether the instance says who it is, and the file meta information says the same.
+    """Whether the instance says who it is.
 
-    Raises MissingUID, BadUID (other than 1 to 64 digits and dots, PS3.5 section 9.1) or UIDMismatch; their texts name
-    the keyword only.
+    Raises MissingUID or BadUID (other than 1 to 64 digits and dots, PS3.5 section 9.1), with what else is known of the
+    file; their texts name the keyword only.
     """
-    values = header.values
     for keyword in _IDENTITY:
-        text = values.get(keyword, "")
+        text = header.values.get(keyword, "")
         if not _is_uid(text):
-            raise (BadUID if text else MissingUID)(keyword)
-    meta = values.get(META_UID, "")
-    if meta and meta != values["SOPInstanceUID"]:
-        raise UIDMismatch("SOPInstanceUID and MediaStorageSOPInstanceUID")
+            fault = (BadUID if text else MissingUID)(keyword)
+            fault.known = owner({**header.values, SENDER: header.SourceApplicationEntityTitle})
+            raise fault
 
 
 def read_elements(fd: int, size: int, limits: Limits) -> dict[str, dict[str, str]]:
@@ -118,7 +160,8 @@ def read_elements(fd: int, size: int, limits: Limits) -> dict[str, dict[str, str
     """
     from listener.dicom import decoding
 
-    _, structure = _open(fd, FileSource(fd, size), limits)
+    source = FileSource(fd, size)
+    structure = _structure(fd, source, read_prologue(source), limits)
     raws: dict[int, decoding.Raw] = {}
     long: dict[int, str] = {}
     for element in structure.elements():

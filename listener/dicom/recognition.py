@@ -10,10 +10,6 @@ from listener.dicom.header import Header
 from listener.dicom.likeness import Likeness, Walked
 from listener.dicom.prologue import PREAMBLE, PREFIX
 from listener.dicom.source import FileSource
-from listener.dicom.structure import Leap
-
-#: Bytes of a tag: that from which the walk leaps must be the same.
-_TAG = 4
 
 #: Sizes that are remembered, all are forgotten when there are more; and shapes of files of one size (some kilobytes
 #: each).
@@ -45,23 +41,29 @@ class _Size:
                 return header
         return None
 
-    def learn(self, data: bytes, walked: Walked, leap: Leap) -> None:
+    def learn(self, walked: Walked, fixed: frozenset[int], last: int) -> None:
         for likeness in self.likenesses:
-            if likeness.has_shape_of(data):
-                if not likeness.learn(data, walked.header):
+            if likeness.has_shape_of(walked.source):
+                if not likeness.learn(walked.source.window, walked.header):
                     self.likenesses.remove(likeness)
                 return
         if self.tries < _TRIES + self.hits // _HITS_A_TRY:
             self.tries += 1
-            self.likenesses = [Likeness(data, walked, leap), *self.likenesses[: _MOST_SHAPES - 1]]
+            made = Likeness.of(walked, fixed, last)
+            if made is not None:
+                self.likenesses = [made, *self.likenesses[: _MOST_SHAPES - 1]]
 
 
 class Likenesses:
-    """What is remembered of files that were read with the same limits."""
+    """What is remembered of files that were read with the same limits and for the same tags: `fixed` are those whose
+    values decide how others are read, `last` is the last of all.
+    """
 
-    __slots__ = ("_sizes",)
+    __slots__ = ("_fixed", "_last", "_sizes")
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: frozenset[int], last: int) -> None:
+        self._fixed = fixed
+        self._last = last
         self._sizes: dict[int, _Size] = {}
 
     def header(self, source: FileSource) -> Header | None:
@@ -74,14 +76,18 @@ class Likenesses:
 
     def learn(self, walked: Walked) -> None:
         """Learn from a file that was not recognised: from the second of its size on."""
-        source, leap = walked.source, walked.structure.leapt
-        if leap is None or not walked.header.fast or source.start or leap.begin + _TAG > len(source.window):
+        source, structure, header = walked.source, walked.structure, walked.header
+        pixel = structure.pixel
+        if structure.source is not source or not structure.encoding.little or not header.fast or header.warning:
             return
-        if source.window[PREAMBLE - len(PREFIX) : PREAMBLE] != PREFIX:
+        if pixel is None or pixel.undefined or pixel.end != source.size:
             return
         known = self._sizes.get(source.size)
         if known is not None:
-            known.learn(source.window[: leap.begin + _TAG], walked, leap)
+            if source.start:
+                source.fill(0)
+            if source.window[PREAMBLE - len(PREFIX) : PREAMBLE] == PREFIX:
+                known.learn(walked, self._fixed, self._last)
             return
         if len(self._sizes) >= _MOST_SIZES:
             self._sizes.clear()

@@ -65,8 +65,7 @@ _PATIENCE = 64
 
 
 class Run:
-    """A stretch of elements: `need` and `step` are the bytes looked at and passed, `far` says that it lies behind all
-    wanted tags.
+    """A stretch of elements: `need` and `step` are the bytes looked at and passed.
 
     Within a series most values are the same from file to file. Elements that were met with one value only are compared
     as a whole, neighbours among them in one piece, and what is wanted of them is at hand. An element that is met with
@@ -86,17 +85,15 @@ class Run:
         "_take",
         "_wanted",
         "count",
-        "far",
         "need",
         "step",
         "steps",
     )
 
-    def __init__(self, steps: list[Step], *, far: bool) -> None:
+    def __init__(self, steps: list[Step]) -> None:
         first = steps[0][0]
         gaps = "".join([f"8s{end - pos - 8}x" for pos, _, end, _ in steps[:-1]])
         self.steps = steps
-        self.far = far
         self._heads = tuple([head for _, head, _, _ in steps])
         self._take = Struct(f"<{gaps}8s").unpack_from
         # In bytes from the run's start: begin and end of each element; tag, slot, begin and end of each wanted value.
@@ -167,35 +164,21 @@ def around(spans: Iterable[tuple[int, int]], size: int) -> Callable[[bytes, int]
 def cut(runs: dict[bytes, Run], run: Run, heads: tuple[bytes, ...]) -> None:
     """Keep of a run what comes before the first head that differs; its very first never does."""
     same = next(index for index, (_, head, _, _) in enumerate(run.steps) if head != heads[index])
-    runs[heads[0]] = Run(run.steps[:same], far=run.far)
+    runs[heads[0]] = Run(run.steps[:same])
 
 
-def is_far(head: bytes, last: int) -> bool:
-    """Whether the element with this head, in little endian, lies behind the tag `last`."""
-    return (head[0] | head[1] << 8) << 16 > last
-
-
-def learn(runs: dict[bytes, Run], steps: list[Step], last: int) -> None:
-    """Remember the stretches of simple elements that were passed one by one in a file that proved whole.
-
-    None goes across the border behind the last wanted tag, for there the walk may leap.
-    """
+def learn(runs: dict[bytes, Run], steps: list[Step]) -> None:
+    """Remember the stretches of simple elements that were passed one by one in a file that proved whole."""
     if len(runs) >= _MAX_RUNS:
         runs.clear()
     stretch: list[Step] = []
-    far = False
     for step in [*steps, _END]:
         pos, head, end, _ = step
         if stretch and not (
-            head
-            and stretch[-1][2] == pos
-            and len(stretch) < _MAX_ELEMENTS
-            and end - stretch[0][0] <= _MAX_BYTES
-            and is_far(head, last) == far
+            head and stretch[-1][2] == pos and len(stretch) < _MAX_ELEMENTS and end - stretch[0][0] <= _MAX_BYTES
         ):
             if len(stretch) >= _LEAST_ELEMENTS and len(runs) < _MAX_RUNS:
-                runs.setdefault(stretch[0][1], Run(stretch, far=far))
+                runs.setdefault(stretch[0][1], Run(stretch))
             stretch = []
         if head and end - pos <= _MAX_STEP:
-            far = far if stretch else is_far(head, last)
             stretch.append(step)

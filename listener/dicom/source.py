@@ -22,6 +22,13 @@ _PASSES = 4
 INFLATE_RATIO = 128
 
 
+#: Wrappers of a deflated stream (RFC 1950, RFC 1952), and what tells zlib of them.
+_BITS = {"": -zlib.MAX_WBITS, "zlib": zlib.MAX_WBITS, "gzip": zlib.MAX_WBITS + 16}
+
+#: Bytes that tell one of them.
+_LOOK = 5
+
+
 class Source(Protocol):
     """What the structural walk needs of a data set's bytes; offsets are counted from the start of the source."""
 
@@ -62,6 +69,11 @@ class FileSource:
         self.window = _pread(self._fd, max(count, WINDOW), offset, self.size)
         self.start = offset
 
+    def hold(self, offset: int) -> None:
+        """Let the window not start behind `offset`: whoever tried several readings of a head may have gone ahead."""
+        if offset < self.start:
+            self.fill(offset)
+
     def peek(self, offset: int, count: int) -> bytes:
         """As read(), but the window stays where it is."""
         return _pread(self._fd, count, offset, self.size)
@@ -89,15 +101,43 @@ def _pread(fd: int, count: int, offset: int, size: int) -> bytes:
     return data
 
 
+def _wrapper(data: bytes) -> str:
+    """What wraps the deflated stream that begins with these bytes, "" when nothing does.
+
+    gzip's mark is no DEFLATE at all (a block of type 3). The first byte of zlib's begins a stored block in DEFLATE,
+    whose length stands behind it, once plainly and once inverted (RFC 1951 section 3.2.4).
+    """
+    if data[:3] == b"\x1f\x8b\x08":
+        return "gzip"
+    if len(data) < _LOOK or data[0] & 0x0F != zlib.DEFLATED or int.from_bytes(data[:2], "big") % 31:
+        return ""
+    is_stored = int.from_bytes(data[1:3], "little") ^ int.from_bytes(data[3:5], "little") == 0xFFFF
+    return "" if is_stored else "zlib"
+
+
 class InflatedSource:
-    """The data set of a deflated file (PS3.5 section A.5), inflated as far as it is read.
+    """The data set of a deflated file (PS3.5 section A.5), inflated as far as it is read. `wrapped` names the format
+    that the stream is wrapped by against the standard, "" where it is not.
 
     Memory is bounded: what lies before the offset read last is forgotten, and reading further back inflates again from
     the start. Raises TooLarge beyond `cap` bytes, or when it had to inflate four times as much in all, Incomplete where
     the compressed stream is cut, NotDicom where it is none.
     """
 
-    __slots__ = ("_cap", "_engine", "_fd", "_first", "_input", "_left", "_next", "_size", "_start", "_window")
+    __slots__ = (
+        "_bits",
+        "_cap",
+        "_engine",
+        "_fd",
+        "_first",
+        "_input",
+        "_left",
+        "_next",
+        "_size",
+        "_start",
+        "_window",
+        "wrapped",
+    )
 
     def __init__(self, fd: int, size: int, first: int, cap: int) -> None:
         self._fd = fd
@@ -105,10 +145,12 @@ class InflatedSource:
         self._first = first
         self._cap = cap
         self._left = _PASSES * cap
+        self.wrapped = _wrapper(_pread(fd, _LOOK, first, size))
+        self._bits = _BITS[self.wrapped]
         self._rewind()
 
     def _rewind(self) -> None:
-        self._engine = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._engine = zlib.decompressobj(self._bits)
         self._next = self._first  # offset in the file of the next compressed byte
         self._input = b""
         self._window = b""

@@ -13,7 +13,9 @@ from listener.dicom.encoding import (
     BULK_TAGS,
     HEAD,
     LONG_VRS,
+    MAX_VALUE,
     PIXEL_TAGS,
+    SEQUENCE_END,
     SEQUENCE_VRS,
     SHORT_VRS,
     UNDEFINED,
@@ -21,15 +23,37 @@ from listener.dicom.encoding import (
     Head,
 )
 from listener.dicom.header import Limits
+from listener.dicom.keywords import is_defined
 from listener.dicom.nested import OPEN, Nested, shallow_bytes
-from listener.dicom.source import WINDOW, Source
-from listener.errors import Incomplete, TooLarge
+from listener.dicom.prologue import PREAMBLE, PREFIX
+from listener.dicom.source import WINDOW, FileSource, Source
+from listener.errors import Incomplete, NotDicom, TooLarge
+
+#: What is odd about a data set and hinders nobody; texts of events.
+BEHIND = "bytes behind the data set"
+UNKNOWN_VR = "a value representation that is not known"
+TWO_ENDS = "a second delimiter behind the pixel data"
+LOST_FRAGMENTS = "a value of undefined length that is not made of fragments"
 
 #: Elements and items in one data set: far above the largest enhanced multi-frame, a few seconds of walking.
 MAX_ELEMENTS = 2_000_000
 
-#: NULs that may follow a data set without pixel data.
+#: NULs that may follow a data set without pixel data; more are a hole.
 MAX_PADDING = 512
+
+#: What is too short for a tag and no beginning of an element either: ends of lines and of files, erased memory.
+_ENDS = b"\r\n\x1a\xff"
+
+#: The prefix and the first tag of file meta information: another file that begins within or behind this one.
+_ANOTHER = PREFIX + b"\2\0"
+
+#: Bytes that are searched for it at once.
+_PIECE = 1024 * 1024
+
+_TAG = 4
+
+#: Text, ends of lines and of files, erased memory.
+_TEXT = bytes(range(0x20, 0x7F)) + b"\t" + _ENDS
 
 
 class Element(NamedTuple):
@@ -46,51 +70,47 @@ class Element(NamedTuple):
     is_sequence: bool = False
 
 
-class Leap(NamedTuple):
-    """What stands from `begin` to `head`, where one of `heads` is that of native pixel data, was not looked at."""
-
-    begin: int
-    head: int
-    heads: tuple[bytes, ...]
-
-
 class Structure:
     """The walk over the data set that starts at `begin` of `source`, little endian or not.
 
-    `implicit` is decided as pydicom does: by the first element's VR, whatever the transfer syntax says. `warning`
-    tells, once the walk has ended, what is odd but no fault; `pixel` is the element of the pixel data, once met. `pos`
-    is the offset of the next element; the quick walk moves it, and counts what it passed in `count`; `leapt` is its
-    leap, `limits` what of a header is accepted.
+    `implicit` is decided as pydicom does: by the first element's VR, whatever the transfer syntax says. `warnings`
+    tell, once the walk has ended, what is odd but no fault; `pixel` is the element of the pixel data, once met. `pos`
+    is the offset of the next element; the quick walk moves it, and counts what it passed in `count`; `limits` is what
+    of a header is accepted.
     """
 
     __slots__ = (
         "_begin",
-        "_bulk",
+        "_ended",
         "_last",
+        "_passed",
+        "_searched",
+        "_stepped",
         "count",
         "encoding",
         "implicit",
-        "leapt",
         "limits",
         "pixel",
         "pos",
         "source",
-        "warning",
+        "warnings",
     )
 
     def __init__(self, source: Source, begin: int, limits: Limits, *, little: bool = True) -> None:
         self.source = source
         self.encoding = Encoding(source, little=little)
         self.implicit = self.encoding.looks_implicit(begin)
-        self.warning = ""
+        self.warnings: list[str] = []
         self.pixel: Element | None = None
-        self.leapt: Leap | None = None
         self.pos = begin
         self.count = 0
-        self._begin = begin
         self.limits = limits
-        self._bulk = 0
+        self._begin = begin
+        self._passed = 0  # bytes of values that nobody reads
+        self._searched = begin  # up to here no other file begins
+        self._stepped = begin
         self._last = -1
+        self._ended = False
 
     def elements(self) -> Iterator[Element]:
         """The top-level elements in the order of the file, up to its end; raises as step()."""
@@ -103,44 +123,61 @@ class Structure:
         Raises Incomplete when the file ends first, TooDeep and TooLarge beyond the limits, NotDicom when a sequence
         cannot be followed.
         """
-        pos = self.pos
-        if not self.source.reaches(pos + HEAD):
-            self._check_rest(pos)
+        if self._ended:
             return None
-        head = self.encoding.head(pos, implicit=self.implicit)
-        if self._is_padding(pos, head):
-            self._check_rest(pos)
-            return None
-        element = self._element(head)
-        if head.tag in BULK_TAGS:
-            self._bulk += element.length
-            if head.tag in PIXEL_TAGS:
-                self.pixel = element
-        self._tick(element.end)
+        while self.source.reaches(self.pos + HEAD):
+            pos = self.pos
+            head = self.encoding.head(pos, implicit=self.implicit)
+            if self._is_second_end(head):
+                self.warn(TWO_ENDS)
+                self._tick()
+                self.pos = head.start
+                continue
+            if self._is_padding(pos, head):
+                break
+            try:
+                element = self._element(head)
+            except (Incomplete, NotDicom):
+                if not self._is_behind(pos, head):
+                    raise
+                break
+            self._pass(head, element)
+            return element
+        self._check_rest(self.pos)
+        self._ended = True
+        return None
+
+    def _pass(self, head: Head, element: Element) -> None:
+        if head.tag in BULK_TAGS or element.length > MAX_VALUE:
+            self._passed += element.length
+        if head.tag in PIXEL_TAGS:
+            self.pixel = element
+        if not self.implicit and not _is_known(head.vr):
+            self.warn(UNKNOWN_VR)
+        self._tick()
+        self.check_limits(element.end)
         self._last = head.tag
-        self.pos = element.end
-        return element
+        self.pos = self._stepped = element.end
 
-    def leap(self, leapt: Leap, pixel: Element) -> None:
-        """Go on behind the pixel data, which are no header."""
-        self.leapt, self.pixel = leapt, pixel
-        self._bulk += pixel.length
-        self.pos = pixel.end
-
-    def may_reach(self, pos: int) -> bool:
-        """Whether a header up to `pos` is within the limits, whatever of it is no header."""
-        return pos - self._begin <= self.limits.max_header
+    def warn(self, text: str) -> None:
+        """Something is odd, and hinders nobody."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def check_limits(self, pos: int, more: int = 0) -> None:
-        """TooLarge when the header up to `pos` has too many bytes, or elements (`count` and `more`)."""
+        """TooLarge when the header up to `pos` has too many bytes, or elements (`count` and `more`).
+
+        Values that are stepped over and never read are no header: they cost no memory.
+        """
         if self.count + more > MAX_ELEMENTS:
             raise TooLarge(f"more than {MAX_ELEMENTS} elements")
-        if pos - self._begin - self._bulk > self.limits.max_header:
-            raise TooLarge(f"more than {self.limits.max_header} bytes")
+        if pos - self._begin - self._passed > self.limits.max_header:
+            raise TooLarge(f"more than the {self.limits.max_header} bytes of --max-header")
 
-    def _tick(self, pos: int) -> None:
+    def _tick(self) -> None:
         self.count += 1
-        self.check_limits(pos)
+        if self.count > MAX_ELEMENTS:
+            raise TooLarge(f"more than {MAX_ELEMENTS} elements")
 
     def _element(self, head: Head) -> Element:
         tag, vr, start, length = head
@@ -149,10 +186,15 @@ class Structure:
             is_sequence = vr in (b"SQ", b"UN") or (not vr and self.encoding.starts_items(start))
             is_sequence = is_sequence and tag not in PIXEL_TAGS
             nested = self._nested()
-            if is_sequence:
+            if is_sequence and vr == b"UN":
+                end = nested.unknown_end(start, implicit=self.implicit)
+            elif is_sequence:
                 end = nested.sequence_end(start, end=OPEN, implicit=self.implicit)
             else:
                 end = nested.fragments_end(start)
+            if nested.lost:
+                self.warn(LOST_FRAGMENTS)
+                self._check_is_one_file(end)
             return Element(tag, vr, start, end - HEAD - start, end, undefined=True, is_sequence=is_sequence)
         end = start + length
         if not self.source.reaches(end):
@@ -168,26 +210,85 @@ class Structure:
         """Whether what follows is no element: NULs, or behind the pixels anything that does not look like one."""
         if head.tag == 0 and not any(self.source.read(pos, HEAD)):
             return True
-        looks_right = self.implicit or head.vr in LONG_VRS or head.vr in SHORT_VRS
+        looks_right = self.implicit or _is_known(head.vr)
         return self.pixel is not None and (head.tag <= self._last or not looks_right)
 
-    def _check_rest(self, begin: int) -> None:
-        """What follows the last element: nothing or NULs are fine; behind the pixels anything else is worth a word.
+    def _is_second_end(self, head: Head) -> bool:
+        """Whether this is one more delimiter behind encapsulated pixels, which some programs write."""
+        return head.tag == SEQUENCE_END and not head.length and self.pixel is not None and self.pixel.undefined
 
-        Without pixel data, many NULs are no padding but a hole that a power cut left, so they make it Incomplete.
+    def _is_behind(self, pos: int, head: Head) -> bool:
+        """Whether what cannot be read at `pos` is no element at all, so that the data set ended there."""
+        return self.pixel is None and pos > self._begin and not (_is_known(head.vr) or self._is_expected(head.tag))
+
+    def _is_expected(self, tag: int) -> bool:
+        """Whether a data set may go on with this tag: one of the standard's, or a private one that is none by chance,
+        because it is of the same group as the one before, or because no text has such bytes.
+        """
+        if not tag >> 16 & 1:
+            return is_defined(tag)
+        last = self._tag_before(self.pos)
+        return tag > last and (tag >> 16 == last >> 16 or bool(tag.to_bytes(_TAG, "big").strip(_TEXT)))
+
+    def _tag_before(self, pos: int) -> int:
+        """The tag of the element that ends at `pos`. The quick walk does not keep it: the way there is gone again."""
+        if self._stepped == pos:
+            return self._last
+        again = Structure(self.source, self._begin, self.limits, little=self.encoding.little)
+        while again.pos < pos and again.step() is not None:
+            pass
+        return again._last
+
+    def _may_begin(self, tail: bytes) -> bool:
+        """Whether these bytes, fewer than a head has, can be the beginning of one."""
+        if len(tail) < _TAG:
+            group = self._tag_before(self.pos) >> 16
+            is_group = tail[:2] == group.to_bytes(2, "little" if self.encoding.little else "big")[: len(tail)]
+            return is_group or bool(tail.strip(_ENDS))
+        return (not self.implicit and _is_known(tail[4:6])) or self._is_expected(self.encoding.tag(tail))
+
+    def _check_rest(self, begin: int) -> None:
+        """What follows the last element: nothing or NULs are fine, anything else is worth a word.
+
+        Without pixel data, many NULs are no padding but a hole that a power cut left, so they make it Incomplete; and
+        so does the beginning of an element's head.
         """
         if begin == self._begin or not self.source.reaches(begin):
             raise Incomplete("there is no data set" if begin == self._begin else "an element is longer than the file")
         pos = begin
         while window := self.source.read(pos, WINDOW):
-            if window.strip(b"\0"):
-                if self.pixel is None:
+            zeros = len(window) - len(window.lstrip(b"\0"))
+            if self.pixel is None and pos + zeros - begin > MAX_PADDING:
+                raise Incomplete("zeros in place of elements")
+            if zeros < len(window):
+                is_short = self.pixel is None and not self.source.reaches(begin + HEAD)
+                if is_short and self._may_begin(self.source.read(begin, HEAD)):
                     raise Incomplete("it ends within an element's head")
-                self.warning = "bytes behind the data set"
+                self._check_is_one_file(begin)
+                self.warn(BEHIND)
                 return
             pos += len(window)
-            if self.pixel is None and pos - begin > MAX_PADDING:
-                raise Incomplete("zeros in place of elements")
-            self._tick(pos)
+            self._tick()
         if self.source.rest().strip(b"\0"):
-            self.warning = "bytes behind the data set"
+            self.warn(BEHIND)
+
+    def _check_is_one_file(self, end: int) -> None:
+        """Incomplete if another file begins before `end`, where this one seems to end: then it was cut.
+
+        Its preamble and prefix are searched for in all that was stepped over; only files with something odd come here.
+        """
+        if not isinstance(self.source, FileSource):
+            return
+        while self._searched < end + PREAMBLE:
+            count = min(_PIECE, end + PREAMBLE - self._searched)
+            piece = self.source.peek(self._searched, count + len(_ANOTHER) - 1)
+            found = piece.find(_ANOTHER)
+            if found >= 0:
+                if self._searched + found + len(PREFIX) - PREAMBLE < end:
+                    raise Incomplete("another file begins within it")
+                return
+            self._searched += count
+
+
+def _is_known(vr: bytes) -> bool:
+    return vr in SHORT_VRS or vr in LONG_VRS

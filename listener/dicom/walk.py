@@ -9,26 +9,21 @@ the run is cut short there, and the walk goes on by single steps. What is neithe
 lengths, deep sequences, pixel data, odd VRs) is left to structure.Structure.step(). The outcome never depends on what
 is remembered.
 
-Behind the last wanted tag nothing is of interest but that the file is whole. Once every attribute that is wanted for
-its text was found, the head of native pixel data is looked for at the one place where it must lie if the file is whole:
-so far before the end as Rows, Columns and so on say. A file that was cut does not have it there. Where it is not found,
-or something is wanting, the walk goes on, element by element, to the end.
+The walk goes to the end of the file, also where nothing more is wanted: that the pixel data met are this file's, and
+whole, is only shown by the heads that lead to them. (A head looked for at the end of the file may be that of another
+one, which was appended.)
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from struct import Struct
 
 from listener.dicom import pixels
-from listener.dicom.encoding import BULK_TAGS, LONG_VRS, PIXEL_DATA, SHORT_VRS, UNDEFINED
-from listener.dicom.runs import Found, Run, Slot, Step, cut, is_far, learn
+from listener.dicom.encoding import BULK_TAGS, LONG_VRS, MAX_VALUE, SHORT_VRS
+from listener.dicom.runs import Found, Run, Slot, Step, cut, learn
 from listener.dicom.source import FileSource
-from listener.dicom.structure import Element, Leap, Structure
+from listener.dicom.structure import Element, Structure
 from listener.errors import TooLarge
-
-#: Bytes of one value that are read; longer ones are too large for a path or a document.
-MAX_VALUE = 1024 * 1024
 
 #: Bytes of a window that one head may need.
 _LOOK = 12
@@ -42,16 +37,6 @@ _length = Struct("<L").unpack_from
 
 #: Long VRs of defined length that are stepped over without a look at the value.
 _BULKY = LONG_VRS - {b"SQ", b"UN"}
-
-#: The heads that native pixel data may have, without their length.
-_EXPLICIT_PIXELS = (b"\xe0\x7f\x10\0OW\0\0", b"\xe0\x7f\x10\0OB\0\0")
-_IMPLICIT_PIXELS = (b"\xe0\x7f\x10\0",)
-
-
-@lru_cache(maxsize=64)
-def _pixel_heads(length: int, implicit: bool) -> tuple[bytes, ...]:
-    """The heads that native pixel data of `length` bytes may have."""
-    return tuple(head + length.to_bytes(4, "little") for head in (_IMPLICIT_PIXELS if implicit else _EXPLICIT_PIXELS))
 
 
 def least_pixels(found: Found, *, little: bool) -> int:
@@ -73,27 +58,25 @@ class Walker:
         self._slots: dict[tuple[int, bytes], Slot] = {}
         self._runs: tuple[dict[bytes, Run], dict[bytes, Run]] = ({}, {})
         self._shallow = shallow
-        self._texts = frozenset(tag for tag, (keyword, _) in tags.items() if keyword)
-        self._last = max(tags, default=0)
 
-    def walk(self, structure: Structure) -> Found:
-        """The wanted elements, after a walk to the end of the data set. Raises as Structure.step()."""
-        found: Found = {}
+    def walk(self, structure: Structure, found: Found) -> None:
+        """Walk to the end of the data set, and put the wanted elements into `found`. Raises as Structure.step(); then
+        `found` has what stood before.
+        """
         source = structure.source
         if isinstance(source, FileSource) and structure.encoding.little:
             self._quickly(structure, source, found)
             if structure.pos == source.size:
-                return found
+                return
         for element in structure.elements():
             self._keep(structure, element, found)
-        return found
 
     def _keep(self, structure: Structure, element: Element, found: Found) -> None:
         tag = element.tag
         if tag not in self._tags:
             return
         if element.length > MAX_VALUE:
-            raise TooLarge("a wanted value")
+            raise TooLarge(f"a value that is needed has more than {MAX_VALUE} bytes")
         usual = not element.undefined and (element.vr in SHORT_VRS or element.vr in LONG_VRS)
         slot = self._slot(tag, element.vr) if usual else self._new_slot(element)
         found[tag] = slot, structure.source.read(element.start, element.length)
@@ -108,21 +91,17 @@ class Walker:
         keyword, usual = self._tags[element.tag]
         return Slot(element, keyword, usual if element.vr in (b"", b"UN") else element.vr)
 
-    def _quickly(self, structure: Structure, source: FileSource, found: Found) -> None:  # noqa: C901, PLR0912
+    def _quickly(self, structure: Structure, source: FileSource, found: Found) -> None:  # noqa: C901
         """Up to the pixel data or the end of the file. One loop, because a call costs as much as an element."""
         runs = self._runs[structure.implicit]
         single = self._single_implicit if structure.implicit else self._single_explicit
         steps: list[Step] = []
         count, size = 0, source.size
+        source.hold(structure.pos)
         window, start = source.window, source.start
         at, edge = structure.pos - start, len(window)
-        near = True
         while True:
             run = runs.get(window[at : at + 8])
-            if near and (self._is_far(window, at) if run is None else run.far):
-                near = False
-                if self._leap(structure, source, found, start + at):
-                    break
             if run is not None and at + run.need <= edge:
                 heads = run.match(window, at, found)
                 if heads is None:
@@ -152,35 +131,13 @@ class Walker:
                 behind = element.end
                 if structure.pixel is not None:
                     break
+                source.hold(behind)
             window, start = source.window, source.start
             at, edge = behind - start, len(window)
         structure.count += count
         structure.check_limits(structure.pos)
         if steps:
-            learn(runs, steps, self._last)
-
-    def _is_far(self, window: bytes, at: int) -> bool:
-        """Whether the element at index `at` lies behind all wanted tags."""
-        return at + 4 <= len(window) and is_far(window[at : at + 2], self._last)
-
-    def _leap(self, structure: Structure, source: FileSource, found: Found, pos: int) -> bool:
-        """From `pos`, where every wanted attribute was passed, to the end, if the pixel data lie right before it."""
-        if not self._texts <= found.keys():
-            return False
-        least = least_pixels(found, little=True)
-        length = least + (least & 1)
-        begin = source.size - length
-        if not 0 < length <= source.size:
-            return False
-        heads = _pixel_heads(length, structure.implicit)
-        there = begin - len(heads[0])
-        if there < pos or not structure.may_reach(there):
-            return False
-        if source.peek(there, begin - there) not in heads:
-            return False
-        pixel = Element(PIXEL_DATA, b"" if structure.implicit else b"OW", begin, length, source.size)
-        structure.leap(Leap(pos, there, heads), pixel)
-        return True
+            learn(runs, steps)
 
     def _single_explicit(self, window: bytes, at: int, start: int, size: int) -> Step | None:
         """The element at index `at` of the window, which starts at `start`, if it is simple."""
@@ -197,7 +154,7 @@ class Walker:
         length = _length(window, at + 8)[0]
         if vr in _BULKY or (vr in LONG_VRS and length <= self._shallow):
             end = start + at + 12 + length
-            if length != UNDEFINED and end <= size and key not in self._exchanged:
+            if length <= MAX_VALUE and end <= size and key not in self._exchanged:
                 return start + at, b"", end, None
         return None
 

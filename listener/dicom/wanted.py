@@ -54,7 +54,7 @@ class Wanted:
         """What recognises files that are like those read before."""
         known = self._likenesses.get(limits)
         if known is None:
-            known = self._likenesses[limits] = Likenesses()
+            known = self._likenesses[limits] = Likenesses(CONTROL, max(self.tags))
         return known
 
 

@@ -13,8 +13,8 @@ from listener.ledger.entries import Entries
 from listener.ledger.posting import Places
 from listener.planning.names import printable
 from listener.records import Outcome
+from listener.repacking.setaside import KNOWN, reason_file
 from listener.repacking.setaside import entries as lying_in
-from listener.repacking.setaside import reason_file
 
 #: What was put there a moment ago is about to be told, in nanoseconds.
 _FRESH = 30 * 10**9
@@ -49,7 +49,9 @@ def reconcile(entries: Entries, places: Places, reason: str, now_ns: int, owed: 
 def _outcome(reason: str, record: dict[str, Any], size: int, moment_ns: int) -> Outcome:
     arrived = _ns(record.get("first")) or moment_ns
     name, error = str(record.get("name", "")), str(record.get("error", ""))
-    return Outcome("set-aside", name, 0, arrived, moment_ns, size=size, reason=reason, error=error)
+    sop, series, study, modality, sender = (str(record.get(key, "")) for key in KNOWN.values())
+    outcome = Outcome("set-aside", name, 0, arrived, moment_ns, size=size, reason=reason, error=error, sender=sender)
+    return outcome._replace(SOPInstanceUID=sop, SeriesInstanceUID=series, StudyInstanceUID=study, Modality=modality)
 
 
 def _ns(text: Any) -> int:

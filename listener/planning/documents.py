@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from listener.dicom.header import Header
-from listener.planning.names import document_name
+from listener.planning.names import document_name, former_document_name
 from listener.planning.plan import Plan
 
 #: What stands in a document for an attribute that is absent or empty.
@@ -34,6 +34,12 @@ def encode(document: Document) -> bytes:
 def patient_path(patient_id: str) -> str:
     """Where the patient's document lies below the log root; safe whatever a peer sends as PatientID."""
     return f"patientData/{document_name(patient_id)}.json"
+
+
+def former_patient_path(patient_id: str) -> str:
+    """Where earlier versions and px-repack put it, when that is another place, else ""."""
+    former = former_document_name(patient_id)
+    return f"patientData/{former}.json" if former else ""
 
 
 def study_path(study: str) -> str:

@@ -14,8 +14,10 @@ MAX_COMPONENT = 200
 OWN = ".listener"
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9.\-]+")
-#: Printable ASCII without `/`: pypx's programs look a patient up under the raw PatientID, spaces and all.
-_SAFE_DOCUMENT = re.compile(r"[ -.0-~]{1,200}")
+#: Printable ASCII: pypx's programs look a patient up under the raw PatientID, spaces and all.
+_PRINTABLE_DOCUMENT = re.compile(r"[ -.0-~]{1,200}")
+#: What other systems' file systems cannot hold (and `/`, which none can) is not kept.
+_SAFE_DOCUMENT = re.compile(r'(?:(?![/:*?"<>|])[ -~]){1,200}')
 
 
 def short_hash(text: str, digits: int = 8) -> str:
@@ -39,11 +41,19 @@ def sanitize(text: str, limit: int = MAX_COMPONENT) -> str:
 def document_name(text: str) -> str:
     """The stem of a document's file name: `text` itself where it is safe, else sanitised with a hash of the raw text,
     so that `A/B` and `A_B` never share a document.
+
+    Safe is: 1 to 200 characters of printable ASCII without any of `/ : * ? " < > |`, the first of them no dot.
     """
     if _SAFE_DOCUMENT.fullmatch(text) and not text.startswith("."):
         return text
     safe = _UNSAFE.sub("_", text.replace("\0", "")).lstrip(".")[: MAX_COMPONENT - 9]
     return f"{safe or '_'}-{short_hash(text)}"
+
+
+def former_document_name(text: str) -> str:
+    """The stem under which versions up to 0.1 and px-repack keep a document that has another name now, "" if none."""
+    is_former = _PRINTABLE_DOCUMENT.fullmatch(text) and not text.startswith(".") and document_name(text) != text
+    return text if is_former else ""
 
 
 def printable(path: str) -> str:

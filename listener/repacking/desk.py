@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from listener.config import Config
-from listener.dicom.header import Header, Limits
+from listener.dicom.header import SENDER, Header, Limits
 from listener.dicom.reader import Wanted
 from listener.disk import files, locks
 from listener.disk.directories import Directories
@@ -87,6 +88,11 @@ class Job:
         """The next of errors.STAGES begins."""
         self.stage = stage
         self.marks.append(time.perf_counter())
+
+    def take(self, known: Mapping[str, str]) -> None:
+        """What was read before a fault, if anything was."""
+        if known:
+            self.header = UNREAD._replace(values=known, SourceApplicationEntityTitle=known.get(SENDER, ""))
 
     def wait(self) -> None:
         """It has come to a barrier: what follows is the others' time."""

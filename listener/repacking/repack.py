@@ -16,14 +16,15 @@ from collections.abc import Generator, Sequence
 from operator import sub
 from typing import NamedTuple
 
-from listener.dicom.reader import check_uids, read_header, tag_of
+from listener.dicom.header import SENDER
+from listener.dicom.reader import check_uids, owner, read_header, tag_of
 from listener.disk import sync
 from listener.disk.aliases import is_only_name
 from listener.errors import FatalFault, FileFault, TooLarge, Unplaceable, Unreadable, internal
 from listener.planning.plan import lacking, make_plan
 from listener.records import Arrival, Deferral, Missing, Outcome
 from listener.repacking import claim, describe, place, setaside
-from listener.repacking.desk import CLAIM, MOVE, UNREAD, Desk, Job, NotYet, share
+from listener.repacking.desk import CLAIM, MOVE, UNPLANNED, UNREAD, Desk, Job, NotYet, share
 from listener.repacking.refusals import Refusals
 from listener.repacking.shared import Shared
 
@@ -141,6 +142,7 @@ class Repacker:
         except FatalFault:
             raise
         except FileFault as fault:
+            job.take(fault.known)
             return self._set_aside(job, fault.reason, str(fault))
         except OSError as error:
             return self._failed(job, error)
@@ -170,7 +172,10 @@ class Repacker:
         arrival = job.arrival
         try:
             place.withdraw(job)
-            where = setaside.put_aside(job.path, os.path.basename(arrival.path), self._desk, reason, error, arrival)
+            why = setaside.Why(
+                reason, error, owner({**job.header.values, SENDER: job.header.SourceApplicationEntityTitle})
+            )
+            where = setaside.put_aside(job.path, os.path.basename(arrival.path), self._desk, why, arrival)
         except OSError as failure:
             return self._refusals.deferral(job, failure)
         return self._outcome(job, "set-aside", reason, error, where)
@@ -218,7 +223,7 @@ def _missing(job: Job, desk: Desk) -> tuple[Missing, ...]:
     """What the instance lacks: what its path and its own document wanted, and, from the instance that shared documents
     are made of, what these wanted (as rx-repack reports it).
     """
-    if job.header is UNREAD:
+    if job.plan is UNPLANNED:
         return ()
     makes = job.shared is not UNREAD
     wanted = desk.wanted_shared if makes else desk.wanted

@@ -12,12 +12,14 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import NamedTuple
 
 import orjson
 
+from listener.dicom.header import SENDER
 from listener.disk import files, moving, sync
 from listener.errors import SET_ASIDE_REASONS
 from listener.planning.names import instant, printable, short_hash
@@ -27,12 +29,30 @@ from listener.repacking.desk import CLAIM, Desk
 _CHUNK = 2**20
 
 
+#: What a reason file tells of whose the file is: DICOM keyword and key. No patient's name or number.
+KNOWN = {
+    "SOPInstanceUID": "SOPInstanceUID",
+    "SeriesInstanceUID": "SeriesInstanceUID",
+    "StudyInstanceUID": "StudyInstanceUID",
+    "Modality": "Modality",
+    SENDER: "sender",
+}
+
 Transfer = Callable[[str, str], None]
 
 
-class _Why(NamedTuple):
+class Why(NamedTuple):
+    """Why a file is set aside: one of errors.SET_ASIDE_REASONS and the same in words; `known` tells whose it is, by
+    DICOM keyword, as far as it was read.
+    """
+
     reason: str
     error: str
+    known: Mapping[str, str] = MappingProxyType({})
+
+
+class _Record(NamedTuple):
+    why: Why
     attempts: int
     first_ns: int
     incoming: str
@@ -46,8 +66,8 @@ class Totals(NamedTuple):
     bytes: int
 
 
-def put_aside(source: str, name: str, desk: Desk, reason: str, error: str, arrival: Arrival) -> str:
-    """Set `source` aside under `reason` with its original `name`; where it lies now.
+def put_aside(source: str, name: str, desk: Desk, why: Why, arrival: Arrival) -> str:
+    """Set `source` aside with its original `name`; where it lies now.
 
     The service's claim stays, for the parent to let go (--keep-source: it is copied); `repack` leaves it all ("").
     """
@@ -58,25 +78,25 @@ def put_aside(source: str, name: str, desk: Desk, reason: str, error: str, arriv
     else:
         return ""
     attempts, root = arrival.attempts + arrival.losses + 1, desk.directories.incoming[arrival.root]
-    return _put(source, name, desk, _Why(reason, error, attempts, arrival.time_ns, root), transfer)
+    return _put(source, name, desk, _Record(why, attempts, arrival.time_ns, root), transfer)
 
 
 def keep(source: str, desk: Desk, reason: str, error: str, root: int) -> str:
     """Keep a second name of `source` under `reason`; `source` itself stays. Where it lies now. `root`: as Arrival's."""
-    why = _Why(reason, error, 1, 0, desk.directories.incoming[root], source)
-    return _put(source, os.path.basename(source), desk, why, moving.link_or_copy)
+    record = _Record(Why(reason, error), 1, 0, desk.directories.incoming[root], source)
+    return _put(source, os.path.basename(source), desk, record, moving.link_or_copy)
 
 
-def _put(source: str, name: str, desk: Desk, why: _Why, transfer: Transfer) -> str:
-    directory = f"{desk.directories.set_aside}/{why.reason}"
+def _put(source: str, name: str, desk: Desk, record: _Record, transfer: Transfer) -> str:
+    directory = f"{desk.directories.set_aside}/{record.why.reason}"
     os.makedirs(directory, mode=0o700, exist_ok=True)
     status = os.lstat(source)
     with desk.locks.locked(directory, ".lock"):
         target, present = _find_place(directory, name, source, status)
         if present:  # A replay: an earlier try came as far as this.
             return target
-        record = _record(source, name, status, why)
-        files.write_document(desk.state_stage, reason_file(target), record, syncs=desk.syncs)
+        written = _encoded(source, name, status, record)
+        files.write_document(desk.state_stage, reason_file(target), written, syncs=desk.syncs)
         transfer(source, target)
         if desk.syncs:
             sync.directories([directory])
@@ -118,20 +138,21 @@ def _cut(name: str, suffix: str) -> str:
     return os.fsdecode(raw) + suffix
 
 
-def _record(source: str, name: str, status: os.stat_result, why: _Why) -> bytes:
-    now = time.time_ns()
+def _encoded(source: str, name: str, status: os.stat_result, record: _Record) -> bytes:
+    why, now = record.why, time.time_ns()
     return orjson.dumps(
         {
             "reason": why.reason,
             "error": why.error,
             "name": printable(name),
-            "first": instant(why.first_ns or now),
+            "first": instant(record.first_ns or now),
             "last": instant(now),
-            "attempts": why.attempts,
+            "attempts": record.attempts,
             "size": status.st_size,
             "digest": _digest(source, status),
-            "incoming": printable(why.incoming),
-            **({"was": printable(why.was)} if why.was else {}),
+            "incoming": printable(record.incoming),
+            **{name: why.known[keyword] for keyword, name in KNOWN.items() if why.known.get(keyword)},
+            **({"was": printable(record.was)} if record.was else {}),
         },
         option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
     )

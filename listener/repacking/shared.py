@@ -113,7 +113,7 @@ def _are_whole(paths: tuple[str, ...], header: Header) -> bool:
 def _write_missing(job: Job, desk: Desk, paths: tuple[str, ...]) -> None:
     header, base = job.shared, os.path.dirname(job.target)
     patient, study, study_series, series, pack = paths
-    update(patient, desk, lambda there: documents.with_study(there or {}, header))
+    update(patient, desk, lambda there: documents.with_study(there or _former(job, desk), header))
     _once(study, desk, lambda: documents.study(header))
     _once(study_series, desk, lambda: documents.study_series(header, base, job.elements))
     _once(series, desk, lambda: documents.series(header))
@@ -152,6 +152,12 @@ def remove(path: str, desk: Desk) -> None:
         moves.rename_free(path, kept, os.path.basename(below))
         if desk.syncs:
             sync.directories([kept, os.path.dirname(path)])
+
+
+def _former(job: Job, desk: Desk) -> Document:
+    """The patient's document under the name that it had in earlier versions: its studies are not forgotten."""
+    path = documents.former_patient_path(documents.patient_id(job.header))
+    return loading.load_if_readable(f"{desk.directories.log}/{path}") or {} if path else {}
 
 
 def _once(path: str, desk: Desk, make: Callable[[], Document]) -> None:

@@ -96,7 +96,9 @@ class Casualties:
             self._desk = Desk(self._config, self._directories, self._manner, patience=0)
         error = str(WorkerLost())
         name = os.path.basename(arrival.path)
-        where = setaside.put_aside(arrival.key, name, self._desk, "worker-lost", error, _without_this(arrival))
+        where = setaside.put_aside(
+            arrival.key, name, self._desk, setaside.Why("worker-lost", error), _without_this(arrival)
+        )
         if self._manner == CLAIM:
             claim.release(arrival.key)
         return _gone(arrival)._replace(kind="set-aside", reason="worker-lost", stage="read", error=error, dst=where)

@@ -44,6 +44,8 @@ def of_outcome(outcome: Outcome, phi: bool) -> dict[str, Any]:
         event["PatientID"] = outcome.PatientID
     if outcome.reason:
         event["reason"] = outcome.reason
+        # whom to ask for it again
+        event |= {key: text for key, text in (("Modality", outcome.Modality), ("sender", outcome.sender)) if text}
     if outcome.error:
         event["error"] = outcome.error
     if outcome.warning:

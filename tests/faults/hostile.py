@@ -32,8 +32,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from listener.dicom.structure import BEHIND
 from tests.accounting import files_below, left_over, read_set_aside
 from tests.instances import ABSENT, element, instance, save, uid
+from tests.odd_files import ANOTHER_UID, NO_PIXELS, ODD
 from tests.service_process import Event, Places
 from tests.test_bad_input import make_socket
 
@@ -51,19 +53,22 @@ Make = Callable[[Path], object]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`gets`: PUBLISHED, LEFT (not touched), or a reason for set-aside. `heavy`: takes more than a moment."""
+    """`gets`: PUBLISHED (with a `warning`), LEFT (not touched), or a reason for set-aside. `heavy`: takes more than a
+    moment.
+    """
 
     make: Make
     gets: str = PUBLISHED
     heavy: bool = False
+    warning: str = ""
 
 
 CASES: dict[str, Case] = {}
 
 
-def case(name: str, make: Make, gets: str = PUBLISHED, *, heavy: bool = False) -> None:
+def case(name: str, make: Make, gets: str = PUBLISHED, *, heavy: bool = False, warning: str = "") -> None:
     assert name not in CASES, name
-    CASES[name] = Case(make, gets, heavy)
+    CASES[name] = Case(make, gets, heavy, warning)
 
 
 def data_of(path: Path, **overrides: Any) -> bytes:
@@ -189,7 +194,7 @@ def _mismatch(path: Path) -> None:
     path.write_bytes(data[:at] + told[:-1] + (b"1" if told[-1:] != b"1" else b"2") + data[at + len(told) :])
 
 
-case("meta-says-another-instance", _mismatch, "uid-mismatch")
+case("meta-says-another-instance", _mismatch, warning=ANOTHER_UID)
 
 CHARACTER_SETS: dict[str, tuple[Any, Any]] = {
     "utf8": ("ISO_IR 192", "Umlaut^\u00c4\u00d6\U0001f600"),
@@ -408,7 +413,7 @@ def _long_string(path: Path) -> None:
         file.write(data[at:])
 
 
-case("string-of-100-MB", _long_string, "too-large", heavy=True)
+case("string-of-100-MB", _long_string, heavy=True)
 case("identifier-of-2-MB", with_bytes(before_patient(element(0x00100020, "UT", b"y" * 2_000_000))), "too-large")
 
 
@@ -471,7 +476,7 @@ for _name in ("implicit", "explicit"):
     case(f"no-preamble-{_name}", with_bytes(_bare, transfer_syntax=_uid))
 case("no-meta", with_bytes(lambda data: data[:132] + data[dataset_offset(data) :]))
 case("padded", with_bytes(append(bytes(4000))))
-case("bytes-behind-the-pixels", with_bytes(append(b"garbage that someone left here")))
+case("bytes-behind-the-pixels", with_bytes(append(b"garbage that someone left here")), warning=BEHIND)
 case(
     "private-tags",
     with_bytes(before_patient(element(0x00090010, "LO", b"MAKER ") + element(0x00091001, "UN", bytes(range(64))))),
@@ -491,7 +496,13 @@ case(
     "kind-pdf-with-a-document",
     with_tags(pixels=None, EncapsulatedDocument=b"%PDF-1.4 " * 500, MIMETypeOfEncapsulatedDocument="application/pdf"),
 )
-case("an-image-without-pixels", with_tags(pixels=None, Rows=512, Columns=512))
+case("an-image-without-pixels", with_tags(pixels=None, Rows=512, Columns=512), warning=NO_PIXELS)
+for _name, _odd in ODD.items():
+
+    def _make_odd(path: Path, make: Callable[[str], bytes] = _odd.make) -> None:
+        path.write_bytes(make(path.name))
+
+    case(f"odd-{_name}", _make_odd, "incomplete" if _odd.error else PUBLISHED, warning=_odd.warning)
 
 # -- names of files ----------------------------------------------------------------------------------------------------
 
@@ -545,19 +556,6 @@ BUNDLED: dict[str, str] = {
         "not-dicom",
     ),
     **dict.fromkeys(("test_files/MR_truncated.dcm", "test_files/rtplan_truncated.dcm"), "incomplete"),
-    **dict.fromkeys(
-        (
-            "charset_files/chrJapMulti.dcm",
-            "charset_files/chrJapMultiExplicitIR6.dcm",
-            "test_files/badVR.dcm",
-            "test_files/rtdose.dcm",
-            "test_files/rtdose_1frame.dcm",
-            "test_files/rtdose_expb.dcm",
-            "test_files/rtdose_expb_1frame.dcm",
-            "test_files/rtplan.dcm",
-        ),
-        "uid-mismatch",
-    ),
     **dict.fromkeys(
         (
             "charset_files/chrSQEncoding.dcm",

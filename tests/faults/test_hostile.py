@@ -17,6 +17,7 @@ from tests.accounting import Canary, miscounted
 from tests.faults.hostile import (
     CASES,
     LEFT,
+    PUBLISHED,
     SECRETS,
     Case,
     bundled,
@@ -75,6 +76,13 @@ def check(places: Places, wanted: Mapping[str, str], events: Collection[Event], 
         if found.get(name) != expected.get(name)
     ]
     left = [name for name, gets in wanted.items() if gets == LEFT]
+    wrong += [
+        f"{event['src']!r} warns of {event.get('warning')}, not {CASES[event['src']].warning}"
+        for event in events
+        if event["event"] == PUBLISHED
+        and event["src"] in CASES
+        and event.get("warning", "") != CASES[event["src"]].warning
+    ]
     wrong += contradictions(places, {name: sources[name] for name in sources if name in wanted}, events, left)
     assert not wrong, "\n".join([f"{len(wrong)} violations:", *wrong[:40]])
     assert all((places.incoming / name).exists() for name in left)
