@@ -288,6 +288,7 @@ def _in_order(names: list[str]) -> list[str]:
 
 def _full_outcome() -> Outcome:
     more = {"reason": "x", "error": "x", "warning": "x", "superseded": "x", "missing": (Missing("", "", ""),)}
+    more |= {"Modality": "x", "sender": "x"}
     return Outcome("set-aside", "/in/x", 0, 1, 2, **more)  # type: ignore[arg-type]
 
 
