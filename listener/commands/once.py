@@ -190,9 +190,11 @@ def _work(engine: Engine, directories: Directories, config: Config) -> int:
             engine.intake.offer(name, root, "startup")
             if index % BATCH == BATCH - 1:
                 engine.turn(0)
-    backlog, end = engine.backlog, time.monotonic() + patience
+    backlog, end = engine.backlog, float("inf")
     while backlog.queued or backlog.working or (backlog.retrying and time.monotonic() < end):
         engine.turn(_patience(engine))
+        if not (backlog.queued or backlog.working):  # Everything was tried once.
+            end = min(end, time.monotonic() + patience)
         if hope.lost:
             break
     return backlog.depth

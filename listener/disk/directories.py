@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from listener.config import Config
 from listener.disk import aliases, orphans, sync
+from listener.disk.moving import COPYING
 from listener.disk.retry import passes
 from listener.disk.trials import corner, try_moves
 from listener.errors import ConfigError
@@ -91,7 +92,7 @@ def tidy(directories: Directories) -> None:
 def _forget_trials(home: str) -> None:
     with contextlib.suppress(FileNotFoundError), os.scandir(home) as entries:
         for entry in entries:
-            if entry.name.startswith(("trial-", ".trial-")):
+            if entry.name.startswith(("trial-", ".trial-", COPYING)):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(entry.path)
     if os.path.basename(home) == OWN:

@@ -38,12 +38,23 @@ def link_or_false(source: str, target: str, mode: int, *, syncs: bool) -> bool:
     Raises FileExistsError when the name is taken: a link never overwrites.
     """
     try:
-        with_parents(os.link, source, target, mode, syncs)
+        with_parents(_link, source, target, mode, syncs)
+    except _NoLinks:
+        return False
+    return True
+
+
+class _NoLinks(Exception):
+    """A link cannot work here; other errors, and those of making directories, are no sign of that."""
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
     except OSError as error:
         if error.errno in _NO_LINKS:
-            return False
+            raise _NoLinks from None
         raise
-    return True
 
 
 def rename(source: str, target: str, mode: int = 0o755, *, syncs: bool) -> None:

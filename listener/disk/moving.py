@@ -15,6 +15,10 @@ from listener.disk import files, sync
 _NO_LINK = (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 
 
+#: How names of copies begin that are not whole yet.
+COPYING = ".copying"
+
+
 def _link(source: str, target: str) -> None:
     os.link(source, target, follow_symlinks=False)
 
@@ -57,7 +61,11 @@ def copy(source: str, target: str) -> None:
 
 def _copy_regular(source: str, target: str, size: int) -> None:
     with open(files.open_regular(source), "rb") as file:
-        hidden, copy = files.Stage(os.path.dirname(target), ".").copy(file.fileno(), size)
-    with open(copy, "wb"):
-        sync.descriptors([copy])
-    os.rename(hidden, target)
+        hidden, copy = files.Stage(os.path.dirname(target), COPYING).copy(file.fileno(), size)
+    try:
+        with open(copy, "wb"):
+            sync.descriptors([copy])
+        os.rename(hidden, target)
+    except BaseException:
+        files.discard(hidden)
+        raise

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import TypeVar
 
 from listener.errors import FatalFault
+
+_T = TypeVar("_T", int, str)
 
 #: SYNC_FILE_RANGE_WRITE of <fcntl.h>: start to write what is dirty, wait for nothing.
 _WRITE = 2
@@ -17,15 +20,38 @@ _WRITE = 2
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+class NotSynced(OSError):
+    """Some of several were not forced to disk. `failed` maps each of them to its error; the first one's is its own."""
+
+    def __init__(self, failed: Mapping[int | str, OSError]) -> None:
+        first = next(iter(failed.values()))
+        super().__init__(first.errno, first.strerror, first.filename)
+        self.failed = failed
+
+
 def descriptors(opened: Sequence[int]) -> None:
-    """Force file data to disk. Raises FatalFault on EIO: the kernel has dropped the pages, so a repetition would
-    lie.
+    """Force file data to disk. Raises NotSynced when all were tried, and FatalFault on EIO: the kernel has dropped the
+    pages, so a repetition would lie.
     """
     if len(opened) > 1:
         _begin(opened)
-    for descriptor in opened:
-        with _fatal_io():
-            os.fdatasync(descriptor)
+    _each(opened, _data)
+
+
+def _data(descriptor: int) -> None:
+    with _fatal_io():
+        os.fdatasync(descriptor)
+
+
+def _each(what: Iterable[_T], force: Callable[[_T], None]) -> None:
+    failed: dict[int | str, OSError] = {}
+    for one in what:
+        try:
+            force(one)
+        except OSError as error:
+            failed[one] = error
+    if failed:
+        raise NotSynced(failed)
 
 
 def _begin(opened: Sequence[int]) -> None:
@@ -48,14 +74,17 @@ def _sync_file_range() -> Callable[..., int] | None:
 
 
 def directories(paths: Iterable[str]) -> None:
-    """Force names to disk: entries made in these directories survive a power cut."""
-    for path in paths:
-        descriptor = os.open(path, _DIRECTORY)
-        try:
-            with _fatal_io():
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Force names to disk: entries made in these directories survive a power cut. Raises as descriptors does."""
+    _each(paths, _names)
+
+
+def _names(path: str) -> None:
+    descriptor = os.open(path, _DIRECTORY)
+    try:
+        with _fatal_io():
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import stat
 import time
 from typing import NamedTuple, NoReturn
 
-from listener.disk import files, leases
+from listener.disk import files, leases, moving
 from listener.disk.directories import claim_places
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
@@ -53,7 +53,7 @@ def take(job: Job, desk: Desk) -> None:
         if not job.claim:
             if not job.held:
                 _require_settled(status, desk.config.settle)
-            _claim(job, desk)
+            status = _claim(job, desk, status)
         # The rename keeps new writers out, but one that had the file open before it is still there.
         if not (job.held and leases.holds(job.descriptor)):
             _await_writer(job)
@@ -91,7 +91,7 @@ def _look_why(job: Job, desk: Desk, error: OSError) -> NoReturn:
         raise Gone from None
     _refuse_special(job, desk, status)
     if isinstance(error, PermissionError):
-        _claim_odd(job, desk)
+        _claim_odd(job, desk, status)
         raise Unreadable from None
     if error.errno in (errno.ELOOP, errno.ENXIO):  # It was a link or a socket when it was opened.
         raise Gone from None
@@ -103,13 +103,13 @@ def _refuse_special(job: Job, desk: Desk, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise Gone
     if not stat.S_ISREG(status.st_mode):
-        _claim_odd(job, desk)
+        _claim_odd(job, desk, status)
         raise NotRegular
 
 
-def _claim_odd(job: Job, desk: Desk) -> None:
+def _claim_odd(job: Job, desk: Desk, status: os.stat_result) -> None:
     if desk.manner == CLAIM and not job.claim:
-        _claim(job, desk)
+        _claim(job, desk, status)
 
 
 def _require_settled(status: os.stat_result, settle: float) -> None:
@@ -120,7 +120,8 @@ def _require_settled(status: os.stat_result, settle: float) -> None:
         raise NotYet
 
 
-def _claim(job: Job, desk: Desk) -> None:
+def _claim(job: Job, desk: Desk, status: os.stat_result) -> os.stat_result:
+    """Claim the file, whose status is `status`; that of the claim."""
     root, name = job.arrival.root, desk.claim_name(job.arrival)
     claim = f"{desk.directories.claims[root]}/{name}"
     try:
@@ -131,8 +132,56 @@ def _claim(job: Job, desk: Desk) -> None:
         # Something was mounted over incoming since the start.
         _, inside = claim_places(desk.directories.incoming[root], desk.directories.state)
         claim = f"{inside}/{name}"
-        _move(job.path, claim)
+        try:
+            _move(job.path, claim)
+        except OSError as second:
+            if second.errno != errno.EXDEV:
+                raise
+            return _claim_by_copy(job, claim, status)
     job.claim = job.path = claim
+    return status
+
+
+def _claim_by_copy(job: Job, claim: str, status: os.stat_result) -> os.stat_result:
+    """The file lies on a volume that is mounted somewhere below incoming, where no claim can be renamed from: its copy,
+    which is on disk, becomes the claim, and then it is removed. A crash between the two leaves both, which are
+    duplicates. Raises NotYet when somebody wrote to it meanwhile.
+    """
+    os.makedirs(os.path.dirname(claim), mode=0o700, exist_ok=True)
+    moving.copy(job.path, claim)
+    try:
+        _remove_source(job, status)
+    except BaseException:
+        files.discard(claim)
+        raise
+    job.claim = job.path = claim
+    if job.descriptor < 0:  # Nothing that is opened.
+        return os.lstat(claim)
+    os.close(job.descriptor)
+    job.descriptor = files.open_regular(claim)
+    os.utime(job.descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+    job.held = leases.take(job.descriptor) == leases.FREE
+    return os.fstat(job.descriptor)
+
+
+def _remove_source(job: Job, status: os.stat_result) -> None:
+    if not _is_still(job, status):
+        raise NotYet
+    os.unlink(job.path)
+
+
+def _is_still(job: Job, status: os.stat_result) -> bool:
+    """Whether the source is still the file that had this status, and nobody has written to it since."""
+    try:
+        now = os.lstat(job.path)
+    except FileNotFoundError:
+        raise Gone from None
+    same = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)
+    if same != (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns):
+        return False
+    if job.descriptor < 0:
+        return True
+    return leases.holds(job.descriptor) if job.held else leases.ask(job.descriptor) != leases.BUSY
 
 
 def _move(path: str, claim: str) -> None:

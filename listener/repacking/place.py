@@ -7,6 +7,7 @@ can be repeated. Bytes are copied only where links cannot work, or where a name 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from contextlib import AbstractContextManager
@@ -14,7 +15,7 @@ from hashlib import blake2b
 
 from listener.dicom.header import Header
 from listener.dicom.reader import Wanted, read_header
-from listener.disk import files, loading, sync
+from listener.disk import files, loading, moves, sync
 from listener.errors import Conflict, FileFault
 from listener.planning import documents
 from listener.planning.names import short_hash
@@ -37,10 +38,10 @@ def stage(job: Job, desk: Desk) -> None:
     job.target = f"{desk.directories.data}/{job.plan.relative}"
     outside_name = job.links > 1 and not _is_same(job.target, job.inode)
     if not job.origin or outside_name or not desk.directories.links[job.arrival.root]:
-        _copy(job, desk)
+        _copy(job, desk, desk.data_stage)
     mode = desk.config.file_mode
-    if mode is not None:
-        os.fchmod(job.copied if job.copied >= 0 else job.descriptor, mode)
+    if mode is not None and job.copied < 0:
+        os.fchmod(job.descriptor, mode)
 
 
 def to_sync(job: Job) -> list[int]:
@@ -48,11 +49,15 @@ def to_sync(job: Job) -> list[int]:
     return [job.copied if job.copied >= 0 else job.descriptor, *job.opened]
 
 
-def _copy(job: Job, desk: Desk) -> None:
-    job.origin, job.copied = desk.data_stage.copy(job.descriptor, job.size)
+def _copy(job: Job, desk: Desk, stage: files.Stage) -> None:
+    """Copy the source, bytes, mode and times; the copy is what gets linked from now on."""
+    if job.copied >= 0:
+        job.opened.append(job.copied)
+    job.origin, job.copied = stage.copy(job.descriptor, job.size)
     job.temporaries.append(job.origin)
     status = os.fstat(job.descriptor)
-    os.fchmod(job.copied, status.st_mode & 0o7777)
+    mode = desk.config.file_mode
+    os.fchmod(job.copied, status.st_mode & 0o7777 if mode is None else mode)
     os.utime(job.copied, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
@@ -101,13 +106,45 @@ def _link(job: Job, desk: Desk) -> None:
 def _give_name(job: Job, desk: Desk) -> None:
     if files.link_or_false(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs):
         return
-    if job.copied < 0:
-        _copy(job, desk)
-        if desk.syncs:
-            sync.descriptors([job.copied])
-        if files.link_or_false(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs):
+    if not _lies_elsewhere(job, desk):
+        if job.copied < 0:
+            _copy(job, desk, desk.data_stage)
+            if desk.syncs:
+                sync.descriptors([job.copied])
+            if files.link_or_false(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs):
+                return
+        try:
+            _rename_without_links(job, desk)
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # One file system, and two mounts of it.
+                raise
+        else:
             return
-    _rename_without_links(job, desk)
+    _copy_beside(job, desk)
+    moves.rename_new(job.origin, job.target)
+
+
+def _lies_elsewhere(job: Job, desk: Desk) -> bool:
+    """Whether the target's directory, which exists, lies on another file system than our staging: an administrator made
+    it, or one above it, a link, or mounted a volume there.
+    """
+    return os.stat(os.path.dirname(job.target)).st_dev != os.stat(desk.directories.data_staging).st_dev
+
+
+def _copy_beside(job: Job, desk: Desk) -> None:
+    """Copy the source to a hidden name beside its target, on disk when it is there. What an earlier try, which was
+    killed, has left of it is removed.
+    """
+    directory, name = os.path.split(job.target)
+    prefix = f".listener-{short_hash(name)}"
+    if job.arrival.claim:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.startswith(f"{prefix}-"):
+                    files.discard(entry.path)
+    _copy(job, desk, files.Stage(directory, prefix))
+    if desk.syncs:
+        sync.descriptors([job.copied])
 
 
 def _rename_without_links(job: Job, desk: Desk) -> None:
@@ -264,11 +301,17 @@ def _replace(job: Job, desk: Desk, present: str) -> None:
         twin = desk.data_stage.name()
         job.temporaries.append(twin)
         if not files.link_or_false(job.origin, twin, 0o700, syncs=False):
-            _copy(job, desk)
+            _copy(job, desk, desk.data_stage)
             twin = job.origin
     else:
         twin = job.origin
-    files.rename(twin, job.target, desk.config.dir_mode, syncs=desk.syncs)
+    try:
+        files.rename(twin, job.target, desk.config.dir_mode, syncs=desk.syncs)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy_beside(job, desk)
+        os.rename(job.origin, job.target)
 
 
 def withdraw(job: Job) -> None:
@@ -287,10 +330,14 @@ def is_placed(job: Job) -> bool:
     """Whether this story, or an earlier one that was interrupted, gave the file its name in the tree."""
     if job.kind != "published" or not job.target or not (job.linked or job.claim):
         return False
-    if job.copied < 0:
-        return _is_same(job.target, job.inode)
-    status = os.fstat(job.copied)
-    return _is_same(job.target, (status.st_dev, status.st_ino))
+    inode = job.inode
+    if job.copied >= 0:
+        status = os.fstat(job.copied)
+        inode = (status.st_dev, status.st_ino)
+    try:
+        return _is_same(job.target, inode)
+    except OSError:  # It cannot be looked at; a claim that has one name only is in no tree.
+        return job.linked or (job.copied < 0 and job.links > 1)
 
 
 def _is_described(job: Job) -> bool:

@@ -142,13 +142,18 @@ def _paths(job: Job, error: OSError) -> Iterator[str]:
 
 
 def _blamed(path: str, root: str, error: OSError) -> str:
-    """The first component of `path` below `root` that cannot be entered or is absent, or that gave the error."""
-    at = root
+    """The first component of `path` below `root` that cannot be entered or is absent, or that gave the error; what a
+    link leads to is told as that link.
+    """
+    if path.startswith(f"{root}/{OWN}/"):
+        return path
+    at, link = root, ""
     parts = path[len(root) + 1 :].split("/")
     for part in parts[:-1]:
         above, at = at, f"{at}/{part}"
+        link = link or (at if os.path.islink(at) else "")
         with contextlib.suppress(OSError):
             if stat.S_ISDIR(os.stat(at).st_mode):
                 continue
-        return above if error.errno in _OF_THE_DIRECTORY and not os.path.lexists(at) else at
-    return at if error.errno in _OF_THE_DIRECTORY else path
+        return link or above if error.errno in _OF_THE_DIRECTORY and not os.path.lexists(at) else at
+    return link or at if error.errno in _OF_THE_DIRECTORY else path

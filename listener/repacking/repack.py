@@ -74,6 +74,25 @@ def _read(job: Job, desk: Desk) -> None:
     job.plan = make_plan(header, desk.layout)
 
 
+def _force(barriers: list[Barrier]) -> dict[int | str, OSError]:
+    """Force to disk what several stories wait for; the descriptors and directories that could not be, with why."""
+    descriptors: list[int] = []
+    directories: dict[str, None] = {}
+    for barrier in barriers:
+        descriptors += barrier.descriptors
+        directories.update(dict.fromkeys(barrier.directories))
+    failed: dict[int | str, OSError] = {}
+    try:
+        sync.descriptors(descriptors)
+    except sync.NotSynced as error:
+        failed.update(error.failed)
+    try:
+        sync.directories(directories)
+    except sync.NotSynced as error:
+        failed.update(error.failed)
+    return failed
+
+
 class Repacker:
     """What a worker does: arrivals in, results out, in the same order."""
 
@@ -104,8 +123,7 @@ class Repacker:
         return [result for result in results if result is not None]
 
     def _to_next_barrier(self, jobs: list[Job], stories: list[Story], results: list[Result | None]) -> None:
-        descriptors: list[int] = []
-        directories: dict[str, None] = {}
+        waiting: list[tuple[int, Barrier]] = []
         for index, job in enumerate(jobs):
             if results[index] is not None:
                 continue
@@ -114,19 +132,16 @@ class Repacker:
             awaited = self._advance(job, stories[index])
             if isinstance(awaited, Barrier):
                 job.wait()
-                descriptors += awaited.descriptors
-                directories.update(dict.fromkeys(awaited.directories))
+                waiting.append((index, awaited))
             else:
                 results[index] = awaited
         begun = time.perf_counter()
-        try:
-            if self._desk.syncs:
-                sync.descriptors(descriptors)
-                sync.directories(directories)
-        except OSError as error:  # Space ran out at the last moment: nothing was released, everything is done again.
-            for index, job in enumerate(jobs):
-                if results[index] is None:
-                    results[index] = self._refused(job, error)
+        failed = _force([barrier for _, barrier in waiting]) if waiting else {}
+        if failed:  # What was not released is done again, and only that which could not be forced to disk.
+            for index, barrier in waiting:
+                errors = [failed[one] for one in (*barrier.descriptors, *barrier.directories) if one in failed]
+                if errors:
+                    results[index] = self._refused(jobs[index], errors[0])
         share(time.perf_counter() - begun, [job for job in jobs if job.left])
 
     def _advance(self, job: Job, one: Story) -> Barrier | Result:

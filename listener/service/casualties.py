@@ -84,10 +84,11 @@ class Casualties:
 
     def clean(self, pid: int) -> None:
         """Remove the temporaries that the dead worker `pid` left."""
-        for staging in self._directories.stagings:
-            for entry in _entries(staging):
-                if files.made_by(entry.name, pid):
-                    files.discard(entry.path)
+        places = {*self._directories.stagings, *self._directories.claims}
+        for entry in itertools.chain.from_iterable(map(_entries, places)):
+            # A claim is none, whatever its file was called.
+            if files.made_by(entry.name, pid) and claim.parse_name(entry.name) is None:
+                files.discard(entry.path)
 
     def give_up(self, arrival: Arrival) -> Outcome:
         """Set a file aside as `worker-lost`."""
