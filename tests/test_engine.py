@@ -353,6 +353,21 @@ def test_what_the_system_refuses_waits_and_is_done_when_it_can_be(tmp_path: Path
         assert bench.claims() == []
 
 
+def test_a_claim_of_an_earlier_run_is_held_up_as_one_file_whatever_its_name_is(tmp_path: Path) -> None:
+    """Each try counts in the claim's name, and does not when it was refused; the first refusal is not forgotten."""
+    bench = Bench(tmp_path, give_up=1.0)
+    held(bench, bench.put())
+    (bench.data / "P0000-Patient_0-19700102").symlink_to("/nonexistent/archive")
+    with engine_of(bench) as (engine, ear):
+        engine.intake.requeue_claims()
+        turn_until(engine, lambda: len(ear.deferrals) >= 3)
+        assert engine.held_up.shown(time.monotonic())["shown"][0]["files"] == len(engine.held_up) == 1
+        turn_until(engine, drained(engine))
+        assert ear.kinds() == ["unplaceable"]
+        assert not engine.held_up
+        assert not engine.held_up.counts()
+
+
 def test_what_cannot_be_placed_is_set_aside_in_the_end_and_holds_nobody_up(tmp_path: Path) -> None:
     bench = Bench(tmp_path, give_up=0.3)
     with engine_of(bench) as (engine, ear):

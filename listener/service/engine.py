@@ -97,6 +97,7 @@ class Engine:
         except OSError as error:
             self._defer(arrival, _refusal(arrival, "claim", error))
             return False
+        self.held_up.move(arrival.key, batch[0].key)
         return True
 
     def turn(self, timeout: float | None) -> list[selectors.SelectorKey]:
@@ -241,6 +242,8 @@ class Engine:
         again = []
         for arrival, found in zip(lost.held, self._casualties.recover(lost), strict=True):
             self.backlog.finish(arrival.key)
+            if isinstance(found, Arrival):
+                self.held_up.move(arrival.key, found.key)
             if isinstance(found, Outcome) and (gone or self.volumes.hides(arrival)):
                 self._keep(arrival, found, gone)
             elif isinstance(found, Outcome):
