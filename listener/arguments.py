@@ -22,6 +22,7 @@ _COMMANDS = {
     "expect": "say how many instances a series will have",
     "report": "the accounts: a row a series, or sums by day, modality, sender or batch",
     "prune": "remove old set-aside files and published series; shows what it would do unless --yes",
+    "hooks": "who is told of series, and how that goes; retire one, redeliver or forget what failed",
     "bench": "measure this machine, side by side with px-repack and rx-repack when they are on PATH",
 }
 
@@ -31,6 +32,10 @@ _EPILOG = {
     "report": "times are UTC; exit status: 0; 1 the ledger cannot be read",
     "prune": "never removes what is unfinished, or of which a consumer is still to hear; the documents of patients and "
     "studies stay; exit status: 0; 1 the ledger cannot be used, or a file not be removed",
+    "hooks": "without ACTION: lists them. retire NAME: it is told nothing any more, and what waits is given up; "
+    "redeliver NAME: what failed is told again, and what waits at once; forget NAME: what failed is forgotten, and "
+    "keeps no series from 'listener prune' any more. Only shown unless --yes. Exit status: 0; 1 the ledger cannot be "
+    "used, knows no such hook, or the service registered it again; 2 the command line is wrong",
     "status": "exit status: 0; 1 the state cannot be read",
     "bench": "exit status: 0 measured; 1 a run did not produce everything",
     "run": "exit status: 0 stopped cleanly; 1 failed at run time, incoming is owned by another listener, or a second "
@@ -182,7 +187,18 @@ def _prune_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a series or file, for programs")
 
 
+def _hooks_options(parser: argparse.ArgumentParser) -> None:
+    acts = ("retire", "redeliver", "forget")
+    parser.add_argument("action", nargs="?", choices=acts, metavar="ACTION", help=f"one of {', '.join(acts)}")
+    parser.add_argument(
+        "name", nargs="?", default="", metavar="NAME", help="the hook: webhook, exec, or a stage's name"
+    )
+    parser.add_argument("--yes", action="store_true", help="do it")
+    parser.add_argument("--json", action="store_true", help="one JSON object a hook, for programs")
+
+
 _EXTRA = {
+    "hooks": _hooks_options,
     "series": _series_options,
     "expect": _expect_options,
     "report": _report_options,

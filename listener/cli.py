@@ -121,6 +121,12 @@ def _prune(config: Config, given: argparse.Namespace) -> int:
     return prune.run(config, prune.Request(given.set_aside, given.series, given.yes, given.json))
 
 
+def _hooks(config: Config, given: argparse.Namespace) -> int:
+    from listener.commands import hooks
+
+    return hooks.run(config, hooks.Request(given.action or "", given.name, given.yes, given.json))
+
+
 def _bench(config: Config, given: argparse.Namespace) -> int:
     from listener.benchmark.request import Request
     from listener.commands import bench
@@ -139,6 +145,7 @@ _RUN: dict[str, Callable[[Config, argparse.Namespace], int]] = {
     "expect": _expect,
     "report": _report,
     "prune": _prune,
+    "hooks": _hooks,
     "verify": _verify,
     "retry": _retry,
     "status": _status,

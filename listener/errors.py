@@ -114,12 +114,25 @@ class StateUnreadable(ListenerError):
     """The state cannot be read."""
 
 
-class HookFailed(ListenerError):
-    """A hook did not take what it was told."""
+class UnknownConsumer(ListenerError):
+    """The ledger knows no such hook; 'listener hooks' lists them."""
 
-    def __init__(self, detail: str = "") -> None:
+
+class ConsumerRetired(ListenerError):
+    """The hook is retired, so nobody would take it; start its service again with its option, or forget what failed."""
+
+
+class HookFailed(ListenerError):
+    """A hook did not take what it was told. It is told nothing for `pause` seconds, if it said so."""
+
+    def __init__(self, detail: str = "", pause: float = 0.0) -> None:
         self.detail = detail
+        self.pause = pause
         super().__init__(detail)
+
+
+class HookGone(HookFailed):
+    """A hook wants to be told nothing more."""
 
 
 class FileFault(ListenerError):

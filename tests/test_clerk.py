@@ -575,7 +575,7 @@ def test_consumers_get_each_end_and_each_set_aside_file_once_and_under_a_lease(w
             assert reader.oldest_pending("webhook") > 0
             (told,) = reader.deliveries_of(world.uid(0))
             assert (told.consumer, told.state, told.attempts) == ("webhook", "delivered", 2)
-        deliveries.retire(connection, "webhook")
+        deliveries.retire(connection, "webhook", world.wall)
         world.came(0, 2)
         world.advance(10)
         world.tick()

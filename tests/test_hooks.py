@@ -10,6 +10,7 @@ import json
 import shlex
 import shutil
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +34,10 @@ from listener.hooks.configured import Hooks
 from listener.hooks.message import Message, fields, key_of
 from listener.hooks.program import Program
 from listener.hooks.webhook import Webhook
-from listener.ledger import deliveries
-from listener.ledger.opening import open_writer, path_of
+from listener.ledger import consumers, deliveries
+from listener.ledger.opening import open_writer, path_of, transaction
 from listener.ledger.reading import reading
+from listener.status import accounts
 from tests.instances import uid, write_instance
 from tests.service_process import Places, Service, listener, once, service
 from tests.waiting import until
@@ -58,6 +62,7 @@ class Receiver:
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.posts: list[Post] = []
         self.answer: Callable[[Post], int | None] = lambda _: 200
+        self.head: dict[str, str] = {}
         self.closing = threading.Event()
         outer = self
 
@@ -71,7 +76,8 @@ class Receiver:
                     outer.closing.wait(30)
                     return
                 self.send_response(status)
-                self.send_header("Location", "/elsewhere")
+                for name, value in {"Location": "/elsewhere", **outer.head}.items():
+                    self.send_header(name, value)
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:
@@ -151,6 +157,55 @@ def test_anything_else_does_not_and_no_redirect_is_followed(receiver: Receiver, 
     with pytest.raises(HookFailed, match=f"it answered {status}"):
         Webhook(receiver.url, "").tell(TOLD)
     assert len(receiver.posts) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "pause"),
+    [
+        (503, "7", 7),
+        (429, " 0 ", 0),
+        (429, "999999999999", webhook.LONGEST_PAUSE),
+        (503, "9" * 5000, webhook.LONGEST_PAUSE),
+        (503, "soon", 0),
+        (503, "-5", 0),
+        (503, "Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        (503, "Thu, 01 Jan 1970 00:00:00", 0),
+        (503, "", 90),
+        (500, "7", 0),
+    ],
+)
+def test_a_receiver_may_say_when_it_is_to_be_asked_again(
+    receiver: Receiver, status: int, said: str, pause: float
+) -> None:
+    text = said or formatdate(time.time() + 90, usegmt=True)
+    receiver.answer, receiver.head = lambda _: status, {"Retry-After": text}
+    with pytest.raises(HookFailed, match=f"it answered {status}") as caught:
+        Webhook(receiver.url, "").tell(TOLD)
+    assert caught.value.pause == pytest.approx(pause, abs=0 if said else 30)
+
+
+def test_a_date_is_compared_with_the_clock_of_who_said_it() -> None:
+    answer = b"HTTP/1.1 429 x\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:50:07 GMT\r\n"
+    with answering(answer + b"Content-Length: 0\r\n\r\n") as url, pytest.raises(HookFailed) as caught:
+        Webhook(url, "").tell(TOLD)
+    assert caught.value.pause == 30
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that gives one answer, byte for byte."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            peer, _ = listening.accept()
+            with peer:
+                peer.recv(65536)
+                peer.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        thread.join()
 
 
 def test_nobody_there() -> None:
@@ -395,13 +450,38 @@ def test_a_hook_that_is_not_asked_for_any_more_is_retired(tmp_path: Path) -> Non
     both = Config(state=str(tmp_path), on_series_complete="http://x/", on_series_complete_exec="x")
     Hooks(both)
     aside(tmp_path, 1)
-    Hooks(replace(both, on_series_complete=""))
+    for other in (
+        partial(Hooks, replace(both, on_series_complete="")),
+        partial(Hooks, replace(both, on_series_complete="", incoming=("/other",)), retires=True),
+    ):
+        other()
+        with reading(str(tmp_path)) as reader:
+            assert reader.delivery_counts() == {"exec": {"pending": 1}, "webhook": {"pending": 1}}, "its own alone"
+    Hooks(replace(both, on_series_complete=""), retires=True)
     aside(tmp_path, 2)
     with reading(str(tmp_path)) as reader:
         assert reader.delivery_counts() == {"exec": {"pending": 2}}
     Hooks(both)
     with reading(str(tmp_path)) as reader:
         assert reader.delivery_counts() == {"exec": {"pending": 2}, "webhook": {"failed": 1, "pending": 0}}
+
+
+@pytest.mark.real
+def test_once_beside_a_service_leaves_its_hooks_alone(places: Places, receiver: Receiver) -> None:
+    """With another incoming, the same state, and no hook: what waits is told, and what comes."""
+    receiver.answer = lambda _: 503
+    other = places.beside("other")
+    other = Places(other.base, other.incomings, other.data, other.log, places.state)
+    with service(places, *QUIET, "--on-series-complete", receiver.url) as running:
+        bring(places, 1)
+        receiver.wait_for("series-complete")
+        bring(other, 1, series=1)
+        assert once(other, "--series-quiet", "0").status == 0
+        receiver.answer = lambda _: 200
+        bring(places, 2, series=2)
+        until(lambda: hooks(running).get("delivered") == 3, 20)
+        assert "registered again" not in running.stderr
+    assert {post.json["key"] for post in receiver.posts} == {f"{uid('series', 0, 0, number)}/1" for number in range(3)}
 
 
 def test_without_hooks_no_ledger_is_made(tmp_path: Path) -> None:
@@ -555,3 +635,113 @@ def test_one_that_refuses_is_not_asked_a_thousand_times_a_second(tmp_path: Path)
         assert len(hook.told) <= 3
     finally:
         one.stop()
+
+
+# -- what a receiver says of itself ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def told_by_a_courier(state: Path, url: str) -> Iterator[sqlite3.Connection]:
+    """A courier of the webhook at work, and the ledger."""
+    connection = open_writer(path_of(str(state)))
+    deliveries.register(connection, "webhook", 0)
+    one = courier.Courier(Webhook(url, ""), str(state), phi=False)
+    one.start()
+    try:
+        yield connection
+    finally:
+        one.stop()
+        connection.close()
+
+
+def states(connection: sqlite3.Connection) -> list[str]:
+    return [state for (state,) in connection.execute("SELECT state FROM deliveries ORDER BY id")]
+
+
+def test_who_asks_for_a_pause_gets_it(tmp_path: Path, receiver: Receiver) -> None:
+    """Also for what else is due."""
+    receiver.answer, receiver.head = lambda _: 429 if len(receiver.posts) == 1 else 200, {"Retry-After": "3"}
+    with told_by_a_courier(tmp_path, receiver.url) as connection:
+        begun = time.monotonic()
+        for number in (1, 2):
+            aside(tmp_path, number)
+        until(lambda: states(connection) == ["delivered"] * 2, 10)
+        assert time.monotonic() - begun >= 3
+    assert len(receiver.posts) == 3
+
+
+def test_who_is_gone_is_told_nothing_more_until_a_person_says_so(
+    tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.answer = lambda _: 410
+    with told_by_a_courier(tmp_path, receiver.url) as connection:
+        aside(tmp_path, 1)
+        until(lambda: receiver.posts and "told nothing more" in caplog.text, 10)
+        aside(tmp_path, 2)
+        receiver.answer = lambda _: 200
+        time.sleep(1.2)  # Two looks, in which nothing is to happen.
+        assert (len(receiver.posts), states(connection)) == (1, ["pending"] * 2)
+        told = accounts.look(str(tmp_path)).hooks["webhook"]
+        assert told == {"pending": 2, "delivered": 0, "failed": 0, "error": "it answered 410, which means for good"}
+        consumers.redeliver(connection, 1, time.time_ns())
+        until(lambda: states(connection) == ["delivered"] * 2, 10)
+    assert caplog.text.count("told nothing more") == 1
+
+
+def test_the_next_start_asks_who_was_gone_again(tmp_path: Path) -> None:
+    config = Config(state=str(tmp_path), on_series_complete="http://x/")
+    Hooks(config)
+    with reading(str(tmp_path)) as reader:
+        (row,) = reader.consumers()
+    connection = open_writer(path_of(str(tmp_path)))
+    consumers.stop(connection, row.id, "gone")
+    connection.close()
+    for state in ("stopped", "active"):
+        with reading(str(tmp_path)) as reader:
+            assert [row.state for row in reader.consumers()] == [state]
+        Hooks(config)
+
+
+def test_a_courier_that_was_retired_registers_again_and_misses_nothing(
+    tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waited, what happened while it was retired, and what comes."""
+    receiver.answer = lambda _: 500
+    with told_by_a_courier(tmp_path, receiver.url) as connection:
+        aside(tmp_path, 1)
+        until(lambda: receiver.posts, 10)
+        with transaction(connection):
+            connection.execute("UPDATE consumers SET active = 0")
+            connection.execute("INSERT INTO set_aside (path, reason, name) VALUES ('empty/2', 'empty', 'x')")
+            now_ns = time.time_ns()
+            connection.execute(
+                "UPDATE deliveries SET state = 'failed', error = ?, settled_ns = ?", (deliveries.RETIRED, now_ns)
+            )
+        receiver.answer = lambda _: 200
+        until(lambda: "registered again" in caplog.text, 10)
+        aside(tmp_path, 3)
+        until(lambda: states(connection) == ["delivered"] * 3, 10)
+        assert deliveries.active(connection) == {"webhook"}
+
+
+def test_a_ledger_that_is_damaged_while_a_hook_is_told_does_not_end_its_thread(
+    tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "_PATIENCE", 0.1)
+    path = Path(path_of(str(tmp_path)))
+    with told_by_a_courier(tmp_path, receiver.url):
+        aside(tmp_path, 1)
+        receiver.wait_for("set-aside", 1)
+        for file in tmp_path.glob("ledger.sqlite*"):
+            file.unlink()
+        path.write_bytes(b"rubbish" * 9000)
+        until(lambda: "the ledger cannot be used" in caplog.text, 10)
+        time.sleep(0.5)  # Some more tries.
+        assert caplog.text.count("the ledger cannot be used") == 1
+        for file in tmp_path.glob("ledger.sqlite*"):
+            file.unlink()
+        open_writer(str(path)).close()
+        with reading(str(tmp_path)) as reader:
+            until(reader.consumers, 10)
+        aside(tmp_path, 1)
+        receiver.wait_for("set-aside", 2)

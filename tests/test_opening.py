@@ -159,6 +159,7 @@ SCANS = {
     "_SOME": "the same: a few, whichever come first",
     "_AWAITED": "the same: every delivery that waits",
     "DELIVERY_COUNTS": "a row a consumer and state",
+    "CONSUMERS": "the same",
     "COUNTS": "three rows",
     "SET_ASIDE": "a row a reason",
     "OLDEST_PENDING": "what waits of one consumer",

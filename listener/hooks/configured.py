@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -11,8 +12,9 @@ from listener.errors import LedgerFault
 from listener.hooks.courier import Courier, Hook
 from listener.hooks.program import Program
 from listener.hooks.webhook import Webhook
-from listener.ledger import deliveries
-from listener.ledger.opening import open_writer, path_of
+from listener.ledger import consumers, deliveries
+from listener.ledger.consumers import owner_of
+from listener.ledger.opening import open_writer, path_of, translated
 
 #: Every hook that may be configured, by the consumer's name in the ledger.
 NAMES = (Webhook.name, Program.name)
@@ -22,13 +24,16 @@ _PATIENCE = 30.0
 
 
 class Hooks:
-    """Registered at once, so that nothing is missed that ends later; told from start() to stop()."""
+    """Registered at once, so that nothing is missed that ends later; told from start() to stop(). `retires`: for the
+    service, whose configuration says who is to be told from now on; a command that leaves says nothing of that.
+    """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, retires: bool = False) -> None:
         hooks = asked_for(config)
         self.names = {hook.name for hook in hooks}
-        _register(config.state, self.names)
-        self._couriers = [Courier(hook, config.state, config.phi) for hook in hooks]
+        _register(config, self.names, retires=retires)
+        owner = owner_of(config.incoming)
+        self._couriers = [Courier(hook, config.state, config.phi, owner) for hook in hooks]
 
     def start(self) -> None:
         """Begin to tell."""
@@ -58,21 +63,22 @@ def asked_for(config: Config) -> list[Hook]:
     return found
 
 
-def _register(state: str, names: set[str]) -> None:
-    """Make it known in the ledger who is to be told; those that are not asked for any more are retired."""
-    if not names and not os.path.exists(path_of(state)):
+def _register(config: Config, names: set[str], *, retires: bool) -> None:
+    """Make it known in the ledger who is to be told. With `retires` those of this listener that are not asked for any
+    more are retired; another listener may serve its own from the same ledger.
+    """
+    path = path_of(config.state)
+    if not names and not (retires and os.path.exists(path)):
         return
+    owner, now_ns = owner_of(config.incoming), time.time_ns()
     try:
-        connection = open_writer(path_of(state))
-        try:
-            known = {name for (name,) in connection.execute("SELECT name FROM consumers WHERE active = 1")}
+        with contextlib.closing(open_writer(path)) as connection, translated():
             for name in NAMES:
                 if name in names:
-                    deliveries.register(connection, name, time.time_ns())
-                elif name in known:
-                    deliveries.retire(connection, name)
-        finally:
-            connection.close()
+                    deliveries.register(connection, name, now_ns, owner=owner, is_start=True)
+                elif retires and consumers.is_own(connection, name, owner):
+                    deliveries.retire(connection, name, now_ns)
+                    log.info("the %s hook is not asked for any more, and retired", name)
     except LedgerFault as fault:  # Each courier tries again for as long as it takes.
         if names:
             log.error("the ledger cannot be used, so hooks are not told: %s", fault)

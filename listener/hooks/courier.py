@@ -5,6 +5,7 @@ A hook that hangs or refuses holds up nothing but itself: the deliveries are row
 
 from __future__ import annotations
 
+import contextlib
 import time
 from sqlite3 import Connection
 from threading import Event, Thread
@@ -12,10 +13,11 @@ from typing import Protocol
 
 from listener.diagnostics import log
 from listener.disk.retry import hook_pause
-from listener.errors import HookFailed, LedgerFault
+from listener.errors import HookFailed, HookGone, LedgerFault
 from listener.hooks.message import Message, message
-from listener.ledger import deliveries
+from listener.ledger import consumers, deliveries
 from listener.ledger.access import Stamp
+from listener.ledger.consumers import Position
 from listener.ledger.opening import open_writer, path_of, translated
 from listener.ledger.rows import Delivery
 
@@ -46,13 +48,20 @@ class Hook(Protocol):
 class Courier:
     """Tells `hook` what the ledger of a state directory has for it, until stop()."""
 
-    def __init__(self, hook: Hook, state: str, phi: bool) -> None:
+    def __init__(self, hook: Hook, state: str, phi: bool, owner: str = "") -> None:
         self._hook = hook
         self._path = path_of(state)
         self._phi = phi
+        self._owner = owner
         self._stopping = Event()
         self._failures = 0
         self._fault = ""
+        self._files = Stamp()
+        self._consumer = 0
+        self._seen: Position | None = None
+        self._since_ns = 0
+        self._now_ns = 0
+        self._rests_until = 0.0
         #: Everything that was due is told, or the hook or the ledger does not take it now.
         self.idle = Event()
         self._thread = Thread(target=self._work, name=f"listener-{hook.name}", daemon=True)
@@ -81,35 +90,60 @@ class Courier:
                 self._stopping.wait(_PATIENCE)
 
     def _tell_all(self) -> None:
-        connection = open_writer(self._path)
-        try:
-            now = time.time_ns()
-            consumer = deliveries.register(connection, self._hook.name, now)
-            opened = Stamp.of(self._path)
+        with contextlib.closing(open_writer(self._path)) as connection:
+            self._take_up(connection)
             # A ledger that was made anew does not know us yet.
-            while not self._stopping.is_set() and opened.is_still(Stamp.of(self._path)):
-                before, now = now, time.time_ns()
-                if now < before:  # The clock was set back, and what is due soon would wait for as long.
-                    deliveries.register(connection, self._hook.name, now)
-                until = now + int(self._hook.lease * 1e9)
-                due = deliveries.lease(connection, consumer, now, until)
+            while not self._stopping.is_set() and self._files.is_still(Stamp.of(self._path)):
+                if not self._look(connection):
+                    return
+                due = self._lease(connection)
                 for delivery in due:
                     self._tell(connection, delivery)
                 if not due or self._failures:
                     self.idle.set()
-                self._stopping.wait(self._rest() if due else _LOOK)
-        finally:
-            connection.close()
+                if not due:
+                    self._stopping.wait(_LOOK)
 
-    def _rest(self) -> float:
-        """A hook that fails gets a pause before anything else is tried; one that works gets none."""
-        return min(hook_pause(self._failures), _LONGEST_REST) if self._failures else 0.0
+    def _take_up(self, connection: Connection) -> None:
+        files, now_ns = Stamp.of(self._path), time.time_ns()
+        if self._seen and files.database == self._files.database:
+            self._look(connection)
+        else:
+            self._seen, self._since_ns = None, now_ns
+        self._files = files
+        self._consumer = deliveries.register(connection, self._hook.name, now_ns, owner=self._owner)
+        self._seen = consumers.position(connection, self._consumer)
+
+    def _look(self, connection: Connection) -> bool:
+        """See how the consumer stands, and register it again where somebody retired it; False when it is gone."""
+        before, self._now_ns = self._now_ns, time.time_ns()
+        if self._now_ns < before:  # The clock was set back, and what is due soon would wait for as long.
+            deliveries.register(connection, self._hook.name, self._now_ns, owner=self._owner)
+        found = consumers.position(connection, self._consumer)
+        if found and self._seen and not found.is_active:
+            consumers.resume(connection, self._consumer, self._seen, self._since_ns, self._now_ns)
+            log.warning(
+                "the %s hook was retired by somebody, and is registered again: this service serves it until its option "
+                "is taken away",
+                self._hook.name,
+            )
+        self._seen = found
+        return found is not None
+
+    def _lease(self, connection: Connection) -> list[Delivery]:
+        """What is due; nothing while the hook is stopped, or gets a rest."""
+        if (self._seen and self._seen.stopped) or time.monotonic() < self._rests_until:
+            return []
+        until_ns = self._now_ns + int(self._hook.lease * 1e9)
+        return deliveries.lease(connection, self._consumer, self._now_ns, until_ns)
 
     def _tell(self, connection: Connection, delivery: Delivery) -> None:
         try:
             self._hook.tell(message(delivery, self._phi))
+        except HookGone as gone:
+            self._gone(connection, delivery, gone.detail)
         except HookFailed as failure:
-            self._failed(connection, delivery, failure.detail)
+            self._failed(connection, delivery, failure.detail, failure.pause)
         else:
             if self._failures:
                 log.info("the %s hook takes deliveries again", self._hook.name)
@@ -117,7 +151,20 @@ class Courier:
             deliveries.settle(connection, delivery, "delivered", time.time_ns())
             self._fault = ""
 
-    def _failed(self, connection: Connection, delivery: Delivery, why: str) -> None:
+    def _gone(self, connection: Connection, delivery: Delivery, why: str) -> None:
+        """The hook wants nothing more: all that is to be told waits, until a person decides."""
+        now_ns, name = time.time_ns(), self._hook.name
+        deliveries.settle(connection, delivery, "pending", now_ns, next_ns=now_ns, error=why)
+        consumers.stop(connection, self._consumer, why)
+        log.error(
+            "the %s hook is told nothing more (%s); 'listener hooks redeliver %s' or the next start tells it again, "
+            "without its option it is retired",
+            name,
+            why,
+            name,
+        )
+
+    def _failed(self, connection: Connection, delivery: Delivery, why: str, pause: float) -> None:
         now = time.time_ns()
         if self._stopping.is_set():  # It was we who ended it.
             deliveries.settle(connection, delivery, "pending", now, next_ns=now, error="the service stopped meanwhile")
@@ -125,11 +172,13 @@ class Courier:
         if not self._failures:
             log.warning("the %s hook failed (%s); it is told again, later and later", self._hook.name, why)
         self._failures += 1
+        # A hook that fails gets a pause before anything else is tried.
+        self._rests_until = time.monotonic() + max(pause, min(hook_pause(self._failures), _LONGEST_REST))
         if delivery.attempts >= MOST_ATTEMPTS:
             log.error(
                 "the %s hook was told %s %d times in vain; given up", self._hook.name, delivery.key, MOST_ATTEMPTS
             )
             deliveries.settle(connection, delivery, "failed", now, error=why)
         else:
-            later = now + int(hook_pause(delivery.attempts) * 1e9)
+            later = now + int(max(pause, hook_pause(delivery.attempts)) * 1e9)
             deliveries.settle(connection, delivery, "pending", now, next_ns=later, error=why)

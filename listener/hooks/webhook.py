@@ -6,16 +6,23 @@ import contextlib
 import socket
 import ssl
 import time
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from email.utils import formatdate, parsedate_to_datetime
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnection
 from threading import Timer
 from urllib.parse import urlsplit
 
 import listener
-from listener.errors import HookFailed
+from listener.errors import HookFailed, HookGone
 from listener.hooks.message import Message, fields, key_of
 
 #: A POST ends after this many seconds, from the first to the last byte; and one pause within after this many.
 DEADLINE, SILENCE = 15.0, 10.0
+
+#: A receiver may ask to be left alone for so long, in seconds: what asks for more is told after a day all the same.
+LONGEST_PAUSE = 86_400.0
+
+_NOT_NOW = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Webhook:
@@ -31,7 +38,7 @@ class Webhook:
         self._connection: HTTPConnection | None = None
 
     def tell(self, told: Message) -> None:
-        """Post it; HookFailed unless the answer is 2xx."""
+        """Post it; HookFailed unless the answer is 2xx, HookGone when it is 410."""
         head = {"User-Agent": f"listener/{listener.__version__}", **fields(told, self._key(), int(time.time()))}
         self._connection = connection = self._connect()
         timer = Timer(DEADLINE, self.abort)
@@ -40,7 +47,8 @@ class Webhook:
         timer.start()
         try:
             connection.request("POST", self._target(), told.body, head)
-            status = connection.getresponse().status
+            with connection.getresponse() as answer:
+                status, answered = answer.status, answer.headers
         except (OSError, HTTPException) as error:
             late = time.monotonic() - begun >= DEADLINE
             raise HookFailed(f"no whole answer within {DEADLINE:g} s" if late else _words(error)) from error
@@ -48,8 +56,7 @@ class Webhook:
             timer.cancel()
             connection.close()
             timer.join()
-        if not 200 <= status < 300:
-            raise HookFailed(f"it answered {status}")
+        _judge(status, answered)
 
     def abort(self) -> None:
         """End the attempt that is under way; from any thread."""
@@ -80,6 +87,34 @@ class Webhook:
         if not key:
             raise HookFailed("the secret is empty, or no base64 follows its whsec_")
         return key
+
+
+def _judge(status: int, head: HTTPMessage) -> None:
+    """Raise for what is not 2xx. 410 means for good (Standard Webhooks), and Retry-After is obeyed (RFC 9110, 10.2.3)
+    with the statuses that say "not now".
+    """
+    if status == HTTPStatus.GONE:
+        raise HookGone("it answered 410, which means for good")
+    if not 200 <= status < 300:
+        pause = _retry_after(head) if status in _NOT_NOW else 0.0
+        asked = f", to be asked again after {pause:.0f} s" if pause else ""
+        raise HookFailed(f"it answered {status}{asked}", pause)
+
+
+def _retry_after(head: HTTPMessage) -> float:
+    """Seconds that the answer asks to wait; 0 where it does not say or cannot be understood. A date is compared with
+    the answer's own, so that no clock need agree with another.
+    """
+    text = head.get("Retry-After", "").strip()
+    try:
+        if text.isascii() and text.isdigit():
+            seconds = float(text)
+        else:
+            now = parsedate_to_datetime(head.get("Date") or formatdate(usegmt=True))
+            seconds = (parsedate_to_datetime(text) - now).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(0.0, seconds), LONGEST_PAUSE)
 
 
 def _words(error: Exception) -> str:

@@ -8,7 +8,6 @@ and series are judged by their documents alone, so that whoever waits for them i
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from listener.config import Config
 from listener.ledger import aside, deliveries, schema, turns
 from listener.ledger.access import Access
+from listener.ledger.consumers import owner_of
 from listener.ledger.ending import Ending
 from listener.ledger.opening import transaction
 from listener.ledger.posting import Places, Posting
@@ -24,7 +24,6 @@ from listener.ledger.proofs import Proofs
 from listener.ledger.quiet import Flow, Moment
 from listener.ledger.states import Book, Completion, Key, Rules, Standing
 from listener.ledger.unwritten import Unwritten
-from listener.planning.names import short_hash
 from listener.records import Outcome
 from listener.repacking.revision import Revision
 
@@ -73,7 +72,7 @@ class Clerk:
         self.flow = flow
         self._is_worked_on = is_worked_on
         self._slice = slice_seconds
-        self._owner = short_hash("\0".join(map(os.path.realpath, config.incoming)))
+        self._owner = owner_of(config.incoming)
         self._margin_ns = _MARGIN + int(config.deadline * 1e9)
         self._places = Places(config.incoming, config.data, config.state)
         self._proofs = Proofs(config)
@@ -129,7 +128,8 @@ class Clerk:
             found = connection.execute("SELECT written_ns FROM writers WHERE name = ?", (self._owner,)).fetchone()
             # Also where nothing changes by it: that shows whether the ledger can be written.
             self._stamp(connection, found[0] if found else moment.now_ns)
-            deliveries.make_known(connection, self._consumers | self._own, moment.now_ns)
+            deliveries.make_known(connection, self._own, moment.now_ns, self._owner)
+            deliveries.make_known(connection, self._consumers, moment.now_ns)
         self._read_open(connection, moment)
         if not self._begun:
             self._ending.ended += turns.untold(connection)

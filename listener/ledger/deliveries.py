@@ -16,6 +16,11 @@ from listener.ledger.rows import ASIDE_COLUMNS, SERIES_COLUMNS, AsideRow, Change
 #: What a delivery tells of.
 EVENTS = ("series-complete", "series-incomplete", "set-aside")
 
+#: The error of a delivery that was given up with its consumer.
+RETIRED = "the consumer was retired"
+
+_NOTHING = "the ledger does not have what it tells of any more"
+
 _ALWAYS = 2**63 - 1
 
 _DUE = """
@@ -27,16 +32,19 @@ ORDER BY set_aside_id > 0, next_ns, id LIMIT ?
 _FIRST = "SELECT min(id) FROM series WHERE SeriesInstanceUID = ?"
 
 
-def register(connection: sqlite3.Connection, name: str, now_ns: int) -> int:
+def register(connection: sqlite3.Connection, name: str, now_ns: int, *, owner: str = "", is_start: bool = False) -> int:
     """Let `name` hear of what happens from now on, and return the consumer's number. One that is registered already
     begins anew: what it had taken and not settled is due at once, and so is what was to be tried later. One that was
-    retired hears nothing of what happened meanwhile.
+    retired hears nothing of what happened meanwhile. `owner`: the listener that serves it from now on. `is_start`: its
+    receiver may be another one than the one that had it stopped.
     """
     with transaction(connection):
+        make_known(connection, [name], now_ns, owner)
+        if is_start:
+            connection.execute("UPDATE consumers SET stopped = '' WHERE name = ?", (name,))
+        if owner:
+            connection.execute("UPDATE consumers SET owner = ? WHERE name = ? AND owner <> ?", (owner, name, owner))
         found = connection.execute("SELECT id, active FROM consumers WHERE name = ?", (name,)).fetchone()
-        if not found:
-            made = connection.execute("INSERT INTO consumers (name, since_ns) VALUES (?, ?)", (name, now_ns))
-            return int(made.lastrowid or 0)
         if not found[1]:
             connection.execute("UPDATE consumers SET active = 1, since_ns = ? WHERE id = ?", (now_ns, found[0]))
         connection.execute(
@@ -47,14 +55,14 @@ def register(connection: sqlite3.Connection, name: str, now_ns: int) -> int:
         return int(found[0])
 
 
-def retire(connection: sqlite3.Connection, name: str) -> None:
+def retire(connection: sqlite3.Connection, name: str, now_ns: int) -> None:
     """Let `name` hear nothing new; what it was not told yet fails."""
     with transaction(connection):
         connection.execute("UPDATE consumers SET active = 0 WHERE name = ?", (name,))
         connection.execute(
-            "UPDATE deliveries SET state = 'failed', error = 'the consumer was retired' WHERE state = 'pending' "
+            "UPDATE deliveries SET state = 'failed', error = ?, settled_ns = ? WHERE state = 'pending' "
             "AND consumer_id = (SELECT id FROM consumers WHERE name = ?)",
-            (name,),
+            (RETIRED, now_ns, name),
         )
 
 
@@ -63,10 +71,11 @@ def active(connection: sqlite3.Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT name FROM consumers WHERE active = 1")}
 
 
-def make_known(connection: sqlite3.Connection, names: Iterable[str], now_ns: int) -> None:
-    """Within a transaction: consumers that a ledger which was made anew does not have yet."""
+def make_known(connection: sqlite3.Connection, names: Iterable[str], now_ns: int, owner: str = "") -> None:
+    """Within a transaction: consumers that the ledger, perhaps one that was made anew, does not have yet."""
     connection.executemany(
-        "INSERT OR IGNORE INTO consumers (name, since_ns) VALUES (?, ?)", [(name, now_ns) for name in sorted(names)]
+        "INSERT OR IGNORE INTO consumers (name, owner, since_ns) VALUES (?, ?, ?)",
+        [(name, owner, now_ns) for name in sorted(names)],
     )
 
 
@@ -112,22 +121,29 @@ def lease(connection: sqlite3.Connection, consumer: int, now_ns: int, until_ns: 
             "UPDATE deliveries SET attempts = attempts + 1, lease = ?, lease_until_ns = ? WHERE id = ?",
             [(holder, until_ns, row[0]) for row in found],
         )
-        return [_delivery(connection, row, holder) for row in found]
+        taken = {row[0]: _delivery(connection, row, holder) for row in found}
+        connection.executemany(
+            "UPDATE deliveries SET state = 'failed', settled_ns = ?, error = ? WHERE id = ?",
+            [(now_ns, _NOTHING, number) for number, delivery in taken.items() if delivery is None],
+        )
+        return [delivery for delivery in taken.values() if delivery]
 
 
-def _delivery(connection: sqlite3.Connection, row: tuple[int, str, int, int, int, int], holder: str) -> Delivery:
+def _delivery(connection: sqlite3.Connection, row: tuple[int, str, int, int, int, int], holder: str) -> Delivery | None:
+    """A delivery with what it tells of; None where that is not there, because somebody removed it."""
     number, event, attempts, series_id, generation, aside_id = row
     about = (number, event, f"set-aside/{aside_id}", attempts + 1, holder)
     if aside_id:
         aside = connection.execute(f"SELECT {ASIDE_COLUMNS} FROM set_aside a WHERE id = ?", (aside_id,)).fetchone()
-        return Delivery(*about, aside=AsideRow(*aside))
-    series = SeriesRow(
-        *connection.execute(f"SELECT {SERIES_COLUMNS} FROM series s WHERE id = ?", (series_id,)).fetchone()
-    )
+        return Delivery(*about, aside=AsideRow(*aside)) if aside else None
+    found = connection.execute(f"SELECT {SERIES_COLUMNS} FROM series s WHERE id = ?", (series_id,)).fetchone()
     change = connection.execute(
         f"SELECT {', '.join(Change._fields)} FROM history WHERE series_id = ? AND generation = ? AND state <> 'open'",
         (series_id, generation),
     ).fetchone()
+    if not found or not change:
+        return None
+    series = SeriesRow(*found)
     delivery = Delivery(*about, series=series, change=Change(*change))
     return delivery._replace(key=_key(connection, series, generation))
 
@@ -143,14 +159,15 @@ def settle(
     connection: sqlite3.Connection, delivery: Delivery, state: str, now_ns: int, *, next_ns: int = 0, error: str = ""
 ) -> bool:
     """How an attempt went: `delivered`, `failed` for good, or `pending`, to be tried again at `next_ns`. False when the
-    lease had run out and somebody else has it.
+    lease had run out and somebody else has it. What was delivered is that, also when its consumer was retired since.
     """
     settled = now_ns if state != "pending" else 0
     with transaction(connection):
         changed = connection.execute(
             "UPDATE deliveries SET state = ?, next_ns = ?, lease = '', lease_until_ns = 0, settled_ns = ?, error = ? "
-            "WHERE id = ? AND lease = ? AND state = 'pending'",
-            (state, next_ns, settled, error, delivery.id, delivery.lease),
+            "WHERE id = ? AND lease = ? "
+            "AND (state = 'pending' OR (state = 'failed' AND ? = 'delivered' AND error = ?))",
+            (state, next_ns, settled, error, delivery.id, delivery.lease, state, RETIRED),
         )
         return changed.rowcount == 1
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from listener.ledger import schema
 from listener.ledger.opening import open_reader, path_of, translated
-from listener.ledger.rows import SERIES_COLUMNS, BatchRow, Change, DayRow, DeliveryRow, SeriesRow, StudyRow
+from listener.ledger.rows import SERIES_COLUMNS, BatchRow, Change, ConsumerRow, DayRow, DeliveryRow, SeriesRow, StudyRow
 
 _FROM_SERIES = f"SELECT {SERIES_COLUMNS} FROM series s"
 IN_FLIGHT = f"{_FROM_SERIES} WHERE state = 'open' ORDER BY last_ns DESC LIMIT ?"
@@ -45,6 +45,16 @@ SELECT * FROM (
 #: Of what was tried last: its next try is later than that of all that was not tried.
 LAST_ERROR = f"""
 SELECT error FROM ({_TRIED.format(kind=0)} UNION ALL {_TRIED.format(kind=1)}) WHERE error <> '' LIMIT 1
+"""
+LAST_FAILED = """
+SELECT error FROM deliveries WHERE state = 'failed' AND consumer_id = ? AND error <> '' ORDER BY settled_ns DESC LIMIT 1
+"""
+CONSUMERS = """
+SELECT id, name, CASE WHEN active = 0 THEN 'retired' WHEN stopped <> '' THEN 'stopped' ELSE 'active' END,
+    (SELECT deliveries FROM delivery_counts WHERE consumer_id = c.id AND state = 'delivered'),
+    (SELECT deliveries FROM delivery_counts WHERE consumer_id = c.id AND state = 'pending'),
+    (SELECT deliveries FROM delivery_counts WHERE consumer_id = c.id AND state = 'failed'), stopped
+FROM consumers c ORDER BY name
 """
 DAYS = "SELECT * FROM days WHERE day BETWEEN ? AND ? ORDER BY day, Modality, sender"
 
@@ -133,6 +143,15 @@ class Reader:
         for consumer, state, number in self._ask(DELIVERY_COUNTS):
             told.setdefault(consumer, {})[state] = number
         return told
+
+    def consumers(self) -> list[ConsumerRow]:
+        """Everybody who was ever to be told, by name."""
+        found = []
+        for number, name, state, delivered, pending, failed, stopped in self._ask(CONSUMERS):
+            error = stopped or self.last_error(name) or next((one for (one,) in self._ask(LAST_FAILED, number)), "")
+            counts = (delivered or 0, pending or 0, failed or 0)
+            found.append(ConsumerRow(number, name, state, *counts, self.oldest_pending(name), error))
+        return found
 
     def oldest_pending(self, consumer: str) -> int:
         """When the oldest delivery that a consumer has not taken was made; 0 when there is none."""

@@ -123,6 +123,22 @@ class DeliveryRow(NamedTuple):
     error: str
 
 
+class ConsumerRow(NamedTuple):
+    """A consumer as it stands: `state` is active, stopped (it wants nothing more: `error` says why) or retired;
+    `oldest_ns` is when the oldest delivery that waits was made, `error` why the last attempt failed of what waits or
+    was given up.
+    """
+
+    id: int
+    name: str
+    state: str
+    delivered: int
+    pending: int
+    failed: int
+    oldest_ns: int
+    error: str
+
+
 class Delivery(NamedTuple):
     """One thing that a consumer is to be told. `key` is the same in every attempt; `attempts` counts this one too;
     `lease` names the holder: a lease that was given to another one since is not settled. `change` is the end of the

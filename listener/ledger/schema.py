@@ -270,7 +270,16 @@ CREATE VIEW studies AS
     FROM series WHERE StudyInstanceUID <> '' AND (instances > 0 OR pruned_ns = 0) GROUP BY StudyInstanceUID;
 """
 
+_HOOKS = """
+ALTER TABLE consumers ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+ALTER TABLE consumers ADD COLUMN stopped TEXT NOT NULL DEFAULT '';
+CREATE INDEX deliveries_failed ON deliveries (consumer_id, settled_ns) WHERE state = 'failed';
+CREATE TRIGGER delivery_went AFTER DELETE ON deliveries BEGIN
+    UPDATE delivery_counts SET deliveries = deliveries - 1 WHERE consumer_id = old.consumer_id AND state = old.state;
+END;
+"""
+
 #: Step n makes version n + 1 of version n. Steps are only ever added: a file of any version becomes a new one.
-STEPS = (_SERIES, _COUNTS, _STAGES, _SERIES_OF_A_STUDY)
+STEPS = (_SERIES, _COUNTS, _STAGES, _SERIES_OF_A_STUDY, _HOOKS)
 
 VERSION = len(STEPS)

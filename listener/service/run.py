@@ -52,7 +52,7 @@ class Service:
         self._signals = Signals(self._bell.ring)
         self._events = Events(config.phi)
         self._metrics = metrics_of(config)
-        self._hooks = Hooks(config)
+        self._hooks = Hooks(config, retires=True)
         others = OtherListeners()
         self._keeper = Keeper(config, self._bell.ring, consumers=self._hooks.names, is_worked_on=others.work_on)
         self._recorder = Recorder(self._metrics, self._events, self._keeper, directories.set_aside)

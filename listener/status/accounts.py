@@ -6,7 +6,7 @@ from typing import Any
 
 from listener.errors import LedgerFault, LedgerMissing
 from listener.ledger.reading import Reader, reading
-from listener.ledger.rows import shown
+from listener.ledger.rows import ConsumerRow, shown
 from listener.status.document import ENDED, IN_FLIGHT, Accounts
 
 #: What becomes of a delivery.
@@ -21,11 +21,17 @@ def look(state: str) -> Accounts:
                 counts=reader.counts(),
                 in_flight=[shown(row, phi=False) for row in reader.in_flight(IN_FLIGHT)],
                 ended=[shown(row, phi=False) for row in reader.ended(ENDED)],
-                hooks={name: _hook(reader, name, counts) for name, counts in reader.delivery_counts().items()},
+                hooks={row.name: _hook(reader, row) for row in reader.consumers() if _is_shown(row)},
             )
     except LedgerFault as fault:
         return Accounts(error=str(fault), missing=isinstance(fault, LedgerMissing))
 
 
-def _hook(reader: Reader, name: str, counts: dict[str, int]) -> dict[str, Any]:
-    return {**{state: counts.get(state, 0) for state in DELIVERY_STATES}, "error": reader.last_error(name)}
+def _is_shown(row: ConsumerRow) -> bool:
+    """Not what is retired, nor what nothing was to be told yet."""
+    return row.state != "retired" and bool(row.pending or row.delivered or row.failed)
+
+
+def _hook(reader: Reader, row: ConsumerRow) -> dict[str, Any]:
+    why = row.error if row.state == "stopped" else reader.last_error(row.name)
+    return {**{state: getattr(row, state) for state in DELIVERY_STATES}, "error": why}

@@ -1,0 +1,153 @@
+"""`listener hooks`: who is to be told, and how that goes; and what becomes of what a hook was not told.
+
+A hook here is any consumer of the ledger: those of the service's options, and stages that registered themselves. The
+acts are shown unless `--yes` is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import orjson
+
+from listener.commands.columns import table
+from listener.config import Config
+from listener.errors import ConfigError, ConsumerRetired, LedgerMissing, UnknownConsumer
+from listener.ledger import consumers, deliveries
+from listener.ledger.opening import open_writer, path_of, translated
+from listener.ledger.reading import reading
+from listener.ledger.rows import ConsumerRow
+from listener.planning.names import instant
+from listener.status import live
+from listener.status.document import RUNNING, Accounts, document
+
+COLUMNS = ("hook", "state", "delivered", "waiting", "given up", "oldest that waits (UTC)", "last error")
+
+#: How long a running service may take to register a hook of its own again, in seconds.
+_MOMENT = 1.5
+
+
+class Act(NamedTuple):
+    """What is done with a consumer: the states of the deliveries that it changes, what becomes of them in words, and
+    how.
+    """
+
+    states: tuple[str, ...]
+    words: str
+    work: Callable[[sqlite3.Connection, ConsumerRow, int], None]
+
+
+ACTS = {
+    "retire": Act(
+        ("pending",),
+        "given up, and it is told nothing any more",
+        lambda connection, row, now_ns: deliveries.retire(connection, row.name, now_ns),
+    ),
+    "redeliver": Act(
+        ("pending", "failed"),
+        "told now",
+        lambda connection, row, now_ns: consumers.redeliver(connection, row.id, now_ns),
+    ),
+    "forget": Act(
+        ("failed",),
+        "forgotten",
+        lambda connection, row, _: consumers.forget(connection, row.id),
+    ),
+}
+
+
+class Request(NamedTuple):
+    """What is asked: one of ACTS with a name, or "": a list."""
+
+    action: str = ""
+    name: str = ""
+    yes: bool = False
+    json: bool = False
+
+
+def run(config: Config, request: Request) -> int:
+    """Show, or act; 0. 1 when a running service registered a retired one again at once.
+
+    Raises ConfigError, a LedgerFault, UnknownConsumer, ConsumerRetired.
+    """
+    if not request.action:
+        return _list(config, request)
+    if not request.name:
+        raise ConfigError([f"hooks: which one? give {request.action} NAME; 'listener hooks' lists them"])
+    return _act(config, request)
+
+
+def _list(config: Config, request: Request) -> int:
+    with reading(config.state) as reader:
+        rows = [_shown(row) for row in reader.consumers()]
+    if request.json:
+        sys.stdout.buffer.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+    elif rows:
+        sys.stdout.write(table(COLUMNS, [[str(value) or "-" for value in row.values()] for row in rows]))
+    sys.stdout.flush()
+    if not rows and not request.json:
+        sys.stderr.write("nobody is to be told; 'listener run --on-series-complete URL' tells somebody\n")
+    return 0
+
+
+def _shown(row: ConsumerRow) -> dict[str, Any]:
+    oldest = instant(row.oldest_ns) if row.oldest_ns else ""
+    counts = {"delivered": row.delivered, "pending": row.pending, "failed": row.failed}
+    return {"name": row.name, "state": row.state, **counts, "oldest": oldest, "error": row.error}
+
+
+def _act(config: Config, request: Request) -> int:
+    path = path_of(config.state)
+    if not os.path.exists(path):
+        raise LedgerMissing
+    act = ACTS[request.action]
+    with reading(config.state) as reader:
+        row = next((one for one in reader.consumers() if one.name == request.name), None)
+    if row is None:
+        raise UnknownConsumer(request.name)
+    if request.action == "redeliver" and row.state == "retired":
+        raise ConsumerRetired(request.name)
+    number = sum(getattr(row, state) for state in act.states)
+    if request.yes:
+        with contextlib.closing(open_writer(path)) as connection, translated():
+            act.work(connection, row, time.time_ns())
+    back = request.yes and request.action == "retire" and _comes_back(config.state, request.name)
+    _tell(request, number, act.words)
+    if back:
+        sys.stderr.write(
+            f"the service that runs has registered {request.name} again: take its option away, or stop it, first\n"
+        )
+    return int(back)
+
+
+def _tell(request: Request, number: int, words: str) -> None:
+    if request.json:
+        told = {"name": request.name, "action": request.action, "deliveries": number, "done": request.yes}
+        sys.stdout.buffer.write(orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))
+    else:
+        verb, rest = ("are", "") if request.yes else ("would be", f"; --yes does it ({request.action})")
+        print(f"{request.name}: {number} deliveries {verb} {words}{rest}")
+    sys.stdout.flush()
+
+
+def _comes_back(state: str, name: str) -> bool:
+    """Whether a running service, which still serves it, registers a hook again."""
+    try:
+        word = live.read(state)
+    except OSError:
+        return False
+    if document(word, None, Accounts(), time.time_ns())["service"]["state"] not in RUNNING:
+        return False
+    end = time.monotonic() + _MOMENT
+    while time.monotonic() < end:
+        with reading(state) as reader:
+            if any(one.name == name and one.state != "retired" for one in reader.consumers()):
+                return True
+        time.sleep(0.1)
+    return False
