@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from listener import arguments, settings
+from listener import arguments, settings, streams
 from listener import config as configuration
 from listener.config import Config
 from listener.errors import ConfigError, ListenerError
@@ -15,13 +15,27 @@ from listener.errors import ConfigError, ListenerError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
+    try:
+        try:
+            status = _main(argv)
+        finally:
+            streams.flush()
+    except BrokenPipeError:
+        if not streams.is_unread():
+            raise
+        streams.silence()
+        return streams.CLOSED_PIPE
+    return status
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = arguments.parser()
     given = parser.parse_args(argv)
     if not given.command:
         parser.print_help()
         return 2
     try:
-        return _dispatch(given)
+        return streams.guarded(lambda: _dispatch(given)) if _acts(given) else _dispatch(given)
     except ConfigError as error:
         for problem in error.problems:
             print(f"listener: {problem}", file=sys.stderr)
@@ -30,11 +44,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"listener: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and streams.is_unread():
+            raise
         # The second of the two places where exceptions are caught; without a path, which may hold patient data.
         print(f"listener: {error.strerror or error}; see 'listener check' for what is in the way", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _acts(given: argparse.Namespace) -> bool:
+    """Whether a command does more than print: then it is done whether anybody reads of it or not."""
+    asked = {"prune": "yes", "verify": "repair"}.get(given.command)
+    if asked:
+        return bool(getattr(given, asked))
+    return given.command not in _PRINT and not getattr(given, "dry_run", False)
 
 
 def _dispatch(given: argparse.Namespace) -> int:
@@ -133,6 +157,9 @@ def _bench(config: Config, given: argparse.Namespace) -> int:
 
     return bench.run(config, Request.of(vars(given) | {"keep_source": config.keep_source}))
 
+
+#: Commands that only print; and the service, which looks after its output itself (telemetry.events, diagnostics).
+_PRINT = frozenset({"bench", "check", "plan", "report", "run", "series", "status"})
 
 _RUN: dict[str, Callable[[Config, argparse.Namespace], int]] = {
     "run": _run,
