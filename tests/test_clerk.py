@@ -611,6 +611,26 @@ def test_set_aside_is_what_lies_there(world: World) -> None:
         assert reader.set_aside() == {"empty": (1, 2)}
 
 
+def test_whose_a_set_aside_file_is_stands_in_its_reason_file_too(world: World) -> None:
+    """So that a ledger made anew knows it, and counts it among the errors of its series, whichever is found first."""
+    directory = Path(world.config.state, "set-aside", "incomplete")
+    directory.mkdir(parents=True)
+    study = world.study()
+    for name, series in (("a", world.uid(0)), ("b", world.uid(0)), ("c", world.uid(7))):
+        owner = {"SeriesInstanceUID": series, "StudyInstanceUID": study, "Modality": "CT", "sender": "SCANNER1"}
+        (directory / name).write_bytes(b"12")
+        (directory / f"{name}.json").write_bytes(orjson.dumps({"reason": "incomplete", "name": name, **owner}))
+    later = (os.stat(directory / "c").st_ctime_ns) + 60 * 10**9
+    world.clerk.compare_aside({"incomplete": (3, 6)}, world.now, later)
+    with read(world) as reader:
+        found = [(row.SeriesInstanceUID, row.errors, row.Modality, row.sender) for row in reader.only_aside()]
+        assert sorted(found) == sorted([(world.uid(0), 2, "CT", "SCANNER1"), (world.uid(7), 1, "CT", "SCANNER1")])
+    world.record(world.publish(0, 1))
+    with read(world) as reader:
+        assert [row.errors for row in reader.all_of(world.uid(0))] == [2]
+        assert [row.SeriesInstanceUID for row in reader.only_aside()] == [world.uid(7)]
+
+
 def row_of_days(reader: Reader) -> dict[str, int]:
     (day,) = reader.days()
     return {name: getattr(day, name) for name in ("published", "duplicates", "set_aside")}

@@ -155,6 +155,7 @@ ASKED = {
 #: Those that may look at more than they return, and why.
 SCANS = {
     "BATCHES": "sums over a batch's series: a report that a person asks for",
+    "ONLY_ASIDE": "the same report: set-aside files of which something was read",
     "_OLD": "a prune, by a person: every complete series of that age",
     "_SOME": "the same: a few, whichever come first",
     "_AWAITED": "the same: every delivery that waits",

@@ -16,7 +16,10 @@ from listener.planning.names import instant
 #: What a series' row has beside what its end says.
 _OF_SERIES = ("Modality", "sender", "first", "last", "errors")
 _PRIVATE = ("PatientID", "AccessionNumber")
-_OF_ASIDE = ("reason", "name", "path", "error", "size", "SOPInstanceUID", "SeriesInstanceUID", "sender")
+_OF_ASIDE = (
+    *("reason", "name", "path", "error", "size", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality"),
+    "sender",
+)
 
 
 class Message(NamedTuple):

@@ -155,10 +155,12 @@ class Entries:
             return  # Told twice of one file.
         self.taken_away([path], outcome.finished_ns)
         name = printable(outcome.path.rpartition("/")[2])
-        about = (outcome.error, outcome.size, outcome.SOPInstanceUID, outcome.SeriesInstanceUID, outcome.sender, root)
+        uids = (outcome.SOPInstanceUID, outcome.SeriesInstanceUID, outcome.StudyInstanceUID)
+        about = (outcome.error, outcome.size, *uids, outcome.Modality, outcome.sender, root)
         made = self._connection.execute(
-            "INSERT INTO set_aside (path, reason, name, error, size, SOPInstanceUID, SeriesInstanceUID, sender, root, "
-            "arrived_ns, at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO set_aside (path, reason, name, error, size, SOPInstanceUID, SeriesInstanceUID, "
+            "StudyInstanceUID, Modality, sender, root, arrived_ns, at_ns) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (path, reason, name, *about, outcome.arrived_ns, outcome.finished_ns),
         )
         since = outcome.finished_ns if found else None

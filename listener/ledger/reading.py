@@ -58,6 +58,15 @@ FROM consumers c ORDER BY name
 """
 DAYS = "SELECT * FROM days WHERE day BETWEEN ? AND ? ORDER BY day, Modality, sender"
 
+#: Series of which nothing came but files that were set aside, as rows of series.
+ONLY_ASIDE = """
+SELECT 0, a.SeriesInstanceUID, max(a.StudyInstanceUID), '', '', max(a.Modality), max(a.sender), max(a.root),
+    'incomplete', '', 0, 0, 0, 0, '', count(*), min(a.arrived_ns), max(a.at_ns), max(a.at_ns), 0
+FROM set_aside a WHERE a.SeriesInstanceUID <> '' AND a.reason <> 'superseded' AND a.gone_ns = 0
+AND NOT EXISTS (SELECT 1 FROM series s WHERE s.SeriesInstanceUID = a.SeriesInstanceUID)
+GROUP BY a.SeriesInstanceUID HAVING max(a.at_ns) BETWEEN ? AND ? ORDER BY max(a.at_ns) DESC
+"""
+
 BATCHES = """
 SELECT b.name, b.state, count(s.id), ifnull(sum(s.state = 'complete'), 0), ifnull(sum(s.instances), 0),
     ifnull(sum(s.bytes), 0),
@@ -114,6 +123,10 @@ class Reader:
         if state:
             return [SeriesRow(*row) for row in self._ask(LISTED_BY_STATE, *between, state, limit)]
         return [SeriesRow(*row) for row in self._ask(LISTED, *between, limit)]
+
+    def only_aside(self, since_ns: int = 0, until_ns: int = _LAST) -> list[SeriesRow]:
+        """Series of which there is nothing but set-aside files, the newest first: id and generation 0, incomplete."""
+        return [SeriesRow(*row) for row in self._ask(ONLY_ASIDE, since_ns, until_ns)]
 
     def history(self, uid: str, study: str = "") -> list[Change]:
         """Every change of a series' state, in order."""

@@ -62,7 +62,9 @@ class StudyRow(NamedTuple):
 
 
 class AsideRow(NamedTuple):
-    """A set-aside file. `path` is below <state>/set-aside, `name` as it arrived; `gone_ns` when it was found gone."""
+    """A set-aside file. `path` is below <state>/set-aside, `name` as it arrived; UIDs, Modality and sender as far as
+    they were read; `gone_ns` when it was found gone.
+    """
 
     id: int
     path: str
@@ -72,6 +74,8 @@ class AsideRow(NamedTuple):
     size: int
     SOPInstanceUID: str
     SeriesInstanceUID: str
+    StudyInstanceUID: str
+    Modality: str
     sender: str
     root: str
     arrived_ns: int

@@ -279,7 +279,14 @@ CREATE TRIGGER delivery_went AFTER DELETE ON deliveries BEGIN
 END;
 """
 
+# Whose a set-aside file is: also one that came before anything else of its series.
+_OWNERS = """
+ALTER TABLE set_aside ADD COLUMN StudyInstanceUID TEXT NOT NULL DEFAULT '';
+ALTER TABLE set_aside ADD COLUMN Modality TEXT NOT NULL DEFAULT '';
+CREATE INDEX set_aside_of_series ON set_aside (SeriesInstanceUID) WHERE SeriesInstanceUID <> '';
+"""
+
 #: Step n makes version n + 1 of version n. Steps are only ever added: a file of any version becomes a new one.
-STEPS = (_SERIES, _COUNTS, _STAGES, _SERIES_OF_A_STUDY, _HOOKS)
+STEPS = (_SERIES, _COUNTS, _STAGES, _SERIES_OF_A_STUDY, _HOOKS, _OWNERS)
 
 VERSION = len(STEPS)

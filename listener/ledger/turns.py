@@ -32,6 +32,14 @@ SELECT id, generation, ?, state, ?, instances, bytes, expected, ? FROM series WH
 """
 
 
+_ERRORS = """
+UPDATE series SET errors = (
+    SELECT count(*) FROM set_aside a WHERE a.SeriesInstanceUID = series.SeriesInstanceUID AND a.SeriesInstanceUID <> ''
+    AND a.reason <> 'superseded' AND a.StudyInstanceUID IN (series.StudyInstanceUID, '')
+) WHERE id = ?
+"""
+
+
 def all_of(connection: sqlite3.Connection, uid: str) -> list[SeriesRow]:
     """The series of one Series Instance UID, the oldest row first: mostly one, else one a study. A series that is
     expected and of which nothing came has no study yet.
@@ -104,12 +112,15 @@ def begin(connection: sqlite3.Connection, uid: str, now_ns: int) -> SeriesRow:
 
 
 def identify(connection: sqlite3.Connection, series: int, identity: tuple[str, ...], now_ns: int) -> None:
-    """StudyInstanceUID, PatientID, AccessionNumber, Modality, sender and root, known with the first instance."""
+    """StudyInstanceUID, PatientID, AccessionNumber, Modality, sender and root, known with the first instance. Files of
+    it that were set aside before are its errors too.
+    """
     connection.execute(
         "UPDATE series SET StudyInstanceUID = ?, PatientID = ?, AccessionNumber = ?, Modality = ?, sender = ?, "
         "root = ? WHERE id = ?",
         (*identity, series),
     )
+    connection.execute(_ERRORS, (series,))
     _credit(connection, "series", series, now_ns)
 
 
