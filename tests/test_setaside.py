@@ -221,3 +221,17 @@ def test_an_arrival_of_unknown_time_has_a_first_attempt(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     record = told(put(bench, text(bench), time_ns=0))
     assert record["first"] == record["last"]
+
+
+def test_a_hundred_thousand_files_are_counted_in_pieces_and_held_by_nobody(tmp_path: Path) -> None:
+    """The loop serves others between two pieces: none takes more than a few milliseconds of work."""
+    directory = tmp_path / "not-dicom"
+    directory.mkdir()
+    for number in range(2000):
+        (directory / f"f{number}").write_bytes(b"abc")
+        (directory / f"f{number}.json").touch()
+    (directory / "left.json").touch()
+    (directory / ".lock").touch()
+    pieces = list(setaside.counting(str(tmp_path)))
+    assert pieces[-1]["not-dicom"] == (2000, 6000)
+    assert pieces[:-1] == [{}] * 8

@@ -28,6 +28,9 @@ from listener.repacking.desk import CLAIM, Desk
 
 _CHUNK = 2**20
 
+#: Files that are counted before the loop serves others again.
+_PIECE = 250
+
 
 #: What a reason file tells of whose the file is: DICOM keyword and key. No patient's name or number.
 KNOWN = {
@@ -172,27 +175,35 @@ def _digest(source: str, status: os.stat_result) -> str:
     return f"blake2b-128:{state.hexdigest()}"
 
 
+def counting(directory: str) -> Iterator[dict[str, Totals]]:
+    """Count what lies in set-aside, a piece at a time: nothing ({}) until all is counted, then the totals, for every
+    reason of the closed set.
+    """
+    found = {}
+    for reason in SET_ASIDE_REASONS:
+        count = size = 0
+        for number, entry in enumerate(entries(os.path.join(directory, reason)), 1):
+            with contextlib.suppress(FileNotFoundError):
+                size += entry.stat(follow_symlinks=False).st_size
+                count += 1
+            if number % _PIECE == 0:
+                yield {}
+        found[reason] = Totals(count, size)
+    yield found
+
+
 def totals(directory: str) -> dict[str, Totals]:
-    """What lies in set-aside now, for every reason of the closed set."""
-    return {reason: _total(os.path.join(directory, reason)) for reason in SET_ASIDE_REASONS}
-
-
-def _total(directory: str) -> Totals:
-    count = size = 0
-    for entry in entries(directory):
-        with contextlib.suppress(FileNotFoundError):
-            size += entry.stat(follow_symlinks=False).st_size
-            count += 1
-    return Totals(count, size)
+    """The same at once."""
+    return next(found for found in counting(directory) if found)
 
 
 def entries(directory: str) -> Iterator[os.DirEntry[str]]:
-    """The files set aside in one reason's directory, without their reason files."""
-    try:
-        names = {entry.name: entry for entry in os.scandir(directory)}
-    except FileNotFoundError:
-        return
-    for name, entry in names.items():
-        # A reason file has none of its own, also when its file is gone (a crash between the two).
-        if not name.startswith(".") and (not name.endswith(".json") or f"{name}.json" in names):
+    """The files set aside in one reason's directory, without their reason files; streaming, whatever lies there."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as found:
+        for entry in found:
+            # A reason file has none of its own, also when its file is gone (a crash between the two).
+            if entry.name.startswith(".") or (
+                entry.name.endswith(".json") and not os.path.lexists(reason_file(entry.path))
+            ):
+                continue
             yield entry

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from listener.diagnostics import log
 from listener.ledger.keeper import Keeper
@@ -22,6 +22,14 @@ from listener.telemetry.metrics import Metrics
 #: How often set-aside is counted anew, for what a person took away, in seconds.
 _RECOUNT = 60.0
 
+#: How long a count goes on before others have their turn, in seconds, and the first one, while nobody waits yet; it
+#: takes at most one part in so many of the time.
+_AT_ONCE, _AT_FIRST = 0.005, 0.2
+_SHARE = 50
+
+#: So often in a row a count during which something was set aside is not compared with the ledger.
+_PATIENCE = 10
+
 
 class Recorder:
     """Events and metrics of what happens."""
@@ -33,6 +41,10 @@ class Recorder:
         self._directory = set_aside
         self._lying: dict[str, Totals] = {}
         self._next_count = 0.0
+        self._count: Iterator[dict[str, Totals]] | None = None
+        self._count_begun = 0.0
+        self._missed = False
+        self._unsure = 0
 
     def discovered(self, source: str) -> None:
         """A file entered."""
@@ -59,6 +71,7 @@ class Recorder:
         self._keeper.count_again(one.revision.SeriesInstanceUID for one in done if one.outcomes)
 
     def _add(self, reason: str, path: str) -> None:
+        self._missed = True
         count, size = self._lying.get(reason, (0, 0))
         try:
             self._lying[reason] = Totals(count + 1, size + os.lstat(path).st_size)
@@ -97,9 +110,28 @@ class Recorder:
         return self._keeper.fault
 
     def count_set_aside(self, now: float) -> None:
-        """Show what lies in set-aside; counted anew once a minute."""
-        if now >= self._next_count:
-            self._next_count = now + _RECOUNT
-            self._lying = setaside.totals(self._directory)
-            self._keeper.lying(dict(self._lying))
+        """Show what lies in set-aside; counted anew once a minute, or less often where that takes long."""
+        if self._count is None and now >= self._next_count:
+            self._count, self._count_begun, self._missed = setaside.counting(self._directory), now, False
+            end = time.monotonic() + (_AT_ONCE if self._lying else _AT_FIRST)
+            while self.counting and time.monotonic() < end:
+                self.count_on()
         self._metrics.set_aside(self._lying)
+
+    @property
+    def counting(self) -> bool:
+        """Whether there is something to count right now."""
+        return self._count is not None
+
+    def count_on(self) -> None:
+        """Count the next piece."""
+        found = next(self._count, {}) if self._count else {}
+        if not found:
+            return
+        now = time.monotonic()
+        self._count, self._lying = None, found
+        self._next_count = now + max(_RECOUNT, _SHARE * (now - self._count_begun))
+        # What came while it was counted may be among it or not: the ledger is not to be put right by such numbers.
+        self._unsure = self._unsure + 1 if self._missed else 0
+        if self._unsure % _PATIENCE == 0:
+            self._keeper.lying(dict(found))

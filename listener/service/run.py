@@ -99,9 +99,12 @@ class Service:
 
     def _turn(self) -> None:
         """Once round: wait for workers, events, signals or a deadline; take results, offer arrivals, hand out work."""
-        self._wait(0.0 if self._sweeper.busy else max(0.0, self._wake_at() - time.monotonic()))
+        self._wait(
+            0.0 if self._sweeper.busy or self._recorder.counting else max(0.0, self._wake_at() - time.monotonic())
+        )
         self._recorder.tell_ended()
         self._recorder.revised(self._reviser.take())
+        self._recorder.count_on()
         now = time.monotonic()
         if self._watch.opens is not None and now >= self._watch.opens:
             self._take_events()

@@ -16,28 +16,38 @@ _RUN = 50_000
 _BLOCK = 1_000
 
 
-def walk(root: str, trouble: Callable[[OSError], None] | None = None) -> Iterator[str]:
+def ignore(_: object) -> None:
+    """For who need not know."""
+
+
+def walk(
+    root: str, trouble: Callable[[OSError], None] = ignore, empty: Callable[[str], None] = ignore
+) -> Iterator[str]:
     """Every path below `root` that is no directory and has its final name, streaming. Links are not followed.
 
-    `trouble` hears of a directory that cannot be read; a directory that disappears meanwhile is no trouble.
+    `trouble` is called for a directory that cannot be read (one that disappears meanwhile is no trouble), `empty` for
+    each below `root` in which nothing lies.
     """
     pending = [root]
     while pending:
         directory = pending.pop()
+        is_empty = True
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
+                    is_empty = False
                     if entry.is_dir(follow_symlinks=False):
                         if entry.name != OWN:
                             pending.append(entry.path)
                     elif not is_temporary(entry.name):
                         yield entry.path
+            if is_empty and directory != root:
+                empty(directory)
         except FileNotFoundError:
-            if directory == root and trouble:
+            if directory == root:
                 trouble(FileNotFoundError(errno.ENOENT, "the directory is not there", root))
         except OSError as error:
-            if trouble:
-                trouble(error)
+            trouble(error)
 
 
 def in_byte_order(root: str) -> Iterator[str]:

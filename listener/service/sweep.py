@@ -8,12 +8,13 @@ listed once and not once a second; meanwhile they are counted, now and then, for
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import NamedTuple
 
+from listener.service.emptied import Emptied
 from listener.service.engine import Engine
-from listener.service.scan import walk
+from listener.service.scan import ignore, walk
 
 #: Paths that are looked at before the loop serves workers again.
 _SLICE = 500
@@ -48,6 +49,7 @@ class Sweeper:
         self._counted = 0
         self._next_count = 0.0
         self._troubles: list[OSError] = []
+        self._emptied = Emptied()
         self.next = 0.0
         self.looked = False
         self.covered = -inf
@@ -70,7 +72,7 @@ class Sweeper:
         """Begin a pass."""
         self._begun = now
         self._troubles = []
-        self._paths = self._walk()
+        self._paths = self._walk(self._emptied.found if self._emptied.due(now) else ignore)
 
     def go_on(self, now: float) -> Swept | None:
         """Do the next slice; what the pass was when that completes it."""
@@ -84,9 +86,9 @@ class Sweeper:
             self._count, self._counted = self._walk(), 0
         return None
 
-    def _walk(self) -> Iterator[tuple[int, str]]:
+    def _walk(self, empty: Callable[[str], None] = ignore) -> Iterator[tuple[int, str]]:
         for root, directory in enumerate(self._roots):
-            for path in walk(directory, self._troubles.append):
+            for path in walk(directory, self._troubles.append, empty):
                 yield root, path
 
     def _offer_slice(self, paths: Iterator[tuple[int, str]]) -> bool:
@@ -121,4 +123,6 @@ class Sweeper:
         self._engine.backlog.beyond = 0
         self.next = now + self._rescan
         self.looked = True
+        if self._emptied.due(now):
+            self._emptied.remove(now, time.time_ns())
         return Swept(time.monotonic() - self._begun, self._troubles)
