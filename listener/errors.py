@@ -82,6 +82,14 @@ class LockHeld(OSError):
         super().__init__(errno.EAGAIN, f"the lock '{lock}' is held by {holder or 'another host or container'}")
 
 
+class NotCurrent(LockHeld):
+    """A document that another machine has just written under its lock is not seen here yet."""
+
+    def __init__(self, lock: str) -> None:
+        text = f"what another machine wrote under the lock '{lock}' is not to be read here yet"
+        OSError.__init__(self, errno.EAGAIN, text)
+
+
 class LedgerFault(ListenerError):
     """The ledger cannot be used; intake goes on without it."""
 

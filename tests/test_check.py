@@ -209,7 +209,42 @@ def test_no_inodes_are_told(tmp_path: Path) -> None:
 def test_a_network_file_system(kind: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "mount_of", lambda path: Mount("1", kind))
     assert any(kind in text and "--poll" in text for text in about(made(tmp_path), NOTE)) is told
-    assert not any(kind in text for text in about(made(tmp_path, poll=True), NOTE))
+    assert not any(kind in text and "--poll" in text for text in about(made(tmp_path, poll=True), NOTE))
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        Mount("1", "fuse.s3fs", "s3fs"),
+        Mount("1", "fuse.rclone", "remote:bucket"),
+        Mount("1", "fuse", "goofys"),
+        Mount("1", "fuse.mount-s3", "mountpoint-s3"),
+    ],
+)
+def test_an_object_store_is_named(mount: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes, "mount_of", lambda path: mount)
+    problems = about(made(tmp_path), PROBLEM)
+    assert len(problems) == 4
+    assert all("object store" in text for text in problems)
+
+
+@pytest.mark.parametrize(
+    ("mount", "why"),
+    [
+        (Mount("1", "nfs", "server:/d", frozenset(["rw", "local_lock=all"])), "local_lock=all"),
+        (Mount("1", "nfs4", "server:/d", frozenset(["rw", "local_lock=none"])), ""),
+        (Mount("1", "cifs", "//server/d", frozenset(["rw", "nobrl"])), "nobrl"),
+        (Mount("1", "lustre", "server:/d", frozenset(["rw", "localflock"])), "localflock"),
+        (Mount("1", "fuse.sshfs", "server:/d", frozenset(["rw"])), "fuse.sshfs leaves them to the kernel"),
+        (Mount("1", "ext4", "/dev/sda", frozenset(["rw", "nolock"])), ""),
+    ],
+)
+def test_locks_that_other_machines_do_not_see(
+    mount: Mount, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes, "mount_of", lambda path: mount)
+    told = [text for text in about(made(tmp_path), NOTE) if "by this machine alone" in text]
+    assert [f"({why})" in text for text in told] == ([True] * 2 if why else [])
 
 
 def test_the_kernel_tells_the_mount(tmp_path: Path) -> None:
@@ -218,6 +253,7 @@ def test_the_kernel_tells_the_mount(tmp_path: Path) -> None:
         below = mount_of(str(tmp_path))
         assert mount is not None
         assert mount.kind == "tmpfs"
+        assert "rw" in mount.options
         assert below is not None
         assert mount.number != below.number
     assert mount_of(str(tmp_path / "absent")) is None

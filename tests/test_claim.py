@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -308,3 +309,38 @@ def test_attempts_are_counted_in_the_name_and_survive_a_restart(tmp_path: Path) 
     (name,) = bench.claims()
     assert parse_name(name) == Claimed(first.time_ns, 2, "one.dcm")
     assert second.claim.endswith(name)
+
+
+# -- network file systems ---------------------------------------------------------------------------------------------
+
+
+def test_on_a_network_file_system_a_lease_tells_nothing_and_settle_decides(tmp_path: Path) -> None:
+    """FUSE grants a read lease although another machine has the file open for writing."""
+    bench = Bench(tmp_path, settle=30.0)
+    bench.desk.network = (True,)
+    path = bench.put()
+    with pytest.raises(NotYet):
+        taken(bench, path)
+    assert path.exists()
+    later = Bench(tmp_path, settle=0.05)
+    later.desk.network = (True,)
+    job = job_of(path)
+    until(lambda: time.time() - path.stat().st_ctime > 0.06)
+    try:
+        claim.take(job, later.desk)
+        assert not job.held
+        descriptor = os.open(job.claim, os.O_WRONLY | os.O_NONBLOCK)  # A lease that were held would refuse it.
+        assert not claim.unchanged(job), "somebody writes here, which the kernel does know"
+        os.close(descriptor)
+        assert claim.unchanged(job)
+    finally:
+        job.close()
+
+
+def test_with_keep_source_settle_decides_there_too(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, COPY, settle=30.0, keep_source=True)
+    path = bench.put()
+    taken(bench, path)
+    bench.desk.network = (True,)
+    with pytest.raises(NotYet):
+        taken(bench, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from listener.repacking.desk import CLAIM, Desk
 from listener.repacking.repack import Repacker
 from listener.repacking.shared import Shared
 from listener.service.messages import Setting
-from listener.service.pool import Pool
+from listener.service.pool import Pool, Worker
 from tests.instances import instance, save, uid
 from tests.workbench import Bench, arrival_of, contents, need_root, tmpfs
 
@@ -251,6 +252,19 @@ def test_every_study_of_a_patient_is_in_the_list(tmp_path: Path) -> None:
     assert studies(bench) == [uid("study", 0, number) for number in range(4)]
 
 
+def finished(worker: Worker) -> Iterator[Outcome]:
+    """All that a worker holds; on a busy machine a lock may be held for longer than it waits, and it does it again."""
+    while held := worker.held:
+        answer = worker.collect() or worker.collect()
+        assert isinstance(answer, list)
+        yield from (one for one in answer if isinstance(one, Outcome))
+        waiting = [one for one in answer if isinstance(one, Deferral)]
+        assert {one.reason for one in waiting} <= {"locked"}, waiting
+        paths = {one.path: one.claim for one in waiting}
+        if paths:
+            worker.give([one._replace(claim=paths[one.path]) for one in held if one.path in paths], 0.0)
+
+
 @pytest.mark.real
 def test_no_study_is_lost_when_many_write_at_once(tmp_path: Path) -> None:
     """24 studies of one patient, four worker processes, two listeners on one log directory."""
@@ -261,12 +275,11 @@ def test_no_study_is_lost_when_many_write_at_once(tmp_path: Path) -> None:
             bench = benches[number // 2]
             some = range(6 * number, 6 * number + 6)
             worker.give([arrival_of(bench.put(str(study), study=study)) for study in some], 0.0)
-        answers = [worker.collect() or worker.collect() for pool in pools for worker in pool.workers]
+        done = [one for pool in pools for worker in pool.workers for one in finished(worker)]
     finally:
         for pool in pools:
             pool.stop()
-    kinds = [one.kind for answer in answers if isinstance(answer, list) for one in answer if isinstance(one, Outcome)]
-    assert kinds == ["published"] * 24
+    assert [one.kind for one in done] == ["published"] * 24
     assert sorted(studies(benches[0])) == sorted(str(uid("study", 0, number)) for number in range(24))
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from listener.disk import trials
 from listener.disk.directories import prepare, prepare_direct, tidy
 from listener.disk.trials import try_moves
 from listener.errors import ConfigError
@@ -173,3 +176,40 @@ def test_a_volume_that_nobody_gave_to_our_user_is_told_with_both_uids() -> None:
     why = f"Permission denied: '{base}' belongs to uid 0, this process is uid 65534"
     remedy = "make it, or give one that can be written"
     assert caught.value.problems[0] == f"--incoming: cannot make '{base}/incoming' ({why}); {remedy}"
+
+
+# -- trials ------------------------------------------------------------------------------------------------------------
+
+
+def ended() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_a_start_removes_left_over_trial_files_and_nobody_elses(tmp_path: Path) -> None:
+    made = prepare(make_config(tmp_path))
+    (home,) = made.claims
+    space = trials.name().split("-")[1]
+    left = [
+        f"trial-{space}-{ended():x}-00",
+        f".trial-{space}-{ended():x}-00-linked",
+        "trial-old",
+        f"trial-{space}-{os.getpid():x}-1",
+    ]
+    stay = [f"trial-{space}-1-00", "trial-ffffffff-1-00", "0000.1-1.0.trial-of-a-claim"]
+    for name in [*left, *stay]:
+        (Path(home) / name).touch()
+    os.utime(Path(home) / "trial-old", (0, 0))
+    tidy(made)
+    assert sorted(os.listdir(home)) == sorted(stay)
+
+
+def test_trials_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Each takes the directories away when they are empty."""
+    one, other = str(tmp_path / "a" / OWN), str(tmp_path / "b" / OWN)
+    with ThreadPoolExecutor(4) as threads:
+        found = set(threads.map(lambda _: try_moves(one, other), range(400)))
+    assert found == {(True, True)}
+    assert not os.path.exists(one)

@@ -48,7 +48,7 @@ def held(path: Path, *, stopped: bool = False) -> Iterator[int]:
 
 def document_lock(log: Path, relative: str) -> Path:
     """The file whose lock guards a shared or an instance's document."""
-    return log / ".listener/locks" / f"document-{short_hash(str(log / relative), 2)}"
+    return log / ".listener/locks" / f"document-{short_hash(relative, 2)}"
 
 
 def patient_lock(log: Path, patient: int) -> Path:
@@ -114,7 +114,7 @@ def _own_document(bench: Bench) -> Path:
 def _place(bench: Bench) -> Path:
     """The lock under which two data sets of one instance are compared."""
     first = bench.publish("before", patient=1)
-    return bench.log / ".listener/locks" / f"place-{short_hash(first.dst, 2)}"
+    return bench.log / ".listener/locks" / f"place-{short_hash(os.path.relpath(first.dst, bench.data), 2)}"
 
 
 def _set_aside(bench: Bench) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import time
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from listener.errors import OwnedElsewhere
-from listener.service.owner import Owner
+from listener.service import owner
+from listener.service.owner import Owner, is_owned, owner_file
 
 
 def roots(folder: Path, *names: str) -> tuple[str, ...]:
@@ -46,20 +48,20 @@ def test_one_directory_under_two_names_is_one(tmp_path: Path) -> None:
 
 def test_no_file_is_put_into_incoming(tmp_path: Path) -> None:
     (root,) = roots(tmp_path, "a")
-    owner = Owner((root,))
+    ours = Owner((root,))
     assert list(Path(root).iterdir()) == []
-    owner.close()
-    owner.close()
+    ours.close()
+    ours.close()
 
 
 def test_a_worker_keeps_the_lock_until_it_ends_and_a_start_waits_for_that(tmp_path: Path) -> None:
     """As long as a worker of a killed parent lives, nobody else may begin; a moment later somebody may."""
     (root,) = roots(tmp_path, "a")
-    owner = Owner((root,))
-    keep = owner.descriptors
+    ours = Owner((root,))
+    keep = ours.descriptors
     worker = subprocess.Popen([sys.executable, "-c", "input()"], pass_fds=keep, stdin=subprocess.PIPE)
     try:
-        owner.close()
+        ours.close()
         with pytest.raises(OwnedElsewhere):
             Owner((root,), patience=0)
     finally:
@@ -67,3 +69,34 @@ def test_a_worker_keeps_the_lock_until_it_ends_and_a_start_waits_for_that(tmp_pa
     begun = time.monotonic()
     Owner((root,)).close()
     assert time.monotonic() - begun < 1
+
+
+# -- several machines --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owner, "is_network", lambda root: True)
+
+
+def test_on_a_network_file_system_a_file_is_locked_too(tmp_path: Path, network: None) -> None:
+    """The lock of a directory is not seen by other machines, so theirs is not asked for here."""
+    (root,) = roots(tmp_path, "a")
+    theirs = Owner((root,))
+    lock = Path(owner_file(root))
+    assert lock == Path(root) / ".listener/owner"
+    theirs.close()
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(OwnedElsewhere):
+            Owner((root,), patience=0)
+        assert is_owned(root)
+    Owner((root,), patience=0).close()
+    assert not is_owned(root)
+
+
+def test_who_only_asks_makes_no_file(tmp_path: Path, network: None) -> None:
+    (root,) = roots(tmp_path, "a")
+    assert not is_owned(root)
+    Owner((root,), patience=0, makes=False).close()
+    assert list(Path(root).iterdir()) == []

@@ -213,7 +213,7 @@ def test_who_holds_a_lock_stops_prune_and_nothing_stays_undescribed(
     monkeypatch.setattr(locks, "PATIENCE", 0.05)
     before = there(kept)
     last = list(before)[-1]
-    lock = kept.log / ".listener" / "locks" / f"place-{short_hash(last, 2)}"
+    lock = kept.log / ".listener" / "locks" / f"place-{short_hash(os.path.relpath(last, kept.data), 2)}"
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(LockHeld):

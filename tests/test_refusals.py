@@ -105,7 +105,7 @@ def _shared_document(bench: Bench) -> Callable[[str], bool]:
 
 
 def _lock(bench: Bench) -> Callable[[str], bool]:
-    path = f"{bench.log}/{documents.shared_paths(str(instance(patient=BAD).PatientID), '1', '1')[0]}"
+    path = documents.shared_paths(str(instance(patient=BAD).PatientID), "1", "1")[0]
     return below(f"{bench.directories.locks}/document-{short_hash(path, 2)}")
 
 

@@ -47,7 +47,7 @@ def _foreign_owner(root: str) -> int:
 def owners(config: Config) -> Iterator[Finding]:
     """Another listener on the same incoming directory."""
     try:
-        Owner(config.incoming, patience=0).close()
+        Owner(config.incoming, patience=0, makes=False).close()
     except OwnedElsewhere as error:
         yield Finding(NOTE, "--incoming", str(error))
     except OSError:

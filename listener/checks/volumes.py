@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding, existing_parent, named, trial_file
 from listener.config import Config
 from listener.disk import aliases
+from listener.disk.locks import holder
 from listener.disk.mounts import mount_of
 from listener.disk.trials import corner, try_moves
 
@@ -67,11 +69,17 @@ def moves(config: Config) -> Iterator[Finding]:
 
 
 def network(config: Config) -> Iterator[Finding]:
-    """File systems that other machines write to: no event comes from there, and no lease is given."""
-    for root in config.incoming:
-        mount = mount_of(root)
-        if mount and mount.is_network and not config.poll:
-            text = f"'{root}' is on a network file system ({mount.kind}): what other machines write there is no event"
+    """File systems that other machines write to: no event comes from there, and no lease is given. Object stores."""
+    for option, path in named(config):
+        mount = mount_of(path)
+        if mount is None or not mount.is_network:
+            continue
+        if mount.is_object_store:
+            text = f"'{path}' is an object store shown as a directory ({mount.kind}): it knows no rename in one step, "
+            remedy = "use a file system; copy to the store what is published"
+            yield Finding(PROBLEM, option, f"{text}no link and no lock, by which no file is lost", remedy)
+        elif option == "--incoming" and not config.poll:
+            text = f"'{path}' is on a network file system ({mount.kind}): what other machines write there is no event"
             remedy = "give --poll unless storescp runs on this machine; sweeps find the files in any case"
             yield Finding(NOTE, "--incoming", text, remedy)
 
@@ -94,6 +102,25 @@ def locks(config: Config) -> Iterator[Finding]:
             yield Finding(PROBLEM, "--incoming", text, "use a local file system for incoming")
         finally:
             os.close(descriptor)
+    for option, path in named(config):
+        why = _why_local(path) if option in ("--incoming", "--log") else ""
+        if why:
+            text = f"locks in '{path}' are kept by this machine alone ({why}): another one does not see them"
+            yield Finding(NOTE, option, text, "let one machine alone use it, or mount it with locks that all share")
+
+
+def _why_local(path: str) -> str:
+    """Why a lock on a network file system is not seen by other machines; "" where it is, or none comes there."""
+    mount = mount_of(path)
+    if mount is None or not mount.is_network or mount.is_object_store:
+        return ""
+    if mount.local_locks or not mount.kind.startswith("fuse"):
+        return mount.local_locks
+    with trial_file(path) as (descriptor, _), contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # A lock that the program behind a FUSE mount keeps is none of the kernel's.
+        return f"{mount.kind} leaves them to the kernel" if holder(descriptor) else ""
+    return ""
 
 
 def _lock_problem(first: int, path: str) -> str:

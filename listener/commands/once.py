@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from listener.config import Config
 from listener.diagnostics import log
+from listener.disk import locks
 from listener.disk.directories import Directories, prepare, tidy
 from listener.records import Deferral, Outcome
 from listener.service.backlog import BATCH
@@ -191,13 +192,19 @@ def _work(engine: Engine, directories: Directories, config: Config) -> int:
             if index % BATCH == BATCH - 1:
                 engine.turn(0)
     backlog, end = engine.backlog, float("inf")
-    while backlog.queued or backlog.working or (backlog.retrying and time.monotonic() < end):
+    while backlog.queued or backlog.working or (backlog.retrying and _is_worth_waiting(engine, end)):
         engine.turn(_patience(engine))
         if not (backlog.queued or backlog.working):  # Everything was tried once.
             end = min(end, time.monotonic() + patience)
         if hope.lost:
             break
     return backlog.depth
+
+
+def _is_worth_waiting(engine: Engine, end: float) -> bool:
+    """Whether it is not yet `end`; who waits for a lock is given a little longer."""
+    now = time.monotonic()
+    return now < end or (now < end + locks.PATIENCE and bool(engine.waits.texts(now)))
 
 
 def _left(engine: Engine, directories: Directories) -> int:

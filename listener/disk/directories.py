@@ -19,7 +19,7 @@ from listener.config import Config
 from listener.disk import aliases, orphans, sync
 from listener.disk.moving import COPYING
 from listener.disk.retry import passes
-from listener.disk.trials import corner, try_moves
+from listener.disk.trials import corner, is_left_over, make_private, try_moves
 from listener.errors import ConfigError
 from listener.planning.names import OWN, short_hash
 
@@ -92,8 +92,8 @@ def tidy(directories: Directories) -> None:
 def _forget_trials(home: str) -> None:
     with contextlib.suppress(FileNotFoundError), os.scandir(home) as entries:
         for entry in entries:
-            if entry.name.startswith(("trial-", ".trial-", COPYING)):
-                with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
+                if entry.name.startswith(COPYING) or is_left_over(entry):
                     os.unlink(entry.path)
     if os.path.basename(home) == OWN:
         with contextlib.suppress(OSError):  # Something of ours lives there, or nothing was.
@@ -171,7 +171,7 @@ def _unusable(option: str, path: str) -> list[str]:
 
 def _private(*parts: str) -> str:
     path = os.path.join(*parts)
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    make_private(path)
     return path
 
 

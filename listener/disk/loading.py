@@ -33,17 +33,28 @@ def load(path: str) -> dict[str, Any] | None:
     Raises OSError when the system refuses to say: a document that cannot be read now must not be taken for absent, or
     it would be written anew (a StudyList without its studies).
     """
+    return parsed(read(path))
+
+
+def parsed(data: bytes | None) -> dict[str, Any] | None:
+    """The document that these bytes are; None where they are none."""
+    try:
+        document = orjson.loads(data) if data is not None else None
+    except orjson.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def read(path: str) -> bytes | None:
+    """The bytes of a document; None where there is none (as for `load`). Raises OSError when the system refuses."""
     try:
         # An opener, since open() of a descriptor that is a directory's would leave it open.
         with open(path, "rb", opener=lambda name, _: open_regular(name)) as file:
-            document = orjson.loads(file.read())
-    except orjson.JSONDecodeError:
-        return None
+            return file.read()
     except OSError as error:
         if error.errno in _NO_DOCUMENT:
             return None
         raise
-    return document if isinstance(document, dict) else None
 
 
 def load_if_readable(path: str) -> dict[str, Any] | None:

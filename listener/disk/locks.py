@@ -15,8 +15,8 @@ from listener.errors import LockHeld
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 #: How long a lock is waited for by default, and by a worker which has others' files in hand, in seconds.
-PATIENCE = 10.0
-SHORT = 0.5
+PATIENCE = 5.0
+SHORT = 1.0
 
 #: How long a lock that could not be had is not waited for again, in seconds: it is tried once then.
 _REMEMBERED = 10.0

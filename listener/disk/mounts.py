@@ -14,16 +14,37 @@ _NETWORK = frozenset(
 ) | {"nfs4", "ocfs2", "orangefs", "smb3", "smbfs", "virtiofs"}
 
 
+#: Object stores that are shown as directories: no file is renamed in one step, linked or locked there. Prefixes of the
+#: names that their programs give.
+_OBJECT_STORES = ("s3fs", "mount-s3", "goofys", "geesefs", "gcsfuse", "blobfuse", "ossfs", "rclone", "riofs", "cosfs")
+
+#: Options by which locks are kept on this machine alone.
+_LOCAL_LOCKS = frozenset(("nolock", "local_lock=all", "local_lock=flock", "nobrl", "localflock", "noflock"))
+
+
 class Mount(NamedTuple):
-    """The mount's number, and the name of its file system."""
+    """The mount's number, the name of its file system, what is mounted, and the options that it is mounted with."""
 
     number: str
     kind: str
+    source: str = ""
+    options: frozenset[str] = frozenset()
 
     @property
     def is_network(self) -> bool:
         """Whether other machines may change files there."""
         return self.kind in _NETWORK or self.kind.startswith("fuse.")
+
+    @property
+    def is_object_store(self) -> bool:
+        """Whether an object store is shown as directories; by the name that its program gives the mount."""
+        names = (self.kind.removeprefix("fuse."), self.source)
+        return self.is_network and any(name.startswith(_OBJECT_STORES) for name in names)
+
+    @property
+    def local_locks(self) -> str:
+        """The option by which locks are not seen by other machines; "" without one."""
+        return min(self.options & _LOCAL_LOCKS, default="") if self.is_network else ""
 
 
 class Location(NamedTuple):
@@ -38,16 +59,16 @@ class Location(NamedTuple):
 def mount_of(directory: str) -> Mount | None:
     """The mount that a directory lies on; None where the system does not say."""
     try:
-        number, _, kind, _ = _row_of(directory)
+        number, row, kind, source, options = _row_of(directory)
     except (OSError, KeyError, ValueError):
         return None
-    return Mount(number, kind)
+    return Mount(number, kind, source, frozenset([*row[5].split(","), *options.split(",")]))
 
 
 def location_of(directory: str) -> Location | None:
     """Where a directory lies in its file system; None where the system does not say."""
     try:
-        _, row, kind, source = _row_of(directory)
+        _, row, kind, source, _ = _row_of(directory)
         root, point = map(_unescaped, row[3:5])
         below = os.path.relpath(os.path.realpath(directory), point)
     except (OSError, KeyError, ValueError):
@@ -58,8 +79,10 @@ def location_of(directory: str) -> Location | None:
     return Location(volume, os.path.normpath(f"/{above}/{root}/{below}"))
 
 
-def _row_of(directory: str) -> tuple[str, list[str], str, str]:
-    """A directory's line of mountinfo: the mount's number, the fields before the separator, file system and source."""
+def _row_of(directory: str) -> tuple[str, list[str], str, str, str]:
+    """A directory's line of mountinfo: the mount's number, the fields before the separator, file system, source and the
+    file system's own options.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with open(f"{_PROC}/fdinfo/{descriptor}", encoding="ascii") as file:
@@ -70,10 +93,16 @@ def _row_of(directory: str) -> tuple[str, list[str], str, str]:
     with open(f"{_PROC}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         lines = {line.split(" ", 1)[0]: line for line in file}
     before, _, after = lines[number].partition(" - ")
-    kind, source = after.split(" ")[:2]
-    return number, before.split(" "), kind, source
+    kind, source, options = after.rstrip("\n").split(" ")[:3]
+    return number, before.split(" "), kind, source, options
 
 
 def _unescaped(text: str) -> str:
     r"""A path of mountinfo: blanks, tabs, newlines and backslashes are written as `\040` and its like."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def is_network(directory: str) -> bool:
+    """Whether other machines may change files in a directory; False where the system does not say."""
+    mount = mount_of(directory)
+    return mount is not None and mount.is_network

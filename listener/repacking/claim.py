@@ -49,6 +49,8 @@ def take(job: Job, desk: Desk) -> None:
     Raises Gone, NotYet, NotRegular, EmptyFile, Unreadable, or OSError of the system.
     """
     status = _open(job, desk)
+    if desk.network[job.arrival.root] and desk.config.keep_source:
+        _require_settled(status, desk.config.settle)
     if desk.manner == CLAIM:
         if not job.claim:
             if not job.held:
@@ -56,7 +58,7 @@ def take(job: Job, desk: Desk) -> None:
             status = _claim(job, desk, status)
         # The rename keeps new writers out, but one that had the file open before it is still there.
         if not (job.held and leases.holds(job.descriptor)):
-            _await_writer(job)
+            _await_writer(job, desk)
             status = os.fstat(job.descriptor)
     job.size, job.mtime_ns, job.inode = status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino)
     if not job.size:
@@ -73,7 +75,7 @@ def _open(job: Job, desk: Desk) -> os.stat_result:
         raise Gone from None
     except OSError as error:
         _look_why(job, desk, error)
-    state = leases.take(job.descriptor) if desk.manner == CLAIM else leases.ask(job.descriptor)
+    state = _take_lease(job, desk)
     if state == leases.BUSY and not job.claim:
         raise NotYet
     job.held = state == leases.FREE and desk.manner == CLAIM
@@ -81,6 +83,17 @@ def _open(job: Job, desk: Desk) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         _refuse_special(job, desk, status)
     return status
+
+
+def _take_lease(job: Job, desk: Desk) -> str:
+    """As leases.take; held only on what will be claimed. On a network file system a lease that is granted tells nothing
+    of other machines (FUSE grants it while another one writes): UNKNOWN then, and --settle decides.
+    """
+    state = leases.take(job.descriptor)
+    network = desk.network[job.arrival.root]
+    if state == leases.FREE and (network or desk.manner != CLAIM):
+        leases.give_back(job.descriptor)
+    return leases.UNKNOWN if state == leases.FREE and network else state
 
 
 def _look_why(job: Job, desk: Desk, error: OSError) -> NoReturn:
@@ -191,11 +204,11 @@ def _move(path: str, claim: str) -> None:
         raise Gone from None
 
 
-def _await_writer(job: Job) -> None:
+def _await_writer(job: Job, desk: Desk) -> None:
     if job.held:  # Somebody waits to write, and may.
         leases.give_back(job.descriptor)
     end = time.monotonic() + _PATIENCE
-    while (state := leases.take(job.descriptor)) == leases.BUSY:
+    while (state := _take_lease(job, desk)) == leases.BUSY:
         if time.monotonic() >= end:
             job.held = False
             raise NotYet

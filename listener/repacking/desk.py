@@ -14,6 +14,7 @@ from listener.dicom.reader import Wanted
 from listener.disk import files, locks
 from listener.disk.directories import Directories
 from listener.disk.loading import Signature
+from listener.disk.mounts import is_network
 from listener.planning import layouts
 from listener.planning.layouts import Layout
 from listener.planning.plan import INSTANCE_KEYWORDS, SHARED_KEYWORDS, Plan
@@ -149,6 +150,9 @@ class Desk:
         self.log_stage = files.Stage(directories.log_staging, "log")
         self.state_stage = files.Stage(directories.state_staging, "state")
         self.locks = locks.Locks(patience)
+        # What another machine does there is unknown to this kernel: a lease, and what it read before.
+        self.network = tuple(map(is_network, directories.incoming))
+        self.network_log = is_network(directories.log)
         self.syncs = config.fsync != "none"
         self._serial = itertools.count()
         self._process = f"{os.getpid():x}"

@@ -198,7 +198,9 @@ def locked_place(path: str, desk: Desk) -> AbstractContextManager[int]:
     """Hold the lock under which it is decided what becomes of the instance at `path`: whether another one is its
     duplicate or replaces it, and whether it leaves the tree.
     """
-    return desk.locks.locked(desk.directories.locks, f"place-{short_hash(path, 2)}")
+    # By its path in the tree: another machine may have the tree elsewhere.
+    below = path.removeprefix(f"{desk.directories.data}/")
+    return desk.locks.locked(desk.directories.locks, f"place-{short_hash(below, 2)}")
 
 
 def _duplicate(job: Job, present: str) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 
 from listener.dicom.header import Header
 from listener.dicom.reader import read_elements, read_header
-from listener.disk import files, loading, moves, sync
+from listener.disk import files, loading, moves, stamps, sync
 from listener.disk.loading import Signature
 from listener.planning import documents
 from listener.planning.documents import Document
@@ -173,17 +173,39 @@ def _once(path: str, desk: Desk, make: Callable[[], Document]) -> None:
 
 
 def update(path: str, desk: Desk, change: Callable[[Document | None], Document | None]) -> None:
-    """Read, change and write one shared document under its lock; `change` returns None to leave it as it is."""
-    with locked(path, desk):
-        changed = change(loading.load(path))
+    """Read, change and write one shared document under its lock; `change` returns None to leave it as it is.
+
+    Raises LockHeld; NotCurrent where another machine has just written it, and this one's kernel shows the one before.
+    """
+    below = _below(path, desk)
+    with locked(path, desk) as lock:
+        before = stamps.read_past_memory(lock) if desk.network_log else stamps.read(lock)
+        data = loading.read(path)
+        if desk.network_log:
+            stamps.require_current(before, f"locks/{_lock_name(below)}", below, data)
+        changed = change(loading.parsed(data))
         if changed is not None:
             clear_way(path, desk)
-            files.write_document(desk.log_stage, path, documents.encode(changed), syncs=desk.syncs)
+            encoded = documents.encode(changed)
+            files.write_document(desk.log_stage, path, encoded, syncs=desk.syncs)
+            # Always: the log may be local here, and a network's elsewhere.
+            stamps.write(lock, before, below, encoded)
+            if desk.network_log:
+                os.fdatasync(lock)
 
 
 def locked(path: str, desk: Desk) -> AbstractContextManager[int]:
     """Hold the lock of one document, which all listeners on one log directory take to change it. Raises LockHeld."""
-    return desk.locks.locked(desk.directories.locks, f"document-{short_hash(path, 2)}")
+    return desk.locks.locked(desk.directories.locks, _lock_name(_below(path, desk)))
+
+
+def _below(path: str, desk: Desk) -> str:
+    """The path of a document in the log: another machine may have the log elsewhere."""
+    return path.removeprefix(f"{desk.directories.log}/")
+
+
+def _lock_name(below: str) -> str:
+    return f"document-{short_hash(below, 2)}"
 
 
 def locked_series(series: str, desk: Desk) -> AbstractContextManager[int]:

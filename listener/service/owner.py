@@ -1,4 +1,6 @@
-"""One owner an incoming directory: a flock on the directory itself, so that no file of ours lies there."""
+"""One owner an incoming directory: a flock on the directory itself, so that no file of ours lies there; on a network
+file system on a file in it too, `.listener/owner`, for the other machines.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,8 @@ import fcntl
 import os
 import time
 
+from listener.disk.mounts import is_network
+from listener.disk.trials import make_private
 from listener.errors import OwnedElsewhere
 from listener.planning.names import OWN
 
@@ -19,11 +23,12 @@ PATIENCE = 2.0
 
 class Owner:
     """Holds the locks until close(); `descriptors` are passed on to workers, so that the lock outlives a killed
-    parent.
+    parent. `makes` says whether a lock file that is missing is made; who only asks makes none.
     """
 
-    def __init__(self, roots: tuple[str, ...], patience: float = PATIENCE) -> None:
+    def __init__(self, roots: tuple[str, ...], patience: float = PATIENCE, *, makes: bool = True) -> None:
         self._roots = roots
+        self._flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if makes else 0)
         self.descriptors: list[int] = []
         try:
             for root in roots:
@@ -55,16 +60,30 @@ class Owner:
             time.sleep(0.02)
 
     def _try(self, descriptor: int, root: str) -> None:
+        """Raises BlockingIOError where another one has it."""
+        network = is_network(root)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in _NO_DIRECTORY_LOCKS:
                 raise
-            # Network file systems lock only what is open for writing: a file of ours, then.
-            os.makedirs(os.path.join(root, OWN), mode=0o700, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            self.descriptors.append(os.open(os.path.join(root, OWN, "owner"), flags, 0o600))
-            fcntl.flock(self.descriptors[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Network file systems lock only what is open for writing.
+            network = True
+        if network:  # The lock of a directory is not seen by other machines: a file of ours, then.
+            self._lock_file(owner_file(root))
+
+    def _lock_file(self, path: str) -> None:
+        if self._flags & os.O_CREAT:
+            make_private(os.path.dirname(path))
+        elif not os.path.lexists(path):
+            return  # No machine has ever owned it.
+        descriptor = os.open(path, self._flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self.descriptors.append(descriptor)
 
     def close(self) -> None:
         """Let go."""
@@ -73,10 +92,15 @@ class Owner:
         self.descriptors = []
 
 
+def owner_file(root: str) -> str:
+    """The file whose lock an owner holds where other machines may come to the same incoming directory."""
+    return os.path.join(root, OWN, "owner")
+
+
 def is_owned(root: str) -> bool:
     """Whether a listener works on this directory now; False for one that is not there."""
     try:
-        Owner((root,), patience=0).close()
+        Owner((root,), patience=0, makes=False).close()
     except OwnedElsewhere:
         return True
     except OSError:

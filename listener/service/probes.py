@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterable
 
-from listener.disk import files, leases
+from listener.disk import files, leases, trials
+from listener.disk.mounts import is_network
 
 
 def lease_supported(directories: Iterable[str]) -> bool:
-    """Whether the kernel can say in all of `directories` that a file is still open for writing (fcntl leases)."""
-    return all(_try_lease(directory) for directory in directories)
+    """Whether the kernel can say in all of `directories` that a file is still open for writing (fcntl leases): not on
+    a network file system, of whose other machines it knows nothing.
+    """
+    return all(not is_network(directory) and _try_lease(directory) for directory in directories)
 
 
 def _try_lease(directory: str) -> bool:
-    path = os.path.join(directory, f".trial-{secrets.token_hex(8)}")
+    path = os.path.join(directory, f".{trials.name()}")
     writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         reader = files.open_regular(path)

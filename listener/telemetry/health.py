@@ -88,7 +88,7 @@ def readiness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]
         "locks": _told(
             not conditions.locks,
             "no file waits for a lock",
-            f"{conditions.locks}: end or continue the process that holds it; files that need it wait, others go on",
+            f"{conditions.locks}: files that need it wait, others go on; end or continue the process that holds it",
         ),
         "draining": _told(not conditions.draining, "taking work", "the service is stopping: wait for its successor"),
     }

@@ -1,0 +1,88 @@
+"""What was last written under a lock, told by the lock's own file: on a network file system the kernel may still show
+the document that was there before, though the lock is held; who changed that one would lose what the other machine
+wrote.
+
+The file has one size from its first stamp on, and is read past the kernel's memory of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import time
+from hashlib import blake2b
+from typing import NamedTuple
+
+from listener.errors import NotCurrent
+
+#: Bytes of the file, one page: what a read past the kernel's memory must be a multiple of.
+SIZE = 4096
+
+_HEX = 16
+_LINE = 3 * (_HEX + 1)
+_MOST = SIZE // _LINE
+
+#: How long a stamp counts, in seconds: no kernel shows an old document for longer (NFS: acregmax 60 s).
+LASTS = 60.0
+
+
+class Stamp(NamedTuple):
+    """That a document (a hash of its path) was written with this digest, when, in nanoseconds since the epoch."""
+
+    document: str
+    digest: str
+    time_ns: int
+
+
+def require_current(stamps: list[Stamp], lock: str, path: str, data: bytes | None) -> None:
+    """Raise NotCurrent, naming the lock, when `data` is not what was last written to `path`, below the log, by
+    the stamps in the lock's file. Never LASTS seconds after that: another program may have written it.
+    """
+    name, now = _hash(path.encode(errors="surrogateescape")), time.time_ns()
+    last = next((stamp for stamp in reversed(stamps) if stamp.document == name), None)
+    if last and abs(now - last.time_ns) < LASTS * 1e9 and last.digest != _hash(data or b""):
+        raise NotCurrent(lock)
+
+
+def write(descriptor: int, stamps: list[Stamp], path: str, data: bytes) -> None:
+    """Note in an open lock file, which holds `stamps`, that `data` was written to `path`."""
+    name = _hash(path.encode(errors="surrogateescape"))
+    kept = [stamp for stamp in stamps if stamp.document != name]
+    kept.append(Stamp(name, _hash(data), time.time_ns()))
+    lines = [f"{one.document} {one.digest} {one.time_ns:016x}\n" for one in kept[-_MOST:]]
+    os.pwrite(descriptor, "".join(lines).encode().ljust(SIZE, b"\n"), 0)
+
+
+def read(descriptor: int) -> list[Stamp]:
+    """The stamps in an open lock file, oldest first."""
+    return _parsed(os.pread(descriptor, SIZE, 0))
+
+
+def read_past_memory(descriptor: int) -> list[Stamp]:
+    """The same as the file system has them, not as this kernel remembers them."""
+    try:
+        direct = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
+        return read(descriptor)
+    try:
+        with mmap.mmap(-1, SIZE) as page:
+            count = os.preadv(direct, [page], 0)
+            return _parsed(page[:count])
+    finally:
+        os.close(direct)
+
+
+def _parsed(data: bytes) -> list[Stamp]:
+    words = [line.split() for line in data.decode("ascii", "replace").splitlines()]
+    return [Stamp(one[0], one[1], int(one[2], 16)) for one in words if len(one) == 3 and _is_hex(one[2])]
+
+
+def _is_hex(word: str) -> bool:
+    return len(word) == _HEX and all(letter in "0123456789abcdef" for letter in word)
+
+
+def _hash(data: bytes) -> str:
+    return blake2b(data, digest_size=_HEX // 2).hexdigest()
