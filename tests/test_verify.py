@@ -323,6 +323,22 @@ def test_what_is_no_instance_in_the_tree(bench: Bench, run: Run) -> None:
     assert len(list((bench.log / IMAGES).iterdir())) == 3
 
 
+def test_a_directory_that_was_moved_away_and_linked_is_part_of_the_tree(bench: Bench, run: Run, tmp_path: Path) -> None:
+    """Outside of the tree, and once; a link that leads back into the tree, or above it, is foreign."""
+    home = image(bench).parents[2]
+    away = tmp_path / "away"
+    home.rename(away)
+    home.symlink_to(away)
+    for arguments in ((), ("--deep",)):
+        assert (run(*arguments).status, run(*arguments).words) == (0, [])
+    for name, target in (("up", tmp_path), ("again", away), ("inside", bench.data), ("nowhere", tmp_path / "no")):
+        (away / name).symlink_to(target)
+    save(instance(number=9), away / ".hidden.dcm")
+    found = run("--repair")
+    assert found.words == ["foreign-in-tree"] * 5
+    assert found.status == 1
+
+
 def contents_but_fifo(bench: Bench) -> list[tuple[str, int]]:
     return sorted((str(path), path.lstat().st_size) for path in bench.data.rglob("*"))
 

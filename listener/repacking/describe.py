@@ -106,7 +106,9 @@ def _move_in(operation: Callable[[str, str], None], path: str, job: Job, desk: D
 
 
 def _describe_present(job: Job, desk: Desk, shared: Shared) -> None:
-    """A duplicate: what is in the tree stays, and its document too, if it tells where and how large that is."""
+    """A duplicate: what is in the tree stays, and its document too, if it tells where and how large that is. Raises
+    NotYet when the worker that gave it its name has taken that back meanwhile.
+    """
     if documents.describes(loading.load(job.document) or {}, job.target, job.present_size):
         return
     clear_way(job.document, desk)
@@ -117,7 +119,10 @@ def _describe_present(job: Job, desk: Desk, shared: Shared) -> None:
     job.opened.append(descriptor)
     if desk.syncs:
         sync.descriptors([descriptor])
-    _move_in(os.rename, path, job, desk, shared)
+    with place.locked_place(job.target, desk):
+        if not os.path.lexists(job.target):
+            raise NotYet
+        _move_in(os.rename, path, job, desk, shared)
     job.temporaries.remove(path)
 
 

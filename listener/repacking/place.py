@@ -322,10 +322,14 @@ def withdraw(job: Job) -> None:
         os.unlink(job.target)
 
 
-def take_back(job: Job) -> None:
-    """The same when the file must wait: nothing stays in the tree meanwhile that no document tells of."""
+def take_back(job: Job, desk: Desk) -> None:
+    """The same when the file must wait: nothing stays in the tree meanwhile that no document tells of. Under the lock
+    of its place, since another worker may be about to describe it as what its own duplicate is equal to.
+    """
     if is_placed(job) and not _is_described(job):
-        os.unlink(job.target)
+        with locked_place(job.target, desk):
+            if not _is_described(job):
+                os.unlink(job.target)
 
 
 def is_placed(job: Job) -> bool:

@@ -175,7 +175,7 @@ class Repacker:
         """The system refused: the file waits, or has waited long enough for a place of its own."""
         deferral = self._refusals.deferral(job, error)
         try:
-            place.take_back(job)
+            place.take_back(job, self._desk)
         except OSError:
             return deferral  # It stays in the tree, where the next try finds it, and is in one place only.
         may = job.claim or self._desk.manner != CLAIM  # What cannot be claimed is still its sender's.

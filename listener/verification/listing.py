@@ -51,8 +51,10 @@ def is_foreign(name: str, ending: str = ".json") -> bool:
 
 
 def folders_in(data: str) -> Iterator[Folder]:
-    """Every directory of the tree that holds files. Links are not followed."""
-    pending = [data]
+    """Every directory of the tree that holds files. A link is followed that leads to a directory outside of the tree (a
+    patient's, on another file system), each of these once; other links are foreign.
+    """
+    pending, followed = [data], {os.path.realpath(data)}
     while pending:
         directory = pending.pop()
         folder = Folder(directory, [], [])
@@ -61,6 +63,8 @@ def folders_in(data: str) -> Iterator[Folder]:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     below += [] if entry.name == OWN else [entry.path]
+                elif entry.is_symlink() and _leads_outside(entry, followed):
+                    below.append(entry.path)
                 elif is_temporary(entry.name) or not entry.is_file(follow_symlinks=False):
                     folder.foreign.append(entry.path)
                 else:
@@ -68,6 +72,16 @@ def folders_in(data: str) -> Iterator[Folder]:
         pending += sorted(below, reverse=True)
         if folder.names or folder.foreign:
             yield folder._replace(names=sorted(folder.names))
+
+
+def _leads_outside(link: os.DirEntry[str], followed: set[str]) -> bool:
+    """Whether a link leads to a directory that is none of `followed`, nor inside or above one; it joins them then."""
+    real = os.path.realpath(link.path)
+    both = [(f"{real}/".replace("//", "/"), f"{one}/") for one in followed]
+    if not os.path.isdir(real) or any(mine.startswith(other) or other.startswith(mine) for mine, other in both):
+        return False
+    followed.add(real)
+    return True
 
 
 def changed_ns(paths: Iterable[str]) -> int:
