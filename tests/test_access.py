@@ -189,6 +189,33 @@ def test_what_came_meanwhile_is_told_also_where_a_repair_was_faster(world: World
     assert rows(world)[world.uid(0)].result == "recounted"
 
 
+@pytest.mark.parametrize("repaired", [False, True])
+def test_what_a_run_could_not_record_at_all_is_told_by_the_next(world: World, repaired: bool) -> None:
+    """The ledger is damaged, one series ends, and the service stops before anybody repairs it."""
+    path = path_of(world.config.state)
+    world.came(0, 1)
+    live(world, 12)
+    world.advance(120)
+    live(world, 1)
+    replace_by_rubbish(path)
+    live(world, 1)
+    world.came(1, 1)
+    live(world, 12)
+    world.crash()
+    live(world, 3)
+    if repaired:
+        with contextlib.closing(Mending(world.config)) as mending:
+            for series in (0, 1):
+                mending.count(world.uid(series))
+    else:
+        remove(path)
+    world.told.clear()
+    live(world, 20)
+    assert {one.SeriesInstanceUID for one in world.told} == {world.uid(1)}
+    assert rows(world)[world.uid(1)].state == "complete"
+    assert not list(Path(world.config.state).glob("ledger.behind*"))
+
+
 def test_consumers_stay_known_and_hear_nothing_of_old_files(world: World) -> None:
     """In a ledger that was made anew: a stage that registered once, and three files that lay in set-aside before, of
     which it took two.

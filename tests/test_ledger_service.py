@@ -346,3 +346,37 @@ def test_once_records_and_ends_what_is_to_end(places: Places) -> None:
     assert [one["result"] for one in again.events if one["event"] == "series-complete"] == ["quiet"]
     assert not [one for one in once(places).events if one["event"] == "series-complete"]
     assert_ledger_equals_logs(places)
+
+
+@pytest.mark.parametrize("harm", ["removed", "replaced by rubbish"])
+def test_a_ledger_whose_file_goes_under_a_service_is_told_and_hooks_go_on(places: Places, harm: str) -> None:
+    """A damaged one is made anew by `verify --repair`, beside the service."""
+    path = Path(path_of(str(places.state)))
+    told = places.base / "told"
+    with service(places, "--series-quiet", "0.5", "--on-series-complete-exec", f"tee -a {told}") as running:
+        write_instance(places.incoming / "a")
+        wait_for_ends(running, 1)
+        until(lambda: hook_was_told(told) == {series()}, 10)
+        for file in places.state.glob("ledger.sqlite*"):
+            file.unlink()
+        if harm == "replaced by rubbish":
+            path.write_bytes(b"no ledger" * 9000)
+        write_instance(places.incoming / "b", series=1)
+        until(lambda: ends(running, 1), 20, what="it is announced")
+        if harm != "removed":
+            until_value(running, 0, "ledger_ok")
+            assert not running.get("/readyz").json()["checks"]["ledger"]["ok"]
+            assert listener("check", *places.flags()).status == 1
+            assert listener("verify", *places.outputs(), "--state", str(places.state), "--repair").status == 0
+        until(lambda: hook_was_told(told) == {series(), series(1)}, 30, what="the hook is told")
+        until_value(running, 1, "ledger_ok")
+        complaints = [line for line in running.stderr.splitlines() if '"error"' in line]
+        assert len(complaints) == 1 if harm == "removed" else len(complaints) <= 3, complaints
+        with read(places) as reader:
+            assert {row.state for row in reader.listed()} == {"complete"}
+
+
+def hook_was_told(path: Path) -> set[str]:
+    """The series of the JSON lines that the hook's program kept."""
+    text = path.read_text() if path.exists() else ""
+    return {orjson.loads(line)["SeriesInstanceUID"] for line in text.splitlines()}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from listener.config import Config
 from listener.ledger import aside, deliveries, schema, turns
 from listener.ledger.access import Access
+from listener.ledger.behind import Behind
 from listener.ledger.consumers import owner_of
 from listener.ledger.ending import Ending
 from listener.ledger.opening import transaction
@@ -82,6 +83,8 @@ class Clerk:
         self._posting: Posting | None = None
         self.unwritten = Unwritten()
         self._begun = False
+        self._behind = Behind(config.state, self._owner)
+        self._good_ns = 0
         self._lately: set[str] = set()
         self._own = frozenset(consumers)
         self._consumers: set[str] = set()
@@ -135,6 +138,9 @@ class Clerk:
             self._ending.ended += turns.untold(connection)
             if found:
                 self.unwritten.again(self._proofs.changed_since(found[0] - self._margin_ns))
+            if self._behind.earlier_ns:
+                missed = self._proofs.changed_since(self._behind.earlier_ns - _MARGIN)
+                self.unwritten.again(missed, arrived=True)
             self._begun = True
 
     def _stamp(self, connection: sqlite3.Connection, now_ns: int) -> None:
@@ -234,6 +240,10 @@ class Clerk:
         if caught_up and self.access.connection:
             self._ending.unrecorded.clear()
             self.access.works()
+            self._behind.end()
+            self._good_ns = now_ns
+        elif self.access.fault:
+            self._behind.begin(self._good_ns or now_ns)
 
     def _recount(self, moment: Moment) -> None:
         """Count some series again, for a moment: outcomes must have their turn."""

@@ -39,6 +39,7 @@ class Ending:
             if one and self._count(key, shared) == completion.instances:
                 one.touched = -inf
                 self._book.keep(one)
+                self._book.keep(one)
 
     def end(self, due: Sequence[Standing], posting: Posting | None, moment: Moment) -> None:
         """End these series, all in one transaction. Without a ledger they end all the same, and are told."""
