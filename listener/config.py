@@ -150,7 +150,7 @@ class Config:
         64 * 2**20,
         parse.size(1024),
         "SIZE",
-        "largest header of one data set; beyond: too-large",
+        "largest header of one data set, values over 1 MiB not counted; beyond: too-large",
         READING,
         shown="64MiB",
     )

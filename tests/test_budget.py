@@ -33,7 +33,7 @@ BUDGET = {
     "link": 1,  # into its place
     "newfstatat": 2,  # when it is noticed, and when nobody can write to it any more
     "openat": 2,  # the source, and its document
-    "pread64": 2,  # the header, and the end of the file
+    "pread64": 1,  # the header, with that of the pixel data
     "rename": 1,  # the document into its place
     "renameat2": 1,  # the claim
     "unlink": 1,  # the claim: the commit

@@ -62,10 +62,11 @@ class Heads(NamedTuple):
 
     def are_in(self, source: FileSource) -> bool:
         """Whether a file whose start is in the window has the same heads there."""
-        if self.begin + self.size <= len(source.window):
-            return self.chop(source.window, self.begin) == self.heads
-        data = source.peek(self.begin, self.size)
-        return len(data) == self.size and self.chop(data, 0) == self.heads
+        begin, size, chop, heads = self
+        if begin + size <= len(source.window):
+            return chop(source.window, begin) == heads
+        data = source.peek(begin, size)
+        return len(data) == size and chop(data, 0) == heads
 
 
 class Likeness:
@@ -116,8 +117,9 @@ class Likeness:
         window = source.window
         if len(window) < len(self._sample) or self._chop(window, 0) != self._pieces:
             return None
-        if not all(heads.are_in(source) for heads in self._far):
-            return None
+        for heads in self._far:
+            if not heads.are_in(source):
+                return None
         values = self._values.copy()
         for keyword, slot, begin, end in self._wanted:
             raw = window[begin:end]
@@ -129,7 +131,8 @@ class Likeness:
             values[META_UID] = text = meta_text(window[self._uid.begin : self._uid.end])
             if not text:
                 return None
-        if values.get(META_UID, "") != values.get("SOPInstanceUID", "") and META_UID in values:
+        told = values.get(META_UID)
+        if told and told != values.get("SOPInstanceUID"):
             return None
         return Header(values, *self._rest)
 
