@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 import listener
 from listener import config as configuration
+from listener import parse
 from listener.benchmark.options import bench_options
 
 _COMMANDS = {
@@ -160,8 +162,22 @@ def _retry_options(parser: argparse.ArgumentParser) -> None:
 def _series_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uid", nargs="?", default="", metavar="UID", help="one series, by its SeriesInstanceUID")
     parser.add_argument("--only", choices=("open", "complete", "incomplete"), default="", help="those in this state")
-    parser.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N; 0: all (default: 50)")
+    limit = _number(0, 10**9)
+    parser.add_argument("--limit", type=limit, default=50, metavar="N", help="the newest N; 0: all (default: 50)")
     parser.add_argument("--json", action="store_true", help="one JSON object a series, for programs")
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """The type of an argument: a whole number in this range."""
+    read = parse.whole(least, most)
+
+    def number(text: str) -> int:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"'{text[:40]}' {error}") from None
+
+    return number
 
 
 def _expect_options(parser: argparse.ArgumentParser) -> None:

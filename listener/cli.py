@@ -15,6 +15,7 @@ from listener.errors import ConfigError, ListenerError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
+    streams.open_closed()
     try:
         try:
             status = _main(argv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import select
 import sys
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class _Lines(logging.Formatter):
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = record.levelname.lower()
-        colour = _COLOURS.get(level, "")
+        colour = _COLOURS.get(level, "") if in_colour(sys.stderr) else ""
         named = "" if level == "info" else f"{level}: "
         return f"{colour}listener: {named}{record.getMessage()}{_PLAIN if colour else ''}"
 
@@ -61,6 +62,11 @@ class _Patient(logging.StreamHandler[TextIO]):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the library's name
         """A full disk under a redirected standard error, or a reader that went away: there is nowhere to say it."""
+
+
+def in_colour(stream: TextIO) -> bool:
+    """Whether to write in colours: to a terminal, unless NO_COLOR (https://no-color.org) is set and not empty."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def has_room(descriptor: int, seconds: float) -> bool:

@@ -118,6 +118,10 @@ class LedgerReplaced(LedgerFault):
     """The ledger's file was removed or replaced while in use; 'listener verify --repair' brings back what it had."""
 
 
+class UnknownSeries(ListenerError):
+    """The ledger knows no such series; 'listener series' lists them."""
+
+
 class StateUnreadable(ListenerError):
     """The state cannot be read."""
 

@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from listener.planning.names import printable
+
 _UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12}
 _UNITS |= {"tb": 10**12, "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30}
 _UNITS |= {"ti": 2**40, "tib": 2**40}
@@ -19,7 +21,12 @@ def directory(text: str) -> str:
         raise ValueError("is empty; name a directory")
     if "\0" in text:
         raise ValueError("holds a NUL character; name a directory")
-    return os.path.abspath(text)
+    path = os.path.abspath(text)
+    if printable(path) != path:
+        raise ValueError(
+            f"is '{printable(path)}', which is not UTF-8: no document could name what lies there; rename it"
+        )
+    return path
 
 
 def file(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from listener.config import INTAKE, Config, Option, defaults, flag, options, variable
 from listener.errors import ConfigError
+from listener.planning.names import printable
 from listener.service import processors
 
 
@@ -36,6 +37,7 @@ def load(
         where, texts = _find(name, row, flags, environment, from_file, path)
         if texts is None:
             values[name] = _default(name)
+            problems += _default_problems(name, row, command)
         else:
             _parse_into(values, name, row, where, texts, problems)
     if not problems:
@@ -60,6 +62,16 @@ def _default(name: str) -> Any:
     if name == "incoming":
         return tuple(os.path.abspath(one) for one in value)
     return os.path.abspath(value) if name in ("data", "log", "state") else value
+
+
+def _default_problems(name: str, row: Option, command: str) -> Iterable[str]:
+    """A default directory lies below the working directory, whose name may be no text."""
+    if name in ("data", "log", "state", "incoming") and command in row.commands:
+        for text in defaults()[name] if row.several else (defaults()[name],):
+            try:
+                row.parse(text)
+            except ValueError as error:
+                yield f"{flag(name)}: {text!r} {error}"
 
 
 def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
@@ -122,7 +134,8 @@ def _parse_into(
         try:
             parsed.append(row.parse(text))
         except ValueError as error:
-            problems.append(f"{where}: {text!r} {error}")
+            shown = repr(text) if printable(text) == text else f"'{printable(text)}'"
+            problems.append(f"{where}: {shown} {error}")
     values[name] = tuple(parsed) if row.several else (parsed[0] if parsed else None)
 
 

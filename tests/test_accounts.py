@@ -13,10 +13,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from listener import cli
 from listener.commands import expect, prune, report, series
 from listener.commands.report import moment_of
 from listener.config import Config
-from listener.errors import ConfigError, FatalFault, LedgerMissing
+from listener.errors import ConfigError, LedgerMissing, UnknownSeries
 from listener.ledger import deliveries, retention
 from listener.ledger.clerk import Clerk
 from listener.ledger.opening import open_writer, path_of, transaction
@@ -101,7 +102,7 @@ def test_one_series_with_its_history_and_with_phi_its_patient(filled: Kept, caps
     shown = capsys.readouterr().out
     assert "history" in shown
     assert "P0000" not in shown
-    with pytest.raises(FatalFault, match="no such series"):
+    with pytest.raises(UnknownSeries, match="no such series"):
         series.run(filled.config, series.Request("1.2.3"))
 
 
@@ -160,7 +161,49 @@ def test_the_accounts_as_tab_separated_values(filled: Kept, capsys: pytest.Captu
     assert (told["state"], told["instances"], told["Modality"]) == ("complete", "2", "MR")
     assert "PatientID" not in head
     report.run(filled.config, ask(until="2001-01-01", tsv=True))
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out.splitlines() == ["\t".join(head)], "a head, also where there is no row"
+
+
+@pytest.mark.parametrize("by", report.BY)
+def test_sums_of_nothing_have_their_head(filled: Kept, capsys: pytest.CaptureFixture[str], by: str) -> None:
+    for tsv in (True, False):
+        report.run(filled.config, ask("2200-01-01", by=by, tsv=tsv))
+        (head,) = capsys.readouterr().out.splitlines()
+        assert head.split()[0] == by
+
+
+#: Command lines with numbers and dates that sqlite, or the calendar, does not go on to; and their exit status.
+FAR = {
+    "report --since 9999-12-31": 0,
+    "report --until 9999-12-31": 0,
+    "report --until 9999-12-31 --by day": 0,
+    "report --since 9999-12-31T23:59:59-12:00 --by batch": 0,
+    "report --since 2262-04-12": 0,
+    "report --since 0001-01-01": 0,
+    "report --since 0001-01-01 --by day": 0,
+    "report --since 0001-01-01T00:00:00+14:00": 0,
+    "report --since 99999999999w": 2,
+    "series --limit 99999999999999999999": 2,
+    "series --limit -1": 2,
+    "series --limit 0": 0,
+    "series 1.2.3.4.5": 1,
+    "expect 1.2 99999999999999999999": 2,
+    "expect 1.2 -1": 2,
+    "prune --series 1e308": 2,
+    "prune --set-aside nan": 2,
+}
+
+
+@pytest.mark.parametrize("line", FAR)
+def test_a_number_or_a_date_too_far_is_no_defect(filled: Kept, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    try:
+        status = cli.main([*line.split(), "--state", filled.config.state])
+    except SystemExit as left:
+        status = int(left.code or 0)
+    assert status == FAR[line]
+    said = capsys.readouterr().err
+    assert bool(said) == bool(status)
+    assert "service cannot go on" not in said
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from listener.config import Config
 from listener.disk.mounts import Mount, mount_of
 from listener.service.owner import Owner
 from tests.dicomnet import storescp
+from tests.service_process import Places, listener, service
 from tests.workbench import make_config, need_root, tmpfs
 
 FOLDERS = ("incoming", "data", "log", "state")
@@ -454,3 +455,13 @@ def test_core_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, told in ((0, False), (resource.RLIM_INFINITY, True)):
         monkeypatch.setattr(resource, "getrlimit", lambda which, limit=limit: (limit, resource.RLIM_INFINITY))
         assert bool(list(surroundings.core_files(made(tmp_path)))) is told
+
+
+@pytest.mark.real
+def test_a_service_that_runs_is_told_as_such(places: Places) -> None:
+    with service(places) as running:
+        done = listener("check", *places.flags(), "--min-free", "0", "--json")
+        found = [orjson.loads(line) for line in done.stdout.splitlines()]
+        (owner,) = [one for one in found if "owns" in one["text"]]
+        assert owner["level"] == "ok"
+        assert f"(process {running.pid}, ready)" in owner["text"]

@@ -129,6 +129,9 @@ def test_a_replaced_instance_is_one_instance_and_opens_its_series(world: World) 
     assert results(world)[1:] == [(2, 1, 0, "late")]
     with read(world) as reader:
         assert reader.set_aside() == {"superseded": (1, new.size)}
+    with contextlib.closing(sqlite3.connect(path_of(world.config.state))) as connection:
+        (error,) = connection.execute("SELECT error FROM set_aside").fetchone()
+    assert "newer data set" in error, "hooks are told why"
 
 
 def test_what_is_replaced_within_one_transaction_counts_once_with_its_last_size(world: World) -> None:

@@ -389,3 +389,20 @@ def test_workers_are_the_processors_that_the_process_may_use(machine: Machine, m
 
 def test_workers_that_are_given_are_taken_as_they_are(tmp_path: Path) -> None:
     assert load(Sources({"workers": ["17"]}, {}, ""), tmp_path).workers == 17
+
+
+def test_a_directory_that_is_no_text_is_refused_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every document names paths, and JSON is UTF-8: each file would fail."""
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/d\xff")
+    with pytest.raises(ConfigError) as raised:
+        settings.load({"data": [odd]}, {}, "run")
+    (problem,) = raised.value.problems
+    assert "/d\\xff' is '" in problem
+    assert "rename it" in problem
+    problem.encode()
+    os.mkdir(odd)
+    monkeypatch.chdir(odd)
+    with pytest.raises(ConfigError) as raised:
+        settings.load({}, {}, "run")
+    assert len(raised.value.problems) == 4, "the defaults lie below it"
+    settings.load({"state": [str(tmp_path)]}, {}, "series")

@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import select
+import shlex
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +18,10 @@ import orjson
 import pytest
 
 from listener import diagnostics
-from listener.diagnostics import count_into, log, set_up
+from listener.diagnostics import count_into, in_colour, log, set_up
+from tests.conftest import PROJECT
+from tests.instances import write_instance
+from tests.service_process import Places, command, environment, service, settled
 
 
 class Screen(io.StringIO):
@@ -144,3 +149,45 @@ def _texts(pipe: io.FileIO) -> list[str]:
     while select.select([pipe], [], [], 0)[0]:
         read += pipe.read(65536)
     return [orjson.loads(line)["text"] for line in read.splitlines()]
+
+
+@pytest.mark.parametrize(("value", "coloured"), [(None, True), ("", True), ("1", False)])
+def test_no_color_is_obeyed(value: str | None, coloured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if value is None:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    else:
+        monkeypatch.setenv("NO_COLOR", value)
+    assert in_colour(Screen()) is coloured
+    assert not in_colour(io.StringIO())
+    stream = said(monkeypatch, stream=Screen())
+    log.warning("slow")
+    assert ("\033[" in stream.getvalue()) is coloured
+
+
+def test_whoever_writes_in_colours_asks_whether_to() -> None:
+    """Codes that end in m; those that end in another letter move the cursor."""
+    sources = {path: path.read_text(encoding="utf-8") for path in (PROJECT / "listener").rglob("*.py")}
+    colours = {path.name for path, text in sources.items() if re.search(r"\\(033|x1b)\[\d+m", text)}
+    assert colours == {path.name for path, text in sources.items() if "in_colour(" in text}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_file_s_descriptor(closed: str, places: Places) -> None:
+    """What is opened next would have its number: events would be written into a patient's file."""
+    sent = [write_instance(places.incoming / f"{number}", number=number) for number in range(3)]
+    whole = {path.read_bytes() for path in sent}
+    line = shlex.join(command("once", *places.flags(), "--min-free", "0", "--workers", "1"))
+    done = subprocess.run(["sh", "-c", f"{line} {closed}"], env=environment(), capture_output=True, check=False)
+    assert (done.returncode, list(places.incoming.glob("[0-9]*"))) == (0, [])
+    assert {path.read_bytes() for path in places.data.rglob("*.dcm")} == whole
+    for path in places.log.rglob("*.json"):
+        orjson.loads(path.read_bytes())
+
+
+@pytest.mark.real
+def test_a_service_without_standard_error_runs(places: Places) -> None:
+    with service(places, through=["sh", "-c", 'exec "$@" 2>&-', "sh"]) as running:
+        write_instance(places.incoming / "a")
+        settled(running, 1)
+        assert running.stderr == ""

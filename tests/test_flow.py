@@ -146,3 +146,13 @@ def test_where_sweeps_alone_find_files_nothing_is_known_after_the_last_one_began
     with loop(tmp_path, polling=True, settle=2.0) as one:
         one.sweep()
         assert one.look(7) == 9.0
+
+
+def test_a_sweep_counts_the_directories_that_it_found(tmp_path: Path) -> None:
+    with loop(tmp_path) as one:
+        (one.bench.incoming / "study" / "series").mkdir(parents=True)
+        (one.bench.incoming / ".listener").mkdir(exist_ok=True)
+        one.sweeper.begin(one.now)
+        swept = one.sweeper.go_on(one.now)
+        assert swept
+        assert swept.directories == 3

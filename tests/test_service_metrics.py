@@ -155,9 +155,11 @@ def test_health_and_readiness(places: Places) -> None:
             assert isinstance(running.get(path).json(), dict)
         assert running.get("/nothing").status == 404
         assert value(running.scrape(), "ready") == 1
-    with service(places, "--min-free", str(2**60), "--drain", "1") as running:
+    with service(places, "--min-free", str(2**60), "--drain", "1", ready=False) as running:
         expected, _ = bring(places, 1, 3)
+        until(lambda: "not-ready: space" in running.stderr, 20, what="the log says why it is not ready")
         until_status(running, "/readyz", 503)
+        assert not running.events("ready")
         assert running.get("/healthz").status == 200
         until(lambda: value(running.scrape(), "pending_files") == 3, 10, what="the files wait")
         assert value(running.scrape(), "ready") == 0
@@ -170,7 +172,8 @@ def test_health_and_readiness(places: Places) -> None:
 def test_stopping_without_space_does_not_wait(places: Places) -> None:
     """Nothing may be taken, so there is nothing to drain: the service stops at once and says what is left."""
     expected, _ = bring(places, 1, 3)
-    with service(places, "--min-free", str(2**60)) as running:
+    with service(places, "--min-free", str(2**60), ready=False) as running:
+        until(lambda: "not-ready: space" in running.stderr, 20)
         begun = time.monotonic()
         assert running.stop() == 0
         assert time.monotonic() - begun < 10

@@ -21,7 +21,7 @@ from listener import cli
 from listener.errors import SET_ASIDE_REASONS
 from listener.planning.names import OWN
 from listener.verification import verify
-from listener.verification.differences import WORDS, expected, instance_in, public
+from listener.verification.differences import WORDS, Difference, as_line, expected, instance_in, public
 from listener.verification.evidence import Reading
 from listener.verification.places import Place, Places
 from tests.instances import ABSENT, instance, save, uid
@@ -678,3 +678,13 @@ def test_memory_does_not_grow_with_the_instances(bench: Bench, run: Run) -> None
         )
     grown = peak() - before
     assert grown < 100 * 1024, grown
+
+
+def test_a_remedy_is_told_where_it_is_not_done() -> None:
+    detail = "The ledger is damaged, or is none; move it away and run 'listener verify --repair', which makes it anew."
+    told = {done: as_line(Difference("bad-ledger", "/p", detail=detail), done, "")["text"] for done in (None, True)}
+    assert told[None] == detail
+    assert told[True] == "The ledger is damaged, or is none"
+    moved = Difference("moved", "/p")
+    assert "--repair" in as_line(moved, None, "")["text"]
+    assert "--repair" not in as_line(moved, True, "")["text"]

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.request import Shape
 from listener.checks.surroundings import memory_limit
+from listener.diagnostics import in_colour
 
 #: Bytes of memory for each byte of a file: the page cache, and the file system's image where that is in memory too.
 _SHARE = 2.5
@@ -101,5 +102,5 @@ def touch(size: int) -> None:
 
 def tell(text: str) -> None:
     """Progress, to standard error; dim on a terminal."""
-    dim, plain = ("\x1b[2m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+    dim, plain = ("\x1b[2m", "\x1b[0m") if in_colour(sys.stderr) else ("", "")
     print(f"{dim}{text}{plain}", file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ import orjson
 from listener.checks import books, contents, errands, limits, receivers, surroundings, templates, volumes
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding, named
 from listener.config import Config
+from listener.diagnostics import in_colour
 
 __all__ = ["NOTE", "OK", "PROBLEM", "Finding", "findings", "run"]
 
@@ -58,7 +59,7 @@ def run(config: Config, as_json: bool) -> int:
 
 
 def _line(finding: Finding) -> str:
-    colours = {OK: "\033[32m", NOTE: "\033[33m", PROBLEM: "\033[31m"} if sys.stdout.isatty() else {}
+    colours = {OK: "\033[32m", NOTE: "\033[33m", PROBLEM: "\033[31m"} if in_colour(sys.stdout) else {}
     level = f"{colours.get(finding.level, '')}{finding.level:8}{chr(27) + '[0m' if colours else ''}"
     remedy = f"; {finding.remedy}" if finding.remedy else ""
     return f"{level} {finding.about}: {finding.text}{remedy}"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from itertools import islice
 
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding
 from listener.config import Config
+from listener.disk import locks
 from listener.errors import OwnedElsewhere
 from listener.service.casualties import orphans_of
 from listener.service.owner import Owner
 from listener.service.probes import lease_supported
+from listener.status import live
+from listener.status.document import STATES, runs
 
 #: Entries of a directory that are looked at: enough to find a rule, whatever lies there.
 _SAMPLE = 100
@@ -45,13 +49,39 @@ def _foreign_owner(root: str) -> int:
 
 
 def owners(config: Config) -> Iterator[Finding]:
-    """Another listener on the same incoming directory."""
+    """Whether a listener works on an incoming directory: the service of this state directory, or another one."""
+    state = _running(config.state)
+    for root in config.incoming:
+        try:
+            Owner((root,), patience=0, makes=False).close()
+        except OwnedElsewhere as error:
+            who = ", ".join(word for word in (_holder(root), state) if word)
+            about = f" ({who})" if who else ""
+            if state:
+                yield Finding(OK, "--incoming", f"a service owns '{root}'{about}")
+            else:
+                what, _, remedy = str(error).partition("; ")
+                yield Finding(NOTE, "--incoming", f"{what}{about}", remedy)
+        except OSError:
+            return  # Locks do not work there, which is told already.
+
+
+def _holder(root: str) -> str:
+    """Which process owns a directory; "" where the kernel does not tell."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        Owner(config.incoming, patience=0, makes=False).close()
-    except OwnedElsewhere as error:
-        yield Finding(NOTE, "--incoming", str(error))
+        return locks.holder(descriptor).partition(" (")[0]
+    finally:
+        os.close(descriptor)
+
+
+def _running(state: str) -> str:
+    """How the service of a state directory is, in words; "" when none runs."""
+    try:
+        word = live.read(state)
     except OSError:
-        return  # Locks do not work there, which is told already.
+        return ""
+    return STATES[str(word["state"])] if word and runs(word, time.time_ns()) else ""
 
 
 def unfinished(config: Config) -> Iterator[Finding]:

@@ -13,12 +13,20 @@ from listener.commands.columns import OVERVIEW, overview, table, tabs
 from listener.config import Config
 from listener.errors import ConfigError
 from listener.ledger.reading import Reader, reading
-from listener.ledger.rows import DayRow, shown
+from listener.ledger.rows import BatchRow, DayRow, SeriesRow, shown, shown_names
 
 BY = ("day", "modality", "sender", "batch")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PAGE = 1000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: What days are summed by.
+_NUMBERS = DayRow._fields[3:]
+
+#: The latest moment that sqlite holds.
+_LAST = 2**63 - 1
 
 
 class Request(NamedTuple):
@@ -35,7 +43,7 @@ class Request(NamedTuple):
         """From the command line; times as `moment_of` reads them. Raises ConfigError."""
         now = datetime.now(UTC)
         problems, moments = [], []
-        for option, text, default in (("--since", since, 0), ("--until", until, 2**63 - 1)):
+        for option, text, default in (("--since", since, 0), ("--until", until, _LAST)):
             try:
                 moments.append(moment_of(text, now, end=option == "--until") if text else default)
             except (ValueError, OverflowError):
@@ -49,14 +57,18 @@ class Request(NamedTuple):
 
 def moment_of(text: str, now: datetime, *, end: bool = False) -> int:
     """Nanoseconds since the epoch of a day (its first moment, or its `end`), an instant, or a time before `now`. In UTC
-    where no offset is given. Raises ValueError or OverflowError.
+    where no offset is given. What lies before the epoch, or after what 64 bits hold (2262), is the nearest that they
+    hold. Raises ValueError or OverflowError.
     """
     if text[-1:] in _UNITS and text[:-1].isdecimal():
-        return int((now - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])).timestamp() * 10**9)
-    found = datetime.fromisoformat(text)
+        found = now - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+    else:
+        found = datetime.fromisoformat(text)
     if len(text) == len("2026-01-31") and end:
-        found += timedelta(days=1) - timedelta(microseconds=1)
-    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()) * 10**9 + found.microsecond * 1000
+        found = found.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    known = found if found.tzinfo else found.replace(tzinfo=UTC)
+    since = known - _EPOCH
+    return min(max(0, (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000), _LAST)
 
 
 def run(config: Config, request: Request) -> int:
@@ -67,12 +79,12 @@ def run(config: Config, request: Request) -> int:
             for row in rows:
                 sys.stdout.buffer.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         elif request.tsv:
-            for number, row in enumerate(rows):
-                sys.stdout.write(tabs(row) if number == 0 else "")
+            sys.stdout.write(tabs(_head(request.by, config.phi)))
+            for row in rows:
                 sys.stdout.write(tabs(row.values()))
         elif request.by:
-            found = list(rows)
-            sys.stdout.write(table(list(found[0]), [list(map(str, row.values())) for row in found]) if found else "")
+            head = _head(request.by, config.phi)
+            sys.stdout.write(table(head, [list(map(str, row.values())) for row in rows]))
         else:
             sys.stdout.write(table(OVERVIEW, map(overview, rows)))
     sys.stdout.flush()
@@ -86,6 +98,13 @@ def _rows(reader: Reader, request: Request, phi: bool) -> Iterator[dict[str, Any
         first, last = (_day(moment) for moment in (request.since_ns, request.until_ns))
         return _sums(reader.days(first, last), request.by)
     return _series(reader, request, phi)
+
+
+def _head(by: str, phi: bool) -> list[str]:
+    """The names of a row's values, also where there is no row."""
+    if by in ("", "batch"):
+        return shown_names(BatchRow if by else SeriesRow, phi)
+    return [by, *_NUMBERS]
 
 
 def _day(moment_ns: int) -> str:
@@ -104,10 +123,9 @@ def _series(reader: Reader, request: Request, phi: bool) -> Iterator[dict[str, A
 def _sums(days: list[DayRow], by: str) -> Iterator[dict[str, Any]]:
     """Numbers of days summed by one of their words, in order."""
     sums: dict[str, list[int]] = {}
-    numbers = DayRow._fields[3:]
     for day in days:
         key = {"day": day.day, "modality": day.Modality, "sender": day.sender}[by]
-        so_far = sums.setdefault(key, [0] * len(numbers))
+        so_far = sums.setdefault(key, [0] * len(_NUMBERS))
         sums[key] = [one + other for one, other in zip(so_far, day[3:], strict=True)]
     for key in sorted(sums):
-        yield {by: key, **dict(zip(numbers, sums[key], strict=True))}
+        yield {by: key, **dict(zip(_NUMBERS, sums[key], strict=True))}

@@ -9,9 +9,12 @@ import orjson
 
 from listener.commands.columns import OVERVIEW, overview, table
 from listener.config import Config
-from listener.errors import FatalFault
+from listener.errors import UnknownSeries
 from listener.ledger.reading import Reader, reading
 from listener.ledger.rows import SeriesRow, shown
+
+#: What sqlite counts to.
+MOST = 2**63 - 1
 
 
 class Request(NamedTuple):
@@ -24,7 +27,7 @@ class Request(NamedTuple):
 
 
 def run(config: Config, request: Request) -> int:
-    """Show them; 0. Raises a LedgerFault, and FatalFault for a series that nobody knows."""
+    """Show them; 0. Raises a LedgerFault, and UnknownSeries."""
     with reading(config.state) as reader:
         found = _of_uid(reader, request.uid, config.phi) if request.uid else _several(reader, request, config.phi)
     if request.json:
@@ -41,7 +44,7 @@ def run(config: Config, request: Request) -> int:
 
 
 def _several(reader: Reader, request: Request, phi: bool) -> list[dict[str, Any]]:
-    most = request.limit or 2**62
+    most = request.limit or MOST
     return [shown(row, phi) for row in reader.listed(request.only, limit=most)]
 
 
@@ -49,7 +52,7 @@ def _of_uid(reader: Reader, uid: str, phi: bool) -> list[dict[str, Any]]:
     """The series of a UID: one, or one a study that has it."""
     rows = reader.all_of(uid)
     if not rows:
-        raise FatalFault("the ledger knows no such series; 'listener series' lists them")
+        raise UnknownSeries
     return [_one(reader, row, phi) for row in rows]
 
 

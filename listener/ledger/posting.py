@@ -19,6 +19,7 @@ from listener.ledger.rows import SeriesRow
 from listener.ledger.states import Book, Key, Standing, follow
 from listener.planning.names import printable
 from listener.records import Outcome
+from listener.repacking import superseding
 from listener.repacking.revision import Revision
 
 _ADD = """
@@ -143,7 +144,8 @@ class Posting:
             self.corrections.take_from_others(one, gone, now_ns)
         for outcome in group:
             if outcome.superseded:
-                self._put_aside(outcome._replace(size=_size(outcome)), "superseded", outcome.superseded)
+                kept = outcome._replace(size=_size(outcome), error=superseding.WHY)
+                self._put_aside(kept, "superseded", outcome.superseded)
         return last_of_each(rows, group)
 
     def _correct(self, one: Standing, row: Row, outcome: Outcome) -> None:

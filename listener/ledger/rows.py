@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from listener.planning.names import instant
@@ -166,17 +167,27 @@ _PRIVATE = ("PatientID", "AccessionNumber")
 
 
 def shown(row: NamedTuple, phi: bool) -> dict[str, Any]:
-    """A row for people and programs: times as RFC 3339 ("" for never) under their names without `_ns`; patient keys
-    only with `phi`; of an incoming directory its last name.
+    """A row for people and programs: times as RFC 3339 ("" for never) under their names without `_ns` (`time` for the
+    moment of the row itself); patient keys only with `phi`; of an incoming directory its last name.
     """
     told: dict[str, Any] = {}
-    for name, value in row._asdict().items():
-        if name == "id" or (name in _PRIVATE and not phi):
-            continue
-        if name.endswith("_ns"):
-            told[name.removesuffix("_ns")] = instant(value) if value else ""
-        elif name == "root" and not phi:
+    for field, name in _names(type(row), phi):
+        value = getattr(row, field)
+        if field.endswith("_ns"):
+            told[name] = instant(value) if value else ""
+        elif field == "root" and not phi:
             told[name] = value.rstrip("/").rpartition("/")[2]
         else:
             told[name] = value
     return told
+
+
+def shown_names(kind: type[NamedTuple], phi: bool) -> list[str]:
+    """The names under which `shown` shows a row of this kind."""
+    return [name for _, name in _names(kind, phi)]
+
+
+def _names(kind: type[NamedTuple], phi: bool) -> Iterator[tuple[str, str]]:
+    for field in kind._fields:
+        if field != "id" and (phi or field not in _PRIVATE):
+            yield field, "time" if field == "at_ns" else field.removesuffix("_ns")

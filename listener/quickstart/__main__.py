@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 import orjson
 
+from listener.diagnostics import in_colour
 from listener.quickstart.beside import accepts, dcmtk, start, stop
 from listener.quickstart.synthetic import make_series
 
@@ -124,7 +125,7 @@ class QuickStart:
         if not dcmtk("storescu"):
             python = shlex.quote(os.path.relpath(sys.executable))
             send = f"{python} -m pynetdicom storescu -r -cx localhost {self.port} {example}"
-        start, end = ("\033[1m", "\033[0m") if sys.stdout.isatty() and "NO_COLOR" not in os.environ else ("", "")
+        start, end = ("\033[1m", "\033[0m") if in_colour(sys.stdout) else ("", "")
         return (
             "\nstorescp and the listener run. In another terminal, send the example:\n"
             f"    {start}{send}\n{end}and look at the result:\n"

@@ -292,8 +292,7 @@ def _replace(job: Job, desk: Desk, present: str) -> None:
     linked = _is_same(job.target, job.inode)  # A replay: it got so far before.
     if present != job.target and not linked and os.path.lexists(job.target):
         raise Conflict
-    why = "a newer data set of the same instance took its name"
-    job.superseded = setaside.keep(present, desk, "superseded", why, job.arrival.root)
+    job.superseded = setaside.keep(present, desk, "superseded", superseding.WHY, job.arrival.root)
     if present != job.target:
         if not linked:
             _link(job, desk)

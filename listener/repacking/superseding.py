@@ -13,6 +13,9 @@ from listener.disk import loading
 from listener.repacking import setaside
 from listener.repacking.desk import Desk
 
+#: Why a file is kept under the reason `superseded`.
+WHY = "a newer data set of the same instance took its name"
+
 
 def was_superseded(inode: tuple[int, int], desk: Desk) -> bool:
     """Whether this very file was published, and a newer data set took its name, before its claim was let go."""

@@ -68,6 +68,7 @@ class Service:
         self._sweeper = Sweeper(config.incoming, self._engine, config.rescan)
         self._flow = FlowMeter(self._engine, self._sweeper, self._watch, 0.0 if self._leases else config.settle)
         self._next_beat = 0.0
+        self._is_told_ready = False
 
     def run(self) -> int:
         """Serve until a signal; 0 after a clean stop, 1 after a second signal."""
@@ -80,9 +81,10 @@ class Service:
             self._close()
 
     def _start(self) -> None:
-        self._events.service("started", time.time_ns(), version=listener.__version__, workers=self._config.workers)
         if self._server:
             self._server.start()
+        told = {"version": listener.__version__, "workers": self._config.workers, "http": self._address}
+        self._events.service("started", time.time_ns(), **told)
         self._keeper.start()
         self._hooks.start()
         self._metrics.set("lease_supported", int(self._leases))
@@ -153,7 +155,12 @@ class Service:
         if swept:
             self._tell_swept(swept)
         if not self._vitals.scanned and self._sweeper.looked and self._engine.pool.is_warm:
-            self._tell_ready(now)
+            self._vitals.scanned = True
+            self._beat(now)
+            if not self._vitals.is_ready:
+                log.warning("%s; %s", self._vitals.verdict, self._pages())
+        if not self._is_told_ready and self._vitals.scanned and self._vitals.is_ready:
+            self._tell_ready()
 
     def _tell_overflow(self) -> None:
         self._watch.overflowed = False
@@ -163,16 +170,23 @@ class Service:
 
     def _tell_swept(self, swept: Swept) -> None:
         self._metrics.swept(swept.seconds, time.time())
+        self._vitals.directories = swept.directories
         for trouble in swept.troubles:
             log.error("a directory below incoming cannot be swept: %s", trouble.strerror)
 
-    def _tell_ready(self, now: float) -> None:
-        self._vitals.scanned = True
-        self._beat(now)
-        address = self._server.address if self._server else "off"
-        self._events.service("ready", time.time_ns(), http=address)
+    def _tell_ready(self) -> None:
+        """Once, when everything is as it must be for the first time: not while /readyz says that it is not."""
+        self._is_told_ready = True
+        self._events.service("ready", time.time_ns(), http=self._address)
         how = "by sweeps alone" if self._watch.polling else "by events and sweeps"
-        log.info("ready: files are found %s; metrics, /healthz and /readyz at http://%s", how, address)
+        log.info("ready: files are found %s; %s", how, self._pages())
+
+    @property
+    def _address(self) -> str:
+        return self._server.address if self._server else "off"
+
+    def _pages(self) -> str:
+        return f"metrics, /healthz and /readyz at http://{self._address}" if self._server else "--http is off"
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

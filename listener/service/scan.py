@@ -21,17 +21,21 @@ def ignore(_: object) -> None:
 
 
 def walk(
-    root: str, trouble: Callable[[OSError], None] = ignore, empty: Callable[[str], None] = ignore
+    root: str,
+    trouble: Callable[[OSError], None] = ignore,
+    empty: Callable[[str], None] = ignore,
+    entered: Callable[[str], None] = ignore,
 ) -> Iterator[str]:
     """Every path below `root` that is no directory and has its final name, streaming. Links are not followed.
 
     `trouble` is called for a directory that cannot be read (one that disappears meanwhile is no trouble), `empty` for
-    each below `root` in which nothing lies.
+    each below `root` in which nothing lies, `entered` for each directory.
     """
     pending = [root]
     while pending:
         directory = pending.pop()
         is_empty = True
+        entered(directory)
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:

@@ -27,10 +27,11 @@ _RECOUNT = 60.0
 
 
 class Swept(NamedTuple):
-    """A complete pass: how long it took in seconds, and the directories that could not be read."""
+    """A complete pass: how long it took in seconds, the directories that could not be read, and how many there are."""
 
     seconds: float
     troubles: list[OSError]
+    directories: int
 
 
 class Sweeper:
@@ -50,6 +51,7 @@ class Sweeper:
         self._next_count = 0.0
         self._troubles: list[OSError] = []
         self._emptied = Emptied()
+        self._directories = 0
         self.next = 0.0
         self.looked = False
         self.covered = -inf
@@ -72,7 +74,8 @@ class Sweeper:
         """Begin a pass."""
         self._begun = now
         self._troubles = []
-        self._paths = self._walk(self._emptied.found if self._emptied.due(now) else ignore)
+        self._directories = 0
+        self._paths = self._walk(self._emptied.found if self._emptied.due(now) else ignore, self._enter)
 
     def go_on(self, now: float) -> Swept | None:
         """Do the next slice; what the pass was when that completes it."""
@@ -86,10 +89,15 @@ class Sweeper:
             self._count, self._counted = self._walk(), 0
         return None
 
-    def _walk(self, empty: Callable[[str], None] = ignore) -> Iterator[tuple[int, str]]:
+    def _walk(
+        self, empty: Callable[[str], None] = ignore, entered: Callable[[str], None] = ignore
+    ) -> Iterator[tuple[int, str]]:
         for root, directory in enumerate(self._roots):
-            for path in walk(directory, self._troubles.append, empty):
+            for path in walk(directory, self._troubles.append, empty, entered):
                 yield root, path
+
+    def _enter(self, _directory: str) -> None:
+        self._directories += 1
 
     def _offer_slice(self, paths: Iterator[tuple[int, str]]) -> bool:
         backlog = self._engine.backlog
@@ -125,4 +133,4 @@ class Sweeper:
         self.looked = True
         if self._emptied.due(now):
             self._emptied.remove(now, time.time_ns())
-        return Swept(time.monotonic() - self._begun, self._troubles)
+        return Swept(time.monotonic() - self._begun, self._troubles, self._directories)

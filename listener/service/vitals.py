@@ -28,8 +28,9 @@ _MOST_LOCKS = 3
 
 
 class Vitals:
-    """The state that /metrics, /healthz and /readyz show. `scanned`: the first sweep is done; `draining`: it is
-    stopping; `ledger`: "" or why the ledger cannot be written.
+    """The state that /metrics, /healthz and /readyz show. `scanned`: the first sweep is done; `directories`: how many
+    there are in incoming; `draining`: it is stopping; `ledger`: "" or why the ledger cannot be written. `is_ready` and
+    `verdict`: what /readyz said at the last beat, in one line.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class Vitals:
         self.scanned = False
         self.draining = False
         self.ledger = ""
+        self.directories = len(config.incoming)
+        self.is_ready, self.verdict = False, ""
 
     @property
     def sees_incoming(self) -> bool:
@@ -70,11 +73,12 @@ class Vitals:
         metrics.set("heartbeat_timestamp_seconds", time.time())
         metrics.set("workers", len(self._engine.pool.workers))
         metrics.set("workers_busy", self._engine.pool.busy)
-        ready, body = readiness(self._conditions, now)
-        metrics.set("ready", int(ready))
+        self.is_ready, body = readiness(self._conditions, now)
+        self.verdict = in_one_line(body)
+        metrics.set("ready", int(self.is_ready))
         self._pulse.held_up = self._engine.held_up.shown(now)
         self._pulse.beat("draining" if self.draining else body["status"], body["checks"], now)
-        self._supervisor.beat(in_one_line(body), started=self.scanned, stopping=self.draining)
+        self._supervisor.beat(self.verdict, started=self.scanned, stopping=self.draining)
 
     def _show_backlog(self) -> None:
         backlog = self._engine.backlog
@@ -88,7 +92,7 @@ class Vitals:
         metrics.set("watcher_alive", int(watch.alive()))
         metrics.set("watcher_polling", int(watch.polling))
         metrics.set("watch_mode", watch.mode)
-        metrics.set("watched_directories", 0 if watch.polling else len(self._config.incoming))
+        metrics.set("watched_directories", 0 if watch.polling else self.directories)
 
     def _find_conditions(self, now: float) -> Conditions:
         return Conditions(

@@ -31,6 +31,9 @@ _FRESH = 1.0
 #: Series in one answer of /api/v1/series: unless told, and at most.
 _LIMIT, _MOST = 100, 1000
 
+#: Digits of a number in a query, at most.
+_DIGITS = 9
+
 _LAST = 2**63 - 1
 
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -131,7 +134,7 @@ def asked_for(query: str) -> tuple[str, int, tuple[int, int]]:
     )
     if state not in ("", "open", "complete", "incomplete"):
         raise ValueError("state: give open, complete or incomplete")
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:5]) <= _MOST):
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= _DIGITS and 1 <= int(limit) <= _MOST):
         raise ValueError(f"limit: give a whole number from 1 to {_MOST}")
     cursor = _CURSOR.fullmatch(after)
     if not cursor or max(int(cursor[1]), int(cursor[2])) > _LAST:

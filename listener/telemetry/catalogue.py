@@ -123,7 +123,12 @@ _ALIVE = (
     Row("last_rescan_timestamp_seconds", "gauge", (), "When the last complete sweep of incoming ended."),
     Row("rescan_duration_seconds", "histogram", (), "Duration of one sweep of incoming.", SWEEP),
     Row("fs_event_queue_overflows_total", "counter", (), "Overflows of the kernel's event queue; each forces a sweep."),
-    Row("watched_directories", "gauge", (), "Directories that are watched."),
+    Row(
+        "watched_directories",
+        "gauge",
+        (),
+        "Directories that are watched, those below the incoming directories included.",
+    ),
     Row("watcher_alive", "gauge", (), "1 while the observer and all of its emitters live."),
     Row("watcher_polling", "gauge", (), "1 when sweeps alone find the files."),
     Row("watch_mode", "gauge", (), "How files are found; 2: events, 1: watchdog's public observer, 0: sweeps alone."),

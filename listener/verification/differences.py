@@ -13,7 +13,7 @@ from listener.verification.evidence import Described, Reading, Series, Stray
 
 #: The words, and what each says. Beside these the reasons of set-aside, for instances that are no good (not-dicom ...).
 WORDS = {
-    "moved": "the documents point below another directory than --data; --repair lets them point here",
+    "moved": "the documents point below another directory than --data",
     "no-document": "the instance has no document",
     "no-instance": "the document tells of an instance that is not there",
     "bad-document": "the instance's document cannot be read",
@@ -29,8 +29,15 @@ WORDS = {
     "bad-ledger": "the ledger cannot be read",
     "foreign-in-log": "this is no document, and readers count it as one",
     "foreign-in-tree": "this is no instance: hidden, temporary, or not a regular file",
-    "duplicate": "the instance is in the tree twice; remove the one that is not wanted",
-    "misplaced": "instances are not where the layout puts them; give the --layout of this tree, or repack them",
+    "duplicate": "the instance is in the tree twice",
+    "misplaced": "instances are not where the layout puts them",
+}
+
+#: What to do, where it is not done already.
+REMEDIES = {
+    "moved": "--repair lets them point here",
+    "duplicate": "remove the one that is not wanted",
+    "misplaced": "give the --layout of this tree, or repack them",
 }
 
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -54,8 +61,13 @@ class Difference(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What a person reads."""
-        return self.detail or WORDS[self.word]
+        """What a person reads: what is wrong."""
+        return self.detail.partition("; ")[0] or WORDS[self.word]
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it; "" for what --repair mends, which the summary tells."""
+        return self.detail.partition("; ")[2] or REMEDIES.get(self.word, "")
 
 
 def public(uid: str) -> str:
@@ -167,7 +179,7 @@ def as_line(difference: Difference, repaired: bool | None, shown_path: str) -> d
         "SOPInstanceUID": one.instance,
         "document": one.document,
         "path": shown_path,
-        "text": one.text,
+        "text": one.text if repaired or not one.remedy else f"{one.text}; {one.remedy}",
     }
     line = {key: value for key, value in line.items() if value}
     line["count"] = one.instances
