@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.accounting import Canary, Sent, account, files_below, miscounted, read_set_aside, sent
+from tests.conftest import PROJECT
 from tests.dicomnet import RECOMMENDED, kill_group, storescp, storescu
 from tests.instances import write_instance
 from tests.service_process import (
@@ -179,26 +178,26 @@ def test_hung_workers_are_killed_at_their_deadline(places: Places, workers: int)
     account(places, expected)
 
 
-@contextmanager
-def locks_held(places: Places) -> Iterator[None]:
-    """Every lock that there is now below the log, held by the test: whoever needs one hangs."""
-    with ExitStack() as stack:
-        for path in files_below(places.log / ".listener", own=True):
-            fcntl.flock(stack.enter_context(path.open("rb")), fcntl.LOCK_EX)
-        yield
+_HANG = """
+import sys, time
+def hang(event, arguments):
+    if event == "open" and "poison" in str(arguments[0]):
+        time.sleep(3600)
+if "listener.service.worker" in sys.orig_argv:
+    sys.addaudithook(hang)
+"""
 
 
-def test_a_file_that_hangs_every_worker_is_set_aside(places: Places) -> None:
+def test_a_file_that_hangs_every_worker_is_set_aside(places: Places, tmp_path: Path) -> None:
     """Two workers hang with it, then it is `worker-lost`; the next file is published."""
-    with service(places, "--deadline", "2", "--workers", "1") as running:
-        expected = backlog(places, 1)
-        settled(running, 1)
-        # Each further copy has to be compared with the published one, which nobody but one may do at a time.
-        shutil.copyfile(places.base / "sent" / "00000", places.incoming / "copy")
+    (tmp_path / "hang").mkdir()
+    (tmp_path / "hang/sitecustomize.py").write_text(_HANG, encoding="utf-8")
+    through = ["env", f"PYTHONPATH={tmp_path / 'hang'}{os.pathsep}{PROJECT}"]
+    with service(places, "--deadline", "2", "--workers", "1", through=through) as running:
+        expected = backlog(places, 2)
         settled(running, 2)
-        with locks_held(places):
-            shutil.copyfile(places.base / "sent" / "00000", places.incoming / "poison")
-            running.wait_for("set-aside")
+        shutil.copyfile(places.base / "sent" / "00000", places.incoming / "poison")
+        running.wait_for("set-aside")
         assert running.events("set-aside")[0]["reason"] == "worker-lost"
         assert [event["reason"] for event in running.events("worker-lost")] == ["deadline", "deadline"]
         expected |= backlog(places, 4)
