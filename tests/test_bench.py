@@ -20,12 +20,13 @@ import orjson
 import pydicom
 import pytest
 
-from listener.benchmark import energy, family, picture, table
+from listener.benchmark import energy, family, picture, reading, table
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.cost import cost
 from listener.benchmark.figures import Figure, Lag, Sample, figures
 from listener.benchmark.growth import cases
 from listener.benchmark.proof import Unfinished, verify
+from listener.benchmark.protocols import PROTOCOLS, Protocol, write
 from listener.benchmark.request import PARTS, Request, Shape
 from listener.benchmark.rounds import Rounds
 from listener.benchmark.workshop import Workshop
@@ -182,6 +183,52 @@ def test_every_wrong_word_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_parts_stand_in_their_order() -> None:
     assert Request.of({}).parts == PARTS
     assert Request.of({"only": "run, once"}).parts == ("once", "run")
+
+
+# -- fresh series ------------------------------------------------------------------------------------------------------
+
+
+SMALL = [protocol._replace(series=3, images=4) for protocol in PROTOCOLS]
+
+
+@pytest.mark.parametrize("protocol", SMALL, ids=[protocol.name for protocol in SMALL])
+def test_fresh_series_are_whole_and_each_is_like_no_other(protocol: Protocol, tmp_path: Path) -> None:
+    paths = write(protocol, tmp_path / "one")
+    read = [pydicom.dcmread(path) for path in paths]
+    assert len({one.SOPInstanceUID for one in read}) == protocol.files == 12
+    assert [one.file_meta.MediaStorageSOPInstanceUID for one in read] == [one.SOPInstanceUID for one in read]
+    assert len({one.SeriesInstanceUID for one in read[:3]}) == (3 if protocol.mixed else 1)
+    headers = {one.SeriesInstanceUID: (one.PatientID, one.SeriesDescription, len(one)) for one in read}
+    assert len(set(headers.values())) == 3
+    sizes = {one.SeriesInstanceUID: set[int]() for one in read}
+    for one, path in zip(read, paths, strict=True):
+        sizes[one.SeriesInstanceUID].add(path.stat().st_size)
+        sop_class, bits = one.SOPClassUID, one.BitsAllocated // 8
+        assert sop_class == one.file_meta.MediaStorageSOPClassUID
+        assert bits == 2
+    if protocol.one_size:
+        assert {len(each) for each in sizes.values()} == {1}
+    again = write(protocol, tmp_path / "two")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
+
+
+def test_headers_are_read_once_each_and_mr_is_made_of_given_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "LICENSE").write_text("none")
+    write_instance(given / "real", Manufacturer="Given")
+    monkeypatch.setattr(reading, "PROTOCOLS", SMALL)
+    steps = reading.readings(tmp_path / "fresh", str(given))
+    assert [step().program for step in steps] == [protocol.name for protocol in SMALL]
+    for step, protocol in zip(steps, SMALL, strict=True):
+        sample = step()
+        assert (sample.files, sample.program) == (12, protocol.name)
+        assert sample.size == sum(path.stat().st_size for path in step.paths)
+        assert sample.cpu > 0
+    made = [pydicom.dcmread(path).Manufacturer for path in steps[0].paths]
+    assert made == ["Given"] * 12
 
 
 # -- the corpus --------------------------------------------------------------------------------------------------------

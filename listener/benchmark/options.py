@@ -12,7 +12,7 @@ _BENCH = (
     ("--patients", "N", "patients", "patients that the files belong to (default: 1)"),
     ("--series", "N", "series", "series of each patient (default: 1)"),
     ("--from", "DIR", "source", "copy the files in DIR, with new UIDs, instead of synthetic ones"),
-    ("--only", "PARTS", "only", "once, repackers, run, paced, xcr: some of them, with commas (default: all)"),
+    ("--only", "PARTS", "only", "once, repackers, headers, run, paced, xcr: some, with commas (default: all)"),
     ("--growth", "N", "growth", "measure too how cost grows, with up to N files (default: 0, which is not)"),
     ("--repeat", "N", "repeat", "rounds; figures are medians (default: 3)"),
     ("--senders", "N", "senders", "senders at once (default: 4)"),

@@ -10,7 +10,7 @@ from listener import parse
 from listener.errors import ConfigError
 
 #: What can be measured, in this order.
-PARTS = ("once", "repackers", "run", "paced", "xcr")
+PARTS = ("once", "repackers", "headers", "run", "paced", "xcr")
 
 #: The large run of `once` has so many times the files of the small one: 12,000 and 2,000.
 SPREAD = 6

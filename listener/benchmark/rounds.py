@@ -12,6 +12,7 @@ from listener.benchmark.corpus import Corpus
 from listener.benchmark.figures import Figure, Sample, figures
 from listener.benchmark.growth import Row, cases
 from listener.benchmark.proof import Unfinished
+from listener.benchmark.reading import readings
 from listener.benchmark.request import SPREAD, Manner, Request
 from listener.benchmark.senders import CHUNK, Parcels, sender_program
 from listener.benchmark.workshop import Workshop, tell
@@ -46,7 +47,12 @@ class Rounds:
         """Every group that was asked for and can be measured."""
         self._workshop.reckon(self._wanted())
         request = self._request
-        steps = {"repacking": self._repacking(), "receiving": self._receiving(), "receiving, paced": self._paced()}
+        steps: dict[str, Sequence[Step]] = {
+            "repacking": self._repacking(),
+            "reading headers of fresh series": self._headers(),
+            "receiving": self._receiving(),
+            "receiving, paced": self._paced(),
+        }
         groups = [self.group(title, list(made)) for title, made in steps.items() if made]
         if request.growth:
             groups += [self.group(case.title, self._grown(case.rows)) for case in cases(request, self._workers)]
@@ -88,6 +94,11 @@ class Rounds:
                 files = self._few(program)
                 steps.append(partial(repackers.a_file, workshop, workshop.corpus, program, files, request.jobs))
         return steps
+
+    def _headers(self) -> Sequence[Step]:
+        if "headers" not in self._request.parts:
+            return []
+        return readings(self._workshop.home / "fresh", self._request.shape.source)
 
     def _few(self, program: str) -> int:
         return min(self._request.shape.files, self._request.few * repackers.PREDECESSORS[program])

@@ -1,0 +1,63 @@
+"""Reading headers alone: what a file of a fresh series costs a worker's reader, one protocol after the other."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from listener.benchmark.figures import Sample
+from listener.benchmark.protocols import PROTOCOLS, Protocol, write
+from listener.config import Config
+from listener.dicom.header import Limits
+from listener.dicom.reader import Wanted, read_header
+from listener.planning.layouts import Layout, choose
+from listener.planning.plan import INSTANCE_KEYWORDS
+
+
+class Reading:
+    """The files of one protocol, written when they are first read: `paths`, in the order in which they arrive."""
+
+    def __init__(self, protocol: Protocol, folder: Path, given: Sequence[Path]) -> None:
+        self._protocol = protocol
+        self._make = partial(write, protocol, folder, given)
+        self.paths: list[Path] = []
+
+    def __call__(self) -> Sample:
+        """Read each file once, with a reader that has met none of them. Processor seconds are of open, read, close."""
+        self.paths = self.paths or self._make()
+        wanted, limits, size = Wanted(_keywords()), Limits(), 0
+        cpu, wall = time.process_time(), time.perf_counter()
+        for path in self.paths:
+            descriptor = os.open(path, os.O_RDONLY)
+            length = os.fstat(descriptor).st_size
+            read_header(descriptor, length, wanted, limits)
+            os.close(descriptor)
+            size += length
+        files = len(self.paths)
+        cpu, wall = (time.process_time() - cpu) / files, time.perf_counter() - wall
+        return Sample(self._protocol.name, files, size, cpu, wall)
+
+
+def _keywords() -> tuple[str, ...]:
+    """What a worker with default settings wants of each file."""
+    default = Config()
+    texts = (default.root_template, default.study_template, default.series_template, default.image_template)
+    layout = Layout(choose(default.layout, *texts))
+    return tuple(sorted({*layout.keywords, *INSTANCE_KEYWORDS} - {"SourceApplicationEntityTitle"}))
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether it is a file that begins as PS3.10 section 7.1 wants it; a folder may hold a licence."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def readings(folder: Path, source: str) -> list[Reading]:
+    """One for each protocol; `source`: a folder of files whose headers MR is made of, "" for none."""
+    given = sorted(path for path in Path(source).rglob("*") if _is_dicom(path)) if source else []
+    return [Reading(protocol, folder / f"{number}", given) for number, protocol in enumerate(PROTOCOLS)]
