@@ -89,7 +89,14 @@ DOORS = {
     "watchdog": {"service.observers", "service.inotify"},
     "prometheus_client": {"telemetry.metrics"},
     "tenacity": {"disk.retry"},
-    "pydicom": {"dicom.decoding", "dicom.keywords", "dicom.reader", "quickstart.synthetic", "checks.check"},
+    "pydicom": {
+        "dicom.decoding",
+        "dicom.keywords",
+        "dicom.reader",
+        "quickstart.synthetic",
+        "benchmark.protocols",
+        "checks.check",
+    },
 }
 
 #: Where every exception is caught, and why there. A line's comment tells more.

@@ -58,7 +58,7 @@ def test_what_is_cut_is_incomplete_and_says_whose_it_is(name: str) -> None:
 
 
 def test_what_is_remembered_of_other_files_changes_none_of_it() -> None:
-    """Good files of the same sender between them, so that walk and recognition know what they can."""
+    """Good files of the same sender between them, so that the walk knows what it can."""
     wanted = Wanted(KEYWORDS)
     for _ in range(3):
         for name, odd in ODD.items():

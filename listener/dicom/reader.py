@@ -14,7 +14,6 @@ from listener.dicom import pixels
 from listener.dicom.encoding import MAX_VALUE, PIXEL_TAGS
 from listener.dicom.header import META_UID, SENDER, Header, Limits
 from listener.dicom.keywords import tag_of
-from listener.dicom.likeness import Walked
 from listener.dicom.prologue import ALL_DEFLATED, NATIVE, Prologue, read_prologue
 from listener.dicom.runs import Found
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource
@@ -52,23 +51,17 @@ def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
     system's.
     """
     source = FileSource(fd, size)
-    likenesses = wanted.likenesses(limits)
-    known = likenesses.header(source)
-    if known is not None:
-        return known
     found: Found = {}
     prologue = _NOTHING
     try:
         prologue = read_prologue(source)
         structure = _structure(fd, source, prologue, limits)
-        header = _read(structure, prologue, size, wanted, found)
+        return _read(structure, prologue, size, wanted, found)
     except FileFault as fault:
         uid, sender = prologue.MediaStorageSOPInstanceUID, prologue.SourceApplicationEntityTitle
         told = {META_UID: uid, SENDER: sender, **fault.known}
         fault.known = owner({**told, **_plain_texts(found, little=prologue.little)})
         raise
-    likenesses.learn(Walked(source, structure, found, header))
-    return header
 
 
 def _read(structure: Structure, prologue: Prologue, size: int, wanted: Wanted, found: Found) -> Header:

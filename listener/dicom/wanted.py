@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from listener.dicom import pixels
-from listener.dicom.header import Limits
 from listener.dicom.keywords import tag_of, vr_of
 from listener.dicom.nested import shallow_bytes
-from listener.dicom.recognition import Likenesses
 from listener.dicom.runs import Found
 from listener.dicom.structure import Structure
 from listener.dicom.texts import is_known_charset
@@ -29,14 +27,13 @@ class Wanted:
     `keywords` is in alphabetical order. It remembers what files looked like, to walk the next ones more quickly.
     """
 
-    __slots__ = ("_likenesses", "_walkers", "keywords", "tags")
+    __slots__ = ("_walkers", "keywords", "tags")
 
     def __init__(self, keywords: tuple[str, ...]) -> None:
         self.keywords = keywords
         self.tags = dict.fromkeys(CONTROL, ("", b""))
         self.tags |= {tag_of(keyword): (keyword, vr_of(keyword)) for keyword in keywords}
         self._walkers: dict[int, Walker] = {}
-        self._likenesses: dict[Limits, Likenesses] = {}
 
     @classmethod
     def of(cls, keywords: Iterable[str]) -> Wanted:
@@ -49,13 +46,6 @@ class Wanted:
         if walker is None:
             walker = self._walkers[max_depth] = Walker(self.tags, shallow_bytes(max_depth))
         return walker
-
-    def likenesses(self, limits: Limits) -> Likenesses:
-        """What recognises files that are like those read before."""
-        known = self._likenesses.get(limits)
-        if known is None:
-            known = self._likenesses[limits] = Likenesses(CONTROL, max(self.tags))
-        return known
 
 
 @lru_cache(maxsize=64)
