@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from listener.disk import trials
-from listener.disk.directories import prepare, prepare_direct, tidy
+from listener.disk.directories import forget_killed_runs, prepare, prepare_direct, tidy
 from listener.disk.trials import try_moves
 from listener.errors import ConfigError
 from listener.planning.names import OWN
@@ -213,3 +213,14 @@ def test_trials_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
         found = set(threads.map(lambda _: try_moves(one, other), range(400)))
     assert found == {(True, True)}
     assert not os.path.exists(one)
+
+
+def test_staging_of_runs_that_were_killed_goes_after_a_day(tmp_path: Path) -> None:
+    staging = tmp_path / ".listener" / "staging"
+    for name in ("repack-1-a", "verify-1-a", "prune", "0123"):
+        (staging / name).mkdir(parents=True)
+        (staging / name / "file").touch()
+        os.utime(staging / name, (1, 1))
+    (staging / "verify-2-b").mkdir()
+    forget_killed_runs(str(tmp_path))
+    assert sorted(path.name for path in staging.iterdir()) == ["0123", "prune", "verify-2-b"]

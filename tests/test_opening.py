@@ -157,6 +157,7 @@ SCANS = {
     "BATCHES": "sums over a batch's series: a report that a person asks for",
     "ONLY_ASIDE": "the same report: set-aside files of which something was read",
     "_OLD": "a prune, by a person: every complete series of that age",
+    "_INTERRUPTED": "the same: what was pruned",
     "_SOME": "the same: a few, whichever come first",
     "_AWAITED": "the same: every delivery that waits",
     "DELIVERY_COUNTS": "a row a consumer and state",

@@ -172,8 +172,7 @@ class _Pruning:
 
     def _series(self, before_ns: int) -> Iterator[Pruned]:
         if self._request.yes:
-            for path in self._remover.recover():
-                _say(f"left: '{path}' is not what an interrupted prune had moved there; see what it is")
+            self._recover()
         rows = retention.old_series(self._connection, before_ns)
         uids = [row.SeriesInstanceUID for row in rows]
         studies = studies_of(self._config.log, uids) if self._request.yes else {}
@@ -189,6 +188,22 @@ class _Pruning:
             _tell_left(self._config, row, survey.left)
             if gone or not instances:
                 yield Pruned("series", row.SeriesInstanceUID, len(gone), sum(one.size for one in gone))
+
+    def _recover(self) -> None:
+        """End what an interrupted prune left: in staging, and rows of instances that it had removed. A series of which
+        something came since may not be old any more.
+        """
+        for path in self._remover.recover():
+            _say(f"left: '{path}' is not what an interrupted prune had moved there; see what it is")
+        for row in retention.interrupted(self._connection):
+            instances = retention.instances(self._connection, row)
+            series = Series(row.SeriesInstanceUID, row.StudyInstanceUID, row.changed_ns)
+            survey = self._remover.survey(series, instances, self._now_ns)
+            if not survey.go and not survey.left:  # All of it went: what they shared goes too, below.
+                continue
+            for one in survey.absent:
+                self._remover.drop_document(row.SeriesInstanceUID, one)
+            retention.finish(self._connection, row, survey.absent, self._config.data)
 
     def _check_places(self, row: SeriesRow, survey: Survey) -> None:
         """Whether these are the tree and the logs that the ledger tells of, asked where a series has nothing there.

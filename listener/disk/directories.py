@@ -105,7 +105,7 @@ def prepare_direct(data: str, log: str, state: str) -> Directories:
     _make_all([("--data", data), ("--log", log), *([("--state", state)] if state else [])])
     run = f"repack-{os.getpid()}-{secrets.token_hex(4)}"
     for path in (data, log, *([state] if state else [])):
-        _forget_killed_runs(path)
+        forget_killed_runs(path)
     return Directories(
         data=data,
         log=log,
@@ -118,12 +118,12 @@ def prepare_direct(data: str, log: str, state: str) -> Directories:
     )
 
 
-def _forget_killed_runs(path: str) -> None:
-    """Remove the staging directories of `repack` runs that were killed more than a day ago."""
+def forget_killed_runs(path: str) -> None:
+    """Remove the staging directories of `repack` and `verify` runs that were killed more than a day ago."""
     for staging in (os.path.join(path, OWN, "staging"), os.path.join(path, "staging")):
         with contextlib.suppress(FileNotFoundError), os.scandir(staging) as entries:
             for entry in entries:
-                if entry.name.startswith("repack-") and time.time() - entry.stat().st_mtime > _DAY:
+                if entry.name.startswith(("repack-", "verify-")) and time.time() - entry.stat().st_mtime > _DAY:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
 

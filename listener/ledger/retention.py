@@ -17,6 +17,10 @@ _OLD = f"""
 SELECT {SERIES_COLUMNS} FROM series s WHERE state = 'complete' AND last_ns < ? AND changed_ns < ?
 AND (pruned_ns = 0 OR EXISTS (SELECT 1 FROM instances i WHERE i.series_id = s.id)) ORDER BY last_ns
 """
+_INTERRUPTED = f"""
+SELECT {SERIES_COLUMNS} FROM series s WHERE state = 'complete' AND pruned_ns <> 0
+AND EXISTS (SELECT 1 FROM instances i WHERE i.series_id = s.id)
+"""
 _FILES = """
 SELECT i.SOPInstanceUID, f.path, i.name, i.size, i.arrived_ns FROM instances i JOIN folders f ON f.id = i.folder_id
 WHERE i.series_id = ?
@@ -44,6 +48,12 @@ def old_series(connection: sqlite3.Connection, before_ns: int) -> list[SeriesRow
     with translated():
         rows = [SeriesRow(*row) for row in connection.execute(_OLD, (before_ns, before_ns))]
         return [row for row in rows if row.pruned_ns or taken(connection, row)]
+
+
+def interrupted(connection: sqlite3.Connection) -> list[SeriesRow]:
+    """Complete series that a prune began to remove and did not end, however old they are by now."""
+    with translated():
+        return [SeriesRow(*row) for row in connection.execute(_INTERRUPTED)]
 
 
 def instances(connection: sqlite3.Connection, series: SeriesRow) -> list[Instance]:

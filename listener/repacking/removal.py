@@ -257,11 +257,9 @@ class Remover:
         """
         for path in _files_in(self._desk.directories.log_staging):
             told = loading.load_if_readable(path) or {}
-            location = documents.location(told)
+            location = os.path.normpath(documents.location(told))
             if location.startswith(f"{self._data}/") and os.path.isfile(location):
-                uid = next(iter(told))
-                with locked_series(uid, self._desk):
-                    self._give_back(path, f"{self._log}/{documents.instance_path(uid, os.path.basename(location))}")
+                self._recover_instance(path, next(iter(told)), location)
             else:
                 files.discard(path)
         strange = []
@@ -271,6 +269,20 @@ class Remover:
             else:
                 strange.append(path)
         return strange
+
+    def _recover_instance(self, staged: str, uid: str, path: str) -> None:
+        """Give an instance its document back. Where it came again for another place meanwhile, that has the document;
+        nobody was told of this one since, and it was to be removed.
+        """
+        document = f"{self._log}/{documents.instance_path(uid, os.path.basename(path))}"
+        with locked_series(uid, self._desk):
+            if self._give_back(staged, document):
+                return
+        with locked_place(path, self._desk):
+            now = documents.location(loading.load_if_readable(document) or {})
+            if now not in ("", path) and os.path.isfile(now):
+                files.discard(path)
+        remove_empty(os.path.dirname(path), self._data)
 
 
 def _why_left(status: os.stat_result, one: Instance, changed_ns: int, now_ns: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from listener.config import Config
 from listener.dicom.reader import check_uids, read_header
 from listener.disk import files, sync
-from listener.disk.directories import Directories
+from listener.disk.directories import Directories, forget_killed_runs
 from listener.errors import FileFault
 from listener.planning.names import OWN
 from listener.planning.plan import Plan
@@ -37,6 +37,7 @@ def directories_of(config: Config, staging: str) -> Directories:
 @contextlib.contextmanager
 def staging_in(log: str) -> Iterator[str]:
     """A staging directory for one run, gone at its end; the directory of locks is there, too."""
+    forget_killed_runs(log)
     path = os.path.join(log, OWN, "staging", f"verify-{os.getpid()}-{secrets.token_hex(4)}")
     for made in (path, os.path.join(log, OWN, "locks")):
         os.makedirs(made, mode=0o700, exist_ok=True)

@@ -178,11 +178,17 @@ class Zygote:
         self, places: Places, args: tuple[str, ...], who: str, inject: str = "", calls: Sequence[str] = CALLS
     ) -> Ended:
         """`listener once`, with a fault if there is one to `inject`."""
+        argv = ("once", *places.flags(), "--min-free", "0", "--workers", "1", *args)
+        return self.command(places, argv, who, inject, calls)
+
+    def command(
+        self, places: Places, argv: Sequence[str], who: str, inject: str = "", calls: Sequence[str] = CALLS
+    ) -> Ended:
+        """Any command of the program."""
         out = places.base / "outside" / "said"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        argv = ["once", *places.flags(), "--min-free", "0", "--workers", "1", *args]
-        request = {"argv": argv, "who": who, "inject": inject, "calls": calls, "out": str(out)}
+        request = {"argv": list(argv), "who": who, "inject": inject, "calls": calls, "out": str(out)}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(orjson.dumps(request) + b"\n")

@@ -27,13 +27,16 @@ from typing import Any, ClassVar
 import orjson
 
 from listener import cli
+from listener.commands import again, direct, prune
 from listener.errors import FatalFault
 from listener.records import Arrival
+from listener.repacking import removal
 from listener.repacking.desk import Desk
 from listener.repacking.repack import Repacker
 from listener.service import engine, messages, pool, worker
 from listener.service.messages import Fatal, Hello, Setting
 from listener.service.pool import Worker
+from listener.verification import ledgers, verify
 from tests.instances import write_instance
 
 Request = dict[str, Any]
@@ -175,8 +178,12 @@ def _collect_tracers() -> None:
             strace.stderr.close()
 
 
+#: Imported here, so that no child has to.
+COMMANDS = (again, direct, prune, verify)
+
+
 def _once(request: Request) -> int:
-    """`listener once`; what it retries is retried soon."""
+    """`listener once`, or another command; what it retries is retried soon, and nothing is too young to be judged."""
     Forked.request = request
     inside = request["who"] == "all"
     pool.Worker = InsideWorker if inside else Worker  # type: ignore[misc]
@@ -184,6 +191,8 @@ def _once(request: Request) -> int:
     pool.subprocess = SimpleNamespace(  # type: ignore[attr-defined, assignment]
         Popen=process, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
     )
+    removal._LAG = 0
+    verify.SETTLE = ledgers._SETTLE = 0.0
     engine.pause = lambda attempt, longest=0.0: min(0.002 * 2**attempt, 0.5)  # type: ignore[attr-defined]
     try:
         return cli.main(request["argv"])
