@@ -121,9 +121,11 @@ class Stage:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             return os.open(path, _CREATE, 0o644)
 
-    def copy(self, descriptor: int, size: int) -> tuple[str, int]:
-        """A copy of the first `size` bytes of an open file: its path and a descriptor to sync and close."""
-        path = self.name()
+    def copy(self, descriptor: int, size: int, path: str = "") -> tuple[str, int]:
+        """A copy of the first `size` bytes of an open file, at `path` or a name that nothing has: its path and a
+        descriptor to sync and close.
+        """
+        path = path or self.name()
         copy = self.create(path)
         try:
             _send(descriptor, copy, size)

@@ -11,6 +11,7 @@ import os
 import stat
 
 from listener.disk import files, sync
+from listener.planning.names import short_hash
 
 _NO_LINK = (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 
@@ -48,20 +49,26 @@ def link_or_copy(source: str, target: str) -> None:
         copy(source, target)
 
 
-def copy(source: str, target: str) -> None:
-    """Copy whatever `source` is to a new name, on disk when it is there; a link, FIFO or device is made anew."""
+def copy(source: str, target: str, hidden: str = "") -> None:
+    """Copy whatever `source` is to a new name, on disk when it is there; a link, FIFO or device is made anew.
+
+    A copy that is not whole has the name `hidden`, or one beside the target that is the same each time, so that a
+    crash leaves only one, and the next try none.
+    """
     status = os.lstat(source)
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source), target)
     elif not stat.S_ISREG(status.st_mode):
         os.mknod(target, status.st_mode, status.st_rdev)
     else:
-        _copy_regular(source, target, status.st_size)
+        directory, name = os.path.split(target)
+        _copy_regular(source, target, status.st_size, hidden or f"{directory}/{COPYING}-{short_hash(name)}")
 
 
-def _copy_regular(source: str, target: str, size: int) -> None:
+def _copy_regular(source: str, target: str, size: int, hidden: str) -> None:
+    files.discard(hidden)
     with open(files.open_regular(source), "rb") as file:
-        hidden, copy = files.Stage(os.path.dirname(target), COPYING).copy(file.fileno(), size)
+        _, copy = files.Stage(os.path.dirname(target)).copy(file.fileno(), size, hidden)
     try:
         with open(copy, "wb"):
             sync.descriptors([copy])

@@ -161,7 +161,8 @@ def _claim_by_copy(job: Job, claim: str, status: os.stat_result) -> os.stat_resu
     duplicates. Raises NotYet when somebody wrote to it meanwhile.
     """
     os.makedirs(os.path.dirname(claim), mode=0o700, exist_ok=True)
-    moving.copy(job.path, claim)
+    # With this process in its name, so that it is removed when this one ends in the middle of it.
+    moving.copy(job.path, claim, files.Stage(os.path.dirname(claim), moving.COPYING).name())
     try:
         _remove_source(job, status)
     except BaseException:
