@@ -27,7 +27,7 @@ from listener.service.promptness import ask_for_short_turns
 from listener.service.recorder import Recorder
 from listener.service.reviser import Reviser
 from listener.service.signals import Signals, leaving_at_once
-from listener.service.sweep import Sweeper, Swept
+from listener.service.sweep import Sweeper, Swept, Troubles
 from listener.service.vitals import Vitals, server_of
 from listener.service.watch import Watch, rest_for
 from listener.telemetry.events import Events
@@ -65,6 +65,7 @@ class Service:
         self._vitals = Vitals(config, directories, self._engine, self._watch, self._metrics)
         self._server = server_of(config, self._vitals)
         self._leases = lease_supported(directories.claims)
+        self._troubles = Troubles(config.incoming, phi=config.phi)
         self._sweeper = Sweeper(config.incoming, self._engine, config.rescan)
         self._flow = FlowMeter(self._engine, self._sweeper, self._watch, 0.0 if self._leases else config.settle)
         self._next_beat = 0.0
@@ -171,8 +172,8 @@ class Service:
     def _tell_swept(self, swept: Swept) -> None:
         self._metrics.swept(swept.seconds, time.time())
         self._vitals.directories = swept.directories
-        for trouble in swept.troubles:
-            log.error("a directory below incoming cannot be swept: %s", trouble.strerror)
+        for trouble in self._troubles.news(swept.troubles):
+            log.error("a directory cannot be swept, %s", trouble)
 
     def _tell_ready(self) -> None:
         """Once, when everything is as it must be for the first time: not while /readyz says that it is not."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from math import inf
 from typing import NamedTuple
 
+from listener.planning.names import printable
 from listener.service.emptied import Emptied
 from listener.service.engine import Engine
 from listener.service.scan import ignore, walk
@@ -21,6 +22,9 @@ _SLICE = 500
 
 #: Paths that are counted in the same time.
 _COUNT_SLICE = 5000
+
+#: Directories that are named after one pass, at most.
+_MOST_TOLD = 10
 
 #: How often the files beyond the queue are counted while a pass waits, in seconds.
 _RECOUNT = 60.0
@@ -32,6 +36,28 @@ class Swept(NamedTuple):
     seconds: float
     troubles: list[OSError]
     directories: int
+
+
+class Troubles:
+    """Directories that cannot be swept, each told when it is new, and again when it was well meanwhile."""
+
+    def __init__(self, roots: tuple[str, ...], *, phi: bool) -> None:
+        self._roots = roots
+        self._phi = phi
+        self._told: set[tuple[str, str]] = set()
+
+    def news(self, troubles: list[OSError]) -> list[str]:
+        """What the last pass met and the one before did not: which directory and why, in words; _MOST_TOLD at most."""
+        met = {(str(one.filename or ""), one.strerror or "") for one in troubles}
+        new = sorted(met - self._told)
+        self._told = met
+        return [f"{self._place(path)}: {why}" for path, why in new[:_MOST_TOLD]]
+
+    def _place(self, path: str) -> str:
+        if self._phi:
+            return f"'{printable(path)}'"
+        root = next((root for root in self._roots if path == root or path.startswith(f"{root}/")), "")
+        return f"level {path[len(root) :].count('/')} below incoming" if root else "below incoming"
 
 
 class Sweeper:
