@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -335,6 +336,20 @@ def test_on_a_network_file_system_a_lease_tells_nothing_and_settle_decides(tmp_p
         assert claim.unchanged(job)
     finally:
         job.close()
+
+
+@pytest.mark.parametrize(
+    ("age", "settle", "waits"), [(0.5, 1.0, True), (1.5, 1.0, False), (1.5, 2.0, True), (-0.5, 1.0, True)]
+)
+@pytest.mark.parametrize("coarse", [False, True])
+def test_where_only_seconds_are_kept_one_more_is_waited_for(
+    age: float, settle: float, waits: bool, coarse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched = 1_700_000_000 * 10**9 + (0 if coarse else 1)
+    status = SimpleNamespace(st_mtime_ns=touched, st_ctime_ns=touched - 5)
+    monkeypatch.setattr(time, "time_ns", lambda: touched + int((age + coarse) * 1e9))
+    with pytest.raises(NotYet) if waits else nullcontext():
+        claim._require_settled(status, settle)  # type: ignore[arg-type]
 
 
 def test_with_keep_source_settle_decides_there_too(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 from listener.config import Config
 from listener.disk import aliases, orphans, sync
+from listener.disk.mounts import is_network
 from listener.disk.moving import COPYING
 from listener.disk.retry import passes
-from listener.disk.trials import corner, is_left_over, make_private, try_moves
+from listener.disk.trials import Trial, corner, is_left_over, make_private, try_moves
 from listener.errors import ConfigError
 from listener.planning.names import OWN, short_hash
 
@@ -64,7 +65,7 @@ def prepare(config: Config) -> Directories:
     return Directories(
         incoming=config.incoming,
         claims=claims,
-        links=tuple(try_moves(claim, corner(config.data)).links for claim in claims),
+        links=tuple(_try(claim, corner(config.data)).links for claim in claims),
         data=config.data,
         log=config.log,
         state=config.state,
@@ -89,13 +90,19 @@ def tidy(directories: Directories) -> None:
         _forget_trials(home)
 
 
+def _try(source: str, target: str) -> Trial:
+    """try_moves; corners on a network file system stay, since another machine's kernel may think that they do."""
+    corners = [path for path in (source, target) if os.path.basename(path) == OWN]
+    return try_moves(source, target, stays=any(is_network(os.path.dirname(path)) for path in corners))
+
+
 def _forget_trials(home: str) -> None:
     with contextlib.suppress(FileNotFoundError), os.scandir(home) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
                 if entry.name.startswith(COPYING) or is_left_over(entry):
                     os.unlink(entry.path)
-    if os.path.basename(home) == OWN:
+    if os.path.basename(home) == OWN and not is_network(os.path.dirname(home)):
         with contextlib.suppress(OSError):  # Something of ours lives there, or nothing was.
             os.rmdir(home)
 
@@ -205,7 +212,7 @@ def claim_places(root: str, state: str) -> tuple[str, str]:
 
 def _claim_directory(root: str, state: str) -> str:
     path, inside = claim_places(root, state)
-    if try_moves(corner(root), _private(path)).renames:
+    if _try(corner(root), _private(path)).renames:
         orphans.note(state, os.path.basename(path), root)
         return path
     with contextlib.suppress(OSError):  # Claims of an earlier run may lie there.
@@ -215,6 +222,6 @@ def _claim_directory(root: str, state: str) -> str:
 
 def _staging(target: str, state: str, owner: str) -> str:
     path = _private(state, "staging", owner)
-    if try_moves(path, corner(target)).renames:
+    if _try(path, corner(target)).renames:
         return path
     return _private(target, OWN, "staging", owner)

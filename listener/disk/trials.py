@@ -17,7 +17,8 @@ from listener.planning.names import OWN, short_hash
 #: How old a trial file of another machine is when it is taken for left over, in seconds.
 _DAY = 86_400.0
 
-_TRIES = 100
+#: How long, and how often, a directory is made again that others take away meanwhile, in seconds.
+_PATIENCE, _PAUSE = 3.0, 0.002
 
 
 class Trial(NamedTuple):
@@ -58,10 +59,10 @@ def _space() -> str:
         return short_hash(os.uname().nodename)
 
 
-def try_moves(source: str, target: str) -> Trial:
+def try_moves(source: str, target: str, *, stays: bool = False) -> Trial:
     """Whether a file can be renamed, and hard linked, from one directory of ours into another (made if need be).
 
-    A kill in the middle leaves its files there, for tidy().
+    A kill in the middle leaves its files there, for tidy(). An empty corner is removed, unless it `stays`.
     """
     trial = name()
     first, renamed = os.path.join(source, trial), os.path.join(target, trial)
@@ -77,7 +78,7 @@ def try_moves(source: str, target: str) -> Trial:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         for directory in (source, target):
-            if os.path.basename(directory) == OWN:
+            if os.path.basename(directory) == OWN and not stays:
                 with contextlib.suppress(OSError):  # Something of ours lives there.
                     os.rmdir(directory)
 
@@ -98,10 +99,13 @@ def make_private(path: str) -> None:
 
 
 def _beside_others(make: Callable[[], None]) -> None:
-    for _ in range(_TRIES):
+    """What another one took away a moment ago, the kernel may still remember as there (a network file system)."""
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             make()
             return
+        time.sleep(_PAUSE)
     make()
 
 

@@ -19,6 +19,8 @@ from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
 from listener.repacking.desk import CLAIM, COPY, Desk, Job, NotYet
 
+_SECOND = 10**9
+
 #: How long a claim is watched for the end of a write that had begun before it, in seconds.
 _PATIENCE = 0.05
 
@@ -128,8 +130,10 @@ def _claim_odd(job: Job, desk: Desk, status: os.stat_result) -> None:
 def _require_settled(status: os.stat_result, settle: float) -> None:
     """Without leases: untouched for the settle time (a preserved mtime may be old, so ctime counts too)."""
     touched = max(status.st_mtime_ns, status.st_ctime_ns)
+    if touched % _SECOND == 0:  # Where only seconds are kept (MooseFS) it was touched at any moment of that one.
+        touched += _SECOND
     # A clock that was set back makes a file seem to come from the future; it must not wait until then.
-    if abs(time.time_ns() - touched) < settle * 1e9:
+    if abs(time.time_ns() - touched) < settle * _SECOND:
         raise NotYet
 
 

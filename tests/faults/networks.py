@@ -84,4 +84,69 @@ def juicefs(base: Path) -> Iterator[Machines]:
         yield Machines(*points)
 
 
-NETWORKS: dict[str, Callable[[Path], AbstractContextManager[Machines]]] = {"juicefs": juicefs}
+_ADDRESS = "10.99.0.1"
+
+
+@contextmanager
+def _network() -> Iterator[tuple[str, ...]]:
+    """A network with an address that is not loopback; the words by which a command is run in it."""
+    name = f"listener-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no network namespace here: {made.stderr.decode().strip()}")
+    try:
+        for words in (
+            "link set lo up",
+            "link add v0 type veth peer name v1",
+            f"addr add {_ADDRESS}/24 dev v0",
+            "link set v0 up",
+            "link set v1 up",
+        ):
+            subprocess.run(["ip", "-n", name, *words.split()], check=True)
+        yield ("nsenter", f"--net=/run/netns/{name}")
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def _moosefs_settings(base: Path) -> None:
+    for name in ("meta", "chunkdata", "chunks"):
+        (base / name).mkdir()
+    shutil.copy("/var/lib/mfs/metadata.mfs.empty", base / "meta/metadata.mfs")
+    user = "WORKING_USER = root\nWORKING_GROUP = root\n"
+    listen = "".join(f"MATO{part}_LISTEN_HOST = {_ADDRESS}\n" for part in ("ML", "CS", "CL"))
+    files = {
+        "exports.cfg": "* / rw,alldirs,admin,maproot=0:0\n* . rw\n",
+        "topology.cfg": "",
+        "hdd.cfg": f"{base}/chunks\n",
+        "master.cfg": f"{user}{listen}DATA_PATH = {base}/meta\nEXPORTS_FILENAME = {base}/exports.cfg\n"
+        f"TOPOLOGY_FILENAME = {base}/topology.cfg\n",
+        "chunk.cfg": f"{user}DATA_PATH = {base}/chunkdata\nHDD_CONF_FILENAME = {base}/hdd.cfg\n"
+        f"HDD_LEAVE_SPACE_DEFAULT = 0.1GiB\nMASTER_HOST = {_ADDRESS}\nCSSERV_LISTEN_HOST = {_ADDRESS}\n"
+        f"BIND_HOST = {_ADDRESS}\n",
+    }
+    for name, text in files.items():
+        (base / name).write_text(text)
+
+
+@contextmanager
+def moosefs(base: Path) -> Iterator[Machines]:
+    """MooseFS in a network of its own, since it wants an address that is not loopback."""
+    why = "apt install moosefs-master moosefs-chunkserver moosefs-client iproute2"
+    _need("mfsmaster", "mfschunkserver", "mfsmount", "ip", "nsenter", why=why)
+    _moosefs_settings(base)
+    log = base / "network.log"
+    with ExitStack() as stack:
+        inside = stack.enter_context(_network())
+        for program, settings in (("mfsmaster", "master.cfg"), ("mfschunkserver", "chunk.cfg")):
+            command = (*inside, program, "-f", "-c", str(base / settings), "start")
+            stack.enter_context(_running(log, *command))
+            until(lambda program=program: f"{program} daemon initialized" in log.read_text(), 20)  # type: ignore[misc]
+        until(lambda: "register end" in log.read_text(), 20, what="the chunk server is known")
+        points = []
+        for name in ("one", "other"):
+            command = (*inside, "mfsmount", "-f", str(base / name), "-H", _ADDRESS)
+            points.append(stack.enter_context(_mounted(base / name, log, command)))
+        yield Machines(*points)
+
+
+NETWORKS: dict[str, Callable[[Path], AbstractContextManager[Machines]]] = {"juicefs": juicefs, "moosefs": moosefs}

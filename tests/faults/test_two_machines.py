@@ -28,7 +28,7 @@ from tests.workbench import make_config
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 #: What an incoming on a network file system wants.
-NETWORKED = ("--poll", "--rescan", "0.2", "--settle", "1.5")
+NETWORKED = ("--poll", "--rescan", "0.2", "--settle", "3")
 
 
 @pytest.fixture(scope="module", params=sorted(NETWORKS))
