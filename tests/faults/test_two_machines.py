@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
@@ -18,10 +20,9 @@ import pytest
 
 from listener.checks import check
 from listener.checks.finding import NOTE, PROBLEM
-from listener.planning import documents
 from tests.faults.networks import NETWORKS, Machines
-from tests.instances import instance, write_instance
-from tests.service_process import Places, finish, once, service, settled, start, sweep_on
+from tests.instances import write_instance
+from tests.service_process import Places, environment, finish, once, service, settled, start, sweep_on
 from tests.waiting import until
 from tests.workbench import make_config
 
@@ -92,23 +93,40 @@ def test_a_file_that_another_machine_writes_is_not_taken_before_its_end(machines
         assert "no leases here" in running.stderr
 
 
-def test_no_study_of_a_study_list_is_lost(machines: Machines, tmp_path: Path) -> None:
-    """Both machines add studies to one patient's document under its lock; what a kernel has read before may be old."""
-    each = 10
-    pair = apart(both(machines, "studies", tmp_path))
-    with service(pair[0], *NETWORKED) as one, service(pair[1], *NETWORKED) as other:
-        for study in range(2 * each):
-            write_instance(pair[study % 2].incoming / f"{study:03}", study=study, number=study)
-        for running in (one, other):
-            settled(running, each)
-    patient = pair[0].log / documents.patient_path(str(instance().PatientID))
-    until(lambda: len(listed(patient)) == 2 * each, 5, what="all studies are listed")
+#: Adds entries to one document, one after the other, as workers add studies; what is refused is tried again.
+ADD = """
+import sys, time
+from listener.config import Config
+from listener.disk.directories import prepare_direct
+from listener.repacking import shared
+from listener.repacking.desk import COPY, Desk
+
+data, log, first, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+desk = Desk(Config(data=data, log=log, fsync="none"), prepare_direct(data, log, ""), COPY)
+for number in range(first, first + count):
+    while True:
+        try:
+            shared.update(f"{log}/patientData/P.json", desk, lambda there: {**(there or {}), str(number): {}})
+            break
+        except OSError:
+            time.sleep(0.05)
+"""
 
 
-def listed(patient: Path) -> dict[str, object]:
-    (document,) = orjson.loads(patient.read_bytes()).values()
-    found: dict[str, object] = document["StudyList"]
-    return found
+def test_nothing_that_is_added_to_a_document_is_lost(machines: Machines, tmp_path: Path) -> None:
+    """Both machines add to one document under its lock, as to a StudyList; what a kernel has read before may be old."""
+    each, pair = 12, both(machines, "documents", tmp_path)
+    (pair[0].log / "patientData").mkdir()
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", ADD, str(places.data), str(places.log), str(number * each), str(each)],
+            env=environment(),
+        )
+        for number, places in enumerate(pair)
+    ]
+    assert [process.wait(50) for process in running] == [0, 0]
+    document = pair[0].log / "patientData/P.json"
+    until(lambda: len(orjson.loads(document.read_bytes())) == 2 * each, 5, what="all are there")
 
 
 def test_starts_side_by_side_do_not_disturb_each_other(machines: Machines, tmp_path: Path) -> None:
