@@ -115,7 +115,7 @@ for number in range(first, first + count):
 
 def test_nothing_that_is_added_to_a_document_is_lost(machines: Machines, tmp_path: Path) -> None:
     """Both machines add to one document under its lock, as to a StudyList; what a kernel has read before may be old."""
-    each, pair = 12, both(machines, "documents", tmp_path)
+    each, pair = 100, both(machines, "documents", tmp_path)
     (pair[0].log / "patientData").mkdir()
     running = [
         subprocess.Popen(
