@@ -8,9 +8,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from listener.repacking import setaside
 from tests.accounting import Canary, account, miscounted, sent
 from tests.instances import write_instance
-from tests.service_process import Done, Places, finish, service, settled, start
+from tests.service_process import Done, Places, finish, listener, service, settled, start
 
 pytestmark = pytest.mark.real
 
@@ -107,3 +108,21 @@ def check_study_list(places: Places) -> None:
     (path,) = (places.log / "patientData").iterdir()
     (entry,) = orjson.loads(path.read_bytes()).values()
     assert (len(entry["StudyList"]), len(set(entry["StudyList"]))) == (STUDIES, STUDIES)
+
+
+def test_eight_workers_that_replace_one_another_set_nothing_aside_as_conflict(places: Places) -> None:
+    """Each instance in eight data sets, under two names of the patient, so that its place in the tree changes, too."""
+    for version in range(8):
+        for number in range(12):
+            path = places.incoming / f"{number % 3}-{version}-{number}"
+            name = f"Name^{'AB'[version % 2]}"
+            write_instance(path, number=number, pixels=bytes([version]) * 32, Rows=4, Columns=4, PatientName=name)
+    expected = sorted(path.read_bytes() for path in places.incoming.iterdir())
+    done = listener("once", *places.flags(), "--min-free=0", "--fsync=none", "--workers=8")
+    assert {event["event"] for event in done.events if "src" in event} <= {"published", "duplicate"}
+    tree = [path for path in places.data.rglob("*.dcm") if ".listener" not in path.parts]
+    kept = [Path(entry.path) for entry in setaside.entries(str(places.state / "set-aside" / "superseded"))]
+    assert len(tree) == 12
+    assert len(kept) == 7 * 12
+    assert sorted(path.read_bytes() for path in tree + kept) == expected
+    assert listener("verify", "--deep", *places.outputs(), f"--state={places.state}").status == 0

@@ -14,8 +14,8 @@ from listener.dicom.reader import Wanted, read_header
 from listener.planning import documents
 from listener.records import Arrival, Deferral, Outcome
 from listener.repacking import claim, place
+from listener.repacking.dataset import digest
 from listener.repacking.desk import COPY, MOVE
-from listener.repacking.place import digest
 from tests.instances import instance, save, write_instance
 from tests.workbench import Bench, arrival_of, contents, tmpfs
 
@@ -46,6 +46,16 @@ def consistent(bench: Bench) -> None:
     assert contents(bench.incoming) == {}
     for staging in (bench.directories.data_staging, bench.directories.log_staging):
         assert os.listdir(staging) == []
+
+
+def test_equal_data_sets_that_were_replaced_are_kept_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    kinds = [
+        bench.outcome(bench.put(f"{number}", **(other_pixels() if number % 2 else {}))).kind for number in range(6)
+    ]
+    assert kinds == ["published"] * 6
+    assert len(superseded(bench)) == 2
+    assert len(set(superseded(bench))) == 2
 
 
 def superseded(bench: Bench) -> list[bytes]:

@@ -170,10 +170,12 @@ def test_after_a_crash_between_copy_and_removal_there_is_one_copy(tmp_path: Path
 def test_an_older_instance_is_kept_by_a_second_name(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     outcome = bench.publish()
-    where = Path(setaside.keep(outcome.dst, bench.desk, "superseded", "newer", 0))
+    where = Path(setaside.keep(outcome.dst, bench.desk, setaside.Why("superseded", "newer"), 0))
     assert where.samefile(outcome.dst)
     assert told(where)["reason"] == "superseded"
-    assert setaside.keep(outcome.dst, bench.desk, "superseded", "newer", 0) == str(where), "a replay of the same"
+    assert setaside.keep(outcome.dst, bench.desk, setaside.Why("superseded", "newer"), 0) == str(where), (
+        "a replay of the same"
+    )
     assert names(bench, "superseded") == sorted([where.name, f"{where.name}.json"])
 
 

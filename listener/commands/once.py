@@ -191,11 +191,18 @@ def _work(engine: Engine, directories: Directories, config: Config) -> int:
             engine.intake.offer(name, root, "startup")
             if index % BATCH == BATCH - 1:
                 engine.turn(0)
-    backlog, end = engine.backlog, float("inf")
+    return _finish(engine, hope, patience)
+
+
+def _finish(engine: Engine, hope: _Hope, patience: float) -> int:
+    """Until nothing is left, or what is left has waited in vain for so long; how many files are left."""
+    backlog, least, end = engine.backlog, engine.backlog.depth, float("inf")
     while backlog.queued or backlog.working or (backlog.retrying and _is_worth_waiting(engine, end)):
         engine.turn(_patience(engine))
         if not (backlog.queued or backlog.working):  # Everything was tried once.
             end = min(end, time.monotonic() + patience)
+        if backlog.depth < least:  # Those that wait for one another get on.
+            least, end = backlog.depth, float("inf")
         if hope.lost:
             break
     return backlog.depth

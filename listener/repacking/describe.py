@@ -107,7 +107,7 @@ def _move_in(operation: Callable[[str, str], None], path: str, job: Job, desk: D
 
 def _describe_present(job: Job, desk: Desk, shared: Shared) -> None:
     """A duplicate: what is in the tree stays, and its document too, if it tells where and how large that is. Raises
-    NotYet when the worker that gave it its name has taken that back meanwhile.
+    NotYet where that changed meanwhile: the worker that gave it its name took that back, or it was replaced.
     """
     if documents.describes(loading.load(job.document) or {}, job.target, job.present_size):
         return
@@ -120,9 +120,14 @@ def _describe_present(job: Job, desk: Desk, shared: Shared) -> None:
     if desk.syncs:
         sync.descriptors([descriptor])
     with place.locked_place(job.target, desk):
-        if not os.path.lexists(job.target):
-            raise NotYet
-        _move_in(os.rename, path, job, desk, shared)
+        with locked(job.document, desk):
+            # Another worker may have replaced what this one duplicates, and let it leave the tree.
+            changed = loading.signature(job.document) not in (job.met, None) and loading.load(job.document) is not None
+            if changed or not os.path.lexists(job.target):
+                raise NotYet
+            done = _renamed(path, job.document)
+        if not done:
+            _move_in(os.rename, path, job, desk, shared)
     job.temporaries.remove(path)
 
 

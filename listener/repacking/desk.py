@@ -77,7 +77,7 @@ class Job:
     temporaries: list[str] = field(default_factory=list)
     opened: list[int] = field(default_factory=list)
     superseded: str = ""
-    leaves: list[str] = field(default_factory=list)
+    leaves: list[tuple[str, tuple[int, int]]] = field(default_factory=list)
     warning: str = ""
 
     @property

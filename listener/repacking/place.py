@@ -11,23 +11,21 @@ import errno
 import os
 import stat
 from contextlib import AbstractContextManager
-from hashlib import blake2b
 
-from listener.dicom.header import Header
-from listener.dicom.reader import Wanted, read_header
 from listener.disk import files, loading, moves, sync
-from listener.errors import Conflict, FileFault
+from listener.errors import Conflict
 from listener.planning import documents
 from listener.planning.names import short_hash
 from listener.planning.plan import Plan
-from listener.repacking import setaside, superseding
+from listener.repacking import dataset, setaside, superseding
+from listener.repacking.dataset import compare
 from listener.repacking.desk import Desk, Job, NotYet
-
-_IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID")
-_CHUNK = 2**20
 
 #: How often a place is looked for while what is there comes and goes.
 _TRIES = 5
+
+#: Why a data set is in set-aside as superseded.
+_REPLACED = setaside.Why("superseded", superseding.WHY)
 
 #: What came of settling with an instance that is there: it is decided; the new one gets a name beside it; it went.
 _SETTLED, _BESIDE, _GONE = "settled", "beside", "gone"
@@ -71,7 +69,8 @@ def place(job: Job, desk: Desk) -> None:
     else:
         raise NotYet
     if job.arrival.claim and job.links > 1:  # A replay: its last step may be missing.
-        job.leaves += [path for path in superseding.still_in_tree(job.plan.name, desk) if path != job.target]
+        still = superseding.still_in_tree(job.plan.name, desk)
+        job.leaves += [(path, _inode(path)) for path in still if path != job.target]
 
 
 def _find_place(job: Job, desk: Desk) -> bool:
@@ -79,8 +78,29 @@ def _find_place(job: Job, desk: Desk) -> bool:
     known = _described_elsewhere(job, desk)
     if not known and _linked(job, desk):
         return True
-    verdict = _settle(job, desk, known or job.target)
+    if known and _is_taken(job, desk):
+        verdict = _settle(job, desk, job.target)
+        if verdict == _SETTLED and job.kind == "published":
+            _replace_elsewhere(job, desk, known)
+    else:
+        verdict = _settle(job, desk, known or job.target)
     return _keep_both(job, desk) if verdict == _BESIDE else verdict == _SETTLED
+
+
+def _is_taken(job: Job, desk: Desk) -> bool:
+    """Whether another data set, which is to be replaced too, is where this one goes: another sender's, whose worker is
+    about to describe it there.
+    """
+    replaces = desk.config.on_conflict == "replace"
+    return replaces and os.path.lexists(job.target) and not _is_same(job.target, job.inode)
+
+
+def _replace_elsewhere(job: Job, desk: Desk, known: str) -> None:
+    """What is described still, and was about to be replaced by what this one replaced, leaves the tree."""
+    with locked_place(known, desk):
+        if os.path.lexists(known) and not _is_same(known, job.inode) and compare(job, known, desk) != "other-instance":
+            setaside.keep(known, desk, _REPLACED, job.arrival.root, dataset.of(known, desk))
+            job.leaves.append((known, _inode(known)))
 
 
 def _linked(job: Job, desk: Desk) -> bool:
@@ -91,10 +111,14 @@ def _linked(job: Job, desk: Desk) -> bool:
     return True
 
 
-def leave(job: Job) -> None:
-    """Remove what was replaced from its old place, now that the document points at the new one."""
-    for path in job.leaves:
-        files.discard(path)
+def leave(job: Job, desk: Desk) -> None:
+    """Remove what was replaced from its old place, now that the document points at the new one; not what another
+    worker has put there since. Raises LockHeld.
+    """
+    for path, inode in job.leaves:
+        with locked_place(path, desk):
+            if _is_same(path, inode):
+                files.discard(path)
         job.touched.append(os.path.dirname(path))
 
 
@@ -174,24 +198,32 @@ def _settle(job: Job, desk: Desk, present: str) -> str:
     name of its own) or _GONE.
     """
     with locked_place(present, desk):
-        if not os.path.lexists(present):
-            return _GONE
-        if _is_same(present, job.inode):
-            if present != job.target and not _is_same(job.target, job.inode):
-                _link(job, desk)
-            _mark(present)
-            return _SETTLED
-        verdict = _compare(job, present, desk)
-        replayed = job.links > 1 and superseding.was_superseded(job.inode, desk)
-        if verdict == "equal" or replayed:
-            _duplicate(job, present)
-            return _SETTLED
-        if verdict == "other-instance" or desk.config.on_conflict == "set-aside":
-            raise Conflict
-        if desk.config.on_conflict == "keep-both":
-            return _BESIDE
-        _replace(job, desk, present)
+        try:
+            return _settle_locked(job, desk, present)
+        except FileNotFoundError:
+            if os.path.lexists(present):
+                raise
+            return _GONE  # Its worker let it leave the tree, having described what replaced it.
+
+
+def _settle_locked(job: Job, desk: Desk, present: str) -> str:
+    if not os.path.lexists(present):
+        return _GONE
+    if _is_same(present, job.inode):
+        if present != job.target and not _is_same(job.target, job.inode):
+            _link(job, desk)
+        _mark(present)
         return _SETTLED
+    verdict = compare(job, present, desk)
+    replayed = job.links > 1 and superseding.was_superseded(job.inode, desk)
+    if verdict == "equal" or replayed:
+        _duplicate(job, present)
+        return _SETTLED
+    if verdict == "other-instance" or desk.config.on_conflict == "set-aside":
+        raise Conflict
+    if desk.config.on_conflict == "keep-both":
+        return _BESIDE
+    return _replace(job, desk, present)
 
 
 def locked_place(path: str, desk: Desk) -> AbstractContextManager[int]:
@@ -219,6 +251,11 @@ def _mark(present: str) -> None:
         os.chmod(present, stat.S_IMODE(os.stat(present).st_mode))
 
 
+def _inode(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
 def _is_same(path: str, inode: tuple[int, int]) -> bool:
     try:
         status = os.lstat(path)
@@ -227,46 +264,11 @@ def _is_same(path: str, inode: tuple[int, int]) -> bool:
     return (status.st_dev, status.st_ino) == inode
 
 
-def _compare(job: Job, present: str, desk: Desk) -> str:
-    """`equal` data sets, `different` ones of one instance, or `other-instance`."""
-    header = job.header
-    try:
-        if not stat.S_ISREG(os.lstat(present).st_mode):
-            return "other-instance"
-        descriptor = files.open_regular(present)
-    except FileNotFoundError:
-        return "different"
-    try:
-        size = os.fstat(descriptor).st_size
-        there = read_header(descriptor, size, Wanted.of(_IDENTITY), desk.limits)
-        lengths = size - there.dataset_offset, job.size - header.dataset_offset
-        if lengths[0] == lengths[1] and digest(descriptor, there) == digest(job.descriptor, header):
-            return "equal"
-    except FileFault:
-        return "different"
-    finally:
-        os.close(descriptor)
-    same = all(there.get(keyword) == header.get(keyword) for keyword in _IDENTITY)
-    return "different" if same else "other-instance"
-
-
-def digest(descriptor: int, header: Header) -> str:
-    """A digest of the data set, that is of all behind the file meta information (storescp writes the sender's AE title
-    there, so the same instance from two senders differs in it).
-    """
-    state = blake2b(header.TransferSyntaxUID.encode(), digest_size=16)
-    offset = header.dataset_offset
-    while chunk := os.pread(descriptor, _CHUNK, offset):
-        state.update(chunk)
-        offset += len(chunk)
-    return state.hexdigest()
-
-
 def _keep_both(job: Job, desk: Desk) -> bool:
     """Side by side: `<stem>-<8 hex of the digest>.dcm`, in the tree and in the name of the document. False where that
     name's instance went meanwhile.
     """
-    suffix = f"-{digest(job.descriptor, job.header)[:8]}.dcm"
+    suffix = f"-{dataset.digest(job.descriptor, job.header)[:8]}.dcm"
     if not job.plan.name.endswith(suffix):
         job.plan = Plan(job.plan.directory, f"{job.plan.name.removesuffix('.dcm')}{suffix}")
     name = job.plan.name
@@ -285,19 +287,21 @@ def _keep_both(job: Job, desk: Desk) -> bool:
         return True
 
 
-def _replace(job: Job, desk: Desk, present: str) -> None:
+def _replace(job: Job, desk: Desk, present: str) -> str:
     """The new one takes the name; the old one is kept in set-aside as `superseded`, and is there before it leaves the
-    tree.
+    tree. _SETTLED, or _GONE where its place was taken meanwhile by another one that is to be replaced.
     """
     linked = _is_same(job.target, job.inode)  # A replay: it got so far before.
     if present != job.target and not linked and os.path.lexists(job.target):
-        raise Conflict
-    job.superseded = setaside.keep(present, desk, "superseded", superseding.WHY, job.arrival.root)
+        if compare(job, job.target, desk) == "other-instance":
+            raise Conflict
+        return _GONE
+    job.superseded = setaside.keep(present, desk, _REPLACED, job.arrival.root, dataset.of(present, desk))
     if present != job.target:
-        if not linked:
-            _link(job, desk)
-        job.leaves.append(present)
-        return
+        if not linked and not _linked(job, desk):
+            return _GONE
+        job.leaves.append((present, _inode(present)))
+        return _SETTLED
     if job.copied < 0:
         twin = desk.data_stage.name()
         job.temporaries.append(twin)
@@ -313,6 +317,7 @@ def _replace(job: Job, desk: Desk, present: str) -> None:
             raise
         _copy_beside(job, desk)
         os.rename(job.origin, job.target)
+    return _SETTLED
 
 
 def withdraw(job: Job) -> None:

@@ -56,7 +56,7 @@ def story(job: Job, desk: Desk, shared: Shared) -> Story:
     place.place(job, desk)
     job.enter("describe")
     describe.describe(job, desk, shared)
-    place.leave(job)
+    place.leave(job, desk)
     if desk.syncs:
         yield Barrier([], [*job.touched, os.path.dirname(job.target), os.path.dirname(job.document)])
     job.enter("release")

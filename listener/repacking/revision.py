@@ -19,7 +19,7 @@ from listener.planning import documents
 from listener.planning.documents import Document
 from listener.planning.plan import Plan
 from listener.records import Arrival, Outcome
-from listener.repacking import place, setaside, shared
+from listener.repacking import dataset, place, setaside, shared
 from listener.repacking.desk import Desk, Job
 
 #: PatientID and Study Instance UID.
@@ -131,7 +131,7 @@ def _put_aside(one: Described, keeps: Described, desk: Desk) -> Outcome | None:
         told = documents.location(loading.load(one.document) or {})
         if status.st_ctime_ns != one.marked_ns or told != one.path or not os.path.isfile(keeps.path):
             return None  # It came again meanwhile; the next look decides.
-        kept = setaside.keep(one.path, desk, reason, why, 0)
+        kept = setaside.keep(one.path, desk, setaside.Why(reason, why), 0, dataset.of(one.path, desk))
         os.unlink(one.document)
         if desk.syncs:
             sync.directories([os.path.dirname(one.document)])

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import orjson
 
 from listener.dicom.header import SENDER
-from listener.disk import files, moving, sync
+from listener.disk import files, loading, moving, sync
 from listener.errors import SET_ASIDE_REASONS
 from listener.planning.names import instant, printable, short_hash
 from listener.records import Arrival
@@ -60,6 +60,7 @@ class _Record(NamedTuple):
     first_ns: int
     incoming: str
     was: str = ""
+    dataset: str = ""
 
 
 class Totals(NamedTuple):
@@ -84,9 +85,11 @@ def put_aside(source: str, name: str, desk: Desk, why: Why, arrival: Arrival) ->
     return _put(source, name, desk, _Record(why, attempts, arrival.time_ns, root), transfer)
 
 
-def keep(source: str, desk: Desk, reason: str, error: str, root: int) -> str:
-    """Keep a second name of `source` under `reason`; `source` itself stays. Where it lies now. `root`: as Arrival's."""
-    record = _Record(Why(reason, error), 1, 0, desk.directories.incoming[root], source)
+def keep(source: str, desk: Desk, why: Why, root: int, dataset: str = "") -> str:
+    """Keep a second name of `source`; `source` itself stays. Where it lies now. `root`: as Arrival's; `dataset`: a
+    digest of its data set, of which one file is enough.
+    """
+    record = _Record(why, 1, 0, desk.directories.incoming[root], source, dataset)
     return _put(source, os.path.basename(source), desk, record, moving.link_or_copy)
 
 
@@ -95,7 +98,7 @@ def _put(source: str, name: str, desk: Desk, record: _Record, transfer: Transfer
     os.makedirs(directory, mode=0o700, exist_ok=True)
     status = os.lstat(source)
     with desk.locks.locked(directory, ".lock"):
-        target, present = _find_place(directory, name, source, status)
+        target, present = _find_place(directory, name, source, status, record.dataset)
         if present:  # A replay: an earlier try came as far as this.
             return target
         written = _encoded(source, name, status, record)
@@ -111,18 +114,34 @@ def reason_file(target: str) -> str:
     return f"{target}.json"
 
 
-def _find_place(directory: str, name: str, source: str, status: os.stat_result) -> tuple[str, bool]:
-    """Where to put `name`, with a hash suffix when that is taken by something else; whether it lies there already."""
-    for salt in itertools.count():
-        suffix = f"-{short_hash(f'{name}{status.st_ino}{status.st_mtime_ns}{salt}')}" if salt else ""
+def _find_place(directory: str, name: str, source: str, status: os.stat_result, dataset: str) -> tuple[str, bool]:
+    """Where to put `name`, with a hash suffix when that is taken by something else; whether it (or, with `dataset`, an
+    equal data set) lies there already.
+    """
+    for suffix in _suffixes(name, status, dataset):
         candidate = os.path.join(directory, _cut(name, suffix))
         if os.path.lexists(candidate):
-            if _is_same(candidate, source, status):
+            # One that has a claim still must be known again by its inode, should that be done again.
+            equal = dataset and status.st_nlink == 1 and _dataset_of(candidate) == dataset
+            if equal or _is_same(candidate, source, status):
                 return candidate, True
         # A reason file without its file is what a crash left; one that has a reason file itself is somebody's file.
         elif not os.path.lexists(reason_file(reason_file(candidate))):
             return candidate, False
     raise AssertionError  # pragma: no cover - the count has no end
+
+
+def _suffixes(name: str, status: os.stat_result, dataset: str) -> Iterator[str]:
+    yield ""
+    if dataset:  # By which an equal one is found again.
+        yield f"-{short_hash(dataset)}"
+    for salt in itertools.count(1):
+        yield f"-{short_hash(f'{name}{status.st_ino}{status.st_mtime_ns}{salt}')}"
+
+
+def _dataset_of(candidate: str) -> object:
+    """The digest of a set-aside file's data set, where its reason file tells."""
+    return (loading.load_if_readable(reason_file(candidate)) or {}).get("dataset")
 
 
 def _is_same(candidate: str, source: str, status: os.stat_result) -> bool:
@@ -156,6 +175,7 @@ def _encoded(source: str, name: str, status: os.stat_result, record: _Record) ->
             "incoming": printable(record.incoming),
             **{name: why.known[keyword] for keyword, name in KNOWN.items() if why.known.get(keyword)},
             **({"was": printable(record.was)} if record.was else {}),
+            **({"dataset": record.dataset} if record.dataset else {}),
         },
         option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
     )

@@ -1,0 +1,64 @@
+"""Data sets of files, compared: equal, different ones of one instance, or other instances."""
+
+from __future__ import annotations
+
+import os
+import stat
+from hashlib import blake2b
+
+from listener.dicom.header import Header
+from listener.dicom.reader import Wanted, read_header
+from listener.disk import files
+from listener.errors import FileFault
+from listener.repacking.desk import Desk, Job
+
+_IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID")
+_CHUNK = 2**20
+
+
+def compare(job: Job, present: str, desk: Desk) -> str:
+    """`equal` data sets, `different` ones of one instance, or `other-instance`."""
+    header = job.header
+    try:
+        if not stat.S_ISREG(os.lstat(present).st_mode):
+            return "other-instance"
+        descriptor = files.open_regular(present)
+    except FileNotFoundError:
+        return "different"
+    try:
+        size = os.fstat(descriptor).st_size
+        there = read_header(descriptor, size, Wanted.of(_IDENTITY), desk.limits)
+        lengths = size - there.dataset_offset, job.size - header.dataset_offset
+        if lengths[0] == lengths[1] and digest(descriptor, there) == digest(job.descriptor, header):
+            return "equal"
+    except FileFault:
+        return "different"
+    finally:
+        os.close(descriptor)
+    same = all(there.get(keyword) == header.get(keyword) for keyword in _IDENTITY)
+    return "different" if same else "other-instance"
+
+
+def of(path: str, desk: Desk) -> str:
+    """A digest of the data set in a file; "" for what cannot be read."""
+    try:
+        descriptor = files.open_regular(path)
+        try:
+            header = read_header(descriptor, os.fstat(descriptor).st_size, Wanted.of(_IDENTITY), desk.limits)
+            return f"blake2b-128:{digest(descriptor, header)}"
+        finally:
+            os.close(descriptor)
+    except (FileFault, OSError):
+        return ""
+
+
+def digest(descriptor: int, header: Header) -> str:
+    """A digest of the data set, that is of all behind the file meta information (storescp writes the sender's AE title
+    there, so the same instance from two senders differs in it).
+    """
+    state = blake2b(header.TransferSyntaxUID.encode(), digest_size=16)
+    offset = header.dataset_offset
+    while chunk := os.pread(descriptor, _CHUNK, offset):
+        state.update(chunk)
+        offset += len(chunk)
+    return state.hexdigest()
