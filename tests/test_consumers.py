@@ -202,6 +202,8 @@ def test_each_listener_owns_its_own(ledger: sqlite3.Connection) -> None:
     deliveries.register(ledger, "webhook", 20, owner=here)
     assert consumers.is_own(ledger, "webhook", here)
     assert not consumers.is_own(ledger, "webhook", there)
+    deliveries.register(ledger, "webhook", 20, owner=there, takes_over=False)
+    assert consumers.is_own(ledger, "webhook", here), "a command that serves it for a moment takes nothing over"
     deliveries.retire(ledger, "webhook", 21)
     assert not consumers.is_own(ledger, "webhook", here)
 

@@ -32,7 +32,7 @@ class Hooks:
         hooks = asked_for(config)
         self.names = {hook.name for hook in hooks}
         _register(config, self.names, retires=retires)
-        owner = owner_of(config.incoming)
+        owner = owner_of(config.incoming) if retires else ""
         self._couriers = [Courier(hook, config.state, config.phi, owner) for hook in hooks]
 
     def start(self) -> None:
@@ -75,7 +75,7 @@ def _register(config: Config, names: set[str], *, retires: bool) -> None:
         with contextlib.closing(open_writer(path)) as connection, translated():
             for name in NAMES:
                 if name in names:
-                    deliveries.register(connection, name, now_ns, owner=owner, is_start=True)
+                    deliveries.register(connection, name, now_ns, owner=owner, is_start=True, takes_over=retires)
                 elif retires and consumers.is_own(connection, name, owner):
                     deliveries.retire(connection, name, now_ns)
                     log.info("the %s hook is not asked for any more, and retired", name)

@@ -32,18 +32,30 @@ ORDER BY set_aside_id > 0, next_ns, id LIMIT ?
 _FIRST = "SELECT min(id) FROM series WHERE SeriesInstanceUID = ?"
 
 
-def register(connection: sqlite3.Connection, name: str, now_ns: int, *, owner: str = "", is_start: bool = False) -> int:
+def register(
+    connection: sqlite3.Connection,
+    name: str,
+    now_ns: int,
+    *,
+    owner: str = "",
+    is_start: bool = False,
+    takes_over: bool = True,
+) -> int:
     """Let `name` hear of what happens from now on, and return the consumer's number. One that is registered already
     begins anew: what it had taken and not settled is due at once, and so is what was to be tried later. One that was
-    retired hears nothing of what happened meanwhile. `owner`: the listener that serves it from now on. `is_start`: its
-    receiver may be another one than the one that had it stopped.
+    retired hears nothing of what happened meanwhile. `owner`: the listener that serves it from now on, unless another
+    one does and it is not to be taken over. `is_start`: its receiver may be another one than the one that had it
+    stopped.
     """
     with transaction(connection):
         make_known(connection, [name], now_ns, owner)
         if is_start:
             connection.execute("UPDATE consumers SET stopped = '' WHERE name = ?", (name,))
         if owner:
-            connection.execute("UPDATE consumers SET owner = ? WHERE name = ? AND owner <> ?", (owner, name, owner))
+            connection.execute(
+                "UPDATE consumers SET owner = ? WHERE name = ? AND owner <> ? AND (owner = '' OR active = 0 OR ?)",
+                (owner, name, owner, takes_over),
+            )
         found = connection.execute("SELECT id, active FROM consumers WHERE name = ?", (name,)).fetchone()
         if not found[1]:
             connection.execute("UPDATE consumers SET active = 1, since_ns = ? WHERE id = ?", (now_ns, found[0]))
