@@ -695,6 +695,19 @@ def test_while_the_system_refuses_time_does_not_count(flowing: World) -> None:
     assert look(flowing, 91)[1:] == [(1, 1, 5, "incomplete")]
 
 
+def test_a_file_that_waits_alone_holds_up_its_own_series_and_no_other(flowing: World) -> None:
+    flowing.came(0, 1)
+    flowing.came(1, 1)
+    assert flowing.clerk.flow
+    held = flowing.clerk.flow._replace(held=frozenset({flowing.uid(0)}))
+    for second in range(1, 31):
+        flowing.advance(1)
+        flowing.clerk.flow = held._replace(at=flowing.now, elapsed=float(second))
+        flowing.tick()
+    assert [one.SeriesInstanceUID for one in flowing.told] == [flowing.uid(1)]
+    assert look(flowing, 2)[1:] == [(1, 1, 0, "quiet")], "set aside, or placed after all"
+
+
 def test_the_expected_number_completes_also_while_files_of_others_wait(flowing: World) -> None:
     flowing.promise(0, 2)
     flowing.came(0, 1, 2)

@@ -173,6 +173,26 @@ def test_a_series_whose_rest_waits_for_space_is_told_once(places: Places, tmp_pa
             assert wait_for_ends(running, 1) == [(1, 6, 0, "quiet")]
 
 
+def test_a_series_whose_file_has_no_place_is_not_told_complete(places: Places) -> None:
+    """Of one patient, whose directory is a link to nowhere; the others' series are."""
+    write_instance(places.incoming / "good", patient=1)
+    with service(places, "--series-quiet", "1") as running:
+        settled(running, 1)
+        (good,) = places.data.rglob("*.dcm")
+        write_instance(places.incoming / "first", series=3, number=1)
+        settled(running, 2)
+        (first,) = [path for path in places.data.rglob("*.dcm") if path != good]
+        first.parent.rename(places.base / "aside")
+        first.parent.symlink_to(places.base / "nowhere")
+        write_instance(places.incoming / "second", series=3, number=2)
+        until(lambda: running.get("/api/v1/status").json()["held_up"]["files"] == 1, 10)
+        time.sleep(3)  # Longer than it takes a series to be quiet.
+        assert ends(running, 3) == []
+        first.parent.unlink()
+        (places.base / "aside").rename(first.parent)
+        until(lambda: ends(running, 3) == [(1, 2, 0, "quiet")], 45)
+
+
 def test_where_sweeps_alone_find_files_a_series_is_quiet_after_the_sweep_that_found_none(
     places: Places, tmp_path: Path
 ) -> None:
