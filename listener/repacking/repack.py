@@ -20,6 +20,7 @@ from listener.dicom.header import SENDER
 from listener.dicom.reader import check_uids, owner, read_header, tag_of
 from listener.disk import sync
 from listener.disk.aliases import is_only_name
+from listener.disk.identity import Directory
 from listener.errors import FatalFault, FileFault, TooLarge, Unplaceable, Unreadable, internal
 from listener.planning.plan import lacking, make_plan
 from listener.records import Arrival, Deferral, Missing, Outcome
@@ -99,10 +100,16 @@ class Repacker:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._shared = Shared()
+        self._volumes = [Directory(path) for path in (desk.directories.data, desk.directories.log)]
         self._refusals = Refusals(desk)
 
     def repack(self, arrivals: Sequence[Arrival]) -> list[Result]:
-        """Repack a batch. Raises FatalFault when the disk refused a sync; whatever was not released stays claimed."""
+        """Repack a batch. Raises FatalFault when the disk refused a sync; whatever was not released stays claimed.
+
+        Nothing is begun while data or log is not the directory of the start: it would go into the one below its volume.
+        """
+        if not all(directory.is_there() for directory in self._volumes):
+            return [_without_volume(arrival) for arrival in arrivals]
         if self._desk.config.fsync == "each":
             return [result for arrival in arrivals for result in self._together([arrival])]
         return self._together(arrivals)
@@ -226,6 +233,13 @@ class Repacker:
             get("Modality", ""),
             header.SourceApplicationEntityTitle,
         )
+
+
+def _without_volume(arrival: Arrival) -> Deferral:
+    text = "the data or log directory is not the one of the start"
+    return Deferral(
+        arrival.path, arrival.root, arrival.time_ns, "io-error", "claim", text, arrival.claim, arrival.attempts
+    )
 
 
 def _busy(job: Job) -> Deferral:
