@@ -12,7 +12,7 @@ from listener.dicom.texts import plain_text
 #: Runs that are remembered (all are forgotten when there are more: some megabytes), and the elements of one.
 _MAX_RUNS = 1024
 _MAX_ELEMENTS = 128
-_LEAST_ELEMENTS = 3
+LEAST_ELEMENTS = 3
 #: The longest element within a run, and the longest run, in bytes.
 _MAX_STEP = 1024
 _MAX_BYTES = WINDOW // 2
@@ -177,7 +177,7 @@ def learn(runs: dict[bytes, Run], steps: list[Step]) -> None:
         if stretch and not (
             head and stretch[-1][2] == pos and len(stretch) < _MAX_ELEMENTS and end - stretch[0][0] <= _MAX_BYTES
         ):
-            if len(stretch) >= _LEAST_ELEMENTS and len(runs) < _MAX_RUNS:
+            if len(stretch) >= LEAST_ELEMENTS and len(runs) < _MAX_RUNS:
                 runs.setdefault(stretch[0][1], Run(stretch))
             stretch = []
         if head and end - pos <= _MAX_STEP:

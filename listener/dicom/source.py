@@ -60,13 +60,13 @@ class FileSource:
         """See Source. OSError passes: it is the system's error, not the file's."""
         begin = offset - self.start
         if begin < 0 or begin + count > len(self.window):
-            self.fill(offset, count)
+            self.fill(offset, max(count, WINDOW))
             begin = 0
         return self.window[begin : begin + count]
 
     def fill(self, offset: int, count: int = WINDOW) -> None:
-        """Let the window start at `offset` and hold at least `count` bytes, fewer where the file ends."""
-        self.window = _pread(self._fd, max(count, WINDOW), offset, self.size)
+        """Let the window start at `offset` and hold `count` bytes, fewer where the file ends."""
+        self.window = _pread(self._fd, count, offset, self.size)
         self.start = offset
 
     def hold(self, offset: int) -> None:

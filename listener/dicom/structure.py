@@ -147,6 +147,14 @@ class Structure:
         self._ended = True
         return None
 
+    def end_with(self, pixel: Element) -> None:
+        """Pass pixel data that the quick walk found to be the last element."""
+        self.pixel = pixel
+        self.count += 1
+        self._passed += pixel.length
+        self._last = pixel.tag
+        self.pos = self._stepped = pixel.end
+
     def _pass(self, head: Head, element: Element) -> None:
         if head.tag in BULK_TAGS or element.length > MAX_VALUE:
             self._passed += element.length

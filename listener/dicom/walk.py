@@ -19,17 +19,23 @@ from __future__ import annotations
 from struct import Struct
 
 from listener.dicom import pixels
-from listener.dicom.encoding import BULK_TAGS, LONG_VRS, MAX_VALUE, SHORT_VRS
-from listener.dicom.runs import Found, Run, Slot, Step, cut, learn
-from listener.dicom.source import FileSource
+from listener.dicom.encoding import BULK_TAGS, LONG_VRS, MAX_VALUE, PIXEL_DATA, SHORT_VRS, UNDEFINED
+from listener.dicom.runs import LEAST_ELEMENTS, Found, Run, Slot, Step, cut, learn
+from listener.dicom.source import WINDOW, FileSource
 from listener.dicom.structure import Element, Structure
 from listener.errors import TooLarge
+
+#: Bytes that are fetched behind a value that was stepped over: mostly little is left of the header there.
+_NARROW = 512
 
 #: Bytes of a window that one head may need.
 _LOOK = 12
 
 #: Elements of a file, from its start, that are worth remembering.
 _MEMORABLE = 2000
+
+#: The heads of native pixel data, explicit and implicit, without their length.
+_PIXELS = frozenset((b"\xe0\x7f\x10\0OW\0\0", b"\xe0\x7f\x10\0OB\0\0", b"\xe0\x7f\x10\0"))
 
 _explicit = Struct("<L2sH").unpack_from
 _implicit = Struct("<LL").unpack_from
@@ -58,6 +64,7 @@ class Walker:
         self._slots: dict[tuple[int, bytes], Slot] = {}
         self._runs: tuple[dict[bytes, Run], dict[bytes, Run]] = ({}, {})
         self._shallow = shallow
+        self._wants_pixels = PIXEL_DATA in tags
 
     def walk(self, structure: Structure, found: Found) -> None:
         """Walk to the end of the data set, and put the wanted elements into `found`. Raises as Structure.step(); then
@@ -111,19 +118,21 @@ class Walker:
                 cut(runs, run, heads)
             elif at and at + (run.need if run else _LOOK) > edge and start + edge < size:
                 structure.check_limits(start + at, count)
-                source.fill(start + at)
+                source.fill(start + at, WINDOW if at <= edge else _NARROW)
                 window, start, at, edge = source.window, source.start, 0, len(source.window)
                 continue
             step = single(window, at, start, size)
             if step is not None:
-                pos, _, behind, wanted = step
+                pos, head, behind, wanted = step
                 count += 1
-                if count <= _MEMORABLE:
+                if head and count <= _MEMORABLE:
                     steps.append(step)
                 if wanted is not None:
                     found[wanted.element.tag] = wanted, source.read(pos + 8, behind - pos - 8)
             else:
                 structure.pos = start + at
+                if self._ends_with_pixels(structure, window, at, size):
+                    break
                 element = structure.step() if structure.pos < size else None
                 if element is None:
                     break
@@ -136,8 +145,23 @@ class Walker:
             at, edge = behind - start, len(window)
         structure.count += count
         structure.check_limits(structure.pos)
-        if steps:
+        if len(steps) >= LEAST_ELEMENTS:
             learn(runs, steps)
+
+    def _ends_with_pixels(self, structure: Structure, window: bytes, at: int, size: int) -> bool:
+        """Whether native pixel data at index `at` of the window are the last element, as of most files; then they are
+        passed. All others are left to structure.step().
+        """
+        tail = 4 if structure.implicit else 8
+        if window[at : at + tail] not in _PIXELS or at + _LOOK > len(window) or self._wants_pixels:
+            return False
+        length = _length(window, at + tail)[0]
+        begin = structure.pos + tail + 4
+        if begin + length != size or length == UNDEFINED:
+            return False
+        vr = b"" if structure.implicit else window[at + 4 : at + 6]
+        structure.end_with(Element(PIXEL_DATA, vr, begin, length, size))
+        return True
 
     def _single_explicit(self, window: bytes, at: int, start: int, size: int) -> Step | None:
         """The element at index `at` of the window, which starts at `start`, if it is simple."""
