@@ -463,3 +463,23 @@ def test_an_instance_that_is_placed_and_described_is_never_given_up(
     assert last.place
     assert bench.set_aside("unplaceable") == {}
     assert len([path for path in contents(bench.data) if DIRECTORY in path]) == 2
+
+
+def test_a_reason_s_directory_that_cannot_be_used_delays_what_is_to_lie_there(tmp_path: Path) -> None:
+    """What cannot be set aside stays claimed, for ever if need be; good files go on."""
+    bench = Bench(tmp_path)
+    (bench.incoming / "bad").write_bytes(b"this is no DICOM file" * 10)
+    bench.put("good", patient=GOOD)
+    place = Path(bench.directories.set_aside) / "not-dicom"
+    place.symlink_to("/nonexistent/archive")
+    first, second = both(bench)
+    assert isinstance(second, Outcome)
+    assert second.kind == "published"
+    for one in (first, again(bench, first, last=True) if isinstance(first, Deferral) else first):
+        assert isinstance(one, Deferral)
+        assert one.place == "set-aside/not-dicom of the state directory, a link"
+    assert isinstance(first, Deferral)
+    place.unlink()
+    done = again(bench, first)
+    assert isinstance(done, Outcome)
+    assert (done.kind, done.reason) == ("set-aside", "not-dicom")
