@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import resource_tracker
@@ -38,6 +41,20 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("LISTENER_") and not name.startswith("LISTENER_TEST_")]:
         del os.environ[name]
     os.environ.update([MARK])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """What a failed test had open hangs in its traceback, and is let go here: pytest's words about it, which are a
+    traceback without the test's name, would be the last ones of the run.
+    """
+    if exitstatus:
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            if hasattr(sys, name):
+                delattr(sys, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def _children() -> set[int]:

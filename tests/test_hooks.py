@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import hmac
 import http.server
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -321,6 +323,19 @@ def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path: Path, mon
     lines += [f"subprocess.Popen([sys.executable, '-c', {child!r}])", "time.sleep(60)"]
     with pytest.raises(HookFailed, match="it ran for more than"):
         Program(script(tmp_path, *lines)).tell(TOLD)
+
+
+def test_a_program_that_reads_nothing_and_hangs_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that is longer than a pipe: some of it is never written."""
+    monkeypatch.setattr(program, "DEADLINE", 0.5)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(HookFailed, match="it ran for more than"):
+            Program(script(tmp_path, "time.sleep(60)")).tell(TOLD._replace(body=bytes(2**20)))
+        gc.collect()
+    assert [str(one.message) for one in told] == []
 
 
 # -- a service with hooks ----------------------------------------------------------------------------------------------

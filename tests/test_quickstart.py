@@ -99,7 +99,8 @@ def test_the_printed_lines_work_and_interrupt_ends_it_cleanly(tmp_path: Path) ->
 
         typed(send, tmp_path)
         until(lambda: len(typed(look, tmp_path).splitlines()) == 16, 20)
-        page = urllib.request.urlopen(address, timeout=10).read().decode()  # noqa: S310 - our own
+        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - our own
+            page = answer.read().decode()
         shown.shows("16 published")
         children = shown.children()
 

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 
 import orjson
 import pytest
@@ -115,13 +116,12 @@ def client(server: Server) -> http.client.HTTPConnection:
 
 
 def test_a_page(start: Start) -> None:
-    peer = client(start())
-    peer.request("GET", "/metrics")
-    response = peer.getresponse()
-    assert (response.status, response.read()) == (200, PAGE)
-    assert response.getheader("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
-    assert response.getheader("Connection") == "close"
-    peer.close()
+    with closing(client(start())) as peer:
+        peer.request("GET", "/metrics")
+        response = peer.getresponse()
+        assert (response.status, response.read()) == (200, PAGE)
+        assert response.getheader("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
+        assert response.getheader("Connection") == "close"
 
 
 def test_the_query_reaches_the_route_and_the_status_comes_from_it(start: Start) -> None:
@@ -199,16 +199,14 @@ def test_five_hundred_half_open_sockets_cost_a_scrape_nothing(start: Start) -> N
     if soft < 4096:  # both ends of each connection are in this process
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
     server = start(deadline=60)
-    peers = [connect(server) for _ in range(500)]
-    for at, peer in enumerate(peers):
-        peer.sendall(GET[: at % 20])
     took = []
-    for _ in range(5):
-        begun = time.monotonic()
-        assert ask(server, GET)[2] == PAGE
-        took.append(time.monotonic() - begun)
-    for peer in peers:
-        peer.close()
+    with ExitStack() as stack:
+        for at in range(500):
+            stack.enter_context(connect(server)).sendall(GET[: at % 20])
+        for _ in range(5):
+            begun = time.monotonic()
+            assert ask(server, GET)[2] == PAGE
+            took.append(time.monotonic() - begun)
     assert sorted(took)[2] < 0.1, took
 
 
@@ -222,10 +220,11 @@ def test_above_the_limit_the_oldest_idle_connection_makes_room(start: Start) -> 
 
 def test_no_descriptors_left_ends_neither_the_server_nor_new_scrapes(start: Start) -> None:
     server = start(deadline=60)
-    peers = [connect(server) for _ in range(3)]
-    until(lambda: len(server._connections) == 3)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with socket.socket() as late:
+    with ExitStack() as stack:
+        peers = [stack.enter_context(connect(server)) for _ in range(3)]
+        until(lambda: len(server._connections) == 3)
+        late = stack.enter_context(socket.socket())
         highest = max(one.fileno() for one in (*peers, late))
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
         try:
@@ -236,8 +235,6 @@ def test_no_descriptors_left_ends_neither_the_server_nor_new_scrapes(start: Star
             assert everything(late).endswith(PAGE)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    for peer in peers:
-        peer.close()
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /met"])
@@ -273,10 +270,9 @@ def test_a_peer_that_resets_harms_nobody(start: Start) -> None:
     server = start()
     raw = b"GET /huge HTTP/1.1\r\n\r\n"
     for length in range(len(raw) + 1):
-        peer = connect(server)
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        peer.sendall(raw[:length])
-        peer.close()
+        with connect(server) as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            peer.sendall(raw[:length])
     assert ask(server, GET)[0] == 200
     until(lambda: not server._connections)
 
@@ -372,8 +368,8 @@ def test_a_peer_that_has_said_its_last_word_still_gets_a_slow_answer(start: Star
 
 def test_too_many_slow_questions_are_refused_at_once(start: Start, held: Held) -> None:
     server = start(slow={"/slow": held})
-    peers = [connect(server) for _ in range(MOST + 2)]
-    try:
+    with ExitStack() as stack:
+        peers = [stack.enter_context(connect(server)) for _ in range(MOST + 2)]
         for number, peer in enumerate(peers):
             peer.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
             if not number:
@@ -381,9 +377,6 @@ def test_too_many_slow_questions_are_refused_at_once(start: Start, held: Held) -
         assert b" 503 " in everything(peers[-1])
         held.let_go.set()
         assert all(b" 200 " in everything(peer) for peer in peers[:-1])
-    finally:
-        for peer in peers:
-            peer.close()
 
 
 def test_peers_that_went_away_and_deadlines_leave_slow_answers_to_nobody(start: Start, held: Held) -> None:

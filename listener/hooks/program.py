@@ -14,6 +14,9 @@ from listener.hooks.message import Message
 #: A program that runs for longer is killed, in seconds; and how long it gets to end itself.
 DEADLINE, GRACE = 600.0, 2.0
 
+#: How long a killed one is waited for, in seconds: a busy machine takes its time to end a process.
+_KILLED = 10.0
+
 
 class Program:
     """Runs `command`: words as a shell would split them, but no shell. Its standard output goes nowhere (ours is
@@ -49,6 +52,10 @@ class Program:
             raise HookFailed(f"it ran for more than {DEADLINE:g} s") from None
         finally:
             self._process = None
+            # What the program did not read is still to be written, which is why closing may fail.
+            if process.stdin:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
         if process.returncode:
             raise HookFailed(_status(process.returncode))
 
@@ -57,11 +64,11 @@ class Program:
         process = self._process
         if process is None:
             return
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, _KILLED)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
+                process.wait(patience)
                 return
 
 
