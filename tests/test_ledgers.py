@@ -92,6 +92,28 @@ def test_what_it_lacks_and_what_it_has_too_much_is_told_and_mended(
     assert recorded(bench)[SERIES][2] == 3
 
 
+@pytest.mark.parametrize("change", ["PatientID = 'FORMER'", "AccessionNumber = 'FORMER'"])
+def test_another_patient_or_accession_is_told_and_mended(
+    change: str, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = recorded(bench)
+    execute(bench, f"UPDATE series SET {change} WHERE id = 1")  # noqa: S608 -- two texts of ours
+    assert found(bench, capsys) == [("wrong-in-ledger", 1, None)]
+    assert found(bench, capsys, repair=True) == [("wrong-in-ledger", 1, True)]
+    assert found(bench, capsys) == []
+    assert recorded(bench) == before
+
+
+def test_one_instance_uid_in_two_series_is_told(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = bench.publish("c", series=1, number=7, SOPInstanceUID=str(uid("instance", 0, 0, 0, 1)))
+    clerk = Clerk(bench.config)
+    clerk.record([outcome], 0.0, time.time_ns())
+    clerk.close()
+    _age(bench)
+    assert found(bench, capsys) == [("duplicate", 1, None)]
+    assert found(bench, capsys, repair=True) == [("duplicate", 1, False)]
+
+
 def test_a_series_that_is_gone_is_told_and_one_that_was_pruned_is_not(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:

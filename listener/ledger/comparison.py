@@ -21,6 +21,19 @@ SELECT i.name FROM instances i JOIN series s ON s.id = i.series_id WHERE s.Serie
 _RECORDED = "SELECT SeriesInstanceUID FROM series WHERE instances > 0 AND pruned_ns = 0"
 
 
+_ELSEWHERE = """
+SELECT i.SOPInstanceUID, min(s.SeriesInstanceUID), min(s.StudyInstanceUID)
+FROM instances i JOIN series s ON s.id = i.series_id
+GROUP BY i.SOPInstanceUID HAVING count(DISTINCT i.series_id) > 1 ORDER BY i.SOPInstanceUID
+"""
+
+
+def elsewhere(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
+    """SOP Instance UIDs that more than one series has, or one series UID in two studies; each with one of these."""
+    with translated():
+        yield from connection.execute(_ELSEWHERE)
+
+
 def recorded(connection: sqlite3.Connection, uid: str) -> set[str]:
     """The file names of a series' instances, as the ledger has them."""
     with translated():
@@ -31,6 +44,23 @@ def series_of(connection: sqlite3.Connection) -> Iterator[str]:
     """Every series that should have instances."""
     with translated():
         yield from [uid for (uid,) in connection.execute(_RECORDED)]
+
+
+def misidentified(connection: sqlite3.Connection, proofs: Proofs, uid: str) -> bool:
+    """Whether a series' row tells of another patient, accession number or study than its instances. Of one that tells
+    what its documents tell no instance is looked at.
+    """
+    with translated():
+        rows = [row for row in turns.all_of(connection, uid) if row.instances and not row.pruned_ns]
+    for row in rows:
+        owner = (row.PatientID, row.StudyInstanceUID)
+        if owner != proofs.series_owner(uid) and owner not in proofs.owners(uid):
+            return True
+        if row.AccessionNumber != proofs.accession(row.StudyInstanceUID, uid):
+            newest = proofs.newest(uid, row.StudyInstanceUID)
+            if newest and proofs.identity(uid, newest).AccessionNumber != row.AccessionNumber:
+                return True
+    return False
 
 
 class Mending:
@@ -51,6 +81,15 @@ class Mending:
             for one in self._posting.recount(uid, 0.0, now_ns):
                 if one.id not in known:
                     self._settle(one, now_ns)
+
+    def identify(self, uid: str) -> None:
+        """Let the rows of a UID's series tell what their newest instances tell. Raises a LedgerFault."""
+        with self._posting.transaction():
+            for row in turns.all_of(self._connection, uid):
+                newest = self._proofs.newest(uid, row.StudyInstanceUID)
+                if newest:
+                    one = turns.standing(self._connection, row, 0.0)
+                    self._posting.corrections.identify(one, newest)
 
     def _settle(self, one: Standing, now_ns: int) -> None:
         """A series that is only found now: what it would have come to by itself, told to nobody, whenever its documents

@@ -111,6 +111,23 @@ class Proofs:
         paths = (f"{self._log}/{documents.instance_path(uid, name)}" for name in self.names(uid) or ())
         return sum(documents.study_of(loading.load_if_readable(path) or {}) in (study, "") for path in paths)
 
+    def owners(self, uid: str) -> set[tuple[str, str]]:
+        """PatientID and Study Instance UID of a series' instances, as their documents tell."""
+        paths = (f"{self._log}/{documents.instance_path(uid, name)}" for name in self.names(uid) or ())
+        read = (loading.load_if_readable(path) or {} for path in paths)
+        return {(documents.patient_of(document), documents.study_of(document)) for document in read}
+
+    def series_owner(self, uid: str) -> tuple[str, str]:
+        """The same as the series' document tells."""
+        document = loading.load_if_readable(f"{self._log}/{documents.series_path(uid)}") or {}
+        return documents.patient_of(document), documents.study_of(document)
+
+    def newest(self, uid: str, study: str) -> Instance | None:
+        """The instance of a series of a study that was described last."""
+        read = (self.instance(uid, name) for name in self.names(uid) or ())
+        found = [one for one in read if one and one.StudyInstanceUID == study]
+        return max(found, key=lambda one: one.at_ns, default=None)
+
     def changed(self, uid: str) -> int:
         """A number that changes when an instance is described, or its document goes; 0 where there is none."""
         try:

@@ -175,7 +175,7 @@ def _forget(uid: str, former: Owner, studies: set[str], desk: Desk) -> None:
     if study not in studies:
         shared.remove(f"{log}/{documents.study_series_path(study, uid)}", desk)
     beside = os.path.dirname(f"{log}/{documents.study_series_path(study, uid)}")
-    if patient and not _has(beside, former, desk):
+    if patient and not is_told(former, desk):
         shared.update(
             f"{log}/{documents.patient_path(patient)}",
             desk,
@@ -186,11 +186,12 @@ def _forget(uid: str, former: Owner, studies: set[str], desk: Desk) -> None:
         shared.remove(f"{log}/{documents.study_path(study)}", desk)
 
 
-def _has(beside: str, owner: Owner, desk: Desk) -> bool:
+def is_told(owner: Owner, desk: Desk) -> bool:
     """Whether any series with a document in a study's directory has an instance of this patient in this study."""
+    log = desk.directories.log
     with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(beside):
-            images = f"{desk.directories.log}/seriesData/{name.removesuffix('-meta.json')}-img"
+        for name in os.listdir(os.path.dirname(f"{log}/{documents.study_series_path(owner[1], 'x')}")):
+            images = f"{log}/seriesData/{name.removesuffix('-meta.json')}-img"
             if any(_owner(document) == owner for document in _documents(images)):
                 return True
     return False

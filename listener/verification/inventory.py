@@ -13,6 +13,7 @@ from listener.errors import FileFault, Unreadable
 from listener.planning import documents
 from listener.planning.plan import make_plan
 from listener.repacking.desk import Desk
+from listener.repacking.revision import is_told
 from listener.verification.differences import expected
 from listener.verification.evidence import Described, Reading, Series, SharedState, Stray
 from listener.verification.listing import IMAGES, is_foreign, names_in
@@ -34,13 +35,14 @@ class Inventory:
         names = names_in(images)
         described = [self._described(f"{images}/{name}") for name in names if not is_foreign(name)]
         foreign = [f"{images}/{name}" for name in names if is_foreign(name)]
-        shared = [_state("series", f"{self._log}/{documents.series_path(uid)}")]
+        owners = {(one.patient, one.study) for one in described if one.readable and one.study}
+        shared = [_told(_state("series", f"{self._log}/{documents.series_path(uid)}"), owners)]
         shared.append(_state("pack", f"{self._log}/{documents.pack_path(uid)}"))
         told = ""
         for patient, study in dict.fromkeys((one.patient, one.study) for one in described) or [self._owner(uid)]:
             base = f"{self._log}/{documents.study_series_path(study, uid)}"
             if study:
-                shared += [_state("study", f"{self._log}/{documents.study_path(study)}", study)]
+                shared.append(self._study(study, owners))
                 shared += [self._patient(patient, study), _state("study-series", base, study, "SeriesBaseDir")]
                 told = told or base_directory(loading.load_if_readable(base) or {})
         home = self.places.find(told) if told else Place("")
@@ -48,6 +50,14 @@ class Inventory:
         keeps_both = self._desk.config.on_conflict == "keep-both"
         described = _guessed(described, home.path)
         return Series(uid, images, described, foreign, shared, home.path, home.moved, occupied, keeps_both)
+
+    def _study(self, study: str, owners: set[tuple[str, str]]) -> SharedState:
+        """The study's document, which tells of a patient who has an instance in it, perhaps in another series."""
+        state = _state("study", f"{self._log}/{documents.study_path(study)}", study)
+        patient = documents.patient_of(loading.load_if_readable(state.path) or {})
+        if state.word or not patient or (patient, study) in owners or is_told((patient, study), self._desk):
+            return state
+        return state._replace(word="outdated")
 
     def _owner(self, uid: str) -> tuple[str, str]:
         """PatientID and Study Instance UID of a series without documents of instances."""
@@ -156,6 +166,14 @@ def _state(kind: str, path: str, study: str = "", key: str = "") -> SharedState:
     document = loading.load_if_readable(path)
     fine = document is not None and (not key or key in part_with(document, key))
     return SharedState(kind, path, "" if fine else "bad-shared-document", study)
+
+
+def _told(state: SharedState, owners: set[tuple[str, str]]) -> SharedState:
+    """The series' document, which tells of a patient and a study that an instance of it is of."""
+    document = loading.load_if_readable(state.path) or {}
+    told = documents.patient_of(document), documents.study_of(document)
+    wrong = owners and all(told) and told not in owners
+    return state._replace(word="outdated") if wrong and not state.word else state
 
 
 def part_with(document: documents.Document, key: str) -> dict[str, Any]:

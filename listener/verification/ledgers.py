@@ -23,6 +23,9 @@ from listener.verification.tally import Tally
 _SETTLE = 2.0
 
 
+_TWICE = "the SOP Instance UID is in another series or study, too; remove the instance that is not wanted"
+
+
 def verify(config: Config, tally: Tally, *, repair: bool) -> None:
     """Compare the ledger, where there is one; with `repair` bring it in line, or make it anew from the logs."""
     path = path_of(config.state)
@@ -52,8 +55,13 @@ def _mending(config: Config, repair: bool) -> Iterator[Mending | None]:
 
 
 def _mended(mending: Mending, difference: Difference) -> bool:
+    if difference.word == "duplicate":  # Instances are never touched.
+        return False
     try:
-        mending.count(difference.series)
+        if difference.word == "wrong-in-ledger":
+            mending.identify(difference.series)
+        else:
+            mending.count(difference.series)
     except LedgerFault:
         return False
     return True
@@ -83,9 +91,14 @@ def _differences(config: Config, connection: sqlite3.Connection) -> Iterator[Dif
             time.sleep(max(0.0, _SETTLE - age) if age >= 0 else 0.0)
             lacking, beyond = _compared(proofs, connection, uid)
         yield from _of(config, uid, lacking, beyond)
+        if not (lacking or beyond) and comparison.misidentified(connection, proofs, uid):
+            yield Difference("wrong-in-ledger", path_of(config.state), uid)
     gone = set(comparison.series_of(connection)).difference(described)
     for uid in sorted(gone):
         yield from _of(config, uid, 0, len(comparison.recorded(connection, uid)))
+    if config.on_conflict != "keep-both":
+        for sop, uid, study in comparison.elsewhere(connection):
+            yield Difference("duplicate", path_of(config.state), uid, study, sop, detail=_TWICE)
 
 
 def _compared(proofs: Proofs, connection: sqlite3.Connection, uid: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from listener.planning import documents
 from listener.planning.documents import Document
 from listener.repacking import shared
 from listener.repacking.desk import Desk
+from listener.repacking.revision import Revision, revise
 from listener.repacking.shared import locked, locked_series, update
 from listener.verification.differences import Difference
 from listener.verification.inventory import base_directory, part_with
@@ -44,6 +45,8 @@ class Repairer:
             "no-shared-document": lambda one: self._rebuilder.share(one.other),
             "bad-shared-document": self._share_anew,
             "study-list": lambda one: self._rebuilder.share(one.other),
+            "outdated": self._renew,
+            "left-over": self._drop,
             "base-dir": lambda one: self._rewrite(one.path, "SeriesBaseDir", os.path.dirname(one.other)),
             "no-instances": self._forget,
             "foreign-in-log": lambda one: self._remove(one.path),
@@ -103,6 +106,22 @@ class Repairer:
             place = self._places.find(base_directory(loading.load_if_readable(path) or {}))
             if place.moved:
                 self._rewrite(path, "SeriesBaseDir", place.path)
+        return True
+
+    def _renew(self, one: Difference) -> bool:
+        revise(Revision(one.series, renews=True), self._desk, [])
+        return True
+
+    def _drop(self, one: Difference) -> bool:
+        """What tells of a study that a series, or a patient, is not in any more."""
+        if one.document != "patient":
+            return self._remove(one.path)
+
+        def without(there: Document | None) -> Document | None:
+            changed = (documents.without_study(there or {}, patient, one.study) for patient in there or {})
+            return next((document for document in changed if document), None)
+
+        shared.update(one.path, self._desk, without)
         return True
 
     def _rewrite(self, path: str, key: str, value: object) -> bool:

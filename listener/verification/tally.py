@@ -52,7 +52,11 @@ class Tally:
 
         A StudyList is told of once for each study.
         """
-        key = (difference.word, difference.path, difference.study if difference.word == "study-list" else "")
+        key = (
+            difference.word,
+            difference.path,
+            difference.study if difference.word in ("study-list", "left-over") else "",
+        )
         known = key in self._shared
         self._shared.add(key)
         return known

@@ -15,10 +15,11 @@ from functools import partial
 from typing import NamedTuple
 
 from listener.config import Config
-from listener.disk import locks
+from listener.disk import loading, locks
 from listener.errors import ConfigError
-from listener.planning.names import OWN
+from listener.planning.names import OWN, document_name
 from listener.repacking.desk import Desk
+from listener.repacking.revision import is_told
 from listener.verification import ledgers
 from listener.verification.differences import Difference, of_series, of_strays
 from listener.verification.evidence import Series
@@ -77,6 +78,7 @@ class _Verification:
     """One pass over logs and tree. For each folder it remembers which series have instances there."""
 
     def __init__(self, desk: Desk, request: Request, tally: Tally) -> None:
+        self._desk = desk
         self._inventory = Inventory(desk, deep=request.deep)
         self._repairer = Repairer(desk, self._inventory.places) if request.repair else None
         self._tally = tally
@@ -84,12 +86,15 @@ class _Verification:
         self._log = desk.directories.log
         self._homes: dict[str, list[str]] = {}
         self._found_late: dict[str, None] = {}
+        #: Hashes of what documents of instances told: series in studies, patients in studies, and what was met at all.
+        self._met: set[int] = set()
 
     def run(self) -> None:
         """Logs, tree, and once more the series of which the tree brought instances to light."""
         for uid in series_in(self._log):
             self._series(uid)
         self._studies()
+        self._patients()
         for folder in folders_in(self._data):
             self._folder(folder)
         for uid in self._found_late:
@@ -110,6 +115,10 @@ class _Verification:
     def _remember(self, record: Series, homes: Iterable[str]) -> None:
         for home in homes:
             self._homes.setdefault(home, []).append(record.series)
+        for patient, study in {(one.patient, one.study) for one in record.documents if one.readable and one.study}:
+            name = document_name(study)
+            keys = (("series", record.series), ("of", record.series, name), ("study", study), ("in", patient, study))
+            self._met.update(map(hash, keys))
 
     def _studies(self) -> None:
         """What lies among a study's documents of series and belongs to no series, or is no document."""
@@ -125,6 +134,26 @@ class _Verification:
                 yield Difference("foreign-in-log", path, study=study)
             elif not any(os.path.lexists(f"{self._log}/seriesData/{uid}{end}") for end in ("-img", "-meta.json")):
                 yield Difference("no-instances", path, uid, study)
+            elif self._has_left(uid, study):
+                yield Difference("left-over", path, uid, study, document="study-series")
+
+    def _has_left(self, uid: str, study: str) -> bool:
+        """Whether a series has instances, and none of them is of this study; what was not met before is read anew."""
+        if hash(("series", uid)) not in self._met or hash(("of", uid, study)) in self._met:
+            return False
+        documents = self._inventory.series(uid).documents
+        return all(one.readable and one.study and document_name(one.study) != study for one in documents)
+
+    def _patients(self) -> None:
+        """Studies that a patient's document lists and that have instances, but none of this patient."""
+        for name in names_in(f"{self._log}/patientData"):
+            path = f"{self._log}/patientData/{name}"
+            for patient, entry in (loading.load_if_readable(path) or {}).items():
+                studies = entry.get("StudyList") if isinstance(entry, dict) else None
+                for study in studies if isinstance(studies, list) else ():
+                    keys = hash(("study", study)), hash(("in", patient, study))
+                    if keys[0] in self._met and keys[1] not in self._met and not is_told((patient, study), self._desk):
+                        self._settle(Difference("left-over", path, study=study, document="patient"))
 
     def _folder(self, folder: Folder) -> None:
         for path in folder.foreign:
