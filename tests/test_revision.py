@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 import pytest
 
+from listener.ledger.opening import path_of
 from listener.ledger.reading import Reader, reading
 from listener.ledger.rows import SeriesRow
 from tests.instances import ABSENT, uid, write_instance
-from tests.service_process import Places, listener, once
+from tests.service_process import Places, listener, once, service
+from tests.waiting import until
 
 SERIES, STUDY, MOVED = (str(uid(*parts)) for parts in (("series", 0, 0, 0), ("study", 0, 0), ("moved",)))
 
@@ -111,3 +114,22 @@ def test_the_newest_is_told(places: Places, name: str) -> None:
     assert document(places, f"studyData/{case.owner[2]}-meta.json")[case.owner[2]]["PatientID"] == case.owner[0]
     found = listener("verify", *places.outputs(), f"--state={places.state}", "--deep", f"--on-conflict={case.policy}")
     assert found.status == 0, found
+
+
+@pytest.mark.real
+def test_a_running_service_settles_what_is_renumbered(places: Places) -> None:
+    with service(places, "--workers=1") as running:
+        for name, number in (("a", 1), ("b", 2)):
+            write_instance(places.incoming / name, number=number)
+        running.wait_for("published", 2)
+        write_instance(places.incoming / "c", number=9, SOPInstanceUID=SECOND)
+        running.wait_for("published", 3)
+        until(lambda: len(list(places.data.rglob("0*.dcm"))) == 2, what="the older file is set aside")
+        kept = places.state / "set-aside" / "superseded"
+        assert [path.name[:4] for path in kept.iterdir() if path.suffix == ".dcm"] == ["0002"]
+        until(lambda: recorded(places) == ["0001", "0009"], what="the ledger has what is there")
+
+
+def recorded(places: Places) -> list[str]:
+    with contextlib.closing(sqlite3.connect(path_of(str(places.state)))) as connection:
+        return sorted(name[:4] for (name,) in connection.execute("SELECT name FROM instances"))
