@@ -85,15 +85,15 @@ def _once(config: Config, _: argparse.Namespace) -> int:
 
 
 def _repack(config: Config, given: argparse.Namespace) -> int:
-    from listener.commands import direct
+    from listener.commands import repack
 
-    return direct.run(config, direct.Request.of(vars(given), given.with_state))
+    return repack.run(config, repack.Request.of(vars(given), given.with_state))
 
 
 def _plan(config: Config, given: argparse.Namespace) -> int:
-    from listener.commands import show
+    from listener.commands import plan
 
-    return show.run(config, given.paths, given.json)
+    return plan.run(config, given.paths, given.json)
 
 
 def _check(config: Config, given: argparse.Namespace) -> int:
@@ -109,16 +109,16 @@ def _verify(config: Config, given: argparse.Namespace) -> int:
 
 
 def _retry(config: Config, given: argparse.Namespace) -> int:
-    from listener.commands import again
-    from listener.commands.selection import Request
+    from listener.commands import retry
+    from listener.commands.retry import Request
 
-    return again.run(config, Request.of(vars(given)))
+    return retry.run(config, Request.of(vars(given)))
 
 
 def _status(config: Config, given: argparse.Namespace) -> int:
-    from listener.commands import standing
+    from listener.commands import status
 
-    return standing.run(config, watch=given.watch, as_json=given.json)
+    return status.run(config, watch=given.watch, as_json=given.json)
 
 
 def _series(config: Config, given: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from listener import parse
-from listener.planning.layouts import LAYOUTS
+from listener.planning.plan import LAYOUTS
 
 ENVIRONMENT_PREFIX = "LISTENER_"
 

@@ -168,7 +168,7 @@ def address(text: str) -> str:
 
 def template(text: str) -> str:
     """A path template in pypx's language; `/` makes directories."""
-    from listener.dicom.keywords import is_keyword
+    from listener.dicom.attributes import is_keyword
     from listener.planning.template import TemplateError, compile_template
 
     if not text or text.startswith("/") or text.endswith("/") or "//" in text:

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from listener import cpu
 from listener.config import INTAKE, Config, Option, defaults, flag, options, variable
 from listener.errors import ConfigError
 from listener.planning.names import printable
-from listener.service import processors
 
 
 def load(
@@ -44,7 +44,7 @@ def load(
         problems += _cross_check(values, command)
     if problems:
         raise ConfigError(problems)
-    values["workers"] = values["workers"] or processors.available()
+    values["workers"] = values["workers"] or cpu.available_processors()
     return Config(**values)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import orjson
 
 from listener.config import Config
-from listener.ledger.clerk import Clerk
-from listener.ledger.opening import path_of
-from listener.ledger.states import Completion
+from listener.ledger.completion import Completion
+from listener.ledger.connection import path_of
+from listener.ledger.writer import LedgerWriter
 from listener.planning import documents
 from listener.records import Outcome
 from listener.repacking import setaside
@@ -37,7 +37,7 @@ class World:
         self._base = base
         self.now = 1000.0
         self.wall = BEGIN
-        self.clerk = Clerk(self.config, slice_seconds=inf)
+        self.clerk = LedgerWriter(self.config, slice_seconds=inf)
         self.told: list[Completion] = []
 
     def uid(self, series: int) -> str:
@@ -133,13 +133,13 @@ class World:
     def announce(self) -> list[Completion]:
         ended = self.clerk.take_ended()
         self.told += ended
-        self.clerk.told(ended, self.now)
+        self.clerk.mark_announced(ended, self.now)
         return ended
 
     def crash(self) -> None:
         """The process is killed and started again; its monotonic clock says something else."""
         self.clerk.close()
-        self.clerk = Clerk(self.config, slice_seconds=inf)
+        self.clerk = LedgerWriter(self.config, slice_seconds=inf)
         self.now = 5.0
 
     def close(self) -> None:

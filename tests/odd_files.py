@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pydicom
 from pydicom.dataset import Dataset
 
-from listener.dicom.structure import BEHIND, LOST_FRAGMENTS, TWO_ENDS, UNKNOWN_VR
+from listener.dicom.walk import BEHIND, LOST_FRAGMENTS, TWO_ENDS, UNKNOWN_VR
 from tests.instances import element, instance, uid
 
 IMPLICIT = "1.2.840.10008.1.2"

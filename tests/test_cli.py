@@ -18,7 +18,7 @@ import pytest
 import listener
 from listener import cli
 from listener import config as configuration
-from listener.service.owner import Owner
+from listener.service.lock import IncomingLock
 from tests.instances import instance, save, write_instance
 from tests.test_config import CONTRACT
 from tests.workbench import contents
@@ -154,9 +154,9 @@ def test_a_directory_that_cannot_be_made_is_a_wrong_configuration(
 def test_a_second_owner_ends_with_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("listener.commands.once.Owner", partial(Owner, patience=0))
+    monkeypatch.setattr("listener.commands.once.IncomingLock", partial(IncomingLock, patience=0))
     (tmp_path / "incoming").mkdir()
-    owner = Owner((str(tmp_path / "incoming"),))
+    owner = IncomingLock((str(tmp_path / "incoming"),))
     try:
         assert status("once", *where(tmp_path, "incoming", "data", "log", "state")) == 1
     finally:

@@ -14,8 +14,8 @@ import pytest
 
 from listener import settings
 from listener.config import Config, defaults, flag, options, variable
+from listener.cpu import available_processors
 from listener.errors import ConfigError
-from listener.service.processors import available
 from tests.conftest import PROJECT
 
 #: The contract's table of options, written out: flag, default as a person reads it, unit.
@@ -155,7 +155,7 @@ def test_without_anything_given_directories_are_the_defaults_made_absolute(
     base = tmp_path / "dicom"
     assert config.incoming == (str(base / "incoming"),)
     assert (config.data, config.log, config.state) == tuple(str(base / one) for one in ("data", "log", "state"))
-    assert config.workers == available()
+    assert config.workers == available_processors()
     assert config.file_mode is None
     assert list(tmp_path.iterdir()) == []
 
@@ -383,7 +383,7 @@ def test_workers_are_the_processors_that_the_process_may_use(machine: Machine, m
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(machine.affinity)), raising=False)
     with monkeypatch.context() as patch:
         patch.setattr(builtins, "open", fake_open)
-        found = available()
+        found = available_processors()
     assert found == machine.expected
 
 

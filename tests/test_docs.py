@@ -18,9 +18,9 @@ import pytest
 
 from listener import config, settings
 from listener.config import options
-from listener.dicom.keywords import is_keyword
+from listener.dicom.attributes import is_keyword
 from listener.errors import SET_ASIDE_REASONS
-from listener.planning import layouts
+from listener.planning import plan
 from listener.planning.names import sanitize
 from listener.planning.template import TemplateError, compile_template
 from listener.planning.template_functions import USAGE, with_ages
@@ -223,10 +223,10 @@ def test_the_readiness_checks_are_told() -> None:
 
 def test_the_layouts_are_told() -> None:
     told = {codes(first)[0]: cells for first, *cells in rows(section(LAYOUTS_AND_LOGS, "Layouts"))}
-    assert list(told) == list(layouts.LAYOUTS)
-    rx, before = layouts.LAYOUTS["rx"], "as `rx`"
+    assert list(told) == list(plan.LAYOUTS)
+    rx, before = plan.LAYOUTS["rx"], "as `rx`"
     for name, cells in told.items():
-        preset = layouts.LAYOUTS[name]
+        preset = plan.LAYOUTS[name]
         # What is told last is the table of templates.
         for cell, template, usual in zip(
             cells,

@@ -14,8 +14,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from listener.dicom.header import Limits
-from listener.dicom.keywords import USUAL
+from listener.dicom.attributes import USUAL, Limits
 from listener.dicom.reader import Wanted, check_uids, read_elements, read_header
 from listener.errors import SET_ASIDE_REASONS, FileFault
 from tests.instances import descriptor, instance, save

@@ -37,22 +37,18 @@ FLOORS = (
 #: Rules and data only: what they say depends on their arguments alone. Whoever says PURE of itself is held to it too.
 PURE = {module for module in MODULES if PATHS[module].read_text(encoding="utf-8").startswith('"""PURE')}
 PURE |= {
-    "dicom.header",
-    "dicom.keywords",
-    "dicom.pixels",
+    "dicom.attributes",
     "dicom.texts",
     "errors",
     "parse",
     "planning.documents",
-    "planning.layouts",
-    "planning.names",
     "planning.plan",
-    "planning.seahash",
-    "planning.template",
+    "planning.names",
     "planning.template_functions",
+    "planning.template",
     "records",
     "service.backlog",
-    "service.pressure",
+    "service.breaker",
     "telemetry.catalogue",
     "telemetry.health",
 }
@@ -81,7 +77,7 @@ IMPURE = {
 #: (module, import): why it may.
 EXCEPTIONS = {
     ("parse", "os"): "os.path.abspath makes directories of the command line absolute",
-    ("dicom.keywords", "pydicom"): "the dictionary of unusual keywords, imported when one is met",
+    ("dicom.attributes", "pydicom"): "the dictionary of unusual keywords, imported when one is met",
 }
 
 #: The only modules that may import a dependency.
@@ -91,7 +87,7 @@ DOORS = {
     "tenacity": {"disk.retry"},
     "pydicom": {
         "dicom.decoding",
-        "dicom.keywords",
+        "dicom.attributes",
         "dicom.reader",
         "quickstart.synthetic",
         "benchmark.protocols",
@@ -103,14 +99,14 @@ DOORS = {
 BROAD = {
     "repacking.repack": "one of the two places: a file's failure is its own, never the batch's",
     "dicom.decoding": "whatever pydicom raises about one value, the others are still to be had",
-    "ledger.keeper": "a defect of the ledger's is told, and never intake's trouble",
+    "ledger.thread": "a defect of the ledger's is told, and never intake's trouble",
     "service.watch": "whatever watchdog raises, sweeps find the files, and the watch is made again",
-    "telemetry.routing": "a page that fails is an answer, never the end of the server",
+    "telemetry.http_messages": "a page that fails is an answer, never the end of the server",
 }
 
 #: (module, function): why it may be longer.
 LONG = {
-    ("dicom.walk", "_quickly"): "the hot loop of the whole program, in which a call costs as much as an element",
+    ("dicom.fast_walk", "_quickly"): "the hot loop of the whole program, in which a call costs as much as an element",
 }
 
 MOST_LINES = 400
@@ -230,8 +226,8 @@ def test_pydicom_is_imported_when_it_is_needed() -> None:
         "service.worker",
         "service.run",
         "commands.once",
-        "commands.direct",
-        "commands.show",
+        "commands.repack",
+        "commands.plan",
         "checks.check",
     ]
     while pending:
@@ -254,7 +250,7 @@ def test_workers_know_nothing_of_the_parent_s_things() -> None:
     assert not reach & {
         "telemetry.metrics",
         "telemetry.events",
-        "telemetry.web",
+        "telemetry.server",
         "service.engine",
         "service.run",
         "service.backlog",

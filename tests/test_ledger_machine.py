@@ -16,9 +16,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from listener.ledger import access, opening, turns
-from listener.ledger.comparison import Mending
-from listener.ledger.opening import open_writer, path_of, transaction
+from listener.ledger import connection, generations
+from listener.ledger.connection import open_writer, path_of, transaction
+from listener.ledger.maintenance import Mending
 from listener.ledger.quiet import Flow
 from listener.records import Outcome
 from tests.ledger_world import World
@@ -112,7 +112,7 @@ class Ledger(RuleBasedStateMachine):
     @rule(series=SERIES, number=st.integers(0, 6))
     def expect(self, series: int, number: int) -> None:
         with contextlib.closing(open_writer(path_of(self.world.config.state))) as connection, transaction(connection):
-            turns.expect(connection, self.world.uid(series), number, "expect", self.world.wall)
+            generations.expect(connection, self.world.uid(series), number, "expect", self.world.wall)
 
     @rule()
     def crash(self) -> None:
@@ -236,9 +236,9 @@ class Ledger(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock of another one is met at once."""
-    monkeypatch.setattr(opening, "PATIENCE", 0.0)
-    monkeypatch.setattr(access, "_SOON", 0.0)
-    monkeypatch.setattr(access, "_LATEST", 0.0)
+    monkeypatch.setattr(connection, "PATIENCE", 0.0)
+    monkeypatch.setattr(connection, "_SOON", 0.0)
+    monkeypatch.setattr(connection, "_LATEST", 0.0)
 
 
 class TestLedger(Ledger.TestCase):  # type: ignore[valid-type, misc]

@@ -17,8 +17,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from listener.ledger.opening import open_writer, path_of
-from listener.ledger.reading import Reader, reading
+from listener.ledger.connection import open_writer, path_of
+from listener.ledger.reader import Reader, reading
 from listener.planning.documents import retrieve_path
 from tests.dicomnet import storescp, storescu
 from tests.instances import uid, write_instance

@@ -15,7 +15,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from listener.dicom.header import Header, Limits
+from listener.dicom.attributes import Header, Limits
 from listener.dicom.reader import Wanted, check_uids, read_elements, read_header
 from listener.errors import FileFault, Incomplete, TooLarge
 from tests.instances import descriptor, element, part10, uid

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 import pytest
 
-from listener.ledger.opening import path_of
-from listener.ledger.reading import reading
+from listener.ledger.connection import path_of
+from listener.ledger.reader import reading
 from tests.accounting import read_set_aside
 from tests.instances import uid
 from tests.odd_files import whole

@@ -16,13 +16,12 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from listener.dicom.header import Limits
-from listener.dicom.keywords import USUAL, tag_of
+from listener.dicom.attributes import USUAL, Limits, tag_of
+from listener.dicom.fast_walk import Elements
 from listener.dicom.reader import Wanted, read_elements, read_header
-from listener.dicom.runs import Found
 from listener.dicom.source import FileSource
-from listener.dicom.structure import Structure
 from listener.dicom.texts import clean
+from listener.dicom.walk import Structure
 from listener.errors import FileFault, Incomplete, NotDicom
 from tests.instances import descriptor, instance, save
 
@@ -309,7 +308,7 @@ def test_the_quick_walk_finds_what_the_thorough_walk_finds(data: bytes) -> None:
         little = is_little(header.TransferSyntaxUID)
         for wanted in (HUNTED, Wanted(HUNTED.keywords)):
             structure = Structure(FileSource(fd, size), header.dataset_offset, Limits(), little=little)
-            found: Found = {}
+            found: Elements = {}
             wanted.walker(64).walk(structure, found)
             thorough = Structure(FileSource(fd, size), header.dataset_offset, Limits(), little=little)
             read = thorough.source.read

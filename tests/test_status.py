@@ -20,13 +20,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.status import live
+from listener.status import snapshot
 from listener.status.document import ENDED, PATIENCE, Accounts, Looked, document
+from listener.status.formatting import plain, rate, share, size, span
 from listener.status.history import SLOT, SLOTS, History, Sample, quantile
 from listener.status.markup import Html, element, text
-from listener.status.readable import plain, rate, share, size, span
-from listener.status.screen import screen
-from listener.status.word import sample, word
+from listener.status.snapshot import sample, word
+from listener.status.terminal import screen
 from listener.telemetry.catalogue import LATENCY, Histogram, Numbers
 from tests.service_process import command, environment, listener, start
 from tests.waiting import until
@@ -247,24 +247,24 @@ def test_attributes() -> None:
 
 
 def test_the_word_is_read_as_it_was_written(tmp_path: Path) -> None:
-    writer = live.Writer(str(tmp_path))
+    writer = snapshot.Writer(str(tmp_path))
     for number in (1, 2):
         writer.write({"number": number, "more": "x" * 9000 * (2 - number)})
-        assert (live.read(str(tmp_path)) or {})["number"] == number
-    os.unlink(live.path_of(str(tmp_path)))
-    assert live.read(str(tmp_path)) is None
+        assert (snapshot.read(str(tmp_path)) or {})["number"] == number
+    os.unlink(snapshot.path_of(str(tmp_path)))
+    assert snapshot.read(str(tmp_path)) is None
     writer.write({"number": 3})  # made anew
-    assert live.read(str(tmp_path)) == {"number": 3}
+    assert snapshot.read(str(tmp_path)) == {"number": 3}
     writer.close()
 
 
 def test_a_torn_word_is_none(tmp_path: Path) -> None:
-    Path(live.path_of(str(tmp_path))).write_bytes(live.packed({"a": 1})[:12])
-    assert live.read(str(tmp_path)) is None
+    Path(snapshot.path_of(str(tmp_path))).write_bytes(snapshot.packed({"a": 1})[:12])
+    assert snapshot.read(str(tmp_path)) is None
 
 
 def test_readers_beside_a_writer_see_whole_words(tmp_path: Path) -> None:
-    writer, done, seen = live.Writer(str(tmp_path)), threading.Event(), set()
+    writer, done, seen = snapshot.Writer(str(tmp_path)), threading.Event(), set()
     writer.write({"number": 0, "filled": ""})
 
     def write() -> None:
@@ -278,7 +278,7 @@ def test_readers_beside_a_writer_see_whole_words(tmp_path: Path) -> None:
     try:
         end = time.monotonic() + 1
         while time.monotonic() < end:
-            found = live.read(str(tmp_path))
+            found = snapshot.read(str(tmp_path))
             assert found is not None
             assert len(set(found["filled"])) <= 1
             seen.add(found["number"])
@@ -314,7 +314,7 @@ def test_where_nothing_ever_ran_status_says_so(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_watch_on_a_terminal_draws_over_what_was_there(tmp_path: Path) -> None:
     """As much as fits, and no line is broken."""
-    writer = live.Writer(str(tmp_path))
+    writer = snapshot.Writer(str(tmp_path))
     writer.write(a_word() | {"state": "stopped", "version": "v" * 100})
     writer.close()
     process, ours = terminal("status", "--state", str(tmp_path), "--watch", columns=70, lines=8)
@@ -335,7 +335,7 @@ def test_watch_on_a_terminal_draws_over_what_was_there(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_watch_shows_it_again_and_again(tmp_path: Path) -> None:
-    writer = live.Writer(str(tmp_path))
+    writer = snapshot.Writer(str(tmp_path))
     writer.write(a_word() | {"state": "stopped"})
     writer.close()
 

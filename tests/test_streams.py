@@ -14,7 +14,7 @@ from listener.arguments import parser
 from listener.streams import CLOSED_PIPE
 from tests.instances import write_instance
 from tests.service_process import command, environment
-from tests.test_accounts import Kept
+from tests.status.test_ledger_view import Kept
 from tests.workbench import contents
 
 pytestmark = pytest.mark.real

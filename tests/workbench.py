@@ -18,7 +18,7 @@ from listener.disk.directories import prepare
 from listener.planning.names import OWN
 from listener.records import Arrival, Deferral, Outcome
 from listener.repacking import claim
-from listener.repacking.desk import CLAIM, Desk
+from listener.repacking.context import CLAIM, WorkerContext
 from listener.repacking.repack import Repacker
 from tests.instances import write_instance
 
@@ -61,7 +61,7 @@ class Bench:
     def __init__(self, base: Path, manner: str = CLAIM, **changes: Any) -> None:
         self.config = make_config(base, **changes)
         self.directories = prepare(self.config)
-        self.desk = Desk(self.config, self.directories, manner)
+        self.desk = WorkerContext(self.config, self.directories, manner)
         self.repacker = Repacker(self.desk)
         self.incoming = Path(self.config.incoming[0])
         self.data, self.log, self.state = Path(self.config.data), Path(self.config.log), Path(self.config.state)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from listener.benchmark.request import Shape
 from listener.dicom import reader
-from listener.dicom.header import Limits
+from listener.dicom.attributes import Limits
 from listener.errors import ConfigError, EmptyFile, ListenerError, NotDicom
 from listener.quickstart.synthetic import Look, make_dataset
 

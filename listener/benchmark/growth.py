@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from listener.benchmark.request import Manner, Request, Shape
+from listener.benchmark.request import Options, Request, Shape
 
 _KIB, _MIB = 1024, 1024**2
 
@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
     name: str
     shape: Shape
-    manner: Manner | None
+    manner: Options | None
     across: bool = False
 
 
@@ -35,7 +35,7 @@ class Case(NamedTuple):
 
 def cases(request: Request, workers: int) -> Iterator[Case]:
     """What is measured with --growth N: nothing has more than N files."""
-    most, plain = request.growth, Manner(workers)
+    most, plain = request.growth, Options(workers)
     counts = [count for count in (1000, 10_000, 100_000, 1_000_000, 10_000_000) if count <= most] or [most]
     # The slope of a thousand files is rough: the others are compared with 10,000.
     counts.sort(key=lambda count: (count != 10_000, count))
@@ -59,11 +59,11 @@ def cases(request: Request, workers: int) -> Iterator[Case]:
         ),
     )
     shape = replace(request.shape, files=min(most, request.shape.files))
-    yield Case("workers", tuple(Row(f"{count}", shape, Manner(count)) for count in (1, 2, 4)))
+    yield Case("workers", tuple(Row(f"{count}", shape, Options(count)) for count in (1, 2, 4)))
     yield Case("mounts", tuple(_mounts(shape, plain, request.other_mount)))
 
 
-def _mounts(shape: Shape, plain: Manner, data: str) -> Iterator[Row]:
+def _mounts(shape: Shape, plain: Options, data: str) -> Iterator[Row]:
     yield Row("same mount", shape, plain)
     yield Row("same mount, --keep-source", shape, replace(plain, keep_source=True))
     yield Row("same mount, cp -r", shape, None)

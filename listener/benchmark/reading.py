@@ -11,10 +11,9 @@ from pathlib import Path
 from listener.benchmark.figures import Sample
 from listener.benchmark.protocols import PROTOCOLS, Protocol, write
 from listener.config import Config
-from listener.dicom.header import Limits
+from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
-from listener.planning.layouts import Layout, choose
-from listener.planning.plan import INSTANCE_KEYWORDS
+from listener.planning.plan import INSTANCE_KEYWORDS, Layout, choose
 
 
 class Reading:

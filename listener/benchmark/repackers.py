@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.energy import Meter
-from listener.benchmark.family import Peak, Watcher, reap, spent
 from listener.benchmark.figures import Sample
-from listener.benchmark.proof import Unfinished, verify
-from listener.benchmark.request import SPREAD, Manner
-from listener.benchmark.workshop import Place, Workshop, settle
+from listener.benchmark.processes import Peak, Watcher, reap, spent
+from listener.benchmark.request import SPREAD, Options
+from listener.benchmark.verify import Unfinished, verify
+from listener.benchmark.workdir import Place, WorkDir, settle
 
 #: What listener takes over from, when it is on PATH, and how many times `--few` files are enough to measure it.
 PREDECESSORS = {"rx-repack": 10, "px-repack": 1}
@@ -40,7 +40,7 @@ def repack_words(place: Place) -> list[str]:
     return ["--datadir", str(place.data), "--logdir", str(place.log), "--verbosity", "0"]
 
 
-def once(workshop: Workshop, corpus: Corpus, manner: Manner, name: str) -> Sample:
+def once(workshop: WorkDir, corpus: Corpus, manner: Options, name: str) -> Sample:
     """`listener once` over the corpus. A file's cost and time are the slope between a small run and the large one.
 
     Where files are too few for a slope, the start is counted in: that never flatters.
@@ -54,7 +54,7 @@ def once(workshop: Workshop, corpus: Corpus, manner: Manner, name: str) -> Sampl
     return _sample(name, large._replace(wall=wall if wall > 0 else large.wall), cpu if cpu > 0 else large.cpu / files)
 
 
-def a_file(workshop: Workshop, corpus: Corpus, program: str, files: int, jobs: int) -> Sample:
+def a_file(workshop: WorkDir, corpus: Corpus, program: str, files: int, jobs: int) -> Sample:
     """A predecessor, a process a file, `jobs` at once: starting is what it costs."""
 
     def work(place: Place) -> None:
@@ -65,7 +65,7 @@ def a_file(workshop: Workshop, corpus: Corpus, program: str, files: int, jobs: i
     return _sample(f"{program}, {jobs} at once" if jobs > 1 else program, large, large.cpu / files)
 
 
-def copying(workshop: Workshop, corpus: Corpus, data: str, name: str) -> Sample:
+def copying(workshop: WorkDir, corpus: Corpus, data: str, name: str) -> Sample:
     """`cp -r` of the same files: what copying costs at least."""
 
     def work(place: Place) -> None:
@@ -86,7 +86,7 @@ class _Run(NamedTuple):
     joules: float | None
 
 
-def _run(workshop: Workshop, corpus: Corpus, files: int, command: Callable[[Place], list[str]], manner: Manner) -> _Run:
+def _run(workshop: WorkDir, corpus: Corpus, files: int, command: Callable[[Place], list[str]], manner: Options) -> _Run:
     def work(place: Place) -> None:
         subprocess.run(command(place), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -94,7 +94,7 @@ def _run(workshop: Workshop, corpus: Corpus, files: int, command: Callable[[Plac
 
 
 def _measure(
-    workshop: Workshop,
+    workshop: WorkDir,
     corpus: Corpus,
     files: int,
     work: Callable[[Place], None],
@@ -118,7 +118,7 @@ def _measure(
         return _Run(files, cpu, wall, size, watcher.peak, joules)
 
 
-def _once_command(manner: Manner, place: Place) -> list[str]:
+def _once_command(manner: Options, place: Place) -> list[str]:
     words = ["once", *place.flags(), "--min-free=0", f"--fsync={manner.fsync}", f"--workers={manner.workers}"]
     return listener(*words, *(["--keep-source"] if manner.keep_source else []))
 

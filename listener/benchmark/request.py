@@ -38,7 +38,7 @@ _SHAPE = Shape()
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class Options:
     """How `once` and `run` work: `data` is the root of the trees where they shall lie on another mount."""
 
     workers: int

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from listener.benchmark.corpus import Corpus
-from listener.benchmark.family import spent
-from listener.benchmark.proof import Unfinished
+from listener.benchmark.processes import spent
+from listener.benchmark.verify import Unfinished
 from listener.quickstart.beside import dcmtk
 
 #: Files that a paced sender sends in one association: about a series. To start a sender costs as much as 40 files.
@@ -28,7 +28,7 @@ _PAUSE = 0.002
 _SECONDS = 3600
 
 
-class Parcels:
+class Batches:
     """The corpus in folders for `senders` at once, each cut into associations of `chunk` files (0: one association).
 
     It has `files` files, and `size` bytes in all.

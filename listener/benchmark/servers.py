@@ -14,12 +14,12 @@ from urllib.request import urlopen
 
 import orjson
 
-from listener.benchmark.family import end
-from listener.benchmark.proof import Unfinished
+from listener.benchmark.processes import end
 from listener.benchmark.repackers import listener
-from listener.benchmark.request import Manner
+from listener.benchmark.request import Options
 from listener.benchmark.senders import ENVIRONMENT
-from listener.benchmark.workshop import Place
+from listener.benchmark.verify import Unfinished
+from listener.benchmark.workdir import Place
 from listener.quickstart.beside import accepts
 
 #: As the documentation tells people to run it.
@@ -42,7 +42,7 @@ def storescp(place: Place, *more: str) -> Iterator[tuple[subprocess.Popen[bytes]
 
 
 @contextmanager
-def service(place: Place, manner: Manner) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def service(place: Place, manner: Options) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A `listener run` that is ready, and the file of its events."""
     place.incoming.mkdir()
     events = place.base / "events.ndjson"

@@ -10,7 +10,7 @@ from listener.benchmark.cost import Cost
 from listener.benchmark.figures import Figure
 
 
-class Priced(NamedTuple):
+class Row(NamedTuple):
     """A figure, and what a million files of it take."""
 
     figure: Figure
@@ -21,12 +21,12 @@ class Group(NamedTuple):
     """Programs that are compared with the first of them."""
 
     title: str
-    rows: Sequence[Priced]
+    rows: Sequence[Row]
 
 
 class _Column(NamedTuple):
     head: str
-    value: Callable[[Priced], str]
+    value: Callable[[Row], str]
 
 
 def number(value: float | None) -> str:

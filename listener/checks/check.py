@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import orjson
 
-from listener.checks import books, contents, errands, limits, receivers, surroundings, templates, volumes
+from listener.checks import configuration, directories, storescp, system
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding, named
 from listener.config import Config
 from listener.diagnostics import in_colour
@@ -18,31 +18,31 @@ Check = Callable[[Config], Iterator[Finding]]
 
 #: What is tried out in the directories: only when all of them are there and can be written.
 _INSIDE: tuple[Check, ...] = (
-    volumes.overlaps,
-    volumes.moves,
-    volumes.network,
-    volumes.locks,
-    volumes.clocks,
-    contents.leases,
-    contents.owners,
-    contents.unfinished,
-    contents.strangers,
-    contents.readers,
-    books.ledger,
+    directories.overlaps,
+    directories.moves,
+    directories.network,
+    directories.lock_support,
+    directories.clocks,
+    directories.leases,
+    directories.owners,
+    directories.unfinished,
+    directories.strangers,
+    directories.readers,
+    configuration.ledger,
 )
 
 #: What can always be looked at.
 _AROUND: tuple[Check, ...] = (
-    volumes.space,
-    contents.modes,
-    limits.inotify,
-    limits.open_files,
-    surroundings.lasting,
-    surroundings.memory,
-    surroundings.core_files,
-    templates.templates,
-    errands.hooks,
-    receivers.receivers,
+    directories.space,
+    directories.modes,
+    system.inotify,
+    system.open_files,
+    system.lasting,
+    system.memory,
+    system.core_files,
+    configuration.templates,
+    configuration.hooks,
+    storescp.receivers,
 )
 
 
@@ -69,7 +69,7 @@ def findings(config: Config) -> Iterator[Finding]:
     """Everything that can be found out before a file arrives."""
     usable = True
     for option, path in named(config):
-        finding = volumes.directory(option, path)
+        finding = directories.directory(option, path)
         usable &= finding.level == OK
         yield finding
     for check in (*(_INSIDE if usable else ()), *_AROUND):

@@ -23,12 +23,12 @@ from typing import Any
 import orjson
 
 import listener
-from listener.benchmark import energy, family, picture, table
+from listener.benchmark import energy, picture, processes, table
 from listener.benchmark.cost import cost
 from listener.benchmark.repackers import PREDECESSORS
 from listener.benchmark.request import Request
-from listener.benchmark.rounds import Measured, Rounds
-from listener.benchmark.workshop import Workshop
+from listener.benchmark.schedule import Measured, Rounds
+from listener.benchmark.workdir import WorkDir
 from listener.config import Config
 from listener.errors import ConfigError
 
@@ -42,9 +42,9 @@ def run(config: Config, request: Request) -> int:
         raise ConfigError([f"--dir is no directory (given: {request.directory!r})"])
     # A SIGTERM is a Ctrl-C: what was started is ended, and nothing is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    family.adopt()
+    processes.adopt()
     with tempfile.TemporaryDirectory(prefix="listener-bench-", dir=request.directory or None) as home:
-        rounds = Rounds(request, config.workers, Workshop(Path(home), request.shape))
+        rounds = Rounds(request, config.workers, WorkDir(Path(home), request.shape))
         measured = rounds.measure()
     groups = [_priced(each, request) for each in measured]
     facts = _facts(config, request)
@@ -86,7 +86,7 @@ def _picture(groups: Sequence[table.Group], facts: dict[str, Any]) -> str:
 
 def _priced(measured: Measured, request: Request) -> table.Group:
     costs = [cost(one, _MILLION, request.watts_per_core, request.grid_intensity) for one in measured.figures]
-    return table.Group(measured.title, list(map(table.Priced, measured.figures, costs)))
+    return table.Group(measured.title, list(map(table.Row, measured.figures, costs)))
 
 
 def _print(groups: Sequence[table.Group], facts: dict[str, Any], request: Request) -> None:

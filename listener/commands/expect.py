@@ -9,8 +9,8 @@ import time
 
 from listener.config import Config
 from listener.errors import ConfigError
-from listener.ledger import turns
-from listener.ledger.opening import open_writer, path_of, transaction
+from listener.ledger import generations
+from listener.ledger.connection import open_writer, path_of, transaction
 
 _UID = re.compile(r"[0-9.]{1,64}")
 
@@ -31,7 +31,7 @@ def run(config: Config, uid: str, number: int) -> int:
     connection = open_writer(path_of(config.state))
     try:
         with transaction(connection):
-            rows = turns.expect(connection, uid, number, "expect", time.time_ns())
+            rows = generations.expect(connection, uid, number, "expect", time.time_ns())
     finally:
         connection.close()
     if not rows:

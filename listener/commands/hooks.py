@@ -16,15 +16,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from listener.commands.columns import table
+from listener.commands._table import table
 from listener.config import Config
 from listener.errors import ConfigError, ConsumerRetired, LedgerMissing, UnknownConsumer
 from listener.ledger import consumers, deliveries
-from listener.ledger.opening import open_writer, path_of, translated
-from listener.ledger.reading import reading
+from listener.ledger.connection import open_writer, path_of, translated
+from listener.ledger.reader import reading
 from listener.ledger.rows import ConsumerRow
 from listener.planning.names import instant
-from listener.status import live
+from listener.status import snapshot
 from listener.status.document import RUNNING, Accounts, document
 
 COLUMNS = ("hook", "state", "delivered", "waiting", "given up", "oldest that waits (UTC)", "last error")
@@ -139,7 +139,7 @@ def _tell(request: Request, number: int, words: str) -> None:
 def _comes_back(state: str, name: str) -> bool:
     """Whether a running service, which still serves it, registers a hook again."""
     try:
-        word = live.read(state)
+        word = snapshot.read(state)
     except OSError:
         return False
     if document(word, None, Accounts(), time.time_ns())["service"]["state"] not in RUNNING:

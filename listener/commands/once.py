@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any, TextIO
 from listener.config import Config
 from listener.diagnostics import log
 from listener.disk import locks
-from listener.disk.directories import Directories, prepare, tidy
+from listener.disk.directories import Directories, prepare, remove_leftovers
 from listener.records import Deferral, Outcome
 from listener.service.backlog import BATCH
 from listener.service.engine import Engine
+from listener.service.lock import IncomingLock
 from listener.service.other_listeners import OtherListeners
-from listener.service.owner import Owner
-from listener.service.pool import Lost
+from listener.service.pool import WorkerExit
 from listener.service.probes import least_free
-from listener.service.scan import in_byte_order, walk
+from listener.service.rescan import in_byte_order, walk
 from listener.telemetry.events import Events
 
 if TYPE_CHECKING:  # `repack` without a state directory needs no sqlite, and runs once a file.
-    from listener.ledger.keeper import Keeper
-    from listener.ledger.states import Completion
+    from listener.ledger.completion import Completion
+    from listener.ledger.thread import LedgerThread
     from listener.service.reviser import Reviser
 
 #: After so many files it is looked again whether there is space for more.
@@ -41,7 +41,7 @@ _TICK = 0.2
 class Progress:
     """What `once` tells: events, a progress line on a terminal, a summary."""
 
-    def __init__(self, events: Events, screen: TextIO, keeper: Keeper | None = None) -> None:
+    def __init__(self, events: Events, screen: TextIO, keeper: LedgerThread | None = None) -> None:
         self._events = events
         self._keeper = keeper
         self._screen = screen
@@ -74,7 +74,7 @@ class Progress:
     def deferred(self, deferral: Deferral) -> None:
         """A file must wait."""
 
-    def lost(self, lost: Lost) -> None:
+    def lost(self, lost: WorkerExit) -> None:
         """A worker died."""
         self.counts["workers lost"] += 1
 
@@ -116,21 +116,21 @@ class Progress:
 
 def run(config: Config) -> int:
     """Repack everything; 0 when all was published, duplicate or superseding, 1 when some was set aside or is left."""
-    from listener.hooks.configured import Hooks
-    from listener.ledger.keeper import Keeper
+    from listener.hooks.dispatch import HookManager
+    from listener.ledger.thread import LedgerThread
     from listener.service.reviser import Reviser
 
     directories = prepare(config)
-    owner = Owner(config.incoming)
+    owner = IncomingLock(config.incoming)
     events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True)
-    hooks = Hooks(config)
-    keeper = Keeper(config, consumers=hooks.names, is_worked_on=OtherListeners(config.state).work_on)
+    hooks = HookManager(config)
+    keeper = LedgerThread(config, consumers=hooks.names, is_worked_on=OtherListeners(config.state).work_on)
     reviser = Reviser(config, directories, keep_open=owner.descriptors)
     keeper.revise = reviser.offer
     progress = Progress(events, sys.stderr, keeper)
     left = -1
     try:
-        tidy(directories)
+        remove_leftovers(directories)
         keeper.start()
         engine = Engine(config, directories, progress, owner.descriptors)
         try:
@@ -147,7 +147,7 @@ def run(config: Config) -> int:
     return 1 if left or progress.counts["set-aside"] else 0
 
 
-def _revise(reviser: Reviser, keeper: Keeper, progress: Progress) -> None:
+def _revise(reviser: Reviser, keeper: LedgerThread, progress: Progress) -> None:
     """What was corrected is brought in line, now that no worker works."""
     reviser.finish(_REVISE)
     for one in reviser.take():

@@ -20,16 +20,16 @@ from typing import Any, NamedTuple
 import orjson
 
 from listener.config import Config
-from listener.disk import files, loading, locks
+from listener.disk import files, json_file, locks
 from listener.disk.directories import Directories
 from listener.errors import SET_ASIDE_REASONS, ConfigError
-from listener.ledger import retention
-from listener.ledger.opening import open_reader, open_writer, path_of
+from listener.ledger import maintenance
+from listener.ledger.connection import open_reader, open_writer, path_of
 from listener.ledger.rows import SeriesRow
 from listener.planning import documents
 from listener.planning.names import OWN, printable
 from listener.repacking import setaside
-from listener.repacking.desk import Desk
+from listener.repacking.context import WorkerContext
 from listener.repacking.removal import (
     ABSENT,
     OUTSIDE,
@@ -41,7 +41,7 @@ from listener.repacking.removal import (
     remove_empty,
     studies_of,
 )
-from listener.status.readable import plain, size
+from listener.status.formatting import plain, size
 
 _DAY = 86_400 * 10**9
 
@@ -97,7 +97,7 @@ def run(config: Config, request: Request) -> int:
 
 
 @contextmanager
-def _desk(config: Config, *, writes: bool) -> Iterator[Desk]:
+def _desk(config: Config, *, writes: bool) -> Iterator[WorkerContext]:
     """What the removal of series works with: one prune at a time, with staging directories that are gone at its end."""
     stagings = [os.path.join(root, OWN, "staging", "prune") for root in (config.data, config.log)]
     own = os.path.join(config.log, OWN, "locks")
@@ -109,7 +109,7 @@ def _desk(config: Config, *, writes: bool) -> Iterator[Desk]:
         log_staging=stagings[1],
         locks=own,
     )
-    desk = Desk(config, directories, patience=locks.PATIENCE)
+    desk = WorkerContext(config, directories, patience=locks.PATIENCE)
     if not writes:
         yield desk
         return
@@ -173,11 +173,11 @@ class _Pruning:
     def _series(self, before_ns: int) -> Iterator[Pruned]:
         if self._request.yes:
             self._recover()
-        rows = retention.old_series(self._connection, before_ns)
+        rows = maintenance.old_series(self._connection, before_ns)
         uids = [row.SeriesInstanceUID for row in rows]
         studies = studies_of(self._config.log, uids) if self._request.yes else {}
         for row in rows:
-            instances = retention.instances(self._connection, row)
+            instances = maintenance.instances(self._connection, row)
             series = Series(row.SeriesInstanceUID, row.StudyInstanceUID, row.changed_ns)
             survey = self._remover.survey(series, instances, time.time_ns())
             self._check_places(row, survey)
@@ -195,15 +195,15 @@ class _Pruning:
         """
         for path in self._remover.recover():
             _say(f"left: '{path}' is not what an interrupted prune had moved there; see what it is")
-        for row in retention.interrupted(self._connection):
-            instances = retention.instances(self._connection, row)
+        for row in maintenance.interrupted(self._connection):
+            instances = maintenance.instances(self._connection, row)
             series = Series(row.SeriesInstanceUID, row.StudyInstanceUID, row.changed_ns)
             survey = self._remover.survey(series, instances, self._now_ns)
             if not survey.go and not survey.left:  # All of it went: what they shared goes too, below.
                 continue
             for one in survey.absent:
                 self._remover.drop_document(row.SeriesInstanceUID, one)
-            retention.finish(self._connection, row, survey.absent, self._config.data)
+            maintenance.finish(self._connection, row, survey.absent, self._config.data)
 
     def _check_places(self, row: SeriesRow, survey: Survey) -> None:
         """Whether these are the tree and the logs that the ledger tells of, asked where a series has nothing there.
@@ -220,9 +220,9 @@ class _Pruning:
     def _require(self, option: str, what: str) -> None:
         """Whether a directory holds anything of what the ledger says is there. Raises ConfigError."""
         config = self._config
-        for one, uid in retention.some(self._connection, _SAMPLE):
+        for one, uid in maintenance.some(self._connection, _SAMPLE):
             names = {"data": os.path.join(one.folder, one.name), "log": documents.instance_path(uid, one.name)}
-            told = loading.load_if_readable(f"{config.log}/{names['log']}") or {}
+            told = json_file.load_if_readable(f"{config.log}/{names['log']}") or {}
             path = os.path.join(config.data, names["data"])
             if os.path.lexists(path) and (option == "data" or documents.location(told) == path):
                 return
@@ -233,13 +233,13 @@ class _Pruning:
     def _remove(self, row: SeriesRow, survey: Survey) -> list[Instance]:
         """Remove a series; what of it is gone. What is interrupted keeps its mark, and the next prune ends it."""
         uid = row.SeriesInstanceUID
-        if not retention.begin(self._connection, row, self._now_ns):
+        if not maintenance.begin(self._connection, row, self._now_ns):
             return []
-        gone = [*survey.absent, *self._remover.remove(survey, lambda: retention.unchanged(self._connection, row))]
+        gone = [*survey.absent, *self._remover.remove(survey, lambda: maintenance.unchanged(self._connection, row))]
         for one in survey.absent:
             self._remover.drop_document(uid, one)
         self._remover.forget(uid, survey.studies)
-        retention.finish(self._connection, row, gone, self._config.data)
+        maintenance.finish(self._connection, row, gone, self._config.data)
         went = set(gone)
         kept = [one.instance for one in survey.go if one.instance not in went]
         survey.left.extend((one, CAME_AGAIN) for one in kept)
@@ -248,7 +248,7 @@ class _Pruning:
     # -- set-aside
 
     def _set_aside(self, before_ns: int) -> Iterator[Pruned]:
-        awaited = retention.awaited(self._connection)
+        awaited = maintenance.awaited(self._connection)
         for reason in SET_ASIDE_REASONS:
             directory = os.path.join(self._config.state, "set-aside", reason)
             entries = setaside.entries(directory)
@@ -272,7 +272,7 @@ class _Pruning:
                     removed.append((entry.name, bytes_))
         reason = os.path.basename(directory)
         gone = [f"{reason}/{printable(name)}" for name, _ in removed]
-        retention.aside_gone(self._connection, gone, self._now_ns)
+        maintenance.aside_gone(self._connection, gone, self._now_ns)
         return removed
 
 

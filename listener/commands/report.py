@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from listener.commands.columns import OVERVIEW, overview, table, tabs
+from listener.commands._table import OVERVIEW, overview, table, tabs
 from listener.config import Config
 from listener.errors import ConfigError
-from listener.ledger.reading import Reader, reading
+from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import BatchRow, DayRow, SeriesRow, shown, shown_names
 
 BY = ("day", "modality", "sender", "batch")

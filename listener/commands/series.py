@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from listener.commands.columns import OVERVIEW, overview, table
+from listener.commands._table import OVERVIEW, overview, table
 from listener.config import Config
 from listener.errors import UnknownSeries
-from listener.ledger.reading import Reader, reading
+from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import SeriesRow, shown
 
 #: What sqlite counts to.

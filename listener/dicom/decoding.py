@@ -21,8 +21,8 @@ from pydicom.filereader import read_sequence
 from pydicom.tag import BaseTag
 
 from listener.dicom.encoding import UNDEFINED
-from listener.dicom.structure import Element
 from listener.dicom.texts import bytes_text, clean, is_known_charset, plain_text
+from listener.dicom.walk import Element
 from listener.errors import TooLarge
 
 _CHARSET = 0x00080005

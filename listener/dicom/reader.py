@@ -1,31 +1,113 @@
-"""One instance's header: what an open file holds of the attributes that are wanted, and whether the file is whole.
-
-The one place that knows how DICOM bytes are read. Our own walk finds elements and proves completeness; texts are made
-here where they are plain, and by pydicom where they are not: they equal `str()` of pydicom's value in either case, but
-for NULs, which are dropped, and surrogates, which become U+FFFD.
-"""
+"""Read one instance's header: the wanted attributes of an open file, and whether the file is whole."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
-from listener.dicom import pixels
+from listener.dicom import attributes
+from listener.dicom.attributes import META_UID, SENDER, Header, Limits, tag_of, vr_of
 from listener.dicom.encoding import MAX_VALUE, PIXEL_TAGS
-from listener.dicom.header import META_UID, SENDER, Header, Limits
-from listener.dicom.keywords import tag_of
-from listener.dicom.prologue import ALL_DEFLATED, NATIVE, Prologue, read_prologue
-from listener.dicom.runs import Found
+from listener.dicom.fast_walk import Elements, Walker, least_pixels
+from listener.dicom.file_meta import ALL_DEFLATED, NATIVE, FileMeta, read_file_meta
+from listener.dicom.nested import shallow_bytes
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource
-from listener.dicom.structure import BEHIND, Structure
-from listener.dicom.walk import least_pixels
-from listener.dicom.wanted import PROVIDER_URL, Wanted, texts_of
+from listener.dicom.texts import is_known_charset
+from listener.dicom.walk import BEHIND, Structure
 from listener.errors import BadUID, FileFault, Incomplete, MissingUID
+
+PROVIDER_URL = 0x00287FE0
+_CHARSET = 0x00080005
+_PIXEL_REPRESENTATION = 0x00280103
+
+#: Elements that decide how others are read, and what is said of the file.
+CONTROL = frozenset((*attributes.TAGS, _CHARSET, _PIXEL_REPRESENTATION, PROVIDER_URL))
+
+
+class Wanted:
+    """The attributes that are wanted of each file: make one for a layout, and use it for all files.
+
+    `keywords` is in alphabetical order. It remembers what files looked like, to walk the next ones more quickly.
+    """
+
+    __slots__ = ("_walkers", "keywords", "tags")
+
+    def __init__(self, keywords: tuple[str, ...]) -> None:
+        self.keywords = keywords
+        self.tags = dict.fromkeys(CONTROL, ("", b""))
+        self.tags |= {tag_of(keyword): (keyword, vr_of(keyword)) for keyword in keywords}
+        self._walkers: dict[int, Walker] = {}
+
+    @classmethod
+    def of(cls, keywords: Iterable[str]) -> Wanted:
+        """From DICOM keywords in any order, the same object for the same ones; KeyError for a word that is none."""
+        return _wanted(frozenset(keywords))
+
+    def walker(self, max_depth: int) -> Walker:
+        """What walks data sets for these attributes."""
+        walker = self._walkers.get(max_depth)
+        if walker is None:
+            walker = self._walkers[max_depth] = Walker(self.tags, shallow_bytes(max_depth))
+        return walker
+
+
+@lru_cache(maxsize=64)
+def _wanted(keywords: frozenset[str]) -> Wanted:
+    return Wanted(tuple(sorted(keywords)))
+
+
+def texts_of(found: Elements, structure: Structure) -> tuple[dict[str, str], list[str], bool]:
+    """Texts by keyword, keywords without a value, and whether all of it could be done without pydicom."""
+    values: dict[str, str] = {}
+    empty: list[str] = []
+    hard: list[str] = []
+    little = structure.encoding.little
+    known = _CHARSET not in found or is_known_charset(found[_CHARSET][1])
+    for slot, raw in found.values():
+        keyword = slot.keyword
+        if not keyword:
+            continue
+        text = slot.texts.get(raw) if known and little else None
+        if text is None:
+            text = slot.text(raw, little=little) if known or not raw else None
+        if text:
+            values[keyword] = text
+        elif text is None:
+            hard.append(keyword)
+        else:
+            empty.append(keyword)
+    if hard:
+        _decode_hard(hard, found, structure, values, empty)
+    return values, empty, not hard
+
+
+def _decode_hard(
+    hard: list[str], found: Elements, structure: Structure, values: dict[str, str], empty: list[str]
+) -> None:
+    from listener.dicom import decoding
+
+    chosen = {
+        tag: decoding.Raw(slot.element, raw)
+        for tag, (slot, raw) in found.items()
+        if slot.keyword in hard or tag in CONTROL
+    }
+    with decoding.quiet():
+        made = decoding.dataset(chosen, decoding.Syntax(structure.implicit, structure.encoding.little))
+        for tag, raw in chosen.items():
+            keyword = found[tag][0].keyword
+            if keyword in hard:
+                text, is_empty = decoding.text_of(made, raw)
+                if is_empty:
+                    empty.append(keyword)
+                else:
+                    values[keyword] = text
+
 
 __all__ = ["Wanted", "check_uids", "owner", "read_elements", "read_header", "tag_of"]
 
 #: What is known of a file before anything of it was read.
-_NOTHING = Prologue(0, little=True)
+_NOTHING = FileMeta(0, little=True)
 
 _IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _is_uid = re.compile(r"[0-9.]{1,64}").fullmatch
@@ -51,10 +133,10 @@ def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
     system's.
     """
     source = FileSource(fd, size)
-    found: Found = {}
+    found: Elements = {}
     prologue = _NOTHING
     try:
-        prologue = read_prologue(source)
+        prologue = read_file_meta(source)
         structure = _structure(fd, source, prologue, limits)
         return _read(structure, prologue, size, wanted, found)
     except FileFault as fault:
@@ -64,7 +146,7 @@ def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
         raise
 
 
-def _read(structure: Structure, prologue: Prologue, size: int, wanted: Wanted, found: Found) -> Header:
+def _read(structure: Structure, prologue: FileMeta, size: int, wanted: Wanted, found: Elements) -> Header:
     wanted.walker(structure.limits.max_depth).walk(structure, found)
     warnings = [prologue.warning, *structure.warnings, _pixel_warning(found, structure, prologue)]
     if isinstance(structure.source, InflatedSource) and structure.source.wrapped:
@@ -86,7 +168,7 @@ def _read(structure: Structure, prologue: Prologue, size: int, wanted: Wanted, f
     )
 
 
-def _structure(fd: int, source: FileSource, prologue: Prologue, limits: Limits) -> Structure:
+def _structure(fd: int, source: FileSource, prologue: FileMeta, limits: Limits) -> Structure:
     """The walk over a file's data set (inflated where it is deflated)."""
     begin = prologue.dataset_offset
     if prologue.TransferSyntaxUID not in ALL_DEFLATED:
@@ -95,11 +177,11 @@ def _structure(fd: int, source: FileSource, prologue: Prologue, limits: Limits) 
     return Structure(InflatedSource(fd, source.size, begin, cap), 0, limits)
 
 
-def _pixel_warning(found: Found, structure: Structure, prologue: Prologue) -> str:
+def _pixel_warning(found: Elements, structure: Structure, prologue: FileMeta) -> str:
     """What is odd about the pixel data. Raises Incomplete for an image whose pixel data must be what cannot be read."""
     pixel = structure.pixel
     if pixel is None:
-        if PROVIDER_URL in found or not (pixels.ROWS in found and pixels.COLUMNS in found):
+        if PROVIDER_URL in found or not (attributes.ROWS in found and attributes.COLUMNS in found):
             return ""
         if BEHIND in structure.warnings:
             raise Incomplete("an image without pixel data, and what follows cannot be read")
@@ -112,7 +194,7 @@ def _pixel_warning(found: Found, structure: Structure, prologue: Prologue) -> st
     return "the pixel data are shorter than Rows, Columns and Bits Allocated say" if is_short else ""
 
 
-def _plain_texts(found: Found, *, little: bool) -> dict[str, str]:
+def _plain_texts(found: Elements, *, little: bool) -> dict[str, str]:
     """The texts of what was found, by keyword, where they are plain, and do not end in a hole."""
     kept = ((slot, raw) for slot, raw in found.values() if slot.keyword and not raw.endswith(b"\0\0"))
     texts = {slot.keyword: slot.text(raw, little=little) for slot, raw in kept}
@@ -154,7 +236,7 @@ def read_elements(fd: int, size: int, limits: Limits) -> dict[str, dict[str, str
     from listener.dicom import decoding
 
     source = FileSource(fd, size)
-    structure = _structure(fd, source, read_prologue(source), limits)
+    structure = _structure(fd, source, read_file_meta(source), limits)
     raws: dict[int, decoding.Raw] = {}
     long: dict[int, str] = {}
     for element in structure.elements():

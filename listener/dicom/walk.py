@@ -1,194 +1,301 @@
-"""The quick walk over little endian data sets, which nearly all are: the hot spot of the whole program.
+"""The structure of any data set: which element lies where, and whether the bytes go as far as they say.
 
-Instances of one series have nearly the same elements with nearly the same lengths. So a stretch of elements that was
-walked once is remembered as a *run*: the heads of its elements and the distances between them. Where a run's first head
-is met again, one `struct` call takes all heads that should follow (and, in one piece with them, the values that never
-change), and one comparison shows whether they do: then every element lies where the run says, because each head is
-found where the lengths of those before it lead, exactly what walking them one by one would prove. Where a head differs,
-the run is cut short there, and the walk goes on by single steps. What is neither remembered nor simple (undefined
-lengths, deep sequences, pixel data, odd VRs) is left to structure.Structure.step(). The outcome never depends on what
-is remembered.
-
-The walk goes to the end of the file, also where nothing more is wanted: that the pixel data met are this file's, and
-whole, is only shown by the heads that lead to them. (A head looked for at the end of the file may be that of another
-one, which was appended.)
+This is the thorough walk (PS3.5 section 7): every encoding, sequences of undefined length, encapsulated pixels, bad
+input. It is iterative, holds one window of the file, and believes no length that it has not compared with the size.
 """
 
 from __future__ import annotations
 
-from struct import Struct
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from listener.dicom import pixels
-from listener.dicom.encoding import BULK_TAGS, LONG_VRS, MAX_VALUE, PIXEL_DATA, SHORT_VRS, UNDEFINED
-from listener.dicom.runs import LEAST_ELEMENTS, Found, Run, Slot, Step, cut, learn
-from listener.dicom.source import WINDOW, FileSource
-from listener.dicom.structure import Element, Structure
-from listener.errors import TooLarge
+from listener.dicom.attributes import Limits, is_defined
+from listener.dicom.encoding import (
+    BULK_TAGS,
+    HEAD,
+    LONG_VRS,
+    MAX_VALUE,
+    PIXEL_TAGS,
+    SEQUENCE_END,
+    SEQUENCE_VRS,
+    SHORT_VRS,
+    UNDEFINED,
+    Encoding,
+    Head,
+)
+from listener.dicom.file_meta import PREAMBLE, PREFIX
+from listener.dicom.nested import OPEN, Nested, shallow_bytes
+from listener.dicom.source import WINDOW, FileSource, Source
+from listener.errors import Incomplete, NotDicom, TooLarge
 
-#: Bytes that are fetched behind a value that was stepped over: mostly little is left of the header there.
-_NARROW = 512
+#: What is odd about a data set and hinders nobody; texts of events.
+BEHIND = "bytes behind the data set"
+UNKNOWN_VR = "a value representation that is not known"
+TWO_ENDS = "a second delimiter behind the pixel data"
+LOST_FRAGMENTS = "a value of undefined length that is not made of fragments"
 
-#: Bytes of a window that one head may need.
-_LOOK = 12
+#: Elements and items in one data set: far above the largest enhanced multi-frame, a few seconds of walking.
+MAX_ELEMENTS = 2_000_000
 
-#: Elements of a file, from its start, that are worth remembering.
-_MEMORABLE = 2000
+#: NULs that may follow a data set without pixel data; more are a hole.
+MAX_PADDING = 512
 
-#: The heads of native pixel data, explicit and implicit, without their length.
-_PIXELS = frozenset((b"\xe0\x7f\x10\0OW\0\0", b"\xe0\x7f\x10\0OB\0\0", b"\xe0\x7f\x10\0"))
+#: What is too short for a tag and no beginning of an element either: ends of lines and of files, erased memory.
+_ENDS = b"\r\n\x1a\xff"
 
-_explicit = Struct("<L2sH").unpack_from
-_implicit = Struct("<LL").unpack_from
-_length = Struct("<L").unpack_from
+#: The prefix and the first tag of file meta information: another file that begins within or behind this one.
+_ANOTHER = PREFIX + b"\2\0"
 
-#: Long VRs of defined length that are stepped over without a look at the value.
-_BULKY = LONG_VRS - {b"SQ", b"UN"}
+#: Bytes that are searched for it at once.
+_PIECE = 1024 * 1024
+
+_TAG = 4
+
+#: Text, ends of lines and of files, erased memory.
+_TEXT = bytes(range(0x20, 0x7F)) + b"\t" + _ENDS
 
 
-def least_pixels(found: Found, *, little: bool) -> int:
-    """Bytes that native pixel data must have at least; 0 where the elements found do not tell."""
-    return pixels.least_length(tuple([found[tag][1] if tag in found else b"" for tag in pixels.TAGS]), little)
-
-
-class Walker:
-    """Walks data sets for a fixed choice of tags (tag: keyword and the VR that implicit VR implies), and remembers.
-
-    `shallow` is the length in bytes below which no sequence can be too deep.
+class Element(NamedTuple):
+    """A top-level element: `vr` is b"" where it was read as implicit VR; `start`, `length` (bytes) of its value without
+    the sequence delimiter; `end` is the offset behind all of it; `is_sequence` is said of undefined lengths only.
     """
 
-    def __init__(self, tags: dict[int, tuple[str, bytes]], shallow: int) -> None:
-        self._tags = tags
-        # heads hold group and element in this order, which little endian reads with exchanged halves
-        self._exchanged = {tag >> 16 | (tag & 0xFFFF) << 16: tag for tag in tags}
-        self._special = {tag >> 16 | (tag & 0xFFFF) << 16 for tag in BULK_TAGS}
-        self._slots: dict[tuple[int, bytes], Slot] = {}
-        self._runs: tuple[dict[bytes, Run], dict[bytes, Run]] = ({}, {})
-        self._shallow = shallow
-        self._wants_pixels = PIXEL_DATA in tags
+    tag: int
+    vr: bytes
+    start: int
+    length: int
+    end: int
+    undefined: bool = False
+    is_sequence: bool = False
 
-    def walk(self, structure: Structure, found: Found) -> None:
-        """Walk to the end of the data set, and put the wanted elements into `found`. Raises as Structure.step(); then
-        `found` has what stood before.
+
+class Structure:
+    """The walk over the data set that starts at `begin` of `source`, little endian or not.
+
+    `implicit` is decided as pydicom does: by the first element's VR, whatever the transfer syntax says. `warnings`
+    tell, once the walk has ended, what is odd but no fault; `pixel` is the element of the pixel data, once met. `pos`
+    is the offset of the next element; the quick walk moves it, and counts what it passed in `count`; `limits` is what
+    of a header is accepted.
+    """
+
+    __slots__ = (
+        "_begin",
+        "_ended",
+        "_last",
+        "_passed",
+        "_searched",
+        "_stepped",
+        "count",
+        "encoding",
+        "implicit",
+        "limits",
+        "pixel",
+        "pos",
+        "source",
+        "warnings",
+    )
+
+    def __init__(self, source: Source, begin: int, limits: Limits, *, little: bool = True) -> None:
+        self.source = source
+        self.encoding = Encoding(source, little=little)
+        self.implicit = self.encoding.looks_implicit(begin)
+        self.warnings: list[str] = []
+        self.pixel: Element | None = None
+        self.pos = begin
+        self.count = 0
+        self.limits = limits
+        self._begin = begin
+        self._passed = 0  # bytes of values that nobody reads
+        self._searched = begin  # up to here no other file begins
+        self._stepped = begin
+        self._last = -1
+        self._ended = False
+
+    def elements(self) -> Iterator[Element]:
+        """The top-level elements in the order of the file, up to its end; raises as step()."""
+        while (element := self.step()) is not None:
+            yield element
+
+    def step(self) -> Element | None:
+        """The element at `pos`, or None at the end of the data set.
+
+        Raises Incomplete when the file ends first, TooDeep and TooLarge beyond the limits, NotDicom when a sequence
+        cannot be followed.
         """
-        source = structure.source
-        if isinstance(source, FileSource) and structure.encoding.little:
-            self._quickly(structure, source, found)
-            if structure.pos == source.size:
-                return
-        for element in structure.elements():
-            self._keep(structure, element, found)
-
-    def _keep(self, structure: Structure, element: Element, found: Found) -> None:
-        tag = element.tag
-        if tag not in self._tags:
-            return
-        if element.length > MAX_VALUE:
-            raise TooLarge(f"a value that is needed has more than {MAX_VALUE} bytes")
-        usual = not element.undefined and (element.vr in SHORT_VRS or element.vr in LONG_VRS)
-        slot = self._slot(tag, element.vr) if usual else self._new_slot(element)
-        found[tag] = slot, structure.source.read(element.start, element.length)
-
-    def _slot(self, tag: int, vr: bytes) -> Slot:
-        slot = self._slots.get((tag, vr))
-        if slot is None:
-            slot = self._slots[tag, vr] = self._new_slot(Element(tag, vr, 0, 0, 0))
-        return slot
-
-    def _new_slot(self, element: Element) -> Slot:
-        keyword, usual = self._tags[element.tag]
-        return Slot(element, keyword, usual if element.vr in (b"", b"UN") else element.vr)
-
-    def _quickly(self, structure: Structure, source: FileSource, found: Found) -> None:  # noqa: C901
-        """Up to the pixel data or the end of the file. One loop, because a call costs as much as an element."""
-        runs = self._runs[structure.implicit]
-        single = self._single_implicit if structure.implicit else self._single_explicit
-        steps: list[Step] = []
-        count, size = 0, source.size
-        source.hold(structure.pos)
-        window, start = source.window, source.start
-        at, edge = structure.pos - start, len(window)
-        while True:
-            run = runs.get(window[at : at + 8])
-            if run is not None and at + run.need <= edge:
-                heads = run.match(window, at, found)
-                if heads is None:
-                    count += run.count
-                    at += run.step
-                    continue
-                cut(runs, run, heads)
-            elif at and at + (run.need if run else _LOOK) > edge and start + edge < size:
-                structure.check_limits(start + at, count)
-                source.fill(start + at, WINDOW if at <= edge else _NARROW)
-                window, start, at, edge = source.window, source.start, 0, len(source.window)
+        if self._ended:
+            return None
+        while self.source.reaches(self.pos + HEAD):
+            pos = self.pos
+            head = self.encoding.head(pos, implicit=self.implicit)
+            if self._is_second_end(head):
+                self.warn(TWO_ENDS)
+                self._tick()
+                self.pos = head.start
                 continue
-            step = single(window, at, start, size)
-            if step is not None:
-                pos, head, behind, wanted = step
-                count += 1
-                if head and count <= _MEMORABLE:
-                    steps.append(step)
-                if wanted is not None:
-                    found[wanted.element.tag] = wanted, source.read(pos + 8, behind - pos - 8)
-            else:
-                structure.pos = start + at
-                if self._ends_with_pixels(structure, window, at, size):
-                    break
-                element = structure.step() if structure.pos < size else None
-                if element is None:
-                    break
-                self._keep(structure, element, found)
-                behind = element.end
-                if structure.pixel is not None:
-                    break
-                source.hold(behind)
-            window, start = source.window, source.start
-            at, edge = behind - start, len(window)
-        structure.count += count
-        structure.check_limits(structure.pos)
-        if len(steps) >= LEAST_ELEMENTS:
-            learn(runs, steps)
-
-    def _ends_with_pixels(self, structure: Structure, window: bytes, at: int, size: int) -> bool:
-        """Whether native pixel data at index `at` of the window are the last element, as of most files; then they are
-        passed. All others are left to structure.step().
-        """
-        tail = 4 if structure.implicit else 8
-        if window[at : at + tail] not in _PIXELS or at + _LOOK > len(window) or self._wants_pixels:
-            return False
-        length = _length(window, at + tail)[0]
-        begin = structure.pos + tail + 4
-        if begin + length != size or length == UNDEFINED:
-            return False
-        vr = b"" if structure.implicit else window[at + 4 : at + 6]
-        structure.end_with(Element(PIXEL_DATA, vr, begin, length, size))
-        return True
-
-    def _single_explicit(self, window: bytes, at: int, start: int, size: int) -> Step | None:
-        """The element at index `at` of the window, which starts at `start`, if it is simple."""
-        if at + _LOOK > len(window):
-            return None
-        key, vr, length = _explicit(window, at)
-        if key in self._special:
-            return None
-        if vr in SHORT_VRS:
-            end = start + at + 8 + length
-            tag = self._exchanged.get(key, 0)
-            slot = self._slot(tag, vr) if tag else None
-            return (start + at, window[at : at + 8], end, slot) if end <= size else None
-        length = _length(window, at + 8)[0]
-        if vr in _BULKY or (vr in LONG_VRS and length <= self._shallow):
-            end = start + at + 12 + length
-            if length <= MAX_VALUE and end <= size and key not in self._exchanged:
-                return start + at, b"", end, None
+            if self._is_padding(pos, head):
+                break
+            try:
+                element = self._element(head)
+            except (Incomplete, NotDicom):
+                if not self._is_behind(pos, head):
+                    raise
+                break
+            self._pass(head, element)
+            return element
+        self._check_rest(self.pos)
+        self._ended = True
         return None
 
-    def _single_implicit(self, window: bytes, at: int, start: int, size: int) -> Step | None:
-        """The element at index `at` of the window, which starts at `start`, if it is simple."""
-        if at + 8 > len(window):
-            return None
-        key, length = _implicit(window, at)
-        end = start + at + 8 + length
-        if key == 0 or length > self._shallow or end > size or key in self._special:
-            return None
-        tag = self._exchanged.get(key, 0)
-        return start + at, window[at : at + 8], end, self._slot(tag, b"") if tag else None
+    def end_with(self, pixel: Element) -> None:
+        """Pass pixel data that the quick walk found to be the last element."""
+        self.pixel = pixel
+        self.count += 1
+        self._passed += pixel.length
+        self._last = pixel.tag
+        self.pos = self._stepped = pixel.end
+
+    def _pass(self, head: Head, element: Element) -> None:
+        if head.tag in BULK_TAGS or element.length > MAX_VALUE:
+            self._passed += element.length
+        if head.tag in PIXEL_TAGS:
+            self.pixel = element
+        if not self.implicit and not _is_known(head.vr):
+            self.warn(UNKNOWN_VR)
+        self._tick()
+        self.check_limits(element.end)
+        self._last = head.tag
+        self.pos = self._stepped = element.end
+
+    def warn(self, text: str) -> None:
+        """Something is odd, and hinders nobody."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def check_limits(self, pos: int, more: int = 0) -> None:
+        """TooLarge when the header up to `pos` has too many bytes, or elements (`count` and `more`).
+
+        Values that are stepped over and never read are no header: they cost no memory.
+        """
+        if self.count + more > MAX_ELEMENTS:
+            raise TooLarge(f"more than {MAX_ELEMENTS} elements")
+        if pos - self._begin - self._passed > self.limits.max_header:
+            raise TooLarge(f"more than the {self.limits.max_header} bytes of --max-header")
+
+    def _tick(self) -> None:
+        self.count += 1
+        if self.count > MAX_ELEMENTS:
+            raise TooLarge(f"more than {MAX_ELEMENTS} elements")
+
+    def _element(self, head: Head) -> Element:
+        tag, vr, start, length = head
+        if length == UNDEFINED:
+            # UN of undefined length is a sequence (PS3.5 section 6.2.2 note 7)
+            is_sequence = vr in (b"SQ", b"UN") or (not vr and self.encoding.starts_items(start))
+            is_sequence = is_sequence and tag not in PIXEL_TAGS
+            nested = self._nested()
+            if is_sequence and vr == b"UN":
+                end = nested.unknown_end(start, implicit=self.implicit)
+            elif is_sequence:
+                end = nested.sequence_end(start, end=OPEN, implicit=self.implicit)
+            else:
+                end = nested.fragments_end(start)
+            if nested.lost:
+                self.warn(LOST_FRAGMENTS)
+                self._check_is_one_file(end)
+            return Element(tag, vr, start, end - HEAD - start, end, undefined=True, is_sequence=is_sequence)
+        end = start + length
+        if not self.source.reaches(end):
+            raise Incomplete("an element is longer than the file")
+        if vr in SEQUENCE_VRS and tag not in BULK_TAGS and length > shallow_bytes(self.limits.max_depth):
+            self._nested().prove_depth(start, end=end, implicit=self.implicit)
+        return Element(tag, vr, start, length, end)
+
+    def _nested(self) -> Nested:
+        return Nested(self.source, self.encoding, self.limits.max_depth, self._tick)
+
+    def _is_padding(self, pos: int, head: Head) -> bool:
+        """Whether what follows is no element: NULs, or behind the pixels anything that does not look like one."""
+        if head.tag == 0 and not any(self.source.read(pos, HEAD)):
+            return True
+        looks_right = self.implicit or _is_known(head.vr)
+        return self.pixel is not None and (head.tag <= self._last or not looks_right)
+
+    def _is_second_end(self, head: Head) -> bool:
+        """Whether this is one more delimiter behind encapsulated pixels, which some programs write."""
+        return head.tag == SEQUENCE_END and not head.length and self.pixel is not None and self.pixel.undefined
+
+    def _is_behind(self, pos: int, head: Head) -> bool:
+        """Whether what cannot be read at `pos` is no element at all, so that the data set ended there."""
+        return self.pixel is None and pos > self._begin and not (_is_known(head.vr) or self._is_expected(head.tag))
+
+    def _is_expected(self, tag: int) -> bool:
+        """Whether a data set may go on with this tag: one of the standard's, or a private one that is none by chance,
+        because it is of the same group as the one before, or because no text has such bytes.
+        """
+        if not tag >> 16 & 1:
+            return is_defined(tag)
+        last = self._tag_before(self.pos)
+        return tag > last and (tag >> 16 == last >> 16 or bool(tag.to_bytes(_TAG, "big").strip(_TEXT)))
+
+    def _tag_before(self, pos: int) -> int:
+        """The tag of the element that ends at `pos`. The quick walk does not keep it: the way there is gone again."""
+        if self._stepped == pos:
+            return self._last
+        again = Structure(self.source, self._begin, self.limits, little=self.encoding.little)
+        while again.pos < pos and again.step() is not None:
+            pass
+        return again._last
+
+    def _may_begin(self, tail: bytes) -> bool:
+        """Whether these bytes, fewer than a head has, can be the beginning of one."""
+        if len(tail) < _TAG:
+            group = self._tag_before(self.pos) >> 16
+            is_group = tail[:2] == group.to_bytes(2, "little" if self.encoding.little else "big")[: len(tail)]
+            return is_group or bool(tail.strip(_ENDS))
+        return (not self.implicit and _is_known(tail[4:6])) or self._is_expected(self.encoding.tag(tail))
+
+    def _check_rest(self, begin: int) -> None:
+        """What follows the last element: nothing or NULs are fine, anything else is worth a word.
+
+        Without pixel data, many NULs are no padding but a hole that a power cut left, so they make it Incomplete; and
+        so does the beginning of an element's head.
+        """
+        if begin == self._begin or not self.source.reaches(begin):
+            raise Incomplete("there is no data set" if begin == self._begin else "an element is longer than the file")
+        pos = begin
+        while window := self.source.read(pos, WINDOW):
+            zeros = len(window) - len(window.lstrip(b"\0"))
+            if self.pixel is None and pos + zeros - begin > MAX_PADDING:
+                raise Incomplete("zeros in place of elements")
+            if zeros < len(window):
+                is_short = self.pixel is None and not self.source.reaches(begin + HEAD)
+                if is_short and self._may_begin(self.source.read(begin, HEAD)):
+                    raise Incomplete("it ends within an element's head")
+                self._check_is_one_file(begin)
+                self.warn(BEHIND)
+                return
+            pos += len(window)
+            self._tick()
+        if self.source.rest().strip(b"\0"):
+            self.warn(BEHIND)
+
+    def _check_is_one_file(self, end: int) -> None:
+        """Incomplete if another file begins before `end`, where this one seems to end: then it was cut.
+
+        Its preamble and prefix are searched for in all that was stepped over; only files with something odd come here.
+        """
+        if not isinstance(self.source, FileSource):
+            return
+        while self._searched < end + PREAMBLE:
+            count = min(_PIECE, end + PREAMBLE - self._searched)
+            piece = self.source.peek(self._searched, count + len(_ANOTHER) - 1)
+            found = piece.find(_ANOTHER)
+            if found >= 0:
+                if self._searched + found + len(PREFIX) - PREAMBLE < end:
+                    raise Incomplete("another file begins within it")
+                return
+            self._searched += count
+
+
+def _is_known(vr: bytes) -> bool:
+    return vr in SHORT_VRS or vr in LONG_VRS

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 
 from listener.config import Config
 from listener.disk import aliases, orphans, sync
-from listener.disk.mounts import is_network
-from listener.disk.moving import COPYING
+from listener.disk.mounts import Trial, is_left_over, is_network, make_private, private_dir, probe_moves
+from listener.disk.moves import COPYING
 from listener.disk.retry import passes
-from listener.disk.trials import Trial, corner, is_left_over, make_private, try_moves
 from listener.errors import ConfigError
 from listener.planning.names import OWN, short_hash
 
@@ -65,7 +64,7 @@ def prepare(config: Config) -> Directories:
     return Directories(
         incoming=config.incoming,
         claims=claims,
-        links=tuple(_try(claim, corner(config.data)).links for claim in claims),
+        links=tuple(_try(claim, private_dir(config.data)).links for claim in claims),
         data=config.data,
         log=config.log,
         state=config.state,
@@ -77,7 +76,7 @@ def prepare(config: Config) -> Directories:
     )
 
 
-def tidy(directories: Directories) -> None:
+def remove_leftovers(directories: Directories) -> None:
     """Remove the temporaries that an earlier run of ours left; only for the owner of incoming, before work begins."""
     owner = os.path.basename(directories.state_staging)
     elsewhere = {os.path.join(one, OWN, "staging", owner) for one in (directories.data, directories.log)}
@@ -86,14 +85,14 @@ def tidy(directories: Directories) -> None:
             for entry in entries:
                 os.unlink(entry.path)
     own = (directories.data, directories.log, directories.state, *directories.incoming, *directories.claims)
-    for home in (*map(corner, own), *directories.claims):
+    for home in (*map(private_dir, own), *directories.claims):
         _forget_trials(home)
 
 
 def _try(source: str, target: str) -> Trial:
     """try_moves; corners on a network file system stay, since another machine's kernel may think that they do."""
     corners = [path for path in (source, target) if os.path.basename(path) == OWN]
-    return try_moves(source, target, stays=any(is_network(os.path.dirname(path)) for path in corners))
+    return probe_moves(source, target, stays=any(is_network(os.path.dirname(path)) for path in corners))
 
 
 def _forget_trials(home: str) -> None:
@@ -212,7 +211,7 @@ def claim_places(root: str, state: str) -> tuple[str, str]:
 
 def _claim_directory(root: str, state: str) -> str:
     path, inside = claim_places(root, state)
-    if _try(corner(root), _private(path)).renames:
+    if _try(private_dir(root), _private(path)).renames:
         orphans.note(state, os.path.basename(path), root)
         return path
     with contextlib.suppress(OSError):  # Claims of an earlier run may lie there.
@@ -222,6 +221,6 @@ def _claim_directory(root: str, state: str) -> str:
 
 def _staging(target: str, state: str, owner: str) -> str:
     path = _private(state, "staging", owner)
-    if _try(path, corner(target)).renames:
+    if _try(path, private_dir(target)).renames:
         return path
     return _private(target, OWN, "staging", owner)

@@ -97,7 +97,7 @@ def _send(source: int, target: int, size: int) -> None:
         done += count
 
 
-class Stage:
+class StagingDir:
     """A staging directory: files are written here, beside where they will be, and renamed when they are whole.
 
     A crash leaves only temporaries here, which nobody counts and the next start removes.
@@ -156,7 +156,7 @@ def made_by(name: str, pid: int) -> bool:
 
 
 def write_document(
-    stage: Stage, path: str, data: bytes, *, syncs: bool, operation: Callable[[str, str], None] = os.rename
+    stage: StagingDir, path: str, data: bytes, *, syncs: bool, operation: Callable[[str, str], None] = os.rename
 ) -> None:
     """Write beside, (sync), rename: a reader sees all of it or what was there before. Survives kill and power cut
     alike. `operation` renames; moves.rename_new raises FileExistsError where something is there.

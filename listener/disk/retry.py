@@ -49,7 +49,7 @@ def passes(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _PASSING
 
 
-def patiently(operation: Callable[[], _T], tell: Callable[[str], None]) -> _T:
+def retry_while_transient(operation: Callable[[], _T], tell: Callable[[str], None]) -> _T:
     """Do `operation` again for as long as the system refuses it with errors that pass; `tell` hears each refusal."""
 
     def refused(state: tenacity.RetryCallState) -> None:

@@ -11,8 +11,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from listener.ledger.connection import transaction
 from listener.ledger.deliveries import RETIRED
-from listener.ledger.opening import transaction
 from listener.planning.names import short_hash
 
 _POSITION = """

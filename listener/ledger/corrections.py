@@ -9,17 +9,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from listener.ledger import turns
-from listener.ledger.entries import Entries, Row
-from listener.ledger.proofs import Instance, Proofs
-from listener.ledger.states import Book, Standing
+from listener.ledger import generations
+from listener.ledger.completion import OpenSeries, SeriesState
+from listener.ledger.evidence import DocumentReader, Instance
+from listener.ledger.tables import Row, Tables
 from listener.repacking.revision import Revision, merged
 
 
 class Corrections:
     """Works within transactions of the caller's. `wanted`: by Series Instance UID, what is to be revised."""
 
-    def __init__(self, connection: sqlite3.Connection, book: Book, proofs: Proofs, entries: Entries) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, book: OpenSeries, proofs: DocumentReader, entries: Tables
+    ) -> None:
         self._connection = connection
         self._book = book
         self._proofs = proofs
@@ -31,9 +33,9 @@ class Corrections:
         known = self.wanted.get(revision.SeriesInstanceUID)
         self.wanted[revision.SeriesInstanceUID] = merged(known, revision) if known else revision
 
-    def identify(self, one: Standing, newest: Instance, patient: str = "") -> None:
+    def identify(self, one: SeriesState, newest: Instance, patient: str = "") -> None:
         """A series' row tells what its newest instance tells; `patient` where that one cannot be read."""
-        row = turns.row_of(self._connection, one.id)
+        row = generations.row_of(self._connection, one.id)
         found = self._proofs.identity(one.SeriesInstanceUID, newest)
         if row is None or found.StudyInstanceUID not in (one.StudyInstanceUID, ""):
             return
@@ -45,13 +47,13 @@ class Corrections:
         one.PatientID, one.Modality = now[0], now[2]
         if now == (row.PatientID, row.AccessionNumber, row.Modality):
             return
-        turns.correct(self._connection, one.id, now)
+        generations.correct(self._connection, one.id, now)
         former = frozenset({(row.PatientID, row.StudyInstanceUID)} if row.PatientID != now[0] else ())
         self.want(Revision(one.SeriesInstanceUID, former=former, renews=True))
 
-    def take_from_others(self, one: Standing, uids: Sequence[str], now_ns: int) -> None:
+    def take_from_others(self, one: SeriesState, uids: Sequence[str], now_ns: int) -> None:
         """These instances replaced others that may be of another study: the series there has them no more."""
-        for row in turns.all_of(self._connection, one.SeriesInstanceUID):
+        for row in generations.all_of(self._connection, one.SeriesInstanceUID):
             if row.id == one.id or not self._entries.supersede(row.id, uids):
                 continue
             total = self._entries.set_total(row.id)
@@ -59,12 +61,12 @@ class Corrections:
             if other:
                 other.instances = total.instances
             if not total.instances:
-                turns.leave(self._connection, row.id, now_ns)
+                generations.leave(self._connection, row.id, now_ns)
                 self._book.drop(row.SeriesInstanceUID, row.StudyInstanceUID)
             former = frozenset({(row.PatientID, row.StudyInstanceUID)})
             self.want(Revision(one.SeriesInstanceUID, former=former, renews=True))
 
-    def doubled(self, one: Standing, rows: Sequence[Row] | None = None) -> int:
+    def doubled(self, one: SeriesState, rows: Sequence[Row] | None = None) -> int:
         """How many instances (of `rows`, or of all) have more than one file; these are to be settled."""
         uids = self._entries.all_doubled(one.id) if rows is None else self._entries.doubled(rows)
         if uids:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from listener.ledger.opening import transaction
+from listener.ledger.connection import transaction
 from listener.ledger.rows import ASIDE_COLUMNS, SERIES_COLUMNS, AsideRow, Change, Delivery, SeriesRow
 
 #: What a delivery tells of.

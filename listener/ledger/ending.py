@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Container, Sequence
 from math import inf
 
-from listener.ledger import turns
-from listener.ledger.access import Access
-from listener.ledger.posting import Posting
-from listener.ledger.proofs import Proofs
+from listener.ledger import generations
+from listener.ledger.completion import Completion, Key, OpenSeries, SeriesState, follow
+from listener.ledger.connection import WriterConnection
+from listener.ledger.evidence import DocumentReader
+from listener.ledger.outcome_rows import OutcomeRows
 from listener.ledger.quiet import Moment
-from listener.ledger.states import Book, Completion, Key, Standing, follow
 
 #: Ends that are remembered at most until they can be recorded; one beyond may be announced twice.
 _MOST = 50_000
@@ -22,7 +22,7 @@ class Ending:
     what was put there while the ledger could not be written.
     """
 
-    def __init__(self, book: Book, proofs: Proofs, access: Access) -> None:
+    def __init__(self, book: OpenSeries, proofs: DocumentReader, access: WriterConnection) -> None:
         self._book = book
         self._proofs = proofs
         self._access = access
@@ -37,25 +37,25 @@ class Ending:
         for key, completion in self.unrecorded.items():
             one = self._book.get(*key)
             if one and self._count(key, shared) == completion.instances:
-                one.touched = -inf
+                one.last_activity = -inf
                 self._book.keep(one)
                 self._book.keep(one)
 
-    def end(self, due: Sequence[Standing], posting: Posting | None, moment: Moment) -> None:
+    def end(self, due: Sequence[SeriesState], posting: OutcomeRows | None, moment: Moment) -> None:
         """End these series, all in one transaction. Without a ledger they end all the same, and are told."""
         connection = self._access.connection
         if not connection or not posting:
             self._end_unrecorded(due, moment)
             return
         ended: list[Completion] = []
-        with self._access.minding(moment.now):
+        with self._access.translating_faults(moment.now):
             with posting.transaction():
                 for one in due:
                     completion = self._confirmed(connection, posting, one, moment)
-                    if completion and turns.end(connection, one.id, completion, moment.now_ns):
+                    if completion and generations.end(connection, one.id, completion, moment.now_ns):
                         ended.append(completion)
                         if self._is_announced(completion):
-                            turns.told(connection, completion)
+                            generations.mark_announced(connection, completion)
             self.ended += [completion for completion in ended if not self._is_announced(completion)]
             for completion in ended:
                 self._book.drop(completion.SeriesInstanceUID, completion.StudyInstanceUID)
@@ -66,10 +66,10 @@ class Ending:
         return self.unrecorded.get(_key(completion)) == completion
 
     def _confirmed(
-        self, connection: sqlite3.Connection, posting: Posting, one: Standing, moment: Moment
+        self, connection: sqlite3.Connection, posting: OutcomeRows, one: SeriesState, moment: Moment
     ) -> Completion | None:
         """How a series ends, if it still does by its row (others write, too) and when its documents are counted."""
-        counted: Standing | None = self._as_written(connection, one, moment)
+        counted: SeriesState | None = self._as_written(connection, one, moment)
         described = self._proofs.count(one.SeriesInstanceUID)
         if counted is None or described not in (None, counted.instances):
             found = posting.recount(one.SeriesInstanceUID, moment.quiet, moment.now_ns)
@@ -82,14 +82,14 @@ class Ending:
         result = self._book.verdict(counted, moment.horizon)
         return self._book.completion(counted, result) if result else None
 
-    def _as_written(self, connection: sqlite3.Connection, one: Standing, moment: Moment) -> Standing | None:
-        row = turns.find(connection, *one.key)
+    def _as_written(self, connection: sqlite3.Connection, one: SeriesState, moment: Moment) -> SeriesState | None:
+        row = generations.find(connection, *one.key)
         if row is None:
             return None
-        written = follow(one, turns.standing(connection, row, moment.quiet), moment.quiet)
+        written = follow(one, generations.standing(connection, row, moment.quiet), moment.quiet)
         return self._book.keep(written) if written.is_open else written
 
-    def _end_unrecorded(self, due: Sequence[Standing], moment: Moment) -> None:
+    def _end_unrecorded(self, due: Sequence[SeriesState], moment: Moment) -> None:
         shared = self._book.shared()
         for one in due:
             one.instances = self._count(one.key, shared)

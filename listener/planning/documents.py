@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from listener.dicom.header import Header
+from listener.dicom.attributes import Header
 from listener.planning.names import document_name, former_document_name
 from listener.planning.plan import Plan
 

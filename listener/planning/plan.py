@@ -1,12 +1,104 @@
-"""PURE. Header -> Plan: where one instance goes and what its path lacked."""
+"""PURE. Header -> Plan: where one instance goes by the presets of path templates, and what its path lacked."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
-from listener.dicom.header import Header
-from listener.planning.layouts import Layout
+from listener.dicom.attributes import Header, is_keyword
 from listener.planning.names import MAX_COMPONENT, sanitize
+from listener.planning.template import compile_template
+from listener.planning.template_functions import AGE_IN_DAYS, with_ages
+
+_PATIENT = "%PatientID-%PatientName-%PatientBirthDate"
+_STUDY = "%StudyDescription-%AccessionNumber-%StudyDate"
+_IMAGE = "%_pad|4,0_InstanceNumber-%SOPInstanceUID"
+_NUMBERED = "%_pad|5,0_SeriesNumber-%SeriesDescription"
+_HASHED = "%_seahash|7_SeriesInstanceUID"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Templates of the four levels; `missing` is put before the keyword of an absent attribute, `blank` attributes may
+    be empty, and `trim` takes spaces from both ends of a value (rx-repack does, pypx does not).
+    """
+
+    root: str
+    study: str
+    series: str
+    image: str
+    missing: str = ""
+    blank: frozenset[str] = frozenset()
+    trim: bool = False
+
+
+LAYOUTS: dict[str, Preset] = {
+    "rx": Preset(_PATIENT, _STUDY, f"{_NUMBERED}-{_HASHED}", _IMAGE, trim=True),
+    "px": Preset(_PATIENT, _STUDY, f"%SeriesDescription-{_HASHED}", _IMAGE, missing="_"),
+    "px311": Preset(_PATIENT, _STUDY, _NUMBERED, _IMAGE, missing="_"),
+    "oxidicom": Preset(
+        f"SERVICES/PACS/%SourceApplicationEntityTitle/{_PATIENT}",
+        _STUDY,
+        f"{_NUMBERED}-{_HASHED}",
+        _IMAGE,
+        blank=frozenset({"PatientName", "PatientBirthDate"}),
+        trim=True,
+    ),
+}
+
+
+class Layout:
+    """Templates compiled once; renders where an instance goes.
+
+    `keywords` are the DICOM keywords that the templates read. In the image template `/` is a character like others.
+    """
+
+    def __init__(self, preset: Preset) -> None:
+        self.preset = preset
+        directory = f"{preset.root}/{preset.study}/{preset.series}"
+        self._components = tuple(compile_template(part, is_keyword) for part in directory.split("/"))
+        self._image = compile_template(preset.image, is_keyword)
+        every = (*self._components, self._image)
+        self.keywords = frozenset(keyword for one in every for keyword in one.keywords)
+        self._fields = tuple(dict.fromkeys(field for one in self._components for field in one.fields))
+        self._ages = any({"PatientAge", AGE_IN_DAYS} & set(one.fields) for one in every)
+        # All instances of a series share their directory, so it is rendered once a series, not once a file.
+        self._directory = lru_cache(maxsize=1024)(self._render_directory)
+
+    def place(self, values: Mapping[str, str]) -> tuple[str, str]:
+        """The directory below the data root (components joined with `/`), and the file's name without `.dcm`, raw."""
+        if self._ages:
+            values = with_ages(values)
+        directory = self._directory(tuple([values.get(field, "") for field in self._fields]))
+        return directory, self._image.render(
+            {field: self._text(values.get(field, ""), field) for field in self._image.fields}
+        )
+
+    def _text(self, text: str, field: str) -> str:
+        if self.preset.trim:
+            text = text.strip()
+        if text or field in self.preset.blank:
+            return text
+        return self.preset.missing + field
+
+    def _render_directory(self, texts: tuple[str, ...]) -> str:
+        values = {field: self._text(text, field) for field, text in zip(self._fields, texts, strict=True)}
+        return "/".join(sanitize(component.render(values)) for component in self._components)
+
+
+def choose(name: str, root: str = "", study: str = "", series: str = "", image: str = "") -> Preset:
+    """The preset `name` with single templates replaced where they are given."""
+    preset = LAYOUTS[name]
+    return replace(
+        preset,
+        root=root or preset.root,
+        study=study or preset.study,
+        series=series or preset.series,
+        image=image.removesuffix(".dcm") or preset.image,
+    )
+
 
 #: What every instance's own document reads (pypx's `<file>.dcm.json`).
 INSTANCE_KEYWORDS = (

@@ -13,11 +13,11 @@ import stat
 import time
 from typing import NamedTuple, NoReturn
 
-from listener.disk import files, leases, moving
+from listener.disk import files, leases, moves
 from listener.disk.directories import claim_places
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
-from listener.repacking.desk import CLAIM, COPY, Desk, Job, NotYet
+from listener.repacking.context import CLAIM, COPY, FileJob, NotYet, WorkerContext
 
 _SECOND = 10**9
 
@@ -45,7 +45,7 @@ def parse_name(name: str) -> Claimed | None:
     return Claimed(int(parts[0]), int(parts[2]), parts[3])
 
 
-def take(job: Job, desk: Desk) -> None:
+def take(job: FileJob, desk: WorkerContext) -> None:
     """Open the arrival, make sure that nobody writes to it, and claim it.
 
     Raises Gone, NotYet, NotRegular, EmptyFile, Unreadable, or OSError of the system.
@@ -69,7 +69,7 @@ def take(job: Job, desk: Desk) -> None:
     job.origin = "" if desk.manner == COPY else job.path
 
 
-def _open(job: Job, desk: Desk) -> os.stat_result:
+def _open(job: FileJob, desk: WorkerContext) -> os.stat_result:
     """Open the file; NotYet while somebody writes to it. A lease is held on what will be claimed."""
     try:
         job.descriptor = files.open_regular(job.path)
@@ -87,7 +87,7 @@ def _open(job: Job, desk: Desk) -> os.stat_result:
     return status
 
 
-def _take_lease(job: Job, desk: Desk) -> str:
+def _take_lease(job: FileJob, desk: WorkerContext) -> str:
     """As leases.take; held only on what will be claimed. On a network file system a lease that is granted tells nothing
     of other machines (FUSE grants it while another one writes): UNKNOWN then, and --settle decides.
     """
@@ -98,7 +98,7 @@ def _take_lease(job: Job, desk: Desk) -> str:
     return leases.UNKNOWN if state == leases.FREE and network else state
 
 
-def _look_why(job: Job, desk: Desk, error: OSError) -> NoReturn:
+def _look_why(job: FileJob, desk: WorkerContext, error: OSError) -> NoReturn:
     """The file could not be opened: what it is then."""
     try:
         status = os.lstat(job.path)
@@ -113,7 +113,7 @@ def _look_why(job: Job, desk: Desk, error: OSError) -> NoReturn:
     raise error
 
 
-def _refuse_special(job: Job, desk: Desk, status: os.stat_result) -> None:
+def _refuse_special(job: FileJob, desk: WorkerContext, status: os.stat_result) -> None:
     """A directory is no arrival; what else is no regular file is claimed and set aside."""
     if stat.S_ISDIR(status.st_mode):
         raise Gone
@@ -122,7 +122,7 @@ def _refuse_special(job: Job, desk: Desk, status: os.stat_result) -> None:
         raise NotRegular
 
 
-def _claim_odd(job: Job, desk: Desk, status: os.stat_result) -> None:
+def _claim_odd(job: FileJob, desk: WorkerContext, status: os.stat_result) -> None:
     if desk.manner == CLAIM and not job.claim:
         _claim(job, desk, status)
 
@@ -137,7 +137,7 @@ def _require_settled(status: os.stat_result, settle: float) -> None:
         raise NotYet
 
 
-def _claim(job: Job, desk: Desk, status: os.stat_result) -> os.stat_result:
+def _claim(job: FileJob, desk: WorkerContext, status: os.stat_result) -> os.stat_result:
     """Claim the file, whose status is `status`; that of the claim."""
     root, name = job.arrival.root, desk.claim_name(job.arrival)
     claim = f"{desk.directories.claims[root]}/{name}"
@@ -159,14 +159,14 @@ def _claim(job: Job, desk: Desk, status: os.stat_result) -> os.stat_result:
     return status
 
 
-def _claim_by_copy(job: Job, claim: str, status: os.stat_result) -> os.stat_result:
+def _claim_by_copy(job: FileJob, claim: str, status: os.stat_result) -> os.stat_result:
     """The file lies on a volume that is mounted somewhere below incoming, where no claim can be renamed from: its copy,
     which is on disk, becomes the claim, and then it is removed. A crash between the two leaves both, which are
     duplicates. Raises NotYet when somebody wrote to it meanwhile.
     """
     os.makedirs(os.path.dirname(claim), mode=0o700, exist_ok=True)
     # With this process in its name, so that it is removed when this one ends in the middle of it.
-    moving.copy(job.path, claim, files.Stage(os.path.dirname(claim), moving.COPYING).name())
+    moves.copy(job.path, claim, files.StagingDir(os.path.dirname(claim), moves.COPYING).name())
     try:
         _remove_source(job, status)
     except BaseException:
@@ -182,13 +182,13 @@ def _claim_by_copy(job: Job, claim: str, status: os.stat_result) -> os.stat_resu
     return os.fstat(job.descriptor)
 
 
-def _remove_source(job: Job, status: os.stat_result) -> None:
+def _remove_source(job: FileJob, status: os.stat_result) -> None:
     if not _is_still(job, status):
         raise NotYet
     os.unlink(job.path)
 
 
-def _is_still(job: Job, status: os.stat_result) -> bool:
+def _is_still(job: FileJob, status: os.stat_result) -> bool:
     """Whether the source is still the file that had this status, and nobody has written to it since."""
     try:
         now = os.lstat(job.path)
@@ -209,7 +209,7 @@ def _move(path: str, claim: str) -> None:
         raise Gone from None
 
 
-def _await_writer(job: Job, desk: Desk) -> None:
+def _await_writer(job: FileJob, desk: WorkerContext) -> None:
     if job.held:  # Somebody waits to write, and may.
         leases.give_back(job.descriptor)
     end = time.monotonic() + _PATIENCE
@@ -221,7 +221,7 @@ def _await_writer(job: Job, desk: Desk) -> None:
     job.held = state == leases.FREE
 
 
-def unchanged(job: Job) -> bool:
+def unchanged(job: FileJob) -> bool:
     """Whether the source is still what was read; asked before it is let go."""
     if job.held:
         return leases.holds(job.descriptor)

@@ -6,17 +6,17 @@ import os
 import stat
 from hashlib import blake2b
 
-from listener.dicom.header import Header
+from listener.dicom.attributes import Header
 from listener.dicom.reader import Wanted, read_header
 from listener.disk import files
 from listener.errors import FileFault
-from listener.repacking.desk import Desk, Job
+from listener.repacking.context import FileJob, WorkerContext
 
 _IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID")
 _CHUNK = 2**20
 
 
-def compare(job: Job, present: str, desk: Desk) -> str:
+def compare(job: FileJob, present: str, desk: WorkerContext) -> str:
     """`equal` data sets, `different` ones of one instance, or `other-instance`."""
     header = job.header
     try:
@@ -39,7 +39,7 @@ def compare(job: Job, present: str, desk: Desk) -> str:
     return "different" if same else "other-instance"
 
 
-def of(path: str, desk: Desk) -> str:
+def of(path: str, desk: WorkerContext) -> str:
     """A digest of the data set in a file; "" for what cannot be read."""
     try:
         descriptor = files.open_regular(path)

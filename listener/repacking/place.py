@@ -12,26 +12,26 @@ import os
 import stat
 from contextlib import AbstractContextManager
 
-from listener.disk import files, loading, moves, sync
+from listener.disk import files, json_file, moves, sync
 from listener.errors import Conflict
 from listener.planning import documents
 from listener.planning.names import short_hash
 from listener.planning.plan import Plan
-from listener.repacking import dataset, setaside, superseding
+from listener.repacking import dataset, setaside
+from listener.repacking.context import FileJob, NotYet, WorkerContext
 from listener.repacking.dataset import compare
-from listener.repacking.desk import Desk, Job, NotYet
 
 #: How often a place is looked for while what is there comes and goes.
 _TRIES = 5
 
 #: Why a data set is in set-aside as superseded.
-_REPLACED = setaside.Why("superseded", superseding.WHY)
+_REPLACED = setaside.Why("superseded", setaside.WHY)
 
 #: What came of settling with an instance that is there: it is decided; the new one gets a name beside it; it went.
 _SETTLED, _BESIDE, _GONE = "settled", "beside", "gone"
 
 
-def stage(job: Job, desk: Desk) -> None:
+def stage(job: FileJob, desk: WorkerContext) -> None:
     """Before the first barrier: make the copy that will be linked, where the source itself cannot be."""
     job.target = f"{desk.directories.data}/{job.plan.relative}"
     outside_name = job.links > 1 and not _is_same(job.target, job.inode)
@@ -42,12 +42,12 @@ def stage(job: Job, desk: Desk) -> None:
         os.fchmod(job.descriptor, mode)
 
 
-def to_sync(job: Job) -> list[int]:
+def to_sync(job: FileJob) -> list[int]:
     """The descriptors whose data must be on disk before they get names."""
     return [job.copied if job.copied >= 0 else job.descriptor, *job.opened]
 
 
-def _copy(job: Job, desk: Desk, stage: files.Stage) -> None:
+def _copy(job: FileJob, desk: WorkerContext, stage: files.StagingDir) -> None:
     """Copy the source, bytes, mode and times; the copy is what gets linked from now on."""
     if job.copied >= 0:
         job.opened.append(job.copied)
@@ -59,7 +59,7 @@ def _copy(job: Job, desk: Desk, stage: files.Stage) -> None:
     os.utime(job.copied, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def place(job: Job, desk: Desk) -> None:
+def place(job: FileJob, desk: WorkerContext) -> None:
     """Link the instance to its target. Sets job.kind, job.target and job.document; raises Conflict by policy, NotYet
     where what is there comes and goes.
     """
@@ -69,11 +69,11 @@ def place(job: Job, desk: Desk) -> None:
     else:
         raise NotYet
     if job.arrival.claim and job.links > 1:  # A replay: its last step may be missing.
-        still = superseding.still_in_tree(job.plan.name, desk)
+        still = setaside.still_in_tree(job.plan.name, desk)
         job.leaves += [(path, _inode(path)) for path in still if path != job.target]
 
 
-def _find_place(job: Job, desk: Desk) -> bool:
+def _find_place(job: FileJob, desk: WorkerContext) -> bool:
     """Link it, or settle with what is there; False where that went meanwhile (`prune`): then nothing is in the way."""
     known = _described_elsewhere(job, desk)
     if not known and _linked(job, desk):
@@ -87,7 +87,7 @@ def _find_place(job: Job, desk: Desk) -> bool:
     return _keep_both(job, desk) if verdict == _BESIDE else verdict == _SETTLED
 
 
-def _is_taken(job: Job, desk: Desk) -> bool:
+def _is_taken(job: FileJob, desk: WorkerContext) -> bool:
     """Whether another data set, which is to be replaced too, is where this one goes: another sender's, whose worker is
     about to describe it there.
     """
@@ -95,7 +95,7 @@ def _is_taken(job: Job, desk: Desk) -> bool:
     return replaces and os.path.lexists(job.target) and not _is_same(job.target, job.inode)
 
 
-def _replace_elsewhere(job: Job, desk: Desk, known: str) -> None:
+def _replace_elsewhere(job: FileJob, desk: WorkerContext, known: str) -> None:
     """What is described still, and was about to be replaced by what this one replaced, leaves the tree."""
     with locked_place(known, desk):
         if os.path.lexists(known) and not _is_same(known, job.inode) and compare(job, known, desk) != "other-instance":
@@ -103,7 +103,7 @@ def _replace_elsewhere(job: Job, desk: Desk, known: str) -> None:
             job.leaves.append((known, _inode(known)))
 
 
-def _linked(job: Job, desk: Desk) -> bool:
+def _linked(job: FileJob, desk: WorkerContext) -> bool:
     try:
         _link(job, desk)
     except FileExistsError:
@@ -111,7 +111,7 @@ def _linked(job: Job, desk: Desk) -> bool:
     return True
 
 
-def leave(job: Job, desk: Desk) -> None:
+def leave(job: FileJob, desk: WorkerContext) -> None:
     """Remove what was replaced from its old place, now that the document points at the new one; not what another
     worker has put there since. Raises LockHeld.
     """
@@ -122,12 +122,12 @@ def leave(job: Job, desk: Desk) -> None:
         job.touched.append(os.path.dirname(path))
 
 
-def _link(job: Job, desk: Desk) -> None:
+def _link(job: FileJob, desk: WorkerContext) -> None:
     _give_name(job, desk)
     job.linked = True
 
 
-def _give_name(job: Job, desk: Desk) -> None:
+def _give_name(job: FileJob, desk: WorkerContext) -> None:
     if files.link_or_false(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs):
         return
     if not _lies_elsewhere(job, desk):
@@ -148,14 +148,14 @@ def _give_name(job: Job, desk: Desk) -> None:
     moves.rename_new(job.origin, job.target)
 
 
-def _lies_elsewhere(job: Job, desk: Desk) -> bool:
+def _lies_elsewhere(job: FileJob, desk: WorkerContext) -> bool:
     """Whether the target's directory, which exists, lies on another file system than our staging: an administrator made
     it, or one above it, a link, or mounted a volume there.
     """
     return os.stat(os.path.dirname(job.target)).st_dev != os.stat(desk.directories.data_staging).st_dev
 
 
-def _copy_beside(job: Job, desk: Desk) -> None:
+def _copy_beside(job: FileJob, desk: WorkerContext) -> None:
     """Copy the source to a hidden name beside its target, on disk when it is there. What an earlier try, which was
     killed, has left of it is removed.
     """
@@ -166,12 +166,12 @@ def _copy_beside(job: Job, desk: Desk) -> None:
             for entry in entries:
                 if entry.name.startswith(f"{prefix}-"):
                     files.discard(entry.path)
-    _copy(job, desk, files.Stage(directory, prefix))
+    _copy(job, desk, files.StagingDir(directory, prefix))
     if desk.syncs:
         sync.descriptors([job.copied])
 
 
-def _rename_without_links(job: Job, desk: Desk) -> None:
+def _rename_without_links(job: FileJob, desk: WorkerContext) -> None:
     # A file system without hard links: a rename could overwrite, so look first, with all listeners kept out.
     with locked_place(job.target, desk):
         if os.path.lexists(job.target):
@@ -179,21 +179,21 @@ def _rename_without_links(job: Job, desk: Desk) -> None:
         files.rename(job.origin, job.target, desk.config.dir_mode, syncs=desk.syncs)
 
 
-def _described_elsewhere(job: Job, desk: Desk) -> str:
+def _described_elsewhere(job: FileJob, desk: WorkerContext) -> str:
     """Where this instance's document says it lies, if that is another place than ours and a file is there: its path may
     have moved with a corrected PatientName.
     """
     if not os.access(job.document, os.F_OK):  # The usual case, and cheaper than an exception.
         return ""
-    job.met = loading.signature(job.document)
-    location = os.path.normpath(documents.location(loading.load(job.document) or {}))
+    job.met = json_file.signature(job.document)
+    location = os.path.normpath(documents.location(json_file.load(job.document) or {}))
     # Another program may have written it, with a data directory of its own: nothing outside ours is touched.
     if location.startswith(f"{desk.directories.data}/") and location != job.target and os.path.isfile(location):
         return location
     return ""
 
 
-def _settle(job: Job, desk: Desk, present: str) -> str:
+def _settle(job: FileJob, desk: WorkerContext, present: str) -> str:
     """Somebody is at `present` already: a replay of ours, a duplicate, or a conflict. _SETTLED, _BESIDE (it is to get a
     name of its own) or _GONE.
     """
@@ -206,7 +206,7 @@ def _settle(job: Job, desk: Desk, present: str) -> str:
             return _GONE  # Its worker let it leave the tree, having described what replaced it.
 
 
-def _settle_locked(job: Job, desk: Desk, present: str) -> str:
+def _settle_locked(job: FileJob, desk: WorkerContext, present: str) -> str:
     if not os.path.lexists(present):
         return _GONE
     if _is_same(present, job.inode):
@@ -215,7 +215,7 @@ def _settle_locked(job: Job, desk: Desk, present: str) -> str:
         _mark(present)
         return _SETTLED
     verdict = compare(job, present, desk)
-    replayed = job.links > 1 and superseding.was_superseded(job.inode, desk)
+    replayed = job.links > 1 and setaside.was_superseded(job.inode, desk)
     if verdict == "equal" or replayed:
         _duplicate(job, present)
         return _SETTLED
@@ -226,7 +226,7 @@ def _settle_locked(job: Job, desk: Desk, present: str) -> str:
     return _replace(job, desk, present)
 
 
-def locked_place(path: str, desk: Desk) -> AbstractContextManager[int]:
+def locked_place(path: str, desk: WorkerContext) -> AbstractContextManager[int]:
     """Hold the lock under which it is decided what becomes of the instance at `path`: whether another one is its
     duplicate or replaces it, and whether it leaves the tree.
     """
@@ -235,7 +235,7 @@ def locked_place(path: str, desk: Desk) -> AbstractContextManager[int]:
     return desk.locks.locked(desk.directories.locks, f"place-{short_hash(below, 2)}")
 
 
-def _duplicate(job: Job, present: str) -> None:
+def _duplicate(job: FileJob, present: str) -> None:
     """Under the lock of `present`, which stays in the tree from now on."""
     job.kind = "duplicate"
     job.target = present
@@ -264,7 +264,7 @@ def _is_same(path: str, inode: tuple[int, int]) -> bool:
     return (status.st_dev, status.st_ino) == inode
 
 
-def _keep_both(job: Job, desk: Desk) -> bool:
+def _keep_both(job: FileJob, desk: WorkerContext) -> bool:
     """Side by side: `<stem>-<8 hex of the digest>.dcm`, in the tree and in the name of the document. False where that
     name's instance went meanwhile.
     """
@@ -274,7 +274,7 @@ def _keep_both(job: Job, desk: Desk) -> bool:
     name = job.plan.name
     job.target = f"{desk.directories.data}/{job.plan.relative}"
     job.document = f"{desk.directories.log}/{documents.instance_path(job.series, name)}"
-    job.met = loading.signature(job.document)
+    job.met = json_file.signature(job.document)
     if _linked(job, desk):
         return True
     with locked_place(job.target, desk):
@@ -287,7 +287,7 @@ def _keep_both(job: Job, desk: Desk) -> bool:
         return True
 
 
-def _replace(job: Job, desk: Desk, present: str) -> str:
+def _replace(job: FileJob, desk: WorkerContext, present: str) -> str:
     """The new one takes the name; the old one is kept in set-aside as `superseded`, and is there before it leaves the
     tree. _SETTLED, or _GONE where its place was taken meanwhile by another one that is to be replaced.
     """
@@ -320,13 +320,13 @@ def _replace(job: Job, desk: Desk, present: str) -> str:
     return _SETTLED
 
 
-def withdraw(job: Job) -> None:
+def withdraw(job: FileJob) -> None:
     """Take back the name in the tree, when the file is to be set aside after all: never in both places."""
     if is_placed(job):
         os.unlink(job.target)
 
 
-def take_back(job: Job, desk: Desk) -> None:
+def take_back(job: FileJob, desk: WorkerContext) -> None:
     """The same when the file must wait: nothing stays in the tree meanwhile that no document tells of. Under the lock
     of its place, since another worker may be about to describe it as what its own duplicate is equal to.
     """
@@ -336,7 +336,7 @@ def take_back(job: Job, desk: Desk) -> None:
                 os.unlink(job.target)
 
 
-def is_placed(job: Job) -> bool:
+def is_placed(job: FileJob) -> bool:
     """Whether this story, or an earlier one that was interrupted, gave the file its name in the tree."""
     if job.kind != "published" or not job.target or not (job.linked or job.claim):
         return False
@@ -350,11 +350,11 @@ def is_placed(job: Job) -> bool:
         return job.linked or (job.copied < 0 and job.links > 1)
 
 
-def _is_described(job: Job) -> bool:
+def _is_described(job: FileJob) -> bool:
     """Whether the instance's document says that it lies at the target; where that cannot be read, what this story has
     not linked is taken for described.
     """
     try:
-        return os.path.normpath(documents.location(loading.load(job.document) or {})) == job.target
+        return os.path.normpath(documents.location(json_file.load(job.document) or {})) == job.target
     except OSError:
         return not job.linked

@@ -18,7 +18,7 @@ from listener.errors import LockHeld, concerns_all
 from listener.planning import documents
 from listener.planning.names import OWN, printable
 from listener.records import Deferral, refusal
-from listener.repacking.desk import Desk, Job
+from listener.repacking.context import FileJob, WorkerContext
 
 #: How long an answer of the volumes holds, in seconds: a batch that is refused asks once.
 _HOLDS = 0.5
@@ -37,13 +37,13 @@ _OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 class Refusals:
     """Makes a Deferral of what a file was refused; one for each worker, which remembers what the volumes said."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: WorkerContext) -> None:
         self._desk = desk
         self._asked = float("-inf")
         self._size = 0
         self._said: OSError | None = None
 
-    def deferral(self, job: Job, error: OSError) -> Deferral:
+    def deferral(self, job: FileJob, error: OSError) -> Deferral:
         """The deferral of `job`: with a place when the error is true of that alone."""
         arrival = job.arrival._replace(claim=job.claim)
         if isinstance(error, LockHeld):
@@ -83,14 +83,14 @@ class Refusals:
 
     # -- where -----------------------------------------------------------------------------------------------------
 
-    def _place(self, job: Job, error: OSError) -> str:
+    def _place(self, job: FileJob, error: OSError) -> str:
         for role, root in self._roots(job):
             for path in _paths(job, error):
                 if root and path.startswith(f"{root}/"):
                     return self._text(role, root, _blamed(path, root, error))
         return f"stage {job.stage}"
 
-    def _roots(self, job: Job) -> Iterator[tuple[str, str]]:
+    def _roots(self, job: FileJob) -> Iterator[tuple[str, str]]:
         directories = self._desk.directories
         incoming = directories.incoming[job.arrival.root]
         if job.stage == "claim":
@@ -121,7 +121,7 @@ def _require_writable(path: str) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _try_to_write(stage: files.Stage, size: int) -> None:
+def _try_to_write(stage: files.StagingDir, size: int) -> None:
     """Whether a directory takes a new file of `size` bytes."""
     path, descriptor = stage.write(b"\0" * 4096)
     try:
@@ -134,7 +134,7 @@ def _try_to_write(stage: files.Stage, size: int) -> None:
         files.discard(path)
 
 
-def _paths(job: Job, error: OSError) -> Iterator[str]:
+def _paths(job: FileJob, error: OSError) -> Iterator[str]:
     """The paths that an error may be about: what it names itself, the new name first, then where the stage works."""
     named = (error.filename, error.filename2) if job.stage == "claim" else (error.filename2, error.filename)
     yield from (path for path in named if isinstance(path, str))

@@ -21,14 +21,14 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from listener.disk import files, loading, sync
-from listener.disk.loading import Signature
+from listener.disk import files, json_file, sync
+from listener.disk.json_file import Signature
 from listener.disk.moves import rename_new
 from listener.planning import documents
 from listener.planning.names import document_name
-from listener.repacking.desk import Desk
+from listener.repacking.context import WorkerContext
+from listener.repacking.describe import locked, locked_series
 from listener.repacking.place import locked_place
-from listener.repacking.shared import locked, locked_series
 
 #: So young a change of an instance may be unknown to the ledger yet, in nanoseconds.
 _LAG = 60 * 10**9
@@ -93,7 +93,7 @@ class Survey(NamedTuple):
 class Remover:
     """Works for one run of `prune`, with staging directories of its own."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: WorkerContext) -> None:
         self._desk = desk
         self._data = desk.directories.data.rstrip("/")
         self._log = desk.directories.log
@@ -116,8 +116,8 @@ class Remover:
                 continue
             document = f"{self._log}/{documents.instance_path(series.uid, one.name)}"
             # Its signature first: what is written afterwards is another document.
-            there = Found(one, path, _marks(status), document, loading.signature(document))
-            told = loading.load_if_readable(document) or {}
+            there = Found(one, path, _marks(status), document, json_file.signature(document))
+            told = json_file.load_if_readable(document) or {}
             studies = set(_studies(told))
             why = _why_left(status, one, series.changed_ns, now_ns)
             why = why or ("" if documents.location(told) == path else UNDESCRIBED)
@@ -160,7 +160,7 @@ class Remover:
             if _marks_of(one.path) != one.marks:
                 return
             with locked(one.document, self._desk):
-                if loading.signature(one.document) == one.signature:
+                if json_file.signature(one.document) == one.signature:
                     staged = self._desk.log_stage.name()
                     os.rename(one.document, staged)
                     moved[one] = staged
@@ -190,7 +190,7 @@ class Remover:
 
     def _is_described(self, one: Found) -> bool:
         """Whether its document tells of it: one that came meanwhile with another name of the patient has the same."""
-        return documents.location(loading.load_if_readable(one.document) or {}) == one.path
+        return documents.location(json_file.load_if_readable(one.document) or {}) == one.path
 
     def _put_back(self, one: Found, document: str, gone: list[tuple[Found, str]]) -> None:
         """The document of an instance that stays, unless another file is there, which its worker describes. What came
@@ -240,7 +240,7 @@ class Remover:
         if not os.path.lexists(document):
             return
         with locked_place(path, self._desk), locked(document, self._desk):
-            told = documents.location(loading.load_if_readable(document) or {})
+            told = documents.location(json_file.load_if_readable(document) or {})
             if told == path and not os.path.lexists(path):
                 files.discard(document)
 
@@ -256,7 +256,7 @@ class Remover:
         Paths of files there that are not what was to be removed: nobody knows where they belong.
         """
         for path in _files_in(self._desk.directories.log_staging):
-            told = loading.load_if_readable(path) or {}
+            told = json_file.load_if_readable(path) or {}
             location = os.path.normpath(documents.location(told))
             if location.startswith(f"{self._data}/") and os.path.isfile(location):
                 self._recover_instance(path, next(iter(told)), location)
@@ -279,7 +279,7 @@ class Remover:
             if self._give_back(staged, document):
                 return
         with locked_place(path, self._desk):
-            now = documents.location(loading.load_if_readable(document) or {})
+            now = documents.location(json_file.load_if_readable(document) or {})
             if now not in ("", path) and os.path.isfile(now):
                 files.discard(path)
         remove_empty(os.path.dirname(path), self._data)

@@ -16,7 +16,7 @@ from collections.abc import Generator, Sequence
 from operator import sub
 from typing import NamedTuple
 
-from listener.dicom.header import SENDER
+from listener.dicom.attributes import SENDER
 from listener.dicom.reader import check_uids, owner, read_header, tag_of
 from listener.disk import sync
 from listener.disk.aliases import is_only_name
@@ -25,9 +25,9 @@ from listener.errors import FatalFault, FileFault, TooLarge, Unplaceable, Unread
 from listener.planning.plan import lacking, make_plan
 from listener.records import Arrival, Deferral, Missing, Outcome
 from listener.repacking import claim, describe, place, setaside
-from listener.repacking.desk import CLAIM, MOVE, UNPLANNED, UNREAD, Desk, Job, NotYet, share
+from listener.repacking.context import CLAIM, MOVE, UNPLANNED, UNREAD, FileJob, NotYet, WorkerContext, share
+from listener.repacking.describe import Shared
 from listener.repacking.refusals import Refusals
-from listener.repacking.shared import Shared
 
 Result = Outcome | Deferral
 
@@ -42,7 +42,7 @@ class Barrier(NamedTuple):
 Story = Generator[Barrier, None, None]
 
 
-def story(job: Job, desk: Desk, shared: Shared) -> Story:
+def story(job: FileJob, desk: WorkerContext, shared: Shared) -> Story:
     """The whole story of one file, with its two barriers."""
     job.enter("claim")
     claim.take(job, desk)
@@ -68,7 +68,7 @@ def story(job: Job, desk: Desk, shared: Shared) -> Story:
         os.unlink(job.path)
 
 
-def _read(job: Job, desk: Desk) -> None:
+def _read(job: FileJob, desk: WorkerContext) -> None:
     header = read_header(job.descriptor, job.size, desk.wanted, desk.limits)
     check_uids(header)
     job.header, job.warning = header, header.warning
@@ -97,7 +97,7 @@ def _force(barriers: list[Barrier]) -> dict[int | str, OSError]:
 class Repacker:
     """What a worker does: arrivals in, results out, in the same order."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: WorkerContext) -> None:
         self._desk = desk
         self._shared = Shared()
         self._volumes = [Directory(path) for path in (desk.directories.data, desk.directories.log)]
@@ -117,7 +117,8 @@ class Repacker:
     def _together(self, arrivals: Sequence[Arrival]) -> list[Result]:
         """Group commit: all stories go to their first barrier, one sync, on to the second, one sync, to the end."""
         jobs = [
-            Job(arrival, arrival.claim or arrival.path, arrival.claim, begun_ns=time.time_ns()) for arrival in arrivals
+            FileJob(arrival, arrival.claim or arrival.path, arrival.claim, begun_ns=time.time_ns())
+            for arrival in arrivals
         ]
         stories = [story(job, self._desk, self._shared) for job in jobs]
         results: list[Result | None] = [None] * len(jobs)
@@ -129,7 +130,7 @@ class Repacker:
                 job.close()
         return [result for result in results if result is not None]
 
-    def _to_next_barrier(self, jobs: list[Job], stories: list[Story], results: list[Result | None]) -> None:
+    def _to_next_barrier(self, jobs: list[FileJob], stories: list[Story], results: list[Result | None]) -> None:
         waiting: list[tuple[int, Barrier]] = []
         for index, job in enumerate(jobs):
             if results[index] is not None:
@@ -151,7 +152,7 @@ class Repacker:
                     results[index] = self._refused(jobs[index], errors[0])
         share(time.perf_counter() - begun, [job for job in jobs if job.left])
 
-    def _advance(self, job: Job, one: Story) -> Barrier | Result:
+    def _advance(self, job: FileJob, one: Story) -> Barrier | Result:
         """One of the two places where exceptions are caught: a file's failure is its own, never the batch's."""
         try:
             return next(one)
@@ -173,12 +174,12 @@ class Repacker:
         except Exception as error:  # noqa: BLE001 - whatever a parser raises is an outcome of this file.
             return self._set_aside(job, "internal", internal(error))
 
-    def _failed(self, job: Job, error: OSError) -> Result:
+    def _failed(self, job: FileJob, error: OSError) -> Result:
         if error.errno == errno.EIO and job.stage in ("claim", "read"):
             return self._set_aside(job, Unreadable.reason, str(Unreadable("the disk reports an I/O error")))
         return self._refused(job, error)
 
-    def _refused(self, job: Job, error: OSError) -> Result:
+    def _refused(self, job: FileJob, error: OSError) -> Result:
         """The system refused: the file waits, or has waited long enough for a place of its own."""
         deferral = self._refusals.deferral(job, error)
         try:
@@ -190,7 +191,7 @@ class Repacker:
             return deferral
         return self._set_aside(job, Unplaceable.reason, str(Unplaceable(f"{deferral.place}: {deferral.error}")))
 
-    def _set_aside(self, job: Job, reason: str, error: str) -> Result:
+    def _set_aside(self, job: FileJob, reason: str, error: str) -> Result:
         arrival = job.arrival
         try:
             place.withdraw(job)
@@ -202,7 +203,7 @@ class Repacker:
             return self._refusals.deferral(job, failure)
         return self._outcome(job, "set-aside", reason, error, where)
 
-    def _outcome(self, job: Job, kind: str, reason: str = "", error: str = "", dst: str = "") -> Outcome:
+    def _outcome(self, job: FileJob, kind: str, reason: str = "", error: str = "", dst: str = "") -> Outcome:
         marks = [*job.marks, time.perf_counter()]
         arrival, header = job.arrival, job.header
         get = header.values.get
@@ -242,13 +243,13 @@ def _without_volume(arrival: Arrival) -> Deferral:
     )
 
 
-def _busy(job: Job) -> Deferral:
+def _busy(job: FileJob) -> Deferral:
     arrival = job.arrival
     text = "still open for writing" if job.stage != "describe" else "another worker has just described this instance"
     return Deferral(arrival.path, arrival.root, arrival.time_ns, "busy", job.stage, text, job.claim, arrival.attempts)
 
 
-def _missing(job: Job, desk: Desk) -> tuple[Missing, ...]:
+def _missing(job: FileJob, desk: WorkerContext) -> tuple[Missing, ...]:
     """What the instance lacks: what its path and its own document wanted, and, from the instance that shared documents
     are made of, what these wanted (as rx-repack reports it).
     """

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from listener.dicom.reader import read_header
-from listener.disk import files, loading, sync
+from listener.disk import files, json_file, sync
 from listener.errors import FileFault
 from listener.planning import documents
 from listener.planning.documents import Document
 from listener.planning.plan import Plan
 from listener.records import Arrival, Outcome
-from listener.repacking import dataset, place, setaside, shared
-from listener.repacking.desk import Desk, Job
+from listener.repacking import dataset, describe, place, setaside
+from listener.repacking.context import FileJob, WorkerContext
 
 #: PatientID and Study Instance UID.
 Owner = tuple[str, str]
@@ -56,18 +56,18 @@ class Described(NamedTuple):
     marked_ns: int
 
 
-def described(series: str, desk: Desk) -> Iterator[Described]:
+def described(series: str, desk: WorkerContext) -> Iterator[Described]:
     """The documents of a series' instances that can be read and follow to a file of the tree."""
     folder = os.path.dirname(f"{desk.directories.log}/{documents.instance_path(series, 'x')}")
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            document = loading.load_if_readable(entry.path) or {}
+            document = json_file.load_if_readable(entry.path) or {}
             path = documents.location(document)
             if path.startswith(f"{desk.directories.data}/") and os.path.isfile(path):
                 yield Described(entry.path, path, _owner(document), entry.stat().st_mtime_ns, os.stat(path).st_ctime_ns)
 
 
-def revise(revision: Revision, desk: Desk, outcomes: list[Outcome]) -> None:
+def revise(revision: Revision, desk: WorkerContext, outcomes: list[Outcome]) -> None:
     """Bring a series in line; what is set aside is put to `outcomes`. Raises OSError when the system refuses, or
     somebody holds a lock: to be done again.
     """
@@ -87,7 +87,7 @@ def revise(revision: Revision, desk: Desk, outcomes: list[Outcome]) -> None:
 # -- one file an instance ----------------------------------------------------------------------------------------------
 
 
-def _settle(uid: str, names: tuple[str, ...], desk: Desk) -> Iterator[Outcome]:
+def _settle(uid: str, names: tuple[str, ...], desk: WorkerContext) -> Iterator[Outcome]:
     """Let the newest of these files be the instance, or the oldest, by policy; the others are set aside."""
     if desk.config.on_conflict == "keep-both":
         return
@@ -105,7 +105,7 @@ def _settle(uid: str, names: tuple[str, ...], desk: Desk) -> Iterator[Outcome]:
                 yield outcome
 
 
-def _instance(path: str, desk: Desk) -> tuple[str, str]:
+def _instance(path: str, desk: WorkerContext) -> tuple[str, str]:
     """Series and SOP Instance UID of a file, or its own path where it cannot be read."""
     try:
         descriptor = files.open_regular(path)
@@ -120,15 +120,15 @@ def _instance(path: str, desk: Desk) -> tuple[str, str]:
     return header.get("SeriesInstanceUID"), header.get("SOPInstanceUID")
 
 
-def _put_aside(one: Described, keeps: Described, desk: Desk) -> Outcome | None:
+def _put_aside(one: Described, keeps: Described, desk: WorkerContext) -> Outcome | None:
     """First kept in set-aside, then no reader is led to it any more, then it leaves the tree."""
     reason, why = "superseded", "a newer data set of the same instance has another name"
     if desk.config.on_conflict != "replace":
         reason, why = "conflict", "another data set of the same instance is in the tree, under another name"
     series, sop = _instance(one.path, desk)
-    with place.locked_place(one.path, desk), shared.locked(one.document, desk):
+    with place.locked_place(one.path, desk), describe.locked(one.document, desk):
         status = os.lstat(one.path)
-        told = documents.location(loading.load(one.document) or {})
+        told = documents.location(json_file.load(one.document) or {})
         if status.st_ctime_ns != one.marked_ns or told != one.path or not os.path.isfile(keeps.path):
             return None  # It came again meanwhile; the next look decides.
         kept = setaside.keep(one.path, desk, setaside.Why(reason, why), 0, dataset.of(one.path, desk))
@@ -146,17 +146,17 @@ def _put_aside(one: Described, keeps: Described, desk: Desk) -> Outcome | None:
 # -- shared documents --------------------------------------------------------------------------------------------------
 
 
-def _tell(one: Described, desk: Desk, *, renews: bool) -> None:
+def _tell(one: Described, desk: WorkerContext, *, renews: bool) -> None:
     """The documents that this instance shares are there; with `renews` they tell what it tells."""
-    job = Job(Arrival(one.path, 0, 0, "startup"), one.path, target=one.path, document=one.document)
+    job = FileJob(Arrival(one.path, 0, 0, "startup"), one.path, target=one.path, document=one.document)
     try:
         job.descriptor = files.open_regular(one.path)
         job.size = os.fstat(job.descriptor).st_size
         job.header = read_header(job.descriptor, job.size, desk.wanted, desk.limits)
         job.plan = Plan(*os.path.split(os.path.relpath(one.path, desk.directories.data)))
-        looks = shared.Shared()
+        looks = describe.Shared()
         if renews:
-            shared.write_newest(job, desk)
+            describe.write_newest(job, desk)
         else:
             looks.look(job, desk)
             looks.write(job, desk)
@@ -166,27 +166,27 @@ def _tell(one: Described, desk: Desk, *, renews: bool) -> None:
         job.close()
 
 
-def _forget(uid: str, former: Owner, studies: set[str], desk: Desk) -> None:
+def _forget(uid: str, former: Owner, studies: set[str], desk: WorkerContext) -> None:
     """A series is not this patient's in this study any more: what says so goes, as far as no other series does."""
     patient, study = former
     if not study:
         return
     log = desk.directories.log
     if study not in studies:
-        shared.remove(f"{log}/{documents.study_series_path(study, uid)}", desk)
+        describe.remove(f"{log}/{documents.study_series_path(study, uid)}", desk)
     beside = os.path.dirname(f"{log}/{documents.study_series_path(study, uid)}")
     if patient and not is_told(former, desk):
-        shared.update(
+        describe.update(
             f"{log}/{documents.patient_path(patient)}",
             desk,
             lambda there: documents.without_study(there, patient, study) if there else None,
         )
     with contextlib.suppress(OSError):
         os.rmdir(beside)
-        shared.remove(f"{log}/{documents.study_path(study)}", desk)
+        describe.remove(f"{log}/{documents.study_path(study)}", desk)
 
 
-def is_told(owner: Owner, desk: Desk) -> bool:
+def is_told(owner: Owner, desk: WorkerContext) -> bool:
     """Whether any series with a document in a study's directory has an instance of this patient in this study."""
     log = desk.directories.log
     with contextlib.suppress(FileNotFoundError):
@@ -200,7 +200,7 @@ def is_told(owner: Owner, desk: Desk) -> bool:
 def _documents(images: str) -> Iterator[Document]:
     with contextlib.suppress(FileNotFoundError), os.scandir(images) as entries:
         for entry in entries:
-            yield loading.load_if_readable(entry.path) or {}
+            yield json_file.load_if_readable(entry.path) or {}
 
 
 def _owner(document: Document) -> Owner:

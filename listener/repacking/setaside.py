@@ -1,9 +1,4 @@
-"""What cannot be repacked: kept below ``<state>/set-aside/<reason>/`` with a reason file beside it. Nothing here is
-ever deleted.
-
-The reason file is written first: a crash between the two leaves a claim that is done again, never a file without a
-reason.
-"""
+"""Set aside what cannot be repacked, and superseded instances: each file with a reason file beside it."""
 
 from __future__ import annotations
 
@@ -19,12 +14,38 @@ from typing import NamedTuple
 
 import orjson
 
-from listener.dicom.header import SENDER
-from listener.disk import files, loading, moving, sync
+from listener.dicom.attributes import SENDER
+from listener.disk import files, json_file, moves, sync
 from listener.errors import SET_ASIDE_REASONS
 from listener.planning.names import instant, printable, short_hash
 from listener.records import Arrival
-from listener.repacking.desk import CLAIM, Desk
+from listener.repacking.context import CLAIM, WorkerContext
+
+#: Why a file is kept under the reason `superseded`.
+WHY = "a newer data set of the same instance took its name"
+
+
+def was_superseded(inode: tuple[int, int], desk: WorkerContext) -> bool:
+    """Whether this very file was published, and a newer data set took its name, before its claim was let go."""
+    return any(entry.inode() == inode[1] and _inode(entry.path) == inode for entry in _kept(desk))
+
+
+def still_in_tree(name: str, desk: WorkerContext) -> Iterator[str]:
+    """Where superseded instances called `name` have not left the tree yet."""
+    for entry in _kept(desk):
+        was = str((json_file.load(reason_file(entry.path)) or {}).get("was", ""))
+        if os.path.basename(was) == name and os.path.lexists(was) and _inode(was) == _inode(entry.path):
+            yield was
+
+
+def _kept(desk: WorkerContext) -> Iterator[os.DirEntry[str]]:
+    return entries(f"{desk.directories.set_aside}/superseded")
+
+
+def _inode(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return (status.st_dev, status.st_ino)
+
 
 _CHUNK = 2**20
 
@@ -70,30 +91,30 @@ class Totals(NamedTuple):
     bytes: int
 
 
-def put_aside(source: str, name: str, desk: Desk, why: Why, arrival: Arrival) -> str:
+def put_aside(source: str, name: str, desk: WorkerContext, why: Why, arrival: Arrival) -> str:
     """Set `source` aside with its original `name`; where it lies now.
 
     The service's claim stays, for the parent to let go (--keep-source: it is copied); `repack` leaves it all ("").
     """
     if desk.manner == CLAIM:
-        transfer: Transfer = moving.keep_claim
+        transfer: Transfer = moves.keep_claim
     elif desk.config.keep_source:
-        transfer = moving.copy
+        transfer = moves.copy
     else:
         return ""
     attempts, root = arrival.attempts + arrival.losses + 1, desk.directories.incoming[arrival.root]
     return _put(source, name, desk, _Record(why, attempts, arrival.time_ns, root), transfer)
 
 
-def keep(source: str, desk: Desk, why: Why, root: int, dataset: str = "") -> str:
+def keep(source: str, desk: WorkerContext, why: Why, root: int, dataset: str = "") -> str:
     """Keep a second name of `source`; `source` itself stays. Where it lies now. `root`: as Arrival's; `dataset`: a
     digest of its data set, of which one file is enough.
     """
     record = _Record(why, 1, 0, desk.directories.incoming[root], source, dataset)
-    return _put(source, os.path.basename(source), desk, record, moving.link_or_copy)
+    return _put(source, os.path.basename(source), desk, record, moves.link_or_copy)
 
 
-def _put(source: str, name: str, desk: Desk, record: _Record, transfer: Transfer) -> str:
+def _put(source: str, name: str, desk: WorkerContext, record: _Record, transfer: Transfer) -> str:
     directory = f"{desk.directories.set_aside}/{record.why.reason}"
     os.makedirs(directory, mode=0o700, exist_ok=True)
     status = os.lstat(source)
@@ -141,7 +162,7 @@ def _suffixes(name: str, status: os.stat_result, dataset: str) -> Iterator[str]:
 
 def _dataset_of(candidate: str) -> object:
     """The digest of a set-aside file's data set, where its reason file tells."""
-    return (loading.load_if_readable(reason_file(candidate)) or {}).get("dataset")
+    return (json_file.load_if_readable(reason_file(candidate)) or {}).get("dataset")
 
 
 def _is_same(candidate: str, source: str, status: os.stat_result) -> bool:

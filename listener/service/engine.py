@@ -20,17 +20,15 @@ from listener.errors import LOCKED, FatalFault, concerns_all
 from listener.planning.names import printable
 from listener.records import Arrival, Deferral, Outcome, refusal
 from listener.repacking import claim
-from listener.repacking.desk import CLAIM, COPY
+from listener.repacking.context import CLAIM, COPY
 from listener.service import waits
 from listener.service.backlog import Backlog, share
-from listener.service.casualties import Casualties
+from listener.service.breaker import CircuitBreaker
 from listener.service.heldup import HeldUp
-from listener.service.intake import Intake
-from listener.service.kept import Kept
-from listener.service.listens import Listens
-from listener.service.messages import Fatal, Setting
+from listener.service.intake import EngineObserver, Intake, ProcessedFiles
 from listener.service.pool import Pool, Worker
-from listener.service.pressure import Pressure
+from listener.service.protocol import Fatal, WorkerConfig
+from listener.service.recovery import Recovery
 from listener.service.volumes import Volumes
 from listener.service.waits import Waits
 
@@ -45,23 +43,23 @@ class Engine:
     """Arrivals come in through `intake`, outcomes go out to `listens`."""
 
     def __init__(
-        self, config: Config, directories: Directories, listens: Listens, keep_open: Sequence[int] = ()
+        self, config: Config, directories: Directories, listens: EngineObserver, keep_open: Sequence[int] = ()
     ) -> None:
         manner = COPY if config.keep_source else CLAIM
         self._config = config
         self._directories = directories
         self._listens = listens
-        self._casualties = Casualties(config, directories, manner)
+        self._casualties = Recovery(config, directories, manner)
         self._tries: dict[str, int] = {}
         self.backlog = Backlog()
-        kept = Kept(directories.state) if config.keep_source else None
+        kept = ProcessedFiles(directories.state) if config.keep_source else None
         self.intake = Intake(self._casualties, self.backlog, listens, kept)
-        self.pressure = Pressure(pause)
+        self.pressure = CircuitBreaker(pause)
         self.waits = Waits()
         self.held_up = HeldUp(config.give_up, pause)
         self.volumes = Volumes(directories)
         self.paused = False
-        self.pool = Pool(Setting(config, directories, manner), config.workers, config.deadline, keep_open)
+        self.pool = Pool(WorkerConfig(config, directories, manner), config.workers, config.deadline, keep_open)
         self.selector = selectors.DefaultSelector()
         for worker in self.pool.workers:
             self.selector.register(worker.pipe, selectors.EVENT_READ, worker)
@@ -131,7 +129,7 @@ class Engine:
         try:
             results = worker.collect()
         except EOFError:
-            self._bury(worker)
+            self._replace_worker(worker)
             return
         if isinstance(results, Fatal):
             raise FatalFault(results.error)
@@ -181,7 +179,7 @@ class Engine:
         again = [arrival for arrival, _ in finished if self.backlog.finish(arrival.key)]
         # With nothing left there is nothing that the system refuses.
         through = not self.backlog.depth or any(outcome.kind in _WENT_THROUGH for _, outcome in finished)
-        if through and self.pressure.eased():
+        if through and self.pressure.closed():
             log.info("the system accepts work again")
         for arrival, _ in finished:
             self._tries.pop(arrival.path, None)
@@ -231,7 +229,7 @@ class Engine:
             log.error(text, name, series, *where, self._config.give_up)
         self.backlog.defer(arrival.key, again._replace(last=turn.last), turn.due, alone=True)
 
-    def _bury(self, worker: Worker) -> None:
+    def _replace_worker(self, worker: Worker) -> None:
         self.selector.unregister(worker.pipe)
         since = worker.since
         lost, successor = self.pool.replace(worker)

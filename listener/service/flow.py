@@ -6,7 +6,7 @@ from math import inf
 
 from listener.ledger.quiet import UNSEEN, Flow
 from listener.service.engine import Engine
-from listener.service.sweep import Sweeper
+from listener.service.rescan import Rescan
 from listener.service.watch import Watch
 
 
@@ -15,7 +15,7 @@ class FlowMeter:
     seconds; 0 where leases tell.
     """
 
-    def __init__(self, engine: Engine, sweeper: Sweeper, watch: Watch, settle: float) -> None:
+    def __init__(self, engine: Engine, sweeper: Rescan, watch: Watch, settle: float) -> None:
         self._engine = engine
         self._sweeper = sweeper
         self._watch = watch

@@ -1,19 +1,73 @@
-"""How files come in: whatever noticed them, all through one door."""
+"""The one entry for arrivals, whatever noticed them; and the memory of what `--keep-source` has processed."""
 
 from __future__ import annotations
 
 import os
 import stat
 import time
+from collections.abc import Sequence
+from hashlib import blake2b
 from math import inf
+from typing import Protocol
 
 from listener.diagnostics import log
 from listener.planning.names import is_temporary
-from listener.records import Arrival
+from listener.records import Arrival, Deferral, Outcome
 from listener.service.backlog import FULL, NEW, Backlog
-from listener.service.casualties import Casualties
-from listener.service.kept import Kept
-from listener.service.listens import Listens
+from listener.service.pool import WorkerExit
+from listener.service.recovery import Recovery
+
+
+class EngineObserver(Protocol):
+    """Who hears what happens: metrics, events, progress."""
+
+    def discovered(self, source: str) -> None:
+        """A file entered; `source` is one of records.SOURCES."""
+
+    def finished(self, outcomes: Sequence[Outcome]) -> None:
+        """Files are done."""
+
+    def deferred(self, deferral: Deferral) -> None:
+        """A file must wait."""
+
+    def lost(self, lost: WorkerExit) -> None:
+        """A worker died and was replaced."""
+
+
+_LENGTH = 16
+
+
+class ProcessedFiles:
+    """A set that survives restarts. About 100 bytes of memory a file that is kept."""
+
+    def __init__(self, state: str) -> None:
+        self._file = open(os.path.join(state, "kept"), "a+b", buffering=0)  # noqa: SIM115 - close() does
+        self._file.seek(0)
+        data = self._file.read()
+        whole = len(data) - len(data) % _LENGTH
+        self._file.truncate(whole)
+        self._done = {data[start : start + _LENGTH] for start in range(0, whole, _LENGTH)}
+        self._offered: dict[str, bytes] = {}
+
+    def holds(self, path: str, status: os.stat_result) -> bool:
+        """Whether this very file was done; if not, it is noted as offered."""
+        told = f"{status.st_ino} {status.st_size} {status.st_mtime_ns} ".encode() + os.fsencode(path)
+        key = blake2b(told, digest_size=_LENGTH).digest()
+        if key in self._done:
+            return True
+        self._offered[path] = key
+        return False
+
+    def add(self, path: str) -> None:
+        """The file that was offered under `path` is done. What replaced it meanwhile has another key, and is not."""
+        key = self._offered.pop(path, None)
+        if key is not None and key not in self._done:
+            self._done.add(key)
+            self._file.write(key)
+
+    def close(self) -> None:
+        """Give back the file."""
+        self._file.close()
 
 
 class Intake:
@@ -22,7 +76,9 @@ class Intake:
     `turned_away`: when the backlog last had no room, in seconds on the monotonic clock.
     """
 
-    def __init__(self, casualties: Casualties, backlog: Backlog, listens: Listens, kept: Kept | None) -> None:
+    def __init__(
+        self, casualties: Recovery, backlog: Backlog, listens: EngineObserver, kept: ProcessedFiles | None
+    ) -> None:
         self._casualties = casualties
         self._backlog = backlog
         self._listens = listens

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 
-from listener.service.owner import is_owned
-from listener.status import live
+from listener.service.lock import is_owned
+from listener.status import snapshot
 from listener.status.document import runs
 
 
@@ -33,5 +33,5 @@ class OtherListeners:
 
     def _service_runs(self) -> bool:
         with contextlib.suppress(OSError):
-            return bool(self._state) and runs(live.read(self._state), time.time_ns())
+            return bool(self._state) and runs(snapshot.read(self._state), time.time_ns())
         return False

@@ -19,8 +19,8 @@ from typing import NamedTuple
 from listener.errors import FatalFault
 from listener.records import Arrival
 from listener.repacking.repack import Result
-from listener.service import messages
-from listener.service.messages import Fatal, Hello, Setting
+from listener.service import protocol
+from listener.service.protocol import Fatal, Ready, WorkerConfig
 
 #: How long a worker may take to begin, in seconds.
 _START = 30.0
@@ -30,7 +30,7 @@ _MOST_STILLBORN = 20
 _MOST_DEATHS = 40
 
 
-class Lost(NamedTuple):
+class WorkerExit(NamedTuple):
     """A worker died: what it held, how it ended (`exited`, `killed` or `deadline`), a text that says so, and whether it
     had begun at all (else no file is to blame).
     """
@@ -44,7 +44,7 @@ class Lost(NamedTuple):
 class Worker:
     """One process, its pipe, and what it holds since when."""
 
-    def __init__(self, setting: Setting, keep_open: Sequence[int]) -> None:
+    def __init__(self, setting: WorkerConfig, keep_open: Sequence[int]) -> None:
         ours, theirs = socketpair()
         with theirs:
             # The owner's lock goes along: as long as a worker of a killed parent lives, nobody else may begin.
@@ -60,7 +60,7 @@ class Worker:
         self.overdue = False
         self.greeted = False
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # Dead already: the end of its pipe tells.
-            messages.send(self.pipe, setting)
+            protocol.send(self.pipe, setting)
 
     @property
     def pid(self) -> int:
@@ -72,26 +72,26 @@ class Worker:
         self.held, self.since = arrivals, now
         # A worker that has just died is found by the end of its pipe; what it was given is held and comes back.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            messages.send(self.pipe, messages.bare(arrivals))
+            protocol.send(self.pipe, protocol.pack(arrivals))
 
     def collect(self) -> list[Result] | Fatal | None:
         """The results of the batch; None when it only said that it works. Raises EOFError when the worker is dead."""
         try:
-            answer = messages.receive(self.pipe)
+            answer = protocol.receive(self.pipe)
         except (ConnectionResetError, OSError) as error:
             raise EOFError from error
-        if isinstance(answer, Hello):
+        if isinstance(answer, Ready):
             self.greeted, self.since = True, time.monotonic()
             return None
         self.held = []
-        return answer if isinstance(answer, Fatal) else messages.results(answer, time.time_ns())
+        return answer if isinstance(answer, Fatal) else protocol.results(answer, time.time_ns())
 
     def kill(self) -> None:
         """End it at once."""
         self.overdue = True
         self._process.kill()
 
-    def bury(self) -> Lost:
+    def reap(self) -> WorkerExit:
         """What a dead worker leaves."""
         self.pipe.close()
         self._process.kill()
@@ -102,7 +102,7 @@ class Worker:
             reason, text = "killed", f"was killed by {signal.Signals(-status).name}"
         else:
             reason, text = "exited", f"exited with status {status}"
-        return Lost(self.held, reason, text, self.greeted)
+        return WorkerExit(self.held, reason, text, self.greeted)
 
     def stop(self, patience: float) -> None:
         """Close its pipe, at which it ends; kill it when it does not within `patience` seconds."""
@@ -121,7 +121,7 @@ def _precedence(worker: Worker) -> tuple[bool, float]:
 class Pool:
     """All workers of one service."""
 
-    def __init__(self, setting: Setting, count: int, deadline: float, keep_open: Sequence[int] = ()) -> None:
+    def __init__(self, setting: WorkerConfig, count: int, deadline: float, keep_open: Sequence[int] = ()) -> None:
         self._setting = setting
         self._deadline = deadline
         self._keep_open = tuple(keep_open)
@@ -147,12 +147,12 @@ class Pool:
         """Whether each worker has begun, with all loaded that its first file needs."""
         return all(worker.greeted for worker in self.workers)
 
-    def replace(self, worker: Worker) -> tuple[Lost, Worker]:
+    def replace(self, worker: Worker) -> tuple[WorkerExit, Worker]:
         """Bury a dead worker; what it leaves, and the new one in its place.
 
         Raises FatalFault when workers die one after the other and none gets anything done: no file's fault then.
         """
-        lost = worker.bury()
+        lost = worker.reap()
         self._deaths += 1
         if self._deaths >= (_MOST_DEATHS if worker.greeted else _MOST_STILLBORN):
             raise FatalFault(f"no worker lives; the last one {lost.text}, its words stand above; every file is kept")

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterable
 
-from listener.disk import files, leases, trials
+from listener.disk import files, leases, mounts
 from listener.disk.mounts import is_network
 
 
@@ -18,7 +18,7 @@ def lease_supported(directories: Iterable[str]) -> bool:
 
 
 def _try_lease(directory: str) -> bool:
-    path = os.path.join(directory, f".{trials.name()}")
+    path = os.path.join(directory, f".{mounts.name()}")
     writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         reader = files.open_regular(path)

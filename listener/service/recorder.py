@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator, Sequence
 
 from listener.diagnostics import log
-from listener.ledger.keeper import Keeper
-from listener.ledger.states import Completion
+from listener.ledger.completion import Completion
+from listener.ledger.thread import LedgerThread
 from listener.records import Deferral, Outcome
 from listener.repacking import setaside
 from listener.repacking.setaside import Totals
-from listener.service.pool import Lost
+from listener.service.pool import WorkerExit
 from listener.service.revising import Revised
 from listener.telemetry.events import Events
 from listener.telemetry.metrics import Metrics
@@ -34,7 +34,7 @@ _PATIENCE = 10
 class Recorder:
     """Events and metrics of what happens."""
 
-    def __init__(self, metrics: Metrics, events: Events, keeper: Keeper, set_aside: str) -> None:
+    def __init__(self, metrics: Metrics, events: Events, keeper: LedgerThread, set_aside: str) -> None:
         self._metrics = metrics
         self._keeper = keeper
         self._events = events
@@ -82,7 +82,7 @@ class Recorder:
         """A file must wait."""
         self._metrics.deferred(deferral)
 
-    def lost(self, lost: Lost) -> None:
+    def lost(self, lost: WorkerExit) -> None:
         """A worker died and was replaced."""
         self._metrics.add("worker_restarts_total", 1, lost.reason)
         self._events.service("worker-lost", time.time_ns(), reason=lost.reason, held=len(lost.held))

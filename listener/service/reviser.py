@@ -17,9 +17,9 @@ from listener.config import Config
 from listener.diagnostics import log
 from listener.disk.directories import Directories
 from listener.disk.retry import pause
-from listener.repacking.desk import CLAIM
+from listener.repacking.context import CLAIM
 from listener.repacking.revision import Revision, merged
-from listener.service.messages import Setting
+from listener.service.protocol import WorkerConfig
 from listener.service.revising import Request, Revised
 
 #: A series is revised so long after its last correction, in seconds: a series that is sent again is revised a few
@@ -50,7 +50,7 @@ class Reviser:
         wake: Callable[[], None] = lambda: None,
         keep_open: Sequence[int] = (),
     ) -> None:
-        self._setting = Setting(config, directories, CLAIM)
+        self._setting = WorkerConfig(config, directories, CLAIM)
         self._wake = wake
         self._keep_open = tuple(keep_open)
         self._waiting: dict[str, _Waiting] = {}

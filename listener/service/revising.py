@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from listener.records import Outcome
-from listener.repacking.desk import Desk
+from listener.repacking.context import WorkerContext
 from listener.repacking.revision import Revision, revise
-from listener.service.messages import Setting
+from listener.service.protocol import WorkerConfig
 
 
 class Request(NamedTuple):
     """By what, and what to revise."""
 
-    setting: Setting
+    setting: WorkerConfig
     revisions: Sequence[Revision]
 
 
@@ -38,11 +38,11 @@ class Revised(NamedTuple):
 def answer(request: Request) -> list[Revised]:
     """Revise them one by one."""
     setting = request.setting
-    desk = Desk(setting.config, setting.directories, setting.manner)
+    desk = WorkerContext(setting.config, setting.directories, setting.manner)
     return [_revised(one, desk) for one in request.revisions]
 
 
-def _revised(revision: Revision, desk: Desk) -> Revised:
+def _revised(revision: Revision, desk: WorkerContext) -> Revised:
     outcomes: list[Outcome] = []
     try:
         revise(revision, desk, outcomes)

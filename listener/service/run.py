@@ -6,31 +6,48 @@ then the first sweep, so that nothing can fall between sweep and watch.
 
 from __future__ import annotations
 
+import platform
 import selectors
 import time
 
 import listener
 from listener.config import Config
-from listener.diagnostics import log
-from listener.disk.directories import Directories, prepare, tidy
-from listener.disk.retry import patiently
-from listener.hooks.configured import Hooks
-from listener.ledger.keeper import Keeper
-from listener.service.bell import Bell
+from listener.cpu import request_short_slices
+from listener.diagnostics import count_into, log
+from listener.disk.directories import Directories, prepare, remove_leftovers
+from listener.disk.retry import retry_while_transient
+from listener.hooks.dispatch import HookManager
+from listener.ledger.thread import LedgerThread
 from listener.service.engine import Engine
 from listener.service.flow import FlowMeter
-from listener.service.metering import metrics_of
+from listener.service.lock import IncomingLock
+from listener.service.monitor import Monitor, server_of
 from listener.service.other_listeners import OtherListeners
-from listener.service.owner import Owner
-from listener.service.probes import lease_supported
-from listener.service.promptness import ask_for_short_turns
+from listener.service.probes import lease_supported, revision
 from listener.service.recorder import Recorder
+from listener.service.rescan import Rescan, RescanResult, Troubles
 from listener.service.reviser import Reviser
-from listener.service.signals import Signals, leaving_at_once
-from listener.service.sweep import Sweeper, Swept, Troubles
-from listener.service.vitals import Vitals, server_of
+from listener.service.wakeup import Signals, Wakeup, leaving_at_once
 from listener.service.watch import Watch, rest_for
 from listener.telemetry.events import Events
+from listener.telemetry.metrics import Metrics
+
+
+def metrics_of(config: Config) -> Metrics:
+    """All at zero; diagnostics are counted from now on."""
+    metrics = Metrics(
+        {"version": listener.__version__, "revision": revision(), "python": platform.python_version()},
+        {
+            "layout": config.layout,
+            "fsync": config.fsync,
+            "on_conflict": config.on_conflict,
+            "keep_source": str(config.keep_source).lower(),
+            "poll": str(config.poll).lower(),
+        },
+    )
+    count_into(metrics.log_record)
+    return metrics
+
 
 _BEAT = 1.0  # The loop comes round at least so often, in seconds.
 #: How long the draining loop waits at most before it looks whether it may go on, in seconds.
@@ -46,27 +63,27 @@ class Service:
 
     def __init__(self, config: Config, directories: Directories) -> None:
         self._config = config
-        self._owner = Owner(config.incoming)
-        tidy(directories)
-        self._bell = Bell()
-        self._signals = Signals(self._bell.ring)
+        self._owner = IncomingLock(config.incoming)
+        remove_leftovers(directories)
+        self._bell = Wakeup()
+        self._signals = Signals(self._bell.set)
         self._events = Events(config.phi)
         self._metrics = metrics_of(config)
-        self._hooks = Hooks(config, retires=True)
+        self._hooks = HookManager(config, retires=True)
         others = OtherListeners()
-        self._keeper = Keeper(config, self._bell.ring, consumers=self._hooks.names, is_worked_on=others.work_on)
+        self._keeper = LedgerThread(config, self._bell.set, consumers=self._hooks.names, is_worked_on=others.work_on)
         self._recorder = Recorder(self._metrics, self._events, self._keeper, directories.set_aside)
-        self._reviser = Reviser(config, directories, self._bell.ring, self._owner.descriptors)
+        self._reviser = Reviser(config, directories, self._bell.set, self._owner.descriptors)
         self._keeper.revise = self._reviser.offer
         self._engine = Engine(config, directories, self._recorder, self._owner.descriptors)
         selector, rest = self._engine.selector, rest_for(config.fsync)
-        selector.register(self._bell.reader, selectors.EVENT_READ, self._bell.heard)
+        selector.register(self._bell.reader, selectors.EVENT_READ, self._bell.clear)
         self._watch = Watch(config.incoming, selector, self._take_events, polling=config.poll, rest=rest)
-        self._vitals = Vitals(config, directories, self._engine, self._watch, self._metrics)
+        self._vitals = Monitor(config, directories, self._engine, self._watch, self._metrics)
         self._server = server_of(config, self._vitals)
         self._leases = lease_supported(directories.claims)
         self._troubles = Troubles(config.incoming, phi=config.phi)
-        self._sweeper = Sweeper(config.incoming, self._engine, config.rescan)
+        self._sweeper = Rescan(config.incoming, self._engine, config.rescan)
         self._flow = FlowMeter(self._engine, self._sweeper, self._watch, 0.0 if self._leases else config.settle)
         self._next_beat = 0.0
         self._is_told_ready = False
@@ -131,7 +148,7 @@ class Service:
         self._recorder.count_set_aside(now)
         self._vitals.ledger = self._recorder.show_ledger()
         self._events.flush()
-        self._vitals.beat(now)
+        self._vitals.tick(now)
         self._keeper.flow = self._flow.measure(now, sees=self._vitals.sees_incoming)
 
     def _take_events(self) -> None:
@@ -152,7 +169,7 @@ class Service:
             self._owner.renew()
             self._watch.ensure()
             self._sweeper.begin(now)
-        swept = self._sweeper.go_on(now)
+        swept = self._sweeper.step(now)
         if swept:
             self._tell_swept(swept)
         if not self._vitals.scanned and self._sweeper.looked and self._engine.pool.is_warm:
@@ -169,7 +186,7 @@ class Service:
         self._events.service("overflow", time.time_ns())
         log.warning("the queue of file system events overflowed; a sweep finds what was missed")
 
-    def _tell_swept(self, swept: Swept) -> None:
+    def _tell_swept(self, swept: RescanResult) -> None:
         self._metrics.swept(swept.seconds, time.time())
         self._vitals.directories = swept.directories
         for trouble in self._troubles.news(swept.troubles):
@@ -213,7 +230,7 @@ class Service:
     def _last_sweep(self, end: float) -> None:
         self._sweeper.begin(time.monotonic())
         while self._sweeper.under_way and self._may_go_on(end):
-            self._sweeper.go_on(time.monotonic())
+            self._sweeper.step(time.monotonic())
             self._wait(0 if self._sweeper.busy or not self._sweeper.under_way else _SOON)
 
     def _may_go_on(self, end: float) -> bool:
@@ -239,8 +256,8 @@ class Service:
 
 def run(config: Config) -> int:
     """The whole service; the exit status."""
-    ask_for_short_turns()
+    request_short_slices()
     # A volume that is full at the start is waited for: a crash loop would tell less and mend nothing.
     with leaving_at_once():
-        directories = patiently(lambda: prepare(config), log.error)
+        directories = retry_while_transient(lambda: prepare(config), log.error)
     return Service(config, directories).run()

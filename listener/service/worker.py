@@ -15,10 +15,10 @@ import warnings
 from multiprocessing.connection import Connection
 
 from listener.errors import FatalFault
-from listener.repacking.desk import Desk
+from listener.repacking.context import WorkerContext
 from listener.repacking.repack import Repacker
-from listener.service import messages
-from listener.service.messages import Fatal, Hello, Setting
+from listener.service import protocol
+from listener.service.protocol import Fatal, Ready, WorkerConfig
 
 #: Address space of a worker beside what headers may take (--max-header), in bytes.
 _MEMORY = 2**30
@@ -59,26 +59,26 @@ _SAMPLE = (
 def _warm_up() -> None:
     """Have some values decoded, so that the first file does not pay for pydicom: 80 ms on an idle processor."""
     from listener.dicom.decoding import Raw, Syntax, texts
-    from listener.dicom.structure import Element
+    from listener.dicom.walk import Element
 
     raws = {tag: Raw(Element(tag, vr, 0, len(value), len(value)), value) for tag, vr, value in _SAMPLE}
     texts(raws, Syntax(implicit=False, little=True), {})
 
 
 def _work(pipe: Connection) -> None:
-    setting: Setting = messages.receive(pipe)
+    setting: WorkerConfig = protocol.receive(pipe)
     _limit_memory(_MEMORY + 8 * setting.config.max_header)
-    repacker = Repacker(Desk(setting.config, setting.directories, setting.manner))
+    repacker = Repacker(WorkerContext(setting.config, setting.directories, setting.manner))
     # Files that wait already would only wait longer, and not all of them need pydicom.
     if not pipe.poll():
         _warm_up()
-    messages.send(pipe, Hello(os.getpid()))
+    protocol.send(pipe, Ready(os.getpid()))
     while True:
-        arrivals = messages.arrivals(messages.receive(pipe))
+        arrivals = protocol.arrivals(protocol.receive(pipe))
         try:
-            messages.send(pipe, messages.bare(repacker.repack(arrivals)))
+            protocol.send(pipe, protocol.pack(repacker.repack(arrivals)))
         except FatalFault as fault:
-            messages.send(pipe, Fatal(str(fault)))
+            protocol.send(pipe, Fatal(str(fault)))
             return
 
 

@@ -8,22 +8,20 @@ import stat
 from typing import Any
 
 from listener.dicom.reader import check_uids, read_header
-from listener.disk import files, loading
+from listener.disk import files, json_file
 from listener.errors import FileFault, Unreadable
 from listener.planning import documents
 from listener.planning.plan import make_plan
-from listener.repacking.desk import Desk
+from listener.repacking.context import WorkerContext
 from listener.repacking.revision import is_told
-from listener.verification.differences import expected
-from listener.verification.evidence import Described, Reading, Series, SharedState, Stray
-from listener.verification.listing import IMAGES, is_foreign, names_in
-from listener.verification.places import Place, Places
+from listener.verification.differences import Described, Reading, Series, SharedState, Stray, expected
+from listener.verification.tree import IMAGES, Place, Places, is_foreign, names_in
 
 
 class Inventory:
     """Reads series and instances for one verification. `deep`: headers of described instances too."""
 
-    def __init__(self, desk: Desk, *, deep: bool) -> None:
+    def __init__(self, desk: WorkerContext, *, deep: bool) -> None:
         self._desk = desk
         self._log = desk.directories.log
         self._deep = deep
@@ -44,7 +42,7 @@ class Inventory:
             if study:
                 shared.append(self._study(study, owners))
                 shared += [self._patient(patient, study), _state("study-series", base, study, "SeriesBaseDir")]
-                told = told or base_directory(loading.load_if_readable(base) or {})
+                told = told or base_directory(json_file.load_if_readable(base) or {})
         home = self.places.find(told) if told else Place("")
         occupied = bool(home.path) and bool(names_in(home.path))
         keeps_both = self._desk.config.on_conflict == "keep-both"
@@ -54,20 +52,20 @@ class Inventory:
     def _study(self, study: str, owners: set[tuple[str, str]]) -> SharedState:
         """The study's document, which tells of a patient who has an instance in it, perhaps in another series."""
         state = _state("study", f"{self._log}/{documents.study_path(study)}", study)
-        patient = documents.patient_of(loading.load_if_readable(state.path) or {})
+        patient = documents.patient_of(json_file.load_if_readable(state.path) or {})
         if state.word or not patient or (patient, study) in owners or is_told((patient, study), self._desk):
             return state
         return state._replace(word="outdated")
 
     def _owner(self, uid: str) -> tuple[str, str]:
         """PatientID and Study Instance UID of a series without documents of instances."""
-        document = loading.load_if_readable(f"{self._log}/{documents.series_path(uid)}") or {}
+        document = json_file.load_if_readable(f"{self._log}/{documents.series_path(uid)}") or {}
         entry = part_with(document, "StudyInstanceUID")
         return str(entry.get("PatientID", "")), str(entry.get("StudyInstanceUID", ""))
 
     def _described(self, path: str) -> Described:
         name = os.path.basename(path).removesuffix(".json")
-        document = loading.load_if_readable(path) or {}
+        document = json_file.load_if_readable(path) or {}
         told = documents.location(document)
         if not told or os.path.basename(told) != name:
             return Described(name, path, readable=False)
@@ -97,7 +95,7 @@ class Inventory:
         ours = f"{self._log}/{documents.patient_path(patient)}"
         theirs = f"{self._log}/patientData/{patient}.json" if "/" not in patient and "\0" not in patient else ours
         found = [path for path in (ours, theirs) if os.path.lexists(path)]
-        loaded = [document for document in map(loading.load_if_readable, found) if document is not None]
+        loaded = [document for document in map(json_file.load_if_readable, found) if document is not None]
         if any(study in _studies(document, patient) for document in loaded):
             return SharedState("patient", ours, "", study)
         word = "study-list" if loaded else "bad-shared-document" if found else "no-shared-document"
@@ -163,14 +161,14 @@ def _state(kind: str, path: str, study: str = "", key: str = "") -> SharedState:
     """Whether a shared document can be read and holds `key` somewhere."""
     if not os.path.lexists(path):
         return SharedState(kind, path, "no-shared-document", study)
-    document = loading.load_if_readable(path)
+    document = json_file.load_if_readable(path)
     fine = document is not None and (not key or key in part_with(document, key))
     return SharedState(kind, path, "" if fine else "bad-shared-document", study)
 
 
 def _told(state: SharedState, owners: set[tuple[str, str]]) -> SharedState:
     """The series' document, which tells of a patient and a study that an instance of it is of."""
-    document = loading.load_if_readable(state.path) or {}
+    document = json_file.load_if_readable(state.path) or {}
     told = documents.patient_of(document), documents.study_of(document)
     wrong = owners and all(told) and told not in owners
     return state._replace(word="outdated") if wrong and not state.word else state

@@ -1,29 +1,147 @@
-"""What `listener verify --repair` does about each difference.
-
-Documents are rebuilt from the tree, or changed where they are, under the locks that publishing takes. No instance is
-touched, and nothing is deleted: what must go is moved to ``<log>/.listener/removed/``.
-"""
+"""Repair: make documents and ledger anew from the tree."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from listener.disk import loading
+from listener.config import Config
+from listener.dicom.reader import check_uids, read_header
+from listener.disk import files, json_file, sync
+from listener.disk.directories import Directories, forget_killed_runs
 from listener.errors import FileFault
 from listener.planning import documents
 from listener.planning.documents import Document
-from listener.repacking import shared
-from listener.repacking.desk import Desk
+from listener.planning.names import OWN
+from listener.planning.plan import Plan
+from listener.records import Arrival
+from listener.repacking import describe
+from listener.repacking.context import FileJob, NotYet, WorkerContext
+from listener.repacking.describe import Shared, locked, locked_series, update
 from listener.repacking.revision import Revision, revise
-from listener.repacking.shared import locked, locked_series, update
 from listener.verification.differences import Difference
 from listener.verification.inventory import base_directory, part_with
-from listener.verification.listing import names_in
-from listener.verification.places import Places
-from listener.verification.rebuild import Rebuilder
+from listener.verification.tree import Places, names_in
+
+#: Instances that are described between two barriers.
+BATCH = 32
+
+
+def directories_of(config: Config, staging: str) -> Directories:
+    """Directories for a verification: only the logs are ever written to, through `staging` below them."""
+    return Directories(
+        data=config.data,
+        log=config.log,
+        state=config.state,
+        log_staging=staging,
+        locks=os.path.join(config.log, OWN, "locks"),
+    )
+
+
+@contextlib.contextmanager
+def staging_in(log: str) -> Iterator[str]:
+    """A staging directory for one run, gone at its end; the directory of locks is there, too."""
+    forget_killed_runs(log)
+    path = os.path.join(log, OWN, "staging", f"verify-{os.getpid()}-{secrets.token_hex(4)}")
+    for made in (path, os.path.join(log, OWN, "locks")):
+        os.makedirs(made, mode=0o700, exist_ok=True)
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
+class Rebuilder:
+    """Describes instances where they lie."""
+
+    def __init__(self, desk: WorkerContext) -> None:
+        self._desk = desk
+        self._shared = Shared()
+
+    def describe(self, paths: Sequence[str]) -> list[bool]:
+        """Write the documents of these instances, and the shared ones that lack; for each, whether that worked."""
+        # Most are of one series: its first one writes what they share, so that the others need not read all they hold.
+        done = self._together(paths[:1])
+        for start in range(1, len(paths), BATCH):
+            done += self._together(paths[start : start + BATCH])
+        return done
+
+    def _together(self, paths: Sequence[str]) -> list[bool]:
+        """One barrier for all: data before names, and then the names."""
+        jobs = [self._open(path) for path in paths]
+        try:
+            ready = [job is not None and self._prepared(job) for job in jobs]
+            self._sync(job for job, fine in zip(jobs, ready, strict=True) if job and fine)
+            done = [job is not None and fine and self._placed(job) for job, fine in zip(jobs, ready, strict=True)]
+            if self._desk.syncs:
+                described = [job.document for job, fine in zip(jobs, done, strict=True) if job and fine]
+                sync.directories(dict.fromkeys(map(os.path.dirname, described)))
+            return done
+        finally:
+            for job in jobs:
+                if job is not None:
+                    job.close()
+
+    def _sync(self, jobs: Iterator[FileJob]) -> None:
+        if self._desk.syncs:
+            sync.descriptors([descriptor for job in jobs for descriptor in job.opened])
+
+    def _open(self, path: str) -> FileJob | None:
+        """An instance of the tree as if it had just been placed; None for what is no good."""
+        desk = self._desk
+        job = FileJob(Arrival(path, 0, 0, "startup"), path, target=path)
+        try:
+            job.descriptor = files.open_regular(path)
+            job.size = os.fstat(job.descriptor).st_size
+            job.header = read_header(job.descriptor, job.size, desk.wanted, desk.limits)
+            check_uids(job.header)
+        except (FileFault, OSError):
+            job.close()
+            return None
+        job.plan = Plan(*os.path.split(os.path.relpath(path, desk.directories.data)))
+        return job
+
+    def _prepared(self, job: FileJob) -> bool:
+        try:
+            self._shared.look(job, self._desk)
+            describe.stage(job, self._desk)
+        except (FileFault, OSError):
+            return False
+        return True
+
+    def _placed(self, job: FileJob) -> bool:
+        try:
+            describe.describe(job, self._desk, self._shared)
+        except (NotYet, OSError):  # A worker has just described it, or somebody holds its lock.
+            return False
+        return True
+
+    def share(self, path: str) -> bool:
+        """Complete what the instance at `path` shares with others; its own document stays as it is."""
+        job = self._open(path)
+        if job is None:
+            return False
+        try:
+            shared = Shared()
+            shared.look(job, self._desk)
+            shared.write(job, self._desk)
+        finally:
+            job.close()
+        return True
+
+    def whole_size(self, path: str) -> int:
+        """The size of an instance that is proven complete; -1 for any other."""
+        job = self._open(path)
+        if job is None:
+            return -1
+        job.close()
+        return job.size
+
 
 Way = Callable[[Difference], bool]
 
@@ -31,7 +149,7 @@ Way = Callable[[Difference], bool]
 class Repairer:
     """Mends differences one by one; says which it could not."""
 
-    def __init__(self, desk: Desk, places: Places) -> None:
+    def __init__(self, desk: WorkerContext, places: Places) -> None:
         self._desk = desk
         self._places = places
         self._log = desk.directories.log
@@ -66,7 +184,7 @@ class Repairer:
 
     def _remove(self, path: str) -> bool:
         """Move something out of the logs, where nobody reads it and nothing is lost."""
-        shared.remove(path, self._desk)
+        describe.remove(path, self._desk)
         return True
 
     def _remove_dangling(self, one: Difference) -> bool:
@@ -74,7 +192,7 @@ class Repairer:
         word for word leaves it, and looks under the same lock.
         """
         with locked(one.path, self._desk):
-            told = documents.location(loading.load_if_readable(one.path) or {})
+            told = documents.location(json_file.load_if_readable(one.path) or {})
             place = self._places.find(os.path.dirname(told)).path
             return os.path.isfile(f"{place}/{os.path.basename(told)}") or self._remove(one.path)
 
@@ -95,7 +213,7 @@ class Repairer:
         studies = set()
         for name in names_in(one.path):
             path = f"{one.path}/{name}"
-            document = loading.load_if_readable(path) or {}
+            document = json_file.load_if_readable(path) or {}
             studies.add(str(part_with(document, "StudyInstanceUID").get("StudyInstanceUID", "")))
             told = documents.location(document)
             place = self._places.find(os.path.dirname(told))
@@ -103,7 +221,7 @@ class Repairer:
                 self._rewrite(path, "FSlocation", f"{place.path}/{os.path.basename(told)}")
         for study in studies:
             path = f"{self._log}/{documents.study_series_path(study, one.series)}"
-            place = self._places.find(base_directory(loading.load_if_readable(path) or {}))
+            place = self._places.find(base_directory(json_file.load_if_readable(path) or {}))
             if place.moved:
                 self._rewrite(path, "SeriesBaseDir", place.path)
         return True
@@ -121,7 +239,7 @@ class Repairer:
             changed = (documents.without_study(there or {}, patient, one.study) for patient in there or {})
             return next((document for document in changed if document), None)
 
-        shared.update(one.path, self._desk, without)
+        describe.update(one.path, self._desk, without)
         return True
 
     def _rewrite(self, path: str, key: str, value: object) -> bool:
@@ -134,7 +252,7 @@ class Repairer:
         if one.study:
             return self._remove(one.path)
         path = f"{self._log}/{documents.series_path(one.series)}"
-        study = str(part_with(loading.load_if_readable(path) or {}, "StudyInstanceUID").get("StudyInstanceUID", ""))
+        study = str(part_with(json_file.load_if_readable(path) or {}, "StudyInstanceUID").get("StudyInstanceUID", ""))
         names = [documents.series_path(one.series), documents.pack_path(one.series)]
         names += [documents.study_series_path(study, one.series)] if study else []
         with locked_series(one.series, self._desk):

@@ -15,19 +15,17 @@ from functools import partial
 from typing import NamedTuple
 
 from listener.config import Config
-from listener.disk import loading, locks
+from listener.disk import json_file, locks
 from listener.errors import ConfigError
 from listener.planning.names import OWN, document_name
-from listener.repacking.desk import Desk
+from listener.repacking.context import WorkerContext
 from listener.repacking.revision import is_told
-from listener.verification import ledgers
-from listener.verification.differences import Difference, of_series, of_strays
-from listener.verification.evidence import Series
+from listener.verification import ledger
+from listener.verification.differences import Difference, Series, of_series, of_strays
 from listener.verification.inventory import Inventory
-from listener.verification.listing import Folder, changed_ns, folders_in, is_foreign, names_in, series_in, studies_in
-from listener.verification.rebuild import directories_of, staging_in
-from listener.verification.repair import Repairer
-from listener.verification.tally import Tally
+from listener.verification.repair import Repairer, directories_of, staging_in
+from listener.verification.report import Report
+from listener.verification.tree import Folder, changed_ns, folders_in, is_foreign, names_in, series_in, studies_in
 
 #: How long a directory must have been left alone for a difference in it to count at once, in seconds.
 SETTLE = 1.0
@@ -48,11 +46,13 @@ def run(config: Config, request: Request) -> int:
     """Verify; 0 when there is no difference, or all were repaired, else 1."""
     try:
         _check(config, request)
-        tally = Tally(config, as_json=request.json)
+        tally = Report(config, as_json=request.json)
         with ExitStack() as stack:
             staging = stack.enter_context(staging_in(config.log)) if request.repair else ""
-            _Verification(Desk(config, directories_of(config, staging), patience=locks.PATIENCE), request, tally).run()
-            ledgers.verify(config, tally, repair=request.repair)
+            _Verification(
+                WorkerContext(config, directories_of(config, staging), patience=locks.PATIENCE), request, tally
+            ).run()
+            ledger.verify(config, tally, repair=request.repair)
     except PermissionError as error:
         where = f" '{error.filename}'" if config.phi and error.filename else " a directory or document"
         raise ConfigError([f"verify: no permission for{where}; run it as the user of the service"]) from error
@@ -77,7 +77,7 @@ def _check(config: Config, request: Request) -> None:
 class _Verification:
     """One pass over logs and tree. For each folder it remembers which series have instances there."""
 
-    def __init__(self, desk: Desk, request: Request, tally: Tally) -> None:
+    def __init__(self, desk: WorkerContext, request: Request, tally: Report) -> None:
         self._desk = desk
         self._inventory = Inventory(desk, deep=request.deep)
         self._repairer = Repairer(desk, self._inventory.places) if request.repair else None
@@ -148,7 +148,7 @@ class _Verification:
         """Studies that a patient's document lists and that have instances, but none of this patient."""
         for name in names_in(f"{self._log}/patientData"):
             path = f"{self._log}/patientData/{name}"
-            for patient, entry in (loading.load_if_readable(path) or {}).items():
+            for patient, entry in (json_file.load_if_readable(path) or {}).items():
                 studies = entry.get("StudyList") if isinstance(entry, dict) else None
                 for study in studies if isinstance(studies, list) else ():
                     keys = hash(("study", study)), hash(("in", patient, study))

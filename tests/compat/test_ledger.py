@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from listener.ledger.reading import reading
+from listener.ledger.reader import reading
 from tests.compat import corpus
 from tests.compat.pypx import VERSIONS, Pypx
 from tests.service_process import make_places, once, service, settled, until_value

@@ -32,7 +32,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from listener.dicom.structure import BEHIND
+from listener.dicom.walk import BEHIND
 from tests.accounting import files_below, left_over, read_set_aside
 from tests.instances import ABSENT, element, instance, save, uid
 from tests.odd_files import ANOTHER_UID, NO_PIXELS, ODD

@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 
 from listener.disk import moves
-from listener.disk.directories import tidy
+from listener.disk.directories import remove_leftovers
 from listener.records import Outcome
 from listener.repacking import claim
-from listener.repacking.desk import CLAIM, Desk
+from listener.repacking.context import CLAIM, WorkerContext
 from listener.repacking.repack import Repacker
-from listener.service.casualties import Casualties
-from listener.service.scan import walk
-from tests.test_place import other_pixels
-from tests.test_refusals import BAD, DIRECTORY
+from listener.service.recovery import Recovery
+from listener.service.rescan import walk
+from tests.repacking.test_place import other_pixels
+from tests.repacking.test_refusals import BAD, DIRECTORY
 from tests.workbench import Bench, arrival_of, contents, tmpfs
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -71,9 +71,9 @@ def _count_down(last: int) -> None:
 
 def go_on(bench: Bench) -> None:
     """The next start: temporaries are removed, claims are done again, then what lies in incoming."""
-    tidy(bench.directories)
-    repacker = Repacker(Desk(bench.config, bench.directories))
-    left = Casualties(bench.config, bench.directories, CLAIM).left_behind()
+    remove_leftovers(bench.directories)
+    repacker = Repacker(WorkerContext(bench.config, bench.directories))
+    left = Recovery(bench.config, bench.directories, CLAIM).left_behind()
     for arrival in left:
         _finish(repacker.repack([arrival])[0])
     for path in sorted(walk(str(bench.incoming))):

@@ -18,11 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from listener.dicom.header import Header
-from listener.dicom.keywords import USUAL, is_keyword
+from listener.dicom.attributes import USUAL, Header, is_keyword
 from listener.errors import SET_ASIDE_REASONS
-from listener.planning.layouts import LAYOUTS, Layout, choose
-from listener.planning.plan import make_plan
+from listener.planning.plan import LAYOUTS, Layout, choose, make_plan
 from listener.planning.template import TemplateError, compile_template
 from listener.planning.template_functions import USAGE
 from tests.accounting import Canary

@@ -27,16 +27,16 @@ from typing import Any, ClassVar
 import orjson
 
 from listener import cli
-from listener.commands import again, direct, prune
+from listener.commands import prune, repack, retry
 from listener.errors import FatalFault
 from listener.records import Arrival
 from listener.repacking import removal
-from listener.repacking.desk import Desk
+from listener.repacking.context import WorkerContext
 from listener.repacking.repack import Repacker
-from listener.service import engine, messages, pool, worker
-from listener.service.messages import Fatal, Hello, Setting
+from listener.service import engine, pool, protocol, worker
 from listener.service.pool import Worker
-from listener.verification import ledgers, verify
+from listener.service.protocol import Fatal, Ready, WorkerConfig
+from listener.verification import ledger, verify
 from tests.instances import write_instance
 
 Request = dict[str, Any]
@@ -61,20 +61,20 @@ class NoProcess:
 class InsideWorker(Worker):
     """A worker that is no process: it works as soon as it is given something."""
 
-    def __init__(self, setting: Setting, keep_open: Sequence[int]) -> None:
+    def __init__(self, setting: WorkerConfig, keep_open: Sequence[int]) -> None:
         super().__init__(setting, keep_open)
         self._end: Connection[Any, Any] = self._process.pipe  # type: ignore[attr-defined]
-        told: Setting = messages.receive(self._end)
-        self._repacker = Repacker(Desk(told.config, told.directories, told.manner))
-        messages.send(self._end, Hello(os.getpid()))
+        told: WorkerConfig = protocol.receive(self._end)
+        self._repacker = Repacker(WorkerContext(told.config, told.directories, told.manner))
+        protocol.send(self._end, Ready(os.getpid()))
 
     def give(self, arrivals: list[Arrival], now: float) -> None:
         super().give(arrivals, now)
         try:
-            arrived = messages.arrivals(messages.receive(self._end))
-            messages.send(self._end, messages.bare(self._repacker.repack(arrived)))
+            arrived = protocol.arrivals(protocol.receive(self._end))
+            protocol.send(self._end, protocol.pack(self._repacker.repack(arrived)))
         except FatalFault as fault:
-            messages.send(self._end, Fatal(str(fault)))
+            protocol.send(self._end, Fatal(str(fault)))
 
 
 class Forked:
@@ -179,7 +179,7 @@ def _collect_tracers() -> None:
 
 
 #: Imported here, so that no child has to.
-COMMANDS = (again, direct, prune, verify)
+COMMANDS = (retry, repack, prune, verify)
 
 
 def _once(request: Request) -> int:
@@ -192,7 +192,7 @@ def _once(request: Request) -> int:
         Popen=process, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
     )
     removal._LAG = 0
-    verify.SETTLE = ledgers._SETTLE = 0.0
+    verify.SETTLE = ledger._SETTLE = 0.0
     engine.pause = lambda attempt, longest=0.0: min(0.002 * 2**attempt, 0.5)  # type: ignore[attr-defined]
     try:
         return cli.main(request["argv"])

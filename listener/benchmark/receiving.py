@@ -1,0 +1,190 @@
+"""storescp, unmodified, with senders of its own: alone, with `listener run` behind it, or starting programs itself."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from listener.benchmark import servers
+from listener.benchmark.energy import Meter
+from listener.benchmark.figures import Lag, Sample
+from listener.benchmark.processes import Peak, Watcher, busy, end, reap, so_far, spent
+from listener.benchmark.repackers import repack_words
+from listener.benchmark.request import Options
+from listener.benchmark.senders import Batches
+from listener.benchmark.verify import Unfinished, verify
+from listener.benchmark.workdir import Place, WorkDir, settle, touch
+
+#: The longest that nothing may come out after the senders have ended.
+_STALL_SECONDS = 60.0
+
+#: A service rests when it took less than so many seconds of processor time in so many seconds.
+_QUIET = 0.02
+_QUIET_SECONDS = 0.3
+
+
+class Received(NamedTuple):
+    """What came of a run: when each file was there (seconds); lag, and seconds in each stage, where there are any."""
+
+    arrivals: Sequence[float]
+    size: int
+    lag: Lag | None = None
+    stages: Mapping[str, float] | None = None
+
+
+class _Spent(NamedTuple):
+    """What a run took: seconds, processor seconds of the listener and of storescp, memory, joules."""
+
+    wall: float
+    ours: float
+    receiver: float
+    peak: Peak
+    joules: float | None
+
+
+def alone(workshop: WorkDir, parcels: Batches, name: str, rate: float = 0.0) -> Sample:
+    """Nothing is behind storescp."""
+    with workshop.place() as place, servers.storescp(place) as (storescp, port):
+        _prepare(place, parcels)
+        meter, total, begun = Meter(), spent(), time.perf_counter()
+        with Watcher(storescp.pid) as watcher:
+            senders = parcels.send(port, rate)
+        wall, joules = time.perf_counter() - begun, meter.joules()
+        receiver = _end(storescp, total) - senders
+        received = _lying(place, parcels.files)
+        return _sample(name, parcels.files, received, _Spent(wall, 0.0, receiver, watcher.peak, joules))
+
+
+def behind(workshop: WorkDir, parcels: Batches, manner: Options, name: str, rate: float = 0.0) -> Sample:
+    """`listener run` is behind storescp. The start of the service is not counted."""
+    with (
+        workshop.place() as place,
+        servers.service(place, manner) as (service, events),
+        servers.storescp(place) as (storescp, port),
+    ):
+        _until_quiet(service)
+        _prepare(place, parcels)
+        at_start, meter, total, begun = so_far(service.pid), Meter(), spent(), time.perf_counter()
+        with Watcher(service.pid) as watcher:
+            senders = parcels.send(port, rate)
+            _until_counted(service, events, parcels.files)
+        wall, joules = time.perf_counter() - begun, meter.joules()
+        ours, stages = so_far(service.pid) - at_start, servers.stages(events)
+        receiver = _end(storescp, total) - senders
+        end(service)
+        received = _told(events)._replace(stages=stages)
+        verify(place.data, place.log, parcels.files, received.size)
+        return _sample(name, parcels.files, received, _Spent(wall, ours, receiver, watcher.peak, joules))
+
+
+def starting(workshop: WorkDir, parcels: Batches, program: str, name: str) -> Sample:
+    """With -xcr, storescp starts a predecessor for each file. What both cost cannot be told apart."""
+    with workshop.place() as place:
+        words = " ".join(map(shlex.quote, [program, *repack_words(place)]))
+        with servers.storescp(place, "-xcr", f"{words} --xcrdir #p --xcrfile #f") as (storescp, port):
+            _prepare(place, parcels)
+            meter, total, begun = Meter(), spent(), time.perf_counter()
+            with Watcher(without=parcels.pids) as watcher:
+                senders = parcels.send(port)
+                _until_idle(storescp)
+            wall, joules = time.perf_counter() - begun, meter.joules()
+            receiver = _end(storescp, total) - senders
+            received = _lying(place, parcels.files)
+            verify(place.data, place.log, parcels.files, received.size)
+            return _sample(name, parcels.files, received, _Spent(wall, 0.0, receiver, watcher.peak, joules))
+
+
+def _prepare(place: Place, parcels: Batches) -> None:
+    settle(place)
+    touch(parcels.size)
+
+
+def _end(storescp: subprocess.Popen[bytes], before: float) -> float:
+    """Stop it; the processor seconds of all that has ended since `before`, orphans too."""
+    end(storescp)
+    return spent() - before
+
+
+# -- the end of a run --------------------------------------------------------------------------------------------------
+
+
+def _until_counted(service: subprocess.Popen[bytes], events: Path, files: int) -> None:
+    """Until there are as many events of files; nothing may stall."""
+    counted, changed = 0, time.monotonic()
+    with events.open("rb") as stream:
+        while counted < files:
+            more = sum(b'"published"' in line for line in stream)
+            counted += more
+            if more:
+                changed = time.monotonic()
+            elif service.poll() is not None or time.monotonic() > changed + _STALL_SECONDS:
+                raise Unfinished(f"listener run published {counted} of {files} files")
+            time.sleep(0.005)
+
+
+def _until_quiet(service: subprocess.Popen[bytes]) -> None:
+    """Until a service that is ready has done what its workers do while nothing comes: they load pydicom."""
+    seen, since = so_far(service.pid), time.monotonic()
+
+    def quiet() -> bool:
+        nonlocal seen, since
+        now = so_far(service.pid)
+        if now - seen > _QUIET:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > _QUIET_SECONDS
+
+    servers.until(quiet, service, _STALL_SECONDS, "listener run does not come to rest")
+
+
+def _until_idle(storescp: subprocess.Popen[bytes]) -> None:
+    """Until nothing but storescp itself lives below us."""
+
+    def idle() -> bool:
+        reap(storescp.pid)
+        return not busy(os.getpid(), (os.getpid(), storescp.pid))
+
+    servers.until(idle, storescp, _STALL_SECONDS * 10, "what storescp started does not end")
+
+
+def _lying(place: Place, files: int) -> Received:
+    """What storescp wrote, when nobody takes it away."""
+    found = [path.stat() for path in place.incoming.iterdir()]
+    if len(found) != files:
+        raise Unfinished(f"storescp received {len(found)} of {files} files")
+    return Received([one.st_ctime for one in found], sum(one.st_size for one in found))
+
+
+def _told(events: Path) -> Received:
+    """What the events tell."""
+    lines = (orjson.loads(line) for line in events.read_bytes().splitlines() if b'"published"' in line)
+    arrivals, lags, size = [], [], 0
+    for line in lines:
+        lags.append(float(line["lag"]))
+        arrivals.append(datetime.fromisoformat(line["time"]).timestamp() - lags[-1])
+        size += line["size"]
+    return Received(arrivals, size, Lag.of(lags))
+
+
+def _sample(name: str, files: int, received: Received, took: _Spent) -> Sample:
+    seconds = max(received.arrivals) - min(received.arrivals)
+    return Sample(
+        name,
+        files,
+        received.size,
+        took.ours / files,
+        took.wall,
+        *took.peak,
+        took.joules,
+        received.lag,
+        receiver=took.receiver / files,
+        rate=(files - 1) / seconds if seconds > 0 else None,
+        stages={name: each / files for name, each in received.stages.items()} if received.stages else None,
+    )

@@ -1,0 +1,184 @@
+"""Who is measured, and in which order: programs of a group take turns, round after round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from listener.benchmark import receiving, repackers
+from listener.benchmark.corpus import Corpus
+from listener.benchmark.figures import Figure, Sample, figures
+from listener.benchmark.growth import Row, cases
+from listener.benchmark.reading import readings
+from listener.benchmark.request import SPREAD, Options, Request
+from listener.benchmark.senders import CHUNK, Batches, sender_program
+from listener.benchmark.verify import Unfinished
+from listener.benchmark.workdir import WorkDir, tell
+from listener.errors import ListenerError
+from listener.quickstart.beside import dcmtk
+
+_LEVELS = ("none", "batch")
+
+#: Times the files of the large run that `once` is given.
+_ONCE = 1 + 1 / SPREAD
+
+#: A measurement that waits to be made.
+Step = Callable[[], Sample]
+
+
+class Measured(NamedTuple):
+    """A group of programs, each with its figure; the first is what others are compared with."""
+
+    title: str
+    figures: list[Figure]
+
+
+class Rounds:
+    """The whole benchmark. `failures`: what did not produce everything."""
+
+    def __init__(self, request: Request, workers: int, workshop: WorkDir) -> None:
+        self._request, self._workers, self._workshop = request, workers, workshop
+        self._alone = 0.0
+        self.failures: list[str] = []
+
+    def measure(self) -> list[Measured]:
+        """Every group that was asked for and can be measured."""
+        self._workshop.reckon(self._wanted())
+        request = self._request
+        steps: dict[str, Sequence[Step]] = {
+            "repacking": self._repacking(),
+            "reading headers of fresh series": self._headers(),
+            "receiving": self._receiving(),
+            "receiving, paced": self._paced(),
+        }
+        groups = [self.group(title, list(made)) for title, made in steps.items() if made]
+        if request.growth:
+            groups += [self.group(case.title, self._grown(case.rows)) for case in cases(request, self._workers)]
+        return [group for group in groups if group.figures]
+
+    def group(self, title: str, steps: Sequence[Step]) -> Measured:
+        """Rounds of these programs. One that failed is told, and has no figure; without the first there is none."""
+        rounds: list[dict[int, Sample]] = []
+        failed: set[int] = set()
+        for number in range(self._request.repeat):
+            rounds.append({})
+            for place, step in enumerate(steps):
+                if place in failed:
+                    continue
+                try:
+                    sample = rounds[-1][place] = step()
+                except Unfinished as error:
+                    failed.add(place)
+                    self.failures.append(f"{title}: {error}")
+                    continue
+                tell(f"{title}, round {number + 1} of {self._request.repeat}: {_line(sample)}")
+        kept = [] if 0 in failed else [place for place in range(len(steps)) if place not in failed]
+        return Measured(title, figures([[each[place] for place in kept] for each in rounds]))
+
+    # -- what lies there
+
+    def _repacking(self) -> list[Step]:
+        request, workshop = self._request, self._workshop
+        steps: list[Step] = []
+        if "once" in request.parts:
+            for level in _LEVELS:
+                manner = Options(self._workers, level, request.keep_source)
+                more = " --keep-source" if request.keep_source else ""
+                steps.append(partial(repackers.once, workshop, workshop.corpus, manner, f"once --fsync {level}{more}"))
+            if request.keep_source:
+                steps.append(partial(repackers.copying, workshop, workshop.corpus, "", "cp -r"))
+        if "repackers" in request.parts:
+            for program in repackers.predecessors():
+                files = self._few(program)
+                steps.append(partial(repackers.a_file, workshop, workshop.corpus, program, files, request.jobs))
+        return steps
+
+    def _headers(self) -> Sequence[Step]:
+        if "headers" not in self._request.parts:
+            return []
+        return readings(self._workshop.home / "fresh", self._request.shape.source)
+
+    def _few(self, program: str) -> int:
+        return min(self._request.shape.files, self._request.few * repackers.PREDECESSORS[program])
+
+    def _grown(self, rows: Iterable[Row]) -> list[Step]:
+        return [partial(self._row, row) for row in rows]
+
+    def _row(self, row: Row) -> Sample:
+        try:
+            corpus = Corpus(row.shape)
+        except ListenerError as error:
+            raise Unfinished(f"{row.name}: {error}") from None
+        if row.manner is None:
+            return repackers.copying(self._workshop, corpus, self._request.other_mount if row.across else "", row.name)
+        return repackers.once(self._workshop, corpus, row.manner, row.name)
+
+    # -- what is received
+
+    def _receiving(self) -> list[Step]:
+        request, workshop = self._request, self._workshop
+        if not {"run", "xcr"} & set(request.parts) or not _can_receive():
+            return []
+        parcels = Batches(workshop.home / "sent", workshop.corpus, request.senders)
+        steps: list[Step] = [partial(self._alone_at_full_rate, parcels)]
+        if "run" in request.parts:
+            for level in _LEVELS:
+                manner = Options(self._workers, level)
+                steps.append(partial(receiving.behind, workshop, parcels, manner, f"storescp | run --fsync {level}"))
+        if "xcr" in request.parts:
+            for program in repackers.predecessors():
+                shape = replace(workshop.corpus.shape, files=self._few(program))
+                few = Batches(workshop.home / f"sent-{program}", Corpus(shape), request.senders)
+                steps.append(partial(receiving.starting, workshop, few, program, f"storescp -xcr {program}"))
+        return steps
+
+    def _alone_at_full_rate(self, parcels: Batches) -> Sample:
+        sample = receiving.alone(self._workshop, parcels, "storescp alone")
+        self._alone = sample.rate or self._alone
+        return sample
+
+    def _paced(self) -> list[Step]:
+        request, workshop = self._request, self._workshop
+        if "paced" not in request.parts or not _can_receive():
+            return []
+        parcels = Batches(workshop.home / "sent-paced", workshop.corpus, request.senders, CHUNK)
+        steps: list[Step] = [lambda: receiving.alone(workshop, parcels, "storescp alone", self._pace())]
+        for level in _LEVELS:
+            behind = partial(receiving.behind, workshop, parcels, Options(self._workers, level))
+            steps.append(partial(self._at_pace, behind, f"storescp | run --fsync {level}"))
+        return steps
+
+    def _at_pace(self, behind: Callable[[str, float], Sample], name: str) -> Sample:
+        return behind(name, self._pace())
+
+    def _pace(self) -> float:
+        """Files a second: a share of what storescp takes alone, which is measured when it was not."""
+        if not self._alone:
+            parcels = Batches(self._workshop.home / "sent-first", self._workshop.corpus, self._request.senders)
+            self._alone_at_full_rate(parcels)
+        return self._alone * self._request.pace
+
+    # -- how much it is
+
+    def _wanted(self) -> Iterator[tuple[int, float]]:
+        """Files, and bytes of each, that all runs write."""
+        request, corpus = self._request, self._workshop.corpus
+        files, repeat = request.shape.files, request.repeat
+        copies = 2 if request.keep_source else 1
+        whole = {"once": 2 * repeat * _ONCE * copies, "run": 3 * repeat + 1, "paced": 3 * repeat + 2}
+        yield int(files * sum(whole.get(part, 0) for part in request.parts)), corpus.mean_size
+        for case in cases(request, self._workers) if request.growth else ():
+            for row in case.rows:
+                kept = row.manner is None or row.manner.keep_source
+                yield int(row.shape.files * repeat * _ONCE * (2 if kept else 1)), row.shape.size
+
+
+def _can_receive() -> bool:
+    return dcmtk("storescp") and sender_program() is not None
+
+
+def _line(sample: Sample) -> str:
+    cpu = f"{(sample.cpu + (sample.receiver or 0)) * 1e6:,.0f} us CPU a file"
+    return f"{sample.program}: {sample.files:,} files, {cpu}, {sample.files / sample.wall:,.0f} files/s"

@@ -1,0 +1,106 @@
+"""Where runs happen: directories that nothing was deleted from, all removed at the end.
+
+ext4 looks past inodes that were freed lately: making a file where many were deleted costs ten times as much. Runs are
+therefore kept until the end where there is room for all of them; where there is not, each is removed, and that is told.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from listener.benchmark.corpus import Corpus
+from listener.benchmark.request import Shape
+from listener.checks.system import memory_limit
+from listener.diagnostics import in_colour
+
+#: Bytes of memory for each byte of a file: the page cache, and the file system's image where that is in memory too.
+_SHARE = 2.5
+
+
+class Place(NamedTuple):
+    """The directories of one run; `data` may be on another mount."""
+
+    base: Path
+    data: Path
+
+    @property
+    def incoming(self) -> Path:
+        """Where files arrive."""
+        return self.base / "incoming"
+
+    @property
+    def log(self) -> Path:
+        """The root of the documents."""
+        return self.base / "log"
+
+    def flags(self) -> list[str]:
+        """The options of `run` and `once` that name them."""
+        named = {"incoming": self.incoming, "data": self.data, "log": self.log, "state": self.base / "state"}
+        return [f"--{name}={path}" for name, path in named.items()]
+
+
+class WorkDir:
+    """Places for runs below `home`, filled with files of the corpus."""
+
+    def __init__(self, home: Path, shape: Shape) -> None:
+        self.home = home
+        self.corpus = Corpus(shape)
+        self.crowded = False
+        self._number = 0
+
+    def reckon(self, wanted: Iterable[tuple[int, float]]) -> None:
+        """Find out whether there is room to keep all that is to come: so many files of so many bytes each."""
+        free = shutil.disk_usage(self.home).free
+        self.crowded = sum(files * (size + 2 * 4096) for files, size in wanted) > 0.9 * free
+        if self.crowded:
+            tell("little room: each run is removed before the next, which makes ext4 slower; see --dir")
+
+    @contextmanager
+    def place(self, data: str = "") -> Iterator[Place]:
+        """A new one; its tree below `data` when that is given."""
+        self._number += 1
+        base = self.home / f"run-{self._number}"
+        base.mkdir()
+        beside = Path(data) / f"{self.home.name}-{self._number}" if data else base / "data"
+        try:
+            yield Place(base, beside)
+        finally:
+            if self.crowded:
+                shutil.rmtree(base)
+            if data:
+                shutil.rmtree(beside, ignore_errors=True)
+
+
+def settle(place: Place) -> None:
+    """Write to the disk what was made for a run, so that it is not written while the run is measured."""
+    fd = os.open(place.base, os.O_RDONLY)
+    try:
+        ctypes.CDLL(None).syncfs(fd)
+    finally:
+        os.close(fd)
+
+
+def touch(size: int) -> None:
+    """Use the memory that files of `size` bytes in all will fill, and let it go.
+
+    The host of a virtual machine may have taken back what was free for some seconds. To use such a page again costs
+    10 us, twice as much as receiving a file's share of it, and would be measured in one run and not in the next.
+    """
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    length = int(min(_SHARE * size, free / 2, (memory_limit() or free) / 2))
+    if length:
+        mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+
+
+def tell(text: str) -> None:
+    """Progress, to standard error; dim on a terminal."""
+    dim, plain = ("\x1b[2m", "\x1b[0m") if in_colour(sys.stderr) else ("", "")
+    print(f"{dim}{text}{plain}", file=sys.stderr, flush=True)

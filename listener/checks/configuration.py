@@ -1,0 +1,125 @@
+"""Checks of the configuration: templates, hooks, and the ledger that it names."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping
+
+from listener.checks.finding import NOTE, OK, PROBLEM, Finding
+from listener.config import Config
+from listener.disk.mounts import mount_of
+from listener.errors import LedgerFault, LedgerMissing
+from listener.ledger.connection import open_reader, path_of, translated
+from listener.planning import plan
+from listener.planning.plan import Layout
+from listener.status import snapshot
+from listener.status.document import Accounts, document
+
+#: Instances that are placed to see whether paths meet; short hashes give themselves away.
+_MANY = 4096
+
+
+def templates(config: Config) -> Iterator[Finding]:
+    """Whether instances that differ in nothing but their UIDs could ever meet on one path."""
+    layout = Layout(
+        plan.choose(
+            config.layout, config.root_template, config.study_template, config.series_template, config.image_template
+        )
+    )
+    values = dict.fromkeys(layout.keywords, "1")
+    paths = {layout.place({**values, "SOPInstanceUID": f"1.2.{number}"}) for number in range(_MANY)}
+    remedy = "put %SOPInstanceUID into it"
+    if len(paths) == 1:
+        text = "different instances would get one path: SOPInstanceUID is in no template"
+        yield Finding(PROBLEM, "--image-template", text, remedy)
+    elif len(paths) < _MANY:
+        text = f"different instances would get one path: of {_MANY} that were tried {_MANY - len(paths)} did"
+        yield Finding(PROBLEM, "--image-template", text, remedy)
+    elif not _holds_uid(layout, values):
+        text = "SOPInstanceUID is in the templates only in part: two instances could get one path"
+        yield Finding(NOTE, "--image-template", text, f"{remedy} as it is; the second would be set aside as conflict")
+    else:
+        yield Finding(OK, "--layout", "every instance gets a path of its own")
+    if _directory(layout, values, "1.2.3") == _directory(layout, values, "1.2.4"):
+        text = "series of the same description share a directory: SeriesInstanceUID is in no template of one"
+        yield Finding(NOTE, "--series-template", text, "put %_seahash|7_SeriesInstanceUID into it, or use --layout rx")
+
+
+def _holds_uid(layout: Layout, values: Mapping[str, str]) -> bool:
+    """Whether the whole UID can be read from the path, as long as a UID can be."""
+    uid = "2.25." + "340282366920938463463374607431768211455"[:39]
+    directory, name = layout.place({**values, "SOPInstanceUID": uid})
+    return uid in directory or uid in name
+
+
+def _directory(layout: Layout, values: Mapping[str, str], series: str) -> str:
+    return layout.place({**values, "SeriesInstanceUID": series})[0]
+
+
+def hooks(config: Config) -> Iterator[Finding]:
+    """The hooks that are asked for. Nobody is told anything."""
+    if config.on_series_complete:
+        yield _posted(config)
+    if config.hook_secret_file and stat.S_IMODE(os.stat(config.hook_secret_file).st_mode) & stat.S_IROTH:
+        text = "everybody on this machine can read the key"
+        yield Finding(NOTE, "--hook-secret-file", text, "take the permission away (chmod o-r)")
+    program = next(iter(shlex.split(config.on_series_complete_exec)), "")
+    if program and shutil.which(program) is None:
+        text = f"'{program}' is not there, or may not be executed"
+        yield Finding(PROBLEM, "--on-series-complete-exec", text, "give its whole path, and see its mode")
+    elif program:
+        yield Finding(OK, "--on-series-complete-exec", f"'{program}' can be started")
+
+
+def _posted(config: Config) -> Finding:
+    option = "--on-series-complete"
+    if config.hook_secret_file:
+        return Finding(OK, option, "what is posted is signed")
+    text = "what is posted is not signed: its receiver cannot tell it from what others post"
+    return Finding(NOTE, option, text, "give --hook-secret-file")
+
+
+def ledger(config: Config) -> Iterator[Finding]:
+    """The ledger in the state directory; intake goes on without it, and nobody is told of series that are complete."""
+    mount = mount_of(config.state)
+    if mount and mount.is_network:
+        text = f"the ledger lies on a network file system ({mount.kind}): readers and writer wait for each other"
+        yield Finding(NOTE, "--state", text, "give a local disk, or let one machine alone use it")
+    path = path_of(config.state)
+    try:
+        connection = open_reader(path)
+        try:
+            with translated():
+                (number,) = connection.execute("SELECT sum(series) FROM series_counts").fetchone()
+        finally:
+            connection.close()
+    except LedgerMissing:
+        return
+    except LedgerFault as fault:
+        what, _, remedy = str(fault).partition("; ")
+        yield Finding(PROBLEM, "--state", what, remedy)
+        return
+    if not os.access(path, os.W_OK):
+        yield Finding(PROBLEM, "--state", "the ledger cannot be written", "see its owner and mode")
+        return
+    said = _what_the_service_says(config.state)
+    if said:
+        what, _, remedy = said.partition("; ")
+        yield Finding(PROBLEM, "--state", f"the service that runs cannot write the ledger: {what}", remedy)
+        return
+    yield Finding(OK, "--state", f"the ledger can be read and written: {number} series")
+
+
+def _what_the_service_says(state: str) -> str:
+    """Why a running service cannot write the ledger; "" where it can, or none runs."""
+    try:
+        word = snapshot.read(state)
+    except OSError:
+        return ""
+    checks = document(word, None, Accounts(), time.time_ns())["service"]["checks"]
+    check = checks.get("ledger", {"ok": True})
+    return "" if check["ok"] else str(check["text"])

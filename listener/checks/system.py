@@ -1,0 +1,134 @@
+"""Checks of the system: inotify and open files; container or unit, memory, core files."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+from collections.abc import Iterator
+
+from listener.checks.finding import NOTE, OK, PROBLEM, Finding, existing_parent, named
+from listener.config import Config
+from listener.disk.mounts import mount_of
+
+#: Where the limits of inotify are: of the host, and of our user namespace.
+_LIMITS = "/proc/sys/fs/inotify"
+_NAMESPACE = "/proc/sys/user"
+
+_LEAST_INSTANCES = 8
+_LEAST_WATCHES = 64
+
+#: Files in one batch, and what a worker has open for each: source, copy, document.
+_BATCH, _EACH = 32, 3
+_SPARE = 64
+
+
+def inotify(config: Config) -> Iterator[Finding]:
+    """Whether events will come: limits of the host and of the namespace, and whether one more instance can be had."""
+    if config.poll:
+        return
+    try:
+        instances = min(_limits("max_user_instances", "max_inotify_instances"))
+        watches = min(_limits("max_user_watches", "max_inotify_watches"))
+        queued = _number(f"{_LIMITS}/max_queued_events")
+    except (OSError, ValueError):
+        text = "this system has no inotify: sweeps alone find the files"
+        yield Finding(NOTE, "--poll", text, "give --poll to say so")
+        return
+    text = f"inotify: {instances} instances and {watches} watches a user, {queued} events queued"
+    needed = sum(map(_subdirectories, config.incoming))
+    if watches < needed:
+        text += f"; incoming has {needed} directories"
+    if not _can_watch():
+        text += "; all instances are in use"
+    elif instances >= _LEAST_INSTANCES and watches >= max(_LEAST_WATCHES, needed):
+        yield Finding(OK, "--poll", text)
+        return
+    remedy = "raise fs.inotify.max_user_instances and max_user_watches (in a container also user.max_inotify_*); "
+    yield Finding(NOTE, "--poll", text, remedy + "sweeps help until then")
+
+
+def _limits(host: str, namespace: str) -> list[int]:
+    limits = [_number(f"{_LIMITS}/{host}")]
+    if os.path.exists(f"{_NAMESPACE}/{namespace}"):
+        limits.append(_number(f"{_NAMESPACE}/{namespace}"))
+    return limits
+
+
+def _number(path: str) -> int:
+    with open(path, encoding="ascii") as file:
+        return int(file.read())
+
+
+def _subdirectories(root: str) -> int:
+    """Directories of which each costs a watch."""
+    return 1 + sum(len(names) for _, names, _ in os.walk(root))
+
+
+def _can_watch() -> bool:
+    """Whether one more inotify instance is to be had now; a system without the call is not asked."""
+    function = getattr(ctypes.CDLL(None), "inotify_init1", None)
+    if function is None:
+        return True
+    descriptor = function(os.O_CLOEXEC)
+    if descriptor < 0:
+        return False
+    os.close(descriptor)
+    return True
+
+
+def open_files(config: Config) -> Iterator[Finding]:
+    """RLIMIT_NOFILE holds for each process: a worker has a batch open, the service a pipe to each worker."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = max(_BATCH * _EACH, 4 * config.workers) + _SPARE
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        text = f"a process may have {soft} files open, and {needed} are needed (batches of {_BATCH}, {config.workers} "
+        yield Finding(PROBLEM, "--workers", f"{text}workers)", "raise the limit (ulimit -n, LimitNOFILE=)")
+
+
+#: Where a control group tells its limit of memory; in a container the root is our own. Version 2, version 1.
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+#: What the service and each worker may need, in bytes (35 MB each after the real series, more with long headers).
+_MEMORY_EACH = 64 * 2**20
+
+#: File systems that go with the container or the machine's power, and what they are.
+_PASSING = {"overlay": "the container's own layer", "tmpfs": "memory", "ramfs": "memory"}
+
+
+def lasting(config: Config) -> Iterator[Finding]:
+    """Whether what lies in the directories is there after the next start."""
+    for option, path in named(config):
+        mount = mount_of(existing_parent(path))
+        if mount and mount.kind in _PASSING:
+            text = f"'{path}' lies in {_PASSING[mount.kind]} ({mount.kind}): files that were acknowledged go with it"
+            yield Finding(NOTE, option, text, "mount a volume there")
+
+
+def memory(config: Config) -> Iterator[Finding]:
+    """Whether the workers fit into the memory that the control group allows."""
+    limit, needed = memory_limit(), _MEMORY_EACH * (1 + config.workers)
+    if limit and limit < needed:
+        text = f"{limit // 2**20} MiB of memory are allowed, and {config.workers} workers need about {needed // 2**20}"
+        yield Finding(PROBLEM, "--workers", text, "raise the limit of memory, or give fewer workers")
+
+
+def memory_limit() -> int:
+    """How much memory the control group allows, in bytes; 0 where there is no limit."""
+    for path in _MEMORY_LIMITS:
+        try:
+            with open(path, encoding="ascii") as file:
+                told = file.read().strip()
+        except OSError:
+            continue
+        # Version 1 tells "none" by a number near the largest that there is.
+        return int(told) if told.isdigit() and int(told) < 2**60 else 0
+    return 0
+
+
+def core_files(_: Config) -> Iterator[Finding]:
+    """A core file would hold what a worker read, outside of all directories that we know of."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if soft:
+        text = "core files may be written: one of a worker would hold patient data"
+        yield Finding(NOTE, "--phi", text, "set the limit to 0 (ulimit -c 0, LimitCORE=0), or see where they go")

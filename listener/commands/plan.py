@@ -1,0 +1,80 @@
+"""`listener plan`: where each file would go and which documents would be written. Touches nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import Any
+
+import orjson
+
+from listener.config import Config
+from listener.dicom.attributes import Header
+from listener.dicom.reader import check_uids, read_header
+from listener.disk import files
+from listener.disk.directories import Directories
+from listener.errors import FileFault, NotRegular
+from listener.planning import documents
+from listener.planning.names import printable
+from listener.planning.plan import make_plan
+from listener.repacking.context import WorkerContext
+
+
+def run(config: Config, paths: list[str], as_json: bool) -> int:
+    """Print the plans; 0 when every file can be repacked, else 1."""
+    # Directories that are only named: a plan makes none.
+    desk = WorkerContext(config, Directories(data=config.data, log=config.log, state=config.state))
+    plans = [_plan(path, desk) for path in paths]
+    for plan in plans:
+        if as_json:
+            sys.stdout.buffer.write(orjson.dumps(plan, option=orjson.OPT_APPEND_NEWLINE))
+        else:
+            sys.stdout.write(_text(plan))
+    sys.stdout.flush()
+    return 1 if any("reason" in plan for plan in plans) else 0
+
+
+def _plan(path: str, desk: WorkerContext) -> dict[str, Any]:
+    try:
+        header = _read(path, desk)
+    except FileFault as fault:
+        return {"file": printable(path), "reason": fault.reason, "error": str(fault)}
+    except OSError as error:
+        return {"file": printable(path), "reason": "unreadable", "error": error.strerror or type(error).__name__}
+    plan = make_plan(header, desk.layout)
+    study, series = header.get("StudyInstanceUID"), header.get("SeriesInstanceUID")
+    shared = documents.shared_paths(documents.patient_id(header), study, series)
+    names = (*shared, documents.instance_path(series, plan.name))
+    directories = desk.directories
+    return {
+        "file": printable(path),
+        "target": printable(f"{directories.data}/{plan.relative}"),
+        "documents": [printable(f"{directories.log}/{name}") for name in names],
+        "SOPInstanceUID": header.get("SOPInstanceUID"),
+        "SeriesInstanceUID": series,
+        "StudyInstanceUID": study,
+        **({"warning": header.warning} if header.warning else {}),
+    }
+
+
+def _read(path: str, desk: WorkerContext) -> Header:
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegular
+    descriptor = files.open_regular(path)
+    try:
+        header = read_header(descriptor, status.st_size, desk.wanted, desk.limits)
+    finally:
+        os.close(descriptor)
+    check_uids(header)
+    return header
+
+
+def _text(plan: dict[str, Any]) -> str:
+    if "reason" in plan:
+        return f"{plan['file']}\n  set aside as {plan['reason']}: {plan['error']}\n"
+    lines = [plan["file"], f"  -> {plan['target']}", *(f"   + {path}" for path in plan["documents"])]
+    if "warning" in plan:
+        lines.append(f"   ! {plan['warning']}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,198 @@
+"""`listener retry`: put set-aside files back into incoming, where the service or `listener once` finds them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import orjson
+
+from listener.config import Config
+from listener.disk import files, json_file, moves, sync
+from listener.disk.moves import rename_free
+from listener.errors import SET_ASIDE_REASONS, ConfigError, LockHeld
+from listener.planning.names import printable, short_hash
+from listener.repacking import setaside
+
+#: Putting all of these back would let older data sets take the place of newer ones.
+_SUPERSEDED = "superseded"
+
+
+class Request(NamedTuple):
+    """What to put back: files by `names` (exact, or shell patterns), of `reasons` (none: of all)."""
+
+    names: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    every: bool = False
+    dry_run: bool = False
+    json: bool = False
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Request:
+        """From the command line. Raises ConfigError when nothing is selected."""
+        names, reasons = tuple(arguments["names"]), tuple(arguments["reasons"] or ())
+        if not names and not reasons and not arguments["all"]:
+            raise ConfigError(["retry: nothing is selected; name files, or give --reason R or --all"])
+        if names and arguments["all"]:
+            raise ConfigError(["retry: --all and names exclude each other; give one of them"])
+        return cls(names, reasons, arguments["all"], arguments["dry_run"], arguments["json"])
+
+
+class Entry(NamedTuple):
+    """One file in set-aside: its path, reason and original name, and the incoming directory that it came from ("" where
+    its reason file does not tell).
+    """
+
+    path: str
+    reason: str
+    name: str
+    incoming: str
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What it may be called: as it lies there, and as it arrived."""
+        return frozenset((printable(self.path.rpartition("/")[2]), self.name))
+
+
+class Choice(NamedTuple):
+    """What a request means: files to put back, names that fit none, and how many superseded ones it left."""
+
+    chosen: list[Entry]
+    unknown: list[str]
+    left: int
+
+
+def choose(request: Request, entries: Iterable[Entry]) -> Choice:
+    """What `request` means among `entries`. Superseded ones are only meant by their exact name or their reason."""
+    chosen, left = [], 0
+    unknown = dict.fromkeys(request.names)
+    for entry in entries:
+        fits = [name for name in request.names if _fits(name, entry)]
+        for name in fits:
+            unknown.pop(name, None)
+        if request.names and not fits:
+            continue
+        meant = entry.reason != _SUPERSEDED or _SUPERSEDED in request.reasons or bool(entry.names & {*fits})
+        if meant:
+            chosen.append(entry)
+        left += not meant
+    return Choice(chosen, list(unknown), left)
+
+
+def _fits(name: str, entry: Entry) -> bool:
+    return printable(name) in entry.names or any(fnmatchcase(one, printable(name)) for one in entry.names)
+
+
+def run(config: Config, request: Request) -> int:
+    """Put files back; 0 when all that was asked for is back, 1 when a name or reason is unknown or a file stayed."""
+    strange = [reason for reason in request.reasons if reason not in SET_ASIDE_REASONS]
+    for reason in strange:
+        _tell(f"listener: unknown reason '{printable(reason)}'; one of: {', '.join(SET_ASIDE_REASONS)}")
+    if strange:
+        return 1
+    _check_directories(config)
+    choice = choose(request, _entries(os.path.join(config.state, "set-aside"), request.reasons or SET_ASIDE_REASONS))
+    for name in choice.unknown:
+        _tell(f"listener: nothing of the name '{printable(name)}' is set aside")
+    failed = sum([_one(entry, config.incoming, request) for entry in choice.chosen])
+    _summary(choice, failed, request)
+    return 1 if failed or choice.unknown else 0
+
+
+def _check_directories(config: Config) -> None:
+    named = [("--state", config.state), *(("--incoming", root) for root in config.incoming)]
+    problems = [
+        f"{option}: '{path}' is not a directory; give the directory that the service uses"
+        for option, path in named
+        if not os.path.isdir(path)
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _entries(directory: str, reasons: tuple[str, ...]) -> Iterator[Entry]:
+    """What lies under these reasons, in order of reason and name."""
+    for reason in reasons:
+        for entry in sorted(setaside.entries(os.path.join(directory, reason)), key=lambda one: one.name):
+            told = json_file.load_if_readable(setaside.reason_file(entry.path)) or {}
+            yield Entry(
+                entry.path, reason, str(told.get("name") or printable(entry.name)), str(told.get("incoming", ""))
+            )
+
+
+def _one(entry: Entry, roots: tuple[str, ...], request: Request) -> bool:
+    """Put one file back and say so; whether it failed."""
+    told = {"name": entry.name, "reason": entry.reason}
+    try:
+        root = _root_of(entry, roots)
+        if request.dry_run:
+            told |= {"result": "would-go-back", "incoming": printable(root)}
+        else:
+            path = put_back(entry, root)
+            told |= {"result": "back", "incoming": printable(root), "as": printable(os.path.basename(path))}
+    except LockHeld:
+        raise  # The others of this reason would wait for the same lock.
+    except OSError as error:
+        told |= {"result": "failed", "error": error.strerror or type(error).__name__}
+    if request.json:
+        sys.stdout.buffer.write(orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))
+    else:
+        more = told.get("error") or (f"as {told['as']}" if told.get("as", entry.name) != entry.name else "")
+        print(f"{told['result']:14} {entry.name} ({entry.reason}){f': {more}' if more else ''}")
+    return told["result"] == "failed"
+
+
+def _root_of(entry: Entry, roots: tuple[str, ...]) -> str:
+    if len(roots) == 1:
+        return roots[0]
+    for root in roots:
+        if printable(root) == entry.incoming:
+            return root
+    raise OSError(errno.ENOENT, "it is not known which incoming directory it came from; give a single --incoming")
+
+
+def put_back(entry: Entry, root: str) -> str:
+    """Move a file from set-aside into `root`, then remove its reason file; its new path."""
+    directory, name = os.path.split(entry.path)
+    with files.locked(directory, ".lock"):
+        try:
+            target = rename_free(entry.path, root, name)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            target = _copy_back(entry.path, root, name)
+        # On disk before the reason goes: a power cut must not leave a file there without its reason.
+        sync.directories([root, directory])
+        files.discard(setaside.reason_file(entry.path))
+    return target
+
+
+def _copy_back(path: str, root: str, name: str) -> str:
+    # A dot file is nobody's yet: sweeps leave it alone. The same name each time, so that a crash leaves only one.
+    hidden = os.path.join(root, f".listener-retry-{short_hash(path)}")
+    files.discard(hidden)
+    moves.copy(path, hidden)
+    target = rename_free(hidden, root, name)
+    sync.directories([root])
+    os.unlink(path)
+    return target
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _summary(choice: Choice, failed: int, request: Request) -> None:
+    sys.stdout.flush()
+    count = len(choice.chosen) - failed
+    what = "would go back into incoming" if request.dry_run else "back in incoming, for the service or 'listener once'"
+    _tell(f"{count} {what}" + (f"; {failed} failed" if failed else ""))
+    if choice.left:
+        _tell(
+            f"{choice.left} superseded left where they are: put back they would replace newer data sets; "
+            "name them, or give --reason superseded"
+        )

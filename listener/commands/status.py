@@ -1,0 +1,98 @@
+"""`listener status`: how it stands, from the state directory. Needs no running service; what only that knows it reads
+from the word that the service leaves there (status/live.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from listener.config import Config
+from listener.errors import StateUnreadable
+from listener.status import ledger_view, snapshot
+from listener.status.document import RUNNING, SCHEMA, Looked, document
+from listener.status.terminal import screen
+
+#: How often --watch looks, in seconds.
+_EVERY = 1.0
+
+#: To the upper left corner, and everything behind it away.
+_CLEAR = "\033[H\033[J"
+
+
+def run(config: Config, *, watch: bool, as_json: bool) -> int:
+    """Show it once, or every second; 0, or 1 when the state cannot be read."""
+    show = _print_json if as_json else _on_screen if watch and sys.stdout.isatty() else _print
+    if not watch:
+        found = _look(config)
+        show(found)
+        return 0 if found["ledger"]["readable"] or found["ledger"]["missing"] else 1
+    return _watch(config, show)
+
+
+def _watch(config: Config, show: Callable[[Mapping[str, Any]], None]) -> int:
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        while True:
+            show(_look(config))
+            time.sleep(_EVERY)
+    return 0
+
+
+def _look(config: Config) -> dict[str, Any]:
+    word = snapshot.read(config.state)
+    if word and word.get("schema") != SCHEMA:
+        raise StateUnreadable("another version of listener runs here; ask that one")
+    told = ledger_view.look(config.state)
+    now = time.time_ns()
+    found = document(word, None, told, now)
+    if found["service"]["state"] in RUNNING:
+        return found
+    if word is None and told.missing:
+        raise StateUnreadable(f"no listener has run with the state directory '{config.state}'")
+    return document(word, _looked(config), told, now)
+
+
+def _looked(config: Config) -> Looked:
+    from listener.repacking import setaside  # a third of the start, and needed only where no service runs
+
+    named = {"incoming": config.incoming[0], "data": config.data, "log": config.log, "state": config.state}
+    volumes = {role: one for role, path in named.items() if (one := _volume(path))}
+    return Looked(setaside.totals(os.path.join(config.state, "set-aside")), volumes)
+
+
+def _volume(path: str) -> dict[str, int]:
+    try:
+        found = os.statvfs(path)
+    except OSError:  # It is not there, or was not named and is the default of another place.
+        return {}
+    return {
+        "size": found.f_blocks * found.f_frsize,
+        "available": found.f_bavail * found.f_frsize,
+        "files": found.f_files,
+        "files_free": found.f_favail,
+    }
+
+
+def _print_json(found: Mapping[str, Any]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.buffer.flush()
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    sys.stdout.write(screen(found))
+    sys.stdout.flush()
+
+
+def _on_screen(found: Mapping[str, Any]) -> None:
+    """As much as fits: a UID stands first in its line, and is whole on 64 columns."""
+    columns, lines = shutil.get_terminal_size()
+    shown: Iterable[str] = screen(found).splitlines()[: lines - 1]
+    sys.stdout.write(_CLEAR + "\n".join(line[:columns] for line in shown) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,193 @@
+"""Reading the ledger: what `status`, `series`, `report` and the pages show. From any process, service running or not.
+
+Every question is answered by an index or by running sums, so that ten million instances cost no more than ten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from listener.ledger import schema
+from listener.ledger.connection import open_reader, path_of, translated
+from listener.ledger.rows import SERIES_COLUMNS, BatchRow, Change, ConsumerRow, DayRow, DeliveryRow, SeriesRow, StudyRow
+
+_FROM_SERIES = f"SELECT {SERIES_COLUMNS} FROM series s"
+IN_FLIGHT = f"{_FROM_SERIES} WHERE state = 'open' ORDER BY last_ns DESC LIMIT ?"
+ENDED = f"{_FROM_SERIES} WHERE state <> 'open' ORDER BY changed_ns DESC LIMIT ?"
+OF_UID = f"{_FROM_SERIES} WHERE SeriesInstanceUID = ?"
+_LISTED = f"{_FROM_SERIES} WHERE last_ns BETWEEN ? AND ? AND (last_ns, id) < (?, ?)"
+LISTED = f"{_LISTED} ORDER BY last_ns DESC, id DESC LIMIT ?"
+LISTED_BY_STATE = f"{_LISTED} AND state = ? ORDER BY last_ns DESC, id DESC LIMIT ?"
+STUDY = "SELECT * FROM studies WHERE StudyInstanceUID = ?"
+HISTORY = f"SELECT {', '.join(Change._fields)} FROM history WHERE series_id = ? ORDER BY generation, state <> 'open'"
+DELIVERIES = """
+SELECT c.name, d.event, d.generation, d.state, d.attempts, d.made_ns, d.next_ns, d.lease_until_ns, d.settled_ns, d.error
+FROM deliveries d JOIN consumers c ON c.id = d.consumer_id WHERE d.series_id = ? ORDER BY d.id
+"""
+COUNTS = "SELECT state, series FROM series_counts"
+SET_ASIDE = "SELECT reason, files, bytes FROM set_aside_counts"
+DELIVERY_COUNTS = """
+SELECT c.name, d.state, d.deliveries FROM delivery_counts d JOIN consumers c ON c.id = d.consumer_id WHERE c.active = 1
+"""
+OLDEST_PENDING = """
+SELECT min(d.made_ns) FROM deliveries d WHERE d.state = 'pending'
+AND d.consumer_id = (SELECT id FROM consumers WHERE name = ?)
+"""
+_TRIED = """
+SELECT * FROM (
+    SELECT error FROM deliveries WHERE state = 'pending' AND (set_aside_id > 0) = {kind}
+    AND consumer_id = (SELECT id FROM consumers WHERE name = ?1) ORDER BY next_ns DESC LIMIT 20
+)
+"""
+#: Of what was tried last: its next try is later than that of all that was not tried.
+LAST_ERROR = f"""
+SELECT error FROM ({_TRIED.format(kind=0)} UNION ALL {_TRIED.format(kind=1)}) WHERE error <> '' LIMIT 1
+"""
+LAST_FAILED = """
+SELECT error FROM deliveries WHERE state = 'failed' AND consumer_id = ? AND error <> '' ORDER BY settled_ns DESC LIMIT 1
+"""
+CONSUMERS = """
+SELECT id, name, CASE WHEN active = 0 THEN 'retired' WHEN stopped <> '' THEN 'stopped' ELSE 'active' END,
+    (SELECT deliveries FROM delivery_counts WHERE consumer_id = c.id AND state = 'delivered'),
+    (SELECT deliveries FROM delivery_counts WHERE consumer_id = c.id AND state = 'pending'),
+    (SELECT deliveries FROM delivery_counts WHERE consumer_id = c.id AND state = 'failed'), stopped
+FROM consumers c ORDER BY name
+"""
+DAYS = "SELECT * FROM days WHERE day BETWEEN ? AND ? ORDER BY day, Modality, sender"
+
+#: Series of which nothing came but files that were set aside, as rows of series.
+ONLY_ASIDE = """
+SELECT 0, a.SeriesInstanceUID, max(a.StudyInstanceUID), '', '', max(a.Modality), max(a.sender), max(a.root),
+    'incomplete', '', 0, 0, 0, 0, '', count(*), min(a.arrived_ns), max(a.at_ns), max(a.at_ns), 0
+FROM set_aside a WHERE a.SeriesInstanceUID <> '' AND a.reason <> 'superseded' AND a.gone_ns = 0
+AND NOT EXISTS (SELECT 1 FROM series s WHERE s.SeriesInstanceUID = a.SeriesInstanceUID)
+GROUP BY a.SeriesInstanceUID HAVING max(a.at_ns) BETWEEN ? AND ? ORDER BY max(a.at_ns) DESC
+"""
+
+BATCHES = """
+SELECT b.name, b.state, count(s.id), ifnull(sum(s.state = 'complete'), 0), ifnull(sum(s.instances), 0),
+    ifnull(sum(s.bytes), 0),
+    ifnull(sum(s.errors), 0) + (SELECT count(*) FROM batch_errors e WHERE e.batch_id = b.id), b.made_ns, b.changed_ns
+FROM batches b LEFT JOIN batch_series m ON m.batch_id = b.id LEFT JOIN series s ON s.id = m.series_id
+WHERE b.made_ns BETWEEN ? AND ? GROUP BY b.id ORDER BY b.id
+"""
+
+_LAST = 2**63 - 1
+
+
+class Reader:
+    """Questions to the ledger. A connection belongs to one thread. Every method raises a LedgerFault."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def _ask(self, question: str, *values: Any) -> list[Any]:
+        with translated():
+            return self._connection.execute(question, values).fetchall()
+
+    def in_flight(self, limit: int = 1000) -> list[SeriesRow]:
+        """Open series, the one with the newest arrival first."""
+        return [SeriesRow(*row) for row in self._ask(IN_FLIGHT, limit)]
+
+    def ended(self, limit: int = 50) -> list[SeriesRow]:
+        """Series that are complete or incomplete, the last that ended first."""
+        return [SeriesRow(*row) for row in self._ask(ENDED, limit)]
+
+    def all_of(self, uid: str) -> list[SeriesRow]:
+        """The series of one Series Instance UID, that with the newest arrival first: mostly one, one for each study
+        that has it.
+        """
+        rows = [SeriesRow(*row) for row in self._ask(OF_UID, uid)]
+        return sorted(rows, key=lambda row: (row.last_ns, row.id), reverse=True)
+
+    def series(self, uid: str, study: str = "") -> SeriesRow | None:
+        """The series of a study, or of any ("": that with the newest arrival); None for one that nobody knows."""
+        return next((row for row in self.all_of(uid) if study in (row.StudyInstanceUID, "")), None)
+
+    def listed(
+        self,
+        state: str = "",
+        after: tuple[int, int] = (_LAST, _LAST),
+        limit: int = 1000,
+        *,
+        since_ns: int = 0,
+        until_ns: int = _LAST,
+    ) -> list[SeriesRow]:
+        """Series (in one state) whose last arrival lies in a stretch of time, the newest first; the next page begins
+        `after` (last_ns, id) of the last row of this one.
+        """
+        between = (since_ns, until_ns, *after)
+        if state:
+            return [SeriesRow(*row) for row in self._ask(LISTED_BY_STATE, *between, state, limit)]
+        return [SeriesRow(*row) for row in self._ask(LISTED, *between, limit)]
+
+    def only_aside(self, since_ns: int = 0, until_ns: int = _LAST) -> list[SeriesRow]:
+        """Series of which there is nothing but set-aside files, the newest first: id and generation 0, incomplete."""
+        return [SeriesRow(*row) for row in self._ask(ONLY_ASIDE, since_ns, until_ns)]
+
+    def history(self, uid: str, study: str = "") -> list[Change]:
+        """Every change of a series' state, in order."""
+        row = self.series(uid, study)
+        return [Change(*one) for one in self._ask(HISTORY, row.id)] if row else []
+
+    def deliveries_of(self, uid: str, study: str = "") -> list[DeliveryRow]:
+        """What consumers were told, or will be, of a series."""
+        row = self.series(uid, study)
+        return [DeliveryRow(*one) for one in self._ask(DELIVERIES, row.id)] if row else []
+
+    def study(self, uid: str) -> StudyRow | None:
+        """A study, from its series."""
+        return next((StudyRow(*row) for row in self._ask(STUDY, uid)), None)
+
+    def counts(self) -> dict[str, int]:
+        """How many series are in each state."""
+        return dict.fromkeys(schema.STATES, 0) | dict(self._ask(COUNTS))
+
+    def set_aside(self) -> dict[str, tuple[int, int]]:
+        """Files and bytes in set-aside, by reason."""
+        return {reason: (files, size) for reason, files, size in self._ask(SET_ASIDE) if files}
+
+    def delivery_counts(self) -> dict[str, dict[str, int]]:
+        """How many deliveries are in each state, by consumer; without those that are retired."""
+        told: dict[str, dict[str, int]] = {}
+        for consumer, state, number in self._ask(DELIVERY_COUNTS):
+            told.setdefault(consumer, {})[state] = number
+        return told
+
+    def consumers(self) -> list[ConsumerRow]:
+        """Everybody who was ever to be told, by name."""
+        found = []
+        for number, name, state, delivered, pending, failed, stopped in self._ask(CONSUMERS):
+            error = stopped or self.last_error(name) or next((one for (one,) in self._ask(LAST_FAILED, number)), "")
+            counts = (delivered or 0, pending or 0, failed or 0)
+            found.append(ConsumerRow(number, name, state, *counts, self.oldest_pending(name), error))
+        return found
+
+    def oldest_pending(self, consumer: str) -> int:
+        """When the oldest delivery that a consumer has not taken was made; 0 when there is none."""
+        return int(self._ask(OLDEST_PENDING, consumer)[0][0] or 0)
+
+    def last_error(self, consumer: str) -> str:
+        """Why the last attempt to tell a consumer what still waits failed; "" when nothing waits that was tried."""
+        return str(next((error for (error,) in self._ask(LAST_ERROR, consumer)), ""))
+
+    def days(self, since: str = "", until: str = "9999-12-31") -> list[DayRow]:
+        """The accounts of days from `since` to `until` (UTC, YYYY-MM-DD), both included."""
+        return [DayRow(*row) for row in self._ask(DAYS, since, until)]
+
+    def batches(self, since_ns: int = 0, until_ns: int = _LAST) -> list[BatchRow]:
+        """Batches that were made in a stretch of time."""
+        return [BatchRow(*row) for row in self._ask(BATCHES, since_ns, until_ns)]
+
+
+@contextlib.contextmanager
+def reading(state: str) -> Iterator[Reader]:
+    """A reader of the ledger in a state directory. Raises a LedgerFault."""
+    connection = open_reader(path_of(state))
+    try:
+        yield Reader(connection)
+    finally:
+        connection.close()

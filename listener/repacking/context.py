@@ -1,0 +1,162 @@
+"""What one worker has on its desk: the settings it works by, and the one file's job in hand."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from listener.config import Config
+from listener.dicom.attributes import SENDER, Header, Limits
+from listener.dicom.reader import Wanted
+from listener.disk import files, locks
+from listener.disk.directories import Directories
+from listener.disk.json_file import Signature
+from listener.disk.mounts import is_network
+from listener.planning import plan
+from listener.planning.plan import INSTANCE_KEYWORDS, SHARED_KEYWORDS, Layout, Plan
+from listener.records import Arrival
+
+#: How a source is treated: taken by rename (the service), copied and left, or moved without a claim (`repack
+#: --cleanup`).
+CLAIM, COPY, MOVE = "claim", "copy", "move"
+
+
+#: What a job has before its file was read, or its place decided.
+UNREAD = Header(values={}, size=0, dataset_offset=0)
+UNPLANNED = Plan("", "")
+
+
+class NotYet(Exception):
+    """To be done again a little later: the file is still open for writing or was written to a moment ago, or another
+    worker has just described the same instance.
+    """
+
+
+@dataclass(slots=True)
+class FileJob:
+    """One arrival being worked on; what is known so far, so that wherever it ends an Outcome can be made of it.
+
+    `path` is where the source lies now, `origin` what gets linked into the tree (the source or a staged copy), `marks`
+    the perf_counter at the start of each stage, `left` that at which it came to the barrier at which it waits (else 0),
+    `met` the signature of the instance's document that was there when its place was decided (None: there was none),
+    `held` whether a lease on the source is held, which keeps everybody from writing to it, `linked` whether this story
+    gave the instance its name in the tree.
+    """
+
+    arrival: Arrival
+    path: str
+    claim: str = ""
+    origin: str = ""
+    descriptor: int = -1
+    copied: int = -1
+    size: int = 0
+    mtime_ns: int = 0
+    inode: tuple[int, int] = (0, 0)
+    links: int = 1
+    held: bool = False
+    linked: bool = False
+    kind: str = "published"
+    stage: str = "claim"
+    marks: list[float] = field(default_factory=list)
+    left: float = 0.0
+    begun_ns: int = 0
+    header: Header = UNREAD
+    plan: Plan = UNPLANNED
+    shared: Header = UNREAD
+    elements: dict[str, dict[str, str]] = field(default_factory=dict)
+    present_size: int = 0
+    met: Signature | None = None
+    touched: list[str] = field(default_factory=list)
+    target: str = ""
+    document: str = ""
+    staged: tuple[str, bytes, str] = ("", b"", "")
+    temporaries: list[str] = field(default_factory=list)
+    opened: list[int] = field(default_factory=list)
+    superseded: str = ""
+    leaves: list[tuple[str, tuple[int, int]]] = field(default_factory=list)
+    warning: str = ""
+
+    @property
+    def series(self) -> str:
+        """The Series Instance UID."""
+        return self.header.get("SeriesInstanceUID")
+
+    def enter(self, stage: str) -> None:
+        """The next of errors.STAGES begins."""
+        self.stage = stage
+        self.marks.append(time.perf_counter())
+
+    def take(self, known: Mapping[str, str]) -> None:
+        """What was read before a fault, if anything was."""
+        if known:
+            self.header = UNREAD._replace(values=known, SourceApplicationEntityTitle=known.get(SENDER, ""))
+
+    def wait(self) -> None:
+        """It has come to a barrier: what follows is the others' time."""
+        self.left = time.perf_counter()
+
+    def go_on(self) -> None:
+        """It goes on behind the barrier: the time that was not its own is taken out of its stages."""
+        waited = time.perf_counter() - self.left
+        self.marks = [mark + waited for mark in self.marks]
+        self.left = 0.0
+
+    def close(self) -> None:
+        """Give back descriptors, and temporaries that were not renamed."""
+        for descriptor in (*self.opened, self.copied, self.descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        for path in self.temporaries:
+            files.discard(path)
+        self.opened, self.temporaries, self.copied, self.descriptor = [], [], -1, -1
+
+
+def share(seconds: float, jobs: list[FileJob]) -> None:
+    """What a barrier took was the work of all that wait at it, in equal parts."""
+    for job in jobs:
+        job.left += seconds / len(jobs)
+
+
+class WorkerContext:
+    """Settings and small memories of one worker process; made once. `patience`: how long its locks are waited for, in
+    seconds.
+    """
+
+    def __init__(
+        self, config: Config, directories: Directories, manner: str = CLAIM, patience: float = locks.SHORT
+    ) -> None:
+        self.config = config
+        self.directories = directories
+        self.manner = manner
+        self.limits = Limits(config.max_header, config.max_depth)
+        self.layout = Layout(
+            plan.choose(
+                config.layout,
+                config.root_template,
+                config.study_template,
+                config.series_template,
+                config.image_template,
+            )
+        )
+        keywords = self.layout.keywords - {"SourceApplicationEntityTitle"}
+        self.wanted = Wanted.of({*keywords, *INSTANCE_KEYWORDS})
+        self.wanted_shared = Wanted.of({*keywords, *INSTANCE_KEYWORDS, *SHARED_KEYWORDS})
+        # Both may be one directory: their names must differ.
+        self.data_stage = files.StagingDir(directories.data_staging, "data")
+        self.log_stage = files.StagingDir(directories.log_staging, "log")
+        self.state_stage = files.StagingDir(directories.state_staging, "state")
+        self.locks = locks.Locks(patience)
+        # What another machine does there is unknown to this kernel: a lease, and what it read before.
+        self.network = tuple(map(is_network, directories.incoming))
+        self.network_log = is_network(directories.log)
+        self.syncs = config.fsync != "none"
+        self._serial = itertools.count()
+        self._process = f"{os.getpid():x}"
+
+    def claim_name(self, arrival: Arrival) -> str:
+        """A name for a claim that nothing has: arrival time, serial, attempts, original name (cut to fit 255 bytes)."""
+        prefix = f"{arrival.time_ns:019d}.{self._process}-{next(self._serial):x}.{arrival.attempts}."
+        return files.cut_name(prefix, os.path.basename(arrival.path))

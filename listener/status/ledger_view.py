@@ -1,0 +1,37 @@
+"""What the ledger says, as the status document shows it. Patient data stays behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from listener.errors import LedgerFault, LedgerMissing
+from listener.ledger.reader import Reader, reading
+from listener.ledger.rows import ConsumerRow, shown
+from listener.status.document import ENDED, IN_FLIGHT, Accounts
+
+#: What becomes of a delivery.
+DELIVERY_STATES = ("pending", "delivered", "failed")
+
+
+def look(state: str) -> Accounts:
+    """The accounts of a state directory. A ledger that cannot be read is told in `error`."""
+    try:
+        with reading(state) as reader:
+            return Accounts(
+                counts=reader.counts(),
+                in_flight=[shown(row, phi=False) for row in reader.in_flight(IN_FLIGHT)],
+                ended=[shown(row, phi=False) for row in reader.ended(ENDED)],
+                hooks={row.name: _hook(reader, row) for row in reader.consumers() if _is_shown(row)},
+            )
+    except LedgerFault as fault:
+        return Accounts(error=str(fault), missing=isinstance(fault, LedgerMissing))
+
+
+def _is_shown(row: ConsumerRow) -> bool:
+    """Not what is retired, nor what nothing was to be told yet."""
+    return row.state != "retired" and bool(row.pending or row.delivered or row.failed)
+
+
+def _hook(reader: Reader, row: ConsumerRow) -> dict[str, Any]:
+    why = row.error if row.state == "stopped" else reader.last_error(row.name)
+    return {**{state: getattr(row, state) for state in DELIVERY_STATES}, "error": why}

@@ -1,0 +1,137 @@
+"""`<state>/live`: the snapshot of the running service, written once a second, read by `listener status`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+from listener.errors import SET_ASIDE_REASONS
+from listener.planning.names import instant
+from listener.records import OUTCOMES
+from listener.status.document import SCHEMA, set_aside
+from listener.status.history import History, Sample
+from listener.telemetry.catalogue import PENDING_STATES, VOLUMES, Numbers
+
+
+def sample(numbers: Numbers) -> Sample:
+    """The totals that rates and lag are made of."""
+    return Sample(
+        files=sum(numbers.counters["files_processed_total"].values()),
+        bytes=numbers.counters["incoming_bytes_total"][()],
+        lags=tuple(numbers.histograms["ingest_latency_seconds"][()].counts),
+        backlog=int(sum(numbers.gauges["pending_files"].values())),
+    )
+
+
+def word(numbers: Numbers, history: History, service: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
+    """The word at `now_ns` (since the epoch); `service` is its version, started, state and checks."""
+    return {
+        **service,
+        "schema": SCHEMA,
+        "time_ns": now_ns,
+        "files": {kind: numbers.counters["files_processed_total"][(kind,)] for kind in OUTCOMES},
+        "rates": history.rates(),
+        "lag": history.lag(),
+        "backlog": _backlog(numbers, now_ns),
+        "workers": {"all": int(numbers.gauges["workers"][()]), "busy": int(numbers.gauges["workers_busy"][()])},
+        "set_aside": set_aside({reason: _lying(numbers, reason) for reason in SET_ASIDE_REASONS}),
+        "volumes": {volume: _volume(numbers, volume) for volume in VOLUMES},
+    }
+
+
+def _backlog(numbers: Numbers, now_ns: int) -> dict[str, Any]:
+    pending = {state: int(numbers.gauges["pending_files"][(state,)]) for state in PENDING_STATES}
+    oldest = numbers.gauges["oldest_pending_timestamp_seconds"][()]
+    return {
+        "files": sum(pending.values()),
+        **pending,
+        "bytes": int(numbers.gauges["pending_bytes"][()]),
+        "oldest": instant(int(oldest * 1e9)) if oldest else None,
+        "oldest_seconds": round(max(0.0, now_ns / 1e9 - oldest), 3) if oldest else None,
+    }
+
+
+def _lying(numbers: Numbers, reason: str) -> tuple[int, int]:
+    return int(numbers.gauges["set_aside_files"][(reason,)]), int(numbers.gauges["set_aside_bytes"][(reason,)])
+
+
+def _volume(numbers: Numbers, volume: str) -> dict[str, int]:
+    def gauge(name: str) -> int:
+        return int(numbers.gauges[f"filesystem_{name}"][(volume,)])
+
+    return {
+        "size": gauge("size_bytes"),
+        "available": gauge("avail_bytes"),
+        "files": gauge("files"),
+        "files_free": gauge("files_free"),
+    }
+
+
+#: Bytes of the file; a word that needs more gets a multiple.
+_SIZE = 8192
+
+_TRIES = 50
+
+
+def path_of(state: str) -> str:
+    """Where it lies in a state directory."""
+    return os.path.join(state, "live")
+
+
+class Writer:
+    """Renews the word. Methods raise OSError."""
+
+    def __init__(self, state: str) -> None:
+        self._path = path_of(state)
+        self._descriptor = -1
+
+    def write(self, live: Mapping[str, Any]) -> None:
+        """Replace the word; made anew where somebody removed it."""
+        if self._descriptor < 0 or not os.fstat(self._descriptor).st_nlink:
+            self.close()
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        os.pwrite(self._descriptor, packed(live), 0)
+
+    def close(self) -> None:
+        """Give the file back; the last word stays."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def packed(live: Mapping[str, Any]) -> bytes:
+    """Checksum, JSON, and blanks up to a multiple of _SIZE."""
+    body = orjson.dumps(live)
+    line = b"%08x %s\n" % (crc32(body), body)
+    return line.ljust(-(-len(line) // _SIZE) * _SIZE)
+
+
+def unpacked(data: bytes) -> dict[str, Any] | None:
+    """The word, or None when it is not whole."""
+    checksum, _, rest = data.partition(b"\n")[0].partition(b" ")
+    if checksum != b"%08x" % crc32(rest):
+        return None
+    word: dict[str, Any] = orjson.loads(rest)
+    return word
+
+
+def read(state: str) -> dict[str, Any] | None:
+    """The last word of the service of this state directory; None when none ever ran, or it cannot be understood.
+
+    Raises OSError when the file cannot be read.
+    """
+    for _ in range(_TRIES):
+        try:
+            with open(path_of(state), "rb") as file:
+                found = unpacked(file.read())
+        except FileNotFoundError:
+            return None
+        if found is not None:
+            return found
+        time.sleep(0.002)  # It is being renewed, which takes some microseconds.
+    return None

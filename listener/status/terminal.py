@@ -1,0 +1,119 @@
+"""PURE. The status document as a table for people on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from listener.status.document import RUNNING, STATES
+from listener.status.formatting import brief, count, plain, rate, share, size, span
+
+#: Characters of a bar, and how many of the series that ended are shown.
+_BAR, _ENDED = 20, 10
+
+
+def screen(document: Mapping[str, Any]) -> str:
+    """Lines of text; UIDs are whole."""
+    parts = [[_headline(document), *_troubles(document)], list(_now(document)), _beside(document)]
+    parts += [_in_flight(document), _completed(document)]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def _headline(document: Mapping[str, Any]) -> str:
+    service = document["service"]
+    said = f"listener {service['version']}".strip()
+    state = STATES[service["state"]]
+    if service["state"] in RUNNING:
+        return f"{said}: {state}, since {_moment(service['started'])}"
+    return f"{said}: {state}" + (f" (last word {_moment(service['seen'])})" if service["seen"] else "")
+
+
+def _troubles(document: Mapping[str, Any]) -> list[str]:
+    bad = [f"  ! {check['text']}" for check in document["service"]["checks"].values() if not check["ok"]]
+    ledger = document["ledger"]
+    return bad if ledger["readable"] else [*bad, f"  ! the ledger cannot be read: {ledger['error']}"]
+
+
+def _now(document: Mapping[str, Any]) -> Iterator[str]:
+    if document["service"]["state"] in RUNNING:
+        rates, lag, backlog, workers = (document[name] for name in ("rates", "lag", "backlog", "workers"))
+        yield _row("files", f"{rate(rates['files_per_second'])} /s", f"{size(rates['bytes_per_second'])}/s")
+        yield _row("lag", span(lag["median_seconds"]), f"95 %: {span(lag['p95_seconds'])}")
+        yield _row("backlog", count(backlog["files"]), f"oldest: {span(backlog['oldest_seconds'])}")
+        yield from _held_up(document["held_up"])
+        yield _row("workers", f"{workers['busy']} of {workers['all']}", "busy")
+    series = document["series"]
+    told = (f"{count(series[name])} {name}" for name in ("complete", "incomplete"))
+    yield _row("series", f"{count(series['open'])} open", ", ".join(told))
+
+
+def _held_up(found: Mapping[str, Any] | None) -> Iterator[str]:
+    """Nothing while every file has its place; an older service does not say it."""
+    if not found or not found["files"]:
+        return
+    yield _row("held up", count(found["files"]), f"in {count(found['places'])} places")
+    for one in found["shown"]:
+        where = f"{one['place']}: {one['error']}, for {span(one['seconds'])}"
+        yield _row(f"  {one['reason']}", count(one["files"]), plain(f"{where}  {one['SeriesInstanceUID']}".rstrip()))
+
+
+def _row(name: str, value: str, small: str) -> str:
+    return f"{name:<14}{value:>12}  {small}"
+
+
+def _beside(document: Mapping[str, Any]) -> list[str]:
+    lying = document["set_aside"]
+    lines = []
+    if lying:
+        lines.append(_row("set aside", count(lying["files"]), size(lying["bytes"])))
+        lines += [
+            _row(f"  {reason}", count(one["files"]), size(one["bytes"])) for reason, one in lying["reasons"].items()
+        ]
+    for role, one in document["volumes"].items():
+        used = share(max(0, one["size"] - one["available"]), one["size"])
+        lines.append(_row(f"disk {role}", f"{used} used", f"{size(one['available'])} free"))
+    for name, one in document["hooks"].items():
+        waiting = f"{count(one['pending'])} waiting, {count(one['failed'])} given up"
+        lines.append(_row(name, f"{count(one['delivered'])} told", f"{waiting}  {plain(one['error'])}".rstrip()))
+    return lines
+
+
+def _in_flight(document: Mapping[str, Any]) -> list[str]:
+    rows = document["in_flight"]
+    if not rows:
+        return ["no series is in flight"]
+    more = document["series"]["open"] - len(rows)
+    lines = [f"{_uid(row)}  {_received(row)}  {_beside_uid(row)}" for row in rows]
+    return ["in flight", *lines, *([f"and {count(more)} more"] if more > 0 else [])]
+
+
+def _completed(document: Mapping[str, Any]) -> list[str]:
+    rows: Sequence[Mapping[str, Any]] = document["completed"][:_ENDED]
+    lines = [f"{_uid(row)}  {_ended(row)}  {_beside_uid(row)}" for row in rows]
+    return [f"last {len(rows)} completed", *lines] if rows else []
+
+
+def _uid(row: Mapping[str, Any]) -> str:
+    return f"{plain(row['SeriesInstanceUID']):<64}"
+
+
+def _received(row: Mapping[str, Any]) -> str:
+    instances, expected = row["instances"], row["expected"]
+    if not expected:
+        return f"{count(instances):>{_BAR + 16}}"
+    full = _BAR * min(instances, expected) // expected
+    return f"{'#' * full}{'.' * (_BAR - full)} {f'{count(instances)} of {count(expected)}':>15}"
+
+
+def _ended(row: Mapping[str, Any]) -> str:
+    number = f"{count(row['instances'])}/{count(row['expected'])}" if row["expected"] else count(row["instances"])
+    return f"{row['result'] or row['state']:<10} {number:>11} {_moment(row['changed']):>14}"
+
+
+def _beside_uid(row: Mapping[str, Any]) -> str:
+    again = f" (generation {row['generation']})" if row["generation"] > 1 else ""
+    return f"{plain(brief(row['Modality'])):<4} {size(row['bytes']):>8}  {plain(brief(row['sender']))}{again}".rstrip()
+
+
+def _moment(instant: str | None) -> str:
+    return f"{instant[5:10]} {instant[11:19]}" if instant else "-"

@@ -1,0 +1,113 @@
+"""`listener verify`, the ledger's part: whether it has the instances that the logs describe, and no others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+
+from listener.config import Config
+from listener.errors import LedgerFault
+from listener.ledger import maintenance
+from listener.ledger.connection import open_reader, path_of
+from listener.ledger.evidence import DocumentReader
+from listener.ledger.maintenance import Mending
+from listener.verification.differences import Difference
+from listener.verification.report import Report
+from listener.verification.tree import series_in
+
+#: What was published a moment ago is recorded in a moment, in seconds.
+_SETTLE = 2.0
+
+
+_TWICE = "the SOP Instance UID is in another series or study, too; remove the instance that is not wanted"
+
+
+def verify(config: Config, tally: Report, *, repair: bool) -> None:
+    """Compare the ledger, where there is one; with `repair` bring it in line, or make it anew from the logs."""
+    path = path_of(config.state)
+    if not os.path.exists(path):
+        if repair and os.path.isdir(config.state):
+            _rebuild(config)
+        return
+    try:
+        connection = open_reader(path)
+    except LedgerFault as fault:
+        repaired = _rebuild(config) if repair else None
+        tally.count(Difference("bad-ledger", path, detail=str(fault)), repaired)
+        return
+    with contextlib.closing(connection), _mending(config, repair) as mending:
+        for difference in _differences(config, connection):
+            fine = None if mending is None else _mended(mending, difference)
+            tally.count(difference, fine)
+
+
+@contextlib.contextmanager
+def _mending(config: Config, repair: bool) -> Iterator[Mending | None]:
+    if not repair:
+        yield None
+        return
+    with contextlib.closing(Mending(config)) as mending:
+        yield mending
+
+
+def _mended(mending: Mending, difference: Difference) -> bool:
+    if difference.word == "duplicate":  # Instances are never touched.
+        return False
+    try:
+        if difference.word == "wrong-in-ledger":
+            mending.identify(difference.series)
+        else:
+            mending.count(difference.series)
+    except LedgerFault:
+        return False
+    return True
+
+
+def _rebuild(config: Config) -> bool:
+    """The ledger from the logs alone; whether that worked."""
+    try:
+        with contextlib.closing(Mending(config)) as mending:
+            uids = list(map(DocumentReader(config).uid_of, series_in(config.log)))
+            for uid in uids:
+                mending.count(uid)
+    except LedgerFault as fault:
+        sys.stderr.write(f"{fault}\n")
+        return False
+    sys.stderr.write(f"the ledger was made anew: {len(uids)} series\n")
+    return True
+
+
+def _differences(config: Config, connection: sqlite3.Connection) -> Iterator[Difference]:
+    proofs = DocumentReader(config)
+    described = list(map(proofs.uid_of, series_in(config.log)))
+    for uid in described:
+        lacking, beyond = _compared(proofs, connection, uid)
+        if lacking or beyond:
+            age = (time.time_ns() - proofs.changed(uid)) / 1e9
+            time.sleep(max(0.0, _SETTLE - age) if age >= 0 else 0.0)
+            lacking, beyond = _compared(proofs, connection, uid)
+        yield from _of(config, uid, lacking, beyond)
+        if not (lacking or beyond) and maintenance.misidentified(connection, proofs, uid):
+            yield Difference("wrong-in-ledger", path_of(config.state), uid)
+    gone = set(maintenance.series_of(connection)).difference(described)
+    for uid in sorted(gone):
+        yield from _of(config, uid, 0, len(maintenance.recorded(connection, uid)))
+    if config.on_conflict != "keep-both":
+        for sop, uid, study in maintenance.elsewhere(connection):
+            yield Difference("duplicate", path_of(config.state), uid, study, sop, detail=_TWICE)
+
+
+def _compared(proofs: DocumentReader, connection: sqlite3.Connection, uid: str) -> tuple[int, int]:
+    return maintenance.missing(proofs.names(uid) or (), maintenance.recorded(connection, uid))
+
+
+def _of(config: Config, uid: str, lacking: int, beyond: int) -> Iterator[Difference]:
+    path = path_of(config.state)
+    if lacking:
+        yield Difference("not-in-ledger", path, uid, instances=lacking)
+    if beyond:
+        yield Difference("only-in-ledger", path, uid, instances=beyond)

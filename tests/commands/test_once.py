@@ -1,0 +1,183 @@
+"""`listener once`: everything in incoming now, in byte order, with a summary and a status that tells."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from listener import cli
+from listener.commands import once
+from listener.commands.once import Progress
+from listener.records import Deferral, Outcome
+from listener.telemetry.events import Events
+from tests.disk.test_files import writer
+from tests.instances import uid, write_instance
+from tests.test_cli import where
+from tests.workbench import Bench, contents
+
+pytestmark = pytest.mark.real
+
+FOUR = ("incoming", "data", "log", "state")
+
+
+def run(folder: Path, *more: str) -> int:
+    return cli.main(["once", *where(folder, *FOUR), "--min-free=0", "--fsync=none", "--workers=2", *more])
+
+
+def events(capture: pytest.CaptureFixture[bytes]) -> list[dict[str, object]]:
+    return [orjson.loads(line) for line in capture.readouterr().out.splitlines()]
+
+
+def incoming(folder: Path, count: int = 3) -> Path:
+    (folder / "incoming").mkdir()
+    for number in range(1, count + 1):
+        write_instance(folder / f"incoming/{number}", number=number)
+    return folder / "incoming"
+
+
+def test_all_is_published_and_the_status_is_zero(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    source = incoming(tmp_path, 70)
+    (source / "deep/er").mkdir(parents=True)
+    write_instance(source / "deep/er/x", number=99)
+    assert run(tmp_path) == 0
+    said = capfdbinary.readouterr()
+    lines = [orjson.loads(line) for line in said.out.splitlines()]
+    assert [line["event"] for line in lines] == ["published"] * 71
+    assert said.err.startswith(b"71 published; ")
+    assert contents(source) == {}
+    assert (source / "deep/er").is_dir(), "directories are storescp's"
+    assert len(contents(tmp_path / "data")) == 71
+
+
+def test_nothing_to_do(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert run(tmp_path) == 0
+    assert capfdbinary.readouterr().err.startswith(b"nothing to do; ")
+
+
+def test_a_second_time_duplicates_are_told_and_the_status_is_zero(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    source = incoming(tmp_path)
+    assert run(tmp_path) == 0
+    before = contents(tmp_path / "data")
+    write_instance(source / "again", number=1)
+    write_instance(source / "newer", number=2, pixels=8)
+    assert run(tmp_path) == 0
+    told = events(capfdbinary)[3:]
+    assert sorted(str(one["event"]) for one in told) == ["duplicate", "published"]
+    assert [one.get("superseded") for one in told if one["event"] == "published"] == [True]
+    assert contents(tmp_path / "data").keys() == before.keys()
+
+
+def test_what_is_set_aside_makes_the_status_one(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    source = incoming(tmp_path)
+    (source / "text").write_text("hello")
+    (source / "empty").touch()
+    assert run(tmp_path) == 1
+    assert contents(source) == {}
+    said = capfdbinary.readouterr()
+    assert b"3 published" in said.err
+    assert b"2 set-aside" in said.err
+    assert b"  not-dicom: 1\n" in said.err
+    assert b"  empty: 1\n" in said.err
+    assert run(tmp_path) == 0, "a second look finds nothing wrong"
+
+
+def test_what_is_left_makes_the_status_one(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    source = incoming(tmp_path)
+    with writer(source / "2"):
+        assert run(tmp_path, "--settle=0") == 1
+    assert b"1 left in incoming" in capfdbinary.readouterr().err
+    assert list(contents(source)) == ["2"]
+    assert run(tmp_path) == 0
+
+
+def test_claims_that_a_killed_service_left_are_done_first(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    bench = Bench(tmp_path)
+    claimed = bench.work([]) == [] and bench.put("claimed", number=9)
+    assert isinstance(claimed, Path)
+    os.rename(claimed, f"{bench.directories.claims[0]}/{1:019d}.0-0.0.claimed")
+    bench.put("waiting")
+    assert run(tmp_path, "--workers=1") == 0
+    assert [one["src"] for one in events(capfdbinary)] == ["claimed", "waiting"]
+    assert bench.claims() == []
+
+
+def test_temporaries_that_a_killed_service_left_are_removed(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    bench = Bench(tmp_path)
+    left = Path(bench.directories.log_staging, "left")
+    left.touch()
+    assert run(tmp_path) == 0
+    assert not left.exists()
+
+
+def test_files_are_taken_in_byte_order(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    (tmp_path / "incoming").mkdir()
+    names = ["b", "a", "10", "9", "B", "ä", os.fsdecode(b"\xff")]
+    for number, name in enumerate(names, 1):
+        write_instance(tmp_path / "incoming" / name, number=number)
+    assert run(tmp_path, "--workers=1") == 0
+    assert [one["src"] for one in events(capfdbinary)] == ["10", "9", "B", "a", "b", "ä", "\\xff"]
+
+
+def test_keep_source_leaves_incoming_as_it_is(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    source = incoming(tmp_path)
+    (source / "text").write_text("hello")
+    before = contents(source)
+    assert run(tmp_path, "--keep-source") == 1
+    assert run(tmp_path, "--keep-source") == 0, "what was done is remembered, what was set aside too"
+    assert contents(source) == before
+    assert len(contents(tmp_path / "data")) == 3
+    assert len(events(capfdbinary)) == 4
+
+
+def test_in_a_process_of_its_own(tmp_path: Path) -> None:
+    incoming(tmp_path)
+    command = [sys.executable, "-m", "listener", "once", *where(tmp_path, *FOUR), "--min-free=0"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=30)
+    assert done.returncode == 0
+    told = {orjson.loads(line)["SOPInstanceUID"] for line in done.stdout.splitlines()}
+    assert told == {uid("instance", 0, 0, 0, number) for number in (1, 2, 3)}
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def outcome(kind: str = "published", **more: object) -> Outcome:
+    return Outcome(kind, "/in/x", 0, 1, 2, size=1_000_000, **more)  # type: ignore[arg-type]
+
+
+def test_a_line_on_a_terminal_and_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once, "_TICK", 0.0)
+    for screen in (Screen(), io.StringIO()):
+        progress = Progress(Events(phi=False, descriptor=None), screen)
+        for _ in range(4):
+            progress.discovered("startup")
+        progress.finished([outcome(), outcome("set-aside", reason="empty")])
+        assert ("2 of 4 files, 2.0 MB" in screen.getvalue()) is screen.isatty()
+
+
+def test_the_summary_tells_counts_reasons_and_what_is_left() -> None:
+    screen = io.StringIO()
+    progress = Progress(Events(phi=False, descriptor=None), screen)
+    progress.finished([outcome(), outcome(), outcome("set-aside", reason="empty"), outcome("vanished")])
+    progress.refused(Deferral("/in/y", 0, 1, "no-space", "place", "No space left on device"))
+    progress.summary(5)
+    first, *reasons = screen.getvalue().splitlines()
+    assert first.startswith("2 published, 1 set-aside, 1 vanished, 5 left in incoming; 4.0 MB in ")
+    assert sorted(reasons) == ["  empty: 1", "  no-space (No space left on device): 1"]

@@ -1,0 +1,63 @@
+"""Leases: what they tell of writers, and how they keep them waiting."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from listener.disk import leases
+from tests.disk.test_files import opened, writer
+
+
+@contextmanager
+def breaking() -> Iterator[None]:
+    """Somebody wants to write to what this process holds: SIGIO says so, which kills who does not ignore it."""
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGIO, before)
+
+
+def test_a_lease_tells_whether_another_process_writes(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"x")
+    with opened(path) as descriptor:
+        assert leases.ask(descriptor) == leases.FREE
+        with writer(path):
+            assert leases.ask(descriptor) == leases.BUSY
+            path.rename(tmp_path / "b")
+            assert leases.ask(descriptor) == leases.BUSY, "also after the file got another name"
+        assert leases.ask(descriptor) == leases.FREE
+
+
+def test_a_lease_is_given_back_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    with opened(tmp_path / "a") as descriptor:
+        assert leases.ask(descriptor) == leases.FREE
+        with (tmp_path / "a").open("ab"):
+            pass  # A lease that were still held would block here.
+
+
+def test_a_lease_that_is_held_keeps_writers_waiting_until_it_is_given_back(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    with breaking(), opened(tmp_path / "a") as descriptor:
+        assert not leases.holds(descriptor)
+        assert leases.take(descriptor) == leases.FREE
+        assert leases.holds(descriptor)
+        with pytest.raises(BlockingIOError):
+            os.open(tmp_path / "a", os.O_WRONLY | os.O_NONBLOCK)
+        assert not leases.holds(descriptor), "somebody waits"
+        leases.give_back(descriptor)
+        with (tmp_path / "a").open("ab"):
+            assert leases.take(descriptor) == leases.BUSY
+
+
+def test_where_the_kernel_cannot_say() -> None:
+    with open("/dev/null", "rb") as file:
+        assert leases.ask(file.fileno()) == leases.UNKNOWN

@@ -1,0 +1,372 @@
+"""`listener series`, `expect`, `report` and `prune`, as people and programs run them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from math import inf
+from pathlib import Path
+
+import orjson
+import pytest
+
+from listener import cli
+from listener.commands import expect, prune, report, series
+from listener.commands.report import moment_of
+from listener.config import Config
+from listener.errors import ConfigError, LedgerMissing, UnknownSeries
+from listener.ledger import deliveries, maintenance
+from listener.ledger.connection import open_writer, path_of, transaction
+from listener.ledger.reader import reading
+from listener.ledger.writer import LedgerWriter
+from tests.instances import uid
+from tests.service_process import listener
+from tests.workbench import Bench, contents
+
+DAY = 86_400 * 10**9
+
+
+class Kept(Bench):
+    """A place to repack in, with a ledger; what is published is recorded, and complete after ten quiet seconds."""
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base, series_quiet=(("", 10.0),))
+        self.clerk = LedgerWriter(self.config, slice_seconds=inf)
+        self.now = 0.0
+        self.tick()
+
+    def tick(self, seconds: float = 0.0) -> None:
+        self.now += seconds
+        self.clerk.tick(self.now, time.time_ns())
+        self.clerk.mark_announced(self.clerk.take_ended(), self.now)
+
+    def receive(self, name: str, sent_by: str = "SENDER", **arguments: object) -> None:
+        outcome = self.outcome(self.put(name, **arguments))
+        self.clerk.record([outcome._replace(sender=sent_by)], self.now, time.time_ns())
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Kept]:
+    made = Kept(tmp_path)
+    yield made
+    made.clerk.close()
+
+
+@pytest.fixture
+def filled(kept: Kept) -> Kept:
+    """Three series: a complete one of two, an open CT one, and a file that was set aside."""
+    kept.receive("a1", number=1, sent_by="PACS\tONE")
+    kept.receive("a2", number=2, sent_by="PACS\tONE")
+    kept.tick(10)
+    kept.receive("b1", series=1, Modality="CT", PatientID="SECRET")
+    bad = kept.incoming / "bad"
+    bad.write_bytes(b"nothing of the kind")
+    kept.clerk.record([kept.outcome(bad)], kept.now, time.time_ns())
+    kept.tick()
+    return kept
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [orjson.loads(line) for line in text.splitlines()]
+
+
+# -- series ------------------------------------------------------------------------------------------------------------
+
+
+def test_series_are_listed_newest_first_without_patients(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    assert series.run(filled.config, series.Request()) == 0
+    head, newest, older = capsys.readouterr().out.splitlines()
+    assert head.split()[-2:] == ["sender", "series"]
+    assert newest.split()[-3:] == ["CT", "SENDER", str(uid("series", 0, 0, 1))]
+    assert "complete" in older
+    assert "PACS\N{REPLACEMENT CHARACTER}ONE" in older, "a name moves no cursor"
+    series.run(filled.config, series.Request(only="complete", limit=0, json=True))
+    (one,) = lines(capsys.readouterr().out)
+    assert (one["instances"], one["result"], one["root"]) == (2, "quiet", "incoming")
+    assert not one.keys() & {"PatientID", "AccessionNumber", "id"}
+
+
+def test_one_series_with_its_history_and_with_phi_its_patient(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    from dataclasses import replace
+
+    asked = series.Request(str(uid("series", 0, 0, 0)), json=True)
+    assert series.run(replace(filled.config, phi=True), asked) == 0
+    (one,) = lines(capsys.readouterr().out)
+    assert (one["PatientID"], one["AccessionNumber"]) == ("P0000", "A00")
+    assert [step["state"] for step in one["history"]] == ["open", "complete"]  # type: ignore[attr-defined]
+    assert one["study"]["state"] == "open"  # type: ignore[index]
+    assert series.run(filled.config, asked._replace(json=False)) == 0
+    shown = capsys.readouterr().out
+    assert "history" in shown
+    assert "P0000" not in shown
+    with pytest.raises(UnknownSeries, match="no such series"):
+        series.run(filled.config, series.Request("1.2.3"))
+
+
+def test_without_a_ledger_it_says_so(tmp_path: Path) -> None:
+    done = listener("series", "--state", str(tmp_path))
+    assert done.status == 1
+    assert "There is no ledger" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_repack_records_where_it_has_a_state_directory(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    for number in (1, 2):
+        bench.put(f"a{number}", number=number)
+    (bench.incoming / "bad").write_bytes(b"nothing of the kind")
+    named = ("--data", str(bench.data), "--log", str(bench.log))
+    done = listener("repack", str(bench.incoming), *named, "--state", str(bench.state))
+    assert done.status == 1, done.stderr
+    with reading(str(bench.state)) as reader:
+        (row,) = reader.listed()
+        assert (row.instances, row.state, row.root) == (2, "open", "")
+        assert reader.set_aside() == {}
+    assert listener("repack", str(bench.incoming), *named).status == 1
+
+
+# -- expect ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_expectation_is_put_down(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    assert expect.run(filled.config, str(uid("series", 0, 0, 1)), 1) == 0
+    assert "1 instances are expected; 1 are there, and the series is open" in capsys.readouterr().err
+    filled.tick()
+    series.run(filled.config, series.Request(only="complete", json=True))
+    assert [one["result"] for one in lines(capsys.readouterr().out)] == ["expected", "quiet"]
+
+
+@pytest.mark.parametrize(("asked", "number"), [("../x", 1), ("1.2", -1), ("", 1), ("1" * 65, 1), ("1.2", 10**10)])
+def test_a_bad_expectation_is_refused(filled: Kept, asked: str, number: int) -> None:
+    with pytest.raises(ConfigError):
+        expect.run(filled.config, asked, number)
+
+
+# -- report ------------------------------------------------------------------------------------------------------------
+
+
+def ask(since: str = "", until: str = "", by: str = "", *, tsv: bool = False, json: bool = False) -> report.Request:
+    return report.Request.of(since, until, by, tsv=tsv, json=json)
+
+
+def test_the_accounts_as_tab_separated_values(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.run(filled.config, ask("1d", tsv=True)) == 0
+    head, *rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 2
+    assert all(len(row) == len(head) for row in rows), "no value breaks a line or a column"
+    told = dict(zip(head, rows[1], strict=True))
+    assert (told["state"], told["instances"], told["Modality"]) == ("complete", "2", "MR")
+    assert "PatientID" not in head
+    report.run(filled.config, ask(until="2001-01-01", tsv=True))
+    assert capsys.readouterr().out.splitlines() == ["\t".join(head)], "a head, also where there is no row"
+
+
+@pytest.mark.parametrize("by", report.BY)
+def test_sums_of_nothing_have_their_head(filled: Kept, capsys: pytest.CaptureFixture[str], by: str) -> None:
+    for tsv in (True, False):
+        report.run(filled.config, ask("2200-01-01", by=by, tsv=tsv))
+        (head,) = capsys.readouterr().out.splitlines()
+        assert head.split()[0] == by
+
+
+#: Command lines with numbers and dates that sqlite, or the calendar, does not go on to; and their exit status.
+FAR = {
+    "report --since 9999-12-31": 0,
+    "report --until 9999-12-31": 0,
+    "report --until 9999-12-31 --by day": 0,
+    "report --since 9999-12-31T23:59:59-12:00 --by batch": 0,
+    "report --since 2262-04-12": 0,
+    "report --since 0001-01-01": 0,
+    "report --since 0001-01-01 --by day": 0,
+    "report --since 0001-01-01T00:00:00+14:00": 0,
+    "report --since 99999999999w": 2,
+    "series --limit 99999999999999999999": 2,
+    "series --limit -1": 2,
+    "series --limit 0": 0,
+    "series 1.2.3.4.5": 1,
+    "expect 1.2 99999999999999999999": 2,
+    "expect 1.2 -1": 2,
+    "prune --series 1e308": 2,
+    "prune --set-aside nan": 2,
+}
+
+
+@pytest.mark.parametrize("line", FAR)
+def test_a_number_or_a_date_too_far_is_no_defect(filled: Kept, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    try:
+        status = cli.main([*line.split(), "--state", filled.config.state])
+    except SystemExit as left:
+        status = int(left.code or 0)
+    assert status == FAR[line]
+    said = capsys.readouterr().err
+    assert bool(said) == bool(status)
+    assert "service cannot go on" not in said
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("modality", [("", 0, 1, 0), ("CT", 1, 0, 0), ("MR", 2, 0, 1)]),
+        ("day", [(datetime.now(UTC).strftime("%Y-%m-%d"), 3, 1, 1)]),
+        ("sender", [("", 0, 1, 0), ("PACS\tONE", 2, 0, 1), ("SENDER", 1, 0, 0)]),
+    ],
+)
+def test_sums(
+    filled: Kept, capsys: pytest.CaptureFixture[str], by: str, expected: list[tuple[str, int, int, int]]
+) -> None:
+    assert report.run(filled.config, ask(by=by, json=True)) == 0
+    told = lines(capsys.readouterr().out)
+    assert [(one[by], one["published"], one["set_aside"], one["complete"]) for one in told] == expected
+    assert report.run(filled.config, ask(by=by)) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(expected) + 1
+
+
+def test_batches_have_accounts(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(open_writer(path_of(filled.config.state))) as connection, transaction(connection):
+        connection.execute("INSERT INTO batches (name, made_ns) VALUES ('export 1', ?)", (time.time_ns(),))
+        connection.execute("INSERT INTO batch_series SELECT 1, id FROM series")
+        connection.execute("INSERT INTO batch_errors (batch_id, at_ns, error) VALUES (1, 0, 'refused')")
+    report.run(filled.config, ask(by="batch", json=True))
+    (one,) = lines(capsys.readouterr().out)
+    found = (one["batch"], one["series"], one["complete"], one["instances"], one["errors"])
+    assert found == ("export 1", 2, 1, 3, 1)
+
+
+NOW = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "moment"),
+    [
+        ("2026-01-31", False, "2026-01-31T00:00:00+00:00"),
+        ("2026-01-31", True, "2026-01-31T23:59:59.999999+00:00"),
+        ("2026-01-31T08:00:00Z", True, "2026-01-31T08:00:00+00:00"),
+        ("2026-01-31T08:00:00+02:00", False, "2026-01-31T06:00:00+00:00"),
+        ("2d", False, "2026-02-01T04:05:06+00:00"),
+        ("90s", False, "2026-02-03T04:03:36+00:00"),
+    ],
+)
+def test_times(text: str, end: bool, moment: str) -> None:
+    found = datetime.fromisoformat(moment)
+    assert moment_of(text, NOW, end=end) == int(found.timestamp()) * 10**9 + found.microsecond * 1000
+
+
+def test_what_is_no_time_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError) as raised:
+        ask("yesterday", "99999999999w", tsv=True, json=True)
+    assert len(raised.value.problems) == 3
+
+
+# -- prune -------------------------------------------------------------------------------------------------------------
+
+
+def removing(config: Config, **request: object) -> int:
+    given = {"set_aside": None, "series": None, "yes": True, **request}
+    return prune.run(config, prune.Request(**given))  # type: ignore[arg-type]
+
+
+def tree(kept: Kept) -> dict[str, bytes]:
+    return {**contents(kept.data), **contents(kept.log)}
+
+
+def test_without_yes_nothing_is_removed(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    before, aside = tree(filled), filled.set_aside("not-dicom")
+    assert removing(filled.config, series=0, set_aside=0, yes=False, json=True) == 0
+    told = capsys.readouterr()
+    assert [(one["what"], one["files"], one["removed"]) for one in lines(told.out)] == [
+        ("set-aside", 1, False),
+        ("series", 2, False),
+    ]
+    assert "--yes removes them" in told.err
+    assert (tree(filled), filled.set_aside("not-dicom")) == (before, aside)
+
+
+def test_complete_series_go_with_their_documents_and_stay_in_the_accounts(
+    filled: Kept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = str(uid("series", 0, 0, 0))
+    assert removing(filled.config, series=0) == 0
+    left = tree(filled)
+    assert not [name for name in left if first in name]
+    assert len([name for name in left if name.endswith(".dcm")]) == 1, "the open series stays"
+    assert not [path for path, folders, names in os.walk(filled.data) if not folders and not names and ".l" not in path]
+    capsys.readouterr()
+    series.run(filled.config, series.Request(first, json=True))
+    (one,) = lines(capsys.readouterr().out)
+    assert (one["state"], one["instances"]) == ("complete", 2)
+    assert one["pruned"]
+    removing(filled.config, series=0)
+    assert "0 files" in capsys.readouterr().err
+
+
+def test_an_instance_that_comes_after_all_begins_the_next_generation(filled: Kept) -> None:
+    removing(filled.config, series=0)
+    filled.receive("a3", number=3)
+    filled.tick()
+    connection = open_writer(path_of(filled.config.state))
+    with contextlib.closing(connection):
+        found = connection.execute("SELECT state, generation, instances, pruned_ns FROM series WHERE id = 1").fetchone()
+    assert found == ("open", 2, 1, 0)
+
+
+def test_what_is_young_or_a_consumer_has_not_taken_stays(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(open_writer(path_of(filled.config.state))) as connection:
+        number = deliveries.register(connection, "webhook", time.time_ns())
+        filled.receive("a3", number=3)
+        filled.tick(10)
+        before = tree(filled)
+        removing(filled.config, series=0)
+        removing(filled.config, series=1, set_aside=1)
+        now_ns = time.time_ns()
+        held = tree(filled)
+        assert {name for name in before if name.endswith(".dcm")} == {name for name in held if name.endswith(".dcm")}
+        for one in deliveries.lease(connection, number, now_ns, now_ns + 10**9, limit=9):
+            deliveries.settle(connection, one, "delivered", now_ns)
+        removing(filled.config, series=0)
+    assert not [name for name in tree(filled) if name.endswith(".dcm")]
+
+
+def test_an_interrupted_prune_is_ended_by_the_next(filled: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(maintenance, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        removing(filled.config, series=0)
+    monkeypatch.undo()
+    assert removing(filled.config, series=0) == 0
+    with contextlib.closing(open_writer(path_of(filled.config.state))) as connection:
+        assert connection.execute("SELECT count(*) FROM instances WHERE series_id = 1").fetchone() == (0,)
+
+
+def test_set_aside_files_go_with_their_reasons(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    assert removing(filled.config, set_aside=0) == 0
+    assert list(filled.set_aside("not-dicom")) == [".lock"]
+    with contextlib.closing(open_writer(path_of(filled.config.state))) as connection:
+        assert connection.execute("SELECT count(*) FROM set_aside WHERE gone_ns = 0").fetchone() == (0,)
+
+
+def test_another_tree_is_not_pruned(filled: Kept, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    (tmp_path / "other").mkdir()
+    before = tree(filled)
+    with pytest.raises(ConfigError, match="holds no instance"):
+        removing(replace(filled.config, data=str(tmp_path / "other")), series=0)
+    assert tree(filled) == before
+
+
+@pytest.mark.parametrize("days", [-1.0, float("nan"), float("inf"), 1e9])
+def test_what_is_no_age_is_refused(filled: Kept, days: float) -> None:
+    with pytest.raises(ConfigError, match="no age"):
+        removing(filled.config, set_aside=days)
+
+
+def test_nothing_selected_is_refused(filled: Kept, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing is selected"):
+        removing(filled.config)
+    with pytest.raises(LedgerMissing):
+        prune.run(Bench(tmp_path / "empty").config, prune.Request(1, None))

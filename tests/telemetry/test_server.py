@@ -1,0 +1,418 @@
+"""The server against real sockets, polite and otherwise; every wait has a deadline and ends with what it waits for."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listener.errors import FatalFault
+from listener.telemetry.http_messages import MOST, Request, Response, parse
+from listener.telemetry.server import HEAD_LIMIT, Server
+
+PAGE = b"listener_ready 1.0\n" * 1000
+GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+PATIENCE = 10.0
+
+
+def metrics(_request: Request) -> Response:
+    return Response(200, "text/plain; version=0.0.4; charset=utf-8", PAGE)
+
+
+def health(request: Request) -> Response:
+    return Response.json(503, {"status": "not-ready", "query": request.query})
+
+
+def broken(_request: Request) -> Response:
+    raise LookupError("a detail that nobody outside may read")
+
+
+def huge(_request: Request) -> Response:
+    return Response(200, "text/plain", b"x" * 50_000_000)
+
+
+ROUTES = {"/metrics": metrics, "/readyz": health, "/broken": broken, "/huge": huge}
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def errors() -> list[Exception]:
+    return []
+
+
+@pytest.fixture
+def start(errors: list[Exception]) -> Iterator[Start]:
+    """Starts servers; afterwards each must stop without leaving its thread."""
+    started: list[Server] = []
+
+    def begin(address: str = "127.0.0.1:0", **more: float) -> Server:
+        server = Server(address, ROUTES, errors.append, **more)  # type: ignore[arg-type]
+        server.start()
+        started.append(server)
+        return server
+
+    yield begin
+    stopped = [server.stop() for server in started]
+    assert all(stopped)
+    assert not serving()
+
+
+def serving() -> int:
+    """How many servers' threads live."""
+    return sum(one.name == "listener-http" for one in threading.enumerate())
+
+
+def connect(server: Server) -> socket.socket:
+    host, _, port = server.address.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE)
+
+
+def everything(peer: socket.socket) -> bytes:
+    """All that the server sends until it says that no more will come."""
+    received = bytearray()
+    while data := peer.recv(65536):
+        received += data
+    return bytes(received)
+
+
+def ask(server: Server, raw: bytes) -> tuple[int, bytes, bytes]:
+    """Status, head and body of the answer to raw bytes."""
+    with connect(server) as peer:
+        peer.sendall(raw)
+        head, _, body = everything(peer).partition(b"\r\n\r\n")
+    return int(head.split(b" ")[1]), head, body
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def send_for_ever(peer: socket.socket, data: bytes, pause: float = 0) -> None:
+    """Send until the kernel refuses: OSError, a reset or a broken pipe as it likes."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        peer.sendall(data)
+        time.sleep(pause)
+
+
+def client(server: Server) -> http.client.HTTPConnection:
+    host, _, port = server.address.rpartition(":")
+    return http.client.HTTPConnection(host.strip("[]"), int(port), timeout=PATIENCE)
+
+
+def test_a_page(start: Start) -> None:
+    with closing(client(start())) as peer:
+        peer.request("GET", "/metrics")
+        response = peer.getresponse()
+        assert (response.status, response.read()) == (200, PAGE)
+        assert response.getheader("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
+        assert response.getheader("Connection") == "close"
+
+
+def test_the_query_reaches_the_route_and_the_status_comes_from_it(start: Start) -> None:
+    status, head, body = ask(start(), b"GET /readyz?verbose=1 HTTP/1.0\r\n\r\n")
+    assert (status, orjson.loads(body)) == (503, {"status": "not-ready", "query": "verbose=1"})
+    assert b"Content-Type: application/json" in head
+
+
+@pytest.mark.parametrize(
+    ("accept", "coded"),
+    [("gzip", True), ("deflate, gzip;q=0.5", True), ("br", False), ("gzip;q=0", False), ("gzip; q=0.000", False)],
+)
+def test_gzip_when_asked_for(start: Start, accept: str, *, coded: bool) -> None:
+    _, head, body = ask(start(), GET[:-2] + f"accept-encoding: {accept}\r\n\r\n".encode())
+    assert (b"Content-Encoding: gzip" in head) is coded
+    assert (gzip.decompress(body) if coded else body) == PAGE
+    assert f"Content-Length: {len(body)}".encode() in head
+
+
+def test_head_tells_the_length_and_sends_nothing(start: Start) -> None:
+    status, head, body = ask(start(), b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (status, body) == (200, b"")
+    assert f"Content-Length: {len(PAGE)}".encode() in head
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 404),
+        (b"GET /metrics/../etc/passwd HTTP/1.1\r\n\r\n", 404),
+        (b"POST /nowhere HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 404),
+        (b"POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 405),
+        (b"OPTIONS /metrics HTTP/1.1\r\n\r\n", 405),
+        (b"GET http://host:9464/metrics HTTP/1.1\r\n\r\n", 200),
+        (b"GET /metrics HTTP/1.0\n\n", 200),
+        (b"GET /metrics HTTP/2.0\r\n\r\n", 505),
+        (b"GET /metrics\r\n\r\n", 400),
+        (b"\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
+        (GET[:-2] + b"X: " + b"y" * HEAD_LIMIT + b"\r\n\r\n", 431),
+        (b"y" * (4 * HEAD_LIMIT), 431),
+    ],
+)
+def test_what_each_request_gets(start: Start, raw: bytes, status: int) -> None:
+    found, head, body = ask(start(), raw)
+    assert found == status
+    assert (b"Allow: GET, HEAD" in head) is (status == 405)
+    assert status == 200 or orjson.loads(body)["status"] == status
+
+
+def test_garbage_behind_a_request_does_not_cost_its_answer(start: Start) -> None:
+    status, _, body = ask(start(), GET + b"\x00garbage\r\n\r\n" * 2000)
+    assert (status, body) == (200, PAGE)
+
+
+def test_who_never_stops_sending_is_cut_off(start: Start) -> None:
+    with connect(start(deadline=60)) as peer:
+        peer.sendall(GET)
+        assert everything(peer).endswith(PAGE)
+        with pytest.raises(OSError):
+            send_for_ever(peer, b"x" * 65536)
+
+
+def test_a_route_that_raises_is_500_without_details_and_is_told(start: Start, errors: list[Exception]) -> None:
+    server = start()
+    status, _, body = ask(server, b"GET /broken HTTP/1.1\r\n\r\n")
+    assert status == 500
+    assert b"detail" not in body
+    assert [type(one) for one in errors] == [LookupError]
+    assert ask(server, GET)[0] == 200
+
+
+def test_five_hundred_half_open_sockets_cost_a_scrape_nothing(start: Start) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 4096:  # both ends of each connection are in this process
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    server = start(deadline=60)
+    took = []
+    with ExitStack() as stack:
+        for at in range(500):
+            stack.enter_context(connect(server)).sendall(GET[: at % 20])
+        for _ in range(5):
+            begun = time.monotonic()
+            assert ask(server, GET)[2] == PAGE
+            took.append(time.monotonic() - begun)
+    assert sorted(took)[2] < 0.1, took
+
+
+def test_above_the_limit_the_oldest_idle_connection_makes_room(start: Start) -> None:
+    server = start(deadline=60, limit=3)
+    with connect(server) as first, connect(server) as second, connect(server), connect(server):
+        assert first.recv(1) == b""
+        second.sendall(GET)
+        assert everything(second).endswith(PAGE)
+
+
+def test_no_descriptors_left_ends_neither_the_server_nor_new_scrapes(start: Start) -> None:
+    server = start(deadline=60)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        peers = [stack.enter_context(connect(server)) for _ in range(3)]
+        until(lambda: len(server._connections) == 3)
+        late = stack.enter_context(socket.socket())
+        highest = max(one.fileno() for one in (*peers, late))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        try:
+            host, _, port = server.address.rpartition(":")
+            late.settimeout(PATIENCE)
+            late.connect((host, int(port)))
+            late.sendall(GET)
+            assert everything(late).endswith(PAGE)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /met"])
+def test_who_does_not_finish_a_request_is_dropped_at_the_deadline(start: Start, said: bytes) -> None:
+    with connect(start(deadline=0.2)) as peer:
+        begun = time.monotonic()
+        peer.sendall(said)
+        assert everything(peer) == b""
+        assert 0.1 < time.monotonic() - begun < 2
+
+
+def test_a_slow_loris_is_dropped_at_the_deadline_however_lively_it_is(start: Start) -> None:
+    begun = time.monotonic()
+    with connect(start(deadline=0.3)) as peer, pytest.raises(OSError):
+        send_for_ever(peer, b"X", pause=0.01)
+    assert time.monotonic() - begun < 2
+
+
+def test_who_does_not_read_is_dropped_at_the_deadline(start: Start) -> None:
+    server = start(deadline=0.3)
+    with connect(server) as peer:
+        peer.sendall(b"GET /huge HTTP/1.1\r\n\r\n")
+        assert peer.recv(1) == b"H"
+        assert ask(server, GET)[2] == PAGE
+        until(lambda: not server._connections)
+
+
+def test_a_large_page_arrives_whole(start: Start) -> None:
+    assert len(ask(start(deadline=60), b"GET /huge HTTP/1.1\r\n\r\n")[2]) == 50_000_000
+
+
+def test_a_peer_that_resets_harms_nobody(start: Start) -> None:
+    server = start()
+    raw = b"GET /huge HTTP/1.1\r\n\r\n"
+    for length in range(len(raw) + 1):
+        with connect(server) as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            peer.sendall(raw[:length])
+    assert ask(server, GET)[0] == 200
+    until(lambda: not server._connections)
+
+
+def test_ipv6(start: Start) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    server = start("[::]:0")
+    assert server.address.startswith("[::]:")
+    port = int(server.address.rpartition(":")[2])
+    for host in ("::1", "127.0.0.1"):
+        with socket.create_connection((host, port), timeout=PATIENCE) as peer:
+            peer.sendall(GET)
+            assert everything(peer).endswith(PAGE)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:taken", "192.0.2.1:9464", "127.0.0.1:99999", "no.such.host.invalid:0"])
+def test_an_address_that_cannot_be_had_says_what_to_do(start: Start, address: str) -> None:
+    taken = start().address.rpartition(":")[2]
+    address = address.replace("taken", taken)
+    with pytest.raises(FatalFault) as caught:
+        Server(address, ROUTES, print).start()
+    assert address in str(caught.value)
+    assert "--http" in str(caught.value)
+
+
+def test_stop_drops_every_peer_frees_the_port_and_may_be_repeated(errors: list[Exception]) -> None:
+    server = Server("127.0.0.1:0", ROUTES, errors.append)
+    assert server.stop()
+    server.start()
+    assert serving() == 1
+    with connect(server) as peer:
+        until(lambda: len(server._connections) == 1)
+        assert server.stop()
+        assert not serving()
+        assert peer.recv(1) == b""
+        again = Server(server.address, ROUTES, errors.append)
+        again.start()
+        assert again.stop()
+        assert again.stop()
+    with pytest.raises(ConnectionRefusedError):
+        connect(server)
+
+
+@given(st.binary(max_size=200))
+def test_no_head_breaks_the_parser(head: bytes) -> None:
+    for raw in (head, b"GET " + head, b"GET / HTTP/1.1\r\n" + head):
+        assert isinstance(parse(raw + b"\r\n\r\n"), Request | Response)
+
+
+# -- slow routes -----------------------------------------------------------------------------------------------------
+
+
+class Held:
+    """A route that answers when it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.asked = 0
+
+    def __call__(self, request: Request) -> Response:
+        self.asked += 1
+        assert self.let_go.wait(PATIENCE)
+        return Response.json(200, {"path": request.path})
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    one = Held()
+    yield one
+    one.let_go.set()
+
+
+def test_a_slow_route_holds_up_nobody_else(start: Start, held: Held) -> None:
+    server = start(slow={"/slow/": held})
+    with connect(server) as waiting:
+        waiting.sendall(b"GET /slow/1.2.3?x=1 HTTP/1.1\r\n\r\n")
+        until(lambda: held.asked == 1)
+        assert ask(server, GET)[0] == 200
+        held.let_go.set()
+        assert everything(waiting).endswith(b'{"path":"/slow/1.2.3"}\n')
+
+
+def test_a_peer_that_has_said_its_last_word_still_gets_a_slow_answer(start: Start, held: Held) -> None:
+    server = start(slow={"/slow": held})
+    with connect(server) as waiting:
+        waiting.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+        waiting.shutdown(socket.SHUT_WR)
+        until(lambda: held.asked == 1)
+        held.let_go.set()
+        assert b" 200 OK" in everything(waiting)
+
+
+def test_too_many_slow_questions_are_refused_at_once(start: Start, held: Held) -> None:
+    server = start(slow={"/slow": held})
+    with ExitStack() as stack:
+        peers = [stack.enter_context(connect(server)) for _ in range(MOST + 2)]
+        for number, peer in enumerate(peers):
+            peer.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
+            if not number:
+                until(lambda: held.asked == 1)
+        assert b" 503 " in everything(peers[-1])
+        held.let_go.set()
+        assert all(b" 200 " in everything(peer) for peer in peers[:-1])
+
+
+def test_peers_that_went_away_and_deadlines_leave_slow_answers_to_nobody(start: Start, held: Held) -> None:
+    server = start(slow={"/slow": held}, deadline=0.2)
+    with connect(server) as gone, connect(server) as late:
+        for peer in (gone, late):
+            peer.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
+        until(lambda: held.asked == 1)
+        gone.close()
+        assert everything(late) == b""
+    held.let_go.set()
+    until(lambda: held.asked == 2)
+    assert ask(server, GET)[0] == 200
+
+
+def test_it_stops_while_a_slow_route_hangs(start: Start, held: Held) -> None:
+    server = start(slow={"/slow": held})
+    with connect(server) as waiting:
+        waiting.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
+        until(lambda: held.asked == 1)
+        begun = time.monotonic()
+        assert server.stop(0.2)
+        assert time.monotonic() - begun < 2
+        assert not server.alive
+
+
+@pytest.mark.parametrize("path", ["/", "/slow", "/other/1", "/slow/1/2"])
+def test_a_folder_stands_for_what_lies_in_it_only(start: Start, path: str) -> None:
+    server = start(slow={"/slow/": metrics})
+    assert ask(server, f"GET {path} HTTP/1.1\r\n\r\n".encode())[0] == 404
+    assert ask(server, b"GET /slow/1 HTTP/1.1\r\n\r\n")[0] == 200
+    assert ask(server, b"POST /slow/1 HTTP/1.1\r\n\r\n")[0] == 405
+
+
+def test_a_page_may_add_fields_to_the_head(start: Start) -> None:
+    def page(_request: Request) -> Response:
+        return Response(200, "text/html", b"x", ("Content-Security-Policy: default-src 'none'",))
+
+    _, head, _ = ask(start(slow={"/": page}), b"GET / HTTP/1.1\r\n\r\n")
+    assert b"\r\nContent-Security-Policy: default-src 'none'" in head
