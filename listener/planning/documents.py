@@ -216,6 +216,24 @@ def location(document: Document) -> str:
     return ""
 
 
+def entry_of(document: Document, key: str) -> Document:
+    """Return the part of a shared document that is about `key`, a UID or PatientID: the object under that name, or of
+    a flat document (rx-repack) the values at the top. px-repack writes the patients and studies that it met before in
+    the same run into it too; nobody looks these up there.
+    """
+    entry = document.get(key)
+    if isinstance(entry, dict):
+        return entry
+    return {name: value for name, value in document.items() if not isinstance(value, dict)}
+
+
+def patients_in(document: Document, name: str) -> list[str]:
+    """Return the PatientIDs whose own document is the one with the file name `name` (px-repack names it after the
+    PatientID as it stands); entries of other patients beside them are px-repack's.
+    """
+    return [patient for patient in document if name in (f"{patient}.json", f"{document_name(patient)}.json")]
+
+
 def study_of(document: Document) -> str:
     """The Study Instance UID that a document of an instance or a series tells, nested or flat; "" when it has none."""
     for entry in (*document.values(), document):

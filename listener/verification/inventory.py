@@ -34,7 +34,7 @@ class Inventory:
         described = [self._described(f"{images}/{name}") for name in names if not is_foreign(name)]
         foreign = [f"{images}/{name}" for name in names if is_foreign(name)]
         owners = {(one.patient, one.study) for one in described if one.readable and one.study}
-        shared = [_told(_state("series", f"{self._log}/{documents.series_path(uid)}"), owners)]
+        shared = [_told(_state("series", f"{self._log}/{documents.series_path(uid)}"), uid, owners)]
         shared.append(_state("pack", f"{self._log}/{documents.pack_path(uid)}"))
         told = ""
         for patient, study in dict.fromkeys((one.patient, one.study) for one in described) or [self._owner(uid)]:
@@ -52,7 +52,8 @@ class Inventory:
     def _study(self, study: str, owners: set[tuple[str, str]]) -> SharedState:
         """The study's document, which tells of a patient who has an instance in it, perhaps in another series."""
         state = _state("study", f"{self._log}/{documents.study_path(study)}", study)
-        patient = documents.patient_of(json_file.load_if_readable(state.path) or {})
+        entry = documents.entry_of(json_file.load_if_readable(state.path) or {}, study)
+        patient = documents.patient_of(entry)
         if state.word or not patient or (patient, study) in owners or is_told((patient, study), self._desk):
             return state
         return state._replace(word="outdated")
@@ -166,10 +167,10 @@ def _state(kind: str, path: str, study: str = "", key: str = "") -> SharedState:
     return SharedState(kind, path, "" if fine else "bad-shared-document", study)
 
 
-def _told(state: SharedState, owners: set[tuple[str, str]]) -> SharedState:
+def _told(state: SharedState, uid: str, owners: set[tuple[str, str]]) -> SharedState:
     """The series' document, which tells of a patient and a study that an instance of it is of."""
-    document = json_file.load_if_readable(state.path) or {}
-    told = documents.patient_of(document), documents.study_of(document)
+    entry = documents.entry_of(json_file.load_if_readable(state.path) or {}, uid)
+    told = documents.patient_of(entry), documents.study_of(entry)
     wrong = owners and all(told) and told not in owners
     return state._replace(word="outdated") if wrong and not state.word else state
 

@@ -236,7 +236,9 @@ class Repairer:
             return self._remove(one.path)
 
         def without(there: Document | None) -> Document | None:
-            changed = (documents.without_study(there or {}, patient, one.study) for patient in there or {})
+            there = there or {}
+            patients = documents.patients_in(there, os.path.basename(one.path))
+            changed = (documents.without_study(there, patient, one.study) for patient in patients)
             return next((document for document in changed if document), None)
 
         describe.update(one.path, self._desk, without)

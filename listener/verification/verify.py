@@ -17,6 +17,7 @@ from typing import NamedTuple
 from listener.config import Config
 from listener.disk import json_file, locks
 from listener.errors import ConfigError
+from listener.planning import documents
 from listener.planning.names import OWN, document_name
 from listener.repacking.context import WorkerContext
 from listener.repacking.revision import is_told
@@ -141,14 +142,16 @@ class _Verification:
         """Whether a series has instances, and none of them is of this study; what was not met before is read anew."""
         if hash(("series", uid)) not in self._met or hash(("of", uid, study)) in self._met:
             return False
-        documents = self._inventory.series(uid).documents
-        return all(one.readable and one.study and document_name(one.study) != study for one in documents)
+        record = self._inventory.series(uid)
+        return all(one.readable and one.study and document_name(one.study) != study for one in record.documents)
 
     def _patients(self) -> None:
         """Studies that a patient's document lists and that have instances, but none of this patient."""
         for name in names_in(f"{self._log}/patientData"):
             path = f"{self._log}/patientData/{name}"
-            for patient, entry in (json_file.load_if_readable(path) or {}).items():
+            document = json_file.load_if_readable(path) or {}
+            for patient in documents.patients_in(document, name):
+                entry = document[patient]
                 studies = entry.get("StudyList") if isinstance(entry, dict) else None
                 for study in studies if isinstance(studies, list) else ():
                     keys = hash(("study", study)), hash(("in", patient, study))

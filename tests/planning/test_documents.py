@@ -189,3 +189,27 @@ LOCATIONS: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("document", "location"), LOCATIONS)
 def test_where_an_instance_s_document_says_it_lies(document: Any, location: str) -> None:
     assert documents.location(document) == location
+
+
+@pytest.mark.parametrize(
+    ("document", "entry"),
+    [
+        ({"1.2": {"PatientID": "A"}}, {"PatientID": "A"}),
+        ({"1.1": {"PatientID": "B"}, "1.2": {"PatientID": "A"}}, {"PatientID": "A"}),
+        ({"1.1": {}, "1.2": {}}, {}),
+        ({"PatientID": "A", "DICOM": {"PatientID": "B"}}, {"PatientID": "A"}),
+        ({"1.1": {"PatientID": "B"}}, {}),
+        ({"1.2": "text"}, {"1.2": "text"}),
+        ({}, {}),
+    ],
+)
+def test_the_entry_that_a_document_is_about(document: Any, entry: Any) -> None:
+    assert documents.entry_of(document, "1.2") == entry
+
+
+@pytest.mark.parametrize("patient", ["P1", "A/B", " x ", ".hidden", "Zoë", "a" * 300, ""])
+def test_whose_document_a_name_is(patient: str) -> None:
+    others = {"P2": {"StudyList": ["1"]}, patient: {}, "P3": {}}
+    for path in (documents.patient_path(patient), f"patientData/{patient}.json"):
+        assert documents.patients_in(others, path.removeprefix("patientData/")) == [patient]
+    assert documents.patients_in(others, "P4.json") == []

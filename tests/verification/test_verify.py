@@ -503,6 +503,68 @@ def test_documents_of_the_predecessors_are_kept(flat: bool, texts: dict[str, str
         assert b'"uid"' in document(bench).read_bytes()
 
 
+def leave_others(bench: Bench) -> None:
+    """As px-repack does: what it met before in the same run stands in the documents of patients and studies, too."""
+    for kind in ("patientData", "studyData"):
+        others: dict[str, Any] = {}
+        for path in sorted((bench.log / kind).glob("*.json"), reverse=True):
+            own = orjson.loads(path.read_bytes())
+            path.write_bytes(orjson.dumps(others | own))
+            others |= own
+
+
+def test_what_px_repack_leaves_of_others_in_a_document_is_no_difference(bench: Bench, run: Run) -> None:
+    leave_others(bench)
+    before = logs(bench)
+    for arguments in ((), ("--deep",), ("--repair",)):
+        assert run(*arguments).words == []
+    assert logs(bench) == before
+
+
+OWN_OF = {"the study tells of another patient": STUDY, "a study of somebody else is listed": "P0000"}
+
+
+@pytest.mark.parametrize("name", OWN_OF)
+def test_a_correction_is_a_difference_beside_what_px_repack_leaves_of_others(name: str, bench: Bench, run: Run) -> None:
+    harm, words = HARMS[name]
+    harm(bench)
+    leave_others(bench)
+    before = [orjson.loads(path.read_bytes()) for path in sorted(bench.log.glob("[ps]*Data/*.json"))]
+    assert run().words == words
+    assert run("--repair").status == 0
+    assert run("--deep").words == []
+    after = [orjson.loads(path.read_bytes()) for path in sorted(bench.log.glob("[ps]*Data/*.json"))]
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert changed
+    for old, new in changed:
+        assert {key: value for key, value in old.items() if key != OWN_OF[name]}.items() <= new.items()
+
+
+SHARED: dict[str, list[dict[str, Any]]] = {
+    "two patients in one study": [{"patient": patient, "StudyInstanceUID": STUDY} for patient in (0, 1, 2)],
+    "two patients in one series": [
+        {"patient": patient, "StudyInstanceUID": STUDY, "SeriesInstanceUID": SERIES} for patient in (0, 1, 2)
+    ],
+    "two studies in one series": [{"study": study, "SeriesInstanceUID": SERIES} for study in (0, 1, 2)],
+    "one patient with two names": [{"study": 0}, {"study": 1, "PatientName": "Other^Name"}],
+    "two patients without an ID": [{"PatientID": ""}, {"study": 1, "PatientID": ABSENT}],
+    "an ID that is a placeholder": [{"PatientID": "PatientID"}, {"patient": 1, "PatientID": ABSENT}],
+}
+
+
+@pytest.mark.parametrize("layout", ["rx", "px", "px311"])
+@pytest.mark.parametrize("name", SHARED)
+def test_identifiers_that_several_share_are_no_difference(
+    name: str, layout: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    bench = Bench(tmp_path, layout=layout)
+    for number, arguments in enumerate(SHARED[name]):
+        bench.publish(str(number), **arguments)
+    for more in ((), ("--deep",), ("--repair",)):
+        found = Verified(bench, capsysbinary, f"--layout={layout}", *more)
+        assert (found.status, found.words) == (0, [])
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize(("version", "layout"), [("px-3.12.6", "px"), ("px-3.11.22", "px311"), ("rx-1.0.3", "rx")])
 def test_logs_of_the_real_predecessors(
