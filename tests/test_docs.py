@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from listener import config, settings
 from listener.config import options
@@ -32,6 +33,11 @@ from listener.telemetry.health import Conditions, readiness
 from tests.conftest import PROJECT, script
 
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")])
+
+#: More modules in the table, or steps of a file, and nobody keeps them in mind.
+MOST_MODULES = 36
+MOST_STEPS = 9
+
 LAYOUTS_AND_LOGS = PROJECT / "docs/layouts-and-logs.md"
 
 #: Flags of other programs that the documentation names.
@@ -191,14 +197,81 @@ def test_set_up_is_two_commands() -> None:
 
 def test_the_table_of_commands_is_whole() -> None:
     shown = [codes(first)[0] for first, *_ in rows(section(PROJECT / "README.md", "Commands"))]
-    assert [text.split()[1] for text in shown if text.startswith("listener ")] == list(parsers())
-    targets = re.findall(r"^([a-z-]+):.*## ", read(PROJECT / "Makefile"), re.MULTILINE)
-    assert {text.removeprefix("make ") for text in shown if text.startswith("make ")} <= set(targets)
+    assert [text.split()[1] for text in shown] == list(parsers())
+
+
+def test_what_one_gets_is_shown() -> None:
+    text = section(PROJECT / "README.md", "What one gets")
+    for line in blocks(PROJECT / "README.md", "jsonl")[0].splitlines():
+        assert line in text
+        assert json.loads(line)["event"] in {*OUTCOMES, "series-complete"}
+    families = {row.full_name: dict(row.labels) for row in catalogue.rows()}
+    (metrics,) = blocks(PROJECT / "README.md", "text")
+    for name, label, value in re.findall(
+        r"^(listener_\w+?)(?:_bucket)?(?:\{(\w+)=\"(.+?)\"\})? ", metrics, re.MULTILINE
+    ):
+        assert label in ("", "le") or value in families[name][label]
+    assert len(metrics.splitlines()) == 6
+    picture = PROJECT / "docs/status-page.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 120_000
+
+
+@pytest.mark.parametrize("word", ["set aside", "lag", "quiet", "generation", "late"])
+def test_our_words_are_explained_where_they_are_first_shown(word: str) -> None:
+    assert any(first == word for first, *_ in rows(section(PROJECT / "README.md", "What one gets")))
 
 
 def test_every_document_is_linked_from_the_readme() -> None:
     linked = set(re.findall(r"\(docs/([\w-]+\.md)\)", read(PROJECT / "README.md")))
     assert {path.name for path in PROJECT.glob("docs/*.md")} <= linked
+
+
+# -- contributing ----------------------------------------------------------------------------------------------------
+
+
+def recipe(target: str) -> list[str]:
+    """The lines that make runs for a target."""
+    found = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", read(PROJECT / "Makefile"), re.MULTILINE)
+    assert found
+    return [line.strip().replace("$(BIN)", ".venv/bin") for line in found[1].splitlines()]
+
+
+def test_the_table_of_make_targets_is_whole() -> None:
+    shown = [codes(first)[0] for first, *_ in rows(section(PROJECT / "docs/contributing.md", "Start"))]
+    targets = re.findall(r"^([a-z-]+):.*## ", read(PROJECT / "Makefile"), re.MULTILINE)
+    assert sorted(shown) == sorted(f"make {name}" for name in targets)
+
+
+def test_the_markers_are_told() -> None:
+    declared = tomllib.loads(read(PROJECT / "pyproject.toml"))["tool"]["pytest"]["ini_options"]["markers"]
+    told = [codes(first)[0] for first, *_ in rows(section(PROJECT / "docs/contributing.md", "Tests"))]
+    assert {line.partition(":")[0] for line in declared} == {name for name in told if "tests" not in name}
+
+
+def test_what_contributing_names_is_there() -> None:
+    for text in codes(read(PROJECT / "docs/contributing.md")):
+        if re.fullmatch(r"(\.ci|\.github|docs|helm|listener|tests)(/[\w.-]+)*", text) and text != "listener":
+            assert (PROJECT / text).exists(), text
+
+
+def test_before_a_commit_runs_what_make_check_runs() -> None:
+    hooks = yaml.safe_load(read(PROJECT / ".pre-commit-config.yaml"))["repos"]
+    assert [repo["repo"] for repo in hooks] == ["local"]
+    assert [hook["entry"] for hook in hooks[0]["hooks"]] == recipe("check")
+    assert not any(hook["pass_filenames"] for hook in hooks[0]["hooks"])
+
+
+def test_the_forge_runs_the_parts_of_ci() -> None:
+    (job,) = yaml.safe_load(read(PROJECT / ".github/workflows/ci.yml"))["jobs"].values()
+    parts = job["strategy"]["matrix"]["part"]
+    steps = [step["run"] for step in job["steps"] if "run" in step]
+    ci = [line for line in read(PROJECT / ".ci/run").splitlines() if not line.startswith(("step ", "#"))]
+    assert steps[-1] == "${{ matrix.part }}"
+    for run in (*steps[:-1], *parts):
+        assert any(line.startswith(run) for line in ci), f"{run} is no part of .ci/run"
+    made = re.findall(r"^make [a-z-]+|(?<=&& )make [a-z-]+", "\n".join(ci), re.MULTILINE)
+    assert sorted(made) == sorted(re.findall(r"make [a-z-]+", "\n".join((*steps[1:-1], *parts))))
 
 
 # -- configuration, architecture -------------------------------------------------------------------------------------
@@ -216,6 +289,30 @@ def test_the_readiness_checks_are_told() -> None:
     _, body = readiness(Conditions(heartbeat=0, writable=roles), 0)
     (example,) = blocks(PROJECT / "docs/operations.md", "json")
     assert list(json.loads(example)["checks"]) == list(body["checks"])
+
+
+def test_the_packages_and_modules_of_the_architecture_are_there() -> None:
+    page = PROJECT / "docs/architecture.md"
+    packages = [codes(first)[0] for first, *_ in rows(section(page, "Packages"))]
+    assert sorted(packages) == sorted(generate().package_imports())
+    modules = [codes(first)[0] for first, *_ in rows(section(page, "The modules that matter"))]
+    assert [name for name in modules if not (PROJECT / "listener" / f"{name.replace('.', '/')}.py").is_file()] == []
+    assert len(modules) <= MOST_MODULES
+    named = [text for text in codes(section(page, "The way of one file")) if text.split(".")[0] in packages]
+    assert [name for name in named if not (PROJECT / "listener" / f"{name.replace('.', '/')}.py").is_file()] == []
+
+
+def test_who_owns_whom_names_classes() -> None:
+    page = PROJECT / "docs/architecture.md"
+    (picture,) = re.findall(r"```mermaid\n(.*?)```", section(page, "Who owns whom"), re.DOTALL)
+    records = [codes(first)[0] for first, *_ in rows(section(page, "The records that travel"))]
+    named = {*re.findall(r"\w+(?= -->)|(?<=--> )\w+", picture), *records}
+    assert [name for name in sorted(named) if not re.search(rf"^class {name}\b", SOURCE, re.MULTILINE)] == []
+
+
+def test_a_file_takes_nine_steps_at_most() -> None:
+    text = section(PROJECT / "docs/architecture.md", "The way of one file")
+    assert 5 <= len(re.findall(r"^\d\. \*\*\w+\*\*", text, re.MULTILINE)) <= MOST_STEPS
 
 
 # -- layouts and logs ------------------------------------------------------------------------------------------------
