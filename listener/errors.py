@@ -39,7 +39,7 @@ LOCKED = "locked"
 HELD_UP_REASONS = (*SYSTEM_REASONS, LOCKED)
 
 #: Steps of one file's story, in order; metric labels.
-STAGES = ("claim", "read", "place", "describe", "release")
+STEPS = ("claim", "read", "place", "describe", "release")
 
 
 class ListenerError(Exception):

@@ -71,7 +71,7 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     size: int = 0
     reason: str = ""
-    stage: str = ""
+    step: str = ""
     error: str = ""
     dst: str = ""
     SOPInstanceUID: str = ""
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
     StudyInstanceUID: str = ""
     PatientID: str = ""
     missing: tuple[Missing, ...] = ()
-    stages: tuple[float, ...] = ()
+    step_seconds: tuple[float, ...] = ()
     warning: str = ""
     superseded: str = ""
     fast: bool = True
@@ -102,7 +102,7 @@ class Deferral(NamedTuple):
     root: int
     arrived_ns: int
     reason: str
-    stage: str
+    step: str
     error: str
     claim: str = ""
     attempts: int = 0

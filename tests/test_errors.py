@@ -13,7 +13,7 @@ from listener import errors
 from listener.errors import (
     HELD_UP_REASONS,
     SET_ASIDE_REASONS,
-    STAGES,
+    STEPS,
     SYSTEM_REASONS,
     ConfigError,
     FileFault,
@@ -73,8 +73,8 @@ def test_a_wrong_configuration_ends_with_two_and_everything_else_with_one() -> N
 def test_sets_are_closed_and_do_not_overlap() -> None:
     assert (*SYSTEM_REASONS, "locked") == HELD_UP_REASONS
     assert len(set(SET_ASIDE_REASONS) | set(SYSTEM_REASONS)) == len(SET_ASIDE_REASONS) + len(SYSTEM_REASONS)
-    assert STAGES == ("claim", "read", "place", "describe", "release")
-    for word in SET_ASIDE_REASONS + SYSTEM_REASONS + STAGES:
+    assert STEPS == ("claim", "read", "place", "describe", "release")
+    for word in SET_ASIDE_REASONS + SYSTEM_REASONS + STEPS:
         assert word.replace("-", "").isalpha()
         assert word.islower()
 

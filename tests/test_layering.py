@@ -106,7 +106,7 @@ BROAD = {
 
 #: (module, function): why it may be longer.
 LONG = {
-    ("dicom.fast_walk", "_quickly"): "the hot loop of the whole program, in which a call costs as much as an element",
+    ("dicom.fast_walk", "_walk_fast"): "the hot loop of the whole program, in which a call costs as much as an element",
 }
 
 MOST_LINES = 400

@@ -18,7 +18,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from listener.quickstart import beside
+from listener.quickstart import processes
 from tests.dicomnet import free_port, kill_group, run
 from tests.waiting import until
 
@@ -164,10 +164,10 @@ def test_a_taken_port_is_named_with_the_remedy(tmp_path: Path) -> None:
 def test_a_second_interrupt_ends_what_does_not_stop(tmp_path: Path) -> None:
     deaf = tmp_path / "deaf.sh"
     deaf.write_text("trap '' TERM; touch deaf; sleep 600 & wait; wait")
-    process = beside.start([shutil.which("sh") or "sh", "-c", f"cd '{tmp_path}'; . ./deaf.sh"])
+    process = processes.start([shutil.which("sh") or "sh", "-c", f"cd '{tmp_path}'; . ./deaf.sh"])
     until((tmp_path / "deaf").exists)
     began = time.monotonic()
-    beside.stop(process, [signal.SIGINT, signal.SIGINT])
+    processes.stop(process, [signal.SIGINT, signal.SIGINT])
 
     assert time.monotonic() - began < 5
     assert process.returncode == -signal.SIGKILL

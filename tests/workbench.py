@@ -56,13 +56,13 @@ def contents(directory: Path | str) -> dict[str, bytes]:
 
 
 class Bench:
-    """Four directories, a desk and a repacker; plays the parent's part too: it lets go of what is finished."""
+    """Four directories, a context and a repacker; plays the parent's part too: it lets go of what is finished."""
 
-    def __init__(self, base: Path, manner: str = CLAIM, **changes: Any) -> None:
+    def __init__(self, base: Path, mode: str = CLAIM, **changes: Any) -> None:
         self.config = make_config(base, **changes)
         self.directories = prepare(self.config)
-        self.desk = WorkerContext(self.config, self.directories, manner)
-        self.repacker = Repacker(self.desk)
+        self.context = WorkerContext(self.config, self.directories, mode)
+        self.repacker = Repacker(self.context)
         self.incoming = Path(self.config.incoming[0])
         self.data, self.log, self.state = Path(self.config.data), Path(self.config.log), Path(self.config.state)
 

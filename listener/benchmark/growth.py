@@ -18,11 +18,11 @@ _SIZES = ((2 * _KIB, 20_000), (230 * _KIB, 4_000), (100 * _MIB, 12))
 
 
 class Row(NamedTuple):
-    """One run of `once`, or of `cp` where there is no manner. `across`: onto the other mount."""
+    """One run of `once`, or of `cp` where there is no options. `across`: onto the other mount."""
 
     name: str
     shape: Shape
-    manner: Options | None
+    options: Options | None
     across: bool = False
 
 

@@ -13,7 +13,7 @@ from listener.benchmark.protocols import PROTOCOLS, Protocol, write
 from listener.config import Config
 from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
-from listener.planning.plan import INSTANCE_KEYWORDS, Layout, choose
+from listener.planning.plan import INSTANCE_KEYWORDS, Layout, choose_preset
 
 
 class Reading:
@@ -44,7 +44,7 @@ def _keywords() -> tuple[str, ...]:
     """What a worker with default settings wants of each file."""
     default = Config()
     texts = (default.root_template, default.study_template, default.series_template, default.image_template)
-    layout = Layout(choose(default.layout, *texts))
+    layout = Layout(choose_preset(default.layout, *texts))
     return tuple(sorted({*layout.keywords, *INSTANCE_KEYWORDS} - {"SourceApplicationEntityTitle"}))
 
 

@@ -21,7 +21,7 @@ from listener.benchmark.repackers import repack_words
 from listener.benchmark.request import Options
 from listener.benchmark.senders import Batches
 from listener.benchmark.verify import Unfinished, verify
-from listener.benchmark.workdir import Place, WorkDir, settle, touch
+from listener.benchmark.workdir import RunDirs, WorkDir, settle, touch
 
 #: The longest that nothing may come out after the senders have ended.
 _STALL_SECONDS = 60.0
@@ -50,61 +50,61 @@ class _Spent(NamedTuple):
     joules: float | None
 
 
-def alone(workshop: WorkDir, parcels: Batches, name: str, rate: float = 0.0) -> Sample:
+def alone(workdir: WorkDir, batches: Batches, name: str, rate: float = 0.0) -> Sample:
     """Nothing is behind storescp."""
-    with workshop.place() as place, servers.storescp(place) as (storescp, port):
-        _prepare(place, parcels)
+    with workdir.place() as place, servers.storescp(place) as (storescp, port):
+        _prepare(place, batches)
         meter, total, begun = Meter(), spent(), time.perf_counter()
         with Watcher(storescp.pid) as watcher:
-            senders = parcels.send(port, rate)
+            senders = batches.send(port, rate)
         wall, joules = time.perf_counter() - begun, meter.joules()
         receiver = _end(storescp, total) - senders
-        received = _lying(place, parcels.files)
-        return _sample(name, parcels.files, received, _Spent(wall, 0.0, receiver, watcher.peak, joules))
+        received = _repacked(place, batches.files)
+        return _sample(name, batches.files, received, _Spent(wall, 0.0, receiver, watcher.peak, joules))
 
 
-def behind(workshop: WorkDir, parcels: Batches, manner: Options, name: str, rate: float = 0.0) -> Sample:
+def behind(workdir: WorkDir, batches: Batches, options: Options, name: str, rate: float = 0.0) -> Sample:
     """`listener run` is behind storescp. The start of the service is not counted."""
     with (
-        workshop.place() as place,
-        servers.service(place, manner) as (service, events),
+        workdir.place() as place,
+        servers.service(place, options) as (service, events),
         servers.storescp(place) as (storescp, port),
     ):
         _until_quiet(service)
-        _prepare(place, parcels)
+        _prepare(place, batches)
         at_start, meter, total, begun = so_far(service.pid), Meter(), spent(), time.perf_counter()
         with Watcher(service.pid) as watcher:
-            senders = parcels.send(port, rate)
-            _until_counted(service, events, parcels.files)
+            senders = batches.send(port, rate)
+            _until_counted(service, events, batches.files)
         wall, joules = time.perf_counter() - begun, meter.joules()
         ours, stages = so_far(service.pid) - at_start, servers.stages(events)
         receiver = _end(storescp, total) - senders
         end(service)
-        received = _told(events)._replace(stages=stages)
-        verify(place.data, place.log, parcels.files, received.size)
-        return _sample(name, parcels.files, received, _Spent(wall, ours, receiver, watcher.peak, joules))
+        received = _reported(events)._replace(stages=stages)
+        verify(place.data, place.log, batches.files, received.size)
+        return _sample(name, batches.files, received, _Spent(wall, ours, receiver, watcher.peak, joules))
 
 
-def starting(workshop: WorkDir, parcels: Batches, program: str, name: str) -> Sample:
+def starting(workdir: WorkDir, batches: Batches, program: str, name: str) -> Sample:
     """With -xcr, storescp starts a predecessor for each file. What both cost cannot be told apart."""
-    with workshop.place() as place:
+    with workdir.place() as place:
         words = " ".join(map(shlex.quote, [program, *repack_words(place)]))
         with servers.storescp(place, "-xcr", f"{words} --xcrdir #p --xcrfile #f") as (storescp, port):
-            _prepare(place, parcels)
+            _prepare(place, batches)
             meter, total, begun = Meter(), spent(), time.perf_counter()
-            with Watcher(without=parcels.pids) as watcher:
-                senders = parcels.send(port)
+            with Watcher(without=batches.pids) as watcher:
+                senders = batches.send(port)
                 _until_idle(storescp)
             wall, joules = time.perf_counter() - begun, meter.joules()
             receiver = _end(storescp, total) - senders
-            received = _lying(place, parcels.files)
-            verify(place.data, place.log, parcels.files, received.size)
-            return _sample(name, parcels.files, received, _Spent(wall, 0.0, receiver, watcher.peak, joules))
+            received = _repacked(place, batches.files)
+            verify(place.data, place.log, batches.files, received.size)
+            return _sample(name, batches.files, received, _Spent(wall, 0.0, receiver, watcher.peak, joules))
 
 
-def _prepare(place: Place, parcels: Batches) -> None:
+def _prepare(place: RunDirs, batches: Batches) -> None:
     settle(place)
-    touch(parcels.size)
+    touch(batches.size)
 
 
 def _end(storescp: subprocess.Popen[bytes], before: float) -> float:
@@ -154,7 +154,7 @@ def _until_idle(storescp: subprocess.Popen[bytes]) -> None:
     servers.until(idle, storescp, _STALL_SECONDS * 10, "what storescp started does not end")
 
 
-def _lying(place: Place, files: int) -> Received:
+def _repacked(place: RunDirs, files: int) -> Received:
     """What storescp wrote, when nobody takes it away."""
     found = [path.stat() for path in place.incoming.iterdir()]
     if len(found) != files:
@@ -162,7 +162,7 @@ def _lying(place: Place, files: int) -> Received:
     return Received([one.st_ctime for one in found], sum(one.st_size for one in found))
 
 
-def _told(events: Path) -> Received:
+def _reported(events: Path) -> Received:
     """What the events tell."""
     lines = (orjson.loads(line) for line in events.read_bytes().splitlines() if b'"published"' in line)
     arrivals, lags, size = [], [], 0

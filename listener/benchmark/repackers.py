@@ -19,7 +19,7 @@ from listener.benchmark.figures import Sample
 from listener.benchmark.processes import Peak, Watcher, reap, spent
 from listener.benchmark.request import SPREAD, Options
 from listener.benchmark.verify import Unfinished, verify
-from listener.benchmark.workdir import Place, WorkDir, settle
+from listener.benchmark.workdir import RunDirs, WorkDir, settle
 
 #: What listener takes over from, when it is on PATH, and how many times `--few` files are enough to measure it.
 PREDECESSORS = {"rx-repack": 10, "px-repack": 1}
@@ -35,43 +35,43 @@ def listener(*words: str) -> list[str]:
     return [sys.executable, "-m", "listener", *words]
 
 
-def repack_words(place: Place) -> list[str]:
+def repack_words(place: RunDirs) -> list[str]:
     """What both predecessors are told where to put things."""
     return ["--datadir", str(place.data), "--logdir", str(place.log), "--verbosity", "0"]
 
 
-def once(workshop: WorkDir, corpus: Corpus, manner: Options, name: str) -> Sample:
+def once(workdir: WorkDir, corpus: Corpus, options: Options, name: str) -> Sample:
     """`listener once` over the corpus. A file's cost and time are the slope between a small run and the large one.
 
     Where files are too few for a slope, the start is counted in: that never flatters.
     """
     files = corpus.shape.files
-    command = partial(_once_command, manner)
-    small = _run(workshop, corpus, files // SPREAD, command, manner)
-    large = _run(workshop, corpus, files, command, manner)
+    command = partial(_once_command, options)
+    small = _run(workdir, corpus, files // SPREAD, command, options)
+    large = _run(workdir, corpus, files, command, options)
     more = files - files // SPREAD
     cpu, wall = (large.cpu - small.cpu) / more, (large.wall - small.wall) / more * files
     return _sample(name, large._replace(wall=wall if wall > 0 else large.wall), cpu if cpu > 0 else large.cpu / files)
 
 
-def a_file(workshop: WorkDir, corpus: Corpus, program: str, files: int, jobs: int) -> Sample:
+def a_file(workdir: WorkDir, corpus: Corpus, program: str, files: int, jobs: int) -> Sample:
     """A predecessor, a process a file, `jobs` at once: starting is what it costs."""
 
-    def work(place: Place) -> None:
+    def work(place: RunDirs) -> None:
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(partial(_start, program, place), sorted(os.listdir(place.incoming))))
 
-    large = _measure(workshop, corpus, files, work)
+    large = _measure(workdir, corpus, files, work)
     return _sample(f"{program}, {jobs} at once" if jobs > 1 else program, large, large.cpu / files)
 
 
-def copying(workshop: WorkDir, corpus: Corpus, data: str, name: str) -> Sample:
+def copying(workdir: WorkDir, corpus: Corpus, data: str, name: str) -> Sample:
     """`cp -r` of the same files: what copying costs at least."""
 
-    def work(place: Place) -> None:
+    def work(place: RunDirs) -> None:
         subprocess.run(["cp", "-r", str(place.incoming), str(place.data)], check=True)
 
-    large = _measure(workshop, corpus, corpus.shape.files, work, data=data, proof=_copied)
+    large = _measure(workdir, corpus, corpus.shape.files, work, data=data, proof=_copied)
     return _sample(name, large, large.cpu / corpus.shape.files)
 
 
@@ -86,23 +86,25 @@ class _Run(NamedTuple):
     joules: float | None
 
 
-def _run(workshop: WorkDir, corpus: Corpus, files: int, command: Callable[[Place], list[str]], manner: Options) -> _Run:
-    def work(place: Place) -> None:
+def _run(
+    workdir: WorkDir, corpus: Corpus, files: int, command: Callable[[RunDirs], list[str]], options: Options
+) -> _Run:
+    def work(place: RunDirs) -> None:
         subprocess.run(command(place), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    return _measure(workshop, corpus, files, work, data=manner.data)
+    return _measure(workdir, corpus, files, work, data=options.data)
 
 
 def _measure(
-    workshop: WorkDir,
+    workdir: WorkDir,
     corpus: Corpus,
     files: int,
-    work: Callable[[Place], None],
+    work: Callable[[RunDirs], None],
     *,
     data: str = "",
     proof: Callable[[Path, Path, int, int], None] = verify,
 ) -> _Run:
-    with workshop.place(data) as place:
+    with workdir.place(data) as place:
         size = corpus.write(place.incoming, files)
         settle(place)
         meter, before, begun = Meter(), spent(), time.perf_counter()
@@ -118,12 +120,12 @@ def _measure(
         return _Run(files, cpu, wall, size, watcher.peak, joules)
 
 
-def _once_command(manner: Options, place: Place) -> list[str]:
-    words = ["once", *place.flags(), "--min-free=0", f"--fsync={manner.fsync}", f"--workers={manner.workers}"]
-    return listener(*words, *(["--keep-source"] if manner.keep_source else []))
+def _once_command(options: Options, place: RunDirs) -> list[str]:
+    words = ["once", *place.flags(), "--min-free=0", f"--fsync={options.fsync}", f"--workers={options.workers}"]
+    return listener(*words, *(["--keep-source"] if options.keep_source else []))
 
 
-def _start(program: str, place: Place, name: str) -> None:
+def _start(program: str, place: RunDirs, name: str) -> None:
     command = [program, "--xcrdir", str(place.incoming), "--xcrfile", name, *repack_words(place)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -73,7 +73,7 @@ class Request:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Request:
         """From the command line's words; ConfigError names everything that is wrong."""
-        words = _Words(given)
+        words = _Values(given)
         request = cls(
             shape=_shape(words),
             parts=words.read("only", _parts, cls.parts),
@@ -99,7 +99,7 @@ class Request:
         return request
 
 
-class _Words:
+class _Values:
     """The command line's words, read one by one; what is wrong is kept."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -122,7 +122,7 @@ class _Words:
 _SPELLED = {"source": "from", "directory": "dir"}
 
 
-def _shape(words: _Words) -> Shape:
+def _shape(words: _Values) -> Shape:
     return Shape(
         files=words.read("files", parse.whole(1, 10**7), _SHAPE.files),
         size=words.read("size", parse.size(2048), _SHAPE.size),

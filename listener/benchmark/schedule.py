@@ -15,9 +15,9 @@ from listener.benchmark.reading import readings
 from listener.benchmark.request import SPREAD, Options, Request
 from listener.benchmark.senders import CHUNK, Batches, sender_program
 from listener.benchmark.verify import Unfinished
-from listener.benchmark.workdir import WorkDir, tell
+from listener.benchmark.workdir import WorkDir, print_progress
 from listener.errors import ListenerError
-from listener.quickstart.beside import dcmtk
+from listener.quickstart.processes import dcmtk
 
 _LEVELS = ("none", "batch")
 
@@ -38,14 +38,14 @@ class Measured(NamedTuple):
 class Rounds:
     """The whole benchmark. `failures`: what did not produce everything."""
 
-    def __init__(self, request: Request, workers: int, workshop: WorkDir) -> None:
-        self._request, self._workers, self._workshop = request, workers, workshop
+    def __init__(self, request: Request, workers: int, workdir: WorkDir) -> None:
+        self._request, self._workers, self._workdir = request, workers, workdir
         self._alone = 0.0
         self.failures: list[str] = []
 
     def measure(self) -> list[Measured]:
         """Every group that was asked for and can be measured."""
-        self._workshop.reckon(self._wanted())
+        self._workdir.estimate_space(self._wanted())
         request = self._request
         steps: dict[str, Sequence[Step]] = {
             "repacking": self._repacking(),
@@ -73,32 +73,32 @@ class Rounds:
                     failed.add(place)
                     self.failures.append(f"{title}: {error}")
                     continue
-                tell(f"{title}, round {number + 1} of {self._request.repeat}: {_line(sample)}")
+                print_progress(f"{title}, round {number + 1} of {self._request.repeat}: {_line(sample)}")
         kept = [] if 0 in failed else [place for place in range(len(steps)) if place not in failed]
         return Measured(title, figures([[each[place] for place in kept] for each in rounds]))
 
     # -- what lies there
 
     def _repacking(self) -> list[Step]:
-        request, workshop = self._request, self._workshop
+        request, workdir = self._request, self._workdir
         steps: list[Step] = []
         if "once" in request.parts:
             for level in _LEVELS:
-                manner = Options(self._workers, level, request.keep_source)
+                options = Options(self._workers, level, request.keep_source)
                 more = " --keep-source" if request.keep_source else ""
-                steps.append(partial(repackers.once, workshop, workshop.corpus, manner, f"once --fsync {level}{more}"))
+                steps.append(partial(repackers.once, workdir, workdir.corpus, options, f"once --fsync {level}{more}"))
             if request.keep_source:
-                steps.append(partial(repackers.copying, workshop, workshop.corpus, "", "cp -r"))
+                steps.append(partial(repackers.copying, workdir, workdir.corpus, "", "cp -r"))
         if "repackers" in request.parts:
             for program in repackers.predecessors():
                 files = self._few(program)
-                steps.append(partial(repackers.a_file, workshop, workshop.corpus, program, files, request.jobs))
+                steps.append(partial(repackers.a_file, workdir, workdir.corpus, program, files, request.jobs))
         return steps
 
     def _headers(self) -> Sequence[Step]:
         if "headers" not in self._request.parts:
             return []
-        return readings(self._workshop.home / "fresh", self._request.shape.source)
+        return readings(self._workdir.home / "fresh", self._request.shape.source)
 
     def _few(self, program: str) -> int:
         return min(self._request.shape.files, self._request.few * repackers.PREDECESSORS[program])
@@ -111,42 +111,42 @@ class Rounds:
             corpus = Corpus(row.shape)
         except ListenerError as error:
             raise Unfinished(f"{row.name}: {error}") from None
-        if row.manner is None:
-            return repackers.copying(self._workshop, corpus, self._request.other_mount if row.across else "", row.name)
-        return repackers.once(self._workshop, corpus, row.manner, row.name)
+        if row.options is None:
+            return repackers.copying(self._workdir, corpus, self._request.other_mount if row.across else "", row.name)
+        return repackers.once(self._workdir, corpus, row.options, row.name)
 
     # -- what is received
 
     def _receiving(self) -> list[Step]:
-        request, workshop = self._request, self._workshop
+        request, workdir = self._request, self._workdir
         if not {"run", "xcr"} & set(request.parts) or not _can_receive():
             return []
-        parcels = Batches(workshop.home / "sent", workshop.corpus, request.senders)
-        steps: list[Step] = [partial(self._alone_at_full_rate, parcels)]
+        batches = Batches(workdir.home / "sent", workdir.corpus, request.senders)
+        steps: list[Step] = [partial(self._alone_at_full_rate, batches)]
         if "run" in request.parts:
             for level in _LEVELS:
-                manner = Options(self._workers, level)
-                steps.append(partial(receiving.behind, workshop, parcels, manner, f"storescp | run --fsync {level}"))
+                options = Options(self._workers, level)
+                steps.append(partial(receiving.behind, workdir, batches, options, f"storescp | run --fsync {level}"))
         if "xcr" in request.parts:
             for program in repackers.predecessors():
-                shape = replace(workshop.corpus.shape, files=self._few(program))
-                few = Batches(workshop.home / f"sent-{program}", Corpus(shape), request.senders)
-                steps.append(partial(receiving.starting, workshop, few, program, f"storescp -xcr {program}"))
+                shape = replace(workdir.corpus.shape, files=self._few(program))
+                few = Batches(workdir.home / f"sent-{program}", Corpus(shape), request.senders)
+                steps.append(partial(receiving.starting, workdir, few, program, f"storescp -xcr {program}"))
         return steps
 
-    def _alone_at_full_rate(self, parcels: Batches) -> Sample:
-        sample = receiving.alone(self._workshop, parcels, "storescp alone")
+    def _alone_at_full_rate(self, batches: Batches) -> Sample:
+        sample = receiving.alone(self._workdir, batches, "storescp alone")
         self._alone = sample.rate or self._alone
         return sample
 
     def _paced(self) -> list[Step]:
-        request, workshop = self._request, self._workshop
+        request, workdir = self._request, self._workdir
         if "paced" not in request.parts or not _can_receive():
             return []
-        parcels = Batches(workshop.home / "sent-paced", workshop.corpus, request.senders, CHUNK)
-        steps: list[Step] = [lambda: receiving.alone(workshop, parcels, "storescp alone", self._pace())]
+        batches = Batches(workdir.home / "sent-paced", workdir.corpus, request.senders, CHUNK)
+        steps: list[Step] = [lambda: receiving.alone(workdir, batches, "storescp alone", self._pace())]
         for level in _LEVELS:
-            behind = partial(receiving.behind, workshop, parcels, Options(self._workers, level))
+            behind = partial(receiving.behind, workdir, batches, Options(self._workers, level))
             steps.append(partial(self._at_pace, behind, f"storescp | run --fsync {level}"))
         return steps
 
@@ -156,22 +156,22 @@ class Rounds:
     def _pace(self) -> float:
         """Files a second: a share of what storescp takes alone, which is measured when it was not."""
         if not self._alone:
-            parcels = Batches(self._workshop.home / "sent-first", self._workshop.corpus, self._request.senders)
-            self._alone_at_full_rate(parcels)
+            batches = Batches(self._workdir.home / "sent-first", self._workdir.corpus, self._request.senders)
+            self._alone_at_full_rate(batches)
         return self._alone * self._request.pace
 
     # -- how much it is
 
     def _wanted(self) -> Iterator[tuple[int, float]]:
         """Files, and bytes of each, that all runs write."""
-        request, corpus = self._request, self._workshop.corpus
+        request, corpus = self._request, self._workdir.corpus
         files, repeat = request.shape.files, request.repeat
         copies = 2 if request.keep_source else 1
         whole = {"once": 2 * repeat * _ONCE * copies, "run": 3 * repeat + 1, "paced": 3 * repeat + 2}
         yield int(files * sum(whole.get(part, 0) for part in request.parts)), corpus.mean_size
         for case in cases(request, self._workers) if request.growth else ():
             for row in case.rows:
-                kept = row.manner is None or row.manner.keep_source
+                kept = row.options is None or row.options.keep_source
                 yield int(row.shape.files * repeat * _ONCE * (2 if kept else 1)), row.shape.size
 
 

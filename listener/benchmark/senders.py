@@ -11,7 +11,7 @@ from pathlib import Path
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.processes import spent
 from listener.benchmark.verify import Unfinished
-from listener.quickstart.beside import dcmtk
+from listener.quickstart.processes import dcmtk
 
 #: Files that a paced sender sends in one association: about a series. To start a sender costs as much as 40 files.
 CHUNK = 200

@@ -19,8 +19,8 @@ from listener.benchmark.repackers import listener
 from listener.benchmark.request import Options
 from listener.benchmark.senders import ENVIRONMENT
 from listener.benchmark.verify import Unfinished
-from listener.benchmark.workdir import Place
-from listener.quickstart.beside import accepts
+from listener.benchmark.workdir import RunDirs
+from listener.quickstart.processes import accepts
 
 #: As the documentation tells people to run it.
 RECOMMENDED = ("--fork", "+uf", "+xa", "-ts", "60", "-pm")
@@ -31,7 +31,7 @@ _SECONDS_OF_STAGE = re.compile(r'^listener_stage_duration_seconds_sum\{stage="([
 
 
 @contextmanager
-def storescp(place: Place, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def storescp(place: RunDirs, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A storescp that accepts associations, and its port."""
     place.incoming.mkdir(exist_ok=True)
     port = _free_port()
@@ -42,12 +42,12 @@ def storescp(place: Place, *more: str) -> Iterator[tuple[subprocess.Popen[bytes]
 
 
 @contextmanager
-def service(place: Place, manner: Options) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def service(place: RunDirs, options: Options) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A `listener run` that is ready, and the file of its events."""
     place.incoming.mkdir()
     events = place.base / "events.ndjson"
-    words = ["run", *place.flags(), "--http=127.0.0.1:0", "--min-free=0", f"--fsync={manner.fsync}"]
-    with _process(listener(*words, f"--workers={manner.workers}"), events) as process:
+    words = ["run", *place.flags(), "--http=127.0.0.1:0", "--min-free=0", f"--fsync={options.fsync}"]
+    with _process(listener(*words, f"--workers={options.workers}"), events) as process:
         until(lambda: b'"ready"' in events.read_bytes(), process, _START_SECONDS, "listener run does not get ready")
         yield process, events
 

@@ -25,7 +25,7 @@ from listener.diagnostics import in_colour
 _SHARE = 2.5
 
 
-class Place(NamedTuple):
+class RunDirs(NamedTuple):
     """The directories of one run; `data` may be on another mount."""
 
     base: Path
@@ -56,22 +56,22 @@ class WorkDir:
         self.crowded = False
         self._number = 0
 
-    def reckon(self, wanted: Iterable[tuple[int, float]]) -> None:
+    def estimate_space(self, wanted: Iterable[tuple[int, float]]) -> None:
         """Find out whether there is room to keep all that is to come: so many files of so many bytes each."""
         free = shutil.disk_usage(self.home).free
         self.crowded = sum(files * (size + 2 * 4096) for files, size in wanted) > 0.9 * free
         if self.crowded:
-            tell("little room: each run is removed before the next, which makes ext4 slower; see --dir")
+            print_progress("little room: each run is removed before the next, which makes ext4 slower; see --dir")
 
     @contextmanager
-    def place(self, data: str = "") -> Iterator[Place]:
+    def place(self, data: str = "") -> Iterator[RunDirs]:
         """A new one; its tree below `data` when that is given."""
         self._number += 1
         base = self.home / f"run-{self._number}"
         base.mkdir()
         beside = Path(data) / f"{self.home.name}-{self._number}" if data else base / "data"
         try:
-            yield Place(base, beside)
+            yield RunDirs(base, beside)
         finally:
             if self.crowded:
                 shutil.rmtree(base)
@@ -79,7 +79,7 @@ class WorkDir:
                 shutil.rmtree(beside, ignore_errors=True)
 
 
-def settle(place: Place) -> None:
+def settle(place: RunDirs) -> None:
     """Write to the disk what was made for a run, so that it is not written while the run is measured."""
     fd = os.open(place.base, os.O_RDONLY)
     try:
@@ -100,7 +100,7 @@ def touch(size: int) -> None:
         mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
-def tell(text: str) -> None:
+def print_progress(text: str) -> None:
     """Progress, to standard error; dim on a terminal."""
     dim, plain = ("\x1b[2m", "\x1b[0m") if in_colour(sys.stderr) else ("", "")
     print(f"{dim}{text}{plain}", file=sys.stderr, flush=True)

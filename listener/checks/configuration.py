@@ -26,7 +26,7 @@ _MANY = 4096
 def templates(config: Config) -> Iterator[Finding]:
     """Whether instances that differ in nothing but their UIDs could ever meet on one path."""
     layout = Layout(
-        plan.choose(
+        plan.choose_preset(
             config.layout, config.root_template, config.study_template, config.series_template, config.image_template
         )
     )

@@ -40,7 +40,7 @@ def existing_parent(path: str) -> str:
 @contextlib.contextmanager
 def trial_file(directory: str) -> Iterator[tuple[int, str]]:
     """A new file with a hidden name, open for writing, and gone afterwards: its descriptor and path."""
-    path = os.path.join(directory, f".listener-{mounts.name()}")
+    path = os.path.join(directory, f".listener-{mounts.trial_name()}")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         yield descriptor, path

@@ -211,7 +211,7 @@ def _finish(engine: Engine, hope: _Hope, patience: float) -> int:
 def _is_worth_waiting(engine: Engine, end: float) -> bool:
     """Whether it is not yet `end`; who waits for a lock is given a little longer."""
     now = time.monotonic()
-    return now < end or (now < end + locks.PATIENCE and bool(engine.waits.texts(now)))
+    return now < end or (now < end + locks.COMMAND_SECONDS and bool(engine.waits.texts(now)))
 
 
 def _left(engine: Engine, directories: Directories) -> int:

@@ -24,8 +24,8 @@ from listener.repacking.context import WorkerContext
 def run(config: Config, paths: list[str], as_json: bool) -> int:
     """Print the plans; 0 when every file can be repacked, else 1."""
     # Directories that are only named: a plan makes none.
-    desk = WorkerContext(config, Directories(data=config.data, log=config.log, state=config.state))
-    plans = [_plan(path, desk) for path in paths]
+    context = WorkerContext(config, Directories(data=config.data, log=config.log, state=config.state))
+    plans = [_plan(path, context) for path in paths]
     for plan in plans:
         if as_json:
             sys.stdout.buffer.write(orjson.dumps(plan, option=orjson.OPT_APPEND_NEWLINE))
@@ -35,18 +35,18 @@ def run(config: Config, paths: list[str], as_json: bool) -> int:
     return 1 if any("reason" in plan for plan in plans) else 0
 
 
-def _plan(path: str, desk: WorkerContext) -> dict[str, Any]:
+def _plan(path: str, context: WorkerContext) -> dict[str, Any]:
     try:
-        header = _read(path, desk)
+        header = _read(path, context)
     except FileFault as fault:
         return {"file": printable(path), "reason": fault.reason, "error": str(fault)}
     except OSError as error:
         return {"file": printable(path), "reason": "unreadable", "error": error.strerror or type(error).__name__}
-    plan = make_plan(header, desk.layout)
+    plan = make_plan(header, context.layout)
     study, series = header.get("StudyInstanceUID"), header.get("SeriesInstanceUID")
     shared = documents.shared_paths(documents.patient_id(header), study, series)
     names = (*shared, documents.instance_path(series, plan.name))
-    directories = desk.directories
+    directories = context.directories
     return {
         "file": printable(path),
         "target": printable(f"{directories.data}/{plan.relative}"),
@@ -58,13 +58,13 @@ def _plan(path: str, desk: WorkerContext) -> dict[str, Any]:
     }
 
 
-def _read(path: str, desk: WorkerContext) -> Header:
+def _read(path: str, context: WorkerContext) -> Header:
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         raise NotRegular
     descriptor = files.open_regular(path)
     try:
-        header = read_header(descriptor, status.st_size, desk.wanted, desk.limits)
+        header = read_header(descriptor, status.st_size, context.wanted, context.limits)
     finally:
         os.close(descriptor)
     check_uids(header)

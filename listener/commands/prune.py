@@ -84,8 +84,8 @@ def run(config: Config, request: Request) -> int:
     path = path_of(config.state)
     with ExitStack() as stack:
         connection = stack.enter_context(closing(open_writer(path) if request.yes else open_reader(path)))
-        desk = stack.enter_context(_desk(config, writes=request.yes and request.series is not None))
-        pruning = _Pruning(config, request, connection, Remover(desk))
+        context = stack.enter_context(_context(config, writes=request.yes and request.series is not None))
+        pruning = _Pruning(config, request, connection, Remover(context))
         total = [0, 0]
         for one in pruning.all():
             total = [total[0] + one.files, total[1] + one.bytes]
@@ -97,7 +97,7 @@ def run(config: Config, request: Request) -> int:
 
 
 @contextmanager
-def _desk(config: Config, *, writes: bool) -> Iterator[WorkerContext]:
+def _context(config: Config, *, writes: bool) -> Iterator[WorkerContext]:
     """What the removal of series works with: one prune at a time, with staging directories that are gone at its end."""
     stagings = [os.path.join(root, OWN, "staging", "prune") for root in (config.data, config.log)]
     own = os.path.join(config.log, OWN, "locks")
@@ -109,15 +109,15 @@ def _desk(config: Config, *, writes: bool) -> Iterator[WorkerContext]:
         log_staging=stagings[1],
         locks=own,
     )
-    desk = WorkerContext(config, directories, patience=locks.PATIENCE)
+    context = WorkerContext(config, directories, lock_timeout=locks.COMMAND_SECONDS)
     if not writes:
-        yield desk
+        yield context
         return
-    with desk.locks.locked(own, "prune"):
+    with context.locks.locked(own, "prune"):
         for path in stagings:
             os.makedirs(path, mode=0o700, exist_ok=True)
         try:
-            yield desk
+            yield context
         finally:
             for path, root in zip(stagings, (config.data, config.log), strict=True):
                 remove_empty(path, root)

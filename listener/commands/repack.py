@@ -92,7 +92,7 @@ def _policy(config: Config, request: Request) -> str:
 
 
 def _repack(config: Config, directories: Directories, request: Request, progress: Progress) -> int:
-    repacker = Repacker(WorkerContext(config, directories, MOVE if request.cleanup else COPY, locks.PATIENCE))
+    repacker = Repacker(WorkerContext(config, directories, MOVE if request.cleanup else COPY, locks.COMMAND_SECONDS))
     left = 0
     for batch in _batches(_arrivals(request)):
         results = _patiently(repacker, batch)

@@ -64,7 +64,7 @@ Step = tuple[int, bytes, int, WantedElement | None]
 _END: Step = (0, b"", 0, None)
 
 #: After so many elements that were found not to be constant, a run looks for constant ones anew.
-_PATIENCE = 64
+_MOST_CHANGES = 64
 
 
 class ElementRun:
@@ -77,15 +77,15 @@ class ElementRun:
 
     __slots__ = (
         "_changed",
-        "_chop",
         "_fixed",
         "_heads",
-        "_loose",
         "_pieces",
         "_same",
         "_sample",
         "_spans",
-        "_take",
+        "_unpack_heads",
+        "_unpack_pieces",
+        "_variable",
         "_wanted",
         "count",
         "need",
@@ -98,23 +98,23 @@ class ElementRun:
         gaps = "".join([f"8s{end - pos - 8}x" for pos, _, end, _ in steps[:-1]])
         self.steps = steps
         self._heads = tuple([head for _, head, _, _ in steps])
-        self._take = Struct(f"<{gaps}8s").unpack_from
+        self._unpack_heads = Struct(f"<{gaps}8s").unpack_from
         # In bytes from the run's start: begin and end of each element; tag, slot, begin and end of each wanted value.
         self._spans = [(pos - first, end - first) for pos, _, end, _ in steps]
         self._wanted = [(slot.element.tag, slot, pos + 8 - first, end - first) for pos, _, end, slot in steps if slot]
         self.need = max([self._spans[-1][0] + 8, *(end for _, _, _, end in self._wanted)])
         self.step = self._spans[-1][1]
         self.count = len(steps)
-        self._begin_anew()
+        self._reset()
 
     def match(self, window: bytes, at: int, found: Elements) -> tuple[bytes, ...] | None:
         """Whether this stretch lies at index `at`: None, and `found` has its wanted values; else the heads there."""
-        if self._pieces and at + self.step <= len(window) and self._chop(window, at) == self._pieces:
+        if self._pieces and at + self.step <= len(window) and self._unpack_pieces(window, at) == self._pieces:
             found.update(self._fixed)
-            for tag, slot, begin, end in self._loose:
+            for tag, slot, begin, end in self._variable:
                 found[tag] = slot, window[at + begin : at + end]
             return None
-        heads: tuple[bytes, ...] = self._take(window, at)
+        heads: tuple[bytes, ...] = self._unpack_heads(window, at)
         if heads != self._heads:
             return heads
         for tag, slot, begin, end in self._wanted:
@@ -122,7 +122,7 @@ class ElementRun:
         self._observe(window[at : at + self.step])
         return None
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._sample = b""
         self._same = [True] * self.count
         self._pieces: tuple[bytes, ...] = ()
@@ -132,8 +132,8 @@ class ElementRun:
         """Find out which elements have the value that they had before."""
         if len(data) < self.step:
             return
-        if self._changed > _PATIENCE or len({tag for tag, *_ in self._wanted}) < len(self._wanted):
-            self._begin_anew()
+        if self._changed > _MOST_CHANGES or len({tag for tag, *_ in self._wanted}) < len(self._wanted):
+            self._reset()
         if not self._sample:
             self._sample = data
             return
@@ -141,15 +141,15 @@ class ElementRun:
             if self._same[index] and data[begin:end] != self._sample[begin:end]:
                 self._same[index] = False
                 self._changed += 1
-        self._settle()
+        self._update_pieces()
 
-    def _settle(self) -> None:
+    def _update_pieces(self) -> None:
         """What is compared in one piece: from behind one changing value to the head of the next."""
         changing = [(begin + 8, end) for (begin, end), same in zip(self._spans, self._same, strict=True) if not same]
         constant = {begin + 8 for (begin, _), same in zip(self._spans, self._same, strict=True) if same}
-        self._chop = around(changing, self.step)
-        self._pieces = self._chop(self._sample, 0)
-        self._loose = [one for one in self._wanted if one[2] not in constant]
+        self._unpack_pieces = around(changing, self.step)
+        self._pieces = self._unpack_pieces(self._sample, 0)
+        self._variable = [one for one in self._wanted if one[2] not in constant]
         self._fixed = {
             tag: (slot, self._sample[begin:end]) for tag, slot, begin, end in self._wanted if begin in constant
         }
@@ -170,7 +170,7 @@ def cut(runs: dict[bytes, ElementRun], run: ElementRun, heads: tuple[bytes, ...]
     runs[heads[0]] = ElementRun(run.steps[:same])
 
 
-def learn(runs: dict[bytes, ElementRun], steps: list[Step]) -> None:
+def remember(runs: dict[bytes, ElementRun], steps: list[Step]) -> None:
     """Remember the stretches of simple elements that were passed one by one in a file that proved whole."""
     if len(runs) >= _MAX_RUNS:
         runs.clear()
@@ -234,13 +234,13 @@ class Walker:
         """
         source = structure.source
         if isinstance(source, FileSource) and structure.encoding.little:
-            self._quickly(structure, source, found)
+            self._walk_fast(structure, source, found)
             if structure.pos == source.size:
                 return
         for element in structure.elements():
-            self._keep(structure, element, found)
+            self._store(structure, element, found)
 
-    def _keep(self, structure: Structure, element: Element, found: Elements) -> None:
+    def _store(self, structure: Structure, element: Element, found: Elements) -> None:
         tag = element.tag
         if tag not in self._tags:
             return
@@ -260,7 +260,7 @@ class Walker:
         keyword, usual = self._tags[element.tag]
         return WantedElement(element, keyword, usual if element.vr in (b"", b"UN") else element.vr)
 
-    def _quickly(self, structure: Structure, source: FileSource, found: Elements) -> None:  # noqa: C901
+    def _walk_fast(self, structure: Structure, source: FileSource, found: Elements) -> None:  # noqa: C901
         """Up to the pixel data or the end of the file. One loop, because a call costs as much as an element."""
         runs = self._runs[structure.implicit]
         single = self._single_implicit if structure.implicit else self._single_explicit
@@ -298,7 +298,7 @@ class Walker:
                 element = structure.step() if structure.pos < size else None
                 if element is None:
                     break
-                self._keep(structure, element, found)
+                self._store(structure, element, found)
                 behind = element.end
                 if structure.pixel is not None:
                     break
@@ -308,7 +308,7 @@ class Walker:
         structure.count += count
         structure.check_limits(structure.pos)
         if len(steps) >= LEAST_ELEMENTS:
-            learn(runs, steps)
+            remember(runs, steps)
 
     def _ends_with_pixels(self, structure: Structure, window: bytes, at: int, size: int) -> bool:
         """Whether native pixel data at index `at` of the window are the last element, as of most files; then they are

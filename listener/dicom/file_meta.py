@@ -80,7 +80,7 @@ def read_file_meta(source: Source) -> FileMeta:
     implicit VR, against the standard. Raises EmptyFile, NotDicom, Incomplete when the file ends within group 0002 or
     right behind it, TooLarge when that has 10,000 elements; with what was read of it in `known`.
     """
-    quick = _quickly(source.read(0, _QUICK))
+    quick = _read_common(source.read(0, _QUICK))
     if quick is not None:
         return quick
     if not source.reaches(1):
@@ -134,7 +134,7 @@ def _is_implicit_meta(source: Source, encoding: Encoding, pos: int) -> bool:
     return encoding.looks_implicit(end) and encoding.head(end, implicit=True).tag >> 16 == 2
 
 
-def _quickly(data: bytes) -> FileMeta | None:
+def _read_common(data: bytes) -> FileMeta | None:
     """The prologue as storescp and nearly everybody writes it, with a right group length; None when it is not that."""
     if len(data) < _QUICK or data[PREAMBLE - 4 : PREAMBLE + HEAD] != _USUAL_START:
         return None

@@ -73,7 +73,7 @@ class Nested:
                 if frame.limit == OPEN:
                     raise
                 moved = _LOST
-            pos = moved if 0 <= moved <= frame.limit else _give_up(stack)
+            pos = moved if 0 <= moved <= frame.limit else _skip_to_known_end(stack)
         return pos
 
     def _in_sequence(self, pos: int, frame: _Frame, stack: list[_Frame]) -> int:
@@ -180,7 +180,7 @@ class Nested:
         raise Incomplete("a value of undefined length has no end")
 
 
-def _give_up(stack: list[_Frame]) -> int:
+def _skip_to_known_end(stack: list[_Frame]) -> int:
     """Leave what cannot be followed, up to the innermost sequence or item whose end is known."""
     while stack:
         frame = stack.pop()

@@ -78,11 +78,11 @@ def texts_of(found: Elements, structure: Structure) -> tuple[dict[str, str], lis
         else:
             empty.append(keyword)
     if hard:
-        _decode_hard(hard, found, structure, values, empty)
+        _decode_with_pydicom(hard, found, structure, values, empty)
     return values, empty, not hard
 
 
-def _decode_hard(
+def _decode_with_pydicom(
     hard: list[str], found: Elements, structure: Structure, values: dict[str, str], empty: list[str]
 ) -> None:
     from listener.dicom import decoding

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from listener.config import Config
 from listener.disk import aliases, orphans, sync
-from listener.disk.mounts import Trial, is_left_over, is_network, make_private, private_dir, probe_moves
+from listener.disk.mounts import MoveSupport, is_leftover, is_network, make_private, private_dir, probe_moves
 from listener.disk.moves import COPYING
-from listener.disk.retry import passes
+from listener.disk.retry import is_transient
 from listener.errors import ConfigError
 from listener.planning.names import OWN, short_hash
 
@@ -64,7 +64,7 @@ def prepare(config: Config) -> Directories:
     return Directories(
         incoming=config.incoming,
         claims=claims,
-        links=tuple(_try(claim, private_dir(config.data)).links for claim in claims),
+        links=tuple(_probe(claim, private_dir(config.data)).links for claim in claims),
         data=config.data,
         log=config.log,
         state=config.state,
@@ -86,20 +86,20 @@ def remove_leftovers(directories: Directories) -> None:
                 os.unlink(entry.path)
     own = (directories.data, directories.log, directories.state, *directories.incoming, *directories.claims)
     for home in (*map(private_dir, own), *directories.claims):
-        _forget_trials(home)
+        _remove_trials(home)
 
 
-def _try(source: str, target: str) -> Trial:
+def _probe(source: str, target: str) -> MoveSupport:
     """try_moves; corners on a network file system stay, since another machine's kernel may think that they do."""
     corners = [path for path in (source, target) if os.path.basename(path) == OWN]
     return probe_moves(source, target, stays=any(is_network(os.path.dirname(path)) for path in corners))
 
 
-def _forget_trials(home: str) -> None:
+def _remove_trials(home: str) -> None:
     with contextlib.suppress(FileNotFoundError), os.scandir(home) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
-                if entry.name.startswith(COPYING) or is_left_over(entry):
+                if entry.name.startswith(COPYING) or is_leftover(entry):
                     os.unlink(entry.path)
     if os.path.basename(home) == OWN and not is_network(os.path.dirname(home)):
         with contextlib.suppress(OSError):  # Something of ours lives there, or nothing was.
@@ -111,7 +111,7 @@ def prepare_direct(data: str, log: str, state: str) -> Directories:
     _make_all([("--data", data), ("--log", log), *([("--state", state)] if state else [])])
     run = f"repack-{os.getpid()}-{secrets.token_hex(4)}"
     for path in (data, log, *([state] if state else [])):
-        forget_killed_runs(path)
+        remove_killed_runs(path)
     return Directories(
         data=data,
         log=log,
@@ -124,7 +124,7 @@ def prepare_direct(data: str, log: str, state: str) -> Directories:
     )
 
 
-def forget_killed_runs(path: str) -> None:
+def remove_killed_runs(path: str) -> None:
     """Remove the staging directories of `repack` and `verify` runs that were killed more than a day ago."""
     for staging in (os.path.join(path, OWN, "staging"), os.path.join(path, "staging")):
         with contextlib.suppress(FileNotFoundError), os.scandir(staging) as entries:
@@ -139,18 +139,18 @@ def _make_all(named: list[tuple[str, str]]) -> None:
         try:
             os.makedirs(path, exist_ok=True)
         except OSError as error:
-            if passes(error):
+            if is_transient(error):
                 raise
-            problems.append(_unmade(option, path, error))
+            problems.append(_creation_error(option, path, error))
             continue
-        problems += _unusable(option, path)
+        problems += _access_errors(option, path)
     if not problems:
         problems += aliases.overlaps(named)
     if problems:
         raise ConfigError(problems)
 
 
-def _unmade(option: str, path: str, error: OSError) -> str:
+def _creation_error(option: str, path: str, error: OSError) -> str:
     """What stands in the way, by name: it is the last line that a container says before it ends."""
     above, why, remedy = path, error.strerror or "refused", "make it, or give one that can be written"
     while not os.path.lexists(above):
@@ -164,7 +164,7 @@ def _unmade(option: str, path: str, error: OSError) -> str:
     return f"{option}: cannot make '{path}' ({why}); {remedy}"
 
 
-def _unusable(option: str, path: str) -> list[str]:
+def _access_errors(option: str, path: str) -> list[str]:
     if not os.path.isdir(path):
         return [f"{option}: '{path}' is not a directory; give a directory"]
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
@@ -201,7 +201,7 @@ def _owner(config: Config) -> str:
     return short_hash("\0".join((identity, *map(os.path.realpath, config.incoming))))
 
 
-def claim_places(root: str, state: str) -> tuple[str, str]:
+def claim_directories(root: str, state: str) -> tuple[str, str]:
     """Where claims of files in `root` may lie: in the state directory, or in incoming itself. An earlier run, when
     something else was mounted, may have used the other one.
     """
@@ -210,9 +210,9 @@ def claim_places(root: str, state: str) -> tuple[str, str]:
 
 
 def _claim_directory(root: str, state: str) -> str:
-    path, inside = claim_places(root, state)
-    if _try(private_dir(root), _private(path)).renames:
-        orphans.note(state, os.path.basename(path), root)
+    path, inside = claim_directories(root, state)
+    if _probe(private_dir(root), _private(path)).renames:
+        orphans.record(state, os.path.basename(path), root)
         return path
     with contextlib.suppress(OSError):  # Claims of an earlier run may lie there.
         os.rmdir(path)
@@ -221,6 +221,6 @@ def _claim_directory(root: str, state: str) -> str:
 
 def _staging(target: str, state: str, owner: str) -> str:
     path = _private(state, "staging", owner)
-    if _try(path, private_dir(target)).renames:
+    if _probe(path, private_dir(target)).renames:
         return path
     return _private(target, OWN, "staging", owner)

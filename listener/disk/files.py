@@ -156,12 +156,12 @@ def made_by(name: str, pid: int) -> bool:
 
 
 def write_document(
-    stage: StagingDir, path: str, data: bytes, *, syncs: bool, operation: Callable[[str, str], None] = os.rename
+    staging: StagingDir, path: str, data: bytes, *, syncs: bool, operation: Callable[[str, str], None] = os.rename
 ) -> None:
     """Write beside, (sync), rename: a reader sees all of it or what was there before. Survives kill and power cut
     alike. `operation` renames; moves.rename_new raises FileExistsError where something is there.
     """
-    temporary, descriptor = stage.write(data)
+    temporary, descriptor = staging.write(data)
     try:
         try:
             if syncs:
@@ -176,12 +176,12 @@ def write_document(
         raise
 
 
-def locked(directory: str, name: str, patience: float = locks.PATIENCE) -> AbstractContextManager[int]:
+def locked(directory: str, name: str, timeout: float = locks.COMMAND_SECONDS) -> AbstractContextManager[int]:
     """Hold the lock of `name` below `directory` for a command, which waits for it so many seconds. Raises LockHeld.
 
-    Workers take theirs by `desk.locks`.
+    Workers take theirs by `context.locks`.
     """
-    return locks.Locks(patience).locked(directory, name)
+    return locks.Locks(timeout).locked(directory, name)
 
 
 def discard(path: str) -> None:

@@ -9,7 +9,7 @@ import os
 from listener.disk.mounts import mount_of
 
 
-class Directory:
+class DirectoryIdentity:
     """A directory as it is now, when this is made, to be compared later."""
 
     def __init__(self, path: str) -> None:

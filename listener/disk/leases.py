@@ -27,14 +27,14 @@ def holds(descriptor: int) -> bool:
     return fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
 
 
-def give_back(descriptor: int) -> None:
+def release(descriptor: int) -> None:
     """Whoever waits to write may go on."""
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
-def ask(descriptor: int) -> str:
+def probe(descriptor: int) -> str:
     """As take, but given back at once."""
     state = take(descriptor)
     if state == FREE:
-        give_back(descriptor)
+        release(descriptor)
     return state

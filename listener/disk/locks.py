@@ -15,11 +15,11 @@ from listener.errors import LockHeld
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 #: How long a lock is waited for by default, and by a worker which has others' files in hand, in seconds.
-PATIENCE = 5.0
-SHORT = 1.0
+COMMAND_SECONDS = 5.0
+WORKER_SECONDS = 1.0
 
 #: How long a lock that could not be had is not waited for again, in seconds: it is tried once then.
-_REMEMBERED = 10.0
+_SKIP_SECONDS = 10.0
 
 #: The first and the longest pause between two tries, in seconds.
 _FIRST, _LONGEST = 0.001, 0.005
@@ -34,8 +34,8 @@ class Locks:
     that a hundred files that need it do not wait one after the other.
     """
 
-    def __init__(self, patience: float = SHORT, clock: Callable[[], float] = time.monotonic) -> None:
-        self._patience = patience
+    def __init__(self, timeout: float = WORKER_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._timeout = timeout
         self._clock = clock
         self._held: dict[str, float] = {}
 
@@ -44,7 +44,7 @@ class Locks:
         """Hold the lock of `name` below `directory`; gives the descriptor of the lock's file. Raises LockHeld."""
         path = f"{directory}/{name}"
         begun = self._clock()
-        patience = 0.0 if begun - self._held.get(path, -_REMEMBERED) < _REMEMBERED else self._patience
+        patience = 0.0 if begun - self._held.get(path, -_SKIP_SECONDS) < _SKIP_SECONDS else self._timeout
         descriptor = _open(directory, path)
         try:
             try:
@@ -66,9 +66,9 @@ def _open(directory: str, path: str) -> int:
         return os.open(path, _LOCK, 0o600)
 
 
-def _take(descriptor: int, name: str, patience: float) -> None:
+def _take(descriptor: int, name: str, timeout: float) -> None:
     """Raises LockHeld after `patience` seconds, with who holds it."""
-    end, pause = time.monotonic() + patience, _FIRST
+    end, pause = time.monotonic() + timeout, _FIRST
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

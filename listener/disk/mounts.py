@@ -119,10 +119,10 @@ def is_network(directory: str) -> bool:
 _DAY = 86_400.0
 
 #: How long, and how often, a directory is made again that others take away meanwhile, in seconds.
-_PATIENCE, _PAUSE = 3.0, 0.002
+_RETRY_SECONDS, _PAUSE = 3.0, 0.002
 
 
-class Trial(NamedTuple):
+class MoveSupport(NamedTuple):
     """What works between two directories."""
 
     renames: bool
@@ -134,24 +134,24 @@ def private_dir(directory: str) -> str:
     return os.path.join(directory, OWN)
 
 
-def name() -> str:
+def trial_name() -> str:
     """A name for a trial file that no other process gives: its first part is this machine's run and process space."""
-    return f"trial-{_space()}-{os.getpid():x}-{secrets.token_hex(8)}"
+    return f"trial-{_pid_namespace()}-{os.getpid():x}-{secrets.token_hex(8)}"
 
 
-def is_left_over(entry: os.DirEntry[str]) -> bool:
+def is_leftover(entry: os.DirEntry[str]) -> bool:
     """Whether a trial file is nobody's any more: of a process of this machine that has ended, or a day old."""
     parts = entry.name.lstrip(".").removeprefix("listener-").split("-")
     if parts[0] != "trial":
         return False
-    if len(parts) >= 4 and parts[1] == _space():
+    if len(parts) >= 4 and parts[1] == _pid_namespace():
         pid = int(parts[2], 16)
         return pid == os.getpid() or not os.path.exists(f"/proc/{pid}")
     return time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY
 
 
 @cache
-def _space() -> str:
+def _pid_namespace() -> str:
     """This run of the machine, and its space of process numbers: containers have one each."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -160,12 +160,12 @@ def _space() -> str:
         return short_hash(os.uname().nodename)
 
 
-def probe_moves(source: str, target: str, *, stays: bool = False) -> Trial:
+def probe_moves(source: str, target: str, *, stays: bool = False) -> MoveSupport:
     """Whether a file can be renamed, and hard linked, from one directory of ours into another (made if need be).
 
     A kill in the middle leaves its files there, for tidy(). An empty corner is removed, unless it `stays`.
     """
-    trial = name()
+    trial = trial_name()
     first, renamed = os.path.join(source, trial), os.path.join(target, trial)
     linked, anchor = f"{renamed}-linked", f"{renamed}-anchor"
     try:
@@ -173,7 +173,7 @@ def probe_moves(source: str, target: str, *, stays: bool = False) -> Trial:
         for path in (first, anchor):
             _make(path)
         links = _succeeds(os.link, first, linked)
-        return Trial(renames=_succeeds(os.rename, first, renamed), links=links)
+        return MoveSupport(renames=_succeeds(os.rename, first, renamed), links=links)
     finally:
         for path in (first, linked, renamed, anchor):
             with contextlib.suppress(FileNotFoundError):
@@ -191,17 +191,17 @@ def _make(path: str) -> None:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
-    _beside_others(make)
+    _retry_while_removed(make)
 
 
 def make_private(path: str) -> None:
     """Make a directory of ours, and those above it; a start beside this one may take an empty one away meanwhile."""
-    _beside_others(lambda: os.makedirs(path, mode=0o700, exist_ok=True))
+    _retry_while_removed(lambda: os.makedirs(path, mode=0o700, exist_ok=True))
 
 
-def _beside_others(make: Callable[[], None]) -> None:
+def _retry_while_removed(make: Callable[[], None]) -> None:
     """What another one took away a moment ago, the kernel may still remember as there (a network file system)."""
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _RETRY_SECONDS
     while time.monotonic() < end:
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             make()

@@ -29,7 +29,7 @@ class Orphans(NamedTuple):
         return f"finish them: listener once --incoming '{self.incoming or 'DIR'}' with the same --state"
 
 
-def note(state: str, name: str, incoming: str) -> None:
+def record(state: str, name: str, incoming: str) -> None:
     """Say whose the claims in the directory `name` are."""
     home = os.path.join(state, "incoming")
     os.makedirs(home, mode=0o700, exist_ok=True)

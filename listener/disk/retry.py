@@ -44,19 +44,19 @@ def _after(attempt: int) -> tenacity.RetryCallState:
     return state
 
 
-def passes(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether an error of the system is likely to pass by itself (a full volume, a stale handle)."""
     return isinstance(error, OSError) and error.errno in _PASSING
 
 
-def retry_while_transient(operation: Callable[[], _T], tell: Callable[[str], None]) -> _T:
+def retry_while_transient(operation: Callable[[], _T], report: Callable[[str], None]) -> _T:
     """Do `operation` again for as long as the system refuses it with errors that pass; `tell` hears each refusal."""
 
     def refused(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         pause_ = state.next_action.sleep if state.next_action else 0.0
-        tell(f"the system refuses ({getattr(error, 'strerror', '')}); trying again in {pause_:.1f} s")
+        report(f"the system refuses ({getattr(error, 'strerror', '')}); trying again in {pause_:.1f} s")
 
-    return tenacity.Retrying(wait=_WAIT, retry=tenacity.retry_if_exception(passes), before_sleep=refused, reraise=True)(
-        operation
-    )
+    return tenacity.Retrying(
+        wait=_WAIT, retry=tenacity.retry_if_exception(is_transient), before_sleep=refused, reraise=True
+    )(operation)

@@ -24,7 +24,7 @@ _LINE = 3 * (_HEX + 1)
 _MOST = SIZE // _LINE
 
 #: How long a stamp counts, in seconds: no kernel shows an old document for longer (NFS: acregmax 60 s).
-LASTS = 60.0
+VALID_SECONDS = 60.0
 
 
 class Stamp(NamedTuple):
@@ -41,7 +41,7 @@ def require_current(stamps: list[Stamp], lock: str, path: str, data: bytes | Non
     """
     name, now = _hash(path.encode(errors="surrogateescape")), time.time_ns()
     last = next((stamp for stamp in reversed(stamps) if stamp.document == name), None)
-    if last and abs(now - last.time_ns) < LASTS * 1e9 and last.digest != _hash(data or b""):
+    if last and abs(now - last.time_ns) < VALID_SECONDS * 1e9 and last.digest != _hash(data or b""):
         raise NotCurrent(lock)
 
 
@@ -59,7 +59,7 @@ def read(descriptor: int) -> list[Stamp]:
     return _parsed(os.pread(descriptor, SIZE, 0))
 
 
-def read_past_memory(descriptor: int) -> list[Stamp]:
+def read_direct(descriptor: int) -> list[Stamp]:
     """The same as the file system has them, not as this kernel remembers them."""
     try:
         direct = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)

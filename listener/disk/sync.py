@@ -35,15 +35,15 @@ def descriptors(opened: Sequence[int]) -> None:
     """
     if len(opened) > 1:
         _begin(opened)
-    _each(opened, _data)
+    _sync_each(opened, _sync_data)
 
 
-def _data(descriptor: int) -> None:
+def _sync_data(descriptor: int) -> None:
     with _fatal_io():
         os.fdatasync(descriptor)
 
 
-def _each(what: Iterable[_T], force: Callable[[_T], None]) -> None:
+def _sync_each(what: Iterable[_T], force: Callable[[_T], None]) -> None:
     failed: dict[int | str, OSError] = {}
     for one in what:
         try:
@@ -75,10 +75,10 @@ def _sync_file_range() -> Callable[..., int] | None:
 
 def directories(paths: Iterable[str]) -> None:
     """Force names to disk: entries made in these directories survive a power cut. Raises as descriptors does."""
-    _each(paths, _names)
+    _sync_each(paths, _sync_names)
 
 
-def _names(path: str) -> None:
+def _sync_names(path: str) -> None:
     descriptor = os.open(path, _DIRECTORY)
     try:
         with _fatal_io():

@@ -13,7 +13,7 @@ from listener.ledger import generations
 from listener.ledger.completion import OpenSeries, SeriesState
 from listener.ledger.evidence import DocumentReader, Instance
 from listener.ledger.tables import Row, Tables
-from listener.repacking.revision import Revision, merged
+from listener.repacking.revision import Revision, merge
 
 
 class Corrections:
@@ -31,7 +31,7 @@ class Corrections:
     def want(self, revision: Revision) -> None:
         """A series is to be revised."""
         known = self.wanted.get(revision.SeriesInstanceUID)
-        self.wanted[revision.SeriesInstanceUID] = merged(known, revision) if known else revision
+        self.wanted[revision.SeriesInstanceUID] = merge(known, revision) if known else revision
 
     def identify(self, one: SeriesState, newest: Instance, patient: str = "") -> None:
         """A series' row tells what its newest instance tells; `patient` where that one cannot be read."""

@@ -93,7 +93,7 @@ class DocumentReader:
         self._data = config.data.rstrip("/")
         self._log = config.log
         self._limits = Limits(config.max_header, config.max_depth)
-        self._named = plan.choose(config.layout, image=config.image_template).image.endswith(_NAMED)
+        self._named = plan.choose_preset(config.layout, image=config.image_template).image.endswith(_NAMED)
 
     # -- all series
 

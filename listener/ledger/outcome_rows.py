@@ -153,7 +153,7 @@ class OutcomeRows:
             self.corrections.take_from_others(one, gone, now_ns)
         for outcome in group:
             if outcome.superseded:
-                kept = outcome._replace(size=_size(outcome), error=setaside.WHY)
+                kept = outcome._replace(size=_size(outcome), error=setaside.SUPERSEDED_TEXT)
                 self._put_aside(kept, "superseded", outcome.superseded)
         return last_of_each(rows, group)
 

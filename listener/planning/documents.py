@@ -133,7 +133,7 @@ def without_study(document: Document, patient: str, study: str) -> Document | No
     return {**document, patient: left} if holder is entry else left
 
 
-def renewed(document: Document, fresh: Document) -> Document | None:
+def updated(document: Document, fresh: Document) -> Document | None:
     """`document` with what `fresh` tells; None when it tells that already. What else another program wrote there
     stays, and so do the studies that a StudyList has beside.
     """

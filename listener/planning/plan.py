@@ -88,7 +88,7 @@ class Layout:
         return "/".join(sanitize(component.render(values)) for component in self._components)
 
 
-def choose(name: str, root: str = "", study: str = "", series: str = "", image: str = "") -> Preset:
+def choose_preset(name: str, root: str = "", study: str = "", series: str = "", image: str = "") -> Preset:
     """The preset `name` with single templates replaced where they are given."""
     preset = LAYOUTS[name]
     return replace(
@@ -151,7 +151,7 @@ def make_plan(header: Header, layout: Layout) -> Plan:
     return Plan(directory, f"{stem}.dcm")
 
 
-def lacking(header: Header, keywords: frozenset[str] | tuple[str, ...]) -> list[str]:
+def missing_keywords(header: Header, keywords: frozenset[str] | tuple[str, ...]) -> list[str]:
     """The wanted keywords that the instance has no value for, in a fixed order."""
     values = header.values
     return [one for one in keywords if one not in values and one != "SourceApplicationEntityTitle"]

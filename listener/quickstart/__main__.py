@@ -24,7 +24,7 @@ from typing import BinaryIO
 import orjson
 
 from listener.diagnostics import in_colour
-from listener.quickstart.beside import accepts, dcmtk, start, stop
+from listener.quickstart.processes import accepts, dcmtk, start, stop
 from listener.quickstart.synthetic import make_series
 
 START_SECONDS = 30.0
@@ -37,26 +37,26 @@ class QuickStart:
         self.folder, self.port, self.http = folder, port, http
         self.signals: list[int] = []
         self.ready = ""
-        self._parts: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._lines: SimpleQueue[bytes] = SimpleQueue()
         self._counts: Counter[str] = Counter()
-        self._told = 0
+        self._printed = 0
 
     def run(self) -> int:
         """Start both (first watch, then receive), tell how to go on, and wait for the end; the exit status."""
         try:
-            self._parts["listener"] = listener = start(self._listen(), subprocess.PIPE)
+            self._processes["listener"] = listener = start(self._listen(), subprocess.PIPE)
             Thread(target=self._read, args=(listener.stdout,)).start()
-            if self._go_on(lambda: bool(self.ready)):
-                self._parts["storescp"] = start(self._receive())
-                if self._go_on(lambda: accepts("127.0.0.1", self.port)):
+            if self._wait(lambda: bool(self.ready)):
+                self._processes["storescp"] = start(self._receive())
+                if self._wait(lambda: accepts("127.0.0.1", self.port)):
                     print(self._hints(), flush=True)
-                    self._go_on(lambda: False, float("inf"))
-            return self._verdict()
+                    self._wait(lambda: False, float("inf"))
+            return self._exit_status()
         finally:
-            for process in reversed(self._parts.values()):
+            for process in reversed(self._processes.values()):
                 stop(process, self.signals)
-            self._say()
+            self._print_output()
 
     def _read(self, output: BinaryIO) -> None:
         with output:
@@ -74,18 +74,18 @@ class QuickStart:
         print("Receiving with pynetdicom. DCMTK's storescp is much faster (on Debian: apt-get install dcmtk).")
         return [sys.executable, "-m", "pynetdicom", "storescp", *where]
 
-    def _go_on(self, done: Callable[[], bool], seconds: float = START_SECONDS) -> bool:
+    def _wait(self, done: Callable[[], bool], seconds: float = START_SECONDS) -> bool:
         """Say what the two say until `done` (True), or until a signal, the end of one of them, or the deadline."""
         deadline = time.monotonic() + seconds
         while not self.signals and time.monotonic() < deadline:
             if done():
                 return True
-            if any(process.poll() is not None for process in self._parts.values()):
+            if any(process.poll() is not None for process in self._processes.values()):
                 return False
-            self._say()
+            self._print_output()
         return False
 
-    def _say(self) -> None:
+    def _print_output(self) -> None:
         """Say what happened, and how many files there were by now."""
         with suppress(Empty):
             for _ in range(1000):  # then it is time to look at the signals again
@@ -94,8 +94,8 @@ class QuickStart:
                     self._event(orjson.loads(line))
                 else:
                     print(line.decode(errors="replace"), end="", flush=True)
-        if self._told != self._counts.total():
-            self._told = self._counts.total()
+        if self._printed != self._counts.total():
+            self._printed = self._counts.total()
             print(", ".join(f"{number} {kind}" for kind, number in self._counts.items()), flush=True)
 
     def _event(self, event: dict[str, str]) -> None:
@@ -107,13 +107,13 @@ class QuickStart:
         if event.get("error"):
             print(f"{kind} {event.get('src', '')}: {event['error']}", flush=True)
 
-    def _verdict(self) -> int:
+    def _exit_status(self) -> int:
         if self.signals:
             print("\nStopping.", flush=True)
             return 0
-        self._say()
-        message = f"{list(self._parts)[-1]} was not ready within {START_SECONDS:.0f} seconds."
-        for name, process in self._parts.items():
+        self._print_output()
+        message = f"{list(self._processes)[-1]} was not ready within {START_SECONDS:.0f} seconds."
+        for name, process in self._processes.items():
             if process.poll() is not None:
                 message = f"{name} has ended (status {process.returncode}). What it said last stands above."
         print(message, file=sys.stderr)

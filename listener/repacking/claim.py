@@ -14,7 +14,7 @@ import time
 from typing import NamedTuple, NoReturn
 
 from listener.disk import files, leases, moves
-from listener.disk.directories import claim_places
+from listener.disk.directories import claim_directories
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
 from listener.repacking.context import CLAIM, COPY, FileJob, NotYet, WorkerContext
@@ -22,14 +22,14 @@ from listener.repacking.context import CLAIM, COPY, FileJob, NotYet, WorkerConte
 _SECOND = 10**9
 
 #: How long a claim is watched for the end of a write that had begun before it, in seconds.
-_PATIENCE = 0.05
+_WRITER_SECONDS = 0.05
 
 
 class Gone(Exception):
     """The file was no longer there: its sender took it back (an ordinary end)."""
 
 
-class Claimed(NamedTuple):
+class ClaimName(NamedTuple):
     """What a claim's name tells: when the file arrived, how often it was begun, and its original name."""
 
     time_ns: int
@@ -37,94 +37,94 @@ class Claimed(NamedTuple):
     name: str
 
 
-def parse_name(name: str) -> Claimed | None:
+def parse_name(name: str) -> ClaimName | None:
     """Read the name of a claim; None for a name that is not one."""
     parts = name.split(".", 3)
     if len(parts) != 4 or not parts[0].isdigit() or not parts[2].isdigit():
         return None
-    return Claimed(int(parts[0]), int(parts[2]), parts[3])
+    return ClaimName(int(parts[0]), int(parts[2]), parts[3])
 
 
-def take(job: FileJob, desk: WorkerContext) -> None:
+def take(job: FileJob, context: WorkerContext) -> None:
     """Open the arrival, make sure that nobody writes to it, and claim it.
 
     Raises Gone, NotYet, NotRegular, EmptyFile, Unreadable, or OSError of the system.
     """
-    status = _open(job, desk)
-    if desk.network[job.arrival.root] and desk.config.keep_source:
-        _require_settled(status, desk.config.settle)
-    if desk.manner == CLAIM:
+    status = _open(job, context)
+    if context.network[job.arrival.root] and context.config.keep_source:
+        _require_settled(status, context.config.settle)
+    if context.mode == CLAIM:
         if not job.claim:
-            if not job.held:
-                _require_settled(status, desk.config.settle)
-            status = _claim(job, desk, status)
+            if not job.leased:
+                _require_settled(status, context.config.settle)
+            status = _claim(job, context, status)
         # The rename keeps new writers out, but one that had the file open before it is still there.
-        if not (job.held and leases.holds(job.descriptor)):
-            _await_writer(job, desk)
+        if not (job.leased and leases.holds(job.descriptor)):
+            _await_writer(job, context)
             status = os.fstat(job.descriptor)
     job.size, job.mtime_ns, job.inode = status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino)
     if not job.size:
         raise EmptyFile
     job.links = status.st_nlink
-    job.origin = "" if desk.manner == COPY else job.path
+    job.link_source = "" if context.mode == COPY else job.path
 
 
-def _open(job: FileJob, desk: WorkerContext) -> os.stat_result:
+def _open(job: FileJob, context: WorkerContext) -> os.stat_result:
     """Open the file; NotYet while somebody writes to it. A lease is held on what will be claimed."""
     try:
         job.descriptor = files.open_regular(job.path)
     except FileNotFoundError:
         raise Gone from None
     except OSError as error:
-        _look_why(job, desk, error)
-    state = _take_lease(job, desk)
+        _raise_for_open_error(job, context, error)
+    state = _take_lease(job, context)
     if state == leases.BUSY and not job.claim:
         raise NotYet
-    job.held = state == leases.FREE and desk.manner == CLAIM
+    job.leased = state == leases.FREE and context.mode == CLAIM
     status = os.fstat(job.descriptor)
     if not stat.S_ISREG(status.st_mode):
-        _refuse_special(job, desk, status)
+        _refuse_special(job, context, status)
     return status
 
 
-def _take_lease(job: FileJob, desk: WorkerContext) -> str:
+def _take_lease(job: FileJob, context: WorkerContext) -> str:
     """As leases.take; held only on what will be claimed. On a network file system a lease that is granted tells nothing
     of other machines (FUSE grants it while another one writes): UNKNOWN then, and --settle decides.
     """
     state = leases.take(job.descriptor)
-    network = desk.network[job.arrival.root]
-    if state == leases.FREE and (network or desk.manner != CLAIM):
-        leases.give_back(job.descriptor)
+    network = context.network[job.arrival.root]
+    if state == leases.FREE and (network or context.mode != CLAIM):
+        leases.release(job.descriptor)
     return leases.UNKNOWN if state == leases.FREE and network else state
 
 
-def _look_why(job: FileJob, desk: WorkerContext, error: OSError) -> NoReturn:
+def _raise_for_open_error(job: FileJob, context: WorkerContext, error: OSError) -> NoReturn:
     """The file could not be opened: what it is then."""
     try:
         status = os.lstat(job.path)
     except FileNotFoundError:
         raise Gone from None
-    _refuse_special(job, desk, status)
+    _refuse_special(job, context, status)
     if isinstance(error, PermissionError):
-        _claim_odd(job, desk, status)
+        _claim_irregular(job, context, status)
         raise Unreadable from None
     if error.errno in (errno.ELOOP, errno.ENXIO):  # It was a link or a socket when it was opened.
         raise Gone from None
     raise error
 
 
-def _refuse_special(job: FileJob, desk: WorkerContext, status: os.stat_result) -> None:
+def _refuse_special(job: FileJob, context: WorkerContext, status: os.stat_result) -> None:
     """A directory is no arrival; what else is no regular file is claimed and set aside."""
     if stat.S_ISDIR(status.st_mode):
         raise Gone
     if not stat.S_ISREG(status.st_mode):
-        _claim_odd(job, desk, status)
+        _claim_irregular(job, context, status)
         raise NotRegular
 
 
-def _claim_odd(job: FileJob, desk: WorkerContext, status: os.stat_result) -> None:
-    if desk.manner == CLAIM and not job.claim:
-        _claim(job, desk, status)
+def _claim_irregular(job: FileJob, context: WorkerContext, status: os.stat_result) -> None:
+    if context.mode == CLAIM and not job.claim:
+        _claim(job, context, status)
 
 
 def _require_settled(status: os.stat_result, settle: float) -> None:
@@ -137,17 +137,17 @@ def _require_settled(status: os.stat_result, settle: float) -> None:
         raise NotYet
 
 
-def _claim(job: FileJob, desk: WorkerContext, status: os.stat_result) -> os.stat_result:
+def _claim(job: FileJob, context: WorkerContext, status: os.stat_result) -> os.stat_result:
     """Claim the file, whose status is `status`; that of the claim."""
-    root, name = job.arrival.root, desk.claim_name(job.arrival)
-    claim = f"{desk.directories.claims[root]}/{name}"
+    root, name = job.arrival.root, context.claim_name(job.arrival)
+    claim = f"{context.directories.claims[root]}/{name}"
     try:
         _move(job.path, claim)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         # Something was mounted over incoming since the start.
-        _, inside = claim_places(desk.directories.incoming[root], desk.directories.state)
+        _, inside = claim_directories(context.directories.incoming[root], context.directories.state)
         claim = f"{inside}/{name}"
         try:
             _move(job.path, claim)
@@ -178,17 +178,17 @@ def _claim_by_copy(job: FileJob, claim: str, status: os.stat_result) -> os.stat_
     os.close(job.descriptor)
     job.descriptor = files.open_regular(claim)
     os.utime(job.descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
-    job.held = leases.take(job.descriptor) == leases.FREE
+    job.leased = leases.take(job.descriptor) == leases.FREE
     return os.fstat(job.descriptor)
 
 
 def _remove_source(job: FileJob, status: os.stat_result) -> None:
-    if not _is_still(job, status):
+    if not _is_unchanged(job, status):
         raise NotYet
     os.unlink(job.path)
 
 
-def _is_still(job: FileJob, status: os.stat_result) -> bool:
+def _is_unchanged(job: FileJob, status: os.stat_result) -> bool:
     """Whether the source is still the file that had this status, and nobody has written to it since."""
     try:
         now = os.lstat(job.path)
@@ -199,7 +199,7 @@ def _is_still(job: FileJob, status: os.stat_result) -> bool:
         return False
     if job.descriptor < 0:
         return True
-    return leases.holds(job.descriptor) if job.held else leases.ask(job.descriptor) != leases.BUSY
+    return leases.holds(job.descriptor) if job.leased else leases.probe(job.descriptor) != leases.BUSY
 
 
 def _move(path: str, claim: str) -> None:
@@ -209,26 +209,26 @@ def _move(path: str, claim: str) -> None:
         raise Gone from None
 
 
-def _await_writer(job: FileJob, desk: WorkerContext) -> None:
-    if job.held:  # Somebody waits to write, and may.
-        leases.give_back(job.descriptor)
-    end = time.monotonic() + _PATIENCE
-    while (state := _take_lease(job, desk)) == leases.BUSY:
+def _await_writer(job: FileJob, context: WorkerContext) -> None:
+    if job.leased:  # Somebody waits to write, and may.
+        leases.release(job.descriptor)
+    end = time.monotonic() + _WRITER_SECONDS
+    while (state := _take_lease(job, context)) == leases.BUSY:
         if time.monotonic() >= end:
-            job.held = False
+            job.leased = False
             raise NotYet
         time.sleep(0.002)
-    job.held = state == leases.FREE
+    job.leased = state == leases.FREE
 
 
 def unchanged(job: FileJob) -> bool:
     """Whether the source is still what was read; asked before it is let go."""
-    if job.held:
+    if job.leased:
         return leases.holds(job.descriptor)
     status = os.fstat(job.descriptor)
     if (status.st_size, status.st_mtime_ns) != (job.size, job.mtime_ns):
         return False
-    return leases.ask(job.descriptor) != leases.BUSY
+    return leases.probe(job.descriptor) != leases.BUSY
 
 
 def release(path: str) -> None:

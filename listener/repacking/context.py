@@ -1,4 +1,4 @@
-"""What one worker has on its desk: the settings it works by, and the one file's job in hand."""
+"""What one worker has on its context: the settings it works by, and the one file's job in hand."""
 
 from __future__ import annotations
 
@@ -49,30 +49,30 @@ class FileJob:
     arrival: Arrival
     path: str
     claim: str = ""
-    origin: str = ""
+    link_source: str = ""
     descriptor: int = -1
     copied: int = -1
     size: int = 0
     mtime_ns: int = 0
     inode: tuple[int, int] = (0, 0)
     links: int = 1
-    held: bool = False
+    leased: bool = False
     linked: bool = False
     kind: str = "published"
-    stage: str = "claim"
+    step: str = "claim"
     marks: list[float] = field(default_factory=list)
-    left: float = 0.0
+    paused_at: float = 0.0
     begun_ns: int = 0
     header: Header = UNREAD
     plan: Plan = UNPLANNED
     shared: Header = UNREAD
     elements: dict[str, dict[str, str]] = field(default_factory=dict)
     present_size: int = 0
-    met: Signature | None = None
+    document_signature: Signature | None = None
     touched: list[str] = field(default_factory=list)
     target: str = ""
     document: str = ""
-    staged: tuple[str, bytes, str] = ("", b"", "")
+    staged_document: tuple[str, bytes, str] = ("", b"", "")
     temporaries: list[str] = field(default_factory=list)
     opened: list[int] = field(default_factory=list)
     superseded: str = ""
@@ -84,25 +84,25 @@ class FileJob:
         """The Series Instance UID."""
         return self.header.get("SeriesInstanceUID")
 
-    def enter(self, stage: str) -> None:
+    def enter(self, step: str) -> None:
         """The next of errors.STAGES begins."""
-        self.stage = stage
+        self.step = step
         self.marks.append(time.perf_counter())
 
-    def take(self, known: Mapping[str, str]) -> None:
+    def take_known(self, known: Mapping[str, str]) -> None:
         """What was read before a fault, if anything was."""
         if known:
             self.header = UNREAD._replace(values=known, SourceApplicationEntityTitle=known.get(SENDER, ""))
 
-    def wait(self) -> None:
+    def pause(self) -> None:
         """It has come to a barrier: what follows is the others' time."""
-        self.left = time.perf_counter()
+        self.paused_at = time.perf_counter()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """It goes on behind the barrier: the time that was not its own is taken out of its stages."""
-        waited = time.perf_counter() - self.left
+        waited = time.perf_counter() - self.paused_at
         self.marks = [mark + waited for mark in self.marks]
-        self.left = 0.0
+        self.paused_at = 0.0
 
     def close(self) -> None:
         """Give back descriptors, and temporaries that were not renamed."""
@@ -114,10 +114,10 @@ class FileJob:
         self.opened, self.temporaries, self.copied, self.descriptor = [], [], -1, -1
 
 
-def share(seconds: float, jobs: list[FileJob]) -> None:
+def share_sync_time(seconds: float, jobs: list[FileJob]) -> None:
     """What a barrier took was the work of all that wait at it, in equal parts."""
     for job in jobs:
-        job.left += seconds / len(jobs)
+        job.paused_at += seconds / len(jobs)
 
 
 class WorkerContext:
@@ -126,14 +126,14 @@ class WorkerContext:
     """
 
     def __init__(
-        self, config: Config, directories: Directories, manner: str = CLAIM, patience: float = locks.SHORT
+        self, config: Config, directories: Directories, mode: str = CLAIM, lock_timeout: float = locks.WORKER_SECONDS
     ) -> None:
         self.config = config
         self.directories = directories
-        self.manner = manner
+        self.mode = mode
         self.limits = Limits(config.max_header, config.max_depth)
         self.layout = Layout(
-            plan.choose(
+            plan.choose_preset(
                 config.layout,
                 config.root_template,
                 config.study_template,
@@ -145,10 +145,10 @@ class WorkerContext:
         self.wanted = Wanted.of({*keywords, *INSTANCE_KEYWORDS})
         self.wanted_shared = Wanted.of({*keywords, *INSTANCE_KEYWORDS, *SHARED_KEYWORDS})
         # Both may be one directory: their names must differ.
-        self.data_stage = files.StagingDir(directories.data_staging, "data")
-        self.log_stage = files.StagingDir(directories.log_staging, "log")
-        self.state_stage = files.StagingDir(directories.state_staging, "state")
-        self.locks = locks.Locks(patience)
+        self.data_staging = files.StagingDir(directories.data_staging, "data")
+        self.log_staging = files.StagingDir(directories.log_staging, "log")
+        self.state_staging = files.StagingDir(directories.state_staging, "state")
+        self.locks = locks.Locks(lock_timeout)
         # What another machine does there is unknown to this kernel: a lease, and what it read before.
         self.network = tuple(map(is_network, directories.incoming))
         self.network_log = is_network(directories.log)

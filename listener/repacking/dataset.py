@@ -16,7 +16,7 @@ _IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID")
 _CHUNK = 2**20
 
 
-def compare(job: FileJob, present: str, desk: WorkerContext) -> str:
+def compare(job: FileJob, present: str, context: WorkerContext) -> str:
     """`equal` data sets, `different` ones of one instance, or `other-instance`."""
     header = job.header
     try:
@@ -27,7 +27,7 @@ def compare(job: FileJob, present: str, desk: WorkerContext) -> str:
         return "different"
     try:
         size = os.fstat(descriptor).st_size
-        there = read_header(descriptor, size, Wanted.of(_IDENTITY), desk.limits)
+        there = read_header(descriptor, size, Wanted.of(_IDENTITY), context.limits)
         lengths = size - there.dataset_offset, job.size - header.dataset_offset
         if lengths[0] == lengths[1] and digest(descriptor, there) == digest(job.descriptor, header):
             return "equal"
@@ -39,12 +39,12 @@ def compare(job: FileJob, present: str, desk: WorkerContext) -> str:
     return "different" if same else "other-instance"
 
 
-def of(path: str, desk: WorkerContext) -> str:
+def digest_of(path: str, context: WorkerContext) -> str:
     """A digest of the data set in a file; "" for what cannot be read."""
     try:
         descriptor = files.open_regular(path)
         try:
-            header = read_header(descriptor, os.fstat(descriptor).st_size, Wanted.of(_IDENTITY), desk.limits)
+            header = read_header(descriptor, os.fstat(descriptor).st_size, Wanted.of(_IDENTITY), context.limits)
             return f"blake2b-128:{digest(descriptor, header)}"
         finally:
             os.close(descriptor)

@@ -21,59 +21,59 @@ from listener.records import Deferral, refusal
 from listener.repacking.context import FileJob, WorkerContext
 
 #: How long an answer of the volumes holds, in seconds: a batch that is refused asks once.
-_HOLDS = 0.5
+_ANSWER_SECONDS = 0.5
 
 #: What a volume that has room takes at once, in bytes, and what is asked for at most.
 _ROOM, _MOST_ROOM = 2**20, 64 * 2**20
 
 #: Errors that a directory gives, not the name in it.
-_OF_THE_DIRECTORY = frozenset(
+_DIRECTORY_ERRORS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMLINK, errno.EXDEV, errno.ESTALE}
 )
 _NO_FALLOCATE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV})
-_OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_PROCESS_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Refusals:
     """Makes a Deferral of what a file was refused; one for each worker, which remembers what the volumes said."""
 
-    def __init__(self, desk: WorkerContext) -> None:
-        self._desk = desk
-        self._asked = float("-inf")
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._probed_at = float("-inf")
         self._size = 0
-        self._said: OSError | None = None
+        self._error: OSError | None = None
 
     def deferral(self, job: FileJob, error: OSError) -> Deferral:
         """The deferral of `job`: with a place when the error is true of that alone."""
         arrival = job.arrival._replace(claim=job.claim)
         if isinstance(error, LockHeld):
-            return refusal(arrival, job.stage, error, "a lock", job.series)
-        everybodys = error if error.errno in _OF_THE_PROCESS else self._refused_to_all(job.size)
+            return refusal(arrival, job.step, error, "a lock", job.series)
+        everybodys = error if error.errno in _PROCESS_ERRORS else self._general_error(job.size)
         if everybodys is None:
-            return refusal(arrival, job.stage, error, self._place(job, error), job.series)
+            return refusal(arrival, job.step, error, self._place(job, error), job.series)
         # What is told is what the file met, unless that says nothing of a volume.
-        return refusal(arrival, job.stage, error if concerns_all(error) else everybodys)
+        return refusal(arrival, job.step, error if concerns_all(error) else everybodys)
 
-    def _refused_to_all(self, size: int) -> OSError | None:
+    def _general_error(self, size: int) -> OSError | None:
         """What our own directories refuse, where every file begins; None while all can be written."""
         now = time.monotonic()
         size = min(max(size, _ROOM), _MOST_ROOM)
-        if now - self._asked >= _HOLDS or size > self._size:
-            self._said = self._ask(size)
-            self._asked, self._size = now, size
-        return self._said
+        if now - self._probed_at >= _ANSWER_SECONDS or size > self._size:
+            self._error = self._probe(size)
+            self._probed_at, self._size = now, size
+        return self._error
 
-    def _ask(self, size: int) -> OSError | None:
-        desk, directories = self._desk, self._desk.directories
+    def _probe(self, size: int) -> OSError | None:
+        context, directories = self._context, self._context.directories
         own = (*directories.claims, directories.locks, directories.set_aside)
         shared = [f"{directories.log}/{name}" for name in documents.FOLDERS]
         try:
             for path in (directories.data, directories.log, directories.state, *own, *shared):
                 _require_writable(path)
             for stage, path in (
-                (desk.data_stage, directories.data_staging),
-                (desk.log_stage, directories.log_staging),
-                (desk.state_stage, directories.state_staging),
+                (context.data_staging, directories.data_staging),
+                (context.log_staging, directories.log_staging),
+                (context.state_staging, directories.state_staging),
             ):
                 if path:
                     _try_to_write(stage, size)
@@ -87,20 +87,20 @@ class Refusals:
         for role, root in self._roots(job):
             for path in _paths(job, error):
                 if root and path.startswith(f"{root}/"):
-                    return self._text(role, root, _blamed(path, root, error))
-        return f"stage {job.stage}"
+                    return self._text(role, root, _refusing_component(path, root, error))
+        return f"stage {job.step}"
 
     def _roots(self, job: FileJob) -> Iterator[tuple[str, str]]:
-        directories = self._desk.directories
+        directories = self._context.directories
         incoming = directories.incoming[job.arrival.root]
-        if job.stage == "claim":
+        if job.step == "claim":
             yield "incoming", incoming
         yield from (("data", directories.data), ("log", directories.log))
         yield from (("state", directories.state), ("incoming", incoming))
 
     def _text(self, role: str, root: str, path: str) -> str:
         link = ", a link" if os.path.islink(path) else ""
-        if self._desk.config.phi:
+        if self._context.config.phi:
             return f"'{printable(path)}'{link}"
         parts = path[len(root) :].strip("/").split("/")
         if parts[0] in (OWN, "set-aside", "claim"):  # Names of ours tell nothing of a patient.
@@ -121,9 +121,9 @@ def _require_writable(path: str) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _try_to_write(stage: files.StagingDir, size: int) -> None:
+def _try_to_write(staging: files.StagingDir, size: int) -> None:
     """Whether a directory takes a new file of `size` bytes."""
-    path, descriptor = stage.write(b"\0" * 4096)
+    path, descriptor = staging.write(b"\0" * 4096)
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
@@ -136,12 +136,12 @@ def _try_to_write(stage: files.StagingDir, size: int) -> None:
 
 def _paths(job: FileJob, error: OSError) -> Iterator[str]:
     """The paths that an error may be about: what it names itself, the new name first, then where the stage works."""
-    named = (error.filename, error.filename2) if job.stage == "claim" else (error.filename2, error.filename)
+    named = (error.filename, error.filename2) if job.step == "claim" else (error.filename2, error.filename)
     yield from (path for path in named if isinstance(path, str))
-    yield {"place": job.target, "describe": job.document}.get(job.stage, "") or job.arrival.path
+    yield {"place": job.target, "describe": job.document}.get(job.step, "") or job.arrival.path
 
 
-def _blamed(path: str, root: str, error: OSError) -> str:
+def _refusing_component(path: str, root: str, error: OSError) -> str:
     """The first component of `path` below `root` that cannot be entered or is absent, or that gave the error; what a
     link leads to is told as that link.
     """
@@ -155,5 +155,5 @@ def _blamed(path: str, root: str, error: OSError) -> str:
         with contextlib.suppress(OSError):
             if stat.S_ISDIR(os.stat(at).st_mode):
                 continue
-        return link or above if error.errno in _OF_THE_DIRECTORY and not os.path.lexists(at) else at
-    return link or at if error.errno in _OF_THE_DIRECTORY else path
+        return link or above if error.errno in _DIRECTORY_ERRORS and not os.path.lexists(at) else at
+    return link or at if error.errno in _DIRECTORY_ERRORS else path

@@ -31,7 +31,7 @@ from listener.repacking.describe import locked, locked_series
 from listener.repacking.place import locked_place
 
 #: So young a change of an instance may be unknown to the ledger yet, in nanoseconds.
-_LAG = 60 * 10**9
+_LEDGER_LAG_NS = 60 * 10**9
 
 OUTSIDE = "outside --data"
 IRREGULAR = "not a regular file"
@@ -69,7 +69,7 @@ class Marks(NamedTuple):
     changed_ns: int
 
 
-class Found(NamedTuple):
+class Removable(NamedTuple):
     """An instance that is there and may go: where it and its document lie, and what both were when looked at."""
 
     instance: Instance
@@ -84,7 +84,7 @@ class Survey(NamedTuple):
     the studies that its documents tell of.
     """
 
-    go: list[Found]
+    go: list[Removable]
     absent: list[Instance]
     left: list[tuple[Instance, str]]
     studies: set[str]
@@ -93,10 +93,10 @@ class Survey(NamedTuple):
 class Remover:
     """Works for one run of `prune`, with staging directories of its own."""
 
-    def __init__(self, desk: WorkerContext) -> None:
-        self._desk = desk
-        self._data = desk.directories.data.rstrip("/")
-        self._log = desk.directories.log
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._data = context.directories.data.rstrip("/")
+        self._log = context.directories.log
         self._serial = itertools.count()
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -116,10 +116,10 @@ class Remover:
                 continue
             document = f"{self._log}/{documents.instance_path(series.uid, one.name)}"
             # Its signature first: what is written afterwards is another document.
-            there = Found(one, path, _marks(status), document, json_file.signature(document))
+            there = Removable(one, path, _marks(status), document, json_file.signature(document))
             told = json_file.load_if_readable(document) or {}
             studies = set(_studies(told))
-            why = _why_left(status, one, series.changed_ns, now_ns)
+            why = _reason_to_stay(status, one, series.changed_ns, now_ns)
             why = why or ("" if documents.location(told) == path else UNDESCRIBED)
             why = why or (OTHER if studies and series.study and series.study not in studies else "")
             found.studies.update(studies)
@@ -133,8 +133,8 @@ class Remover:
 
     def remove(self, survey: Survey, goes_on: Callable[[], bool]) -> list[Instance]:
         """Take the instances away, as long as `goes_on`; those that are gone. Raises LockHeld, OSError."""
-        moved: dict[Found, str] = {}
-        gone: list[tuple[Found, str]] = []
+        moved: dict[Removable, str] = {}
+        gone: list[tuple[Removable, str]] = []
         try:
             for one in survey.go:
                 if not goes_on():
@@ -155,26 +155,26 @@ class Remover:
             remove_empty(folder, self._data)
         return [one.instance for one, _ in gone]
 
-    def _take_document(self, one: Found, moved: dict[Found, str]) -> None:
-        with locked_place(one.path, self._desk):
+    def _take_document(self, one: Removable, moved: dict[Removable, str]) -> None:
+        with locked_place(one.path, self._context):
             if _marks_of(one.path) != one.marks:
                 return
-            with locked(one.document, self._desk):
+            with locked(one.document, self._context):
                 if json_file.signature(one.document) == one.signature:
-                    staged = self._desk.log_stage.name()
+                    staged = self._context.log_staging.name()
                     os.rename(one.document, staged)
                     moved[one] = staged
 
-    def _take_instance(self, one: Found, moved: dict[Found, str], gone: list[tuple[Found, str]]) -> None:
+    def _take_instance(self, one: Removable, moved: dict[Removable, str], gone: list[tuple[Removable, str]]) -> None:
         """Move it away, if it is still that file and nobody described it anew; then its document goes for good."""
         if self._move_away(one, gone):
             files.discard(moved.pop(one))
 
-    def _move_away(self, one: Found, gone: list[tuple[Found, str]]) -> bool:
-        with locked_place(one.path, self._desk):
+    def _move_away(self, one: Removable, gone: list[tuple[Removable, str]]) -> bool:
+        with locked_place(one.path, self._context):
             if _marks_of(one.path) != one.marks or self._is_described(one):
                 return False
-            aside = f"{self._desk.directories.data_staging}/{_staged_name(one.marks)}-{next(self._serial):x}"
+            aside = f"{self._context.directories.data_staging}/{_staged_name(one.marks)}-{next(self._serial):x}"
             try:
                 os.rename(one.path, aside)
             except OSError as error:
@@ -188,11 +188,11 @@ class Remover:
             gone.append((one, aside))
             return True
 
-    def _is_described(self, one: Found) -> bool:
+    def _is_described(self, one: Removable) -> bool:
         """Whether its document tells of it: one that came meanwhile with another name of the patient has the same."""
         return documents.location(json_file.load_if_readable(one.document) or {}) == one.path
 
-    def _put_back(self, one: Found, document: str, gone: list[tuple[Found, str]]) -> None:
+    def _put_back(self, one: Removable, document: str, gone: list[tuple[Removable, str]]) -> None:
         """The document of an instance that stays, unless another file is there, which its worker describes. What came
         meanwhile for another place has taken the document, and finds the instance nowhere: then it is removed indeed.
         """
@@ -205,7 +205,7 @@ class Remover:
     def _give_back(self, staged: str, document: str) -> bool:
         """False where there is a document by now."""
         try:
-            files.with_parents(rename_new, staged, document, 0o755, self._desk.syncs)
+            files.with_parents(rename_new, staged, document, 0o755, self._context.syncs)
         except FileExistsError:
             files.discard(staged)
             return False
@@ -216,7 +216,7 @@ class Remover:
         images = os.path.dirname(f"{self._log}/{documents.instance_path(uid, 'x')}")
         shared = [documents.study_series_path(study, uid) for study in sorted(studies)]
         paths = [f"{self._log}/{name}" for name in (*shared, documents.pack_path(uid), documents.series_path(uid))]
-        with locked_series(uid, self._desk):
+        with locked_series(uid, self._context):
             try:
                 os.rmdir(images)
             except FileNotFoundError:
@@ -226,7 +226,7 @@ class Remover:
                     raise
                 return False
             for path in paths:
-                with locked(path, self._desk):
+                with locked(path, self._context):
                     files.discard(path)
             self._sync({os.path.dirname(path) for path in paths})
         for name in shared:
@@ -239,13 +239,13 @@ class Remover:
         document = f"{self._log}/{documents.instance_path(uid, one.name)}"
         if not os.path.lexists(document):
             return
-        with locked_place(path, self._desk), locked(document, self._desk):
+        with locked_place(path, self._context), locked(document, self._context):
             told = documents.location(json_file.load_if_readable(document) or {})
             if told == path and not os.path.lexists(path):
                 files.discard(document)
 
     def _sync(self, directories: Iterable[str]) -> None:
-        for path in directories if self._desk.syncs else ():
+        for path in directories if self._context.syncs else ():
             with contextlib.suppress(FileNotFoundError):
                 sync.directories([path])
 
@@ -255,7 +255,7 @@ class Remover:
         """End what an interrupted run left in staging: documents of instances that are there go back, the rest goes.
         Paths of files there that are not what was to be removed: nobody knows where they belong.
         """
-        for path in _files_in(self._desk.directories.log_staging):
+        for path in _files_in(self._context.directories.log_staging):
             told = json_file.load_if_readable(path) or {}
             location = os.path.normpath(documents.location(told))
             if location.startswith(f"{self._data}/") and os.path.isfile(location):
@@ -263,7 +263,7 @@ class Remover:
             else:
                 files.discard(path)
         strange = []
-        for path in _files_in(self._desk.directories.data_staging):
+        for path in _files_in(self._context.directories.data_staging):
             if _is_staged(path):
                 files.discard(path)
             else:
@@ -275,23 +275,23 @@ class Remover:
         nobody was told of this one since, and it was to be removed.
         """
         document = f"{self._log}/{documents.instance_path(uid, os.path.basename(path))}"
-        with locked_series(uid, self._desk):
+        with locked_series(uid, self._context):
             if self._give_back(staged, document):
                 return
-        with locked_place(path, self._desk):
+        with locked_place(path, self._context):
             now = documents.location(json_file.load_if_readable(document) or {})
             if now not in ("", path) and os.path.isfile(now):
                 files.discard(path)
         remove_empty(os.path.dirname(path), self._data)
 
 
-def _why_left(status: os.stat_result, one: Instance, changed_ns: int, now_ns: int) -> str:
+def _reason_to_stay(status: os.stat_result, one: Instance, changed_ns: int, now_ns: int) -> str:
     """Why an instance is not to go; "" for the file that the ledger knows, and of which nobody was told since."""
     if not stat.S_ISREG(status.st_mode):
         return IRREGULAR
     if status.st_ctime_ns <= changed_ns:
         return ""
-    if now_ns - status.st_ctime_ns < _LAG:
+    if now_ns - status.st_ctime_ns < _LEDGER_LAG_NS:
         return FRESH
     # Touched since its series ended: owner, mode and links may have changed, what was written may not.
     return "" if status.st_size == one.size and status.st_mtime_ns <= one.arrived_ns else OTHER

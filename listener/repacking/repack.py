@@ -20,13 +20,13 @@ from listener.dicom.attributes import SENDER
 from listener.dicom.reader import check_uids, owner, read_header, tag_of
 from listener.disk import sync
 from listener.disk.aliases import is_only_name
-from listener.disk.identity import Directory
+from listener.disk.identity import DirectoryIdentity
 from listener.errors import FatalFault, FileFault, TooLarge, Unplaceable, Unreadable, internal
-from listener.planning.plan import lacking, make_plan
+from listener.planning.plan import make_plan, missing_keywords
 from listener.records import Arrival, Deferral, Missing, Outcome
 from listener.repacking import claim, describe, place, setaside
-from listener.repacking.context import CLAIM, MOVE, UNPLANNED, UNREAD, FileJob, NotYet, WorkerContext, share
-from listener.repacking.describe import Shared
+from listener.repacking.context import CLAIM, MOVE, UNPLANNED, UNREAD, FileJob, NotYet, WorkerContext, share_sync_time
+from listener.repacking.describe import SharedDocuments
 from listener.repacking.refusals import Refusals
 
 Result = Outcome | Deferral
@@ -42,40 +42,40 @@ class Barrier(NamedTuple):
 Story = Generator[Barrier, None, None]
 
 
-def story(job: FileJob, desk: WorkerContext, shared: Shared) -> Story:
+def story(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> Story:
     """The whole story of one file, with its two barriers."""
     job.enter("claim")
-    claim.take(job, desk)
+    claim.take(job, context)
     job.enter("read")
-    _read(job, desk)
-    shared.look(job, desk)
+    _read(job, context)
+    shared.read_if_missing(job, context)
     job.enter("place")
-    place.stage(job, desk)
-    describe.stage(job, desk)
-    if desk.syncs:
-        yield Barrier(place.to_sync(job), [])
-    place.place(job, desk)
+    place.prepare(job, context)
+    describe.prepare(job, context)
+    if context.syncs:
+        yield Barrier(place.descriptors_to_sync(job), [])
+    place.place(job, context)
     job.enter("describe")
-    describe.describe(job, desk, shared)
-    place.leave(job, desk)
-    if desk.syncs:
+    describe.describe(job, context, shared)
+    place.remove_replaced(job, context)
+    if context.syncs:
         yield Barrier([], [*job.touched, os.path.dirname(job.target), os.path.dirname(job.document)])
     job.enter("release")
     if not claim.unchanged(job):
         raise NotYet
     # What already lies where it belongs (a tree repacked onto itself, by whatever path) has only this name.
-    if desk.manner == MOVE and not is_only_name(job.path, job.target):
+    if context.mode == MOVE and not is_only_name(job.path, job.target):
         os.unlink(job.path)
 
 
-def _read(job: FileJob, desk: WorkerContext) -> None:
-    header = read_header(job.descriptor, job.size, desk.wanted, desk.limits)
+def _read(job: FileJob, context: WorkerContext) -> None:
+    header = read_header(job.descriptor, job.size, context.wanted, context.limits)
     check_uids(header)
     job.header, job.warning = header, header.warning
-    job.plan = make_plan(header, desk.layout)
+    job.plan = make_plan(header, context.layout)
 
 
-def _force(barriers: list[Barrier]) -> dict[int | str, OSError]:
+def _sync(barriers: list[Barrier]) -> dict[int | str, OSError]:
     """Force to disk what several stories wait for; the descriptors and directories that could not be, with why."""
     descriptors: list[int] = []
     directories: dict[str, None] = {}
@@ -97,11 +97,11 @@ def _force(barriers: list[Barrier]) -> dict[int | str, OSError]:
 class Repacker:
     """What a worker does: arrivals in, results out, in the same order."""
 
-    def __init__(self, desk: WorkerContext) -> None:
-        self._desk = desk
-        self._shared = Shared()
-        self._volumes = [Directory(path) for path in (desk.directories.data, desk.directories.log)]
-        self._refusals = Refusals(desk)
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._shared = SharedDocuments()
+        self._volumes = [DirectoryIdentity(path) for path in (context.directories.data, context.directories.log)]
+        self._refusals = Refusals(context)
 
     def repack(self, arrivals: Sequence[Arrival]) -> list[Result]:
         """Repack a batch. Raises FatalFault when the disk refused a sync; whatever was not released stays claimed.
@@ -110,17 +110,17 @@ class Repacker:
         """
         if not all(directory.is_there() for directory in self._volumes):
             return [_without_volume(arrival) for arrival in arrivals]
-        if self._desk.config.fsync == "each":
-            return [result for arrival in arrivals for result in self._together([arrival])]
-        return self._together(arrivals)
+        if self._context.config.fsync == "each":
+            return [result for arrival in arrivals for result in self._repack_batch([arrival])]
+        return self._repack_batch(arrivals)
 
-    def _together(self, arrivals: Sequence[Arrival]) -> list[Result]:
+    def _repack_batch(self, arrivals: Sequence[Arrival]) -> list[Result]:
         """Group commit: all stories go to their first barrier, one sync, on to the second, one sync, to the end."""
         jobs = [
             FileJob(arrival, arrival.claim or arrival.path, arrival.claim, begun_ns=time.time_ns())
             for arrival in arrivals
         ]
-        stories = [story(job, self._desk, self._shared) for job in jobs]
+        stories = [story(job, self._context, self._shared) for job in jobs]
         results: list[Result | None] = [None] * len(jobs)
         try:
             while any(result is None for result in results):
@@ -135,22 +135,22 @@ class Repacker:
         for index, job in enumerate(jobs):
             if results[index] is not None:
                 continue
-            if job.left:
-                job.go_on()
+            if job.paused_at:
+                job.resume()
             awaited = self._advance(job, stories[index])
             if isinstance(awaited, Barrier):
-                job.wait()
+                job.pause()
                 waiting.append((index, awaited))
             else:
                 results[index] = awaited
         begun = time.perf_counter()
-        failed = _force([barrier for _, barrier in waiting]) if waiting else {}
+        failed = _sync([barrier for _, barrier in waiting]) if waiting else {}
         if failed:  # What was not released is done again, and only that which could not be forced to disk.
             for index, barrier in waiting:
                 errors = [failed[one] for one in (*barrier.descriptors, *barrier.directories) if one in failed]
                 if errors:
                     results[index] = self._refused(jobs[index], errors[0])
-        share(time.perf_counter() - begun, [job for job in jobs if job.left])
+        share_sync_time(time.perf_counter() - begun, [job for job in jobs if job.paused_at])
 
     def _advance(self, job: FileJob, one: Story) -> Barrier | Result:
         """One of the two places where exceptions are caught: a file's failure is its own, never the batch's."""
@@ -165,7 +165,7 @@ class Repacker:
         except FatalFault:
             raise
         except FileFault as fault:
-            job.take(fault.known)
+            job.take_known(fault.known)
             return self._set_aside(job, fault.reason, str(fault))
         except OSError as error:
             return self._failed(job, error)
@@ -175,7 +175,7 @@ class Repacker:
             return self._set_aside(job, "internal", internal(error))
 
     def _failed(self, job: FileJob, error: OSError) -> Result:
-        if error.errno == errno.EIO and job.stage in ("claim", "read"):
+        if error.errno == errno.EIO and job.step in ("claim", "read"):
             return self._set_aside(job, Unreadable.reason, str(Unreadable("the disk reports an I/O error")))
         return self._refused(job, error)
 
@@ -183,10 +183,10 @@ class Repacker:
         """The system refused: the file waits, or has waited long enough for a place of its own."""
         deferral = self._refusals.deferral(job, error)
         try:
-            place.take_back(job, self._desk)
+            place.take_back(job, self._context)
         except OSError:
             return deferral  # It stays in the tree, where the next try finds it, and is in one place only.
-        may = job.claim or self._desk.manner != CLAIM  # What cannot be claimed is still its sender's.
+        may = job.claim or self._context.mode != CLAIM  # What cannot be claimed is still its sender's.
         if not (deferral.place and job.arrival.last and may) or place.is_placed(job):
             return deferral
         return self._set_aside(job, Unplaceable.reason, str(Unplaceable(f"{deferral.place}: {deferral.error}")))
@@ -198,7 +198,7 @@ class Repacker:
             why = setaside.Why(
                 reason, error, owner({**job.header.values, SENDER: job.header.SourceApplicationEntityTitle})
             )
-            where = setaside.put_aside(job.path, os.path.basename(arrival.path), self._desk, why, arrival)
+            where = setaside.put_aside(job.path, os.path.basename(arrival.path), self._context, why, arrival)
         except OSError as failure:
             return self._refusals.deferral(job, failure)
         return self._outcome(job, "set-aside", reason, error, where)
@@ -218,14 +218,14 @@ class Repacker:
             marks[-1] - marks[0],
             job.size,
             reason,
-            job.stage if kind == "set-aside" else "",
+            job.step if kind == "set-aside" else "",
             error,
             dst or job.target,
             get("SOPInstanceUID", ""),
             get("SeriesInstanceUID", ""),
             get("StudyInstanceUID", ""),
             get("PatientID", ""),
-            _missing(job, self._desk),
+            _missing(job, self._context),
             tuple(map(sub, marks[1:], marks)),
             job.warning,
             job.superseded,
@@ -245,19 +245,19 @@ def _without_volume(arrival: Arrival) -> Deferral:
 
 def _busy(job: FileJob) -> Deferral:
     arrival = job.arrival
-    text = "still open for writing" if job.stage != "describe" else "another worker has just described this instance"
-    return Deferral(arrival.path, arrival.root, arrival.time_ns, "busy", job.stage, text, job.claim, arrival.attempts)
+    text = "still open for writing" if job.step != "describe" else "another worker has just described this instance"
+    return Deferral(arrival.path, arrival.root, arrival.time_ns, "busy", job.step, text, job.claim, arrival.attempts)
 
 
-def _missing(job: FileJob, desk: WorkerContext) -> tuple[Missing, ...]:
+def _missing(job: FileJob, context: WorkerContext) -> tuple[Missing, ...]:
     """What the instance lacks: what its path and its own document wanted, and, from the instance that shared documents
     are made of, what these wanted (as rx-repack reports it).
     """
     if job.plan is UNPLANNED:
         return ()
     makes = job.shared is not UNREAD
-    wanted = desk.wanted_shared if makes else desk.wanted
-    absent = lacking(job.shared if makes else job.header, wanted.keywords)
+    wanted = context.wanted_shared if makes else context.wanted
+    absent = missing_keywords(job.shared if makes else job.header, wanted.keywords)
     return tuple([_entry(keyword) for keyword in absent]) if absent else ()
 
 

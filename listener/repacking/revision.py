@@ -37,7 +37,7 @@ class Revision(NamedTuple):
     renews: bool = False
 
 
-def merged(one: Revision, other: Revision) -> Revision:
+def merge(one: Revision, other: Revision) -> Revision:
     """Both, of one series."""
     return Revision(
         one.SeriesInstanceUID, one.doubles | other.doubles, one.former | other.former, one.renews or other.renews
@@ -56,63 +56,63 @@ class Described(NamedTuple):
     marked_ns: int
 
 
-def described(series: str, desk: WorkerContext) -> Iterator[Described]:
+def described(series: str, context: WorkerContext) -> Iterator[Described]:
     """The documents of a series' instances that can be read and follow to a file of the tree."""
-    folder = os.path.dirname(f"{desk.directories.log}/{documents.instance_path(series, 'x')}")
+    folder = os.path.dirname(f"{context.directories.log}/{documents.instance_path(series, 'x')}")
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             document = json_file.load_if_readable(entry.path) or {}
             path = documents.location(document)
-            if path.startswith(f"{desk.directories.data}/") and os.path.isfile(path):
+            if path.startswith(f"{context.directories.data}/") and os.path.isfile(path):
                 yield Described(entry.path, path, _owner(document), entry.stat().st_mtime_ns, os.stat(path).st_ctime_ns)
 
 
-def revise(revision: Revision, desk: WorkerContext, outcomes: list[Outcome]) -> None:
+def revise(revision: Revision, context: WorkerContext, outcomes: list[Outcome]) -> None:
     """Bring a series in line; what is set aside is put to `outcomes`. Raises OSError when the system refuses, or
     somebody holds a lock: to be done again.
     """
     uid = revision.SeriesInstanceUID
-    before = {one.owner for one in described(uid, desk)}
+    before = {one.owner for one in described(uid, context)}
     for names in sorted(revision.doubles):
-        outcomes.extend(_settle(uid, names, desk))
-    there = sorted(described(uid, desk), key=lambda one: (one.at_ns, one.document))
+        outcomes.extend(_keep_one(uid, names, context))
+    there = sorted(described(uid, context), key=lambda one: (one.at_ns, one.document))
     owners = {one.owner: one for one in there}  # The newest of each.
     for one in owners.values():
-        _tell(one, desk, renews=revision.renews and one is there[-1])
+        _update_shared(one, context, renews=revision.renews and one is there[-1])
     if owners:  # Of a series that is gone altogether nothing is forgotten here: `prune` was there.
         for former in (revision.former | before) - owners.keys():
-            _forget(uid, former, {study for _, study in owners}, desk)
+            _forget(uid, former, {study for _, study in owners}, context)
 
 
 # -- one file an instance ----------------------------------------------------------------------------------------------
 
 
-def _settle(uid: str, names: tuple[str, ...], desk: WorkerContext) -> Iterator[Outcome]:
+def _keep_one(uid: str, names: tuple[str, ...], context: WorkerContext) -> Iterator[Outcome]:
     """Let the newest of these files be the instance, or the oldest, by policy; the others are set aside."""
-    if desk.config.on_conflict == "keep-both":
+    if context.config.on_conflict == "keep-both":
         return
     wanted = {f"{name}.json" for name in names}
-    found = [one for one in described(uid, desk) if os.path.basename(one.document) in wanted]
+    found = [one for one in described(uid, context) if os.path.basename(one.document) in wanted]
     found.sort(key=lambda one: names.index(os.path.basename(one.path)))
     found.sort(key=lambda one: one.at_ns)
-    if len(found) < 2 or len({_instance(one.path, desk) for one in found}) != 1:
+    if len(found) < 2 or len({_instance(one.path, context) for one in found}) != 1:
         return
-    keeps = found[-1] if desk.config.on_conflict == "replace" else found[0]
+    keeps = found[-1] if context.config.on_conflict == "replace" else found[0]
     for one in found:
         if one is not keeps:
-            outcome = _put_aside(one, keeps, desk)
+            outcome = _set_aside(one, keeps, context)
             if outcome:
                 yield outcome
 
 
-def _instance(path: str, desk: WorkerContext) -> tuple[str, str]:
+def _instance(path: str, context: WorkerContext) -> tuple[str, str]:
     """Series and SOP Instance UID of a file, or its own path where it cannot be read."""
     try:
         descriptor = files.open_regular(path)
     except OSError:
         return path, ""
     try:
-        header = read_header(descriptor, os.fstat(descriptor).st_size, desk.wanted, desk.limits)
+        header = read_header(descriptor, os.fstat(descriptor).st_size, context.wanted, context.limits)
     except (FileFault, OSError):
         return path, ""
     finally:
@@ -120,23 +120,23 @@ def _instance(path: str, desk: WorkerContext) -> tuple[str, str]:
     return header.get("SeriesInstanceUID"), header.get("SOPInstanceUID")
 
 
-def _put_aside(one: Described, keeps: Described, desk: WorkerContext) -> Outcome | None:
+def _set_aside(one: Described, keeps: Described, context: WorkerContext) -> Outcome | None:
     """First kept in set-aside, then no reader is led to it any more, then it leaves the tree."""
     reason, why = "superseded", "a newer data set of the same instance has another name"
-    if desk.config.on_conflict != "replace":
+    if context.config.on_conflict != "replace":
         reason, why = "conflict", "another data set of the same instance is in the tree, under another name"
-    series, sop = _instance(one.path, desk)
-    with place.locked_place(one.path, desk), describe.locked(one.document, desk):
+    series, sop = _instance(one.path, context)
+    with place.locked_place(one.path, context), describe.locked(one.document, context):
         status = os.lstat(one.path)
         told = documents.location(json_file.load(one.document) or {})
         if status.st_ctime_ns != one.marked_ns or told != one.path or not os.path.isfile(keeps.path):
             return None  # It came again meanwhile; the next look decides.
-        kept = setaside.keep(one.path, desk, setaside.Why(reason, why), 0, dataset.of(one.path, desk))
+        kept = setaside.keep(one.path, context, setaside.Why(reason, why), 0, dataset.digest_of(one.path, context))
         os.unlink(one.document)
-        if desk.syncs:
+        if context.syncs:
             sync.directories([os.path.dirname(one.document)])
         os.unlink(one.path)
-    if desk.syncs:
+    if context.syncs:
         sync.directories([os.path.dirname(one.path)])
     now = time.time_ns()
     outcome = Outcome("revised", sop, 0, now, now, size=status.st_size, reason=reason, error=why, dst=kept)
@@ -146,49 +146,49 @@ def _put_aside(one: Described, keeps: Described, desk: WorkerContext) -> Outcome
 # -- shared documents --------------------------------------------------------------------------------------------------
 
 
-def _tell(one: Described, desk: WorkerContext, *, renews: bool) -> None:
+def _update_shared(one: Described, context: WorkerContext, *, renews: bool) -> None:
     """The documents that this instance shares are there; with `renews` they tell what it tells."""
     job = FileJob(Arrival(one.path, 0, 0, "startup"), one.path, target=one.path, document=one.document)
     try:
         job.descriptor = files.open_regular(one.path)
         job.size = os.fstat(job.descriptor).st_size
-        job.header = read_header(job.descriptor, job.size, desk.wanted, desk.limits)
-        job.plan = Plan(*os.path.split(os.path.relpath(one.path, desk.directories.data)))
-        looks = describe.Shared()
+        job.header = read_header(job.descriptor, job.size, context.wanted, context.limits)
+        job.plan = Plan(*os.path.split(os.path.relpath(one.path, context.directories.data)))
+        looks = describe.SharedDocuments()
         if renews:
-            describe.write_newest(job, desk)
+            describe.write_newest(job, context)
         else:
-            looks.look(job, desk)
-            looks.write(job, desk)
+            looks.read_if_missing(job, context)
+            looks.write_missing(job, context)
     except FileFault:
         return  # Damaged since it was published: `verify --deep` names it.
     finally:
         job.close()
 
 
-def _forget(uid: str, former: Owner, studies: set[str], desk: WorkerContext) -> None:
+def _forget(uid: str, former: Owner, studies: set[str], context: WorkerContext) -> None:
     """A series is not this patient's in this study any more: what says so goes, as far as no other series does."""
     patient, study = former
     if not study:
         return
-    log = desk.directories.log
+    log = context.directories.log
     if study not in studies:
-        describe.remove(f"{log}/{documents.study_series_path(study, uid)}", desk)
+        describe.remove(f"{log}/{documents.study_series_path(study, uid)}", context)
     beside = os.path.dirname(f"{log}/{documents.study_series_path(study, uid)}")
-    if patient and not is_told(former, desk):
+    if patient and not is_documented(former, context):
         describe.update(
             f"{log}/{documents.patient_path(patient)}",
-            desk,
+            context,
             lambda there: documents.without_study(there, patient, study) if there else None,
         )
     with contextlib.suppress(OSError):
         os.rmdir(beside)
-        describe.remove(f"{log}/{documents.study_path(study)}", desk)
+        describe.remove(f"{log}/{documents.study_path(study)}", context)
 
 
-def is_told(owner: Owner, desk: WorkerContext) -> bool:
+def is_documented(owner: Owner, context: WorkerContext) -> bool:
     """Whether any series with a document in a study's directory has an instance of this patient in this study."""
-    log = desk.directories.log
+    log = context.directories.log
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(os.path.dirname(f"{log}/{documents.study_series_path(owner[1], 'x')}")):
             images = f"{log}/seriesData/{name.removesuffix('-meta.json')}-img"

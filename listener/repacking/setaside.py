@@ -22,24 +22,24 @@ from listener.records import Arrival
 from listener.repacking.context import CLAIM, WorkerContext
 
 #: Why a file is kept under the reason `superseded`.
-WHY = "a newer data set of the same instance took its name"
+SUPERSEDED_TEXT = "a newer data set of the same instance took its name"
 
 
-def was_superseded(inode: tuple[int, int], desk: WorkerContext) -> bool:
+def was_superseded(inode: tuple[int, int], context: WorkerContext) -> bool:
     """Whether this very file was published, and a newer data set took its name, before its claim was let go."""
-    return any(entry.inode() == inode[1] and _inode(entry.path) == inode for entry in _kept(desk))
+    return any(entry.inode() == inode[1] and _inode(entry.path) == inode for entry in _kept(context))
 
 
-def still_in_tree(name: str, desk: WorkerContext) -> Iterator[str]:
+def still_in_tree(name: str, context: WorkerContext) -> Iterator[str]:
     """Where superseded instances called `name` have not left the tree yet."""
-    for entry in _kept(desk):
+    for entry in _kept(context):
         was = str((json_file.load(reason_file(entry.path)) or {}).get("was", ""))
         if os.path.basename(was) == name and os.path.lexists(was) and _inode(was) == _inode(entry.path):
             yield was
 
 
-def _kept(desk: WorkerContext) -> Iterator[os.DirEntry[str]]:
-    return entries(f"{desk.directories.set_aside}/superseded")
+def _kept(context: WorkerContext) -> Iterator[os.DirEntry[str]]:
+    return entries(f"{context.directories.set_aside}/superseded")
 
 
 def _inode(path: str) -> tuple[int, int]:
@@ -91,41 +91,41 @@ class Totals(NamedTuple):
     bytes: int
 
 
-def put_aside(source: str, name: str, desk: WorkerContext, why: Why, arrival: Arrival) -> str:
+def put_aside(source: str, name: str, context: WorkerContext, why: Why, arrival: Arrival) -> str:
     """Set `source` aside with its original `name`; where it lies now.
 
     The service's claim stays, for the parent to let go (--keep-source: it is copied); `repack` leaves it all ("").
     """
-    if desk.manner == CLAIM:
+    if context.mode == CLAIM:
         transfer: Transfer = moves.keep_claim
-    elif desk.config.keep_source:
+    elif context.config.keep_source:
         transfer = moves.copy
     else:
         return ""
-    attempts, root = arrival.attempts + arrival.losses + 1, desk.directories.incoming[arrival.root]
-    return _put(source, name, desk, _Record(why, attempts, arrival.time_ns, root), transfer)
+    attempts, root = arrival.attempts + arrival.losses + 1, context.directories.incoming[arrival.root]
+    return _put(source, name, context, _Record(why, attempts, arrival.time_ns, root), transfer)
 
 
-def keep(source: str, desk: WorkerContext, why: Why, root: int, dataset: str = "") -> str:
+def keep(source: str, context: WorkerContext, why: Why, root: int, dataset: str = "") -> str:
     """Keep a second name of `source`; `source` itself stays. Where it lies now. `root`: as Arrival's; `dataset`: a
     digest of its data set, of which one file is enough.
     """
-    record = _Record(why, 1, 0, desk.directories.incoming[root], source, dataset)
-    return _put(source, os.path.basename(source), desk, record, moves.link_or_copy)
+    record = _Record(why, 1, 0, context.directories.incoming[root], source, dataset)
+    return _put(source, os.path.basename(source), context, record, moves.link_or_copy)
 
 
-def _put(source: str, name: str, desk: WorkerContext, record: _Record, transfer: Transfer) -> str:
-    directory = f"{desk.directories.set_aside}/{record.why.reason}"
+def _put(source: str, name: str, context: WorkerContext, record: _Record, transfer: Transfer) -> str:
+    directory = f"{context.directories.set_aside}/{record.why.reason}"
     os.makedirs(directory, mode=0o700, exist_ok=True)
     status = os.lstat(source)
-    with desk.locks.locked(directory, ".lock"):
+    with context.locks.locked(directory, ".lock"):
         target, present = _find_place(directory, name, source, status, record.dataset)
         if present:  # A replay: an earlier try came as far as this.
             return target
         written = _encoded(source, name, status, record)
-        files.write_document(desk.state_stage, reason_file(target), written, syncs=desk.syncs)
+        files.write_document(context.state_staging, reason_file(target), written, syncs=context.syncs)
         transfer(source, target)
-        if desk.syncs:
+        if context.syncs:
             sync.directories([directory])
     return target
 
@@ -216,7 +216,7 @@ def _digest(source: str, status: os.stat_result) -> str:
     return f"blake2b-128:{state.hexdigest()}"
 
 
-def counting(directory: str) -> Iterator[dict[str, Totals]]:
+def count_in_pieces(directory: str) -> Iterator[dict[str, Totals]]:
     """Count what lies in set-aside, a piece at a time: nothing ({}) until all is counted, then the totals, for every
     reason of the closed set.
     """
@@ -235,7 +235,7 @@ def counting(directory: str) -> Iterator[dict[str, Totals]]:
 
 def totals(directory: str) -> dict[str, Totals]:
     """The same at once."""
-    return next(found for found in counting(directory) if found)
+    return next(found for found in count_in_pieces(directory) if found)
 
 
 def entries(directory: str) -> Iterator[os.DirEntry[str]]:

@@ -45,11 +45,11 @@ class Engine:
     def __init__(
         self, config: Config, directories: Directories, listens: EngineObserver, keep_open: Sequence[int] = ()
     ) -> None:
-        manner = COPY if config.keep_source else CLAIM
+        mode = COPY if config.keep_source else CLAIM
         self._config = config
         self._directories = directories
         self._listens = listens
-        self._casualties = Recovery(config, directories, manner)
+        self._casualties = Recovery(config, directories, mode)
         self._tries: dict[str, int] = {}
         self.backlog = Backlog()
         kept = ProcessedFiles(directories.state) if config.keep_source else None
@@ -59,7 +59,7 @@ class Engine:
         self.held_up = HeldUp(config.give_up, pause)
         self.volumes = Volumes(directories)
         self.paused = False
-        self.pool = Pool(WorkerConfig(config, directories, manner), config.workers, config.deadline, keep_open)
+        self.pool = Pool(WorkerConfig(config, directories, mode), config.workers, config.deadline, keep_open)
         self.selector = selectors.DefaultSelector()
         for worker in self.pool.workers:
             self.selector.register(worker.pipe, selectors.EVENT_READ, worker)
@@ -194,7 +194,7 @@ class Engine:
         now = time.monotonic()
         self._listens.deferred(deferral)
         again = arrival._replace(path=deferral.path, claim=deferral.claim)
-        if arrival.claim and arrival.attempts and deferral.stage != "release":
+        if arrival.claim and arrival.attempts and deferral.step != "release":
             with contextlib.suppress(OSError):  # It was the system, not the file: this attempt does not count.
                 again = claim.with_attempts(again, arrival.attempts - 1)
         if deferral.place:
@@ -205,9 +205,9 @@ class Engine:
         longest = min(_BUSY, self._config.rescan) if deferral.reason == "busy" else LONGEST
         if deferral.reason != "busy" and self.pressure.refused(deferral.reason, now):
             text = "the system refuses (%s, at stage '%s': %s); files wait and are tried again"
-            log.error(text, deferral.reason, deferral.stage, deferral.error)
+            log.error(text, deferral.reason, deferral.step, deferral.error)
         # One that is still being written delays no other; one of ours that another worker has just described may.
-        alone = deferral.reason == "busy" and deferral.stage != "describe"
+        alone = deferral.reason == "busy" and deferral.step != "describe"
         self.backlog.defer(arrival.key, again, now + pause(tries, longest), alone=alone)
 
     def _hold_up(self, arrival: Arrival, again: Arrival, deferral: Deferral, now: float) -> None:
@@ -225,7 +225,7 @@ class Engine:
             )
             name = printable(os.path.basename(arrival.path))
             series = f" of series {deferral.series}" if deferral.series else ""
-            where = (deferral.reason, deferral.stage, deferral.place, deferral.error)
+            where = (deferral.reason, deferral.step, deferral.place, deferral.error)
             log.error(text, name, series, *where, self._config.give_up)
         self.backlog.defer(arrival.key, again._replace(last=turn.last), turn.due, alone=True)
 

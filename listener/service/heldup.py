@@ -80,7 +80,7 @@ class HeldUp:
         """Hold up the file known as `key`, which from now on is `new_key` (it may have been claimed meanwhile). It is
         tried again within `longest` seconds, unless very many are held up.
         """
-        place = Place(deferral.reason, deferral.stage, deferral.error, deferral.place, deferral.series)
+        place = Place(deferral.reason, deferral.step, deferral.error, deferral.place, deferral.series)
         group = self._groups.setdefault(place, _Group(now))
         group.files += 1  # Before it is taken out of its old group, which may be this one and would be forgotten.
         before = self._take_out(key)

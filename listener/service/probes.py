@@ -18,15 +18,15 @@ def lease_supported(directories: Iterable[str]) -> bool:
 
 
 def _try_lease(directory: str) -> bool:
-    path = os.path.join(directory, f".{mounts.name()}")
+    path = os.path.join(directory, f".{mounts.trial_name()}")
     writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         reader = files.open_regular(path)
         try:
-            while_written = leases.ask(reader)
+            while_written = leases.probe(reader)
             os.close(writer)
             writer = -1
-            return while_written == leases.BUSY and leases.ask(reader) == leases.FREE
+            return while_written == leases.BUSY and leases.probe(reader) == leases.FREE
         finally:
             os.close(reader)
     finally:

@@ -24,7 +24,7 @@ class WorkerConfig(NamedTuple):
 
     config: Config
     directories: Directories
-    manner: str
+    mode: str
 
 
 class Ready(NamedTuple):

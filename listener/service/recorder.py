@@ -112,7 +112,7 @@ class Recorder:
     def count_set_aside(self, now: float) -> None:
         """Show what lies in set-aside; counted anew once a minute, or less often where that takes long."""
         if self._count is None and now >= self._next_count:
-            self._count, self._count_begun, self._missed = setaside.counting(self._directory), now, False
+            self._count, self._count_begun, self._missed = setaside.count_in_pieces(self._directory), now, False
             end = time.monotonic() + (_AT_ONCE if self._lying else _AT_FIRST)
             while self.counting and time.monotonic() < end:
                 self.count_on()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from listener.config import Config
 from listener.disk import files
-from listener.disk.directories import Directories, claim_places
+from listener.disk.directories import Directories, claim_directories
 from listener.disk.orphans import Orphans, find
 from listener.errors import WorkerLost
 from listener.records import Arrival, Outcome
@@ -34,18 +34,18 @@ MOST_RESTARTS = 5
 class Recovery:
     """Finds them, and gives up on what cannot be done."""
 
-    def __init__(self, config: Config, directories: Directories, manner: str) -> None:
+    def __init__(self, config: Config, directories: Directories, mode: str) -> None:
         self._config = config
         self._directories = directories
-        self._manner = manner
-        self._desk: WorkerContext | None = None
+        self._mode = mode
+        self._context: WorkerContext | None = None
 
     def claims(self) -> Iterator[Arrival]:
         """Every claim there is, as an arrival that is claimed already."""
-        if self._manner != CLAIM:
+        if self._mode != CLAIM:
             return
         for root, incoming in enumerate(self._directories.incoming):
-            places = claim_places(incoming, self._directories.state)
+            places = claim_directories(incoming, self._directories.state)
             for entry in itertools.chain.from_iterable(map(_entries, places)):
                 told = claim.parse_name(entry.name)
                 if told is not None:
@@ -61,7 +61,7 @@ class Recovery:
 
     def orphans(self) -> list[Orphans]:
         """Claims of incoming directories that are not configured any more and that nobody works on."""
-        return orphans_of(self._directories.incoming, self._directories.state) if self._manner == CLAIM else []
+        return orphans_of(self._directories.incoming, self._directories.state) if self._mode == CLAIM else []
 
     def recover(self, lost: WorkerExit) -> Iterator[Arrival | Outcome]:
         """What a dead worker held, in order: an arrival to do again, or the outcome of one that is gone."""
@@ -92,22 +92,22 @@ class Recovery:
 
     def give_up(self, arrival: Arrival) -> Outcome:
         """Set a file aside as `worker-lost`."""
-        if self._desk is None:
+        if self._context is None:
             # The loop asks, which must not wait: what cannot be set aside now is tried again.
-            self._desk = WorkerContext(self._config, self._directories, self._manner, patience=0)
+            self._context = WorkerContext(self._config, self._directories, self._mode, lock_timeout=0)
         error = str(WorkerLost())
         name = os.path.basename(arrival.path)
         where = setaside.put_aside(
-            arrival.key, name, self._desk, setaside.Why("worker-lost", error), _without_this(arrival)
+            arrival.key, name, self._context, setaside.Why("worker-lost", error), _without_this(arrival)
         )
-        if self._manner == CLAIM:
+        if self._mode == CLAIM:
             claim.release(arrival.key)
-        return _gone(arrival)._replace(kind="set-aside", reason="worker-lost", stage="read", error=error, dst=where)
+        return _gone(arrival)._replace(kind="set-aside", reason="worker-lost", step="read", error=error, dst=where)
 
 
 def orphans_of(incoming: tuple[str, ...], state: str) -> list[Orphans]:
     """Claims below `state` of directories that are none of `incoming` and that nobody works on."""
-    ours = {place for root in incoming for place in claim_places(root, state)}
+    ours = {place for root in incoming for place in claim_directories(root, state)}
     return find(state, ours, is_owned)
 
 

@@ -18,7 +18,7 @@ from listener.diagnostics import log
 from listener.disk.directories import Directories
 from listener.disk.retry import pause
 from listener.repacking.context import CLAIM
-from listener.repacking.revision import Revision, merged
+from listener.repacking.revision import Revision, merge
 from listener.service.protocol import WorkerConfig
 from listener.service.revising import Request, Revised
 
@@ -67,7 +67,7 @@ class Reviser:
         with self._lock:
             for revision in revisions:
                 known = self._waiting.get(revision.SeriesInstanceUID)
-                wanted = merged(known.revision, revision) if known else revision
+                wanted = merge(known.revision, revision) if known else revision
                 self._waiting[revision.SeriesInstanceUID] = _Waiting(wanted, due)
             if self._waiting and self._thread is None and not self._closing:
                 self._thread = threading.Thread(target=self._run, name="revisions", daemon=True)

@@ -38,14 +38,14 @@ class Revised(NamedTuple):
 def answer(request: Request) -> list[Revised]:
     """Revise them one by one."""
     setting = request.setting
-    desk = WorkerContext(setting.config, setting.directories, setting.manner)
-    return [_revised(one, desk) for one in request.revisions]
+    context = WorkerContext(setting.config, setting.directories, setting.mode)
+    return [_revised(one, context) for one in request.revisions]
 
 
-def _revised(revision: Revision, desk: WorkerContext) -> Revised:
+def _revised(revision: Revision, context: WorkerContext) -> Revised:
     outcomes: list[Outcome] = []
     try:
-        revise(revision, desk, outcomes)
+        revise(revision, context, outcomes)
     except OSError as error:
         return Revised(revision, outcomes, error.strerror or type(error).__name__)
     return Revised(revision, outcomes)

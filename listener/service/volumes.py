@@ -8,7 +8,7 @@ import os
 
 from listener.diagnostics import log
 from listener.disk.directories import Directories
-from listener.disk.identity import Directory
+from listener.disk.identity import DirectoryIdentity
 from listener.disk.moves import rename_free
 from listener.records import Arrival, Deferral, Outcome
 
@@ -20,8 +20,8 @@ class Volumes:
     """The four kinds of directories; `missing` are the roles of those that are gone, as of the last look."""
 
     def __init__(self, directories: Directories) -> None:
-        self._ours = [(role, Directory(getattr(directories, role))) for role in ("data", "log", "state")]
-        self._incoming = [Directory(root) for root in directories.incoming]
+        self._ours = [(role, DirectoryIdentity(getattr(directories, role))) for role in ("data", "log", "state")]
+        self._incoming = [DirectoryIdentity(root) for root in directories.incoming]
         self._state = f"{directories.state}/"
         self._seen, self._seen_missing = float("-inf"), list[str]()
         self.missing: list[str] = []
@@ -42,7 +42,7 @@ class Volumes:
         but not by one of another volume.
         """
         missing = list(self.gone(now, now))
-        if not all(map(Directory.is_on_its_volume, self._incoming)):
+        if not all(map(DirectoryIdentity.is_on_its_volume, self._incoming)):
             missing.append("incoming")
         for role in missing:
             if role not in self.missing:

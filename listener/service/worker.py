@@ -68,7 +68,7 @@ def _warm_up() -> None:
 def _work(pipe: Connection) -> None:
     setting: WorkerConfig = protocol.receive(pipe)
     _limit_memory(_MEMORY + 8 * setting.config.max_header)
-    repacker = Repacker(WorkerContext(setting.config, setting.directories, setting.manner))
+    repacker = Repacker(WorkerContext(setting.config, setting.directories, setting.mode))
     # Files that wait already would only wait longer, and not all of them need pydicom.
     if not pipe.poll():
         _warm_up()

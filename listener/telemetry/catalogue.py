@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
-from listener.errors import HELD_UP_REASONS, SET_ASIDE_REASONS, STAGES, SYSTEM_REASONS
+from listener.errors import HELD_UP_REASONS, SET_ASIDE_REASONS, STEPS, SYSTEM_REASONS
 from listener.records import OUTCOMES, SOURCES
 
 PREFIX = "listener_"
@@ -68,7 +68,7 @@ class Row(NamedTuple):
 _SOURCE = ("source", SOURCES)
 _OUTCOME = ("outcome", OUTCOMES)
 _READER = ("reader", READERS)
-_STAGE = ("stage", STAGES)
+_STAGE = ("stage", STEPS)
 _FAILURE = ("reason", SET_ASIDE_REASONS + SYSTEM_REASONS)
 _SET_ASIDE = ("reason", SET_ASIDE_REASONS)
 _HELD_UP = ("reason", HELD_UP_REASONS)

@@ -25,7 +25,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from listener.errors import SET_ASIDE_REASONS, STAGES, SYSTEM_REASONS
+from listener.errors import SET_ASIDE_REASONS, STEPS, SYSTEM_REASONS
 from listener.records import Deferral, Outcome
 from listener.telemetry.catalogue import LEVELS, READERS, Histogram, Numbers, Row, rows
 
@@ -65,7 +65,7 @@ class Metrics(Numbers):
         self._latency = self.histograms["ingest_latency_seconds"][()]
         self._queue = self.histograms["queue_duration_seconds"][()]
         self._size = self.histograms["file_size_bytes"][()]
-        self._stages = tuple(self.histograms["stage_duration_seconds"][(stage,)] for stage in STAGES)
+        self._stages = tuple(self.histograms["stage_duration_seconds"][(stage,)] for stage in STEPS)
         self._log_lock = Lock()
         self._registry = CollectorRegistry()
         self._registry.register(_Families(self))
@@ -91,7 +91,7 @@ class Metrics(Numbers):
             if outcome.begun_ns:
                 self._queue.observe(max(0, outcome.begun_ns - arrived) * _NS)
             # A stage that was not reached has no duration, and is absent or 0.
-            for histogram, seconds in zip(self._stages, outcome.stages, strict=False):
+            for histogram, seconds in zip(self._stages, outcome.step_seconds, strict=False):
                 if seconds > 0:
                     histogram.observe(seconds)
             if kind == "vanished":
@@ -103,7 +103,7 @@ class Metrics(Numbers):
                 published += size
                 self._latency.observe(max(0, finished - arrived) * _NS)
             if kind == "set-aside":
-                self._failed(outcome.stage, outcome.reason)
+                self._failed(outcome.step, outcome.reason)
             elif finished > newest:
                 newest = finished
         self.add("incoming_bytes_total", incoming)
@@ -114,12 +114,12 @@ class Metrics(Numbers):
     def deferred(self, deferral: Deferral) -> None:
         """Count an attempt that the system refused. A file that is still being written ("busy") is not a failure."""
         if deferral.reason in SYSTEM_REASONS:
-            stage = self._failed(deferral.stage, deferral.reason)
+            stage = self._failed(deferral.step, deferral.reason)
             self.add("retries_total", 1, stage)
 
     def _failed(self, stage: str, reason: str) -> str:
         """Count a failure and return its stage. A worker that died named no stage: all that is known is the claim."""
-        stage = stage if stage in STAGES else STAGES[0]
+        stage = stage if stage in STEPS else STEPS[0]
         self.add("failures_total", 1, stage, reason)
         return stage
 

@@ -13,7 +13,7 @@ from listener.errors import FileFault, Unreadable
 from listener.planning import documents
 from listener.planning.plan import make_plan
 from listener.repacking.context import WorkerContext
-from listener.repacking.revision import is_told
+from listener.repacking.revision import is_documented
 from listener.verification.differences import Described, Reading, Series, SharedState, Stray, expected
 from listener.verification.tree import IMAGES, Place, Places, is_foreign, names_in
 
@@ -21,11 +21,11 @@ from listener.verification.tree import IMAGES, Place, Places, is_foreign, names_
 class Inventory:
     """Reads series and instances for one verification. `deep`: headers of described instances too."""
 
-    def __init__(self, desk: WorkerContext, *, deep: bool) -> None:
-        self._desk = desk
-        self._log = desk.directories.log
+    def __init__(self, context: WorkerContext, *, deep: bool) -> None:
+        self._context = context
+        self._log = context.directories.log
         self._deep = deep
-        self.places = Places(desk.directories.data)
+        self.places = Places(context.directories.data)
 
     def series(self, uid: str) -> Series:
         """Everything that the logs tell of one series, beside what is there of it."""
@@ -45,7 +45,7 @@ class Inventory:
                 told = told or base_directory(json_file.load_if_readable(base) or {})
         home = self.places.find(told) if told else Place("")
         occupied = bool(home.path) and bool(names_in(home.path))
-        keeps_both = self._desk.config.on_conflict == "keep-both"
+        keeps_both = self._context.config.on_conflict == "keep-both"
         described = _guessed(described, home.path)
         return Series(uid, images, described, foreign, shared, home.path, home.moved, occupied, keeps_both)
 
@@ -54,7 +54,7 @@ class Inventory:
         state = _state("study", f"{self._log}/{documents.study_path(study)}", study)
         entry = documents.entry_of(json_file.load_if_readable(state.path) or {}, study)
         patient = documents.patient_of(entry)
-        if state.word or not patient or (patient, study) in owners or is_told((patient, study), self._desk):
+        if state.word or not patient or (patient, study) in owners or is_documented((patient, study), self._context):
             return state
         return state._replace(word="outdated")
 
@@ -104,11 +104,11 @@ class Inventory:
 
     def read(self, path: str) -> Reading:
         """Who the instance at `path` is and where it should be, or what is wrong with it."""
-        desk = self._desk
+        context = self._context
         try:
             descriptor = files.open_regular(path)
             try:
-                header = read_header(descriptor, os.fstat(descriptor).st_size, desk.wanted, desk.limits)
+                header = read_header(descriptor, os.fstat(descriptor).st_size, context.wanted, context.limits)
             finally:
                 os.close(descriptor)
             check_uids(header)
@@ -117,7 +117,7 @@ class Inventory:
         except OSError as error:
             return Reading(fault=Unreadable.reason, text=str(Unreadable(error.strerror or "")))
         sop, series, study = (header.get(f"{level}InstanceUID") for level in ("SOP", "Series", "Study"))
-        return Reading(sop, series, study, f"{desk.directories.data}/{make_plan(header, desk.layout).relative}")
+        return Reading(sop, series, study, f"{context.directories.data}/{make_plan(header, context.layout).relative}")
 
     def stray(self, path: str) -> Stray | None:
         """A file that no known series of its folder describes; None when its own series does, or says so itself."""

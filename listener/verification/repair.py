@@ -12,7 +12,7 @@ from typing import Any
 from listener.config import Config
 from listener.dicom.reader import check_uids, read_header
 from listener.disk import files, json_file, sync
-from listener.disk.directories import Directories, forget_killed_runs
+from listener.disk.directories import Directories, remove_killed_runs
 from listener.errors import FileFault
 from listener.planning import documents
 from listener.planning.documents import Document
@@ -21,7 +21,7 @@ from listener.planning.plan import Plan
 from listener.records import Arrival
 from listener.repacking import describe
 from listener.repacking.context import FileJob, NotYet, WorkerContext
-from listener.repacking.describe import Shared, locked, locked_series, update
+from listener.repacking.describe import SharedDocuments, locked, locked_series, update
 from listener.repacking.revision import Revision, revise
 from listener.verification.differences import Difference
 from listener.verification.inventory import base_directory, part_with
@@ -45,7 +45,7 @@ def directories_of(config: Config, staging: str) -> Directories:
 @contextlib.contextmanager
 def staging_in(log: str) -> Iterator[str]:
     """A staging directory for one run, gone at its end; the directory of locks is there, too."""
-    forget_killed_runs(log)
+    remove_killed_runs(log)
     path = os.path.join(log, OWN, "staging", f"verify-{os.getpid()}-{secrets.token_hex(4)}")
     for made in (path, os.path.join(log, OWN, "locks")):
         os.makedirs(made, mode=0o700, exist_ok=True)
@@ -59,9 +59,9 @@ def staging_in(log: str) -> Iterator[str]:
 class Rebuilder:
     """Describes instances where they lie."""
 
-    def __init__(self, desk: WorkerContext) -> None:
-        self._desk = desk
-        self._shared = Shared()
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._shared = SharedDocuments()
 
     def describe(self, paths: Sequence[str]) -> list[bool]:
         """Write the documents of these instances, and the shared ones that lack; for each, whether that worked."""
@@ -78,7 +78,7 @@ class Rebuilder:
             ready = [job is not None and self._prepared(job) for job in jobs]
             self._sync(job for job, fine in zip(jobs, ready, strict=True) if job and fine)
             done = [job is not None and fine and self._placed(job) for job, fine in zip(jobs, ready, strict=True)]
-            if self._desk.syncs:
+            if self._context.syncs:
                 described = [job.document for job, fine in zip(jobs, done, strict=True) if job and fine]
                 sync.directories(dict.fromkeys(map(os.path.dirname, described)))
             return done
@@ -88,35 +88,35 @@ class Rebuilder:
                     job.close()
 
     def _sync(self, jobs: Iterator[FileJob]) -> None:
-        if self._desk.syncs:
+        if self._context.syncs:
             sync.descriptors([descriptor for job in jobs for descriptor in job.opened])
 
     def _open(self, path: str) -> FileJob | None:
         """An instance of the tree as if it had just been placed; None for what is no good."""
-        desk = self._desk
+        context = self._context
         job = FileJob(Arrival(path, 0, 0, "startup"), path, target=path)
         try:
             job.descriptor = files.open_regular(path)
             job.size = os.fstat(job.descriptor).st_size
-            job.header = read_header(job.descriptor, job.size, desk.wanted, desk.limits)
+            job.header = read_header(job.descriptor, job.size, context.wanted, context.limits)
             check_uids(job.header)
         except (FileFault, OSError):
             job.close()
             return None
-        job.plan = Plan(*os.path.split(os.path.relpath(path, desk.directories.data)))
+        job.plan = Plan(*os.path.split(os.path.relpath(path, context.directories.data)))
         return job
 
     def _prepared(self, job: FileJob) -> bool:
         try:
-            self._shared.look(job, self._desk)
-            describe.stage(job, self._desk)
+            self._shared.read_if_missing(job, self._context)
+            describe.prepare(job, self._context)
         except (FileFault, OSError):
             return False
         return True
 
     def _placed(self, job: FileJob) -> bool:
         try:
-            describe.describe(job, self._desk, self._shared)
+            describe.describe(job, self._context, self._shared)
         except (NotYet, OSError):  # A worker has just described it, or somebody holds its lock.
             return False
         return True
@@ -127,9 +127,9 @@ class Rebuilder:
         if job is None:
             return False
         try:
-            shared = Shared()
-            shared.look(job, self._desk)
-            shared.write(job, self._desk)
+            shared = SharedDocuments()
+            shared.read_if_missing(job, self._context)
+            shared.write_missing(job, self._context)
         finally:
             job.close()
         return True
@@ -149,11 +149,11 @@ Way = Callable[[Difference], bool]
 class Repairer:
     """Mends differences one by one; says which it could not."""
 
-    def __init__(self, desk: WorkerContext, places: Places) -> None:
-        self._desk = desk
+    def __init__(self, context: WorkerContext, places: Places) -> None:
+        self._context = context
         self._places = places
-        self._log = desk.directories.log
-        self._rebuilder = Rebuilder(desk)
+        self._log = context.directories.log
+        self._rebuilder = Rebuilder(context)
         self._ways: dict[str, Way] = {
             "moved": self._follow,
             "no-instance": self._remove_dangling,
@@ -184,14 +184,14 @@ class Repairer:
 
     def _remove(self, path: str) -> bool:
         """Move something out of the logs, where nobody reads it and nothing is lost."""
-        describe.remove(path, self._desk)
+        describe.remove(path, self._context)
         return True
 
     def _remove_dangling(self, one: Difference) -> bool:
         """The document of an instance that is not there, unless that is there by now: a worker that finds its document
         word for word leaves it, and looks under the same lock.
         """
-        with locked(one.path, self._desk):
+        with locked(one.path, self._context):
             told = documents.location(json_file.load_if_readable(one.path) or {})
             place = self._places.find(os.path.dirname(told)).path
             return os.path.isfile(f"{place}/{os.path.basename(told)}") or self._remove(one.path)
@@ -227,7 +227,7 @@ class Repairer:
         return True
 
     def _renew(self, one: Difference) -> bool:
-        revise(Revision(one.series, renews=True), self._desk, [])
+        revise(Revision(one.series, renews=True), self._context, [])
         return True
 
     def _drop(self, one: Difference) -> bool:
@@ -241,12 +241,12 @@ class Repairer:
             changed = (documents.without_study(there, patient, one.study) for patient in patients)
             return next((document for document in changed if document), None)
 
-        describe.update(one.path, self._desk, without)
+        describe.update(one.path, self._context, without)
         return True
 
     def _rewrite(self, path: str, key: str, value: object) -> bool:
         """Change one value of a document; whatever else another program wrote there stays."""
-        update(path, self._desk, lambda there: None if there is None else _with_value(there, key, value))
+        update(path, self._context, lambda there: None if there is None else _with_value(there, key, value))
         return True
 
     def _forget(self, one: Difference) -> bool:
@@ -257,7 +257,7 @@ class Repairer:
         study = str(part_with(json_file.load_if_readable(path) or {}, "StudyInstanceUID").get("StudyInstanceUID", ""))
         names = [documents.series_path(one.series), documents.pack_path(one.series)]
         names += [documents.study_series_path(study, one.series)] if study else []
-        with locked_series(one.series, self._desk):
+        with locked_series(one.series, self._context):
             try:
                 os.rmdir(one.path)
             except OSError as error:  # It may never have had any; what lies in it by now needs the others.

@@ -20,7 +20,7 @@ from listener.errors import ConfigError
 from listener.planning import documents
 from listener.planning.names import OWN, document_name
 from listener.repacking.context import WorkerContext
-from listener.repacking.revision import is_told
+from listener.repacking.revision import is_documented
 from listener.verification import ledger
 from listener.verification.differences import Difference, Series, of_series, of_strays
 from listener.verification.inventory import Inventory
@@ -51,7 +51,9 @@ def run(config: Config, request: Request) -> int:
         with ExitStack() as stack:
             staging = stack.enter_context(staging_in(config.log)) if request.repair else ""
             _Verification(
-                WorkerContext(config, directories_of(config, staging), patience=locks.PATIENCE), request, tally
+                WorkerContext(config, directories_of(config, staging), lock_timeout=locks.COMMAND_SECONDS),
+                request,
+                tally,
             ).run()
             ledger.verify(config, tally, repair=request.repair)
     except PermissionError as error:
@@ -78,13 +80,13 @@ def _check(config: Config, request: Request) -> None:
 class _Verification:
     """One pass over logs and tree. For each folder it remembers which series have instances there."""
 
-    def __init__(self, desk: WorkerContext, request: Request, tally: Report) -> None:
-        self._desk = desk
-        self._inventory = Inventory(desk, deep=request.deep)
-        self._repairer = Repairer(desk, self._inventory.places) if request.repair else None
+    def __init__(self, context: WorkerContext, request: Request, tally: Report) -> None:
+        self._context = context
+        self._inventory = Inventory(context, deep=request.deep)
+        self._repairer = Repairer(context, self._inventory.places) if request.repair else None
         self._tally = tally
-        self._data = desk.directories.data
-        self._log = desk.directories.log
+        self._data = context.directories.data
+        self._log = context.directories.log
         self._homes: dict[str, list[str]] = {}
         self._found_late: dict[str, None] = {}
         #: Hashes of what documents of instances told: series in studies, patients in studies, and what was met at all.
@@ -155,7 +157,11 @@ class _Verification:
                 studies = entry.get("StudyList") if isinstance(entry, dict) else None
                 for study in studies if isinstance(studies, list) else ():
                     keys = hash(("study", study)), hash(("in", patient, study))
-                    if keys[0] in self._met and keys[1] not in self._met and not is_told((patient, study), self._desk):
+                    if (
+                        keys[0] in self._met
+                        and keys[1] not in self._met
+                        and not is_documented((patient, study), self._context)
+                    ):
                         self._settle(Difference("left-over", path, study=study, document="patient"))
 
     def _folder(self, folder: Folder) -> None:

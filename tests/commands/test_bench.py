@@ -30,7 +30,7 @@ from listener.benchmark.request import PARTS, Request, Shape
 from listener.benchmark.schedule import Rounds
 from listener.benchmark.verify import Unfinished, verify
 from listener.benchmark.workdir import WorkDir
-from listener.errors import STAGES, ConfigError
+from listener.errors import STEPS, ConfigError
 from tests.conftest import PROJECT
 from tests.instances import write_instance
 from tests.service_process import Done, finish, listener, start
@@ -108,7 +108,7 @@ def test_the_service_behind_storescp_and_programs_that_it_starts(
     assert alone["cpu_us"] == 0
     assert alone["receiver_cpu_us"] > 0
     assert none["cpu_us"] > 0
-    assert list(none["stages_us"]) == list(STAGES)
+    assert list(none["stages_us"]) == list(STEPS)
     assert sum(none["stages_us"].values()) > 0
     assert 0 <= none["lag_p50_ms"] <= none["lag_p95_ms"] <= none["lag_p99_ms"] <= none["lag_max_ms"]
     started = rows["storescp -xcr px-repack"]

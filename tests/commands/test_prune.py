@@ -202,7 +202,7 @@ def test_only_the_file_that_the_ledger_knows_goes(what: str, kept: Kept, monkeyp
     path = next(kept.data.rglob("0002-*.dcm"))
     time.sleep(0.01)  # A file system's clock ticks every few milliseconds.
     change(path)
-    monkeypatch.setattr(removal, "_LAG", 0)
+    monkeypatch.setattr(removal, "_LEDGER_LAG_NS", 0)
     removing(kept.config)
     assert path.exists() != goes
 
@@ -210,7 +210,7 @@ def test_only_the_file_that_the_ledger_knows_goes(what: str, kept: Kept, monkeyp
 def test_who_holds_a_lock_stops_prune_and_nothing_stays_undescribed(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "PATIENCE", 0.05)
+    monkeypatch.setattr(locks, "COMMAND_SECONDS", 0.05)
     before = there(kept)
     last = list(before)[-1]
     lock = kept.log / ".listener" / "locks" / f"place-{short_hash(os.path.relpath(last, kept.data), 2)}"

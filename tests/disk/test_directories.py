@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from listener.disk import mounts
-from listener.disk.directories import forget_killed_runs, prepare, prepare_direct, remove_leftovers
+from listener.disk.directories import prepare, prepare_direct, remove_killed_runs, remove_leftovers
 from listener.disk.mounts import probe_moves
 from listener.errors import ConfigError
 from listener.planning.names import OWN
@@ -191,7 +191,7 @@ def ended() -> int:
 def test_a_start_removes_left_over_trial_files_and_nobody_elses(tmp_path: Path) -> None:
     made = prepare(make_config(tmp_path))
     (home,) = made.claims
-    space = mounts.name().split("-")[1]
+    space = mounts.trial_name().split("-")[1]
     left = [
         f"trial-{space}-{ended():x}-00",
         f".trial-{space}-{ended():x}-00-linked",
@@ -222,5 +222,5 @@ def test_staging_of_runs_that_were_killed_goes_after_a_day(tmp_path: Path) -> No
         (staging / name / "file").touch()
         os.utime(staging / name, (1, 1))
     (staging / "verify-2-b").mkdir()
-    forget_killed_runs(str(tmp_path))
+    remove_killed_runs(str(tmp_path))
     assert sorted(path.name for path in staging.iterdir()) == ["0123", "prune", "verify-2-b"]

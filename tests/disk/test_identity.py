@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from listener.disk.identity import Directory
+from listener.disk.identity import DirectoryIdentity
 from tests.workbench import need_root, tmpfs
 
 
@@ -26,7 +26,7 @@ def bound(source: Path, target: Path) -> Iterator[None]:
 
 
 def test_a_directory_that_is_left_alone_is_there(tmp_path: Path) -> None:
-    directory = Directory(str(tmp_path))
+    directory = DirectoryIdentity(str(tmp_path))
     (tmp_path / "file").write_bytes(b"x")
     assert directory.is_there()
     assert directory.is_on_its_volume()
@@ -35,7 +35,7 @@ def test_a_directory_that_is_left_alone_is_there(tmp_path: Path) -> None:
 def test_one_that_was_moved_away_or_replaced_is_not(tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.mkdir()
-    directory = Directory(str(path))
+    directory = DirectoryIdentity(str(path))
     path.rename(tmp_path / "away")
     assert not directory.is_there()
     assert not directory.is_on_its_volume()
@@ -52,7 +52,7 @@ def test_a_volume_that_goes_and_comes(tmp_path: Path) -> None:
     path.mkdir()
     with tmpfs(tmp_path / "volume") as volume:
         with bound(volume, path):
-            directory = Directory(str(path))
+            directory = DirectoryIdentity(str(path))
             assert directory.is_there()
         assert not directory.is_there()
         assert not directory.is_on_its_volume()
@@ -66,7 +66,7 @@ def test_a_volume_under_another_device_number_is_known_by_its_file_system(tmp_pa
     """A loop device, a FUSE or an NFS mount may get another number when it is mounted again."""
     need_root()
     with tmpfs(tmp_path / "volume") as volume:
-        directory = Directory(str(volume))
+        directory = DirectoryIdentity(str(volume))
         directory._device += 1  # What a second mount would have given it.
         assert directory.is_there()
         directory._device, directory._inode = directory._device + 1, directory._inode + 1

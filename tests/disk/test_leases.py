@@ -28,18 +28,18 @@ def test_a_lease_tells_whether_another_process_writes(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"x")
     with opened(path) as descriptor:
-        assert leases.ask(descriptor) == leases.FREE
+        assert leases.probe(descriptor) == leases.FREE
         with writer(path):
-            assert leases.ask(descriptor) == leases.BUSY
+            assert leases.probe(descriptor) == leases.BUSY
             path.rename(tmp_path / "b")
-            assert leases.ask(descriptor) == leases.BUSY, "also after the file got another name"
-        assert leases.ask(descriptor) == leases.FREE
+            assert leases.probe(descriptor) == leases.BUSY, "also after the file got another name"
+        assert leases.probe(descriptor) == leases.FREE
 
 
 def test_a_lease_is_given_back_at_once(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     with opened(tmp_path / "a") as descriptor:
-        assert leases.ask(descriptor) == leases.FREE
+        assert leases.probe(descriptor) == leases.FREE
         with (tmp_path / "a").open("ab"):
             pass  # A lease that were still held would block here.
 
@@ -53,11 +53,11 @@ def test_a_lease_that_is_held_keeps_writers_waiting_until_it_is_given_back(tmp_p
         with pytest.raises(BlockingIOError):
             os.open(tmp_path / "a", os.O_WRONLY | os.O_NONBLOCK)
         assert not leases.holds(descriptor), "somebody waits"
-        leases.give_back(descriptor)
+        leases.release(descriptor)
         with (tmp_path / "a").open("ab"):
             assert leases.take(descriptor) == leases.BUSY
 
 
 def test_where_the_kernel_cannot_say() -> None:
     with open("/dev/null", "rb") as file:
-        assert leases.ask(file.fileno()) == leases.UNKNOWN
+        assert leases.probe(file.fileno()) == leases.UNKNOWN

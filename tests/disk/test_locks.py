@@ -62,7 +62,7 @@ def test_a_lock_that_is_held_is_named_with_the_process_that_holds_it(tmp_path: P
     with held(tmp_path / "locks/a", stopped=True) as pid:
         until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
         with pytest.raises(LockHeld) as caught:
-            files.locked(str(tmp_path / "locks"), "a", patience=0).__enter__()
+            files.locked(str(tmp_path / "locks"), "a", timeout=0).__enter__()
     assert str(caught.value.strerror).startswith(f"the lock 'locks/a' is held by process {pid} (python")
     assert str(caught.value.strerror).endswith(", stopped)")
 
@@ -72,7 +72,7 @@ def test_where_the_kernel_does_not_tell_it_is_somebody_elsewhere(
 ) -> None:
     monkeypatch.setattr(locks, "_PROC", str(tmp_path))
     with held(tmp_path / "a"), pytest.raises(LockHeld, match="held by another host or container"):
-        files.locked(str(tmp_path), "a", patience=0).__enter__()
+        files.locked(str(tmp_path), "a", timeout=0).__enter__()
 
 
 def test_a_lock_is_waited_for_and_one_that_could_not_be_had_is_not_waited_for_again(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_retry_says_who_holds_the_lock_and_ends(places: Places, monkeypatch: pyt
 
 
 def test_verify_tells_what_it_could_not_repair_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "PATIENCE", 0.1)
+    monkeypatch.setattr(locks, "COMMAND_SECONDS", 0.1)
     bench = Bench(tmp_path)
     for patient in (1, 2):
         bench.publish(f"of-{patient}", patient=patient)

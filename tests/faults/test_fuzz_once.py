@@ -20,7 +20,7 @@ import pytest
 
 from listener.dicom.attributes import USUAL, Header, is_keyword
 from listener.errors import SET_ASIDE_REASONS
-from listener.planning.plan import LAYOUTS, Layout, choose, make_plan
+from listener.planning.plan import LAYOUTS, Layout, choose_preset, make_plan
 from listener.planning.template import TemplateError, compile_template
 from listener.planning.template_functions import USAGE
 from tests.accounting import Canary
@@ -370,7 +370,7 @@ def test_hostile_templates_and_values(name: str) -> None:
             for text in filter(None, given.values()):
                 compile_template(text)
                 compile_template(text, is_keyword)
-            layout = Layout(choose(name, **given))
+            layout = Layout(choose_preset(name, **given))
         except TemplateError:
             continue
         compiled += 1

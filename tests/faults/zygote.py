@@ -65,7 +65,7 @@ class InsideWorker(Worker):
         super().__init__(setting, keep_open)
         self._end: Connection[Any, Any] = self._process.pipe  # type: ignore[attr-defined]
         told: WorkerConfig = protocol.receive(self._end)
-        self._repacker = Repacker(WorkerContext(told.config, told.directories, told.manner))
+        self._repacker = Repacker(WorkerContext(told.config, told.directories, told.mode))
         protocol.send(self._end, Ready(os.getpid()))
 
     def give(self, arrivals: list[Arrival], now: float) -> None:
@@ -191,7 +191,7 @@ def _once(request: Request) -> int:
     pool.subprocess = SimpleNamespace(  # type: ignore[attr-defined, assignment]
         Popen=process, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
     )
-    removal._LAG = 0
+    removal._LEDGER_LAG_NS = 0
     verify.SETTLE = ledger._SETTLE = 0.0
     engine.pause = lambda attempt, longest=0.0: min(0.002 * 2**attempt, 0.5)  # type: ignore[attr-defined]
     try:

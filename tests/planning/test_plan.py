@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from listener.dicom.attributes import Header
 from listener.planning.names import MAX_COMPONENT
-from listener.planning.plan import INSTANCE_KEYWORDS, LAYOUTS, SHARED_KEYWORDS, Layout, Plan, choose, lacking, make_plan
+from listener.planning.plan import (
+    INSTANCE_KEYWORDS,
+    LAYOUTS,
+    SHARED_KEYWORDS,
+    Layout,
+    Plan,
+    choose_preset,
+    make_plan,
+    missing_keywords,
+)
 from tests.planning.test_plan_layouts import FULL
 
 RX = Layout(LAYOUTS["rx"])
@@ -60,9 +69,9 @@ def test_a_long_name_is_cut_before_its_ending() -> None:
 
 
 def test_what_an_instance_lacks_is_told_in_the_order_asked_for() -> None:
-    assert lacking(header(PatientID="1"), ("StudyDate", "PatientID", "Modality")) == ["StudyDate", "Modality"]
-    assert lacking(header(**FULL), tuple(sorted(RX.keywords))) == []
-    assert lacking(header(), ("SourceApplicationEntityTitle",)) == []
+    assert missing_keywords(header(PatientID="1"), ("StudyDate", "PatientID", "Modality")) == ["StudyDate", "Modality"]
+    assert missing_keywords(header(**FULL), tuple(sorted(RX.keywords))) == []
+    assert missing_keywords(header(), ("SourceApplicationEntityTitle",)) == []
 
 
 def test_documents_ask_for_what_a_person_reads_there() -> None:
@@ -104,5 +113,5 @@ _layouts: dict[Any, Layout] = {}
 def layout(name: str, own: tuple[str, ...]) -> Layout:
     """Compiled once: hypothesis asks for few of them again and again."""
     if (name, own) not in _layouts:
-        _layouts[name, own] = Layout(choose(name, *own))
+        _layouts[name, own] = Layout(choose_preset(name, *own))
     return _layouts[name, own]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.planning.names import MAX_COMPONENT
-from listener.planning.plan import LAYOUTS, Layout, Preset, choose
+from listener.planning.plan import LAYOUTS, Layout, Preset, choose_preset
 from listener.planning.template import TemplateError
 
 SERIES = "1.3.12.2.1107.5.2.19.45152.2013030808061520200285270.0.0.0"
@@ -99,7 +99,7 @@ def test_two_series_of_one_description_have_directories_of_their_own() -> None:
 
 
 def test_a_slash_in_a_template_makes_a_directory_and_in_a_value_it_does_not() -> None:
-    layout = Layout(choose("rx", root="%PatientID/%PatientName", series="s", study="fixed/%StudyDate"))
+    layout = Layout(choose_preset("rx", root="%PatientID/%PatientName", series="s", study="fixed/%StudyDate"))
     directory, _ = layout.place({**FULL, "PatientID": "a/b/../c"})
     assert directory == "a_b_.._c/anonymized/fixed/20130308/s"
 
@@ -116,26 +116,26 @@ def test_the_image_template_may_end_in_dcm_or_not(image: str, stem: str) -> None
     from hashlib import md5
 
     digest = md5(FULL["PatientID"].encode(), usedforsecurity=False).hexdigest()[:4]
-    assert Layout(choose("rx", image=image)).place(FULL)[1] == stem.replace("9a92", digest)
+    assert Layout(choose_preset("rx", image=image)).place(FULL)[1] == stem.replace("9a92", digest)
 
 
 def test_an_age_is_computed_where_it_is_missing() -> None:
-    layout = Layout(choose("rx", root="%PatientAge-%AgeInDays"))
+    layout = Layout(choose_preset("rx", root="%PatientAge-%AgeInDays"))
     assert {"StudyDate", "PatientBirthDate", "PatientAge"} <= layout.keywords
     assert layout.place(FULL)[0].split("/")[0] == "004Y-001346d"
 
 
 def test_only_what_is_given_is_replaced() -> None:
     for name, preset in LAYOUTS.items():
-        assert choose(name) == preset
-        assert choose(name, series="%Modality") == Preset(
+        assert choose_preset(name) == preset
+        assert choose_preset(name, series="%Modality") == Preset(
             preset.root, preset.study, "%Modality", preset.image, preset.missing, preset.blank, preset.trim
         )
 
 
 def test_an_unknown_keyword_is_an_error_before_any_file() -> None:
     with pytest.raises(TemplateError):
-        Layout(choose("rx", root="%NoSuchKeyword"))
+        Layout(choose_preset("rx", root="%NoSuchKeyword"))
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -20,7 +20,7 @@ from listener.disk import files, leases
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
 from listener.repacking import claim
-from listener.repacking.claim import Claimed, Gone, parse_name
+from listener.repacking.claim import ClaimName, Gone, parse_name
 from listener.repacking.context import COPY, MOVE, FileJob, NotYet
 from tests.disk.test_files import writer
 from tests.disk.test_leases import breaking
@@ -36,7 +36,7 @@ def job_of(path: Path | str) -> FileJob:
 def taken(bench: Bench, path: Path | str) -> FileJob:
     job = job_of(path)
     try:
-        claim.take(job, bench.desk)
+        claim.take(job, bench.context)
     finally:
         job.close()
     return job
@@ -49,8 +49,8 @@ def test_a_claim_is_a_rename_and_its_name_tells_all(tmp_path: Path) -> None:
     job = taken(bench, path)
     assert not path.exists()
     (name,) = bench.claims()
-    assert parse_name(name) == Claimed(status.st_ctime_ns, 0, "MR.1.2.3")
-    assert (job.path, job.claim, job.origin) == (job.claim,) * 3
+    assert parse_name(name) == ClaimName(status.st_ctime_ns, 0, "MR.1.2.3")
+    assert (job.path, job.claim, job.link_source) == (job.claim,) * 3
     assert job.inode == (status.st_dev, status.st_ino)
     assert job.size == status.st_size
     claim.release(job.claim)
@@ -62,22 +62,22 @@ def test_exactly_one_wins(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     path = bench.put()
     first, second = job_of(path), job_of(path)
-    claim.take(first, bench.desk)
+    claim.take(first, bench.context)
     with pytest.raises(Gone):
-        claim.take(second, bench.desk)
+        claim.take(second, bench.context)
     first.close()
     second.close()
     assert len(bench.claims()) == 1
 
 
-@pytest.mark.parametrize("manner", [COPY, MOVE])
-def test_without_claims_the_source_stays(manner: str, tmp_path: Path) -> None:
-    bench = Bench(tmp_path, manner)
+@pytest.mark.parametrize("mode", [COPY, MOVE])
+def test_without_claims_the_source_stays(mode: str, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, mode)
     path = bench.put()
     job = taken(bench, path)
     assert path.exists()
     assert bench.claims() == []
-    assert job.origin == ("" if manner == COPY else str(path))
+    assert job.link_source == ("" if mode == COPY else str(path))
 
 
 def test_what_is_still_being_written_is_left_alone(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_what_is_still_being_written_is_left_alone(tmp_path: Path) -> None:
         taken(bench, path)
     assert path.exists()
     assert bench.claims() == []
-    assert taken(bench, path).held
+    assert taken(bench, path).leased
 
 
 def test_one_who_began_to_write_before_the_claim_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_one_who_began_to_write_before_the_claim_is_waited_for(tmp_path: Path, m
     monkeypatch.setattr(leases, "take", lambda descriptor: next(answers, None) or real(descriptor))
     job = job_of(path)
     with writer(path), pytest.raises(NotYet):
-        claim.take(job, bench.desk)
+        claim.take(job, bench.context)
     job.close()
     assert len(bench.claims()) == 1
     assert job.claim
@@ -128,11 +128,11 @@ def test_one_who_opens_it_to_write_just_before_the_claim_is_waited_for(
     monkeypatch.setattr(files, "rename", after_the_other)
     try:
         with breaking(), pytest.raises(NotYet):
-            claim.take(job, bench.desk)
+            claim.take(job, bench.context)
     finally:
         job.close()
         late.communicate(b"\n", 10)
-    assert not job.held
+    assert not job.leased
     assert len(bench.claims()) == 1
 
 
@@ -141,8 +141,8 @@ def test_nobody_writes_to_what_is_held(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     job = job_of(bench.put())
     with closing(job):
-        claim.take(job, bench.desk)
-        assert job.held
+        claim.take(job, bench.context)
+        assert job.leased
         assert claim.unchanged(job)
         with breaking(), pytest.raises(BlockingIOError):
             os.open(job.claim, os.O_WRONLY | os.O_NONBLOCK)
@@ -161,7 +161,7 @@ def test_where_there_are_no_leases_a_file_must_have_been_untouched(
         with pytest.raises(NotYet):
             taken(bench, path)
     else:
-        assert not taken(bench, path).held
+        assert not taken(bench, path).leased
 
 
 def test_what_was_taken_back_is_gone(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_what_was_taken_back_is_gone(tmp_path: Path) -> None:
     job = job_of(path)
     path.unlink()
     with pytest.raises(Gone):
-        claim.take(job, bench.desk)
+        claim.take(job, bench.context)
 
 
 def test_an_empty_file_is_claimed_and_says_so(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_claim_that_an_earlier_run_left_is_taken_up(tmp_path: Path) -> None:
     path = bench.put()
     first = taken(bench, path)
     again = FileJob(first.arrival._replace(claim=first.claim), first.claim, first.claim)
-    claim.take(again, bench.desk)
+    claim.take(again, bench.context)
     again.close()
     assert again.inode == first.inode
     assert bench.claims() == [os.path.basename(first.claim)]
@@ -250,7 +250,7 @@ def test_what_was_written_to_after_it_was_read_is_noticed(tmp_path: Path) -> Non
     """Where it is not claimed, nobody is kept from writing to it."""
     bench = Bench(tmp_path, COPY)
     job = job_of(bench.put())
-    claim.take(job, bench.desk)
+    claim.take(job, bench.context)
     assert claim.unchanged(job)
     with open(job.path, "ab") as file:
         file.write(b"more")
@@ -271,7 +271,7 @@ def test_a_claim_s_name_can_be_read_back(
 ) -> None:
     bench = _bench(tmp_path_factory)
     arrival = Arrival(f"/in/{name}", 0, time_ns, "event", attempts=attempts)
-    made = bench.desk.claim_name(arrival)
+    made = bench.context.claim_name(arrival)
     assert len(os.fsencode(made)) <= 255
     told = parse_name(made)
     assert told is not None
@@ -293,7 +293,7 @@ def _bench(factory: pytest.TempPathFactory) -> Bench:
 def test_names_of_claims_never_meet(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     arrival = Arrival("/in/a", 0, 1, "event")
-    assert len({bench.desk.claim_name(arrival) for _ in range(100)}) == 100
+    assert len({bench.context.claim_name(arrival) for _ in range(100)}) == 100
 
 
 @pytest.mark.parametrize("name", ["", "a", "1.2.3", "x.1.0.name", "1.1.x.name", ".lock", "1"])
@@ -308,7 +308,7 @@ def test_attempts_are_counted_in_the_name_and_survive_a_restart(tmp_path: Path) 
     second = claim.with_attempts(first, 2)
     assert second.attempts == 2
     (name,) = bench.claims()
-    assert parse_name(name) == Claimed(first.time_ns, 2, "one.dcm")
+    assert parse_name(name) == ClaimName(first.time_ns, 2, "one.dcm")
     assert second.claim.endswith(name)
 
 
@@ -318,18 +318,18 @@ def test_attempts_are_counted_in_the_name_and_survive_a_restart(tmp_path: Path) 
 def test_on_a_network_file_system_a_lease_tells_nothing_and_settle_decides(tmp_path: Path) -> None:
     """FUSE grants a read lease although another machine has the file open for writing."""
     bench = Bench(tmp_path, settle=30.0)
-    bench.desk.network = (True,)
+    bench.context.network = (True,)
     path = bench.put()
     with pytest.raises(NotYet):
         taken(bench, path)
     assert path.exists()
     later = Bench(tmp_path, settle=0.05)
-    later.desk.network = (True,)
+    later.context.network = (True,)
     job = job_of(path)
     until(lambda: time.time() - path.stat().st_ctime > 0.06)
     try:
-        claim.take(job, later.desk)
-        assert not job.held
+        claim.take(job, later.context)
+        assert not job.leased
         descriptor = os.open(job.claim, os.O_WRONLY | os.O_NONBLOCK)  # A lease that were held would refuse it.
         assert not claim.unchanged(job), "somebody writes here, which the kernel does know"
         os.close(descriptor)
@@ -356,6 +356,6 @@ def test_with_keep_source_settle_decides_there_too(tmp_path: Path) -> None:
     bench = Bench(tmp_path, COPY, settle=30.0, keep_source=True)
     path = bench.put()
     taken(bench, path)
-    bench.desk.network = (True,)
+    bench.context.network = (True,)
     with pytest.raises(NotYet):
         taken(bench, path)

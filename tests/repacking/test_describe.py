@@ -22,7 +22,7 @@ from listener.planning.documents import (
 )
 from listener.records import Deferral, Outcome
 from listener.repacking.context import CLAIM, WorkerContext
-from listener.repacking.describe import Shared
+from listener.repacking.describe import SharedDocuments
 from listener.repacking.repack import Repacker
 from listener.service.pool import Pool, Worker
 from listener.service.protocol import WorkerConfig
@@ -50,8 +50,8 @@ def stamps(bench: Bench) -> dict[str, tuple[int, int, int]]:
 
 def fresh(bench: Bench) -> Bench:
     """Another worker on the same directories: it has seen nothing yet."""
-    bench.desk = WorkerContext(bench.config, bench.directories, bench.desk.manner)
-    bench.repacker = Repacker(bench.desk)
+    bench.context = WorkerContext(bench.config, bench.directories, bench.context.mode)
+    bench.repacker = Repacker(bench.context)
     return bench
 
 
@@ -187,7 +187,7 @@ def test_a_document_that_went_missing_comes_back_within_a_second(tmp_path: Path)
     """A worker trusts what it has seen for a moment, then looks again; here the moment is passed by hand."""
     now = [100.0]
     bench = Bench(tmp_path)
-    bench.repacker._shared = Shared(lambda: now[0])
+    bench.repacker._shared = SharedDocuments(lambda: now[0])
     bench.publish()
     sound = contents(bench.log)
     (bench.log / SHARED["series"]).unlink()
@@ -307,7 +307,7 @@ def test_a_full_log_volume_is_a_failure_of_describing(tmp_path: Path) -> None:
                 ballast.write(b"x" * 4096)
         (result,) = bench.repack(bench.put())
         assert isinstance(result, Deferral), result
-        assert (result.stage, result.reason) == ("describe", "no-space")
+        assert (result.step, result.reason) == ("describe", "no-space")
 
 
 @pytest.mark.parametrize("kind", ["published", "duplicate"])
@@ -334,7 +334,7 @@ def test_a_claim_that_is_done_again_trusts_no_document(tmp_path: Path) -> None:
     bench.publish()
     (bench.log / SHARED["series"]).unlink()
     arrival = arrival_of(bench.put("again", number=2))
-    claimed = f"{bench.directories.claims[0]}/{bench.desk.claim_name(arrival)}"
+    claimed = f"{bench.directories.claims[0]}/{bench.context.claim_name(arrival)}"
     os.rename(arrival.path, claimed)
     bench.work([arrival._replace(claim=claimed)])
     assert (bench.log / SHARED["series"]).exists()

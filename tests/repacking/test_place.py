@@ -224,7 +224,7 @@ def test_set_aside_keeps_what_is_there(tmp_path: Path) -> None:
     first = bench.publish()
     before = contents(bench.data)
     outcome = bench.outcome(bench.put("two", **other_pixels()))
-    assert (outcome.kind, outcome.reason, outcome.stage) == ("set-aside", "conflict", "place")
+    assert (outcome.kind, outcome.reason, outcome.step) == ("set-aside", "conflict", "place")
     assert contents(bench.data) == before
     assert os.path.exists(outcome.dst)
     assert located(bench) == [first.dst]
@@ -249,13 +249,13 @@ def test_what_lies_there_and_is_no_dicom_is_kept_aside(tmp_path: Path) -> None:
     consistent(bench)
 
 
-@pytest.mark.parametrize("manner", [COPY, MOVE])
-def test_repack_without_claims_settles_conflicts_too(manner: str, tmp_path: Path) -> None:
-    bench = Bench(tmp_path, manner, on_conflict="keep-both")
+@pytest.mark.parametrize("mode", [COPY, MOVE])
+def test_repack_without_claims_settles_conflicts_too(mode: str, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, mode, on_conflict="keep-both")
     for number in range(3):
         path = save(instance(**other_pixels(number)), bench.incoming / "x")
         bench.outcome(path)
-        assert path.exists() is (manner == COPY)
+        assert path.exists() is (mode == COPY)
     assert len(files_of(bench)) == 3
 
 
@@ -296,7 +296,7 @@ def test_a_crash_between_link_and_removal_of_the_old_path_is_repaired(tmp_path: 
     path = bench.put("two", PatientName="Doe^Jane")
     new = Path(old.dst.replace("Deo_Jane", "Doe_Jane"))
     new.parent.mkdir(parents=True)
-    held = f"{bench.directories.claims[0]}/{bench.desk.claim_name(arrival_of(path))}"
+    held = f"{bench.directories.claims[0]}/{bench.context.claim_name(arrival_of(path))}"
     os.rename(path, held)
     os.link(held, new)
     (result,) = bench.work([Arrival(str(path), 0, 1, "startup", held)])
@@ -404,11 +404,11 @@ def test_an_instance_that_goes_while_another_one_is_compared_with_it_is_in_no_wa
     real = place.locked_place
     gone: list[str] = []
 
-    def locked(path: str, desk: Any) -> Any:
+    def locked(path: str, context: Any) -> Any:
         if not gone:
             gone.append(path)
             os.unlink(path)
-        return real(path, desk)
+        return real(path, context)
 
     monkeypatch.setattr(place, "locked_place", locked)
     outcome = bench.outcome(bench.put("again", **other_pixels()))

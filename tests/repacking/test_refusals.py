@@ -362,14 +362,14 @@ def _mounted(place: Path, stack: ExitStack) -> None:
     stack.callback(subprocess.run, ["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.parametrize("manner", [CLAIM, COPY, MOVE])
+@pytest.mark.parametrize("mode", [CLAIM, COPY, MOVE])
 @pytest.mark.parametrize("make", [_volume, _mounted])
 def test_a_directory_on_another_file_system_is_written_to_by_copying(
-    make: Callable[[Path, ExitStack], object], manner: str, tmp_path: Path
+    make: Callable[[Path, ExitStack], object], mode: str, tmp_path: Path
 ) -> None:
     """With its duplicates, its corrected instances, and without anything left beside them."""
     with ExitStack() as stack:
-        bench = Bench(tmp_path, manner, fsync="batch", file_mode=0o640)
+        bench = Bench(tmp_path, mode, fsync="batch", file_mode=0o640)
         (bench.data / "keep").touch()
         make(bench.data / DIRECTORY, stack)
         path = bench.put("one", patient=BAD)
@@ -400,7 +400,7 @@ def test_what_a_killed_try_left_beside_its_place_is_removed(tmp_path: Path) -> N
         for path in (left, other):
             path.write_bytes(b"half")
         arrival = arrival_of(bench.put("one", patient=BAD))
-        held = f"{bench.directories.claims[0]}/{bench.desk.claim_name(arrival)}"
+        held = f"{bench.directories.claims[0]}/{bench.context.claim_name(arrival)}"
         os.rename(arrival.path, held)
         (result,) = bench.work([arrival._replace(claim=held)])
         assert isinstance(result, Outcome)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from listener.disk import files, leases, sync
-from listener.errors import SET_ASIDE_REASONS, STAGES, FatalFault
+from listener.errors import SET_ASIDE_REASONS, STEPS, FatalFault
 from listener.planning import documents
 from listener.planning.plan import make_plan
 from listener.records import Arrival, Deferral, Outcome
@@ -40,7 +40,7 @@ def test_the_outcome_of_what_is_published_says_all(fsync: str, tmp_path: Path) -
     status, before = os.stat(path), time.time_ns()
     result = only(bench.work([arrival_of(path)]))
     assert isinstance(result, Outcome)
-    assert (result.kind, result.reason, result.stage, result.error) == ("published", "", "", "")
+    assert (result.kind, result.reason, result.step, result.error) == ("published", "", "", "")
     assert (result.path, result.root, result.arrived_ns) == (str(path), 0, status.st_ctime_ns)
     assert before <= result.begun_ns <= result.finished_ns <= time.time_ns()
     assert result.size == status.st_size
@@ -49,9 +49,9 @@ def test_the_outcome_of_what_is_published_says_all(fsync: str, tmp_path: Path) -
     assert result.StudyInstanceUID == uid("study", 0, 0)
     assert result.PatientID == "P0000"
     assert os.path.samefile(result.dst, result.claim)
-    assert len(result.stages) == len(STAGES)
-    assert all(seconds >= 0 for seconds in result.stages)
-    assert abs(sum(result.stages) - result.seconds) < 0.001
+    assert len(result.step_seconds) == len(STEPS)
+    assert all(seconds >= 0 for seconds in result.step_seconds)
+    assert abs(sum(result.step_seconds) - result.seconds) < 0.001
     assert result.fast
     assert bench.claims() == [os.path.basename(result.claim)], "the parent lets it go"
 
@@ -65,8 +65,8 @@ def test_the_seconds_of_a_batch_are_each_file_s_own(tmp_path: Path) -> None:
     elapsed = time.perf_counter() - begun
     assert len(outcomes) == 32
     assert 0.5 * elapsed < sum(outcome.seconds for outcome in outcomes) <= elapsed
-    assert all(seconds >= 0 for outcome in outcomes for seconds in outcome.stages)
-    assert all(abs(sum(outcome.stages) - outcome.seconds) < 1e-6 for outcome in outcomes)
+    assert all(seconds >= 0 for outcome in outcomes for seconds in outcome.step_seconds)
+    assert all(abs(sum(outcome.step_seconds) - outcome.seconds) < 1e-6 for outcome in outcomes)
 
 
 def test_missing_attributes_are_told_with_the_instance_that_wrote_the_documents(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_fault_of_the_file_sets_it_aside(make: Callable[[Path], object], reaso
     data = path.read_bytes()
     outcome = bench.outcome(path)
     assert (outcome.kind, outcome.reason) == ("set-aside", reason)
-    assert outcome.stage in ("claim", "read")
+    assert outcome.step in ("claim", "read")
     assert outcome.error
     assert outcome.dst == str(bench.state / f"set-aside/{reason}/bad")
     assert Path(outcome.dst).read_bytes() == data
@@ -222,7 +222,7 @@ def test_what_is_still_open_is_put_off(tmp_path: Path) -> None:
     with writer(path):
         result = only(bench.repack(path))
     assert isinstance(result, Deferral)
-    assert (result.reason, result.stage, result.claim) == ("busy", "claim", "")
+    assert (result.reason, result.step, result.claim) == ("busy", "claim", "")
     assert bench.outcome(path).kind == "published"
 
 
@@ -244,7 +244,7 @@ def test_what_is_written_to_while_it_is_read_is_done_again(tmp_path: Path, monke
     monkeypatch.setattr(repack, "make_plan", late)
     first = only(bench.repack(path))
     assert isinstance(first, Deferral)
-    assert (first.reason, first.stage) == ("busy", "release")
+    assert (first.reason, first.step) == ("busy", "release")
     monkeypatch.undo()
     arrival = Arrival(str(path), 0, first.arrived_ns, "retry", first.claim)
     second = only(bench.work([arrival]))
@@ -284,7 +284,7 @@ def test_errors_of_the_system_keep_the_claim_and_lose_nothing(
     assert isinstance(result, Deferral)
     assert result.reason == reason
     assert result.error == os.strerror(number)
-    assert result.stage in STAGES
+    assert result.step in STEPS
     assert str(tmp_path) not in result.error
     assert Path(result.claim or path).read_bytes() == data
     monkeypatch.undo()
@@ -370,22 +370,22 @@ def test_no_descriptor_and_no_temporary_is_left(tmp_path: Path) -> None:
 # -- without claims ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("manner", [COPY, MOVE])
-def test_copying_and_moving(manner: str, tmp_path: Path) -> None:
-    bench = Bench(tmp_path, manner)
+@pytest.mark.parametrize("mode", [COPY, MOVE])
+def test_copying_and_moving(mode: str, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, mode)
     path = bench.put()
     inode = path.stat().st_ino
     outcome = bench.outcome(path)
     assert (outcome.kind, outcome.claim) == ("published", "")
-    assert path.exists() is (manner == COPY)
-    assert (os.stat(outcome.dst).st_ino == inode) is (manner == MOVE)
+    assert path.exists() is (mode == COPY)
+    assert (os.stat(outcome.dst).st_ino == inode) is (mode == MOVE)
     assert os.stat(outcome.dst).st_nlink == 1
     assert bench.claims() == []
 
 
-@pytest.mark.parametrize("manner", [COPY, MOVE])
-def test_what_fails_stays_where_it_is(manner: str, tmp_path: Path) -> None:
-    bench = Bench(tmp_path, manner)
+@pytest.mark.parametrize("mode", [COPY, MOVE])
+def test_what_fails_stays_where_it_is(mode: str, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, mode)
     (bench.incoming / "text").write_text("hello")
     outcome = bench.outcome(bench.incoming / "text")
     assert (outcome.kind, outcome.reason, outcome.dst) == ("set-aside", "not-dicom", "")
@@ -393,8 +393,8 @@ def test_what_fails_stays_where_it_is(manner: str, tmp_path: Path) -> None:
 
 
 def test_a_duplicate_that_is_moved_goes_and_one_that_is_copied_stays(tmp_path: Path) -> None:
-    for manner, left in ((MOVE, []), (COPY, ["again"])):
-        bench = Bench(tmp_path / manner, manner)
+    for mode, left in ((MOVE, []), (COPY, ["again"])):
+        bench = Bench(tmp_path / mode, mode)
         bench.outcome(bench.put("first"))
         (bench.incoming / "first").unlink(missing_ok=True)
         assert bench.outcome(bench.put("again")).kind == "duplicate"
@@ -420,7 +420,12 @@ def test_two_data_sets_of_one_instance_at_the_same_time(
         monkeypatch.setattr(describe, "describe", real)
         other = Bench(tmp_path, on_conflict=policy)
         # In one process both would give the same names to their temporaries.
-        for namer in (other.desk, other.desk.log_stage, other.desk.data_stage, other.desk.state_stage):
+        for namer in (
+            other.context,
+            other.context.log_staging,
+            other.context.data_staging,
+            other.context.state_staging,
+        ):
             monkeypatch.setattr(namer, "_serial", itertools.count(1000))
         assert [result.kind for result in other.repack(second) if isinstance(result, Outcome)] == ["published"]
         real(*args)

@@ -22,8 +22,8 @@ from tests.workbench import Bench, arrival_of, contents, tmpfs
 def put(bench: Bench, path: Path | str, reason: str = "not-dicom", **more: Any) -> Path:
     """Set aside, and let go as the parent does when it has heard of it."""
     arrival = arrival_of(path)._replace(**more)
-    where = setaside.put_aside(str(path), os.path.basename(path), bench.desk, setaside.Why(reason, "why"), arrival)
-    if bench.desk.manner == CLAIM:
+    where = setaside.put_aside(str(path), os.path.basename(path), bench.context, setaside.Why(reason, "why"), arrival)
+    if bench.context.mode == CLAIM:
         claim.release(str(path))
     return Path(where)
 
@@ -138,11 +138,9 @@ def test_another_mount_gets_a_copy_and_the_source_goes(name: str, tmp_path: Path
             assert target.read_bytes() == b"x" * 100_000
 
 
-@pytest.mark.parametrize(("manner", "keep", "count"), [(COPY, True, 1), (COPY, False, 0), (MOVE, False, 0)])
-def test_keep_source_copies_and_repack_leaves_it_where_it_is(
-    manner: str, keep: bool, count: int, tmp_path: Path
-) -> None:
-    bench = Bench(tmp_path, manner, keep_source=keep)
+@pytest.mark.parametrize(("mode", "keep", "count"), [(COPY, True, 1), (COPY, False, 0), (MOVE, False, 0)])
+def test_keep_source_copies_and_repack_leaves_it_where_it_is(mode: str, keep: bool, count: int, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, mode, keep_source=keep)
     path = text(bench)
     put(bench, path)
     assert path.read_bytes() == b"hello"
@@ -170,10 +168,10 @@ def test_after_a_crash_between_copy_and_removal_there_is_one_copy(tmp_path: Path
 def test_an_older_instance_is_kept_by_a_second_name(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     outcome = bench.publish()
-    where = Path(setaside.keep(outcome.dst, bench.desk, setaside.Why("superseded", "newer"), 0))
+    where = Path(setaside.keep(outcome.dst, bench.context, setaside.Why("superseded", "newer"), 0))
     assert where.samefile(outcome.dst)
     assert told(where)["reason"] == "superseded"
-    assert setaside.keep(outcome.dst, bench.desk, setaside.Why("superseded", "newer"), 0) == str(where), (
+    assert setaside.keep(outcome.dst, bench.context, setaside.Why("superseded", "newer"), 0) == str(where), (
         "a replay of the same"
     )
     assert names(bench, "superseded") == sorted([where.name, f"{where.name}.json"])
@@ -234,6 +232,6 @@ def test_a_hundred_thousand_files_are_counted_in_pieces_and_held_by_nobody(tmp_p
         (directory / f"f{number}.json").touch()
     (directory / "left.json").touch()
     (directory / ".lock").touch()
-    pieces = list(setaside.counting(str(tmp_path)))
+    pieces = list(setaside.count_in_pieces(str(tmp_path)))
     assert pieces[-1]["not-dicom"] == (2000, 6000)
     assert pieces[:-1] == [{}] * 8

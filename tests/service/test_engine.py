@@ -174,7 +174,7 @@ def test_files_that_were_claimed_when_the_worker_died_come_back_too(tmp_path: Pa
         offer(engine, *paths)
         engine.dispatch(time.monotonic())
         claimed, unreported = paths[0], paths[1]
-        name = bench.desk.claim_name(arrival_of(claimed))
+        name = bench.context.claim_name(arrival_of(claimed))
         os.rename(claimed, os.path.join(bench.directories.claims[0], name))
         bench.work([arrival_of(unreported)])
         assert len(bench.claims()) == 2
@@ -252,7 +252,7 @@ def held(bench: Bench, path: Path, time_ns: int = 0, attempts: int = 0) -> str:
     """Claim a file as a service does that is then killed."""
     arrival = arrival_of(path)._replace(attempts=attempts)
     arrival = arrival._replace(time_ns=time_ns) if time_ns else arrival
-    name = os.path.join(bench.directories.claims[0], bench.desk.claim_name(arrival))
+    name = os.path.join(bench.directories.claims[0], bench.context.claim_name(arrival))
     os.rename(path, name)
     return name
 
@@ -384,7 +384,7 @@ def test_what_cannot_be_placed_is_set_aside_in_the_end_and_holds_nobody_up(tmp_p
         assert len(contents(bench.data)) == 6, "five instances, and the link"
         (lost,) = [one for one in ear.outcomes if one.reason]
         assert lost.dst == str(bench.state / "set-aside/unplaceable/one")
-        assert lost.stage == "place"
+        assert lost.step == "place"
         assert lost.error.endswith("level 1 below the data directory, a link: No such file or directory")
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from listener.errors import STAGES
+from listener.errors import STEPS
 from listener.records import Deferral, Outcome
 from listener.telemetry import catalogue
 from listener.telemetry.catalogue import Histogram, Row, rows
@@ -42,12 +42,12 @@ def value(page: Page, name: str, **labels: str) -> float:
 def published(size: int = 1000, lag_ns: int = 30 * MS, wait_ns: int = 4 * MS) -> Outcome:
     return Outcome(
         "published", "/in/a", 0, BASE, BASE + lag_ns, begun_ns=BASE + wait_ns, size=size,
-        stages=(0.00002, 0.0003, 0.00004, 0.00008, 0.00001),
+        step_seconds=(0.00002, 0.0003, 0.00004, 0.00008, 0.00001),
     )  # fmt: skip
 
 
 def failed(reason: str, stage: str) -> Outcome:
-    return Outcome("set-aside", "/in/b", 0, BASE, BASE + MS, begun_ns=BASE, size=7, reason=reason, stage=stage)
+    return Outcome("set-aside", "/in/b", 0, BASE, BASE + MS, begun_ns=BASE, size=7, reason=reason, step=stage)
 
 
 def test_every_series_is_there_from_the_start_and_no_other(metrics: Metrics) -> None:
@@ -93,7 +93,7 @@ def test_a_published_file(metrics: Metrics) -> None:
     assert value(page, "ingest_latency_seconds_bucket", le="0.05") == 1
     assert value(page, "queue_duration_seconds_sum") == pytest.approx(0.004)
     assert value(page, "stage_duration_seconds_sum", stage="read") == pytest.approx(0.0003)
-    assert all(value(page, "stage_duration_seconds_count", stage=stage) == 1 for stage in STAGES)
+    assert all(value(page, "stage_duration_seconds_count", stage=stage) == 1 for stage in STEPS)
     assert value(page, "file_size_bytes_bucket", le="4096.0") == 1
     assert value(page, "last_success_timestamp_seconds") == pytest.approx((BASE + 30 * MS) / 1e9, abs=1e-6)
 
