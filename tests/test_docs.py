@@ -315,6 +315,21 @@ def test_a_file_takes_nine_steps_at_most() -> None:
     assert 5 <= len(re.findall(r"^\d\. \*\*\w+\*\*", text, re.MULTILINE)) <= MOST_STEPS
 
 
+def test_a_decision_that_is_struck_names_its_successor() -> None:
+    decisions = re.split(r"^(?=\d+\. )", read(PROJECT / "docs/decisions.md"), flags=re.MULTILINE)[1:]
+    assert [int(text.partition(".")[0]) for text in decisions] == list(range(1, len(decisions) + 1))
+    for number, text in enumerate(decisions, 1):
+        if "~~" in text:
+            (successor,) = re.findall(r"~~ Superseded by decision (\d+)", text)
+            assert number < int(successor) <= len(decisions)
+            assert "~~" not in decisions[int(successor) - 1]
+
+
+def test_performance_begins_with_five_numbers() -> None:
+    first = read(PROJECT / "docs/performance.md").partition("\n## ")[0]
+    assert [bool(re.search(r"\d{4}-\d\d-\d\d", day)) for *_, day in rows(first)] == [True] * 5
+
+
 # -- layouts and logs ------------------------------------------------------------------------------------------------
 
 
