@@ -26,7 +26,7 @@ from listener.telemetry.events import Events
 if TYPE_CHECKING:  # `repack` without a state directory needs no sqlite, and runs once a file.
     from listener.ledger.completion import Completion
     from listener.ledger.thread import LedgerThread
-    from listener.service.reviser import Reviser
+    from listener.service.revision_thread import RevisionThread
 
 #: After so many files it is looked again whether there is space for more.
 _LOOK = 10_000
@@ -118,14 +118,14 @@ def run(config: Config) -> int:
     """Repack everything; 0 when all was published, duplicate or superseding, 1 when some was set aside or is left."""
     from listener.hooks.dispatch import HookManager
     from listener.ledger.thread import LedgerThread
-    from listener.service.reviser import Reviser
+    from listener.service.revision_thread import RevisionThread
 
     directories = prepare(config)
     owner = IncomingLock(config.incoming)
     events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True)
     hooks = HookManager(config)
     keeper = LedgerThread(config, consumers=hooks.names, is_worked_on=OtherListeners(config.state).work_on)
-    reviser = Reviser(config, directories, keep_open=owner.descriptors)
+    reviser = RevisionThread(config, directories, keep_open=owner.descriptors)
     keeper.revise = reviser.offer
     progress = Progress(events, sys.stderr, keeper)
     left = -1
@@ -147,7 +147,7 @@ def run(config: Config) -> int:
     return 1 if left or progress.counts["set-aside"] else 0
 
 
-def _revise(reviser: Reviser, keeper: LedgerThread, progress: Progress) -> None:
+def _revise(reviser: RevisionThread, keeper: LedgerThread, progress: Progress) -> None:
     """What was corrected is brought in line, now that no worker works."""
     reviser.finish(_REVISE)
     for one in reviser.take():
@@ -168,7 +168,7 @@ class _Hope:
     def lost(self) -> bool:
         """Asked after each turn."""
         now = time.monotonic()
-        if not self._engine.pressure.reason:
+        if not self._engine.breaker.reason:
             self._since = 0.0
         self._since = self._since or now
         return not self._engine.backlog.working and now - self._since > self._patience

@@ -34,10 +34,7 @@ def share(queued: int, workers: int) -> int:
 
 
 class Backlog:
-    """The bounded queue, what workers hold, and what waits for another try.
-
-    `beyond` is what the last complete sweep counted that did not fit.
-    """
+    """The bounded queue, what workers hold, and what waits for another try."""
 
     def __init__(self, capacity: int = 10_000) -> None:
         self._capacity = capacity
@@ -46,7 +43,7 @@ class Backlog:
         self._again: set[str] = set()
         self._retrying: dict[str, tuple[float, Arrival]] = {}
         self._due: list[tuple[float, str]] = []
-        self.beyond = 0
+        self._beyond = 0
 
     def offer(self, arrival: Arrival) -> str:
         """NEW: it waits now. KNOWN: it did already. AGAIN: it is being worked on and will be looked at again. FULL: no
@@ -72,6 +69,15 @@ class Backlog:
     def full(self) -> bool:
         """Whether the queue has no room."""
         return len(self._waiting) >= self._capacity or len(self._retrying) >= MOST_RETRYING
+
+    @property
+    def beyond(self) -> int:
+        """How many files wait in incoming that did not fit, as far as a rescan has counted them."""
+        return self._beyond
+
+    def set_beyond(self, count: int) -> None:
+        """Set the number of files that did not fit; less than 0 counts as 0."""
+        self._beyond = max(0, count)
 
     def holds(self, key: str) -> bool:
         """Whether `key` waits, is worked on, or waits for another try."""
@@ -149,7 +155,7 @@ class Backlog:
     @property
     def waiting(self) -> int:
         """How many wait for a worker, with those beyond the queue."""
-        return len(self._waiting) + self.beyond
+        return len(self._waiting) + self._beyond
 
     @property
     def queued(self) -> int:

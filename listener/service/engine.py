@@ -11,6 +11,7 @@ import os
 import selectors
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from listener.config import Config
 from listener.diagnostics import log
@@ -24,7 +25,7 @@ from listener.repacking.context import CLAIM, COPY
 from listener.service import waits
 from listener.service.backlog import Backlog, share
 from listener.service.breaker import CircuitBreaker
-from listener.service.heldup import HeldUp
+from listener.service.held_up import HeldUp
 from listener.service.intake import EngineObserver, Intake, ProcessedFiles
 from listener.service.pool import Pool, Worker
 from listener.service.protocol import Fatal, WorkerConfig
@@ -40,41 +41,57 @@ _BUSY = 1.0
 
 
 class Engine:
-    """Arrivals come in through `intake`, outcomes go out to `listens`."""
+    """Arrivals come in through `intake`, outcomes go out to `observer`."""
 
     def __init__(
-        self, config: Config, directories: Directories, listens: EngineObserver, keep_open: Sequence[int] = ()
+        self, config: Config, directories: Directories, observer: EngineObserver, keep_open: Sequence[int] = ()
     ) -> None:
         mode = COPY if config.keep_source else CLAIM
         self._config = config
         self._directories = directories
-        self._listens = listens
-        self._casualties = Recovery(config, directories, mode)
+        self._observer = observer
+        self._recovery = Recovery(config, directories, mode)
         self._tries: dict[str, int] = {}
         self.backlog = Backlog()
         kept = ProcessedFiles(directories.state) if config.keep_source else None
-        self.intake = Intake(self._casualties, self.backlog, listens, kept)
-        self.pressure = CircuitBreaker(pause)
+        self.intake = Intake(self._recovery, self.backlog, observer, kept)
+        self.breaker = CircuitBreaker(pause)
         self.waits = Waits()
         self.held_up = HeldUp(config.give_up, pause)
         self.volumes = Volumes(directories)
-        self.paused = False
+        self._pauses: set[str] = set()
         self.pool = Pool(WorkerConfig(config, directories, mode), config.workers, config.deadline, keep_open)
         self.selector = selectors.DefaultSelector()
         for worker in self.pool.workers:
-            self.selector.register(worker.pipe, selectors.EVENT_READ, worker)
+            self._listen_to(worker)
 
-    # -- through ---------------------------------------------------------------------------------------------------
+    def _listen_to(self, worker: Worker) -> None:
+        self.selector.register(worker.pipe, selectors.EVENT_READ, partial(self._collect, worker))
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        """Whether no work is handed out, for one reason or several."""
+        return bool(self._pauses)
+
+    def pause(self, reason: str) -> None:
+        """Hand out no work until `resume(reason)`; what workers hold they finish."""
+        self._pauses.add(reason)
+
+    def resume(self, reason: str) -> None:
+        """Take `reason` back; work is handed out again when no other is left."""
+        self._pauses.discard(reason)
 
     def dispatch(self, now: float) -> None:
         """Give idle workers what waits."""
         self.backlog.wake(now)
         # While the system refuses, pressure is asked with nothing queued too, or its next try would be due for ever.
-        if self.paused or not (self.backlog.queued or self.pressure.reason):
+        if self.paused or not (self.backlog.queued or self.breaker.reason):
             return
         idle = self.pool.idle()
         for index, worker in enumerate(idle):
-            most = self.pressure.allows(self.backlog.working, now, share(self.backlog.queued, len(idle) - index))
+            most = self.breaker.allows(self.backlog.working, now, share(self.backlog.queued, len(idle) - index))
             batch = self.backlog.take(most) if most else []
             if not batch:
                 return
@@ -85,7 +102,7 @@ class Engine:
     def _count_attempt(self, batch: list[Arrival]) -> bool:
         """A claim of an earlier run is in hand, alone: its name says so, in case it ends the whole service again."""
         arrival = batch[0]
-        if self._casualties.ends_services(arrival):
+        if self._recovery.ends_services(arrival):
             self._give_up(arrival)
             return False
         try:
@@ -98,28 +115,26 @@ class Engine:
         self.held_up.move(arrival.key, batch[0].key)
         return True
 
-    def turn(self, timeout: float | None) -> list[selectors.SelectorKey]:
-        """Wait for workers (and what else is registered) and take their results; keys of the others are returned."""
+    def turn(self, timeout: float | None) -> None:
+        """Hand out work, wait `timeout` seconds at most (None: without limit), and call the data of each key that is
+        ready at the selector: for a worker that takes its results.
+        """
         self.dispatch(time.monotonic())
-        others = []
         for key, _ in self.selector.select(timeout):
-            if isinstance(key.data, Worker):
-                self._collect(key.data)
-            else:
-                others.append(key)
+            key.data()
         now = time.monotonic()
         self.pool.kill_overdue(now)
         self.dispatch(now)
-        return others
 
     @property
     def flows(self) -> bool:
         """Whether what waits is handed out: there is space, and the system refuses nothing."""
-        return not self.paused and not self.pressure.reason
+        return not self.paused and not self.breaker.reason
 
     def next_wake(self) -> float | None:
         """When something is due by itself, on the monotonic clock."""
-        moments = (self.backlog.next_due(), self.pool.next_deadline(), self.pressure.next_try())
+        next_try = None if self.paused else self.breaker.next_try()  # Due for ever, while nothing may be tried.
+        moments = (self.backlog.next_due(), self.pool.next_deadline(), next_try)
         return min((moment for moment in moments if moment is not None), default=None)
 
     # -- out -------------------------------------------------------------------------------------------------------
@@ -179,20 +194,20 @@ class Engine:
         again = [arrival for arrival, _ in finished if self.backlog.finish(arrival.key)]
         # With nothing left there is nothing that the system refuses.
         through = not self.backlog.depth or any(outcome.kind in _WENT_THROUGH for _, outcome in finished)
-        if through and self.pressure.closed():
+        if through and self.breaker.closed():
             log.info("the system accepts work again")
         for arrival, _ in finished:
             self._tries.pop(arrival.path, None)
             self.intake.done(arrival.path)
             if self.held_up and self.held_up.forget(arrival.key):
                 log.info("no file is held up any more")
-        self._listens.finished([outcome for _, outcome in finished])
+        self._observer.finished([outcome for _, outcome in finished])
         for arrival in again:
             self.intake.offer(arrival.path, arrival.root, "event")
 
     def _defer(self, arrival: Arrival, deferral: Deferral) -> None:
         now = time.monotonic()
-        self._listens.deferred(deferral)
+        self._observer.deferred(deferral)
         again = arrival._replace(path=deferral.path, claim=deferral.claim)
         if arrival.claim and arrival.attempts and deferral.step != "release":
             with contextlib.suppress(OSError):  # It was the system, not the file: this attempt does not count.
@@ -203,7 +218,7 @@ class Engine:
         self.held_up.move(arrival.key, again.key)
         tries = self._tries[arrival.path] = self._tries.get(arrival.path, 0) + 1
         longest = min(_BUSY, self._config.rescan) if deferral.reason == "busy" else LONGEST
-        if deferral.reason != "busy" and self.pressure.refused(deferral.reason, now):
+        if deferral.reason != "busy" and self.breaker.refused(deferral.reason, now):
             text = "the system refuses (%s, at stage '%s': %s); files wait and are tried again"
             log.error(text, deferral.reason, deferral.step, deferral.error)
         # One that is still being written delays no other; one of ours that another worker has just described may.
@@ -234,11 +249,11 @@ class Engine:
         since = worker.since
         lost, successor = self.pool.replace(worker)
         gone = self.volumes.gone(since, time.monotonic())
-        self._casualties.clean(worker.pid)
-        self.selector.register(successor.pipe, selectors.EVENT_READ, successor)
-        self._listens.lost(lost)
+        self._recovery.clean(worker.pid)
+        self._listen_to(successor)
+        self._observer.lost(lost)
         again = []
-        for arrival, found in zip(lost.held, self._casualties.recover(lost), strict=True):
+        for arrival, found in zip(lost.held, self._recovery.recover(lost), strict=True):
             self.backlog.finish(arrival.key)
             if isinstance(found, Arrival):
                 self.held_up.move(arrival.key, found.key)
@@ -246,7 +261,7 @@ class Engine:
                 self._keep(arrival, found, gone)
             elif isinstance(found, Outcome):
                 self._finish([(arrival, found)])
-            elif self._casualties.is_poison(found):
+            elif self._recovery.is_poison(found):
                 self._give_up(found)
             else:
                 again.append(found)
@@ -255,7 +270,7 @@ class Engine:
     def _give_up(self, arrival: Arrival) -> None:
         """Set aside what kills workers or services, if the system lets us."""
         try:
-            outcome = self._casualties.give_up(arrival)
+            outcome = self._recovery.give_up(arrival)
         except OSError as error:
             self._defer(arrival, _refusal(arrival, "claim", error))
         else:

@@ -15,9 +15,9 @@ class FlowMeter:
     seconds; 0 where leases tell.
     """
 
-    def __init__(self, engine: Engine, sweeper: Rescan, watch: Watch, settle: float) -> None:
+    def __init__(self, engine: Engine, rescan: Rescan, watch: Watch, settle: float) -> None:
         self._engine = engine
-        self._sweeper = sweeper
+        self._rescan = rescan
         self._watch = watch
         self._settle = settle
         self._flow = UNSEEN
@@ -45,5 +45,5 @@ class FlowMeter:
 
     def _known_until(self, now: float) -> float:
         """Before when every file that came is known."""
-        lost = max(self._missed, self._engine.intake.turned_away) > self._sweeper.covered
-        return self._sweeper.covered if lost or self._watch.polling else now
+        lost = max(self._missed, self._engine.intake.turned_away) > self._rescan.covered
+        return self._rescan.covered if lost or self._watch.polling else now

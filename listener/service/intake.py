@@ -77,11 +77,11 @@ class Intake:
     """
 
     def __init__(
-        self, casualties: Recovery, backlog: Backlog, listens: EngineObserver, kept: ProcessedFiles | None
+        self, recovery: Recovery, backlog: Backlog, observer: EngineObserver, kept: ProcessedFiles | None
     ) -> None:
-        self._casualties = casualties
+        self._recovery = recovery
         self._backlog = backlog
-        self._listens = listens
+        self._observer = observer
         self._kept = kept
         self.turned_away = -inf
 
@@ -99,18 +99,18 @@ class Intake:
         arrival = Arrival(path, root, status.st_ctime_ns, source, size=status.st_size, noticed=now)
         answer = self._backlog.offer(arrival)
         if answer == NEW:
-            self._listens.discovered(source)
+            self._observer.discovered(source)
         elif answer == FULL:
             self.turned_away = now
         return answer
 
     def requeue_claims(self) -> int:
         """Claims that an earlier run left are done again, oldest first; how many."""
-        found = self._casualties.left_behind()
+        found = self._recovery.left_behind()
         self._backlog.put_back(found)
         for _ in found:
-            self._listens.discovered("startup")
-        for orphans in self._casualties.orphans():
+            self._observer.discovered("startup")
+        for orphans in self._recovery.orphans():
             log.warning("%s; %s", orphans.text(), orphans.remedy())
         return len(found)
 

@@ -44,7 +44,7 @@ class WorkerExit(NamedTuple):
 class Worker:
     """One process, its pipe, and what it holds since when."""
 
-    def __init__(self, setting: WorkerConfig, keep_open: Sequence[int]) -> None:
+    def __init__(self, worker_config: WorkerConfig, keep_open: Sequence[int]) -> None:
         ours, theirs = socketpair()
         with theirs:
             # The owner's lock goes along: as long as a worker of a killed parent lives, nobody else may begin.
@@ -58,9 +58,9 @@ class Worker:
         self.held: list[Arrival] = []
         self.since = 0.0
         self.overdue = False
-        self.greeted = False
+        self.ready = False
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # Dead already: the end of its pipe tells.
-            protocol.send(self.pipe, setting)
+            protocol.send(self.pipe, worker_config)
 
     @property
     def pid(self) -> int:
@@ -81,7 +81,7 @@ class Worker:
         except (ConnectionResetError, OSError) as error:
             raise EOFError from error
         if isinstance(answer, Ready):
-            self.greeted, self.since = True, time.monotonic()
+            self.ready, self.since = True, time.monotonic()
             return None
         self.held = []
         return answer if isinstance(answer, Fatal) else protocol.results(answer, time.time_ns())
@@ -102,7 +102,7 @@ class Worker:
             reason, text = "killed", f"was killed by {signal.Signals(-status).name}"
         else:
             reason, text = "exited", f"exited with status {status}"
-        return WorkerExit(self.held, reason, text, self.greeted)
+        return WorkerExit(self.held, reason, text, self.ready)
 
     def stop(self, patience: float) -> None:
         """Close its pipe, at which it ends; kill it when it does not within `patience` seconds."""
@@ -115,21 +115,21 @@ class Worker:
 
 
 def _precedence(worker: Worker) -> tuple[bool, float]:
-    return not worker.greeted, worker.since
+    return not worker.ready, worker.since
 
 
 class Pool:
     """All workers of one service."""
 
-    def __init__(self, setting: WorkerConfig, count: int, deadline: float, keep_open: Sequence[int] = ()) -> None:
-        self._setting = setting
+    def __init__(self, worker_config: WorkerConfig, count: int, deadline: float, keep_open: Sequence[int] = ()) -> None:
+        self._worker_config = worker_config
         self._deadline = deadline
         self._keep_open = tuple(keep_open)
         self._deaths = 0
         self.workers = [self._spawn() for _ in range(count)]
 
     def _spawn(self) -> Worker:
-        return Worker(self._setting, self._keep_open)
+        return Worker(self._worker_config, self._keep_open)
 
     def idle(self) -> list[Worker]:
         """Workers that hold nothing; those that have begun first, and of these who rested longest: on a busy machine
@@ -145,7 +145,7 @@ class Pool:
     @property
     def is_warm(self) -> bool:
         """Whether each worker has begun, with all loaded that its first file needs."""
-        return all(worker.greeted for worker in self.workers)
+        return all(worker.ready for worker in self.workers)
 
     def replace(self, worker: Worker) -> tuple[WorkerExit, Worker]:
         """Bury a dead worker; what it leaves, and the new one in its place.
@@ -154,7 +154,7 @@ class Pool:
         """
         lost = worker.reap()
         self._deaths += 1
-        if self._deaths >= (_MOST_DEATHS if worker.greeted else _MOST_STILLBORN):
+        if self._deaths >= (_MOST_DEATHS if worker.ready else _MOST_STILLBORN):
             raise FatalFault(f"no worker lives; the last one {lost.text}, its words stand above; every file is kept")
         successor = self.workers[self.workers.index(worker)] = self._spawn()
         return lost, successor
@@ -179,7 +179,7 @@ class Pool:
 
     def _due(self, worker: Worker) -> float:
         # On a busy machine a start takes its time; the file is not to blame for it.
-        return worker.since + (self._deadline if worker.greeted else max(self._deadline, _START))
+        return worker.since + (self._deadline if worker.ready else max(self._deadline, _START))
 
     def stop(self, patience: float = 5.0) -> None:
         """End all workers; each finishes the file system call that it is in."""

@@ -15,7 +15,7 @@ from listener.records import Deferral, Outcome
 from listener.repacking import setaside
 from listener.repacking.setaside import Totals
 from listener.service.pool import WorkerExit
-from listener.service.revising import Revised
+from listener.service.revision_process import Revised
 from listener.telemetry.events import Events
 from listener.telemetry.metrics import Metrics
 
@@ -34,9 +34,9 @@ _PATIENCE = 10
 class Recorder:
     """Events and metrics of what happens."""
 
-    def __init__(self, metrics: Metrics, events: Events, keeper: LedgerThread, set_aside: str) -> None:
+    def __init__(self, metrics: Metrics, events: Events, ledger: LedgerThread, set_aside: str) -> None:
         self._metrics = metrics
-        self._keeper = keeper
+        self._ledger = ledger
         self._events = events
         self._directory = set_aside
         self._lying: dict[str, Totals] = {}
@@ -54,7 +54,7 @@ class Recorder:
         """Files are done."""
         self._events.outcomes(outcomes)
         self._metrics.record_many(outcomes)
-        self._keeper.finished(outcomes)
+        self._ledger.finished(outcomes)
         for outcome in outcomes:
             if outcome.reason:
                 self._add(outcome.reason, outcome.dst)
@@ -64,11 +64,11 @@ class Recorder:
     def revised(self, done: Sequence[Revised]) -> None:
         """Series were revised: their other files of one instance are set aside."""
         for one in done:
-            self._keeper.finished(one.outcomes)
+            self._ledger.finished(one.outcomes)
             for outcome in one.outcomes:
                 self._add(outcome.reason, outcome.dst)
                 log.info("instance %s is set aside as %s: %s", outcome.SOPInstanceUID, outcome.reason, outcome.error)
-        self._keeper.count_again(one.revision.SeriesInstanceUID for one in done if one.outcomes)
+        self._ledger.count_again(one.revision.SeriesInstanceUID for one in done if one.outcomes)
 
     def _add(self, reason: str, path: str) -> None:
         self._missed = True
@@ -90,10 +90,10 @@ class Recorder:
 
     def tell_ended(self) -> None:
         """Announce the series that ended since the last call."""
-        ended = self._keeper.take()
+        ended = self._ledger.take()
         if ended:
             self.announce(ended)
-            self._keeper.told(ended)
+            self._ledger.told(ended)
 
     def announce(self, ended: Sequence[Completion]) -> None:
         """Events and metrics of series that ended."""
@@ -104,10 +104,10 @@ class Recorder:
 
     def show_ledger(self) -> str:
         """How many series are in each state; "" or why the ledger cannot be written."""
-        for state, number in self._keeper.counts.items():
+        for state, number in self._ledger.counts.items():
             self._metrics.set("series", number, state)
-        self._metrics.set("ledger_ok", int(not self._keeper.fault))
-        return self._keeper.fault
+        self._metrics.set("ledger_ok", int(not self._ledger.fault))
+        return self._ledger.fault
 
     def count_set_aside(self, now: float) -> None:
         """Show what lies in set-aside; counted anew once a minute, or less often where that takes long."""
@@ -134,4 +134,4 @@ class Recorder:
         # What came while it was counted may be among it or not: the ledger is not to be put right by such numbers.
         self._unsure = self._unsure + 1 if self._missed else 0
         if self._unsure % _PATIENCE == 0:
-            self._keeper.lying(dict(found))
+            self._ledger.lying(dict(found))

@@ -123,10 +123,10 @@ class Rescan:
     `covered` when the last complete pass began, in seconds on the monotonic clock: what came before is known.
     """
 
-    def __init__(self, roots: tuple[str, ...], engine: Engine, rescan: float) -> None:
+    def __init__(self, roots: tuple[str, ...], engine: Engine, interval: float) -> None:
         self._roots = roots
         self._engine = engine
-        self._rescan = rescan
+        self._interval = interval
         self._source = "startup"
         self._begun = 0.0
         self._paths: Iterator[tuple[int, str]] | None = None
@@ -149,6 +149,10 @@ class Rescan:
     def under_way(self) -> bool:
         """Whether a pass has begun and is not complete."""
         return self._paths is not None
+
+    def request(self, now: float) -> None:
+        """Begin the next pass at `now`; without effect while one is under way."""
+        self.next = now
 
     def due(self, now: float) -> bool:
         """Whether the next pass should begin."""
@@ -194,7 +198,7 @@ class Rescan:
             root, path = found
             if not backlog.holds(path):
                 self._engine.intake.offer(path, root, self._source)
-                backlog.beyond = max(0, backlog.beyond - 1)
+                backlog.set_beyond(backlog.beyond - 1)
         return False
 
     def _count_on(self, now: float) -> None:
@@ -203,7 +207,7 @@ class Rescan:
             if next(self._count, None) is None:
                 self._count = None
                 self._next_count = now + _RECOUNT
-                self._engine.backlog.beyond = max(0, self._counted - self._engine.backlog.queued)
+                self._engine.backlog.set_beyond(self._counted - self._engine.backlog.queued)
                 self.looked = True
                 return
             self._counted += 1
@@ -212,8 +216,8 @@ class Rescan:
         self._paths = None
         self.covered = self._begun
         self._source = "rescan"
-        self._engine.backlog.beyond = 0
-        self.next = now + self._rescan
+        self._engine.backlog.set_beyond(0)
+        self.next = now + self._interval
         self.looked = True
         if self._emptied.due(now):
             self._emptied.remove(now, time.time_ns())

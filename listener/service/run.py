@@ -1,7 +1,7 @@
-"""`listener run`: the composition root. One loop, which watches, sweeps, hands out work, and says how it is.
+"""`listener run`: builds the service and runs its loop.
 
-Order at the start: own incoming, find out what works where, do claims again, start workers, start the watch, and only
-then the first sweep, so that nothing can fall between sweep and watch.
+Order at the start: lock incoming, probe the directories, requeue claims, start workers, start the watch, and only then
+begin the first rescan, so that no file can come unseen between the two.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from listener.disk.directories import Directories, prepare, remove_leftovers
 from listener.disk.retry import retry_while_transient
 from listener.hooks.dispatch import HookManager
 from listener.ledger.thread import LedgerThread
+from listener.service.disk_guard import DiskGuard
 from listener.service.engine import Engine
 from listener.service.flow import FlowMeter
 from listener.service.lock import IncomingLock
-from listener.service.monitor import Monitor, server_of
+from listener.service.monitor import Monitor, ServiceState, server_of
 from listener.service.other_listeners import OtherListeners
 from listener.service.probes import lease_supported, revision
 from listener.service.recorder import Recorder
 from listener.service.rescan import Rescan, RescanResult, Troubles
-from listener.service.reviser import Reviser
+from listener.service.revision_thread import RevisionThread
 from listener.service.wakeup import Signals, Wakeup, leaving_at_once
 from listener.service.watch import Watch, rest_for
 from listener.telemetry.events import Events
@@ -34,7 +35,7 @@ from listener.telemetry.metrics import Metrics
 
 
 def metrics_of(config: Config) -> Metrics:
-    """All at zero; diagnostics are counted from now on."""
+    """Return the metrics, all at zero, and count diagnostics in them from now on."""
     metrics = Metrics(
         {"version": listener.__version__, "revision": revision(), "python": platform.python_version()},
         {
@@ -49,47 +50,53 @@ def metrics_of(config: Config) -> Metrics:
     return metrics
 
 
-_BEAT = 1.0  # The loop comes round at least so often, in seconds.
-#: How long the draining loop waits at most before it looks whether it may go on, in seconds.
+#: Interval of what is done once in a while, in seconds: disks, health, snapshot.
+_TICK = 1.0
+#: Longest wait of the draining loop before it checks again whether it may go on, in seconds.
 _SOON = 0.2
-#: What workers hold when --drain is over gets this long to end, in seconds; then it stays claimed for the next start.
+#: Time that workers get after --drain to finish what they hold, in seconds; then it stays claimed for the next start.
 _GRACE = 2.0
-#: Corrected series get so long to be brought in line at the end, in seconds.
+#: Time that corrected series get at the end to be revised, in seconds.
 _REVISE = 5.0
+
+#: Why the engine is paused.
+_DISK, _STOPPING = "disk", "stopping"
 
 
 class Service:
-    """Everything that runs, and the loop."""
+    """Owns all parts, and runs the loop."""
 
     def __init__(self, config: Config, directories: Directories) -> None:
         self._config = config
-        self._owner = IncomingLock(config.incoming)
+        self._lock = IncomingLock(config.incoming)
         remove_leftovers(directories)
-        self._bell = Wakeup()
-        self._signals = Signals(self._bell.set)
+        self._wakeup = Wakeup()
+        self._signals = Signals(self._wakeup.set)
         self._events = Events(config.phi)
         self._metrics = metrics_of(config)
         self._hooks = HookManager(config, retires=True)
         others = OtherListeners()
-        self._keeper = LedgerThread(config, self._bell.set, consumers=self._hooks.names, is_worked_on=others.work_on)
-        self._recorder = Recorder(self._metrics, self._events, self._keeper, directories.set_aside)
-        self._reviser = Reviser(config, directories, self._bell.set, self._owner.descriptors)
-        self._keeper.revise = self._reviser.offer
-        self._engine = Engine(config, directories, self._recorder, self._owner.descriptors)
+        self._ledger = LedgerThread(config, self._wakeup.set, consumers=self._hooks.names, is_worked_on=others.work_on)
+        self._recorder = Recorder(self._metrics, self._events, self._ledger, directories.set_aside)
+        self._revisions = RevisionThread(config, directories, self._wakeup.set, self._lock.descriptors)
+        self._ledger.revise = self._revisions.offer
+        self._engine = Engine(config, directories, self._recorder, self._lock.descriptors)
         selector, rest = self._engine.selector, rest_for(config.fsync)
-        selector.register(self._bell.reader, selectors.EVENT_READ, self._bell.clear)
+        selector.register(self._wakeup.reader, selectors.EVENT_READ, self._wakeup.clear)
         self._watch = Watch(config.incoming, selector, self._take_events, polling=config.poll, rest=rest)
-        self._vitals = Monitor(config, directories, self._engine, self._watch, self._metrics)
-        self._server = server_of(config, self._vitals)
+        self._guard = DiskGuard(directories, self._engine.volumes, config.min_free)
+        self._monitor = Monitor(config, self._engine, self._guard, self._watch, self._metrics)
+        self._state = ServiceState(directories=len(config.incoming))
+        self._server = server_of(config, self._monitor)
         self._leases = lease_supported(directories.claims)
         self._troubles = Troubles(config.incoming, phi=config.phi)
-        self._sweeper = Rescan(config.incoming, self._engine, config.rescan)
-        self._flow = FlowMeter(self._engine, self._sweeper, self._watch, 0.0 if self._leases else config.settle)
-        self._next_beat = 0.0
-        self._is_told_ready = False
+        self._rescan = Rescan(config.incoming, self._engine, config.rescan)
+        self._flow_meter = FlowMeter(self._engine, self._rescan, self._watch, 0.0 if self._leases else config.settle)
+        self._next_tick = 0.0
+        self._announced_ready = False
 
     def run(self) -> int:
-        """Serve until a signal; 0 after a clean stop, 1 after a second signal."""
+        """Serve until a signal; return 0 after a clean stop, 1 after a second signal."""
         try:
             self._start()
             while not self._signals.count:
@@ -101,9 +108,9 @@ class Service:
     def _start(self) -> None:
         if self._server:
             self._server.start()
-        told = {"version": listener.__version__, "workers": self._config.workers, "http": self._address}
-        self._events.service("started", time.time_ns(), **told)
-        self._keeper.start()
+        fields = {"version": listener.__version__, "workers": self._config.workers, "http": self._address}
+        self._events.service("started", time.time_ns(), **fields)
+        self._ledger.start()
         self._hooks.start()
         self._metrics.set("lease_supported", int(self._leases))
         if not self._leases:
@@ -113,43 +120,40 @@ class Service:
         if requeued:
             log.info("%d files that an earlier run had begun are done again", requeued)
         self._watch.ensure()
-        self._beat(time.monotonic())
+        self._tick(time.monotonic())
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        """Once round: wait for workers, events, signals or a deadline; take results, offer arrivals, hand out work."""
-        self._wait(
-            0.0 if self._sweeper.busy or self._recorder.counting else max(0.0, self._wake_at() - time.monotonic())
-        )
+        """Wait for workers, events, signals or a deadline; take results, offer arrivals, hand out work."""
+        is_busy = self._rescan.busy or self._recorder.counting
+        self._engine.turn(0.0 if is_busy else max(0.0, self._wake_at() - time.monotonic()))
         self._recorder.tell_ended()
-        self._recorder.revised(self._reviser.take())
+        self._recorder.revised(self._revisions.take())
         self._recorder.count_on()
         now = time.monotonic()
+        if now >= self._next_tick:
+            self._tick(now)
+        # What these two offer is handed out as the next turn begins.
         if self._watch.opens is not None and now >= self._watch.opens:
             self._take_events()
-        self._sweep_on(now)
-        self._engine.dispatch(now)
-        if now >= self._next_beat:
-            self._beat(now)
-
-    def _wait(self, timeout: float) -> None:
-        for key in self._engine.turn(timeout):
-            key.data()
+        self._step_rescan(now)
 
     def _wake_at(self) -> float:
-        moments = [self._next_beat, self._engine.next_wake(), self._watch.opens]
-        if not self._sweeper.under_way:
-            moments.append(self._sweeper.next)
+        moments = [self._next_tick, self._engine.next_wake(), self._watch.opens]
+        if not self._rescan.under_way:
+            moments.append(self._rescan.next)
         return min(moment for moment in moments if moment is not None)
 
-    def _beat(self, now: float) -> None:
-        self._next_beat = now + _BEAT
+    def _tick(self, now: float) -> None:
+        self._next_tick = now + _TICK
         self._recorder.count_set_aside(now)
-        self._vitals.ledger = self._recorder.show_ledger()
+        self._state = self._state._replace(ledger=self._recorder.show_ledger())
         self._events.flush()
-        self._vitals.tick(now)
-        self._keeper.flow = self._flow.measure(now, sees=self._vitals.sees_incoming)
+        disk = self._guard.look(now)
+        (self._engine.resume if disk.may_work else self._engine.pause)(_DISK)
+        self._monitor.tick(self._state, now)
+        self._ledger.flow = self._flow_meter.measure(now, sees=disk.writable["incoming"])
 
     def _take_events(self) -> None:
         paths = self._watch.take(time.monotonic())
@@ -160,41 +164,40 @@ class Service:
         if paths:
             self._metrics.set("last_event_timestamp_seconds", time.time())
 
-    def _sweep_on(self, now: float) -> None:
-        if self._watch.overflowed:
-            self._tell_overflow()
-            self._flow.missed(now)
-            self._sweeper.next = now
-        if self._sweeper.due(now):
-            self._owner.renew()
+    def _step_rescan(self, now: float) -> None:
+        if self._watch.take_overflow():
+            self._report_overflow()
+            self._flow_meter.missed(now)
+            self._rescan.request(now)
+        if self._rescan.due(now):
+            self._lock.renew()
             self._watch.ensure()
-            self._sweeper.begin(now)
-        swept = self._sweeper.step(now)
-        if swept:
-            self._tell_swept(swept)
-        if not self._vitals.scanned and self._sweeper.looked and self._engine.pool.is_warm:
-            self._vitals.scanned = True
-            self._beat(now)
-            if not self._vitals.is_ready:
-                log.warning("%s; %s", self._vitals.verdict, self._pages())
-        if not self._is_told_ready and self._vitals.scanned and self._vitals.is_ready:
-            self._tell_ready()
+            self._rescan.begin(now)
+        result = self._rescan.step(now)
+        if result:
+            self._report_rescan(result)
+        if not self._state.scanned and self._rescan.looked and self._engine.pool.is_warm:
+            self._state = self._state._replace(scanned=True)
+            self._tick(now)
+            if not self._monitor.is_ready:
+                log.warning("%s; %s", self._monitor.verdict, self._pages())
+        if not self._announced_ready and self._state.scanned and self._monitor.is_ready:
+            self._announce_ready()
 
-    def _tell_overflow(self) -> None:
-        self._watch.overflowed = False
+    def _report_overflow(self) -> None:
         self._metrics.add("fs_event_queue_overflows_total", 1)
         self._events.service("overflow", time.time_ns())
         log.warning("the queue of file system events overflowed; a sweep finds what was missed")
 
-    def _tell_swept(self, swept: RescanResult) -> None:
-        self._metrics.swept(swept.seconds, time.time())
-        self._vitals.directories = swept.directories
-        for trouble in self._troubles.news(swept.troubles):
+    def _report_rescan(self, result: RescanResult) -> None:
+        self._metrics.swept(result.seconds, time.time())
+        self._state = self._state._replace(directories=result.directories)
+        for trouble in self._troubles.news(result.troubles):
             log.error("a directory cannot be swept, %s", trouble)
 
-    def _tell_ready(self) -> None:
-        """Once, when everything is as it must be for the first time: not while /readyz says that it is not."""
-        self._is_told_ready = True
+    def _announce_ready(self) -> None:
+        """Announce once that the service is ready, which is when /readyz first says so."""
+        self._announced_ready = True
         self._events.service("ready", time.time_ns(), http=self._address)
         how = "by sweeps alone" if self._watch.polling else "by events and sweeps"
         log.info("ready: files are found %s; %s", how, self._pages())
@@ -209,55 +212,57 @@ class Service:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _drain(self) -> int:
-        """A last sweep, what workers hold, and as much of the backlog as --drain allows."""
+        """Rescan once more, finish what workers hold and as much of the backlog as --drain allows; return the exit
+        status.
+        """
         end = time.monotonic() + self._config.drain
         backlog, engine = self._engine.backlog, self._engine
-        self._vitals.draining = True
+        self._state = self._state._replace(draining=True)
         self._events.service("draining", time.time_ns(), backlog=backlog.depth)
-        self._beat(time.monotonic())
+        self._tick(time.monotonic())
         self._watch.stop()
-        self._last_sweep(end)
+        self._last_rescan(end)
         # Below --min-free, or while the system refuses, waiting for the queue would only delay the stop.
         while ((engine.flows and backlog.queued) or backlog.working) and self._may_go_on(end):
-            self._wait(min(_SOON, max(0.0, end - time.monotonic())))
-        engine.paused = True
+            engine.turn(min(_SOON, max(0.0, end - time.monotonic())))
+        engine.pause(_STOPPING)
         while backlog.working and self._may_go_on(end + _GRACE):
-            self._wait(_SOON)
+            engine.turn(_SOON)
         self._events.service("stopped", time.time_ns(), left=backlog.depth)
         log.info("stopped; %d files are left, in incoming or claimed, for the next start", backlog.depth)
         return 1 if self._signals.count > 1 else 0
 
-    def _last_sweep(self, end: float) -> None:
-        self._sweeper.begin(time.monotonic())
-        while self._sweeper.under_way and self._may_go_on(end):
-            self._sweeper.step(time.monotonic())
-            self._wait(0 if self._sweeper.busy or not self._sweeper.under_way else _SOON)
+    def _last_rescan(self, end: float) -> None:
+        self._rescan.begin(time.monotonic())
+        while self._rescan.under_way and self._may_go_on(end):
+            self._rescan.step(time.monotonic())
+            self._engine.turn(0 if self._rescan.busy or not self._rescan.under_way else _SOON)
 
     def _may_go_on(self, end: float) -> bool:
         return self._signals.count < 2 and time.monotonic() < end
 
-    def _settle(self) -> None:
-        """What was corrected last is brought in line, now that no worker works."""
-        self._reviser.finish(_REVISE)
-        self._recorder.revised(self._reviser.take())
+    def _finish_revisions(self) -> None:
+        """Revise what was corrected last, now that no worker works."""
+        self._revisions.finish(_REVISE)
+        self._recorder.revised(self._revisions.take())
 
     def _close(self) -> None:
         self._watch.close()
         if self._server:
             self._server.stop()
         self._engine.close(at_once=self._signals.count > 1)
-        self._keeper.close(self._recorder.announce, self._settle)
+        self._ledger.close(self._recorder.announce, self._finish_revisions)
         self._hooks.stop()
-        self._vitals.close()
-        self._owner.close()
+        self._monitor.close()
+        self._lock.close()
         self._signals.restore()
-        self._bell.close()
+        self._wakeup.close()
 
 
 def run(config: Config) -> int:
-    """The whole service; the exit status."""
+    """Run the service and return the exit status."""
     request_short_slices()
-    # A volume that is full at the start is waited for: a crash loop would tell less and mend nothing.
+    # A volume that is full at the start is waited for: a crash loop would say less and mend nothing.
     with leaving_at_once():
         directories = retry_while_transient(lambda: prepare(config), log.error)
     return Service(config, directories).run()

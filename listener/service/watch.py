@@ -55,8 +55,8 @@ class Watch:
     reading these rest for `rest` seconds, until `opens` on the monotonic clock, so that where files come fast several
     are taken at once, by the loop and by the workers behind it too.
 
-    `polling` says that sweeps alone find the files: asked for (--poll), or because inotify cannot work here;
-    `overflowed` that events were lost.
+    `polling` says that rescans alone find the files: asked for (--poll), or because inotify cannot work here;
+    `overflowed` that events were lost since `take_overflow` was called last.
     """
 
     def __init__(
@@ -112,6 +112,11 @@ class Watch:
         paths = list(dict.fromkeys(self._paths))
         self._paths.clear()
         return paths
+
+    def take_overflow(self) -> bool:
+        """Return whether events were lost since the last call."""
+        lost, self.overflowed = self.overflowed, False
+        return lost
 
     def root_of(self, path: str) -> int:
         """The index of the incoming directory that `path` lies in; -1 for our own files and strangers."""

@@ -66,9 +66,9 @@ def _warm_up() -> None:
 
 
 def _work(pipe: Connection) -> None:
-    setting: WorkerConfig = protocol.receive(pipe)
-    _limit_memory(_MEMORY + 8 * setting.config.max_header)
-    repacker = Repacker(WorkerContext(setting.config, setting.directories, setting.mode))
+    worker_config: WorkerConfig = protocol.receive(pipe)
+    _limit_memory(_MEMORY + 8 * worker_config.config.max_header)
+    repacker = Repacker(WorkerContext(worker_config.config, worker_config.directories, worker_config.mode))
     # Files that wait already would only wait longer, and not all of them need pydicom.
     if not pipe.poll():
         _warm_up()

@@ -61,8 +61,8 @@ class NoProcess:
 class InsideWorker(Worker):
     """A worker that is no process: it works as soon as it is given something."""
 
-    def __init__(self, setting: WorkerConfig, keep_open: Sequence[int]) -> None:
-        super().__init__(setting, keep_open)
+    def __init__(self, worker_config: WorkerConfig, keep_open: Sequence[int]) -> None:
+        super().__init__(worker_config, keep_open)
         self._end: Connection[Any, Any] = self._process.pipe  # type: ignore[attr-defined]
         told: WorkerConfig = protocol.receive(self._end)
         self._repacker = Repacker(WorkerContext(told.config, told.directories, told.mode))

@@ -102,7 +102,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(count=st.integers(0, 1000))
     def sweep(self, count: int) -> None:
-        self.backlog.beyond = count
+        self.backlog.set_beyond(count)
 
     @precondition(lambda self: not self.working)
     @rule(path=PATHS)

@@ -77,7 +77,7 @@ def drained(engine: Engine) -> Callable[[], bool]:
 
 def greet(worker: Any) -> None:
     """Wait until a worker has said that it works: one that dies before is no file's fault."""
-    while not worker.greeted:
+    while not worker.ready:
         assert worker.pipe.poll(10)
         assert worker.collect() is None
 
@@ -136,12 +136,34 @@ def test_one_path_is_offered_by_event_and_sweep_and_done_once(tmp_path: Path) ->
 def test_while_paused_nothing_is_handed_out(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     with engine_of(bench) as (engine, _):
-        engine.paused = True
+        engine.pause("test")
         offer(engine, bench.put())
         engine.turn(0)
         assert (engine.backlog.queued, engine.backlog.working) == (1, 0)
-        engine.paused = False
+        engine.resume("test")
         turn_until(engine, drained(engine))
+
+
+def test_work_goes_on_when_the_last_reason_for_a_pause_is_taken_back(tmp_path: Path) -> None:
+    with engine_of(Bench(tmp_path)) as (engine, _):
+        engine.pause("disk")
+        engine.pause("stopping")
+        engine.pause("disk")
+        engine.resume("disk")
+        assert engine.paused
+        engine.resume("stopping")
+        engine.resume("never given")
+        assert not engine.paused
+
+
+def test_a_paused_engine_that_was_refused_something_does_not_wake_for_a_try_it_may_not_make(tmp_path: Path) -> None:
+    with engine_of(Bench(tmp_path)) as (engine, _):
+        engine.breaker.refused("no-space", time.monotonic())
+        assert engine.next_wake() is not None
+        engine.pause("disk")
+        assert engine.next_wake() is None
+        engine.resume("disk")
+        assert engine.next_wake() is not None
 
 
 # -- workers that die -------------------------------------------------------------------------------------------------
@@ -333,7 +355,7 @@ def test_a_file_that_is_still_open_is_done_when_it_is_closed(tmp_path: Path) -> 
         turn_until(engine, drained(engine))
         assert ear.kinds() == ["published"]
         assert {one.reason for one in ear.deferrals} == {"busy"}
-        assert engine.pressure.reason == ""
+        assert engine.breaker.reason == ""
 
 
 def test_what_the_system_refuses_waits_and_is_done_when_it_can_be(tmp_path: Path) -> None:
@@ -343,7 +365,7 @@ def test_what_the_system_refuses_waits_and_is_done_when_it_can_be(tmp_path: Path
         (bench.data / "P0000-Patient_0-19700102").write_text("in the way")
         offer(engine, bench.put())
         turn_until(engine, lambda: ear.deferrals)
-        assert engine.pressure.reason == ""
+        assert engine.breaker.reason == ""
         assert engine.held_up.counts() == {"io-error": 1}
         assert len(bench.claims()) == 1
         (bench.data / "P0000-Patient_0-19700102").unlink()

@@ -74,12 +74,12 @@ def test_a_file_that_waits_holds_the_clock_up_until_it_is_done(tmp_path: Path) -
     with loop(tmp_path) as one:
         one.sweep()
         one.look()
-        one.engine.paused = True
+        one.engine.pause("test")
         one.offer(one.bench.put())
         assert one.look(1) >= 1.0
         assert one.look(9) >= 10.0
         assert not one.meter.measure(one.now, sees=True).flows
-        one.engine.paused = False
+        one.engine.resume("test")
         turn_until(one.engine, drained(one.engine))
         assert one.look(1) == 0.0
 
@@ -88,7 +88,7 @@ def test_what_is_noticed_after_a_pause_may_have_come_at_its_begin(tmp_path: Path
     with loop(tmp_path) as one:
         one.sweep()
         one.look()
-        one.engine.paused = True
+        one.engine.pause("test")
         one.offer(one.bench.put())
         one.now = time.monotonic()
         one.meter.measure(one.now - 60.0, sees=True)
@@ -103,7 +103,7 @@ def test_a_file_that_is_still_written_delays_only_itself(tmp_path: Path) -> None
             one.offer(path)
             turn_until(one.engine, lambda: one.engine.backlog.retrying)
             assert one.look(9) == 0.0
-            one.engine.paused = True
+            one.engine.pause("test")
         one.offer(path)
         one.now = time.monotonic()
         assert one.look(5) >= 5.0, "now it was closed, and waits"
@@ -111,7 +111,7 @@ def test_a_file_that_is_still_written_delays_only_itself(tmp_path: Path) -> None
 
 def test_what_found_no_room_is_known_after_a_sweep_that_began_later(tmp_path: Path) -> None:
     with loop(tmp_path) as one:
-        one.engine.paused = True
+        one.engine.pause("test")
         one.sweep()
         one.look()
         one.engine.backlog._capacity = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from listener.records import Deferral
-from listener.service.heldup import MOST, RATE, SHOWN, HeldUp
+from listener.service.held_up import MOST, RATE, SHOWN, HeldUp
 
 GIVE_UP = 3600.0
 

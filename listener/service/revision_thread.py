@@ -20,7 +20,7 @@ from listener.disk.retry import pause
 from listener.repacking.context import CLAIM
 from listener.repacking.revision import Revision, merge
 from listener.service.protocol import WorkerConfig
-from listener.service.revising import Request, Revised
+from listener.service.revision_process import Request, Revised
 
 #: A series is revised so long after its last correction, in seconds: a series that is sent again is revised a few
 #: times, not once a file. Once more after the second time, for workers that trusted documents until then.
@@ -40,7 +40,7 @@ class _Waiting(NamedTuple):
     again: bool = True
 
 
-class Reviser:
+class RevisionThread:
     """Revisions in (`offer`, from any thread), what was set aside out (`take`); `wake` is called when there is some."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Reviser:
         wake: Callable[[], None] = lambda: None,
         keep_open: Sequence[int] = (),
     ) -> None:
-        self._setting = WorkerConfig(config, directories, CLAIM)
+        self._worker_config = WorkerConfig(config, directories, CLAIM)
         self._wake = wake
         self._keep_open = tuple(keep_open)
         self._waiting: dict[str, _Waiting] = {}
@@ -123,7 +123,7 @@ class Reviser:
         return due
 
     def _revise(self, due: Sequence[_Waiting], seconds: float) -> None:
-        request = Request(self._setting, [one.revision for one in due])
+        request = Request(self._worker_config, [one.revision for one in due])
         done = self._asked(request, max(1.0, seconds))
         now = time.monotonic()
         with self._lock:
@@ -149,7 +149,7 @@ class Reviser:
         """The answer of a process; nothing when it dies or takes too long."""
         try:
             with subprocess.Popen(
-                [sys.executable, "-m", "listener.service.revising"],
+                [sys.executable, "-m", "listener.service.revision_process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=self._keep_open,

@@ -23,7 +23,7 @@ from listener.service.protocol import WorkerConfig
 class Request(NamedTuple):
     """By what, and what to revise."""
 
-    setting: WorkerConfig
+    worker_config: WorkerConfig
     revisions: Sequence[Revision]
 
 
@@ -37,8 +37,8 @@ class Revised(NamedTuple):
 
 def answer(request: Request) -> list[Revised]:
     """Revise them one by one."""
-    setting = request.setting
-    context = WorkerContext(setting.config, setting.directories, setting.mode)
+    worker_config = request.worker_config
+    context = WorkerContext(worker_config.config, worker_config.directories, worker_config.mode)
     return [_revised(one, context) for one in request.revisions]
 
 
