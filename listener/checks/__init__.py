@@ -1,1 +1,1 @@
-"""`listener check`: what is wrong with this set-up, and the remedy."""
+"""`listener check`: faults of a configuration and its system, each with a remedy."""

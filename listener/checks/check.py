@@ -1,4 +1,4 @@
-"""`listener check`: is this configuration going to work? One line a finding, with its remedy. Makes no directory."""
+"""`listener check`: test whether a configuration will work. One line a finding, with its remedy. Makes no directory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import orjson
 
 from listener.checks import configuration, directories, storescp, system
-from listener.checks.finding import NOTE, OK, PROBLEM, Finding, named
+from listener.checks.finding import NOTE, OK, PROBLEM, Finding, configured_directories
 from listener.config import Config
 from listener.diagnostics import in_colour
 
@@ -16,8 +16,8 @@ __all__ = ["NOTE", "OK", "PROBLEM", "Finding", "findings", "run"]
 
 Check = Callable[[Config], Iterator[Finding]]
 
-#: What is tried out in the directories: only when all of them are there and can be written.
-_INSIDE: tuple[Check, ...] = (
+#: Checks that need all directories to exist and be writable.
+_IN_DIRECTORIES: tuple[Check, ...] = (
     directories.overlaps,
     directories.moves,
     directories.network,
@@ -26,18 +26,18 @@ _INSIDE: tuple[Check, ...] = (
     directories.leases,
     directories.owners,
     directories.unfinished,
-    directories.strangers,
+    directories.foreign_directories,
     directories.readers,
     configuration.ledger,
 )
 
-#: What can always be looked at.
-_AROUND: tuple[Check, ...] = (
+#: Checks that are always possible.
+_ALWAYS: tuple[Check, ...] = (
     directories.space,
     directories.modes,
     system.inotify,
     system.open_files,
-    system.lasting,
+    system.persistence,
     system.memory,
     system.core_files,
     configuration.templates,
@@ -47,15 +47,15 @@ _AROUND: tuple[Check, ...] = (
 
 
 def run(config: Config, as_json: bool) -> int:
-    """Print every finding; 0 when nothing is in the way, else 1."""
-    found = list(findings(config))
-    for finding in found:
+    """Print every finding; return 0, or 1 when one is a problem."""
+    results = list(findings(config))
+    for finding in results:
         if as_json:
             sys.stdout.buffer.write(orjson.dumps(finding._asdict(), option=orjson.OPT_APPEND_NEWLINE))
         else:
             print(_line(finding))
     sys.stdout.flush()
-    return 1 if any(finding.level == PROBLEM for finding in found) else 0
+    return 1 if any(finding.level == PROBLEM for finding in results) else 0
 
 
 def _line(finding: Finding) -> str:
@@ -66,11 +66,11 @@ def _line(finding: Finding) -> str:
 
 
 def findings(config: Config) -> Iterator[Finding]:
-    """Everything that can be found out before a file arrives."""
+    """Yield every finding that is possible before a file arrives."""
     usable = True
-    for option, path in named(config):
+    for option, path in configured_directories(config):
         finding = directories.directory(option, path)
         usable &= finding.level == OK
         yield finding
-    for check in (*(_INSIDE if usable else ()), *_AROUND):
+    for check in (*(_IN_DIRECTORIES if usable else ()), *_ALWAYS):
         yield from check(config)

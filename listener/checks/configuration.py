@@ -1,4 +1,4 @@
-"""Checks of the configuration: templates, hooks, and the ledger that it names."""
+"""Checks of the configuration: templates, hooks and the ledger."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from listener.planning.plan import Layout
 from listener.status import snapshot
 from listener.status.document import Accounts, document
 
-#: Instances that are placed to see whether paths meet; short hashes give themselves away.
-_MANY = 4096
+#: Instances that are planned to find equal paths; enough to expose short hashes.
+_SAMPLES = 4096
 
 
 def templates(config: Config) -> Iterator[Finding]:
-    """Whether instances that differ in nothing but their UIDs could ever meet on one path."""
+    """Check that instances that differ only in their UIDs get different paths, and series different directories."""
     layout = Layout(
         plan.choose_preset(
             config.layout, config.root_template, config.study_template, config.series_template, config.image_template
         )
     )
     values = dict.fromkeys(layout.keywords, "1")
-    paths = {layout.place({**values, "SOPInstanceUID": f"1.2.{number}"}) for number in range(_MANY)}
+    paths = {layout.place({**values, "SOPInstanceUID": f"1.2.{number}"}) for number in range(_SAMPLES)}
     remedy = "put %SOPInstanceUID into it"
     if len(paths) == 1:
         text = "different instances would get one path: SOPInstanceUID is in no template"
         yield Finding(PROBLEM, "--image-template", text, remedy)
-    elif len(paths) < _MANY:
-        text = f"different instances would get one path: of {_MANY} that were tried {_MANY - len(paths)} did"
+    elif len(paths) < _SAMPLES:
+        text = f"different instances would get one path: of {_SAMPLES} that were tried {_SAMPLES - len(paths)} did"
         yield Finding(PROBLEM, "--image-template", text, remedy)
     elif not _holds_uid(layout, values):
         text = "SOPInstanceUID is in the templates only in part: two instances could get one path"
@@ -50,7 +50,7 @@ def templates(config: Config) -> Iterator[Finding]:
 
 
 def _holds_uid(layout: Layout, values: Mapping[str, str]) -> bool:
-    """Whether the whole UID can be read from the path, as long as a UID can be."""
+    """Return whether the longest possible SOP Instance UID is in the path as a whole."""
     uid = "2.25." + "340282366920938463463374607431768211455"[:39]
     directory, name = layout.place({**values, "SOPInstanceUID": uid})
     return uid in directory or uid in name
@@ -61,7 +61,7 @@ def _directory(layout: Layout, values: Mapping[str, str], series: str) -> str:
 
 
 def hooks(config: Config) -> Iterator[Finding]:
-    """The hooks that are asked for. Nobody is told anything."""
+    """Check the configured hooks without calling them."""
     if config.on_series_complete:
         yield _posted(config)
     if config.hook_secret_file and stat.S_IMODE(os.stat(config.hook_secret_file).st_mode) & stat.S_IROTH:
@@ -84,7 +84,7 @@ def _posted(config: Config) -> Finding:
 
 
 def ledger(config: Config) -> Iterator[Finding]:
-    """The ledger in the state directory; intake goes on without it, and nobody is told of series that are complete."""
+    """Check the ledger in the state directory; without it intake goes on, and no hook is called."""
     mount = mount_of(config.state)
     if mount and mount.is_network:
         text = f"the ledger lies on a network file system ({mount.kind}): readers and writer wait for each other"
@@ -106,20 +106,20 @@ def ledger(config: Config) -> Iterator[Finding]:
     if not os.access(path, os.W_OK):
         yield Finding(PROBLEM, "--state", "the ledger cannot be written", "see its owner and mode")
         return
-    said = _what_the_service_says(config.state)
-    if said:
-        what, _, remedy = said.partition("; ")
+    problem = _service_problem(config.state)
+    if problem:
+        what, _, remedy = problem.partition("; ")
         yield Finding(PROBLEM, "--state", f"the service that runs cannot write the ledger: {what}", remedy)
         return
     yield Finding(OK, "--state", f"the ledger can be read and written: {number} series")
 
 
-def _what_the_service_says(state: str) -> str:
-    """Why a running service cannot write the ledger; "" where it can, or none runs."""
+def _service_problem(state_dir: str) -> str:
+    """Return why a running service cannot write the ledger; "" if it can, or none runs."""
     try:
-        word = snapshot.read(state)
+        live = snapshot.read(state_dir)
     except OSError:
         return ""
-    checks = document(word, None, Accounts(), time.time_ns())["service"]["checks"]
+    checks = document(live, None, Accounts(), time.time_ns())["service"]["checks"]
     check = checks.get("ledger", {"ok": True})
     return "" if check["ok"] else str(check["text"])

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
-from listener.checks.finding import NOTE, OK, PROBLEM, Finding, existing_parent, named, trial_file
+from listener.checks.finding import NOTE, OK, PROBLEM, Finding, configured_directories, existing_parent, probe_file
 from listener.config import Config
 from listener.disk import aliases, locks
 from listener.disk.locks import holder
@@ -24,12 +24,12 @@ from listener.status.document import STATES, runs
 
 _LEAST_INODES = 1000
 
-#: How far a file system's clock may be from ours, in seconds.
+#: Seconds by which a file system's clock may differ from this machine's.
 _CLOCK = 1.0
 
 
 def directory(option: str, path: str) -> Finding:
-    """Whether a directory is there, or can be made, and can be written."""
+    """Check that a directory exists, or can be made, and can be written."""
     if not os.path.lexists(path):
         parent = existing_parent(path)
         if os.access(parent, os.W_OK | os.X_OK):
@@ -49,15 +49,15 @@ def directory(option: str, path: str) -> Finding:
 
 
 def overlaps(config: Config) -> Iterator[Finding]:
-    """Two directories that are one by two mounts, or one inside another."""
-    for text in aliases.overlaps(named(config)):
+    """Check that no directory is another one by a second mount, or inside another."""
+    for text in aliases.overlaps(configured_directories(config)):
         option, _, rest = text.partition(": ")
         what, _, remedy = rest.rpartition("; ")
         yield Finding(PROBLEM, option, what, remedy)
 
 
 def moves(config: Config) -> Iterator[Finding]:
-    """Rename and link between the directories: two mounts refuse them, also of one file system."""
+    """Check rename and link between the directories: two mounts refuse them, also of one file system."""
     for root in config.incoming:
         if not probe_moves(private_dir(root), private_dir(config.state)).renames:
             text = f"files cannot be renamed from '{root}' into the state directory (another mount)"
@@ -75,8 +75,8 @@ def moves(config: Config) -> Iterator[Finding]:
 
 
 def network(config: Config) -> Iterator[Finding]:
-    """File systems that other machines write to: no event comes from there, and no lease is given. Object stores."""
-    for option, path in named(config):
+    """Check for object stores, and for network file systems: writes of other machines cause no events there."""
+    for option, path in configured_directories(config):
         mount = mount_of(path)
         if mount is None or not mount.is_network:
             continue
@@ -91,8 +91,8 @@ def network(config: Config) -> Iterator[Finding]:
 
 
 def lock_support(config: Config) -> Iterator[Finding]:
-    """Locks keep StudyLists complete and a second listener out."""
-    with trial_file(config.log) as (first, path):
+    """Check that locks work: they keep StudyLists complete and a second listener out."""
+    with probe_file(config.log) as (first, path):
         problem = _lock_problem(first, path)
     if problem:
         text = f"locks do not work in '{config.log}' ({problem}): two writers could lose studies of a StudyList"
@@ -102,13 +102,13 @@ def lock_support(config: Config) -> Iterator[Finding]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pass  # Another listener owns it, so locks work.
+            pass  # Another listener holds it, so locks work.
         except OSError as error:
             text = f"'{root}' cannot be locked ({error.strerror}): a second listener could not be kept out"
             yield Finding(PROBLEM, "--incoming", text, "use a local file system for incoming")
         finally:
             os.close(descriptor)
-    for option, path in named(config):
+    for option, path in configured_directories(config):
         why = _why_local(path) if option in ("--incoming", "--log") else ""
         if why:
             text = f"locks in '{path}' are kept by this machine alone ({why}): another one does not see them"
@@ -116,21 +116,21 @@ def lock_support(config: Config) -> Iterator[Finding]:
 
 
 def _why_local(path: str) -> str:
-    """Why a lock on a network file system is not seen by other machines; "" where it is, or none comes there."""
+    """Return why a lock on a network file system is not seen by other machines; "" if it is, or the path is local."""
     mount = mount_of(path)
     if mount is None or not mount.is_network or mount.is_object_store:
         return ""
     if mount.local_locks or not mount.kind.startswith("fuse"):
         return mount.local_locks
-    with trial_file(path) as (descriptor, _), contextlib.suppress(OSError):
+    with probe_file(path) as (descriptor, _), contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A lock that the program behind a FUSE mount keeps is none of the kernel's.
+        # The kernel does not list a lock that the program behind a FUSE mount keeps.
         return f"{mount.kind} leaves them to the kernel" if holder(descriptor) else ""
     return ""
 
 
 def _lock_problem(first: int, path: str) -> str:
-    """Why a lock on this file cannot be relied on; "" when a second one is refused as it should be."""
+    """Return why locks on this file are unreliable; "" when a second one is refused."""
     second = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,9 +145,9 @@ def _lock_problem(first: int, path: str) -> str:
 
 
 def clocks(config: Config) -> Iterator[Finding]:
-    """Lag and the settle time compare the file system's clock with ours."""
+    """Check the file systems' clocks: lag and settle time compare them with this machine's."""
     for root in config.incoming:
-        with trial_file(root) as (descriptor, _):
+        with probe_file(root) as (descriptor, _):
             off = os.fstat(descriptor).st_mtime - time.time()
         if abs(off) > _CLOCK:
             text = f"the clock of '{root}' is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's"
@@ -155,8 +155,8 @@ def clocks(config: Config) -> Iterator[Finding]:
 
 
 def space(config: Config) -> Iterator[Finding]:
-    """Free bytes and inodes."""
-    for option, path in named(config):
+    """Check free bytes and inodes."""
+    for option, path in configured_directories(config):
         parent = existing_parent(path)
         free = shutil.disk_usage(parent).free
         if free < config.min_free:
@@ -169,14 +169,14 @@ def space(config: Config) -> Iterator[Finding]:
             yield Finding(PROBLEM, option, text, "remove small files, or use a larger volume")
 
 
-#: Entries of a directory that are looked at: enough to find a rule, whatever lies there.
+#: Entries of a directory that are examined at most.
 _SAMPLE = 100
 
 _STATUS = "/proc/self/status"
 
 
 def leases(config: Config) -> Iterator[Finding]:
-    """Whether the kernel can say that a file is still being written."""
+    """Check that leases work, by which the kernel tells whether a file is still open for writing."""
     if lease_supported(config.incoming):
         yield Finding(OK, "--incoming", "the kernel tells whether a file is still open for writing (leases)")
     else:
@@ -201,25 +201,25 @@ def _foreign_owner(root: str) -> int:
 
 
 def owners(config: Config) -> Iterator[Finding]:
-    """Whether a listener works on an incoming directory: the service of this state directory, or another one."""
+    """Check whether a listener holds an incoming directory: the service of this state directory, or another one."""
     state = _running(config.state)
     for root in config.incoming:
         try:
             IncomingLock((root,), patience=0, makes=False).close()
         except OwnedElsewhere as error:
-            who = ", ".join(word for word in (_holder(root), state) if word)
-            about = f" ({who})" if who else ""
+            details = ", ".join(text for text in (_holder(root), state) if text)
+            about = f" ({details})" if details else ""
             if state:
                 yield Finding(OK, "--incoming", f"a service owns '{root}'{about}")
             else:
                 what, _, remedy = str(error).partition("; ")
                 yield Finding(NOTE, "--incoming", f"{what}{about}", remedy)
         except OSError:
-            return  # Locks do not work there, which is told already.
+            return  # Locks do not work there: reported by `lock_support`.
 
 
 def _holder(root: str) -> str:
-    """Which process owns a directory; "" where the kernel does not tell."""
+    """Return the process that holds a directory's lock; "" where the kernel does not list it."""
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return locks.holder(descriptor).partition(" (")[0]
@@ -227,32 +227,32 @@ def _holder(root: str) -> str:
         os.close(descriptor)
 
 
-def _running(state: str) -> str:
-    """How the service of a state directory is, in words; "" when none runs."""
+def _running(state_dir: str) -> str:
+    """Return the state of the service of a state directory in words; "" when none runs."""
     try:
-        word = snapshot.read(state)
+        live = snapshot.read(state_dir)
     except OSError:
         return ""
-    return STATES[str(word["state"])] if word and runs(word, time.time_ns()) else ""
+    return STATES[str(live["state"])] if live and runs(live, time.time_ns()) else ""
 
 
 def unfinished(config: Config) -> Iterator[Finding]:
-    """Claims of an incoming directory that was configured before."""
+    """Check for claims of incoming directories that are no longer configured."""
     for orphans in orphans_of(config.incoming, config.state):
         yield Finding(PROBLEM, "--incoming", orphans.text(), orphans.remedy())
 
 
-def strangers(config: Config) -> Iterator[Finding]:
-    """What somebody else made in data and log, where we must add to it (a tree that was taken over)."""
+def foreign_directories(config: Config) -> Iterator[Finding]:
+    """Check that existing directories of tree and logs can be written (those of a tree that was taken over)."""
     for option, path in (("--data", config.data), ("--log", config.log)):
-        found = next(_closed_directories(path), None)
-        if found is not None:
-            text = f"a directory in '{path}' belongs to uid {found}, and uid {os.geteuid()} cannot write there"
+        owner = next(_unwritable_directories(path), None)
+        if owner is not None:
+            text = f"a directory in '{path}' belongs to uid {owner}, and uid {os.geteuid()} cannot write there"
             yield Finding(PROBLEM, option, text, "run under the uid that made it, or change the owner of all of it")
 
 
-def _closed_directories(path: str) -> Iterator[int]:
-    """Owners of directories, on two levels, in which we cannot make anything."""
+def _unwritable_directories(path: str) -> Iterator[int]:
+    """Yield the owners of directories, on two levels, in which this user cannot make files."""
     for above in (path, *_directories(path)):
         for below in _directories(above):
             if not os.access(below, os.W_OK | os.X_OK):
@@ -268,7 +268,7 @@ def _directories(path: str) -> list[str]:
 
 
 def modes(config: Config) -> Iterator[Finding]:
-    """Permissions with which we could not work ourselves."""
+    """Check that --dir-mode and --file-mode leave this user enough permissions."""
     if config.dir_mode & 0o700 != 0o700:
         text = f"--dir-mode {config.dir_mode:04o}: nothing could be made in a directory of the tree"
         yield Finding(PROBLEM, "--dir-mode", text, "give the owner all of it, such as 0755 or 0750")
@@ -278,7 +278,7 @@ def modes(config: Config) -> Iterator[Finding]:
 
 
 def readers(config: Config) -> Iterator[Finding]:
-    """Whether other users can read the tree and the logs."""
+    """Check that other users can read the tree and the logs."""
     closed = [f"'{path}' has mode {_mode(path):04o}" for path in (config.data, config.log) if _mode(path) & 0o5 != 0o5]
     if config.dir_mode & 0o5 != 0o5:
         closed.append(f"--dir-mode is {config.dir_mode:04o}")
@@ -299,10 +299,10 @@ def _mode(path: str) -> int:
 
 
 def _umask() -> int:
-    """This process's umask, without setting it: 0 where the system does not say."""
+    """Return this process's umask without setting it; 0 where the system does not show it."""
     try:
         with open(_STATUS, encoding="utf-8", errors="replace") as file:
-            told = [line.split()[1] for line in file if line.startswith("Umask:")]
+            masks = [line.split()[1] for line in file if line.startswith("Umask:")]
     except OSError:
         return 0
-    return int(told[0], 8) if told else 0
+    return int(masks[0], 8) if masks else 0

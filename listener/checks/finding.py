@@ -1,4 +1,4 @@
-"""What `listener check` finds: one line each, with its remedy."""
+"""Findings of `listener check`, and what several checks need: directories by option, a probe file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ OK, NOTE, PROBLEM = "ok", "note", "problem"
 
 
 class Finding(NamedTuple):
-    """One thing looked at: `level` is OK, NOTE (it works, with a cost) or PROBLEM; `remedy` is "" when none is
-    needed.
-    """
+    """One result: `level` is OK, NOTE (works, at a cost) or PROBLEM; `about` an option; `remedy` "" if none needed."""
 
     level: str
     about: str
@@ -24,22 +22,22 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def named(config: Config) -> list[tuple[str, str]]:
-    """The directories with their options."""
+def configured_directories(config: Config) -> list[tuple[str, str]]:
+    """Return the configured directories as (option, path)."""
     others = [("--data", config.data), ("--log", config.log), ("--state", config.state)]
     return [*(("--incoming", path) for path in config.incoming), *others]
 
 
 def existing_parent(path: str) -> str:
-    """The path itself, or the nearest directory above it that is there."""
+    """Return the path itself, or its nearest parent that exists."""
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     return path
 
 
 @contextlib.contextmanager
-def trial_file(directory: str) -> Iterator[tuple[int, str]]:
-    """A new file with a hidden name, open for writing, and gone afterwards: its descriptor and path."""
+def probe_file(directory: str) -> Iterator[tuple[int, str]]:
+    """Make a hidden file, open for writing; yield its descriptor and path, and remove it at the end."""
     path = os.path.join(directory, f".listener-{mounts.trial_name()}")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""What `listener check` sees of a running storescp that writes into our incoming: options that make trouble."""
+"""Check the options and environment of every running storescp that writes into an incoming directory."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _PROC = "/proc"
 
 _RECOMMENDED = "TCP_NODELAY=1 storescp --fork +uf +xa -ts 60 -pm -od {} PORT"
 
-#: Options that should be there: spellings, and what happens without.
+#: Recommended options: spellings, and the effect of their absence.
 _WANTED = (
     (("+uf", "--unique-filenames"), "without +uf a second copy overwrites a file that still waits"),
     (("+xa", "--accept-all"), "without +xa compressed images are refused"),
 )
 
-#: Options that should not: spellings, and what they do.
+#: Options that cause trouble: spellings, and their effect.
 _UNWANTED = (
     (("-su", "--sort-on-study-uid"), "-su makes a directory a study, whose first file only a sweep finds"),
     (("-ss", "--sort-conc-studies"), "-ss makes a directory a study, whose first file only a sweep finds"),
@@ -37,7 +37,7 @@ _DIRECTORY = ("-od", "--output-directory")
 
 
 def receivers(config: Config) -> Iterator[Finding]:
-    """Every storescp that can be seen and writes into one of our incoming directories."""
+    """Yield a finding for each visible storescp that writes into an incoming directory."""
     seen = set()
     for pid in _processes():
         command = _command(pid)
@@ -45,7 +45,7 @@ def receivers(config: Config) -> Iterator[Finding]:
             continue
         root = next((root for root in config.incoming if _writes_to(pid, command, root)), "")
         if root and (root, tuple(command)) not in seen:
-            seen.add((root, tuple(command)))  # With --fork there is a process an association.
+            seen.add((root, tuple(command)))  # With --fork there is one process for each association.
             yield _judge(pid, command, root)
 
 
@@ -65,42 +65,42 @@ def _command(pid: str) -> list[str]:
 
 
 def _writes_to(pid: str, command: list[str], root: str) -> bool:
-    """By name and, where we may look, by its own view of the file system (it may live in another container)."""
+    """Return whether a process's output directory is `root`, as it sees the file system (perhaps of a container)."""
     at = next((index for index, word in enumerate(command) if word in _DIRECTORY), len(command))
-    told = command[at + 1] if at + 1 < len(command) else "."
-    if not os.path.isabs(told):
+    directory = command[at + 1] if at + 1 < len(command) else "."
+    if not os.path.isabs(directory):
         try:
-            told = os.path.join(os.readlink(f"{_PROC}/{pid}/cwd"), told)
+            directory = os.path.join(os.readlink(f"{_PROC}/{pid}/cwd"), directory)
         except OSError:
             return False
     try:
-        return os.path.samefile(f"{_PROC}/{pid}/root{told}", root)
+        return os.path.samefile(f"{_PROC}/{pid}/root{directory}", root)
     except OSError:
-        return os.path.realpath(told) == os.path.realpath(root)
+        return os.path.realpath(directory) == os.path.realpath(root)
 
 
 def _judge(pid: str, command: list[str], root: str) -> Finding:
     words = set(command[1:])
-    bad = [text for spellings, text in _WANTED if not words & {*spellings}]
-    bad += [text for spellings, text in _UNWANTED if words & {*spellings}]
-    bad += _surroundings(pid)
-    if not bad:
+    problems = [text for spellings, text in _WANTED if not words & {*spellings}]
+    problems += [text for spellings, text in _UNWANTED if words & {*spellings}]
+    problems += _process_problems(pid)
+    if not problems:
         return Finding(OK, "--incoming", f"storescp writes into '{root}' with options that fit")
-    text = f"storescp writes into '{root}' with options that do not fit: {'; '.join(bad)}"
+    text = f"storescp writes into '{root}' with options that do not fit: {'; '.join(problems)}"
     return Finding(NOTE, "--incoming", text, f"recommended: {_RECOMMENDED.format(root)}")
 
 
-def _surroundings(pid: str) -> list[str]:
-    """What is wrong with the process, as far as we may look at it."""
-    found = []
+def _process_problems(pid: str) -> list[str]:
+    """Return what is wrong with a process itself, as far as /proc is readable."""
+    problems = []
     with contextlib.suppress(OSError), open(f"{_PROC}/{pid}/environ", "rb") as file:
         if b"TCP_NODELAY=1" not in file.read().split(b"\0"):
-            found.append("without TCP_NODELAY=1 in its environment each image can wait 40 ms")
+            problems.append("without TCP_NODELAY=1 in its environment each image can wait 40 ms")
     with contextlib.suppress(OSError), open(f"{_PROC}/{pid}/status", encoding="utf-8", errors="replace") as file:
         lines = dict(line.split(":", 1) for line in file if ":" in line)
         if lines.get("NSpid", "").split()[-1:] == ["1"]:
-            found.append("as process 1 of its container it ignores SIGTERM")
+            problems.append("as process 1 of its container it ignores SIGTERM")
         owner = lines.get("Uid", "").split()[1:2]
         if owner and os.geteuid() not in (0, int(owner[0])):
-            found.append(f"it runs as uid {owner[0]}, and leases are given to a file's owner alone")
-    return found
+            problems.append(f"it runs as uid {owner[0]}, and leases are given to a file's owner alone")
+    return problems

@@ -1,4 +1,4 @@
-"""Checks of the system: inotify and open files; container or unit, memory, core files."""
+"""Checks of the system: inotify, open files, volumes that last, memory, core files."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import os
 import resource
 from collections.abc import Iterator
 
-from listener.checks.finding import NOTE, OK, PROBLEM, Finding, existing_parent, named
+from listener.checks.finding import NOTE, OK, PROBLEM, Finding, configured_directories, existing_parent
 from listener.config import Config
 from listener.disk.mounts import mount_of
 
-#: Where the limits of inotify are: of the host, and of our user namespace.
+#: The limits of inotify: of the host, and of the user namespace.
 _LIMITS = "/proc/sys/fs/inotify"
 _NAMESPACE = "/proc/sys/user"
 
 _LEAST_INSTANCES = 8
 _LEAST_WATCHES = 64
 
-#: Files in one batch, and what a worker has open for each: source, copy, document.
+#: Files in one batch, and descriptors that a worker has open for each: source, copy, document.
 _BATCH, _EACH = 32, 3
 _SPARE = 64
 
 
 def inotify(config: Config) -> Iterator[Finding]:
-    """Whether events will come: limits of the host and of the namespace, and whether one more instance can be had."""
+    """Check that events will come: limits of host and namespace, and whether one more inotify instance is available."""
     if config.poll:
         return
     try:
@@ -61,12 +61,12 @@ def _number(path: str) -> int:
 
 
 def _subdirectories(root: str) -> int:
-    """Directories of which each costs a watch."""
+    """Return the number of directories at and below `root`: each needs a watch."""
     return 1 + sum(len(names) for _, names, _ in os.walk(root))
 
 
 def _can_watch() -> bool:
-    """Whether one more inotify instance is to be had now; a system without the call is not asked."""
+    """Return whether one more inotify instance is available now; True on a system without the call."""
     function = getattr(ctypes.CDLL(None), "inotify_init1", None)
     if function is None:
         return True
@@ -78,7 +78,7 @@ def _can_watch() -> bool:
 
 
 def open_files(config: Config) -> Iterator[Finding]:
-    """RLIMIT_NOFILE holds for each process: a worker has a batch open, the service a pipe to each worker."""
+    """Check RLIMIT_NOFILE, a limit of each process: a worker opens a batch, the service a pipe to each worker."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = max(_BATCH * _EACH, 4 * config.workers) + _SPARE
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -86,27 +86,27 @@ def open_files(config: Config) -> Iterator[Finding]:
         yield Finding(PROBLEM, "--workers", f"{text}workers)", "raise the limit (ulimit -n, LimitNOFILE=)")
 
 
-#: Where a control group tells its limit of memory; in a container the root is our own. Version 2, version 1.
+#: Memory limits of control groups, version 2 and 1; in a container the root is the container's.
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
-#: What the service and each worker may need, in bytes (35 MB each after the real series, more with long headers).
+#: Memory that the service and each worker may need, in bytes (measured: 35 MB each; more with long headers).
 _MEMORY_EACH = 64 * 2**20
 
-#: File systems that go with the container or the machine's power, and what they are.
-_PASSING = {"overlay": "the container's own layer", "tmpfs": "memory", "ramfs": "memory"}
+#: File systems that end with the container or the machine, and their name in a finding.
+_TRANSIENT = {"overlay": "the container's own layer", "tmpfs": "memory", "ramfs": "memory"}
 
 
-def lasting(config: Config) -> Iterator[Finding]:
-    """Whether what lies in the directories is there after the next start."""
-    for option, path in named(config):
+def persistence(config: Config) -> Iterator[Finding]:
+    """Check that the contents of the directories survive a restart."""
+    for option, path in configured_directories(config):
         mount = mount_of(existing_parent(path))
-        if mount and mount.kind in _PASSING:
-            text = f"'{path}' lies in {_PASSING[mount.kind]} ({mount.kind}): files that were acknowledged go with it"
+        if mount and mount.kind in _TRANSIENT:
+            text = f"'{path}' lies in {_TRANSIENT[mount.kind]} ({mount.kind}): files that were acknowledged go with it"
             yield Finding(NOTE, option, text, "mount a volume there")
 
 
 def memory(config: Config) -> Iterator[Finding]:
-    """Whether the workers fit into the memory that the control group allows."""
+    """Check that the workers fit into the control group's memory limit."""
     limit, needed = memory_limit(), _MEMORY_EACH * (1 + config.workers)
     if limit and limit < needed:
         text = f"{limit // 2**20} MiB of memory are allowed, and {config.workers} workers need about {needed // 2**20}"
@@ -114,20 +114,20 @@ def memory(config: Config) -> Iterator[Finding]:
 
 
 def memory_limit() -> int:
-    """How much memory the control group allows, in bytes; 0 where there is no limit."""
+    """Return the control group's memory limit, in bytes; 0 where there is none."""
     for path in _MEMORY_LIMITS:
         try:
             with open(path, encoding="ascii") as file:
-                told = file.read().strip()
+                limit = file.read().strip()
         except OSError:
             continue
-        # Version 1 tells "none" by a number near the largest that there is.
-        return int(told) if told.isdigit() and int(told) < 2**60 else 0
+        # Version 1 writes "none" as a number near the largest possible.
+        return int(limit) if limit.isdigit() and int(limit) < 2**60 else 0
     return 0
 
 
 def core_files(_: Config) -> Iterator[Finding]:
-    """A core file would hold what a worker read, outside of all directories that we know of."""
+    """Check that no core files are written: one of a worker holds patient data, outside the configured directories."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_CORE)
     if soft:
         text = "core files may be written: one of a worker would hold patient data"

@@ -1,4 +1,4 @@
-"""PURE. What differs between tree, documents and ledger, and what a document proves."""
+"""PURE. Differences between tree, documents and ledger, derived from what was read of a series."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from listener.planning.names import short_hash
 
 
 class Reading(NamedTuple):
-    """What an instance's header says: who it is and the path that the layout gives it; or the `fault` that it has."""
+    """An instance's header: its UIDs and the path that the layout gives it; or its `fault` (a reason), with `text`."""
 
     SOPInstanceUID: str = ""
     SeriesInstanceUID: str = ""
@@ -21,8 +21,8 @@ class Reading(NamedTuple):
 
 
 class Described(NamedTuple):
-    """One instance's document at `document`: the instance is `name`, and lies at `path` with `size` bytes (-1: nothing
-    is there); `told_size` is what the document says (-1: nothing). `reading` is there when the header was read.
+    """The document of one instance: `document` is its path, `path` and `size` the instance's (bytes; -1: missing).
+    `recorded_size` is the document's (-1: none); `reading` is set when the header was read.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Described(NamedTuple):
     readable: bool
     path: str = ""
     size: int = -1
-    told_size: int = -1
+    recorded_size: int = -1
     study: str = ""
     patient: str = ""
     moved: bool = False
@@ -38,7 +38,7 @@ class Described(NamedTuple):
 
 
 class SharedState(NamedTuple):
-    """A document that instances share: its kind, where it is, and the word for what is wrong with it ("" nothing)."""
+    """A document that instances share: its kind and path, and the word of its difference ("": none)."""
 
     kind: str
     path: str
@@ -47,8 +47,8 @@ class SharedState(NamedTuple):
 
 
 class Series(NamedTuple):
-    """What was read of one series. `base` is its SeriesBaseDir as it would be below --data ("" where none is told);
-    `keeps_both`: by --on-conflict one instance may have more than one file.
+    """What was read of one series. `base` is its SeriesBaseDir, mapped below --data ("": none recorded);
+    `keep_both`: --on-conflict allows several files an instance.
     """
 
     series: str
@@ -59,20 +59,18 @@ class Series(NamedTuple):
     base: str = ""
     base_moved: bool = False
     occupied: bool = False
-    keeps_both: bool = False
+    keep_both: bool = False
 
 
 class Stray(NamedTuple):
-    """A file of a folder that no document is named after: its path, what it says, and whether it is somewhere else
-    too.
-    """
+    """A file of the tree without a document: its path and header; `twin`: the instance is in another place too."""
 
     path: str
     reading: Reading
     twin: bool = False
 
 
-#: The words, and what each says. Beside these the reasons of set-aside, for instances that are no good (not-dicom ...).
+#: The words of differences and their texts. Faults of instances have the reasons of set-aside files (not-dicom ...).
 WORDS = {
     "moved": "the documents point below another directory than --data",
     "no-document": "the instance has no document",
@@ -97,7 +95,7 @@ WORDS = {
     "misplaced": "instances are not where the layout puts them",
 }
 
-#: What to do, where it is not done already.
+#: Remedies of differences that --repair does not mend, or that need a decision.
 REMEDIES = {
     "moved": "--repair lets them point here",
     "duplicate": "remove the one that is not wanted",
@@ -109,8 +107,8 @@ _UID_IN_NAME = re.compile(r"[0-9]+(?:\.[0-9]+){3,}")
 
 
 class Difference(NamedTuple):
-    """One difference. `path` is what it is about and `other` the instance or directory that could mend it: absolute
-    paths, shown only with --phi. `document` names the kind of a shared one; so many `instances` are meant.
+    """One difference. `path` is its subject, `other` the instance or directory to repair it from: absolute paths,
+    shown only with --phi. `document` is the kind of a shared document; `instances` the number concerned.
     """
 
     word: str
@@ -125,68 +123,72 @@ class Difference(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What a person reads: what is wrong."""
+        """The fault, in words."""
         return self.detail.partition("; ")[0] or WORDS[self.word]
 
     @property
     def remedy(self) -> str:
-        """What to do about it; "" for what --repair mends, which the summary tells."""
+        """What to do about it; "" for what --repair mends (the summary says so)."""
         return self.detail.partition("; ")[2] or REMEDIES.get(self.word, "")
 
 
 def public(uid: str) -> str:
-    """A UID as it may be shown; what is none (somebody's own file) by a hash."""
+    """Return a UID as it is; a hash of any other text (a foreign file's name)."""
     return uid if not uid or _UID.fullmatch(uid) else f"#{short_hash(uid)}"
 
 
 def instance_in(name: str) -> str:
-    """The SOP Instance UID in an instance's file name, or a hash of a name without one: names may tell of patients."""
-    found = _UID_IN_NAME.findall(name)
-    return max(found, key=len)[:64] if found else f"#{short_hash(name)}"
+    """Return the SOP Instance UID in a file name; a hash of a name without one, which may be a patient's."""
+    matches = _UID_IN_NAME.findall(name)
+    return max(matches, key=len)[:64] if matches else f"#{short_hash(name)}"
 
 
 def of_series(record: Series) -> Iterator[Difference]:
-    """What is wrong with a series and its documents. What must be mended first comes first."""
-    moved = sum(one.moved for one in record.documents) or record.base_moved
+    """Yield the differences of a series and its documents, in the order in which they must be repaired."""
+    moved = sum(described.moved for described in record.documents) or record.base_moved
     if moved:
         yield Difference("moved", record.images, record.series, instances=int(moved))
     for path in record.foreign:
         yield Difference("foreign-in-log", path, record.series)
-    for one in record.documents:
-        yield from _of_document(one, record.series)
+    for described in record.documents:
+        yield from _of_document(described, record.series)
     yield from _of_readings(record)
     yield from _of_shared(record)
 
 
-def _of_document(one: Described, series: str) -> Iterator[Difference]:
-    about = (one.document, series, one.study, instance_in(one.name))
-    if not one.readable:
-        yield Difference("bad-document", *about, other=one.path if one.size >= 0 else "")
-    elif one.size < 0:
+def _of_document(described: Described, series: str) -> Iterator[Difference]:
+    about = (described.document, series, described.study, instance_in(described.name))
+    if not described.readable:
+        yield Difference("bad-document", *about, other=described.path if described.size >= 0 else "")
+    elif described.size < 0:
         yield Difference("no-instance", *about)
-    elif one.told_size not in (-1, one.size):
-        yield Difference("size", *about, other=one.path)
+    elif described.recorded_size not in (-1, described.size):
+        yield Difference("size", *about, other=described.path)
 
 
 def _of_readings(record: Series) -> Iterator[Difference]:
-    """What headers told (--deep): faults, documents of other series, the same instance twice, places."""
+    """Yield differences found in headers (--deep): faults, documents of other series, duplicates, wrong places."""
     misplaced = []
-    places: dict[str, str] = {}
-    for one in record.documents:
-        read = one.reading
-        if read is None:
+    stems: dict[str, str] = {}
+    for described in record.documents:
+        reading = described.reading
+        if reading is None:
             continue
-        if read.fault:
-            yield Difference(read.fault, one.path, record.series, one.study, instance_in(one.name), detail=read.text)
+        if reading.fault:
+            fault = Difference(
+                reading.fault, described.path, record.series, described.study, instance_in(described.name)
+            )
+            yield fault._replace(detail=reading.text)
             continue
-        about = (record.series, one.study, read.SOPInstanceUID)
-        if read.SeriesInstanceUID != record.series:
-            yield Difference("wrong-document", one.document, *about, other=one.path)
+        about = (record.series, described.study, reading.SOPInstanceUID)
+        if reading.SeriesInstanceUID != record.series:
+            yield Difference("wrong-document", described.document, *about, other=described.path)
             continue
-        if not record.keeps_both and places.setdefault(read.SOPInstanceUID, _stem(one.name)) != _stem(one.name):
-            yield Difference("duplicate", one.path, *about)
-        elif expected(one.path, read) != one.path:
-            misplaced.append(one)
+        stem = _stem(described.name)
+        if not record.keep_both and stems.setdefault(reading.SOPInstanceUID, stem) != stem:
+            yield Difference("duplicate", described.path, *about)
+        elif expected(described.path, reading) != described.path:
+            misplaced.append(described)
     if misplaced:
         yield Difference("misplaced", misplaced[0].path, record.series, misplaced[0].study, instances=len(misplaced))
 
@@ -195,17 +197,17 @@ _VERSION = re.compile(r"-[0-9a-f]{8}(?=\.dcm$)")
 
 
 def _stem(path: str) -> str:
-    """A path or name without what keep-both puts behind it: two versions of one instance are no duplicates."""
+    """Return a path or name without the suffix of keep-both: two versions of one instance are no duplicates."""
     return _VERSION.sub("", path)
 
 
-def expected(path: str, read: Reading) -> str:
-    """Where the instance at `path` should be: where the layout puts it, or there with keep-both's suffix."""
-    return path if _stem(path) == read.target else read.target
+def expected(path: str, reading: Reading) -> str:
+    """Return where the instance at `path` should be: the layout's path, or that with the suffix of keep-both."""
+    return path if _stem(path) == reading.target else reading.target
 
 
 def _of_shared(record: Series) -> Iterator[Difference]:
-    present = [one for one in record.documents if one.size >= 0 and not (one.reading and one.reading.fault)]
+    present = [each for each in record.documents if each.size >= 0 and not (each.reading and each.reading.fault)]
     if not present:
         if not record.documents and not record.occupied:
             yield Difference("no-instances", record.images, record.series)
@@ -214,37 +216,39 @@ def _of_shared(record: Series) -> Iterator[Difference]:
     for state in record.shared:
         if state.word:
             yield Difference(state.word, state.path, record.series, state.study, document=state.kind, other=other)
-    homes = {one.path.rpartition("/")[0] for one in present}
-    if record.base and record.base not in homes:
+    folders = {described.path.rpartition("/")[0] for described in present}
+    if record.base and record.base not in folders:
         path = next((state.path for state in record.shared if state.kind == "study-series"), "")
         yield Difference("base-dir", path, record.series, present[0].study, document="study-series", other=other)
 
 
 def of_strays(strays: list[Stray]) -> Iterator[Difference]:
-    """What is wrong with files of the tree that no document is named after."""
-    for one in strays:
-        read = one.reading
-        if read.fault:
-            name = one.path.rpartition("/")[2]
-            yield Difference(read.fault, one.path, instance=instance_in(name), detail=read.text)
+    """Yield the differences of files of the tree that have no document."""
+    for stray in strays:
+        reading = stray.reading
+        if reading.fault:
+            name = stray.path.rpartition("/")[2]
+            yield Difference(reading.fault, stray.path, instance=instance_in(name), detail=reading.text)
         else:
-            word = "duplicate" if one.twin else "no-document"
-            about = (read.SeriesInstanceUID, read.StudyInstanceUID, read.SOPInstanceUID)
-            yield Difference(word, one.path, *about, other=one.path)
+            word = "duplicate" if stray.twin else "no-document"
+            uids = (reading.SeriesInstanceUID, reading.StudyInstanceUID, reading.SOPInstanceUID)
+            yield Difference(word, stray.path, *uids, other=stray.path)
 
 
 def as_line(difference: Difference, repaired: bool | None, shown_path: str) -> dict[str, Any]:
-    """A difference for programs; without `shown_path` free of patient data. `repaired`: None when it was not tried."""
-    one = difference
+    """Return a difference as a JSON line; free of patient data if `shown_path` is "". `repaired` None: not tried."""
+    text = difference.text
+    if difference.remedy and not repaired:
+        text = f"{text}; {difference.remedy}"
     line: dict[str, Any] = {
-        "difference": one.word,
-        "SeriesInstanceUID": public(one.series),
-        "StudyInstanceUID": public(one.study),
-        "SOPInstanceUID": one.instance,
-        "document": one.document,
+        "difference": difference.word,
+        "SeriesInstanceUID": public(difference.series),
+        "StudyInstanceUID": public(difference.study),
+        "SOPInstanceUID": difference.instance,
+        "document": difference.document,
         "path": shown_path,
-        "text": one.text if repaired or not one.remedy else f"{one.text}; {one.remedy}",
+        "text": text,
     }
     line = {key: value for key, value in line.items() if value}
-    line["count"] = one.instances
+    line["count"] = difference.instances
     return line if repaired is None else line | {"repaired": repaired}

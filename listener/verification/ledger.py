@@ -1,4 +1,4 @@
-"""`listener verify`, the ledger's part: whether it has the instances that the logs describe, and no others."""
+"""`listener verify`, the ledger: compare its instances with those that the logs describe."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from listener.verification.differences import Difference
 from listener.verification.report import Report
 from listener.verification.tree import series_in
 
-#: What was published a moment ago is recorded in a moment, in seconds.
+#: Seconds within which the ledger records what was published.
 _SETTLE = 2.0
 
 
-_TWICE = "the SOP Instance UID is in another series or study, too; remove the instance that is not wanted"
+_DUPLICATE = "the SOP Instance UID is in another series or study, too; remove the instance that is not wanted"
 
 
-def verify(config: Config, tally: Report, *, repair: bool) -> None:
-    """Compare the ledger, where there is one; with `repair` bring it in line, or make it anew from the logs."""
+def verify(config: Config, report: Report, *, repair: bool) -> None:
+    """Compare the ledger, if there is one, with the logs; `repair` corrects it, or rebuilds an unusable one."""
     path = path_of(config.state)
     if not os.path.exists(path):
         if repair and os.path.isdir(config.state):
@@ -37,12 +37,12 @@ def verify(config: Config, tally: Report, *, repair: bool) -> None:
         connection = open_reader(path)
     except LedgerFault as fault:
         repaired = _rebuild(config) if repair else None
-        tally.count(Difference("bad-ledger", path, detail=str(fault)), repaired)
+        report.add(Difference("bad-ledger", path, detail=str(fault)), repaired)
         return
     with contextlib.closing(connection), _mending(config, repair) as mending:
         for difference in _differences(config, connection):
-            fine = None if mending is None else _mended(mending, difference)
-            tally.count(difference, fine)
+            repaired = None if mending is None else _repaired(mending, difference)
+            report.add(difference, repaired)
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def _mending(config: Config, repair: bool) -> Iterator[Mending | None]:
         yield mending
 
 
-def _mended(mending: Mending, difference: Difference) -> bool:
+def _repaired(mending: Mending, difference: Difference) -> bool:
     if difference.word == "duplicate":  # Instances are never touched.
         return False
     try:
@@ -68,7 +68,7 @@ def _mended(mending: Mending, difference: Difference) -> bool:
 
 
 def _rebuild(config: Config) -> bool:
-    """The ledger from the logs alone; whether that worked."""
+    """Rebuild the ledger from the logs alone; return whether that worked."""
     try:
         with contextlib.closing(Mending(config)) as mending:
             uids = list(map(DocumentReader(config).uid_of, series_in(config.log)))
@@ -82,32 +82,32 @@ def _rebuild(config: Config) -> bool:
 
 
 def _differences(config: Config, connection: sqlite3.Connection) -> Iterator[Difference]:
-    proofs = DocumentReader(config)
-    described = list(map(proofs.uid_of, series_in(config.log)))
+    reader = DocumentReader(config)
+    described = list(map(reader.uid_of, series_in(config.log)))
     for uid in described:
-        lacking, beyond = _compared(proofs, connection, uid)
-        if lacking or beyond:
-            age = (time.time_ns() - proofs.changed(uid)) / 1e9
+        missing, surplus = _compared(reader, connection, uid)
+        if missing or surplus:
+            age = (time.time_ns() - reader.changed(uid)) / 1e9
             time.sleep(max(0.0, _SETTLE - age) if age >= 0 else 0.0)
-            lacking, beyond = _compared(proofs, connection, uid)
-        yield from _of(config, uid, lacking, beyond)
-        if not (lacking or beyond) and maintenance.misidentified(connection, proofs, uid):
+            missing, surplus = _compared(reader, connection, uid)
+        yield from _of(config, uid, missing, surplus)
+        if not (missing or surplus) and maintenance.misidentified(connection, reader, uid):
             yield Difference("wrong-in-ledger", path_of(config.state), uid)
     gone = set(maintenance.series_of(connection)).difference(described)
     for uid in sorted(gone):
         yield from _of(config, uid, 0, len(maintenance.recorded(connection, uid)))
     if config.on_conflict != "keep-both":
         for sop, uid, study in maintenance.elsewhere(connection):
-            yield Difference("duplicate", path_of(config.state), uid, study, sop, detail=_TWICE)
+            yield Difference("duplicate", path_of(config.state), uid, study, sop, detail=_DUPLICATE)
 
 
-def _compared(proofs: DocumentReader, connection: sqlite3.Connection, uid: str) -> tuple[int, int]:
-    return maintenance.missing(proofs.names(uid) or (), maintenance.recorded(connection, uid))
+def _compared(reader: DocumentReader, connection: sqlite3.Connection, uid: str) -> tuple[int, int]:
+    return maintenance.missing(reader.names(uid) or (), maintenance.recorded(connection, uid))
 
 
-def _of(config: Config, uid: str, lacking: int, beyond: int) -> Iterator[Difference]:
+def _of(config: Config, uid: str, missing: int, surplus: int) -> Iterator[Difference]:
     path = path_of(config.state)
-    if lacking:
-        yield Difference("not-in-ledger", path, uid, instances=lacking)
-    if beyond:
-        yield Difference("only-in-ledger", path, uid, instances=beyond)
+    if missing:
+        yield Difference("not-in-ledger", path, uid, instances=missing)
+    if surplus:
+        yield Difference("only-in-ledger", path, uid, instances=surplus)

@@ -1,4 +1,4 @@
-"""Repair: make documents and ledger anew from the tree."""
+"""Repair the documents of the log directory from the instances in the tree."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from listener.repacking.context import FileJob, NotYet, WorkerContext
 from listener.repacking.describe import SharedDocuments, locked, locked_series, update
 from listener.repacking.revision import Revision, revise
 from listener.verification.differences import Difference
-from listener.verification.inventory import base_directory, part_with
-from listener.verification.tree import Places, names_in
+from listener.verification.inventory import base_directory, entry_with
+from listener.verification.tree import Relocation, names_in
 
-#: Instances that are described between two barriers.
+#: Instances whose documents are written between two barriers.
 BATCH = 32
 
 
 def directories_of(config: Config, staging: str) -> Directories:
-    """Directories for a verification: only the logs are ever written to, through `staging` below them."""
+    """Return the directories of a verification, which writes to the log directory alone, through `staging` there."""
     return Directories(
         data=config.data,
         log=config.log,
@@ -44,7 +44,7 @@ def directories_of(config: Config, staging: str) -> Directories:
 
 @contextlib.contextmanager
 def staging_in(log: str) -> Iterator[str]:
-    """A staging directory for one run, gone at its end; the directory of locks is there, too."""
+    """Make a staging directory for one run, and the directory of locks; the former is removed at the end."""
     remove_killed_runs(log)
     path = os.path.join(log, OWN, "staging", f"verify-{os.getpid()}-{secrets.token_hex(4)}")
     for made in (path, os.path.join(log, OWN, "locks")):
@@ -56,32 +56,34 @@ def staging_in(log: str) -> Iterator[str]:
             os.rmdir(path)
 
 
-class Rebuilder:
-    """Describes instances where they lie."""
+class Describer:
+    """Writes the documents of instances that are in the tree."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._shared = SharedDocuments()
 
     def describe(self, paths: Sequence[str]) -> list[bool]:
-        """Write the documents of these instances, and the shared ones that lack; for each, whether that worked."""
-        # Most are of one series: its first one writes what they share, so that the others need not read all they hold.
-        done = self._together(paths[:1])
+        """Write the documents of these instances, and missing shared ones; return for each whether that worked."""
+        # Most are of one series: the first writes the shared documents, so that the others read few attributes.
+        results = self._describe_batch(paths[:1])
         for start in range(1, len(paths), BATCH):
-            done += self._together(paths[start : start + BATCH])
-        return done
+            results += self._describe_batch(paths[start : start + BATCH])
+        return results
 
-    def _together(self, paths: Sequence[str]) -> list[bool]:
-        """One barrier for all: data before names, and then the names."""
+    def _describe_batch(self, paths: Sequence[str]) -> list[bool]:
+        """Write the documents of one batch with one barrier: data before names, then the names."""
         jobs = [self._open(path) for path in paths]
         try:
-            ready = [job is not None and self._prepared(job) for job in jobs]
-            self._sync(job for job, fine in zip(jobs, ready, strict=True) if job and fine)
-            done = [job is not None and fine and self._placed(job) for job, fine in zip(jobs, ready, strict=True)]
+            ready = [job is not None and self._prepare(job) for job in jobs]
+            self._sync(job for job, succeeded in zip(jobs, ready, strict=True) if job and succeeded)
+            results = [
+                job is not None and succeeded and self._publish(job) for job, succeeded in zip(jobs, ready, strict=True)
+            ]
             if self._context.syncs:
-                described = [job.document for job, fine in zip(jobs, done, strict=True) if job and fine]
+                described = [job.document for job, succeeded in zip(jobs, results, strict=True) if job and succeeded]
                 sync.directories(dict.fromkeys(map(os.path.dirname, described)))
-            return done
+            return results
         finally:
             for job in jobs:
                 if job is not None:
@@ -92,7 +94,7 @@ class Rebuilder:
             sync.descriptors([descriptor for job in jobs for descriptor in job.opened])
 
     def _open(self, path: str) -> FileJob | None:
-        """An instance of the tree as if it had just been placed; None for what is no good."""
+        """Return an instance of the tree as a job that has just been placed; None for a faulty file."""
         context = self._context
         job = FileJob(Arrival(path, 0, 0, "startup"), path, target=path)
         try:
@@ -106,7 +108,7 @@ class Rebuilder:
         job.plan = Plan(*os.path.split(os.path.relpath(path, context.directories.data)))
         return job
 
-    def _prepared(self, job: FileJob) -> bool:
+    def _prepare(self, job: FileJob) -> bool:
         try:
             self._shared.read_if_missing(job, self._context)
             describe.prepare(job, self._context)
@@ -114,15 +116,15 @@ class Rebuilder:
             return False
         return True
 
-    def _placed(self, job: FileJob) -> bool:
+    def _publish(self, job: FileJob) -> bool:
         try:
             describe.describe(job, self._context, self._shared)
-        except (NotYet, OSError):  # A worker has just described it, or somebody holds its lock.
+        except (NotYet, OSError):  # A worker has just described it, or another process holds its lock.
             return False
         return True
 
     def share(self, path: str) -> bool:
-        """Complete what the instance at `path` shares with others; its own document stays as it is."""
+        """Write the missing shared documents of the instance at `path`; return whether it could be read."""
         job = self._open(path)
         if job is None:
             return False
@@ -135,7 +137,7 @@ class Rebuilder:
         return True
 
     def whole_size(self, path: str) -> int:
-        """The size of an instance that is proven complete; -1 for any other."""
+        """Return the size of a complete instance, in bytes; -1 for any other file."""
         job = self._open(path)
         if job is None:
             return -1
@@ -143,124 +145,128 @@ class Rebuilder:
         return job.size
 
 
-Way = Callable[[Difference], bool]
+Repair = Callable[[Difference], bool]
 
 
 class Repairer:
-    """Mends differences one by one; says which it could not."""
+    """Repairs differences, each by its word."""
 
-    def __init__(self, context: WorkerContext, places: Places) -> None:
+    def __init__(self, context: WorkerContext, relocation: Relocation) -> None:
         self._context = context
-        self._places = places
+        self._relocation = relocation
         self._log = context.directories.log
-        self._rebuilder = Rebuilder(context)
-        self._ways: dict[str, Way] = {
-            "moved": self._follow,
+        self._describer = Describer(context)
+        self._repairs: dict[str, Repair] = {
+            "moved": self._repoint,
             "no-instance": self._remove_dangling,
-            "bad-document": self._describe_anew,
-            "wrong-document": self._describe_anew,
-            "size": self._tell_size,
-            "no-shared-document": lambda one: self._rebuilder.share(one.other),
-            "bad-shared-document": self._share_anew,
-            "study-list": lambda one: self._rebuilder.share(one.other),
-            "outdated": self._renew,
-            "left-over": self._drop,
-            "base-dir": lambda one: self._rewrite(one.path, "SeriesBaseDir", os.path.dirname(one.other)),
-            "no-instances": self._forget,
-            "foreign-in-log": lambda one: self._remove(one.path),
+            "bad-document": self._rewrite_document,
+            "wrong-document": self._rewrite_document,
+            "size": self._correct_size,
+            "no-shared-document": lambda difference: self._describer.share(difference.other),
+            "bad-shared-document": self._rewrite_shared,
+            "study-list": lambda difference: self._describer.share(difference.other),
+            "outdated": self._update_outdated,
+            "left-over": self._remove_left_over,
+            "base-dir": lambda difference: self._rewrite(
+                difference.path, "SeriesBaseDir", os.path.dirname(difference.other)
+            ),
+            "no-instances": self._remove_series,
+            "foreign-in-log": lambda difference: self._remove(difference.path),
         }
 
-    def mend(self, difference: Difference) -> bool:
-        """Try; whether the difference is gone."""
+    def repair(self, difference: Difference) -> bool:
+        """Try to repair a difference; return whether it is gone."""
         try:
-            way = self._ways.get(difference.word)
-            return way is not None and way(difference)
+            repair = self._repairs.get(difference.word)
+            return repair is not None and repair(difference)
         except (FileFault, OSError):
             return False
 
     def describe(self, paths: list[str]) -> list[bool]:
-        """Write the documents of these instances of the tree; for each, whether that worked."""
-        return self._rebuilder.describe(paths)
+        """Write the documents of these instances of the tree; return for each whether that worked."""
+        return self._describer.describe(paths)
 
     def _remove(self, path: str) -> bool:
-        """Move something out of the logs, where nobody reads it and nothing is lost."""
+        """Move a file or directory out of the logs, to `.listener/removed`."""
         describe.remove(path, self._context)
         return True
 
-    def _remove_dangling(self, one: Difference) -> bool:
-        """The document of an instance that is not there, unless that is there by now: a worker that finds its document
-        word for word leaves it, and looks under the same lock.
+    def _remove_dangling(self, difference: Difference) -> bool:
+        """Remove the document of a missing instance, unless that has come meanwhile: a worker that finds its document
+        unchanged leaves it, and checks this under the same lock.
         """
-        with locked(one.path, self._context):
-            told = documents.location(json_file.load_if_readable(one.path) or {})
-            place = self._places.find(os.path.dirname(told)).path
-            return os.path.isfile(f"{place}/{os.path.basename(told)}") or self._remove(one.path)
+        with locked(difference.path, self._context):
+            recorded = documents.location(json_file.load_if_readable(difference.path) or {})
+            directory = self._relocation.find(os.path.dirname(recorded)).path
+            return os.path.isfile(f"{directory}/{os.path.basename(recorded)}") or self._remove(difference.path)
 
-    def _describe_anew(self, one: Difference) -> bool:
-        """Out of the way. Without an instance that it is known to be of, the tree will tell what belongs there."""
-        return self._remove(one.path) and (not one.other or self._rebuilder.describe([one.other])[0])
+    def _rewrite_document(self, difference: Difference) -> bool:
+        """Remove a document and write it again; if its instance is unknown, the pass over the tree does that."""
+        return self._remove(difference.path) and (
+            not difference.other or self._describer.describe([difference.other])[0]
+        )
 
-    def _share_anew(self, one: Difference) -> bool:
-        return self._remove(one.path) and self._rebuilder.share(one.other)
+    def _rewrite_shared(self, difference: Difference) -> bool:
+        return self._remove(difference.path) and self._describer.share(difference.other)
 
-    def _tell_size(self, one: Difference) -> bool:
-        """Only of an instance that is whole: the document may be right, and the instance cut."""
-        size = self._rebuilder.whole_size(one.other)
-        return size >= 0 and self._rewrite(one.path, "size", size)
+    def _correct_size(self, difference: Difference) -> bool:
+        """Correct the size in a document, only if the instance is complete: it may have been truncated."""
+        size = self._describer.whole_size(difference.other)
+        return size >= 0 and self._rewrite(difference.path, "size", size)
 
-    def _follow(self, one: Difference) -> bool:
-        """Let every document of a series point to where its instances are now."""
+    def _repoint(self, difference: Difference) -> bool:
+        """Make every document of a series point to where its instances are now."""
         studies = set()
-        for name in names_in(one.path):
-            path = f"{one.path}/{name}"
+        for name in names_in(difference.path):
+            path = f"{difference.path}/{name}"
             document = json_file.load_if_readable(path) or {}
-            studies.add(str(part_with(document, "StudyInstanceUID").get("StudyInstanceUID", "")))
-            told = documents.location(document)
-            place = self._places.find(os.path.dirname(told))
-            if told and place.moved:
-                self._rewrite(path, "FSlocation", f"{place.path}/{os.path.basename(told)}")
+            studies.add(str(entry_with(document, "StudyInstanceUID").get("StudyInstanceUID", "")))
+            recorded = documents.location(document)
+            directory = self._relocation.find(os.path.dirname(recorded))
+            if recorded and directory.moved:
+                self._rewrite(path, "FSlocation", f"{directory.path}/{os.path.basename(recorded)}")
         for study in studies:
-            path = f"{self._log}/{documents.study_series_path(study, one.series)}"
-            place = self._places.find(base_directory(json_file.load_if_readable(path) or {}))
-            if place.moved:
-                self._rewrite(path, "SeriesBaseDir", place.path)
+            path = f"{self._log}/{documents.study_series_path(study, difference.series)}"
+            base = self._relocation.find(base_directory(json_file.load_if_readable(path) or {}))
+            if base.moved:
+                self._rewrite(path, "SeriesBaseDir", base.path)
         return True
 
-    def _renew(self, one: Difference) -> bool:
-        revise(Revision(one.series, renews=True), self._context, [])
+    def _update_outdated(self, difference: Difference) -> bool:
+        revise(Revision(difference.series, renews=True), self._context, [])
         return True
 
-    def _drop(self, one: Difference) -> bool:
-        """What tells of a study that a series, or a patient, is not in any more."""
-        if one.document != "patient":
-            return self._remove(one.path)
+    def _remove_left_over(self, difference: Difference) -> bool:
+        """Remove the document, or the entry of a StudyList, of a study in which a series or patient has no instance."""
+        if difference.document != "patient":
+            return self._remove(difference.path)
 
         def without(there: Document | None) -> Document | None:
             there = there or {}
-            patients = documents.patients_in(there, os.path.basename(one.path))
-            changed = (documents.without_study(there, patient, one.study) for patient in patients)
+            patients = documents.patients_in(there, os.path.basename(difference.path))
+            changed = (documents.without_study(there, patient, difference.study) for patient in patients)
             return next((document for document in changed if document), None)
 
-        describe.update(one.path, self._context, without)
+        describe.update(difference.path, self._context, without)
         return True
 
     def _rewrite(self, path: str, key: str, value: object) -> bool:
-        """Change one value of a document; whatever else another program wrote there stays."""
+        """Change one value of a document and keep everything else that another program wrote there."""
         update(path, self._context, lambda there: None if there is None else _with_value(there, key, value))
         return True
 
-    def _forget(self, one: Difference) -> bool:
-        """A series without instances: its documents go out of the way; what other programs wrote of it stays."""
-        if one.study:
-            return self._remove(one.path)
-        path = f"{self._log}/{documents.series_path(one.series)}"
-        study = str(part_with(json_file.load_if_readable(path) or {}, "StudyInstanceUID").get("StudyInstanceUID", ""))
-        names = [documents.series_path(one.series), documents.pack_path(one.series)]
-        names += [documents.study_series_path(study, one.series)] if study else []
-        with locked_series(one.series, self._context):
+    def _remove_series(self, difference: Difference) -> bool:
+        """Remove our documents of a series without instances; those of other programs stay."""
+        if difference.study:
+            return self._remove(difference.path)
+        path = f"{self._log}/{documents.series_path(difference.series)}"
+        study = str(entry_with(json_file.load_if_readable(path) or {}, "StudyInstanceUID").get("StudyInstanceUID", ""))
+        names = [documents.series_path(difference.series), documents.pack_path(difference.series)]
+        names += [documents.study_series_path(study, difference.series)] if study else []
+        with locked_series(difference.series, self._context):
             try:
-                os.rmdir(one.path)
-            except OSError as error:  # It may never have had any; what lies in it by now needs the others.
+                os.rmdir(difference.path)
+            except OSError as error:  # ENOENT: it never had any. Instances that came meanwhile need the others.
                 if error.errno != errno.ENOENT:
                     return False
             for name in names:
@@ -269,7 +275,7 @@ class Repairer:
 
 
 def _with_value(document: Document, key: str, value: object) -> Document:
-    """`document` with `key` set wherever it stands; of an instance's document, its one image gets it."""
+    """Return `document` with `key` set at every level that has it."""
     changed: dict[str, Any] = {}
     for name, part in document.items():
         if name == key:

@@ -1,4 +1,4 @@
-"""The tree and its documents as listed, and where instances were moved to."""
+"""List the tree and the log directory; find the directories of a tree that was moved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IMAGES, _META, _PACK, _SERIES = "-img", "-meta.json", "-pack.json", "-series"
 
 
 class Folder(NamedTuple):
-    """One directory of the tree: its files by name, and what is no instance by its look."""
+    """One directory of the tree: names of possible instances, and paths of entries that can be none (`foreign`)."""
 
     path: str
     names: list[str]
@@ -22,7 +22,7 @@ class Folder(NamedTuple):
 
 
 def names_in(directory: str) -> list[str]:
-    """What lies in a directory, in order; nothing where there is none."""
+    """Return the sorted names in a directory; [] where there is none."""
     try:
         return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
@@ -30,30 +30,30 @@ def names_in(directory: str) -> list[str]:
 
 
 def series_in(log: str) -> list[str]:
-    """The UID of every series that has documents, of instances or its own."""
-    found = set()
+    """Return the UID of every series that has documents of its own or of instances, sorted."""
+    uids = set()
     for name in names_in(f"{log}/seriesData"):
         for ending in (IMAGES, _META, _PACK):
             if name.endswith(ending) and not name.startswith("."):
-                found.add(name.removesuffix(ending))
-    return sorted(found)
+                uids.add(name.removesuffix(ending))
+    return sorted(uids)
 
 
 def studies_in(log: str) -> Iterator[tuple[str, list[str]]]:
-    """Each study's directory of series documents, and the names in it."""
+    """Yield each study's directory of series documents, and the names in it."""
     for name in names_in(f"{log}/studyData"):
         if name.endswith(_SERIES) and os.path.isdir(f"{log}/studyData/{name}"):
             yield f"{log}/studyData/{name}", names_in(f"{log}/studyData/{name}")
 
 
 def is_foreign(name: str, ending: str = ".json") -> bool:
-    """Whether something in a directory whose entries readers count is none of the documents that belong there."""
+    """Return whether an entry is no document, in a directory whose entries px-status counts."""
     return is_temporary(name) or not name.endswith(ending)
 
 
 def folders_in(data: str) -> Iterator[Folder]:
-    """Every directory of the tree that holds files. A link is followed that leads to a directory outside of the tree (a
-    patient's, on another file system), each of these once; other links are foreign.
+    """Yield every directory of the tree that has files. A link to a directory outside the tree (a patient's, on another
+    file system) is followed, each target once; other links are foreign.
     """
     pending, followed = [data], {os.path.realpath(data)}
     while pending:
@@ -76,9 +76,9 @@ def folders_in(data: str) -> Iterator[Folder]:
 
 
 def _leads_outside(link: os.DirEntry[str], followed: set[str]) -> bool:
-    """Whether a link leads to a directory that is none of `followed`, nor inside or above one; it joins them then."""
+    """Return whether a link leads to a directory not in, inside or above any of `followed`, and add that to these."""
     real = os.path.realpath(link.path)
-    both = [(f"{real}/".replace("//", "/"), f"{one}/") for one in followed]
+    both = [(f"{real}/".replace("//", "/"), f"{root}/") for root in followed]
     if not os.path.isdir(real) or any(mine.startswith(other) or other.startswith(mine) for mine, other in both):
         return False
     followed.add(real)
@@ -86,7 +86,7 @@ def _leads_outside(link: os.DirEntry[str], followed: set[str]) -> bool:
 
 
 def changed_ns(paths: Iterable[str]) -> int:
-    """When the newest of these directories changed, in nanoseconds since the epoch; 0 when there is none."""
+    """Return the newest modification time of these directories, in ns since the epoch; 0 where none exists."""
     moments = [0]
     for path in paths:
         with contextlib.suppress(OSError):
@@ -94,19 +94,19 @@ def changed_ns(paths: Iterable[str]) -> int:
     return max(moments)
 
 
-#: A directory is known again by at least so many of its last components.
+#: Trailing components by which a directory is recognised below another root, at least.
 _LEAST = 2
 
 
-class Place(NamedTuple):
-    """A directory as it is now; `moved` when documents must be rewritten before readers find it."""
+class Location(NamedTuple):
+    """The present path of a directory; `moved`: documents must be rewritten before readers find it."""
 
     path: str
     moved: bool = False
 
 
-class Places:
-    """Finds directories of documents below the data root; remembers the roots that trees had before."""
+class Relocation:
+    """Maps directories named in documents to those below the data directory, by the longest common end."""
 
     def __init__(self, data: str) -> None:
         self.data = data
@@ -114,22 +114,22 @@ class Places:
         self.find = lru_cache(maxsize=1024)(self._find)
 
     def holds(self, path: str) -> bool:
-        """Whether a path lies in our tree."""
+        """Return whether a path is below the data directory."""
         return path.startswith(f"{self.data.rstrip('/')}/")
 
-    def _find(self, told: str) -> Place:
-        directory = os.path.normpath(told)
+    def _find(self, recorded: str) -> Location:
+        directory = os.path.normpath(recorded)
         if self.holds(directory) or directory == self.data:
-            return Place(directory)
+            return Location(directory)
         ours = self._below(directory)
         if not ours:
-            return Place(directory)
+            return Location(directory)
         # The same directory by another name (a link, a bind mount): readers find it as it is.
         same = os.path.isdir(directory) and os.path.samefile(directory, ours)
-        return Place(ours, moved=not same)
+        return Location(ours, moved=not same)
 
     def _below(self, directory: str) -> str:
-        """The directory below our root that has the longest end in common with this one; "" if there is none."""
+        """Return the directory below the data directory with the longest end in common with this; "" if none."""
         for former in self._former:
             if directory.startswith(f"{former}/") and os.path.isdir(self.data + directory[len(former) :]):
                 return self.data + directory[len(former) :]

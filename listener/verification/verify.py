@@ -1,8 +1,8 @@
-"""`listener verify`: whether the tree holds what the JSON logs tell, and the logs tell what is in the tree.
+"""`listener verify`: compare the tree with the JSON logs, in both directions, and then the ledger with the logs.
 
-First the logs, series by series, each beside the folder of its instances; then the tree, folder by folder, for what no
-document tells of. It works beside a running service: what looks wrong in a place that changed a moment ago is looked at
-again before it counts.
+First the logs, series by series, each with the folder of its instances; then the tree, folder by folder, for instances
+without a document. A running service is no obstacle: a difference in a directory that has just changed is checked again
+before it counts.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from listener.verification.repair import Repairer, directories_of, staging_in
 from listener.verification.report import Report
 from listener.verification.tree import Folder, changed_ns, folders_in, is_foreign, names_in, series_in, studies_in
 
-#: How long a directory must have been left alone for a difference in it to count at once, in seconds.
+#: Seconds without a change in a directory after which a difference in it counts at once.
 SETTLE = 1.0
 
-#: What instances that were found late, in the tree, may bring to light about their series.
+#: Differences of a series that show only once its instances without documents have been described.
 _LATE = frozenset({"base-dir", "no-shared-document", "bad-shared-document", "study-list"})
 
 
 class Request(NamedTuple):
-    """How to verify: read every header (`deep`), mend logs and ledger (`repair`), tell it as JSON."""
+    """Options of one run: read every header (`deep`), repair logs and ledger (`repair`), print JSON lines (`json`)."""
 
     deep: bool = False
     repair: bool = False
@@ -44,22 +44,22 @@ class Request(NamedTuple):
 
 
 def run(config: Config, request: Request) -> int:
-    """Verify; 0 when there is no difference, or all were repaired, else 1."""
+    """Return 0 when there is no difference or all were repaired, else 1. Raise ConfigError for unusable directories."""
     try:
         _check(config, request)
-        tally = Report(config, as_json=request.json)
+        report = Report(config, as_json=request.json)
         with ExitStack() as stack:
             staging = stack.enter_context(staging_in(config.log)) if request.repair else ""
             _Verification(
                 WorkerContext(config, directories_of(config, staging), lock_timeout=locks.COMMAND_SECONDS),
                 request,
-                tally,
+                report,
             ).run()
-            ledger.verify(config, tally, repair=request.repair)
+            ledger.verify(config, report, repair=request.repair)
     except PermissionError as error:
         where = f" '{error.filename}'" if config.phi and error.filename else " a directory or document"
         raise ConfigError([f"verify: no permission for{where}; run it as the user of the service"]) from error
-    return tally.summary(repairing=request.repair)
+    return report.summary(repairing=request.repair)
 
 
 def _check(config: Config, request: Request) -> None:
@@ -78,56 +78,57 @@ def _check(config: Config, request: Request) -> None:
 
 
 class _Verification:
-    """One pass over logs and tree. For each folder it remembers which series have instances there."""
+    """One pass over logs and tree."""
 
-    def __init__(self, context: WorkerContext, request: Request, tally: Report) -> None:
+    def __init__(self, context: WorkerContext, request: Request, report: Report) -> None:
         self._context = context
         self._inventory = Inventory(context, deep=request.deep)
-        self._repairer = Repairer(context, self._inventory.places) if request.repair else None
-        self._tally = tally
+        self._repairer = Repairer(context, self._inventory.relocation) if request.repair else None
+        self._report = report
         self._data = context.directories.data
         self._log = context.directories.log
-        self._homes: dict[str, list[str]] = {}
-        self._found_late: dict[str, None] = {}
-        #: Hashes of what documents of instances told: series in studies, patients in studies, and what was met at all.
-        self._met: set[int] = set()
+        self._series_by_folder: dict[str, list[str]] = {}
+        self._recheck: dict[str, None] = {}
+        #: Hashes of what documents of instances say: series and patients in studies, and every series and study.
+        self._seen: set[int] = set()
 
     def run(self) -> None:
-        """Logs, tree, and once more the series of which the tree brought instances to light."""
+        """Compare logs and tree, then check again the series whose undescribed instances were found in the tree."""
         for uid in series_in(self._log):
             self._series(uid)
         self._studies()
         self._patients()
         for folder in folders_in(self._data):
             self._folder(folder)
-        for uid in self._found_late:
+        for uid in self._recheck:
             for difference in of_series(self._inventory.series(uid)):
                 if difference.word in _LATE:
-                    self._settle(difference)
+                    self._handle(difference)
 
     def _series(self, uid: str) -> None:
         record = self._inventory.series(uid)
-        homes = dict.fromkeys(os.path.dirname(one.path) for one in record.documents if one.path)
-        # A series begins with its own documents; those of its instances come later.
-        changing = [record.images, *homes] if homes else [os.path.dirname(record.images)]
-        for difference in _lasting(lambda: of_series(self._inventory.series(uid)), changing, of_series(record)):
-            self._settle(difference)
-        self._tally.looked_at(record)
-        self._remember(record, homes)
+        folders = dict.fromkeys(os.path.dirname(described.path) for described in record.documents if described.path)
+        # The series' own documents are written before those of its instances.
+        changing = [record.images, *folders] if folders else [os.path.dirname(record.images)]
+        for difference in _persistent(lambda: of_series(self._inventory.series(uid)), changing, of_series(record)):
+            self._handle(difference)
+        self._report.count_series(record)
+        self._remember(record, folders)
 
-    def _remember(self, record: Series, homes: Iterable[str]) -> None:
-        for home in homes:
-            self._homes.setdefault(home, []).append(record.series)
-        for patient, study in {(one.patient, one.study) for one in record.documents if one.readable and one.study}:
+    def _remember(self, record: Series, folders: Iterable[str]) -> None:
+        for folder in folders:
+            self._series_by_folder.setdefault(folder, []).append(record.series)
+        owners = {(each.patient, each.study) for each in record.documents if each.readable and each.study}
+        for patient, study in owners:
             name = document_name(study)
             keys = (("series", record.series), ("of", record.series, name), ("study", study), ("in", patient, study))
-            self._met.update(map(hash, keys))
+            self._seen.update(map(hash, keys))
 
     def _studies(self) -> None:
-        """What lies among a study's documents of series and belongs to no series, or is no document."""
+        """Report documents of series in studies that have no such series, and files there that are no documents."""
         for directory, names in studies_in(self._log):
-            for difference in _lasting(partial(self._study, directory, names), [directory]):
-                self._settle(difference)
+            for difference in _persistent(partial(self._study, directory, names), [directory]):
+                self._handle(difference)
 
     def _study(self, directory: str, names: list[str]) -> Iterator[Difference]:
         study = os.path.basename(directory).removesuffix("-series")
@@ -141,14 +142,14 @@ class _Verification:
                 yield Difference("left-over", path, uid, study, document="study-series")
 
     def _has_left(self, uid: str, study: str) -> bool:
-        """Whether a series has instances, and none of them is of this study; what was not met before is read anew."""
-        if hash(("series", uid)) not in self._met or hash(("of", uid, study)) in self._met:
+        """Return whether a series has instances, but none in this study; documents newer than the first pass count."""
+        if hash(("series", uid)) not in self._seen or hash(("of", uid, study)) in self._seen:
             return False
         record = self._inventory.series(uid)
-        return all(one.readable and one.study and document_name(one.study) != study for one in record.documents)
+        return all(each.readable and each.study and document_name(each.study) != study for each in record.documents)
 
     def _patients(self) -> None:
-        """Studies that a patient's document lists and that have instances, but none of this patient."""
+        """Report studies in a StudyList that have instances, but none of this patient."""
         for name in names_in(f"{self._log}/patientData"):
             path = f"{self._log}/patientData/{name}"
             document = json_file.load_if_readable(path) or {}
@@ -156,52 +157,53 @@ class _Verification:
                 entry = document[patient]
                 studies = entry.get("StudyList") if isinstance(entry, dict) else None
                 for study in studies if isinstance(studies, list) else ():
-                    keys = hash(("study", study)), hash(("in", patient, study))
-                    if (
-                        keys[0] in self._met
-                        and keys[1] not in self._met
-                        and not is_documented((patient, study), self._context)
-                    ):
-                        self._settle(Difference("left-over", path, study=study, document="patient"))
+                    if self._lacks(patient, study):
+                        self._handle(Difference("left-over", path, study=study, document="patient"))
+
+    def _lacks(self, patient: str, study: str) -> bool:
+        """Return whether a study has instances, but none of this patient; documents newer than the first pass count."""
+        if hash(("study", study)) not in self._seen or hash(("in", patient, study)) in self._seen:
+            return False
+        return not is_documented((patient, study), self._context)
 
     def _folder(self, folder: Folder) -> None:
         for path in folder.foreign:
-            self._settle(Difference("foreign-in-tree", path))
+            self._handle(Difference("foreign-in-tree", path))
         known: set[str] = set()
-        for uid in self._homes.get(folder.path, ()):
+        for uid in self._series_by_folder.get(folder.path, ()):
             known.update(names_in(f"{self._log}/seriesData/{uid}-img"))
         strays = [f"{folder.path}/{name}" for name in folder.names if f"{name}.json" not in known]
 
         def look() -> Iterable[Difference]:
             return of_strays([stray for stray in map(self._inventory.stray, strays) if stray])
 
-        found = _lasting(look, [folder.path]) if strays else []
-        missing = [one for one in found if one.word == "no-document"]
-        described = self._repairer.describe([one.path for one in missing]) if self._repairer else [None] * len(missing)
-        for difference, fine in zip(missing, described, strict=True):
-            self._tally.count(difference, fine)
-            self._found_late[difference.series] = None
-        for difference in found:
+        differences = _persistent(look, [folder.path]) if strays else []
+        missing = [difference for difference in differences if difference.word == "no-document"]
+        repaired = self._repairer.describe([each.path for each in missing]) if self._repairer else [None] * len(missing)
+        for difference, succeeded in zip(missing, repaired, strict=True):
+            self._report.add(difference, succeeded)
+            self._recheck[difference.series] = None
+        for difference in differences:
             if difference.word != "no-document":
-                self._settle(difference)
+                self._handle(difference)
 
-    def _settle(self, difference: Difference) -> None:
-        """Mend a difference, if that is asked for, and tell of it; a document that many share is told of once."""
-        if difference.document and self._tally.told_of(difference):
+    def _handle(self, difference: Difference) -> None:
+        """Repair a difference, if requested, and report it; that of a shared document only once."""
+        if difference.document and self._report.already_reported(difference):
             return
-        self._tally.count(difference, self._repairer.mend(difference) if self._repairer else None)
+        self._report.add(difference, self._repairer.repair(difference) if self._repairer else None)
 
 
-def _lasting(
+def _persistent(
     look: Callable[[], Iterable[Difference]], directories: list[str], first: Iterable[Difference] | None = None
 ) -> list[Difference]:
-    """The differences that are still there at a second look, if these directories changed only a moment ago."""
-    found = list(look() if first is None else first)
-    if not found:
-        return found
+    """Return the differences; if one of the directories has just changed, only those that a second look confirms."""
+    differences = list(look() if first is None else first)
+    if not differences:
+        return differences
     age = (time.time_ns() - changed_ns(directories)) / 1e9
     if not 0 <= age < SETTLE:
-        return found
+        return differences
     time.sleep(SETTLE - age)
-    again = {(one.word, one.path, one.document) for one in look()}
-    return [one for one in found if (one.word, one.path, one.document) in again]
+    again = {(each.word, each.path, each.document) for each in look()}
+    return [each for each in differences if (each.word, each.path, each.document) in again]

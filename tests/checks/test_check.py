@@ -434,7 +434,7 @@ def test_files_that_go_with_the_container(
     kind: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system, "mount_of", lambda path: Mount("1", kind))
-    found = [each for each in system.lasting(made(tmp_path)) if kind in each.text]
+    found = [each for each in system.persistence(made(tmp_path)) if kind in each.text]
     assert len(found) == (4 if told else 0)
     assert all(each.remedy == "mount a volume there" for each in found)
 

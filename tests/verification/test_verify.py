@@ -22,7 +22,7 @@ from listener.errors import SET_ASIDE_REASONS
 from listener.planning.names import OWN
 from listener.verification import verify
 from listener.verification.differences import WORDS, Difference, Reading, as_line, expected, instance_in, public
-from listener.verification.tree import Place, Places
+from listener.verification.tree import Location, Relocation
 from tests.instances import ABSENT, instance, save, uid
 from tests.workbench import Bench, contents
 
@@ -470,12 +470,12 @@ def test_where_directories_are_now(tmp_path: Path) -> None:
     for name in ("a/b/c", "x/y"):
         (tmp_path / "data" / name).mkdir(parents=True)
     data = f"{tmp_path}/data"
-    places = Places(data)
-    assert places.find(f"{data}/gone") == Place(f"{data}/gone")
-    assert places.find("/old/place/a/b/c") == Place(f"{data}/a/b/c", moved=True)
-    assert places.find("/old/place/a/b") == Place(f"{data}/a/b", moved=True)
-    assert places.find("/new/x/y") == Place(f"{data}/x/y", moved=True)
-    assert places.find("/old/place/gone") == Place("/old/place/gone")
+    places = Relocation(data)
+    assert places.find(f"{data}/gone") == Location(f"{data}/gone")
+    assert places.find("/old/place/a/b/c") == Location(f"{data}/a/b/c", moved=True)
+    assert places.find("/old/place/a/b") == Location(f"{data}/a/b", moved=True)
+    assert places.find("/new/x/y") == Location(f"{data}/x/y", moved=True)
+    assert places.find("/old/place/gone") == Location("/old/place/gone")
     assert not places.holds(data + "base/x")
 
 
