@@ -172,8 +172,6 @@ def space(config: Config) -> Iterator[Finding]:
 #: Entries of a directory that are examined at most.
 _SAMPLE = 100
 
-_STATUS = "/proc/self/status"
-
 
 def leases(config: Config) -> Iterator[Finding]:
     """Check that leases work, by which the kernel tells whether a file is still open for writing."""
@@ -277,14 +275,14 @@ def modes(config: Config) -> Iterator[Finding]:
         yield Finding(PROBLEM, "--file-mode", text, "let the owner read, such as 0644 or 0640")
 
 
-def readers(config: Config) -> Iterator[Finding]:
+def readers(config: Config, *, proc: str = "/proc") -> Iterator[Finding]:
     """Check that other users can read the tree and the logs."""
     closed = [f"'{path}' has mode {_mode(path):04o}" for path in (config.data, config.log) if _mode(path) & 0o5 != 0o5]
     if config.dir_mode & 0o5 != 0o5:
         closed.append(f"--dir-mode is {config.dir_mode:04o}")
     if config.file_mode is not None and not config.file_mode & 0o4:
         closed.append(f"--file-mode is {config.file_mode:04o}")
-    umask = _umask()
+    umask = _umask(proc)
     if umask & 0o4:
         closed.append(f"the umask is {umask:04o}, so that JSON logs are not for others")
     if closed:
@@ -298,10 +296,10 @@ def _mode(path: str) -> int:
     return os.stat(path).st_mode & 0o7777
 
 
-def _umask() -> int:
+def _umask(proc: str) -> int:
     """Return this process's umask without setting it; 0 where the system does not show it."""
     try:
-        with open(_STATUS, encoding="utf-8", errors="replace") as file:
+        with open(f"{proc}/self/status", encoding="utf-8", errors="replace") as file:
             masks = [line.split()[1] for line in file if line.startswith("Umask:")]
     except OSError:
         return 0

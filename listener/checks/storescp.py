@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from listener.checks.finding import NOTE, OK, Finding
 from listener.config import Config
 
-_PROC = "/proc"
-
 _RECOMMENDED = "TCP_NODELAY=1 storescp --fork +uf +xa -ts 60 -pm -od {} PORT"
 
 #: Recommended options: spellings, and the effect of their absence.
@@ -36,67 +34,68 @@ _UNWANTED = (
 _DIRECTORY = ("-od", "--output-directory")
 
 
-def receivers(config: Config) -> Iterator[Finding]:
+def receivers(config: Config, *, proc: str = "/proc") -> Iterator[Finding]:
     """Yield a finding for each visible storescp that writes into an incoming directory."""
     seen = set()
-    for pid in _processes():
-        command = _command(pid)
+    for process in _processes(proc):
+        command = _command(process)
         if not command or os.path.basename(command[0]) != "storescp":
             continue
-        root = next((root for root in config.incoming if _writes_to(pid, command, root)), "")
+        root = next((root for root in config.incoming if _writes_to(process, command, root)), "")
         if root and (root, tuple(command)) not in seen:
             seen.add((root, tuple(command)))  # With --fork there is one process for each association.
-            yield _judge(pid, command, root)
+            yield _judge(process, command, root)
 
 
-def _processes() -> list[str]:
+def _processes(proc: str) -> list[str]:
+    """Return the directories of all processes below `proc`, by number."""
     try:
-        return sorted((name for name in os.listdir(_PROC) if name.isdigit()), key=int)
+        return [f"{proc}/{pid}" for pid in sorted((name for name in os.listdir(proc) if name.isdigit()), key=int)]
     except OSError:
         return []
 
 
-def _command(pid: str) -> list[str]:
+def _command(process: str) -> list[str]:
     try:
-        with open(f"{_PROC}/{pid}/cmdline", "rb") as file:
+        with open(f"{process}/cmdline", "rb") as file:
             return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
     except OSError:
         return []
 
 
-def _writes_to(pid: str, command: list[str], root: str) -> bool:
+def _writes_to(process: str, command: list[str], root: str) -> bool:
     """Return whether a process's output directory is `root`, as it sees the file system (perhaps of a container)."""
     at = next((index for index, word in enumerate(command) if word in _DIRECTORY), len(command))
     directory = command[at + 1] if at + 1 < len(command) else "."
     if not os.path.isabs(directory):
         try:
-            directory = os.path.join(os.readlink(f"{_PROC}/{pid}/cwd"), directory)
+            directory = os.path.join(os.readlink(f"{process}/cwd"), directory)
         except OSError:
             return False
     try:
-        return os.path.samefile(f"{_PROC}/{pid}/root{directory}", root)
+        return os.path.samefile(f"{process}/root{directory}", root)
     except OSError:
         return os.path.realpath(directory) == os.path.realpath(root)
 
 
-def _judge(pid: str, command: list[str], root: str) -> Finding:
+def _judge(process: str, command: list[str], root: str) -> Finding:
     words = set(command[1:])
     problems = [text for spellings, text in _WANTED if not words & {*spellings}]
     problems += [text for spellings, text in _UNWANTED if words & {*spellings}]
-    problems += _process_problems(pid)
+    problems += _process_problems(process)
     if not problems:
         return Finding(OK, "--incoming", f"storescp writes into '{root}' with options that fit")
     text = f"storescp writes into '{root}' with options that do not fit: {'; '.join(problems)}"
     return Finding(NOTE, "--incoming", text, f"recommended: {_RECOMMENDED.format(root)}")
 
 
-def _process_problems(pid: str) -> list[str]:
+def _process_problems(process: str) -> list[str]:
     """Return what is wrong with a process itself, as far as /proc is readable."""
     problems = []
-    with contextlib.suppress(OSError), open(f"{_PROC}/{pid}/environ", "rb") as file:
+    with contextlib.suppress(OSError), open(f"{process}/environ", "rb") as file:
         if b"TCP_NODELAY=1" not in file.read().split(b"\0"):
             problems.append("without TCP_NODELAY=1 in its environment each image can wait 40 ms")
-    with contextlib.suppress(OSError), open(f"{_PROC}/{pid}/status", encoding="utf-8", errors="replace") as file:
+    with contextlib.suppress(OSError), open(f"{process}/status", encoding="utf-8", errors="replace") as file:
         lines = dict(line.split(":", 1) for line in file if ":" in line)
         if lines.get("NSpid", "").split()[-1:] == ["1"]:
             problems.append("as process 1 of its container it ignores SIGTERM")

@@ -5,15 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding, configured_directories, existing_parent
 from listener.config import Config
 from listener.disk.mounts import mount_of
-
-#: The limits of inotify: of the host, and of the user namespace.
-_LIMITS = "/proc/sys/fs/inotify"
-_NAMESPACE = "/proc/sys/user"
 
 _LEAST_INSTANCES = 8
 _LEAST_WATCHES = 64
@@ -21,48 +17,6 @@ _LEAST_WATCHES = 64
 #: Files in one batch, and descriptors that a worker has open for each: source, copy, document.
 _BATCH, _EACH = 32, 3
 _SPARE = 64
-
-
-def inotify(config: Config) -> Iterator[Finding]:
-    """Check that events will come: limits of host and namespace, and whether one more inotify instance is available."""
-    if config.poll:
-        return
-    try:
-        instances = min(_limits("max_user_instances", "max_inotify_instances"))
-        watches = min(_limits("max_user_watches", "max_inotify_watches"))
-        queued = _number(f"{_LIMITS}/max_queued_events")
-    except (OSError, ValueError):
-        text = "this system has no inotify: sweeps alone find the files"
-        yield Finding(NOTE, "--poll", text, "give --poll to say so")
-        return
-    text = f"inotify: {instances} instances and {watches} watches a user, {queued} events queued"
-    needed = sum(map(_subdirectories, config.incoming))
-    if watches < needed:
-        text += f"; incoming has {needed} directories"
-    if not _can_watch():
-        text += "; all instances are in use"
-    elif instances >= _LEAST_INSTANCES and watches >= max(_LEAST_WATCHES, needed):
-        yield Finding(OK, "--poll", text)
-        return
-    remedy = "raise fs.inotify.max_user_instances and max_user_watches (in a container also user.max_inotify_*); "
-    yield Finding(NOTE, "--poll", text, remedy + "sweeps help until then")
-
-
-def _limits(host: str, namespace: str) -> list[int]:
-    limits = [_number(f"{_LIMITS}/{host}")]
-    if os.path.exists(f"{_NAMESPACE}/{namespace}"):
-        limits.append(_number(f"{_NAMESPACE}/{namespace}"))
-    return limits
-
-
-def _number(path: str) -> int:
-    with open(path, encoding="ascii") as file:
-        return int(file.read())
-
-
-def _subdirectories(root: str) -> int:
-    """Return the number of directories at and below `root`: each needs a watch."""
-    return 1 + sum(len(names) for _, names, _ in os.walk(root))
 
 
 def _can_watch() -> bool:
@@ -77,6 +31,49 @@ def _can_watch() -> bool:
     return True
 
 
+def inotify(config: Config, *, proc: str = "/proc", can_watch: Callable[[], bool] = _can_watch) -> Iterator[Finding]:
+    """Check that events will come: limits of host and namespace, and whether one more inotify instance is available."""
+    if config.poll:
+        return
+    try:
+        instances = min(_limits(proc, "max_user_instances", "max_inotify_instances"))
+        watches = min(_limits(proc, "max_user_watches", "max_inotify_watches"))
+        queued = _number(f"{proc}/sys/fs/inotify/max_queued_events")
+    except (OSError, ValueError):
+        text = "this system has no inotify: sweeps alone find the files"
+        yield Finding(NOTE, "--poll", text, "give --poll to say so")
+        return
+    text = f"inotify: {instances} instances and {watches} watches a user, {queued} events queued"
+    needed = sum(map(_subdirectories, config.incoming))
+    if watches < needed:
+        text += f"; incoming has {needed} directories"
+    if not can_watch():
+        text += "; all instances are in use"
+    elif instances >= _LEAST_INSTANCES and watches >= max(_LEAST_WATCHES, needed):
+        yield Finding(OK, "--poll", text)
+        return
+    remedy = "raise fs.inotify.max_user_instances and max_user_watches (in a container also user.max_inotify_*); "
+    yield Finding(NOTE, "--poll", text, remedy + "sweeps help until then")
+
+
+def _limits(proc: str, host: str, namespace: str) -> list[int]:
+    """Return a limit of the host, and that of the user namespace where it has one."""
+    limits = [_number(f"{proc}/sys/fs/inotify/{host}")]
+    if os.path.exists(f"{proc}/sys/user/{namespace}"):
+        limits.append(_number(f"{proc}/sys/user/{namespace}"))
+    return limits
+
+
+def _number(path: str) -> int:
+    with open(path, encoding="ascii") as file:
+        return int(file.read())
+
+
+def _subdirectories(root: str) -> int:
+    """Return the number of directories at and below `root`: each needs a watch."""
+    return 1 + sum(len(names) for _, names, _ in os.walk(root))
+
+
 def open_files(config: Config) -> Iterator[Finding]:
     """Check RLIMIT_NOFILE, a limit of each process: a worker opens a batch, the service a pipe to each worker."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -87,7 +84,7 @@ def open_files(config: Config) -> Iterator[Finding]:
 
 
 #: Memory limits of control groups, version 2 and 1; in a container the root is the container's.
-_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 #: Memory that the service and each worker may need, in bytes (measured: 35 MB each; more with long headers).
 _MEMORY_EACH = 64 * 2**20
@@ -105,17 +102,17 @@ def persistence(config: Config) -> Iterator[Finding]:
             yield Finding(NOTE, option, text, "mount a volume there")
 
 
-def memory(config: Config) -> Iterator[Finding]:
+def memory(config: Config, *, limits: Sequence[str] = MEMORY_LIMITS) -> Iterator[Finding]:
     """Check that the workers fit into the control group's memory limit."""
-    limit, needed = memory_limit(), _MEMORY_EACH * (1 + config.workers)
+    limit, needed = memory_limit(limits), _MEMORY_EACH * (1 + config.workers)
     if limit and limit < needed:
         text = f"{limit // 2**20} MiB of memory are allowed, and {config.workers} workers need about {needed // 2**20}"
         yield Finding(PROBLEM, "--workers", text, "raise the limit of memory, or give fewer workers")
 
 
-def memory_limit() -> int:
-    """Return the control group's memory limit, in bytes; 0 where there is none."""
-    for path in _MEMORY_LIMITS:
+def memory_limit(paths: Sequence[str] = MEMORY_LIMITS) -> int:
+    """Return the control group's memory limit, in bytes, by the first readable file; 0 where there is none."""
+    for path in paths:
         try:
             with open(path, encoding="ascii") as file:
                 limit = file.read().strip()

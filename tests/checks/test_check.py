@@ -9,6 +9,8 @@ import resource
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,11 @@ def made(base: Path, **changes: Any) -> Config:
 
 
 def about(config: Config, level: str) -> list[str]:
-    return [f"{one.about}: {one.text}; {one.remedy}" for one in check.findings(config) if one.level == level]
+    return texts(check.findings(config), level)
+
+
+def texts(findings: Iterable[Finding], level: str) -> list[str]:
+    return [f"{one.about}: {one.text}; {one.remedy}" for one in findings if one.level == level]
 
 
 def test_all_is_well(tmp_path: Path) -> None:
@@ -150,15 +156,13 @@ def test_polling_needs_no_inotify(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("values", "level"), [(("128", "8192", "16384"), OK), (("4", "8192", "1"), NOTE), ((), NOTE)])
-def test_limits_of_inotify(
-    values: tuple[str, ...], level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    proc = tmp_path / "proc"
-    proc.mkdir()
+def test_limits_of_inotify(values: tuple[str, ...], level: str, tmp_path: Path) -> None:
+    proc = tmp_path / "proc/sys/fs/inotify"
+    proc.mkdir(parents=True)
     for name, number in zip(("max_user_instances", "max_user_watches", "max_queued_events"), values, strict=False):
         (proc / name).write_text(number)
-    monkeypatch.setattr(system, "_LIMITS", str(proc))
-    (found,) = [one for one in check.findings(made(tmp_path / "base")) if one.about == "--poll"]
+    (found,) = system.inotify(made(tmp_path / "base"), proc=str(tmp_path / "proc"))
+    assert found.about == "--poll"
     assert found.level == level
     assert bool(found.remedy) is (level == NOTE)
 
@@ -322,12 +326,13 @@ def test_modes_that_shut_somebody_out(changes: dict[str, int], level: str, said:
     assert any(said in text for text in found) if said else found == []
 
 
-def test_a_umask_and_a_closed_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_umask_and_a_closed_root(tmp_path: Path) -> None:
     config = made(tmp_path)
     (tmp_path / "log").chmod(0o700)
-    (tmp_path / "status").write_text("Name:\tx\nUmask:\t0077\n")
-    monkeypatch.setattr(directories, "_STATUS", str(tmp_path / "status"))
-    (note,) = [text for text in about(config, NOTE) if text.startswith("--dir-mode")]
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/status").write_text("Name:\tx\nUmask:\t0077\n")
+    (note,) = texts(directories.readers(config, proc=str(tmp_path / "proc")), NOTE)
+    assert note.startswith("--dir-mode")
     assert f"'{tmp_path / 'log'}' has mode 0700" in note
     assert "the umask is 0077" in note
 
@@ -339,17 +344,18 @@ def test_open_files(limit: int, workers: int, problem: bool, tmp_path: Path, mon
     assert any("files open" in text and "LimitNOFILE" in text for text in found) is problem
 
 
-def test_the_namespace_s_limits_and_what_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = made(tmp_path)
-    (tmp_path / "user").mkdir()
-    (tmp_path / "user/max_inotify_watches").write_text("70")
-    monkeypatch.setattr(system, "_NAMESPACE", str(tmp_path / "user"))
-    assert any("70 watches" in text for text in about(config, OK))
+def test_the_namespace_s_limits_and_what_is_in_use(tmp_path: Path) -> None:
+    config, proc = made(tmp_path), tmp_path / "proc"
+    (proc / "sys/user").mkdir(parents=True)
+    (proc / "sys/user/max_inotify_watches").write_text("70")
+    (proc / "sys/fs").mkdir()
+    (proc / "sys/fs/inotify").symlink_to("/proc/sys/fs/inotify")
+    inotify = partial(system.inotify, config, proc=str(proc))
+    assert any("70 watches" in text for text in texts(inotify(), OK))
     for number in range(80):
         (tmp_path / f"incoming/{number}").mkdir()
-    assert any("incoming has 81 directories" in text for text in about(config, NOTE))
-    monkeypatch.setattr(system, "_can_watch", lambda: False)
-    assert any("all instances are in use" in text for text in about(config, NOTE))
+    assert any("incoming has 81 directories" in text for text in texts(inotify(), NOTE))
+    assert any("all instances are in use" in text for text in texts(inotify(can_watch=lambda: False), NOTE))
 
 
 @pytest.mark.parametrize(
@@ -372,11 +378,11 @@ def process(proc: Path, pid: int, cwd: Path, *command: str) -> None:
     (proc / str(pid) / "cwd").symlink_to(cwd)
 
 
-def test_a_receiver_that_can_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_receiver_that_can_be_seen(tmp_path: Path) -> None:
     config = made(tmp_path)
     incoming, proc = tmp_path / "incoming", tmp_path / "proc"
-    monkeypatch.setattr(storescp_checks, "_PROC", str(proc))
-    assert list(storescp_checks.receivers(config)) == []
+    receivers = partial(storescp_checks.receivers, config, proc=str(proc))
+    assert list(receivers()) == []
     good = ("/usr/bin/storescp", "--fork", "+uf", "+xa", "-od", str(incoming), "11112")
     process(proc, 7, tmp_path, *good)
     process(proc, 8, tmp_path, *good)
@@ -384,21 +390,20 @@ def test_a_receiver_that_can_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
     process(proc, 10, tmp_path, "sleep", "9")
     process(proc, 11, tmp_path)
     (proc / "self").mkdir()
-    (found,) = storescp_checks.receivers(config)
+    (found,) = receivers()
     assert (found.level, found.remedy) == (OK, "")
     process(proc, 12, incoming, "storescp", "-su", "s", "-sp", "-rns", "--exec-on-reception", "x", "104")
-    _, bad = storescp_checks.receivers(config)
+    _, bad = receivers()
     assert bad.level == NOTE
     assert all(word in bad.text for word in ("+uf", "+xa", "-su", "-sp", "-rns", "-xcr"))
     assert f"+uf +xa -ts 60 -pm -od {incoming} PORT" in bad.remedy
 
 
-def test_a_receiver_that_goes_away_while_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storescp_checks, "_PROC", str(tmp_path / "proc"))
+def test_a_receiver_that_goes_away_while_it_is_looked_at(tmp_path: Path) -> None:
     process(tmp_path / "proc", 7, tmp_path, "storescp", "104")
     (tmp_path / "proc/7/cwd").unlink()
     (tmp_path / "proc/8").mkdir()
-    assert list(storescp_checks.receivers(made(tmp_path))) == []
+    assert list(storescp_checks.receivers(made(tmp_path), proc=str(tmp_path / "proc"))) == []
 
 
 @pytest.mark.real
@@ -417,15 +422,12 @@ def test_a_real_receiver(dcmtk: None, tmp_path: Path) -> None:
         (b"TCP_NODELAY=1\0", "NSpid:\t70\t1\n", "as process 1 of its container it ignores SIGTERM"),
     ],
 )
-def test_a_receiver_s_surroundings(
-    environ: bytes, status: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_receiver_s_surroundings(environ: bytes, status: str, said: str, tmp_path: Path) -> None:
     config, proc = made(tmp_path), tmp_path / "proc"
-    monkeypatch.setattr(storescp_checks, "_PROC", str(proc))
     process(proc, 70, tmp_path, "storescp", "+uf", "+xa", "-od", str(tmp_path / "incoming"), "11112")
     (proc / "70/environ").write_bytes(environ)
     (proc / "70/status").write_text(status)
-    (found,) = storescp_checks.receivers(config)
+    (found,) = storescp_checks.receivers(config, proc=str(proc))
     assert (found.level, said in found.text) == ((NOTE if said else OK), True)
 
 
@@ -443,12 +445,10 @@ def test_files_that_go_with_the_container(
     ("limit", "workers", "level"),
     [("max\n", 64, None), (str(2**63 - 4096), 64, None), (str(256 * 2**20), 2, None), (str(256 * 2**20), 8, PROBLEM)],
 )
-def test_memory_of_the_control_group(
-    limit: str, workers: int, level: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_of_the_control_group(limit: str, workers: int, level: str | None, tmp_path: Path) -> None:
     (tmp_path / "limit").write_text(limit)
-    monkeypatch.setattr(system, "_MEMORY_LIMITS", (str(tmp_path / "absent"), str(tmp_path / "limit")))
-    found = [each.level for each in system.memory(made(tmp_path, workers=workers))]
+    limits = str(tmp_path / "absent"), str(tmp_path / "limit")
+    found = [each.level for each in system.memory(made(tmp_path, workers=workers), limits=limits)]
     assert found == ([level] if level else [])
 
 
