@@ -224,9 +224,9 @@ def test_the_example_in_python_believes_us() -> None:
     exec(code, names)  # noqa: S102 - it is what readers will copy
     told = Payload("1.2/1", "series-complete", b"{}")
     head = {name.lower(): value for name, value in fields(told, b"key", int(time.time())).items()}
-    assert names["believed"](head, told.body, b"key")
-    assert not names["believed"](head, told.body + b" ", b"key")
-    assert not names["believed"](head | {"webhook-timestamp": "1"}, told.body, b"key")
+    assert names["is_genuine"](head, told.body, b"key")
+    assert not names["is_genuine"](head, told.body + b" ", b"key")
+    assert not names["is_genuine"](head | {"webhook-timestamp": "1"}, told.body, b"key")
 
 
 # -- the API -----------------------------------------------------------------------------------------------------------
