@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import struct
@@ -67,6 +66,8 @@ def request_short_slices() -> bool:
     share of the processors: where senders and storescp keep them busy, a file waits less for each of the processes on
     its way. Needs no privilege.
     """
+    import ctypes  # 5 ms, and only the service asks
+
     number = _NUMBERS.get(platform.machine())
     policy = os.sched_getscheduler(0)
     if number is None or policy != os.SCHED_OTHER:

@@ -7,9 +7,7 @@ is collected and told at once, each with the option, the value, what is wrong an
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from listener import cpu
@@ -75,6 +73,9 @@ def _default_problems(name: str, row: Option, command: str) -> Iterable[str]:
 
 
 def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
+    import tomllib  # both only where there is a file
+    from difflib import get_close_matches
+
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)

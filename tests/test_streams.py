@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from listener import cli
+from listener import verbs
 from listener.arguments import parser
+from listener.ledger import deliveries
+from listener.ledger.connection import open_writer, path_of
+from listener.ledger.reader import reading
 from listener.streams import CLOSED_PIPE
 from tests.instances import write_instance
 from tests.service_process import command, environment
@@ -52,6 +56,17 @@ def outside(kept: Kept) -> str:
     return str(folder)
 
 
+def registered(kept: Kept) -> None:
+    """A consumer of the ledger, for which series wait."""
+    with closing(open_writer(path_of(str(kept.state)))) as connection:
+        deliveries.register(connection, "stage", 1)
+
+
+def is_retired(kept: Kept) -> bool:
+    with reading(str(kept.state)) as reader:
+        return [consumer.state for consumer in reader.consumers()] == ["retired"]
+
+
 def count(kept: Kept, pattern: str) -> int:
     return len([name for name in contents(kept.incoming.parent) if Path(name).match(pattern)])
 
@@ -65,6 +80,7 @@ ACTS: dict[str, tuple[Callable[[Kept], object] | None, Callable[[Kept], bool]]] 
     "once --log-level error": (None, lambda kept: count(kept, "*.dcm.json") == 2 * MANY),
     "repack --cleanup --log-ndjson {named}": (None, lambda kept: count(kept, "named/*") == 0),
     "expect 1.2.3 4": (None, lambda kept: True),
+    "hooks retire stage --yes": (registered, is_retired),
 }
 
 #: Those that only print.
@@ -79,6 +95,8 @@ PRINTS = (
     "report",
     "report --tsv",
     "status",
+    "hooks",
+    "hooks retire stage",
 )
 
 
@@ -125,6 +143,8 @@ def test_what_acts_goes_on_when_nobody_reads(words: str, errors_too: bool, kept:
 def test_what_only_prints_ends_like_any_program(words: str, kept: Kept) -> None:
     if words == "verify":
         lost_documents(kept)
+    if words.startswith("hooks"):
+        registered(kept)
     before = contents(kept.incoming.parent)
     ended = closed(line(kept, words), errors_too=False)
     assert ended.returncode == CLOSED_PIPE, ended.stderr
@@ -137,7 +157,9 @@ def test_what_only_prints_ends_like_any_program(words: str, kept: Kept) -> None:
 
 def test_every_command_is_among_them() -> None:
     named = {words.split()[0] for words in (*ACTS, *PRINTS)}
-    assert cli._RUN.keys() - named == {"run", "bench"}, "the service looks after its output itself; bench only prints"
+    assert set(verbs.names()) - named == {"run", "bench"}, (
+        "the service looks after its output itself; bench only prints"
+    )
 
 
 def test_a_full_disk_under_the_output_stops_no_act_and_is_told(kept: Kept) -> None:

@@ -1,4 +1,4 @@
-"""`listener bench`: what intake costs on this machine, side by side with the programs it takes over from.
+"""Measure this machine, side by side with px-repack and rx-repack when they are on PATH.
 
 Programs take turns, and figures are medians of rounds: read the ratios, for a machine's speed drifts. A run that did
 not produce every instance and every document is a failure, never a figure.
@@ -6,6 +6,7 @@ not produce every instance and every document is a failure, never a figure.
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import re
@@ -25,6 +26,7 @@ import orjson
 import listener
 from listener.benchmark import energy, picture, processes, table
 from listener.benchmark.cost import cost
+from listener.benchmark.options import bench_options
 from listener.benchmark.repackers import PREDECESSORS
 from listener.benchmark.request import Request
 from listener.benchmark.schedule import Measured, Rounds
@@ -32,12 +34,25 @@ from listener.benchmark.workdir import WorkDir
 from listener.config import Config
 from listener.errors import ConfigError
 
+EPILOG = "exit status: 0 measured; 1 a run did not produce everything"
+
 #: What energy and carbon are told for.
 _MILLION = 1_000_000
 
 
-def run(config: Config, request: Request) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    bench_options(parser)
+
+
+def acts(_: argparse.Namespace) -> bool:
+    """Return False: it only prints."""
+    return False
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
     """Print the figures; 0, or 1 when a run did not produce everything."""
+    request = Request.of(vars(given) | {"keep_source": config.keep_source})
     if request.directory and not os.path.isdir(request.directory):
         raise ConfigError([f"--dir is no directory (given: {request.directory!r})"])
     # A SIGTERM is a Ctrl-C: what was started is ended, and nothing is left.

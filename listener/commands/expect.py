@@ -1,7 +1,8 @@
-"""`listener expect UID N`: how many instances a series will have, said by a person or a program that knows."""
+"""Say how many instances a series will have."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
@@ -16,8 +17,26 @@ _UID = re.compile(r"[0-9.]{1,64}")
 
 _MOST = 10**9
 
+EPILOG = "a running service hears of it within a second; exit status: 0; 1 the ledger cannot be written"
 
-def run(config: Config, uid: str, number: int) -> int:
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    parser.add_argument("uid", metavar="UID", help="the SeriesInstanceUID")
+    parser.add_argument("number", type=int, metavar="N", help="how many instances it will have; 0: nobody knows")
+
+
+def acts(_: argparse.Namespace) -> bool:
+    """Return True: it is done even when nobody reads what it prints."""
+    return True
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Set the number of the command line. Return 0."""
+    return expect(config, given.uid, given.number)
+
+
+def expect(config: Config, uid: str, number: int) -> int:
     """Put it down; a running service hears of it within a second. 0. Raises ConfigError, LedgerFault."""
     problems = []
     if not _UID.fullmatch(uid):

@@ -1,11 +1,11 @@
-"""`listener hooks`: who is to be told, and how that goes; and what becomes of what a hook was not told.
+"""List hooks and their deliveries; retire one, redeliver or forget what failed.
 
-A hook here is any consumer of the ledger: those of the service's options, and stages that registered themselves. The
-acts are shown unless `--yes` is given.
+A hook here is any consumer of the ledger: those of the service's options, and stages that registered themselves.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sqlite3
@@ -31,6 +31,29 @@ COLUMNS = ("hook", "state", "delivered", "waiting", "given up", "oldest that wai
 
 #: How long a running service may take to register a hook of its own again, in seconds.
 _MOMENT = 1.5
+
+EPILOG = (
+    "without ACTION: lists them. retire NAME: it is told nothing any more, and what waits is given up; "
+    "redeliver NAME: what failed is told again, and what waits at once; forget NAME: what failed is "
+    "forgotten, and keeps no series from 'listener prune' any more. Only shown unless --yes. Exit status: 0; "
+    "1 the ledger cannot be used, knows no such hook, or the service registered it again; 2 the command line "
+    "is wrong"
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    parser.add_argument("action", nargs="?", choices=ACTS, metavar="ACTION", help=f"one of {', '.join(ACTS)}")
+    parser.add_argument(
+        "name", nargs="?", default="", metavar="NAME", help="the hook: webhook, exec, or a stage's name"
+    )
+    parser.add_argument("--yes", action="store_true", help="do it")
+    parser.add_argument("--json", action="store_true", help="one JSON object a hook, for programs")
+
+
+def acts(given: argparse.Namespace) -> bool:
+    """Return whether it does more than print."""
+    return bool(given.yes)
 
 
 class Act(NamedTuple):
@@ -71,11 +94,12 @@ class Request(NamedTuple):
     json: bool = False
 
 
-def run(config: Config, request: Request) -> int:
+def run(config: Config, given: argparse.Namespace) -> int:
     """Show, or act; 0. 1 when a running service registered a retired one again at once.
 
     Raises ConfigError, a LedgerFault, UnknownConsumer, ConsumerRetired.
     """
+    request = Request(given.action or "", given.name, given.yes, given.json)
     if not request.action:
         return _list(config, request)
     if not request.name:

@@ -1,7 +1,8 @@
-"""`listener plan`: where each file would go and which documents would be written. Touches nothing."""
+"""Show where files would go and which documents would be written; touches nothing."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import stat
 import sys
@@ -20,14 +21,27 @@ from listener.planning.names import printable
 from listener.planning.plan import make_plan
 from listener.repacking.context import WorkerContext
 
+EPILOG = "exit status: 0 every file can be repacked; 1 some cannot"
 
-def run(config: Config, paths: list[str], as_json: bool) -> int:
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    parser.add_argument("paths", nargs="+", metavar="FILE", help="a DICOM file")
+    parser.add_argument("--json", action="store_true", help="one JSON object a file, for programs")
+
+
+def acts(_: argparse.Namespace) -> bool:
+    """Return False: it only prints."""
+    return False
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
     """Print the plans; 0 when every file can be repacked, else 1."""
     # Directories that are only named: a plan makes none.
     context = WorkerContext(config, Directories(data=config.data, log=config.log, state=config.state))
-    plans = [_plan(path, context) for path in paths]
+    plans = [_plan(path, context) for path in given.paths]
     for plan in plans:
-        if as_json:
+        if given.json:
             sys.stdout.buffer.write(orjson.dumps(plan, option=orjson.OPT_APPEND_NEWLINE))
         else:
             sys.stdout.write(_text(plan))

@@ -1,5 +1,4 @@
-"""`listener prune`: remove old set-aside files, and old published series that every consumer has taken. Without --yes
-it only tells what it would remove.
+"""Remove old set-aside files and published series; shows what it would do unless --yes.
 
 A series is marked in the ledger, then taken out of the logs and the tree (repacking.removal says in which order, and
 why that is safe beside a second send), and last its rows go. What arrives meanwhile stops it: that generation is left.
@@ -8,6 +7,7 @@ What is interrupted, the next prune ends. The patient's and the study's document
 
 from __future__ import annotations
 
+import argparse
 import os
 import sqlite3
 import sys
@@ -59,6 +59,31 @@ _SAMPLE = 200
 
 CAME_AGAIN = "sent again meanwhile"
 
+EPILOG = (
+    "never removes what is unfinished, or of which a consumer is still to hear; the documents of patients and"
+    " studies stay; exit status: 0; 1 the ledger cannot be used, or a file not be removed"
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    text = "set-aside files that lie there for more than so many days"
+    parser.add_argument("--set-aside", type=float, metavar="DAYS", help=text)
+    text = "complete series in which nothing happened for so many days, and that every consumer has taken"
+    parser.add_argument("--series", type=float, metavar="DAYS", help=text)
+    parser.add_argument("--yes", action="store_true", help="remove them")
+    parser.add_argument("--json", action="store_true", help="one JSON object a series or file, for programs")
+
+
+def acts(given: argparse.Namespace) -> bool:
+    """Return whether it does more than print."""
+    return bool(given.yes)
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Prune what the command line selects. Return 0."""
+    return prune(config, Request(given.set_aside, given.series, given.yes, given.json))
+
 
 class Request(NamedTuple):
     """What to remove: what is older than so many days (None: nothing of the kind)."""
@@ -78,7 +103,7 @@ class Pruned(NamedTuple):
     bytes: int
 
 
-def run(config: Config, request: Request) -> int:
+def prune(config: Config, request: Request) -> int:
     """Remove, or tell; 0. Raises ConfigError, a LedgerFault, LockHeld."""
     _check(config, request)
     path = path_of(config.state)

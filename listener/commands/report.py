@@ -1,7 +1,8 @@
-"""`listener report`: the accounts. A row a series, or sums by day, modality, sender or batch."""
+"""The accounts: a row a series, or sums by day, modality, sender or batch."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,29 @@ _NUMBERS = DayRow._fields[3:]
 
 #: The latest moment that sqlite holds.
 _LAST = 2**63 - 1
+
+EPILOG = "times are UTC; exit status: 0; 1 the ledger cannot be read"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    since = "a day, an instant, or a time ago: 2026-01-31, 2026-01-31T08:00:00Z, 7d"
+    parser.add_argument("--since", default="", metavar="TIME", help=f"from then on; {since}")
+    parser.add_argument("--until", default="", metavar="TIME", help="until then, the day included")
+    parser.add_argument("--by", choices=("day", "modality", "sender", "batch"), default="", help="sums instead of rows")
+    parser.add_argument("--tsv", action="store_true", help="tab-separated values with a head")
+    parser.add_argument("--json", action="store_true", help="one JSON object a row")
+
+
+def acts(_: argparse.Namespace) -> bool:
+    """Return False: it only prints."""
+    return False
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Print what the command line asks for. Return 0."""
+    period = (given.since, given.until)
+    return report(config, Request.of(*period, given.by, tsv=given.tsv, json=given.json))
 
 
 class Request(NamedTuple):
@@ -71,7 +95,7 @@ def moment_of(text: str, now: datetime, *, end: bool = False) -> int:
     return min(max(0, (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000), _LAST)
 
 
-def run(config: Config, request: Request) -> int:
+def report(config: Config, request: Request) -> int:
     """Print the accounts; 0. Raises a LedgerFault."""
     with reading(config.state) as reader:
         rows = _rows(reader, request, config.phi)

@@ -1,7 +1,11 @@
-"""`listener retry`: put set-aside files back into incoming, where the service or `listener once` finds them."""
+"""Put set-aside files back into incoming.
+
+The service or `listener once` finds them there.
+"""
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import sys
@@ -20,6 +24,31 @@ from listener.repacking import setaside
 
 #: Putting all of these back would let older data sets take the place of newer ones.
 _SUPERSEDED = "superseded"
+
+EPILOG = (
+    "superseded files go back only when named exactly or by --reason superseded: they would replace newer "
+    "data sets; exit status: 0 all of them are back; 1 a name or reason is unknown, or a file stayed; 2 "
+    "nothing is selected, or the configuration is wrong"
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a set-aside file's name, or a shell pattern of names")
+    parser.add_argument("--reason", action="append", dest="reasons", metavar="R", help="only those set aside for R")
+    parser.add_argument("--all", action="store_true", help="all of them, but for superseded ones")
+    parser.add_argument("--dry-run", action="store_true", help="only tell what would be put back")
+    parser.add_argument("--json", action="store_true", help="one JSON object a file, for programs")
+
+
+def acts(given: argparse.Namespace) -> bool:
+    """Return whether it does more than print."""
+    return not given.dry_run
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Put back what the command line selects. Return 0, or 1 when something stayed or is unknown."""
+    return retry(config, Request.of(vars(given)))
 
 
 class Request(NamedTuple):
@@ -87,7 +116,7 @@ def _fits(name: str, entry: Entry) -> bool:
     return printable(name) in entry.names or any(fnmatchcase(one, printable(name)) for one in entry.names)
 
 
-def run(config: Config, request: Request) -> int:
+def retry(config: Config, request: Request) -> int:
     """Put files back; 0 when all that was asked for is back, 1 when a name or reason is unknown or a file stayed."""
     strange = [reason for reason in request.reasons if reason not in SET_ASIDE_REASONS]
     for reason in strange:

@@ -1,12 +1,15 @@
-"""`listener series`: the series that the ledger knows, or one of them with its history."""
+"""List the series in the ledger, or show one with its history."""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
 
+from listener import parse
 from listener.commands._table import OVERVIEW, overview, table
 from listener.config import Config
 from listener.errors import UnknownSeries
@@ -15,6 +18,40 @@ from listener.ledger.rows import SeriesRow, shown
 
 #: What sqlite counts to.
 MOST = 2**63 - 1
+
+EPILOG = "exit status: 0; 1 the ledger cannot be read, or knows no such series"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    parser.add_argument("uid", nargs="?", default="", metavar="UID", help="one series, by its SeriesInstanceUID")
+    parser.add_argument("--only", choices=("open", "complete", "incomplete"), default="", help="those in this state")
+    limit = _number(0, 10**9)
+    parser.add_argument("--limit", type=limit, default=50, metavar="N", help="the newest N; 0: all (default: 50)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a series, for programs")
+
+
+def acts(_: argparse.Namespace) -> bool:
+    """Return False: it only prints."""
+    return False
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Show what the command line asks for. Return 0."""
+    return show(config, Request(given.uid, given.only, given.limit, given.json))
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """The type of an argument: a whole number in this range."""
+    read = parse.whole(least, most)
+
+    def number(text: str) -> int:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"'{text[:40]}' {error}") from None
+
+    return number
 
 
 class Request(NamedTuple):
@@ -26,7 +63,7 @@ class Request(NamedTuple):
     json: bool = False
 
 
-def run(config: Config, request: Request) -> int:
+def show(config: Config, request: Request) -> int:
     """Show them; 0. Raises a LedgerFault, and UnknownSeries."""
     with reading(config.state) as reader:
         found = _of_uid(reader, request.uid, config.phi) if request.uid else _several(reader, request, config.phi)

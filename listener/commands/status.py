@@ -1,9 +1,11 @@
-"""`listener status`: how it stands, from the state directory. Needs no running service; what only that knows it reads
-from the word that the service leaves there (status/live.py).
+"""How it stands: series, rates, lag, backlog, what is set aside, disk; needs no running service.
+
+It reads the state directory; what only a running service has is in the snapshot there (status/snapshot.py).
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -26,11 +28,24 @@ _EVERY = 1.0
 #: To the upper left corner, and everything behind it away.
 _CLEAR = "\033[H\033[J"
 
+EPILOG = "exit status: 0; 1 the state cannot be read"
 
-def run(config: Config, *, watch: bool, as_json: bool) -> int:
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    parser.add_argument("--watch", action="store_true", help="show it anew every second, until Ctrl-C")
+    parser.add_argument("--json", action="store_true", help="the status document, for programs")
+
+
+def acts(_: argparse.Namespace) -> bool:
+    """Return False: it only prints."""
+    return False
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
     """Show it once, or every second; 0, or 1 when the state cannot be read."""
-    show = _print_json if as_json else _on_screen if watch and sys.stdout.isatty() else _print
-    if not watch:
+    show = _print_json if given.json else _on_screen if given.watch and sys.stdout.isatty() else _print
+    if not given.watch:
         found = _look(config)
         show(found)
         return 0 if found["ledger"]["readable"] or found["ledger"]["missing"] else 1

@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from listener import cli
-from listener.commands import once
-from listener.commands.once import Progress
+from listener.commands import _progress
+from listener.commands._progress import Progress
 from listener.records import Deferral, Outcome
 from listener.telemetry.events import Events
 from tests.disk.test_files import writer
@@ -163,7 +163,7 @@ def outcome(kind: str = "published", **more: object) -> Outcome:
 
 
 def test_a_line_on_a_terminal_and_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "_TICK", 0.0)
+    monkeypatch.setattr(_progress, "_TICK", 0.0)
     for screen in (Screen(), io.StringIO()):
         progress = Progress(Events(phi=False, descriptor=None), screen)
         for _ in range(4):

@@ -43,7 +43,7 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
 
 
 def removing(config: Config, days: float = 0) -> int:
-    return prune.run(config, prune.Request(set_aside=None, series=days, yes=True))
+    return prune.prune(config, prune.Request(set_aside=None, series=days, yes=True))
 
 
 def there(kept: Kept) -> dict[str, str]:
@@ -335,5 +335,5 @@ def test_a_younger_file_that_took_a_set_aside_name_stays(kept: Kept, monkeypatch
         return real(*arguments)
 
     monkeypatch.setattr(files, "locked", locked)
-    prune.run(kept.config, prune.Request(set_aside=5, series=None, yes=True))
+    prune.prune(kept.config, prune.Request(set_aside=5, series=None, yes=True))
     assert sorted(path.name for path in directory.iterdir()) == [".lock", "one", "one.json"]

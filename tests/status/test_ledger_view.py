@@ -77,13 +77,13 @@ def lines(text: str) -> list[dict[str, object]]:
 
 
 def test_series_are_listed_newest_first_without_patients(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
-    assert series.run(filled.config, series.Request()) == 0
+    assert series.show(filled.config, series.Request()) == 0
     head, newest, older = capsys.readouterr().out.splitlines()
     assert head.split()[-2:] == ["sender", "series"]
     assert newest.split()[-3:] == ["CT", "SENDER", str(uid("series", 0, 0, 1))]
     assert "complete" in older
     assert "PACS\N{REPLACEMENT CHARACTER}ONE" in older, "a name moves no cursor"
-    series.run(filled.config, series.Request(only="complete", limit=0, json=True))
+    series.show(filled.config, series.Request(only="complete", limit=0, json=True))
     (one,) = lines(capsys.readouterr().out)
     assert (one["instances"], one["result"], one["root"]) == (2, "quiet", "incoming")
     assert not one.keys() & {"PatientID", "AccessionNumber", "id"}
@@ -93,17 +93,17 @@ def test_one_series_with_its_history_and_with_phi_its_patient(filled: Kept, caps
     from dataclasses import replace
 
     asked = series.Request(str(uid("series", 0, 0, 0)), json=True)
-    assert series.run(replace(filled.config, phi=True), asked) == 0
+    assert series.show(replace(filled.config, phi=True), asked) == 0
     (one,) = lines(capsys.readouterr().out)
     assert (one["PatientID"], one["AccessionNumber"]) == ("P0000", "A00")
     assert [step["state"] for step in one["history"]] == ["open", "complete"]  # type: ignore[attr-defined]
     assert one["study"]["state"] == "open"  # type: ignore[index]
-    assert series.run(filled.config, asked._replace(json=False)) == 0
+    assert series.show(filled.config, asked._replace(json=False)) == 0
     shown = capsys.readouterr().out
     assert "history" in shown
     assert "P0000" not in shown
     with pytest.raises(UnknownSeries, match="no such series"):
-        series.run(filled.config, series.Request("1.2.3"))
+        series.show(filled.config, series.Request("1.2.3"))
 
 
 def test_without_a_ledger_it_says_so(tmp_path: Path) -> None:
@@ -132,17 +132,17 @@ def test_repack_records_where_it_has_a_state_directory(tmp_path: Path) -> None:
 
 
 def test_an_expectation_is_put_down(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
-    assert expect.run(filled.config, str(uid("series", 0, 0, 1)), 1) == 0
+    assert expect.expect(filled.config, str(uid("series", 0, 0, 1)), 1) == 0
     assert "1 instances are expected; 1 are there, and the series is open" in capsys.readouterr().err
     filled.tick()
-    series.run(filled.config, series.Request(only="complete", json=True))
+    series.show(filled.config, series.Request(only="complete", json=True))
     assert [one["result"] for one in lines(capsys.readouterr().out)] == ["expected", "quiet"]
 
 
 @pytest.mark.parametrize(("asked", "number"), [("../x", 1), ("1.2", -1), ("", 1), ("1" * 65, 1), ("1.2", 10**10)])
 def test_a_bad_expectation_is_refused(filled: Kept, asked: str, number: int) -> None:
     with pytest.raises(ConfigError):
-        expect.run(filled.config, asked, number)
+        expect.expect(filled.config, asked, number)
 
 
 # -- report ------------------------------------------------------------------------------------------------------------
@@ -153,21 +153,21 @@ def ask(since: str = "", until: str = "", by: str = "", *, tsv: bool = False, js
 
 
 def test_the_accounts_as_tab_separated_values(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.run(filled.config, ask("1d", tsv=True)) == 0
+    assert report.report(filled.config, ask("1d", tsv=True)) == 0
     head, *rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert len(rows) == 2
     assert all(len(row) == len(head) for row in rows), "no value breaks a line or a column"
     told = dict(zip(head, rows[1], strict=True))
     assert (told["state"], told["instances"], told["Modality"]) == ("complete", "2", "MR")
     assert "PatientID" not in head
-    report.run(filled.config, ask(until="2001-01-01", tsv=True))
+    report.report(filled.config, ask(until="2001-01-01", tsv=True))
     assert capsys.readouterr().out.splitlines() == ["\t".join(head)], "a head, also where there is no row"
 
 
 @pytest.mark.parametrize("by", report.BY)
 def test_sums_of_nothing_have_their_head(filled: Kept, capsys: pytest.CaptureFixture[str], by: str) -> None:
     for tsv in (True, False):
-        report.run(filled.config, ask("2200-01-01", by=by, tsv=tsv))
+        report.report(filled.config, ask("2200-01-01", by=by, tsv=tsv))
         (head,) = capsys.readouterr().out.splitlines()
         assert head.split()[0] == by
 
@@ -217,10 +217,10 @@ def test_a_number_or_a_date_too_far_is_no_defect(filled: Kept, capsys: pytest.Ca
 def test_sums(
     filled: Kept, capsys: pytest.CaptureFixture[str], by: str, expected: list[tuple[str, int, int, int]]
 ) -> None:
-    assert report.run(filled.config, ask(by=by, json=True)) == 0
+    assert report.report(filled.config, ask(by=by, json=True)) == 0
     told = lines(capsys.readouterr().out)
     assert [(one[by], one["published"], one["set_aside"], one["complete"]) for one in told] == expected
-    assert report.run(filled.config, ask(by=by)) == 0
+    assert report.report(filled.config, ask(by=by)) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(expected) + 1
 
 
@@ -229,7 +229,7 @@ def test_batches_have_accounts(filled: Kept, capsys: pytest.CaptureFixture[str])
         connection.execute("INSERT INTO batches (name, made_ns) VALUES ('export 1', ?)", (time.time_ns(),))
         connection.execute("INSERT INTO batch_series SELECT 1, id FROM series")
         connection.execute("INSERT INTO batch_errors (batch_id, at_ns, error) VALUES (1, 0, 'refused')")
-    report.run(filled.config, ask(by="batch", json=True))
+    report.report(filled.config, ask(by="batch", json=True))
     (one,) = lines(capsys.readouterr().out)
     found = (one["batch"], one["series"], one["complete"], one["instances"], one["errors"])
     assert found == ("export 1", 2, 1, 3, 1)
@@ -265,7 +265,7 @@ def test_what_is_no_time_is_refused_by_name() -> None:
 
 def removing(config: Config, **request: object) -> int:
     given = {"set_aside": None, "series": None, "yes": True, **request}
-    return prune.run(config, prune.Request(**given))  # type: ignore[arg-type]
+    return prune.prune(config, prune.Request(**given))  # type: ignore[arg-type]
 
 
 def tree(kept: Kept) -> dict[str, bytes]:
@@ -294,7 +294,7 @@ def test_complete_series_go_with_their_documents_and_stay_in_the_accounts(
     assert len([name for name in left if name.endswith(".dcm")]) == 1, "the open series stays"
     assert not [path for path, folders, names in os.walk(filled.data) if not folders and not names and ".l" not in path]
     capsys.readouterr()
-    series.run(filled.config, series.Request(first, json=True))
+    series.show(filled.config, series.Request(first, json=True))
     (one,) = lines(capsys.readouterr().out)
     assert (one["state"], one["instances"]) == ("complete", 2)
     assert one["pruned"]
@@ -369,4 +369,4 @@ def test_nothing_selected_is_refused(filled: Kept, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing is selected"):
         removing(filled.config)
     with pytest.raises(LedgerMissing):
-        prune.run(Bench(tmp_path / "empty").config, prune.Request(1, None))
+        prune.prune(Bench(tmp_path / "empty").config, prune.Request(1, None))

@@ -1,0 +1,96 @@
+"""What `once` and `repack` tell while they work: events, a progress line on a terminal, and a summary."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from listener.records import Deferral, Outcome
+from listener.service.pool import WorkerExit
+from listener.telemetry.events import Events
+
+if TYPE_CHECKING:  # `repack` without a state directory needs no sqlite, and runs once a file.
+    from listener.ledger.completion import Completion
+    from listener.ledger.thread import LedgerThread
+
+#: How often the progress line is drawn, in seconds.
+_TICK = 0.2
+
+
+class Progress:
+    """What `once` tells: events, a progress line on a terminal, a summary."""
+
+    def __init__(self, events: Events, screen: TextIO, keeper: LedgerThread | None = None) -> None:
+        self._events = events
+        self._keeper = keeper
+        self._screen = screen
+        self._begun = self._drawn = time.monotonic()
+        self.counts: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.bytes = 0
+        self.seen = 0
+
+    def discovered(self, source: str) -> None:
+        """A file entered."""
+        self.seen += 1
+
+    def finished(self, outcomes: Sequence[Outcome]) -> None:
+        """Files are done."""
+        for outcome in outcomes:
+            self.counts[outcome.kind] += 1
+            self.bytes += outcome.size
+            if outcome.reason:
+                self.reasons[outcome.reason] += 1
+        self._events.outcomes(outcomes)
+        if self._keeper:
+            self._keeper.finished(outcomes)
+        now = time.monotonic()
+        if self._screen.isatty() and now - self._drawn >= _TICK:
+            self._drawn = now
+            self._screen.write(f"\r\033[K{self._line(now)}")
+            self._screen.flush()
+
+    def deferred(self, deferral: Deferral) -> None:
+        """A file must wait."""
+
+    def lost(self, lost: WorkerExit) -> None:
+        """A worker died."""
+        self.counts["workers lost"] += 1
+
+    def announce(self, ended: Sequence[Completion]) -> None:
+        """Events of series that ended."""
+        for one in ended:
+            self._events.service("series-complete", time.time_ns(), **one._asdict())
+
+    def _line(self, now: float) -> str:
+        done = sum(self.counts[kind] for kind in ("published", "duplicate", "set-aside", "vanished"))
+        rate = done / max(now - self._begun, 1e-9)
+        return f"{done} of {self.seen} files, {self.bytes / 1e6:.1f} MB, {rate:.0f} files/s"
+
+    def refused(self, deferral: Deferral) -> None:
+        """A file that no other try will be given."""
+        self.reasons[f"{deferral.reason} ({deferral.error})"] += 1
+
+    def held_up(self, shown: Mapping[str, Any]) -> None:
+        """Files that are left because their own place cannot be used, as HeldUp shows them."""
+        for one in shown["shown"]:
+            self.reasons[f"held up, {one['reason']} ({one['place']}: {one['error']})"] += one["files"]
+
+    def summary(self, left: int, what: str = "left in incoming") -> None:
+        """The last word, on standard error; what cannot be said there (a full disk) changes nothing of what was
+        done.
+        """
+        seconds = time.monotonic() - self._begun
+        told = [f"{count} {kind}" for kind, count in self.counts.items() if count]
+        if left:
+            told.append(f"{left} {what}")
+        rate = self.counts["published"] / max(seconds, 1e-9)
+        volume = f"{self.bytes / 1e6:.1f} MB in {seconds:.2f} s ({rate:.0f} files/s)"
+        lines = [f"{', '.join(told) or 'nothing to do'}; {volume}"]
+        lines += [f"  {reason}: {count}" for reason, count in self.reasons.most_common()]
+        with contextlib.suppress(OSError):
+            self._screen.write(("\r\033[K" if self._screen.isatty() else "") + "\n".join(lines) + "\n")
+            self._screen.flush()
