@@ -1,1 +1,1 @@
-"""The service `run`: what arrives, is handed to workers, and what becomes of it."""
+"""The service `run`: finds files, hands them to workers, and records their outcomes."""

@@ -1,7 +1,6 @@
-"""PURE. What has arrived and is not finished: bounded, without duplicates, in order. Time is an argument.
+"""PURE. Files that have arrived and are not finished: bounded, without duplicates, in order. Time is an argument.
 
-An arrival waits, is worked on, or waits for another try; each is known by where it lies (Arrival.key), in one state
-at most.
+An arrival waits, is worked on, or waits for another try: in one of these states at most, by its path (Arrival.key).
 """
 
 from __future__ import annotations
@@ -13,23 +12,23 @@ from math import inf
 
 from listener.records import Arrival
 
-#: Files in one message to a worker and behind one barrier, at most; and so few as are not worth waking two workers.
+#: Most files in one message to a worker and behind one barrier; and so few that waking a second worker does not pay.
 BATCH = 32
 _LITTLE = 4
 
-#: What `offer` answers.
+#: What `offer` returns.
 NEW, KNOWN, AGAIN, FULL = "new", "known", "again", "full"
 
 
-#: Files that may wait for another try, each about a kilobyte of memory, before no new ones are taken.
+#: Most files that wait for another try, about a kilobyte of memory each; beyond them no new ones are taken.
 MOST_RETRYING = 50_000
 
-#: So that a batch of large files does not outlast its deadline where they must be copied.
+#: Bytes of a batch, so that it keeps its deadline where large files must be copied.
 _BATCH_BYTES = 512 * 2**20
 
 
 def share(queued: int, workers: int) -> int:
-    """How many of `queued` files the next of so many idle workers is given."""
+    """Return how many of `queued` files to give to the next of `workers` idle workers."""
     return min(BATCH, max(_LITTLE, -(-queued // workers)))
 
 
@@ -46,8 +45,8 @@ class Backlog:
         self._beyond = 0
 
     def offer(self, arrival: Arrival) -> str:
-        """NEW: it waits now. KNOWN: it did already. AGAIN: it is being worked on and will be looked at again. FULL: no
-        room; a later sweep finds it.
+        """Queue an arrival. Return NEW if it waits now, KNOWN if it did already, AGAIN if it is being worked on and is
+        to be offered again or its retry is made early, FULL if it does not fit and a later rescan has to find it.
         """
         key = arrival.key
         if key in self._retrying and arrival.source == "event":
@@ -67,7 +66,7 @@ class Backlog:
 
     @property
     def full(self) -> bool:
-        """Whether the queue has no room."""
+        """Whether no more arrivals fit."""
         return len(self._waiting) >= self._capacity or len(self._retrying) >= MOST_RETRYING
 
     @property
@@ -84,8 +83,8 @@ class Backlog:
         return key in self._waiting or key in self._working or key in self._retrying
 
     def take(self, most: int) -> list[Arrival]:
-        """The next arrivals, at most `most` and about _BATCH_BYTES, now being worked on. What was begun before comes
-        alone, so that a file which kills workers takes no other with it.
+        """Move the next arrivals, at most `most` and about _BATCH_BYTES, to those being worked on, and return them. One
+        that was begun before comes alone, so that a file which kills workers takes no other with it.
         """
         taken: list[Arrival] = []
         size = 0
@@ -103,27 +102,27 @@ class Backlog:
         return taken
 
     def finish(self, key: str) -> bool:
-        """Work on `key` has ended. True when it was offered again meanwhile and must be looked at again."""
+        """End work on `key`; return True if it was offered again meanwhile."""
         self._working.pop(key, None)
         again = key in self._again
         self._again.discard(key)
         return again
 
     def exchange(self, arrival: Arrival, other: Arrival) -> Arrival:
-        """What is being worked on lies elsewhere now: `other` takes its place, and is returned."""
+        """Replace an arrival that is being worked on by `other`, its new path, and return that."""
         del self._working[arrival.key]
         self._working[other.key] = other
         return other
 
     def put_back(self, arrivals: Iterable[Arrival]) -> None:
-        """Arrivals that a dead worker held, or an earlier run left, wait first in line, whatever the capacity."""
+        """Queue first, whatever the capacity, what a dead worker held or an earlier run left."""
         for arrival in reversed(list(arrivals)):
             self._waiting[arrival.key] = arrival
             self._waiting.move_to_end(arrival.key, last=False)
 
     def defer(self, key: str, arrival: Arrival, due: float, *, alone: bool = False) -> None:
-        """Work on `key` was put off: `arrival` (which may lie elsewhere now) is tried again when the clock reads
-        `due`. `alone`: what it waits for delays no other file.
+        """End work on `key`, and queue `arrival` (which may have another path now) again at `due` (monotonic). `alone`:
+        what it waits for delays no other file.
         """
         if alone:
             arrival = arrival._replace(noticed=inf)
@@ -133,7 +132,7 @@ class Backlog:
         heapq.heappush(self._due, (due, arrival.key))
 
     def wake(self, now: float) -> int:
-        """Let what is due wait in line again; how many."""
+        """Queue the retries that are due, and return how many."""
         count = 0
         while (due := self.next_due()) is not None and due <= now:
             _, key = heapq.heappop(self._due)
@@ -143,18 +142,18 @@ class Backlog:
         return count
 
     def next_due(self) -> float | None:
-        """When the next retry is due."""
+        """Return when the next retry is due; None if there is none."""
         while self._due and not self._is_current(*self._due[0]):
             heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
 
     def _is_current(self, due: float, key: str) -> bool:
-        # What an event woke early has left its old time behind; it may wait for a later one already.
+        # A retry that an event made early leaves its old time in the heap.
         return key in self._retrying and self._retrying[key][0] == due
 
     @property
     def waiting(self) -> int:
-        """How many wait for a worker, with those beyond the queue."""
+        """How many files wait for a worker, in the queue and beyond it."""
         return len(self._waiting) + self._beyond
 
     @property
@@ -174,22 +173,20 @@ class Backlog:
 
     @property
     def depth(self) -> int:
-        """The backlog: all that arrived and is not finished."""
+        """The backlog: how many files arrived and are not finished."""
         return self.waiting + self.working + self.retrying
 
     def oldest_ns(self) -> int:
-        """When the oldest unfinished file arrived, in nanoseconds since the epoch; 0 when there is none."""
+        """Return when the oldest unfinished file arrived, in nanoseconds since the epoch; 0 if there is none."""
         return min((arrival.time_ns for arrival in self._all()), default=0)
 
     def noticed_first(self) -> float:
-        """When the oldest unfinished file that delays not only itself was noticed, on the monotonic clock; inf when
-        there is none.
-        """
+        """Return when the oldest unfinished file that delays others was noticed (monotonic); inf if there is none."""
         return min((arrival.noticed for arrival in self._all()), default=inf)
 
     @property
     def bytes(self) -> int:
-        """The bytes of what is in the queue, with workers, or waits for another try."""
+        """Bytes of the files in the queue, with workers, and waiting for another try."""
         return sum(arrival.size for arrival in self._all())
 
     def _all(self) -> Iterator[Arrival]:

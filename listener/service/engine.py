@@ -1,7 +1,7 @@
-"""The heart of `run` and `once`: backlog and workers, and what becomes of their results. One thread, no waiting here.
+"""The engine of `run` and `once`: hands the backlog to workers and settles their results, in one thread.
 
-The parent alone owns state, output and metrics. It also lets claims go: when a worker dies, either its answer has
-come, or the claim is still there and is done again; no file's outcome gets lost between the two.
+Only this process writes state, output and metrics, and only it releases claims: when a worker dies, either its results
+have come, or the claim is still there and is done again.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from listener.service.recovery import Recovery
 from listener.service.volumes import Volumes
 from listener.service.waits import Waits
 
-#: Outcomes that show that every volume takes work.
+#: Outcomes that prove that every volume accepts work.
 _WENT_THROUGH = ("published", "duplicate")
 
-#: The longest pause before a file that is still being written is looked at again, in seconds.
+#: Longest wait before the next try of a file that is still being written, in seconds.
 _BUSY = 1.0
 
 
 class Engine:
-    """Arrivals come in through `intake`, outcomes go out to `observer`."""
+    """Takes arrivals from `intake`, and reports outcomes to `observer`."""
 
     def __init__(
         self, config: Config, directories: Directories, observer: EngineObserver, keep_open: Sequence[int] = ()
@@ -84,9 +84,9 @@ class Engine:
         self._pauses.discard(reason)
 
     def dispatch(self, now: float) -> None:
-        """Give idle workers what waits."""
+        """Give queued files to idle workers."""
         self.backlog.wake(now)
-        # While the system refuses, pressure is asked with nothing queued too, or its next try would be due for ever.
+        # While the system refuses, the breaker is asked with nothing queued too, or its next try would be due for ever.
         if self.paused or not (self.backlog.queued or self.breaker.reason):
             return
         idle = self.pool.idle()
@@ -100,7 +100,9 @@ class Engine:
             worker.give(batch, now)
 
     def _count_attempt(self, batch: list[Arrival]) -> bool:
-        """A claim of an earlier run is in hand, alone: its name says so, in case it ends the whole service again."""
+        """Count the attempt in the claim's name before work on a claim of an earlier run, in case it ends the service
+        again. Return False if the file is not to be worked on.
+        """
         arrival = batch[0]
         if self._recovery.ends_services(arrival):
             self._give_up(arrival)
@@ -108,7 +110,7 @@ class Engine:
         try:
             batch[0] = self.backlog.exchange(arrival, claim.with_attempts(arrival, arrival.attempts + 1))
         except FileNotFoundError:
-            return True  # Somebody took it away: the worker finds that out.
+            return True  # It was taken away: the worker will report that.
         except OSError as error:
             self._defer(arrival, _refusal(arrival, "claim", error))
             return False
@@ -128,11 +130,11 @@ class Engine:
 
     @property
     def flows(self) -> bool:
-        """Whether what waits is handed out: there is space, and the system refuses nothing."""
+        """Whether queued files are handed out: nothing pauses the engine, and the system refuses nothing."""
         return not self.paused and not self.breaker.reason
 
     def next_wake(self) -> float | None:
-        """When something is due by itself, on the monotonic clock."""
+        """Return when the next retry, deadline or trial is due, on the monotonic clock; None if none is."""
         next_try = None if self.paused else self.breaker.next_try()  # Due for ever, while nothing may be tried.
         moments = (self.backlog.next_due(), self.pool.next_deadline(), next_try)
         return min((moment for moment in moments if moment is not None), default=None)
@@ -153,7 +155,7 @@ class Engine:
             self._settle(held, results, since)
 
     def _settle(self, held: Sequence[Arrival], results: Sequence[Outcome | Deferral], since: float) -> None:
-        """What becomes of a batch that was given to its worker at `since`."""
+        """Finish or defer each file of a batch that was given to its worker at `since`."""
         finished = []
         gone = self.volumes.gone(since, time.monotonic())
         for arrival, result in zip(held, results, strict=True):
@@ -171,7 +173,7 @@ class Engine:
         self._finish(finished)
 
     def _keep(self, arrival: Arrival, result: Outcome | Deferral, gone: list[str]) -> None:
-        """A volume is gone: nothing is let go, and nothing is taken for vanished."""
+        """Defer a file because a volume is gone: no claim is released, and nothing counts as vanished."""
         try:
             deferral = self.volumes.kept(arrival, result, gone or ["incoming"])
         except OSError as error:
@@ -179,7 +181,9 @@ class Engine:
         self._defer(arrival, deferral)
 
     def _release(self, arrival: Arrival, outcome: Outcome) -> Deferral | None:
-        """Let the claim go: the commit. When that is refused the file is done again, which changes nothing."""
+        """Release the claim, which commits the outcome; return the deferral if that is refused. Then the file is done
+        again, which changes nothing.
+        """
         if not outcome.claim:
             return None
         try:
@@ -192,7 +196,7 @@ class Engine:
         if not finished:
             return
         again = [arrival for arrival, _ in finished if self.backlog.finish(arrival.key)]
-        # With nothing left there is nothing that the system refuses.
+        # With nothing left, nothing is refused.
         through = not self.backlog.depth or any(outcome.kind in _WENT_THROUGH for _, outcome in finished)
         if through and self.breaker.closed():
             log.info("the system accepts work again")
@@ -221,12 +225,12 @@ class Engine:
         if deferral.reason != "busy" and self.breaker.refused(deferral.reason, now):
             text = "the system refuses (%s, at stage '%s': %s); files wait and are tried again"
             log.error(text, deferral.reason, deferral.step, deferral.error)
-        # One that is still being written delays no other; one of ours that another worker has just described may.
+        # A file that is still being written delays no other; one whose documents another worker writes may.
         alone = deferral.reason == "busy" and deferral.step != "describe"
         self.backlog.defer(arrival.key, again, now + pause(tries, longest), alone=alone)
 
     def _hold_up(self, arrival: Arrival, again: Arrival, deferral: Deferral, now: float) -> None:
-        """This file alone must wait, for its place or for a lock."""
+        """Defer one file that alone waits, for its place or for a lock."""
         locked = deferral.reason == LOCKED
         longest = waits.LONGEST if locked else LONGEST
         turn = self.held_up.refuse(arrival.key, again.key, deferral, now, longest)
@@ -253,22 +257,22 @@ class Engine:
         self._listen_to(successor)
         self._observer.lost(lost)
         again = []
-        for arrival, found in zip(lost.held, self._recovery.recover(lost), strict=True):
+        for arrival, recovered in zip(lost.held, self._recovery.recover(lost), strict=True):
             self.backlog.finish(arrival.key)
-            if isinstance(found, Arrival):
-                self.held_up.move(arrival.key, found.key)
-            if isinstance(found, Outcome) and (gone or self.volumes.hides(arrival)):
-                self._keep(arrival, found, gone)
-            elif isinstance(found, Outcome):
-                self._finish([(arrival, found)])
-            elif self._recovery.is_poison(found):
-                self._give_up(found)
+            if isinstance(recovered, Arrival):
+                self.held_up.move(arrival.key, recovered.key)
+            if isinstance(recovered, Outcome) and (gone or self.volumes.hides(arrival)):
+                self._keep(arrival, recovered, gone)
+            elif isinstance(recovered, Outcome):
+                self._finish([(arrival, recovered)])
+            elif self._recovery.is_poison(recovered):
+                self._give_up(recovered)
             else:
-                again.append(found)
+                again.append(recovered)
         self.backlog.put_back(again)
 
     def _give_up(self, arrival: Arrival) -> None:
-        """Set aside what kills workers or services, if the system lets us."""
+        """Set aside a file that kills workers or services; defer it if the system refuses that."""
         try:
             outcome = self._recovery.give_up(arrival)
         except OSError as error:
@@ -277,12 +281,12 @@ class Engine:
             self._finish([(arrival, outcome)])
 
     def close(self, *, at_once: bool = False) -> None:
-        """End the workers, each after the batch it has; killed when `at_once`. What they had claimed stays claimed."""
+        """End the workers after the batches they hold, or `at_once`. What they had claimed stays claimed."""
         self.pool.stop(0.0 if at_once else 5.0)
         self.selector.close()
         self.intake.close()
 
 
 def _refusal(arrival: Arrival, stage: str, error: OSError) -> Deferral:
-    """What this process itself was refused with a claim: a matter of that claim, unless the error says more."""
+    """Return the deferral for what was refused to this process: about this claim only, unless the error says more."""
     return refusal(arrival, stage, error, "" if concerns_all(error) else "the claim")

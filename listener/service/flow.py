@@ -1,4 +1,4 @@
-"""How far intake has come, for the clock by which series are quiet (ledger/quiet.py)."""
+"""Measures how far intake lags behind, for the clock by which series are quiet (ledger/quiet.py)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from listener.service.watch import Watch
 
 
 class FlowMeter:
-    """Measured by the loop, once a second. `settle`: how long a file must have been untouched before it is taken, in
-    seconds; 0 where leases tell.
+    """Called by the loop once a second. `settle`: how long a file must have been untouched before it is taken, in
+    seconds; 0 where leases work.
     """
 
     def __init__(self, engine: Engine, rescan: Rescan, watch: Watch, settle: float) -> None:
@@ -21,14 +21,14 @@ class FlowMeter:
         self._watch = watch
         self._settle = settle
         self._flow = UNSEEN
-        self._missed = 0.0  # Before the first sweep nothing is known.
+        self._missed = 0.0  # Before the first rescan nothing is known.
 
     def missed(self, now: float) -> None:
-        """Events were lost: only a sweep that begins later knows of everything."""
+        """Record that events were lost: only a rescan that begins later finds everything."""
         self._missed = now
 
     def measure(self, now: float, *, sees: bool) -> Flow:
-        """How intake stands at `now` (monotonic). `sees`: every incoming directory is there and can be looked at."""
+        """Return the state of intake at `now` (monotonic). `sees`: every incoming directory is there and accessible."""
         if not sees or not (self._watch.polling or self._watch.alive()):
             self.missed(now)
         lag = self._lag(now)
@@ -37,13 +37,13 @@ class FlowMeter:
         return self._flow
 
     def _lag(self, now: float) -> float:
-        """How long ago the oldest file that is not done may have come, in seconds; inf: before the service began."""
+        """Return the greatest possible age of an unfinished file, in seconds; inf: from before the service began."""
         first = self._engine.backlog.noticed_first()
-        # It may have come at any time since the loop looked last: a stopped process notices everything when it goes on.
+        # It may have come at any time since the last measurement: a process that was stopped notices late.
         waited = now - first + max(0.0, now - self._flow.at) if first < inf else 0.0
         return max(waited, now - self._known_until(now)) + self._settle
 
     def _known_until(self, now: float) -> float:
-        """Before when every file that came is known."""
+        """Return the time (monotonic) before which every file that came is known."""
         lost = max(self._missed, self._engine.intake.turned_away) > self._rescan.covered
         return self._rescan.covered if lost or self._watch.polling else now

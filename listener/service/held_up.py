@@ -1,7 +1,7 @@
-"""PURE. Files that wait alone: what they were refused is true of their own place only (a patient's directory that is a
-link to nowhere, a lock that somebody holds), so nobody else waits for them.
+"""PURE. Files that wait alone, because what refused them concerns only their own place (a patient's directory that is
+a broken link, a lock that another process holds).
 
-Each is tried again at growing intervals, and once more when --give-up is over; if that fails too the worker sets it
+Each is tried again at growing intervals, and a last time when --give-up is over; if that fails too the worker sets it
 aside as `unplaceable`. Memory and tries are bounded: beyond MOST files the next try of one more is its last, and all
 together are tried at most RATE times a second.
 """
@@ -19,8 +19,8 @@ from listener.records import Deferral
 MOST = 25_000
 RATE = 20.0
 
-#: How often one place is logged, in seconds; so many lines are logged in LINES_EVERY seconds at most.
-_TOLD_AGAIN = 300.0
+#: Interval in which one place is logged again, in seconds; at most _MOST_LINES are logged in _LINES_EVERY seconds.
+_LOGGED_AGAIN = 300.0
 _MOST_LINES = 10
 _LINES_EVERY = 60.0
 
@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """When a file is tried next, on the monotonic clock; whether that is its last try; whether to log it."""
+    """The next try of a file on the monotonic clock, whether that is its last, and whether to log the refusal."""
 
     due: float
     last: bool
@@ -57,12 +57,12 @@ class _Waiting:
 class _Group:
     since: float
     files: int = 0
-    told: float = float("-inf")
+    logged: float = float("-inf")
 
 
 class HeldUp:
-    """Which files are held up, by Arrival.key. `give_up` in seconds; `pause` gives the seconds to wait after so many
-    tries.
+    """The files that are held up, by Arrival.key. `give_up` in seconds; `pause` returns the seconds to wait after a
+    number of tries.
     """
 
     def __init__(self, give_up: float, pause: Callable[[int], float]) -> None:
@@ -77,12 +77,12 @@ class HeldUp:
         return len(self._files)
 
     def refuse(self, key: str, new_key: str, deferral: Deferral, now: float, longest: float = 30.0) -> Turn:
-        """Hold up the file known as `key`, which from now on is `new_key` (it may have been claimed meanwhile). It is
-        tried again within `longest` seconds, unless very many are held up.
+        """Hold up the file `key`, whose key is `new_key` from now on (it may have been claimed), and return its next
+        try: within `longest` seconds, unless very many are held up.
         """
         place = Place(deferral.reason, deferral.step, deferral.error, deferral.place, deferral.series)
         group = self._groups.setdefault(place, _Group(now))
-        group.files += 1  # Before it is taken out of its old group, which may be this one and would be forgotten.
+        group.files += 1  # Before _take_out, which deletes an empty group: it may be this one.
         before = self._take_out(key)
         since, tries = (before.since, before.tries + 1) if before else (now, 1)
         self._files[new_key] = _Waiting(since, tries, place)
@@ -95,19 +95,19 @@ class HeldUp:
     def _is_news(self, group: _Group, now: float) -> bool:
         if now >= self._lines_until:
             self._lines, self._lines_until = 0, now + _LINES_EVERY
-        if now - group.told < _TOLD_AGAIN or self._lines >= _MOST_LINES:
+        if now - group.logged < _LOGGED_AGAIN or self._lines >= _MOST_LINES:
             return False
         self._lines += 1
-        group.told = now
+        group.logged = now
         return True
 
     def move(self, key: str, new_key: str) -> None:
-        """The file is put off for another reason: it keeps the time of its first refusal."""
+        """Change the key of a file, if it is held up; it keeps the time of its first refusal."""
         if key in self._files:
             self._files[new_key] = self._files.pop(key)
 
     def forget(self, key: str) -> bool:
-        """The file is finished; True when it was the last that was held up."""
+        """Forget a finished file; return True if it was the last that was held up."""
         return self._take_out(key) is not None and not self._files
 
     def _take_out(self, key: str) -> _Waiting | None:
@@ -120,22 +120,22 @@ class HeldUp:
         return waiting
 
     def holds(self, key: str) -> bool:
-        """Whether the file is held up."""
+        """Return whether the file is held up."""
         return key in self._files
 
     def series(self) -> frozenset[str]:
-        """The Series Instance UIDs of the files, as far as they are known."""
+        """Return the Series Instance UIDs of the files, as far as they are known."""
         return frozenset(place.series for place in self._groups if place.series)
 
     def counts(self) -> Counter[str]:
-        """Files by reason."""
-        found: Counter[str] = Counter()
+        """Return the number of files by reason."""
+        counts: Counter[str] = Counter()
         for place, group in self._groups.items():
-            found[place.reason] += group.files
-        return found
+            counts[place.reason] += group.files
+        return counts
 
     def shown(self, now: float) -> dict[str, Any]:
-        """The part of the status document: how many files, how many places, and the SHOWN places with most files."""
+        """Return the part of the status document: files, places, and the SHOWN places with most files."""
         most = sorted(self._groups.items(), key=lambda pair: -pair[1].files)[:SHOWN]
         places = [
             {

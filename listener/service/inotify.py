@@ -1,9 +1,9 @@
-"""watchdog's inotify observer with a short way for the one event that matters.
+"""watchdog's inotify observer with a shortcut for close-writes, which the service's loop reads itself.
 
-On watchdog's own way an event passes three threads and two queues, and each created file is an event too, since new
-directories must be watched: 150 us of CPU for a file. Here no thread waits for inotify: the loop does, with all else
-that it waits for, and reads close-writes itself; the creation of files is dropped. All else (new and moved directories,
-deleted roots, overflows) goes watchdog's way.
+Through watchdog an event passes three threads and two queues, and each created file is an event too, since new
+directories must be watched: 150 us of CPU a file. Here no thread waits for inotify: its descriptor is readable, and
+`read` takes close-writes at once and drops the creation of files. All other events (new and moved directories, deleted
+roots, overflows) are passed to watchdog.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OVERFLOW = InotifyConstants.IN_Q_OVERFLOW
 Put = Callable[[str], None]
 
 
-#: What the classes below use of watchdog's and override, by class: no minor release must keep them.
+#: Inner methods of watchdog that the classes below call or override, by class: a minor release may change them.
 _INNER = {
     InotifyFD: ("_parse_event_buffer", "_read_event_buffer", "handle_event", "read_events", "close"),
     InotifyWatchGroup: ("_build_event_source_path", "on_event"),
@@ -35,16 +35,16 @@ _INNER = {
 
 
 def lacking() -> list[str]:
-    """The methods of watchdog's inner classes that this module uses and that are not there."""
-    return [f"{one.__name__}.{name}" for one, names in _INNER.items() for name in names if not hasattr(one, name)]
+    """Return the methods of watchdog's inner classes that this module needs and that are missing."""
+    return [f"{kind.__name__}.{name}" for kind, names in _INNER.items() for name in names if not hasattr(kind, name)]
 
 
 class _Reader(InotifyFD):
-    """inotify, with which watchdog means a thread; this one is never started."""
+    """The inotify instance. For watchdog it is a thread, which is never started here."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._is_reading = False  # Nobody waits in it: it can be closed at once.
+        self._is_reading = False  # No thread reads: it can be closed at once.
 
     def fileno(self) -> int:
         return self._inotify_fd
@@ -53,11 +53,11 @@ class _Reader(InotifyFD):
         return not self._closed
 
     def join(self, timeout: float | None = None) -> None:
-        """There is no thread to wait for."""
+        """Return at once: no thread was started."""
 
     def read_events(self, *, event_buffer_size: int = DEFAULT_EVENT_BUFFER_SIZE) -> list[InotifyEvent]:
         events = self._parse_event_buffer(self._read_event_buffer(event_buffer_size))
-        # As watchdog's, but for created files: an InotifyEvent takes its time to make.
+        # As watchdog does, but without created files: an InotifyEvent is slow to make.
         return [
             InotifyEvent(wd, mask, cookie, name)
             for wd, mask, cookie, name in events
@@ -81,7 +81,7 @@ class _Group(InotifyWatchGroup):
 
 
 class _Emitter(InotifyEmitter):
-    """What watchdog has one of for each watched directory."""
+    """The thread for one watched directory."""
 
     def __init__(self, *args: Any, put: Put, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -98,7 +98,7 @@ class _Emitter(InotifyEmitter):
 
 
 class CloseWriteObserver(InotifyObserver):
-    """Calls `put` with the path of each file that was closed after writing, when it is read: wait for its descriptor.
+    """Calls `put` with the path of each file that was closed after writing, from `read`.
 
     Raises OSError where inotify's limits are reached.
     """
@@ -113,14 +113,14 @@ class CloseWriteObserver(InotifyObserver):
         self.schedule(FileSystemEventHandler(), root, recursive=True, event_filter=[FileClosedEvent])
 
     def fileno(self) -> int:
-        """The descriptor that is readable when there are events."""
+        """Return the descriptor that is readable when there are events."""
         return self._reader.fileno()
 
     def read(self) -> None:
-        """Take what has happened; waits when that is nothing."""
+        """Read the events and call `put`; blocks while there are none."""
         for event in self._reader.read_events():
             self._reader.handle_event(event)
 
     def is_whole(self) -> bool:
-        """Whether all its threads live, and inotify is open."""
+        """Return whether all threads are alive and inotify is open."""
         return self._reader.is_open() and all(thread.is_alive() for thread in (self, *self.emitters))

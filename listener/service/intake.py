@@ -1,4 +1,4 @@
-"""The one entry for arrivals, whatever noticed them; and the memory of what `--keep-source` has processed."""
+"""The single entry of arrivals, and the list of files that `--keep-source` has processed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from listener.service.recovery import Recovery
 
 
 class EngineObserver(Protocol):
-    """Who hears what happens: metrics, events, progress."""
+    """Receives what the engine does: for metrics, events, progress."""
 
     def discovered(self, source: str) -> None:
         """A file entered; `source` is one of records.SOURCES."""
 
     def finished(self, outcomes: Sequence[Outcome]) -> None:
-        """Files are done."""
+        """Files are finished."""
 
     def deferred(self, deferral: Deferral) -> None:
-        """A file must wait."""
+        """A file was deferred."""
 
     def lost(self, lost: WorkerExit) -> None:
         """A worker died and was replaced."""
@@ -38,10 +38,10 @@ _LENGTH = 16
 
 
 class ProcessedFiles:
-    """A set that survives restarts. About 100 bytes of memory a file that is kept."""
+    """The set of processed files, stored below `state_dir`: 16 bytes a file there, about 100 in memory."""
 
-    def __init__(self, state: str) -> None:
-        self._file = open(os.path.join(state, "kept"), "a+b", buffering=0)  # noqa: SIM115 - close() does
+    def __init__(self, state_dir: str) -> None:
+        self._file = open(os.path.join(state_dir, "kept"), "a+b", buffering=0)  # noqa: SIM115 - close() does
         self._file.seek(0)
         data = self._file.read()
         whole = len(data) - len(data) % _LENGTH
@@ -50,30 +50,30 @@ class ProcessedFiles:
         self._offered: dict[str, bytes] = {}
 
     def holds(self, path: str, status: os.stat_result) -> bool:
-        """Whether this very file was done; if not, it is noted as offered."""
-        told = f"{status.st_ino} {status.st_size} {status.st_mtime_ns} ".encode() + os.fsencode(path)
-        key = blake2b(told, digest_size=_LENGTH).digest()
+        """Return whether this file was processed; if not, remember it as offered."""
+        identity = f"{status.st_ino} {status.st_size} {status.st_mtime_ns} ".encode() + os.fsencode(path)
+        key = blake2b(identity, digest_size=_LENGTH).digest()
         if key in self._done:
             return True
         self._offered[path] = key
         return False
 
     def add(self, path: str) -> None:
-        """The file that was offered under `path` is done. What replaced it meanwhile has another key, and is not."""
+        """Record the file that was offered under `path` as processed; one that replaced it meanwhile is not."""
         key = self._offered.pop(path, None)
         if key is not None and key not in self._done:
             self._done.add(key)
             self._file.write(key)
 
     def close(self) -> None:
-        """Give back the file."""
+        """Close the file."""
         self._file.close()
 
 
 class Intake:
-    """Offers what was noticed to the backlog; with --keep-source it remembers what is done.
+    """Offers files to the backlog; with --keep-source skips those that were processed.
 
-    `turned_away`: when the backlog last had no room, in seconds on the monotonic clock.
+    `turned_away`: when the backlog was last full, in seconds on the monotonic clock.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Intake:
         self.turned_away = -inf
 
     def offer(self, path: str, root: int, source: str) -> str:
-        """A path was noticed. Looked up at once, so that what is already gone, because it is done, is no arrival."""
+        """Offer a path to the backlog and return its answer; "" if it is not a file, is gone, or was processed."""
         if is_temporary(os.path.basename(path)):
             return ""
         try:
@@ -105,21 +105,21 @@ class Intake:
         return answer
 
     def requeue_claims(self) -> int:
-        """Claims that an earlier run left are done again, oldest first; how many."""
-        found = self._recovery.left_behind()
-        self._backlog.put_back(found)
-        for _ in found:
+        """Queue the claims of an earlier run, oldest first, and return how many."""
+        claims = self._recovery.left_behind()
+        self._backlog.put_back(claims)
+        for _ in claims:
             self._observer.discovered("startup")
         for orphans in self._recovery.orphans():
             log.warning("%s; %s", orphans.text(), orphans.remedy())
-        return len(found)
+        return len(claims)
 
     def done(self, path: str) -> None:
-        """The file that was offered under `path` is finished."""
+        """Record that the file that was offered under `path` is finished."""
         if self._kept:
             self._kept.add(path)
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Close the list of processed files."""
         if self._kept:
             self._kept.close()

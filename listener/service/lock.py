@@ -1,5 +1,5 @@
-"""One owner an incoming directory: a flock on the directory itself, so that no file of ours lies there; on a network
-file system on a file in it too, `.listener/owner`, for the other machines.
+"""The lock on an incoming directory: flock on the directory itself, which needs no file there, and on a network file
+system also on `.listener/owner` in it, which other machines see.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from listener.planning.names import OWN
 
 _NO_DIRECTORY_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP)
 
-#: How long a start waits for the workers of a killed predecessor to end, in seconds.
+#: How long a start waits until the workers of a killed service have ended, in seconds.
 PATIENCE = 2.0
 
 
 class IncomingLock:
-    """Holds the locks until close(); `descriptors` are passed on to workers, so that the lock outlives a killed
-    parent. `makes` says whether a lock file that is missing is made; who only asks makes none.
+    """Holds the locks until close(). Raises OwnedElsewhere if another listener does after `patience` seconds.
+
+    Workers inherit `descriptors`, so the lock outlives a killed parent. `makes`: create a missing lock file; a mere
+    check must not.
     """
 
     def __init__(self, roots: tuple[str, ...], patience: float = PATIENCE, *, makes: bool = True) -> None:
@@ -37,8 +39,8 @@ class IncomingLock:
             raise
 
     def renew(self) -> None:
-        """Own what lies at the paths now: a directory that was replaced or mounted over is another one. The old ones
-        stay ours. Raises OwnedElsewhere.
+        """Lock the directories now at these paths (a replaced one has a new inode); locks already held are kept. Raises
+        OwnedElsewhere.
         """
         held = {(status.st_dev, status.st_ino) for status in map(os.fstat, self.descriptors)}
         for root in self._roots:
@@ -59,23 +61,23 @@ class IncomingLock:
             time.sleep(0.02)
 
     def _try(self, descriptor: int, root: str) -> None:
-        """Raises BlockingIOError where another one has it."""
+        """Lock without waiting. Raises BlockingIOError if another process holds the lock."""
         network = is_network(root)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in _NO_DIRECTORY_LOCKS:
                 raise
-            # Network file systems lock only what is open for writing.
+            # Network file systems lock only files that are open for writing.
             network = True
-        if network:  # The lock of a directory is not seen by other machines: a file of ours, then.
+        if network:  # Other machines do not see the lock of a directory.
             self._lock_file(owner_file(root))
 
     def _lock_file(self, path: str) -> None:
         if self._flags & os.O_CREAT:
             make_private(os.path.dirname(path))
         elif not os.path.lexists(path):
-            return  # No machine has ever owned it.
+            return  # No machine has ever locked it.
         descriptor = os.open(path, self._flags, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,19 +87,19 @@ class IncomingLock:
         self.descriptors.append(descriptor)
 
     def close(self) -> None:
-        """Let go."""
+        """Release the locks."""
         for descriptor in self.descriptors:
             os.close(descriptor)
         self.descriptors = []
 
 
 def owner_file(root: str) -> str:
-    """The file whose lock an owner holds where other machines may come to the same incoming directory."""
+    """Return the path of the lock file for an incoming directory that other machines may mount."""
     return os.path.join(root, OWN, "owner")
 
 
 def is_owned(root: str) -> bool:
-    """Whether a listener works on this directory now; False for one that is not there."""
+    """Return whether a listener holds the lock on this directory now; False if there is no such directory."""
     try:
         IncomingLock((root,), patience=0, makes=False).close()
     except OwnedElsewhere:

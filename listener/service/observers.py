@@ -1,5 +1,5 @@
-"""The observer of close-writes: the short way on watchdog's inner classes where these are as expected, else its public
-observer, which asks nothing of them.
+"""Observers of close-writes: the fast one on watchdog's inner classes where these are as expected, else one that uses
+its public API alone.
 """
 
 from __future__ import annotations
@@ -20,41 +20,39 @@ _KNOWN = "7.1."
 
 
 class Source(Protocol):
-    """What a watch needs of an observer. `fileno` is readable when there are events; `read` hands their paths on."""
+    """What a watch needs of an observer. `fileno` is readable when there are events; `read` passes their paths on."""
 
     @property
     def emitters(self) -> Collection[Any]:
-        """The threads that belong to the directories, one each."""
+        """The threads, one for each watched directory."""
 
     def add(self, root: str) -> None:
         """Watch a directory and all below it. Raises OSError."""
 
     def start(self) -> None:
-        """Begin. Raises OSError."""
+        """Start the threads. Raises OSError."""
 
     def stop(self) -> None:
-        """End its threads."""
+        """End the threads."""
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for their end, so many seconds."""
+        """Wait up to `timeout` seconds for their end."""
 
     def fileno(self) -> int:
-        """The descriptor to wait for."""
+        """Return the descriptor to wait for."""
 
     def read(self) -> None:
-        """Take what has happened."""
+        """Read the events and pass their paths on."""
 
     def is_alive(self) -> bool:
-        """Whether its main thread lives."""
+        """Return whether its main thread is alive."""
 
     def is_whole(self) -> bool:
-        """Whether all its threads live."""
+        """Return whether all its threads are alive."""
 
 
 class PublicObserver:
-    """watchdog's observer by its documented methods alone. Its thread calls `put` for nobody: paths rest in a queue
-    until `read`.
-    """
+    """watchdog's observer by its documented methods alone. Its thread queues paths, which `read` passes to `put`."""
 
     def __init__(self, put: Put) -> None:
         self._put = put
@@ -65,7 +63,7 @@ class PublicObserver:
 
     @property
     def emitters(self) -> Collection[Any]:
-        """The threads that belong to the directories."""
+        """The threads, one for each watched directory."""
         return tuple(self._observer.emitters)
 
     def add(self, root: str) -> None:
@@ -73,39 +71,39 @@ class PublicObserver:
         self._observer.schedule(self._handler, root, recursive=True, event_filter=[FileClosedEvent])
 
     def start(self) -> None:
-        """Begin. Raises OSError."""
+        """Start the threads. Raises OSError."""
         self._observer.start()
 
     def is_alive(self) -> bool:
-        """Whether its main thread lives."""
+        """Return whether its main thread is alive."""
         return self._observer.is_alive()
 
     def stop(self) -> None:
-        """End its threads."""
+        """End the threads."""
         self._observer.stop()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for their end. RuntimeError when it was never started."""
+        """Wait up to `timeout` seconds for their end. Raises RuntimeError if it was never started."""
         try:
             self._observer.join(timeout)
         finally:
-            # A thread that still lives may signal: its descriptor must not become another file's.
+            # A thread that is still alive may write to it: the number must not become another file's.
             if self._signal >= 0 and not self._observer.is_alive():
                 os.close(self._signal)
                 self._signal = -1
 
     def fileno(self) -> int:
-        """Readable when there are events."""
+        """Return the descriptor that is readable when there are events."""
         return self._signal
 
     def read(self) -> None:
-        """Hand on what has happened."""
+        """Pass the queued paths to `put`."""
         os.eventfd_read(self._signal)
         while self._paths:
             self._put(self._paths.popleft())
 
     def is_whole(self) -> bool:
-        """Whether all its threads live."""
+        """Return whether all its threads are alive."""
         return self._observer.is_alive() and all(thread.is_alive() for thread in self.emitters)
 
 
@@ -121,11 +119,13 @@ class _Handler(FileSystemEventHandler):
 
 
 def short_way() -> Callable[[Put], Source] | None:
-    """The observer of inotify.py; None where watchdog is not the release whose inner classes it knows, or lacks one."""
+    """Return the observer of inotify.py; None if watchdog is another release than that was written for, or lacks a
+    class or method.
+    """
     if not str(getattr(version, "VERSION_STRING", "")).startswith(_KNOWN):
         return None
     try:
         from listener.service.inotify import CloseWriteObserver, lacking
-    except (ImportError, AttributeError, TypeError):  # A name that is gone, or a class of another make.
+    except (ImportError, AttributeError, TypeError):  # A name is gone, or a class has changed.
         return None
     return None if lacking() else CloseWriteObserver

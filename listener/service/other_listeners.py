@@ -1,4 +1,4 @@
-"""Other listeners that share a ledger: whether one of them takes in the files of a series."""
+"""Whether another listener that shares the ledger takes in the files of a series now."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from listener.status.document import runs
 
 
 class OtherListeners:
-    """`state` is the state directory whose running service is asked for series of which nobody knows where they came
-    from; "": the asker is that service.
+    """`state_dir` is the state directory whose service counts for series without a known incoming directory; "": it is
+    this service's own.
     """
 
-    #: How long an answer is good, in seconds: asking takes the directory's lock for a moment.
+    #: How long an answer is reused, in seconds: a check takes the directory's lock for a moment.
     GOOD_FOR = 10.0
 
-    def __init__(self, state: str = "") -> None:
-        self._state = state
+    def __init__(self, state_dir: str = "") -> None:
+        self._state_dir = state_dir
         self._answers: dict[str, tuple[float, bool]] = {}
 
     def work_on(self, root: str) -> bool:
-        """Whether one of them takes files from this incoming directory now (as the ledger names it)."""
+        """Return whether a listener takes files from this incoming directory now (as the ledger names it)."""
         now = time.monotonic()
         asked, answer = self._answers.get(root, (-self.GOOD_FOR, False))
         if now - asked >= self.GOOD_FOR:
@@ -33,5 +33,5 @@ class OtherListeners:
 
     def _service_runs(self) -> bool:
         with contextlib.suppress(OSError):
-            return bool(self._state) and runs(snapshot.read(self._state), time.time_ns())
+            return bool(self._state_dir) and runs(snapshot.read(self._state_dir), time.time_ns())
         return False

@@ -1,7 +1,6 @@
-"""Spawned workers, one pipe each; the parent knows what each holds, so nothing is lost with one that dies.
+"""Worker processes, one pipe each: the parent records what each holds, so a worker that dies loses nothing.
 
-(A shared queue loses the dead worker's item, a process pool fails everything in flight: measured,
-docs/architecture.md.)
+A shared queue loses the dead worker's item, a process pool fails everything in flight (measured, docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -22,32 +21,32 @@ from listener.repacking.repack import Result
 from listener.service import protocol
 from listener.service.protocol import Fatal, Ready, WorkerConfig
 
-#: How long a worker may take to begin, in seconds.
+#: How long a worker may take to start, in seconds.
 _START = 30.0
 
-#: Workers that may die in a row, before they have begun, and after, until the fault is taken for the system's.
+#: Workers that may die in a row, before and after they were ready, until the fault counts as the system's.
 _MOST_STILLBORN = 20
 _MOST_DEATHS = 40
 
 
 class WorkerExit(NamedTuple):
-    """A worker died: what it held, how it ended (`exited`, `killed` or `deadline`), a text that says so, and whether it
-    had begun at all (else no file is to blame).
+    """A dead worker: what it held, how it ended (`exited`, `killed` or `deadline`), the same in words, and whether it
+    was ever ready (else no file is to blame).
     """
 
     held: list[Arrival]
     reason: str
     text: str
-    began: bool = True
+    was_ready: bool = True
 
 
 class Worker:
-    """One process, its pipe, and what it holds since when."""
+    """One process, its pipe, and the batch that it holds since when."""
 
     def __init__(self, worker_config: WorkerConfig, keep_open: Sequence[int]) -> None:
         ours, theirs = socketpair()
         with theirs:
-            # The owner's lock goes along: as long as a worker of a killed parent lives, nobody else may begin.
+            # It inherits the lock on incoming: while a worker of a killed parent lives, no other listener may start.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "listener.service.worker", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(), *keep_open),
@@ -59,7 +58,7 @@ class Worker:
         self.since = 0.0
         self.overdue = False
         self.ready = False
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # Dead already: the end of its pipe tells.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # Dead already: its pipe is at its end.
             protocol.send(self.pipe, worker_config)
 
     @property
@@ -68,14 +67,14 @@ class Worker:
         return self._process.pid
 
     def give(self, arrivals: list[Arrival], now: float) -> None:
-        """Hand over a batch; `now` on the monotonic clock."""
+        """Send a batch to the worker; `now` on the monotonic clock."""
         self.held, self.since = arrivals, now
-        # A worker that has just died is found by the end of its pipe; what it was given is held and comes back.
+        # If it has just died, its pipe is at its end, and what it was given is held and comes back.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            protocol.send(self.pipe, protocol.pack(arrivals))
+            protocol.send(self.pipe, protocol.pack_arrivals(arrivals))
 
     def collect(self) -> list[Result] | Fatal | None:
-        """The results of the batch; None when it only said that it works. Raises EOFError when the worker is dead."""
+        """Return the results of the batch; None if the message was Ready. Raises EOFError if the worker is dead."""
         try:
             answer = protocol.receive(self.pipe)
         except (ConnectionResetError, OSError) as error:
@@ -84,15 +83,15 @@ class Worker:
             self.ready, self.since = True, time.monotonic()
             return None
         self.held = []
-        return answer if isinstance(answer, Fatal) else protocol.results(answer, time.time_ns())
+        return answer if isinstance(answer, Fatal) else protocol.unpack_results(answer, time.time_ns())
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process because it is overdue."""
         self.overdue = True
         self._process.kill()
 
     def reap(self) -> WorkerExit:
-        """What a dead worker leaves."""
+        """Wait for the dead process and return what it left."""
         self.pipe.close()
         self._process.kill()
         status = self._process.wait()
@@ -105,7 +104,7 @@ class Worker:
         return WorkerExit(self.held, reason, text, self.ready)
 
     def stop(self, patience: float) -> None:
-        """Close its pipe, at which it ends; kill it when it does not within `patience` seconds."""
+        """Close the pipe, which ends the process; kill it after `patience` seconds."""
         self.pipe.close()
         try:
             self._process.wait(patience)
@@ -119,7 +118,7 @@ def _precedence(worker: Worker) -> tuple[bool, float]:
 
 
 class Pool:
-    """All workers of one service."""
+    """The workers of one service."""
 
     def __init__(self, worker_config: WorkerConfig, count: int, deadline: float, keep_open: Sequence[int] = ()) -> None:
         self._worker_config = worker_config
@@ -132,25 +131,25 @@ class Pool:
         return Worker(self._worker_config, self._keep_open)
 
     def idle(self) -> list[Worker]:
-        """Workers that hold nothing; those that have begun first, and of these who rested longest: on a busy machine
-        the scheduler favours the rested.
+        """Return the workers that hold nothing: those that are ready first, and of these the longest idle, which the
+        scheduler of a busy machine favours.
         """
         return sorted([worker for worker in self.workers if not worker.held], key=_precedence)
 
     @property
     def busy(self) -> int:
-        """How many hold something."""
+        """How many workers hold a batch."""
         return sum(1 for worker in self.workers if worker.held)
 
     @property
     def is_warm(self) -> bool:
-        """Whether each worker has begun, with all loaded that its first file needs."""
+        """Whether every worker is ready, with all imported that its first file needs."""
         return all(worker.ready for worker in self.workers)
 
     def replace(self, worker: Worker) -> tuple[WorkerExit, Worker]:
-        """Bury a dead worker; what it leaves, and the new one in its place.
+        """Reap a dead worker and spawn another; return what it left, and the new one.
 
-        Raises FatalFault when workers die one after the other and none gets anything done: no file's fault then.
+        Raises FatalFault if workers die one after the other and none gets anything done: that is no file's fault.
         """
         lost = worker.reap()
         self._deaths += 1
@@ -160,29 +159,28 @@ class Pool:
         return lost, successor
 
     def did_something(self) -> None:
-        """A worker has finished a batch: the deaths before it were of files."""
+        """Record that a worker finished a batch: the deaths before were due to files."""
         self._deaths = 0
 
     def kill_overdue(self, now: float) -> None:
-        """Kill every worker that holds its batch for longer than the deadline; its pipe then tells.
-
-        The files of a batch that is killed come back one by one, each with a deadline of its own.
+        """Kill every worker that holds its batch for longer than the deadline. Its files come back one by one, each
+        with a deadline of its own.
         """
         for worker in self.workers:
             if worker.held and not worker.overdue and now > self._due(worker):
                 worker.kill()
 
     def next_deadline(self) -> float | None:
-        """When the first worker becomes overdue, on the monotonic clock."""
+        """Return when the next worker becomes overdue, on the monotonic clock; None if none holds a batch."""
         times = [self._due(worker) for worker in self.workers if worker.held and not worker.overdue]
         return min(times, default=None)
 
     def _due(self, worker: Worker) -> float:
-        # On a busy machine a start takes its time; the file is not to blame for it.
+        # A start may take long on a busy machine, which is not the file's fault.
         return worker.since + (self._deadline if worker.ready else max(self._deadline, _START))
 
     def stop(self, patience: float = 5.0) -> None:
-        """End all workers; each finishes the file system call that it is in."""
+        """End all workers; each gets `patience` seconds to finish its system call."""
         for worker in self.workers:
             worker.pipe.close()
         for worker in self.workers:

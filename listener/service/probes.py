@@ -1,4 +1,4 @@
-"""Small questions to the machine, asked at the start and by `listener check`."""
+"""Probes of the machine at the start and by `listener check`: leases, free space, the built revision."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from listener.disk.mounts import is_network
 
 
 def lease_supported(directories: Iterable[str]) -> bool:
-    """Whether the kernel can say in all of `directories` that a file is still open for writing (fcntl leases): not on
-    a network file system, of whose other machines it knows nothing.
+    """Return whether fcntl leases show in all of `directories` that a file is still open for writing. Not on a network
+    file system, where they do not cover other machines.
     """
     return all(not is_network(directory) and _try_lease(directory) for directory in directories)
 
@@ -37,7 +37,7 @@ def _try_lease(directory: str) -> bool:
 
 
 def least_free(paths: Iterable[str]) -> int:
-    """Free bytes of the fullest of the volumes that `paths` lie on; a path that is gone counts as full."""
+    """Return the free bytes of the fullest volume of `paths`; a path that is gone counts as full."""
     free = []
     for path in paths:
         try:
@@ -49,5 +49,5 @@ def least_free(paths: Iterable[str]) -> int:
 
 
 def revision() -> str:
-    """The source revision that the image or package was built from, as the build told it; "" when it did not."""
+    """Return the source revision of the image or package (LISTENER_REVISION, set by the build); "" if unknown."""
     return os.environ.get("LISTENER_REVISION", "")

@@ -1,4 +1,4 @@
-"""Rescans: list all incoming directories again and again, and find whatever events missed."""
+"""Rescans: list all incoming directories periodically, and offer the files that events missed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BLOCK = 1_000
 
 
 def ignore(_: object) -> None:
-    """For who need not know."""
+    """Do nothing."""
 
 
 def walk(
@@ -31,10 +31,10 @@ def walk(
     empty: Callable[[str], None] = ignore,
     entered: Callable[[str], None] = ignore,
 ) -> Iterator[str]:
-    """Every path below `root` that is no directory and has its final name, streaming. Links are not followed.
+    """Yield every path below `root` that is not a directory and not temporary. Links are not followed.
 
-    `trouble` is called for a directory that cannot be read (one that disappears meanwhile is no trouble), `empty` for
-    each below `root` in which nothing lies, `entered` for each directory.
+    Calls `trouble` for a directory that cannot be read (unless it disappeared), `empty` for each empty one below
+    `root`, `entered` for each.
     """
     pending = [root]
     while pending:
@@ -60,8 +60,8 @@ def walk(
 
 
 def in_byte_order(root: str) -> Iterator[str]:
-    """Every path below `root` in byte order, as one listing finds them; some 15 bytes of memory for each, since what is
-    beyond _RUN waits in sorted runs, compressed.
+    """Yield every path below `root` of one listing, in byte order; some 15 bytes of memory a path, since beyond _RUN
+    they are kept in sorted, compressed runs.
     """
     names = map(os.fsencode, walk(root))
     runs: list[list[bytes]] = []
@@ -75,16 +75,14 @@ def _unpacked(blocks: list[bytes]) -> Iterator[bytes]:
         yield from decompress(block).split(b"\0")
 
 
-#: Paths that are looked at before the loop serves workers again.
+#: Paths that one `step` offers, and paths that it counts, before the loop serves workers again.
 _SLICE = 500
-
-#: Paths that are counted in the same time.
 _COUNT_SLICE = 5000
 
-#: Directories that are named after one pass, at most.
-_MOST_TOLD = 10
+#: Most directories that are logged after one pass.
+_MOST_LOGGED = 10
 
-#: How often the files beyond the queue are counted while a pass waits, in seconds.
+#: Interval in which files beyond the queue are counted while a pass waits, in seconds.
 _RECOUNT = 60.0
 
 
@@ -97,19 +95,19 @@ class RescanResult(NamedTuple):
 
 
 class Troubles:
-    """Directories that cannot be swept, each told when it is new, and again when it was well meanwhile."""
+    """Directories that cannot be read, each reported when the pass before did not meet it."""
 
     def __init__(self, roots: tuple[str, ...], *, phi: bool) -> None:
         self._roots = roots
         self._phi = phi
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def news(self, troubles: list[OSError]) -> list[str]:
-        """What the last pass met and the one before did not: which directory and why, in words; _MOST_TOLD at most."""
-        met = {(str(one.filename or ""), one.strerror or "") for one in troubles}
-        new = sorted(met - self._told)
-        self._told = met
-        return [f"{self._place(path)}: {why}" for path, why in new[:_MOST_TOLD]]
+        """Return directory and error of what the last pass met and the one before did not, _MOST_LOGGED at most."""
+        met = {(str(error.filename or ""), error.strerror or "") for error in troubles}
+        new = sorted(met - self._reported)
+        self._reported = met
+        return [f"{self._place(path)}: {why}" for path, why in new[:_MOST_LOGGED]]
 
     def _place(self, path: str) -> str:
         if self._phi:
@@ -119,8 +117,9 @@ class Troubles:
 
 
 class Rescan:
-    """The sweeps of one service. `looked` says that all of incoming was seen at least once, if only to be counted;
-    `covered` when the last complete pass began, in seconds on the monotonic clock: what came before is known.
+    """The rescans of one service, one pass every `interval` seconds, in steps. `looked`: all of incoming was listed at
+    least once, if only to be counted; `covered`: when the last complete pass began (monotonic): what came before is
+    known; `next`: when the next pass is due.
     """
 
     def __init__(self, roots: tuple[str, ...], engine: Engine, interval: float) -> None:
@@ -142,7 +141,7 @@ class Rescan:
 
     @property
     def busy(self) -> bool:
-        """Whether there is something to do right now."""
+        """Whether `step` has something to do right now."""
         return self._count is not None or (self._paths is not None and not self._engine.backlog.full)
 
     @property
@@ -155,7 +154,7 @@ class Rescan:
         self.next = now
 
     def due(self, now: float) -> bool:
-        """Whether the next pass should begin."""
+        """Return whether the next pass should begin."""
         return self._paths is None and now >= self.next
 
     def begin(self, now: float) -> None:
@@ -166,7 +165,7 @@ class Rescan:
         self._paths = self._walk(self._emptied.found if self._emptied.due(now) else ignore, self._enter)
 
     def step(self, now: float) -> RescanResult | None:
-        """Do the next slice; what the pass was when that completes it."""
+        """Do the next slice; return the result if that completes the pass, else None."""
         if self._count is not None:
             self._count_on(now)
         if self._paths is None:
@@ -192,10 +191,10 @@ class Rescan:
         for _ in range(_SLICE):
             if backlog.full:
                 return False
-            found = next(paths, None)
-            if found is None:
+            entry = next(paths, None)
+            if entry is None:
                 return True
-            root, path = found
+            root, path = entry
             if not backlog.holds(path):
                 self._engine.intake.offer(path, root, self._source)
                 backlog.set_beyond(backlog.beyond - 1)

@@ -1,8 +1,7 @@
-"""The process that revises series: what was corrected, on its standard input, what was set aside, on its standard
-output.
+"""The process that revises corrected series: reads a Request from standard input, writes Revised to standard output.
 
-A process of its own, since it reads whole headers (pydicom takes memory, and the interpreter while it is imported) and
-may hang on a disk: the service's loop does neither.
+It is a process of its own because it imports pydicom, reads whole headers and may hang on a disk, none of which the
+service's loop may do.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from listener.service.protocol import WorkerConfig
 
 
 class Request(NamedTuple):
-    """By what, and what to revise."""
+    """The revisions, and the configuration to make them with."""
 
     worker_config: WorkerConfig
     revisions: Sequence[Revision]
 
 
 class Revised(NamedTuple):
-    """What came of one revision: what was set aside, and "" or why the system refused it."""
+    """The result of one revision: outcomes of what was set aside, and "" or why the system refused it."""
 
     revision: Revision
     outcomes: list[Outcome]
@@ -36,13 +35,13 @@ class Revised(NamedTuple):
 
 
 def answer(request: Request) -> list[Revised]:
-    """Revise them one by one."""
+    """Revise the series one by one and return the results."""
     worker_config = request.worker_config
     context = WorkerContext(worker_config.config, worker_config.directories, worker_config.mode)
-    return [_revised(one, context) for one in request.revisions]
+    return [_revise_one(revision, context) for revision in request.revisions]
 
 
-def _revised(revision: Revision, context: WorkerContext) -> Revised:
+def _revise_one(revision: Revision, context: WorkerContext) -> Revised:
     outcomes: list[Outcome] = []
     try:
         revise(revision, context, outcomes)
@@ -52,13 +51,13 @@ def _revised(revision: Revision, context: WorkerContext) -> Revised:
 
 
 def main() -> None:
-    """Answer one request."""
+    """Process one request."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGIO):
         signal.signal(number, signal.SIG_IGN)
     warnings.simplefilter("ignore")
     request: Request = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - our own process is at the other end
-    told = [tuple(one) for one in answer(request)]
-    sys.stdout.buffer.write(pickle.dumps(told, pickle.HIGHEST_PROTOCOL))
+    results = [tuple(result) for result in answer(request)]
+    sys.stdout.buffer.write(pickle.dumps(results, pickle.HIGHEST_PROTOCOL))
 
 
 if __name__ == "__main__":

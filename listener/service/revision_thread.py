@@ -1,5 +1,5 @@
-"""Has series revised that were corrected: a thread that waits for the process which does it, only while there is
-something to do.
+"""A thread that has corrected series revised by a process of its own (revision_process.py); it exists only while
+series wait.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from listener.repacking.revision import Revision, merge
 from listener.service.protocol import WorkerConfig
 from listener.service.revision_process import Request, Revised
 
-#: A series is revised so long after its last correction, in seconds: a series that is sent again is revised a few
-#: times, not once a file. Once more after the second time, for workers that trusted documents until then.
+#: Delay of a revision after the last correction of its series, in seconds: a series that is sent again is revised a few
+#: times, not once a file. And the delay of a second revision, for documents that workers had cached until then.
 _GATHER, _AGAIN = 1.0, 3.0
 
-#: A series is tried so often; what is left then is named by `verify`, and seen again when the series ends.
+#: Tries of a series; after them `verify` names what is left, and the end of the series offers it again.
 _TRIES = 10
 
-#: How long one burst may take beside its files' deadline, in seconds.
+#: How long one process may take, in seconds.
 _LONGEST = 300.0
 
 
@@ -41,7 +41,7 @@ class _Waiting(NamedTuple):
 
 
 class RevisionThread:
-    """Revisions in (`offer`, from any thread), what was set aside out (`take`); `wake` is called when there is some."""
+    """Takes revisions from any thread (`offer`) and returns their results (`take`), after a call of `wake`."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class RevisionThread:
         self._done: list[Revised] = []
 
     def offer(self, revisions: Iterable[Revision]) -> None:
-        """These series were corrected."""
+        """Queue the revision of corrected series."""
         due = time.monotonic() + _GATHER
         with self._lock:
             for revision in revisions:
@@ -75,7 +75,7 @@ class RevisionThread:
         self._changed.set()
 
     def take(self) -> list[Revised]:
-        """What was revised since the last call."""
+        """Return what was revised since the last call."""
         if not self._done:
             return []
         with self._lock:
@@ -83,17 +83,17 @@ class RevisionThread:
         return done
 
     def finish(self, seconds: float) -> None:
-        """Revise what waits, now, for about so long, after the workers have ended; nothing is begun after it."""
+        """Revise all that waits, for about `seconds`, after the workers have ended; nothing is begun afterwards."""
         self._closing = True
         self._changed.set()
         thread, end = self._thread, time.monotonic() + seconds
         if thread:
             thread.join(seconds)
         while (due := self._due(float("inf"))) and time.monotonic() < end:
-            self._revise([one._replace(again=False) for one in due], end - time.monotonic())
+            self._revise([waiting._replace(again=False) for waiting in due], end - time.monotonic())
             if self._waiting:
                 time.sleep(0.2)
-        if self._process:  # It hangs in a system call; what it holds would keep the next start out.
+        if self._process:  # It hangs in a system call, and its inherited locks would keep the next start out.
             self._process.kill()
         if self._waiting:
             log.warning(
@@ -117,36 +117,37 @@ class RevisionThread:
 
     def _due(self, now: float) -> list[_Waiting]:
         with self._lock:
-            due = [one for one in self._waiting.values() if one.due <= now]
-            for one in due:
-                del self._waiting[one.revision.SeriesInstanceUID]
+            due = [waiting for waiting in self._waiting.values() if waiting.due <= now]
+            for waiting in due:
+                del self._waiting[waiting.revision.SeriesInstanceUID]
         return due
 
     def _revise(self, due: Sequence[_Waiting], seconds: float) -> None:
-        request = Request(self._worker_config, [one.revision for one in due])
-        done = self._asked(request, max(1.0, seconds))
+        request = Request(self._worker_config, [waiting.revision for waiting in due])
+        done = self._run_process(request, max(1.0, seconds))
         now = time.monotonic()
         with self._lock:
             self._done += done
-            told = {one.revision.SeriesInstanceUID: one for one in done}
-            for one in due:
-                result = told.get(one.revision.SeriesInstanceUID)
+            results = {result.revision.SeriesInstanceUID: result for result in done}
+            for waiting in due:
+                result = results.get(waiting.revision.SeriesInstanceUID)
                 if result is None or result.refused:
-                    self._later(one, now, result.refused if result else "its process ended")
-                elif one.again:
-                    self._put(one.revision, now + _AGAIN, again=False)
+                    self._retry(waiting, now, result.refused if result else "its process ended")
+                elif waiting.again:
+                    self._put(waiting.revision, now + _AGAIN, again=False)
 
-    def _later(self, one: _Waiting, now: float, why: str) -> None:
-        if not one.tries:
+    def _retry(self, waiting: _Waiting, now: float, why: str) -> None:
+        tries = waiting.tries + 1
+        if tries == 1:
             log.warning("a corrected series cannot be revised now (%s); it is tried again", why)
-        if one.tries < _TRIES:
-            self._put(one.revision, now + pause(one.tries + 1, 30.0), tries=one.tries + 1, again=one.again)
+        if tries <= _TRIES:
+            self._put(waiting.revision, now + pause(tries, 30.0), tries=tries, again=waiting.again)
 
     def _put(self, revision: Revision, due: float, *, tries: int = 0, again: bool) -> None:
         self._waiting.setdefault(revision.SeriesInstanceUID, _Waiting(revision, due, tries, again))
 
-    def _asked(self, request: Request, seconds: float) -> list[Revised]:
-        """The answer of a process; nothing when it dies or takes too long."""
+    def _run_process(self, request: Request, seconds: float) -> list[Revised]:
+        """Return the results of a process; none if it dies or takes longer than `seconds`."""
         try:
             with subprocess.Popen(
                 [sys.executable, "-m", "listener.service.revision_process"],
@@ -154,18 +155,18 @@ class RevisionThread:
                 stdout=subprocess.PIPE,
                 pass_fds=self._keep_open,
             ) as self._process:
-                return self._answer_of(self._process, pickle.dumps(request, pickle.HIGHEST_PROTOCOL), seconds)
+                return self._communicate(self._process, pickle.dumps(request, pickle.HIGHEST_PROTOCOL), seconds)
         except OSError:
             return []
         finally:
             self._process = None
 
-    def _answer_of(self, process: subprocess.Popen[bytes], request: bytes, seconds: float) -> list[Revised]:
+    def _communicate(self, process: subprocess.Popen[bytes], request: bytes, seconds: float) -> list[Revised]:
         try:
-            told, _ = process.communicate(request, seconds)
+            output, _ = process.communicate(request, seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             return []
         with contextlib.suppress(EOFError, pickle.UnpicklingError):
-            return [Revised._make(one) for one in pickle.loads(told)]  # noqa: S301 - our own process
+            return [Revised._make(fields) for fields in pickle.loads(output)]  # noqa: S301 - our own process
         return []

@@ -128,7 +128,7 @@ class Service:
         """Wait for workers, events, signals or a deadline; take results, offer arrivals, hand out work."""
         is_busy = self._rescan.busy or self._recorder.counting
         self._engine.turn(0.0 if is_busy else max(0.0, self._wake_at() - time.monotonic()))
-        self._recorder.tell_ended()
+        self._recorder.announce_ended()
         self._recorder.revised(self._revisions.take())
         self._recorder.count_on()
         now = time.monotonic()

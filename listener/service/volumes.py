@@ -1,5 +1,7 @@
-"""Are the directories still those of the start? Asked at each beat, and before a batch is let go: what was published
-into the directory below a volume that is gone is not done.
+"""Detects directories that are not those of the start any more: unmounted, mounted over or replaced.
+
+Checked once a second and before a batch is released: what was published below the mount point of a volume that is gone
+is not done.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ from listener.disk.identity import DirectoryIdentity
 from listener.disk.moves import rename_free
 from listener.records import Arrival, Deferral, Outcome
 
-#: Where the system's number says nothing: it is a volume that is gone.
+#: The reason of the deferral: no errno says that a volume is gone.
 _REASON = "io-error"
 
 
 class Volumes:
-    """The four kinds of directories; `missing` are the roles of those that are gone, as of the last look."""
+    """The directories of the start; `missing` are the roles of those that are gone, as `look` found last."""
 
     def __init__(self, directories: Directories) -> None:
         self._ours = [(role, DirectoryIdentity(getattr(directories, role))) for role in ("data", "log", "state")]
@@ -27,7 +29,7 @@ class Volumes:
         self.missing: list[str] = []
 
     def gone(self, since: float, now: float) -> list[str]:
-        """Which of data, log and state are not at their paths now, or were seen missing at or after `since` (times of
+        """Return which of data, log and state are not at their paths now, or were missing at or after `since` (times of
         the monotonic clock). Nothing that was done meanwhile counts as done.
         """
         missing = [role for role, directory in self._ours if not directory.is_there()]
@@ -38,8 +40,8 @@ class Volumes:
         return missing
 
     def look(self, now: float) -> list[str]:
-        """Look at all at `now`, and log what changed: the roles of what is gone. An incoming directory may be replaced,
-        but not by one of another volume.
+        """Check all directories at `now`, log what changed, and return the roles of those that are gone. An incoming
+        directory may be replaced, but not by one of another volume.
         """
         missing = list(self.gone(now, now))
         if not all(map(DirectoryIdentity.is_on_its_volume, self._incoming)):
@@ -58,8 +60,8 @@ class Volumes:
         return bool(arrival.claim) and not self._incoming[arrival.root].is_on_its_volume()
 
     def kept(self, arrival: Arrival, result: Outcome | Deferral, gone: list[str]) -> Deferral:
-        """What becomes of a result while `gone` are missing: the file is done again. A claim that was made in the
-        directory below the state volume goes back to incoming, for nobody would see it there.
+        """Return the deferral of a file whose `result` does not count because `gone` are missing. A claim below the
+        mount point of the state volume goes back to incoming: when the volume is back it would be hidden.
         """
         claim = result.claim or arrival.claim
         path = arrival.path

@@ -13,27 +13,27 @@ from typing import NoReturn
 
 
 class Wakeup:
-    """A pipe whose reader the loop waits for; rung any number of times, it wakes the loop once."""
+    """A pipe whose reader the loop waits for; set any number of times, it wakes the loop once."""
 
     def __init__(self) -> None:
-        self._rung = False
+        self._is_set = False
         self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def set(self) -> None:
-        """Make the loop come round; from any thread, and from a signal handler. Never raises, never blocks."""
-        if not self._rung:
-            self._rung = True
+        """Wake the loop, from any thread or signal handler. Never raises, never blocks."""
+        if not self._is_set:
+            self._is_set = True
             with contextlib.suppress(OSError):
                 os.write(self._writer, b"w")
 
     def clear(self) -> None:
-        """The loop is awake; the next ring wakes it again."""
+        """Empty the pipe, so that the next `set` wakes the loop again."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.reader, 4096)
-        self._rung = False
+        self._is_set = False
 
     def close(self) -> None:
-        """Give back the pipe."""
+        """Close the pipe."""
         os.close(self.reader)
         os.close(self._writer)
 
@@ -42,13 +42,13 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Signals:
-    """Counts requests to stop: the first asks to drain, the second to stop at once. `wake` makes the loop look."""
+    """Counts requests to stop: the first drains, the second stops at once. `wake` wakes the loop."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self.count = 0
         self._before = {number: signal.signal(number, self._note) for number in _STOPPING}
-        # A lease that somebody breaks announces itself by SIGIO, whose default is to kill.
+        # A lease that is broken raises SIGIO, which by default ends the process.
         self._before[signal.SIGIO] = signal.signal(signal.SIGIO, signal.SIG_IGN)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
@@ -56,16 +56,14 @@ class Signals:
         self._wake()
 
     def restore(self) -> None:
-        """Put the former handlers back."""
+        """Restore the former handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
 
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """While nothing is in hand yet a signal simply ends the process, with status 0; process 1 would ignore it by
-    default.
-    """
+    """End the process with status 0 at a signal while no file is in hand; process 1 would ignore it by default."""
     before = {number: signal.signal(number, _leave) for number in _STOPPING}
     try:
         yield

@@ -1,6 +1,6 @@
-"""How arrivals are noticed: close-write events (watchdog), and sweeps that find whatever events missed.
+"""The watch on incoming: close-write events by watchdog. Rescans find what events miss.
 
-No event source is trusted: sweeps go on for ever, and a watch that raised, lost its root or a thread is made again.
+A watch that raised, or lost its root or a thread, is recreated; rescans go on in any case.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from listener.planning.names import OWN
 from listener.service import observers
 from listener.service.observers import PublicObserver, Source
 
-#: Where watchdog tells of a queue overflow, which it does nowhere else.
+#: Loggers of watchdog, the only place where it reports a queue overflow.
 _LOGGERS = ("watchdog.observers.inotify_c", "watchdog.observers.inotify")
 
-#: Readable once, until it is opened again.
+#: Reports readiness once, until it is modified again.
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT
 
-#: How files are found, as the metric watch_mode tells it: by sweeps alone, by watchdog's public observer, by a short
-#: way on its inner classes.
-SWEEPS, PUBLIC, SHORT = 0, 1, 2
+#: How files are found, values of the metric watch_mode: by rescans alone, by watchdog's public observer, by the faster
+#: one of inotify.py.
+RESCANS, PUBLIC, SHORT = 0, 1, 2
 
 _LIMITS = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
 
 
 class _Overflow(logging.Handler):
-    """watchdog tells of a queue overflow only by a log record."""
+    """Calls `report` for watchdog's log record of a queue overflow."""
 
-    def __init__(self, tell: Callable[[], None]) -> None:
+    def __init__(self, report: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
-        self._tell = tell
+        self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
         if "overflow" in record.getMessage().lower():
-            self._tell()
+            self._report()
 
 
 def rest_for(fsync: str) -> float:
-    """How long events may wait for others to come along, in seconds: longer where the disk is waited for anyhow."""
+    """Return how long to collect events, in seconds: longer where each batch waits for the disk anyway."""
     return 0.001 if fsync == "none" else 0.004
 
 
 class Watch:
-    """A watchdog observer over the incoming directories, made again when it can no longer be believed.
+    """A watchdog observer over the incoming directories, recreated after an error, a dead thread or a replaced root.
 
-    The loop that waits at `selector` finds `tell` there, as a key's data, when there are events to take. After each
-    reading these rest for `rest` seconds, until `opens` on the monotonic clock, so that where files come fast several
-    are taken at once, by the loop and by the workers behind it too.
+    When there are events, `selector` reports a key whose data is `on_events`; call `take` then. After each reading
+    events are collected for `rest` seconds, until `opens` on the monotonic clock, so that where files come fast the
+    loop and the workers take several at once.
 
     `polling` says that rescans alone find the files: asked for (--poll), or because inotify cannot work here;
     `overflowed` that events were lost since `take_overflow` was called last.
@@ -63,14 +63,14 @@ class Watch:
         self,
         roots: tuple[str, ...],
         selector: BaseSelector,
-        tell: Callable[[], object],
+        on_events: Callable[[], object],
         *,
         polling: bool = False,
         rest: float = 0.0,
     ) -> None:
         self._roots = roots
         self._selector = selector
-        self._tell = tell
+        self._on_events = on_events
         self._wanted = not polling
         self._public = False
         self._rest = rest
@@ -82,17 +82,17 @@ class Watch:
         self._gate: select.epoll | None = None
         self._failed = False
         self._identities: list[tuple[int, int]] = []
-        self._overflow = _Overflow(self._overflowed)
+        self._overflow = _Overflow(self._note_overflow)
         for name in _LOGGERS:
             logging.getLogger(name).addHandler(self._overflow)
 
-    def _overflowed(self) -> None:
+    def _note_overflow(self) -> None:
         self.overflowed = True
 
     def take(self, now: float) -> list[str]:
-        """The files that were closed since the last call, in order, each once; never raises.
+        """Return the files that were closed since the last call, in order, each once; never raises.
 
-        To be called when the selector tells, and when `now` has come to `opens`. Then the events rest.
+        Call it when the selector reports, and when `now` has reached `opens`.
         """
         if self._gate is None or self._observer is None:
             return []
@@ -119,14 +119,14 @@ class Watch:
         return lost
 
     def root_of(self, path: str) -> int:
-        """The index of the incoming directory that `path` lies in; -1 for our own files and strangers."""
+        """Return the index of the incoming directory of `path`; -1 for our own files and paths elsewhere."""
         for index, root in enumerate(self._roots):
             if path.startswith(root + "/"):
                 return -1 if path.startswith(f"{root}/{OWN}/") else index
         return -1
 
     def ensure(self) -> None:
-        """Watch, or watch again: a root may have been replaced, and an emitter may have died without a word."""
+        """Start the watch, or recreate it if a root was replaced or a thread ended."""
         if not self._wanted or self.alive():
             return
         if self._observer is not None:
@@ -140,10 +140,10 @@ class Watch:
         self.polling = bool(problem)
 
     def _start(self) -> str:
-        """Watch all roots; "" when it works, else why inotify cannot."""
+        """Watch all roots; return "" or why inotify cannot."""
         observer: Source | None = None
         try:
-            observer = self._make()(self._paths.append)  # Takes its inotify instance at once.
+            observer = self._make()(self._paths.append)  # Opens its inotify instance.
             for root in self._roots:
                 observer.add(root)
             self._identities = [_identity(root) for root in self._roots]
@@ -161,7 +161,7 @@ class Watch:
         self._failed = False
         self._gate = select.epoll()
         self._gate.register(observer, _ONCE)
-        self._selector.register(self._gate, EVENT_READ, self._tell)
+        self._selector.register(self._gate, EVENT_READ, self._on_events)
         return ""
 
     def _make(self) -> Callable[[Callable[[str], None]], Source]:
@@ -176,20 +176,20 @@ class Watch:
 
     @property
     def mode(self) -> int:
-        """How files are found: SHORT, PUBLIC or SWEEPS."""
+        """How files are found: SHORT, PUBLIC or RESCANS."""
         if self.polling or self._observer is None:
-            return SWEEPS
+            return RESCANS
         return PUBLIC if self._public else SHORT
 
     def alive(self) -> bool:
-        """Whether the observer and each of its emitters live and every root is still the directory that is watched."""
+        """Return whether all threads of the observer are alive and every root is the directory that is watched."""
         observer = self._observer
         if observer is None or self._failed or not observer.is_whole() or len(observer.emitters) < len(self._roots):
             return False
         return self._identities == [_identity(root) for root in self._roots]
 
     def stop(self) -> None:
-        """End the observer's threads."""
+        """Stop the observer."""
         self.opens = None
         if self._gate is not None:
             self._selector.unregister(self._gate)
@@ -200,7 +200,7 @@ class Watch:
             self._observer = None
 
     def close(self) -> None:
-        """Stop, and take back the handlers."""
+        """Stop the observer and remove the log handlers."""
         self.stop()
         for name in _LOGGERS:
             logging.getLogger(name).removeHandler(self._overflow)

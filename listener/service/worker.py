@@ -1,7 +1,6 @@
-"""One worker process: reads batches of arrivals from its pipe, answers with results, ends with its pipe.
+"""A worker process: receives batches of arrivals through its pipe, sends back results, ends when the pipe is closed.
 
-Workers do not log, count or decide: they report. Started as `python -m listener.service.worker DESCRIPTOR`;
-spawned, never forked.
+Workers do not log, count or decide. Started as `python -m listener.service.worker DESCRIPTOR`; spawned, never forked.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from listener.repacking.repack import Repacker
 from listener.service import protocol
 from listener.service.protocol import Fatal, Ready, WorkerConfig
 
-#: Address space of a worker beside what headers may take (--max-header), in bytes.
+#: Address space of a worker beside that for headers (--max-header), in bytes.
 _MEMORY = 2**30
 
 
 def main(descriptor: int) -> None:
-    """Work until the pipe ends."""
-    # The parent decides when to stop; a Ctrl-C reaches the whole process group. SIGIO would announce a broken lease.
+    """Work until the pipe is closed."""
+    # The parent decides when to stop, but Ctrl-C reaches the whole process group. A broken lease raises SIGIO.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGIO):
         signal.signal(number, signal.SIG_IGN)
     warnings.simplefilter("ignore")
@@ -35,15 +34,13 @@ def main(descriptor: int) -> None:
 
 
 def _limit_memory(most: int) -> None:
-    """Bound the address space, so that a hostile file costs this process a MemoryError and not the machine its
-    memory.
-    """
+    """Limit the address space to `most` bytes: a hostile file then raises MemoryError here."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY or soft > most:
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
 
-#: Elements of nobody's header, of those VRs that pydicom decodes in most files.
+#: Synthetic elements of the VRs that pydicom decodes in most files.
 _SAMPLE = (
     (0x00080005, b"CS", b"ISO_IR 192"),
     (0x00080008, b"CS", b"ORIGINAL\\PRIMARY "),
@@ -57,7 +54,7 @@ _SAMPLE = (
 
 
 def _warm_up() -> None:
-    """Have some values decoded, so that the first file does not pay for pydicom: 80 ms on an idle processor."""
+    """Import pydicom and decode sample values, so that the first file is not 80 ms slower."""
     from listener.dicom.decoding import Raw, Syntax, texts
     from listener.dicom.walk import Element
 
@@ -69,14 +66,14 @@ def _work(pipe: Connection) -> None:
     worker_config: WorkerConfig = protocol.receive(pipe)
     _limit_memory(_MEMORY + 8 * worker_config.config.max_header)
     repacker = Repacker(WorkerContext(worker_config.config, worker_config.directories, worker_config.mode))
-    # Files that wait already would only wait longer, and not all of them need pydicom.
+    # Files that wait already would wait longer, and not all of them need pydicom.
     if not pipe.poll():
         _warm_up()
     protocol.send(pipe, Ready(os.getpid()))
     while True:
-        arrivals = protocol.arrivals(protocol.receive(pipe))
+        arrivals = protocol.unpack_arrivals(protocol.receive(pipe))
         try:
-            protocol.send(pipe, protocol.pack(repacker.repack(arrivals)))
+            protocol.send(pipe, protocol.pack_results(repacker.repack(arrivals)))
         except FatalFault as fault:
             protocol.send(pipe, Fatal(str(fault)))
             return

@@ -71,8 +71,8 @@ class InsideWorker(Worker):
     def give(self, arrivals: list[Arrival], now: float) -> None:
         super().give(arrivals, now)
         try:
-            arrived = protocol.arrivals(protocol.receive(self._end))
-            protocol.send(self._end, protocol.pack(self._repacker.repack(arrived)))
+            arrived = protocol.unpack_arrivals(protocol.receive(self._end))
+            protocol.send(self._end, protocol.pack_results(self._repacker.repack(arrived)))
         except FatalFault as fault:
             protocol.send(self._end, Fatal(str(fault)))
 

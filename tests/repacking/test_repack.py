@@ -36,7 +36,7 @@ def only(results: list[Outcome | Deferral]) -> Outcome | Deferral:
 @pytest.mark.parametrize("fsync", ["none", "batch", "each"])
 def test_the_outcome_of_what_is_published_says_all(fsync: str, tmp_path: Path) -> None:
     bench = Bench(tmp_path, fsync=fsync)
-    path = bench.put("MR.1", number=3)
+    path = bench.put("MR.1", number=3, sender="SCANNER_1")
     status, before = os.stat(path), time.time_ns()
     result = only(bench.work([arrival_of(path)]))
     assert isinstance(result, Outcome)
@@ -47,7 +47,8 @@ def test_the_outcome_of_what_is_published_says_all(fsync: str, tmp_path: Path) -
     assert result.SOPInstanceUID == uid("instance", 0, 0, 0, 3)
     assert result.SeriesInstanceUID == uid("series", 0, 0, 0)
     assert result.StudyInstanceUID == uid("study", 0, 0)
-    assert result.PatientID == "P0000"
+    assert (result.PatientID, result.Modality, result.sender) == ("P0000", "MR", "SCANNER_1")
+    assert (result.missing, result.warning, result.superseded) == ((), "", "")
     assert os.path.samefile(result.dst, result.claim)
     assert len(result.step_seconds) == len(STEPS)
     assert all(seconds >= 0 for seconds in result.step_seconds)

@@ -81,7 +81,7 @@ def test_a_worker_that_is_killed_leaves_what_it_held(tmp_path: Path) -> None:
         worker.give(held, 0.0)
         os.kill(worker.pid, signal.SIGKILL)
         left, successor = lost(pool, worker)
-        assert left == WorkerExit(held, "killed", "was killed by SIGKILL", began=False)
+        assert left == WorkerExit(held, "killed", "was killed by SIGKILL", was_ready=False)
         assert pool.workers == [successor]
         assert successor.pid != worker.pid
         successor.give(left.held, 0.0)
@@ -186,7 +186,7 @@ def test_workers_that_die_one_after_the_other_end_the_service_and_no_file_is_bla
         for _ in range(19):
             os.kill(pool.workers[0].pid, signal.SIGKILL)
             left, _ = lost(pool, pool.workers[0])
-            assert not left.began
+            assert not left.was_ready
         os.kill(pool.workers[0].pid, signal.SIGKILL)
         with pytest.raises(FatalFault, match="no worker lives"):
             lost(pool, pool.workers[0])

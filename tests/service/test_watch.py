@@ -25,7 +25,7 @@ from watchdog.observers import inotify_c
 from listener.planning.names import OWN
 from listener.service import inotify, observers, rescan
 from listener.service.rescan import in_byte_order, walk
-from listener.service.watch import PUBLIC, SHORT, SWEEPS, Watch
+from listener.service.watch import PUBLIC, RESCANS, SHORT, Watch
 from tests.waiting import until
 
 
@@ -134,7 +134,7 @@ def test_the_mode_says_how_files_are_found(tmp_path: Path, way: str) -> None:
     with watching(tmp_path) as (watch, _):
         assert watch.mode == {"short": SHORT, "public": PUBLIC}[way]
     with watching(tmp_path, polling=True) as (watch, _):
-        assert watch.mode == SWEEPS
+        assert watch.mode == RESCANS
 
 
 def other_release(patch: pytest.MonkeyPatch) -> None:

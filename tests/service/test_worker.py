@@ -32,7 +32,7 @@ def imported_before_its_hello(bench: Bench, tmp_path: Path, path: Path | None = 
     with Connection(ours.detach()) as pipe, theirs, told.open("wb") as stderr:
         protocol.send(pipe, WorkerConfig(bench.config, bench.directories, CLAIM))
         if path:
-            protocol.send(pipe, protocol.pack([arrival_of(path)]))
+            protocol.send(pipe, protocol.pack_arrivals([arrival_of(path)]))
         with subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=stderr) as process:
             assert pipe.poll(20)
             assert isinstance(protocol.receive(pipe), Ready)
