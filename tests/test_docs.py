@@ -71,6 +71,12 @@ def rows(text: str) -> Iterator[list[str]]:
             yield [cell.strip().replace("\\|", "|") for cell in cells]
 
 
+@every_document
+def test_no_table_is_cut_in_two(path: Path) -> None:
+    tables = re.findall(r"(?:^ *\|.*\n)+", read(path), re.MULTILINE)
+    assert [table.splitlines()[0] for table in tables if not re.search(r"^ *\|[ :|-]+\|$", table, re.MULTILINE)] == []
+
+
 def codes(text: str) -> list[str]:
     return re.findall(r"`([^`\n]+)`", text)
 
