@@ -62,7 +62,7 @@ cluster-test: $(DEV) ## install the chart into a real Kubernetes: KUBECONFIG and
 
 soak: $(DEV) ## run what takes minutes: kills, power cuts, half a million files, 100,000 mutated ones (ARGS= for pytest)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" LISTENER_TEST_SOAK=1 LISTENER_TEST_FUZZ=100000 $(BIN)/python -m pytest -m "" \
-		-o timeout=900 -n 2 --dist=loadgroup -rA --durations=10 tests/faults tests/test_fuzz_reader.py $(ARGS)
+		-o timeout=900 -n 2 --dist=loadgroup -rA --durations=10 tests/faults tests/dicom/test_fuzz_reader.py $(ARGS)
 
 check: $(DEV) ## look at format, lint and types
 	$(BIN)/ruff format --check .

@@ -35,8 +35,8 @@ from tests.conftest import PROJECT
 from tests.dicomnet import storescp, storescu
 from tests.instances import uid, write_instance
 from tests.service_process import Places, Service, listener, service, settled, value
+from tests.status.test_status import HOSTILE, series
 from tests.test_bad_input import HOSTILE as HOSTILE_TEXTS
-from tests.test_status import HOSTILE, series
 from tests.waiting import until
 
 API = json.loads(part("openapi.json"))

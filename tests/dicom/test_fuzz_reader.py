@@ -17,8 +17,8 @@ import pytest
 from listener.dicom.attributes import USUAL, Limits
 from listener.dicom.reader import Wanted, check_uids, read_elements, read_header
 from listener.errors import SET_ASIDE_REASONS, FileFault
+from tests.dicom.test_reader_differential import FILES
 from tests.instances import descriptor, instance, save
-from tests.test_reader_differential import FILES
 
 COUNT = int(os.environ.get("LISTENER_TEST_FUZZ", "2000"))
 SEED = int(os.environ.get("LISTENER_TEST_SEED", "1"))

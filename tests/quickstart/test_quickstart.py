@@ -22,7 +22,7 @@ from listener.quickstart import processes
 from tests.dicomnet import free_port, kill_group, run
 from tests.waiting import until
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 
 
 class Terminal:
