@@ -1,7 +1,7 @@
-"""Whether two paths lead to one thing: by links, by bind mounts, by one file system that is mounted twice.
+"""Detect two paths to one file or directory: by links, bind mounts, or a file system mounted twice.
 
-Paths do not tell, not even resolved ones. Of files the kernel tells by device, inode and number of links; of
-directories by device and inode too, and where each lies in its file system (mountinfo).
+Paths do not show it, not even resolved ones. Files are compared by device, inode and number of links; directories by
+device and inode too, and by where each lies in its file system (mountinfo).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from listener.disk.mounts import Location, location_of
 
 
 def is_only_name(path: str, kept: str) -> bool:
-    """Whether the file at `kept` may be gone with the name `path`: they are one directory entry by two ways, `kept` is
-    not there, or both may be one file of a file system that is mounted twice, which its size and times tell alone.
+    """Return whether removing `path` may remove the file at `kept`: both are one directory entry, `kept` is missing, or
+    both may be one file of a file system mounted twice, which only its size and times show.
     """
     one = os.lstat(path)
     try:
@@ -30,15 +30,15 @@ def is_only_name(path: str, kept: str) -> bool:
 
 
 def _entry(path: str) -> tuple[int, int, str]:
-    """The directory entry that a path is: its directory, by device and inode, and its name."""
+    """Return the directory entry of a path: device and inode of its directory, and its name."""
     directory, name = os.path.split(path)
     status = os.stat(directory or ".")
     return status.st_dev, status.st_ino, name
 
 
 def overlaps(named: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """What is wrong with directories that are there, given as (option, path): two that are one, or one inside another,
-    by whatever way. For people, with what to do.
+    """Yield a message with a remedy for any two of these existing directories, given as (option, path), that are the
+    same or one inside another, by whatever path.
     """
     places = [(option, path, _identity(path), location_of(path)) for option, path in named]
     for index, (option, path, identity, location) in enumerate(places):

@@ -1,8 +1,7 @@
-"""Where everything lives: the user's four directories, and our own claims, staging and locks, each where rename and
-link work.
+"""The user's four directories, and the private ones for claims, staging and locks, each where rename and link work.
 
-Never decided by st_dev: two mounts of one file system have the same one and still refuse to rename (EXDEV), so it is
-tried.
+That is found out by trying, not by st_dev: two mounts of one file system have the same one and still refuse to rename
+(EXDEV).
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directories:
-    """Absolute paths. `claims` and `links` go with `incoming` by index; `links` says whether a claim can be hard linked
-    into data, else bytes must be copied through `data_staging`. Who has no incoming and writes nothing needs but three.
+    """Absolute paths of a run. `claims` and `links` go with `incoming` by index; `links` says whether a claim can be
+    hard linked into data, otherwise bytes are copied through `data_staging`. A reader without incoming needs `data`,
+    `log` and `state` only.
     """
 
     incoming: tuple[str, ...] = ("",)
@@ -46,14 +46,14 @@ class Directories:
 
     @property
     def stagings(self) -> set[str]:
-        """The directories that hold nothing but temporaries of ours."""
+        """Return the directories that hold nothing but our temporaries."""
         return {one for one in (self.data_staging, self.log_staging, self.state_staging) if one}
 
 
 def prepare(config: Config) -> Directories:
-    """Make what is missing and find out by trying where rename and link work.
+    """Make missing directories, and find out where rename and link work.
 
-    Raises ConfigError naming every directory that cannot be used.
+    Raises ConfigError that names every unusable directory.
     """
     ours = [("--data", config.data), ("--log", config.log), ("--state", config.state)]
     _make_all([*(("--incoming", one) for one in config.incoming), *ours])
@@ -77,7 +77,7 @@ def prepare(config: Config) -> Directories:
 
 
 def remove_leftovers(directories: Directories) -> None:
-    """Remove the temporaries that an earlier run of ours left; only for the owner of incoming, before work begins."""
+    """Remove the temporaries of earlier runs. Only for the owner of incoming, before work begins."""
     owner = os.path.basename(directories.state_staging)
     elsewhere = {os.path.join(one, OWN, "staging", owner) for one in (directories.data, directories.log)}
     for staging in directories.stagings | elsewhere:
@@ -90,7 +90,9 @@ def remove_leftovers(directories: Directories) -> None:
 
 
 def _probe(source: str, target: str) -> MoveSupport:
-    """try_moves; corners on a network file system stay, since another machine's kernel may think that they do."""
+    """Probe moves between two directories. Private ones on a network file system stay, since another machine's kernel
+    may still expect them.
+    """
     corners = [path for path in (source, target) if os.path.basename(path) == OWN]
     return probe_moves(source, target, stays=any(is_network(os.path.dirname(path)) for path in corners))
 
@@ -102,12 +104,12 @@ def _remove_trials(home: str) -> None:
                 if entry.name.startswith(COPYING) or is_leftover(entry):
                     os.unlink(entry.path)
     if os.path.basename(home) == OWN and not is_network(os.path.dirname(home)):
-        with contextlib.suppress(OSError):  # Something of ours lives there, or nothing was.
+        with contextlib.suppress(OSError):  # In use, or absent.
             os.rmdir(home)
 
 
 def prepare_direct(data: str, log: str, state: str) -> Directories:
-    """The same for `repack`, which has no incoming and needs no state: staging of its own below data and log."""
+    """Prepare directories for `repack`, which has no incoming and needs no state, with staging of its own."""
     _make_all([("--data", data), ("--log", log), *([("--state", state)] if state else [])])
     run = f"repack-{os.getpid()}-{secrets.token_hex(4)}"
     for path in (data, log, *([state] if state else [])):
@@ -151,7 +153,7 @@ def _make_all(named: list[tuple[str, str]]) -> None:
 
 
 def _creation_error(option: str, path: str, error: OSError) -> str:
-    """What stands in the way, by name: it is the last line that a container says before it ends."""
+    """Return what prevents making `path`, with a remedy: it is the last line that a container prints before it ends."""
     above, why, remedy = path, error.strerror or "refused", "make it, or give one that can be written"
     while not os.path.lexists(above):
         above = os.path.dirname(above)
@@ -182,7 +184,9 @@ def _private(*parts: str) -> str:
 
 
 def _owner(config: Config) -> str:
-    """A name for this service's staging that no other live listener uses: of the state directory and its incoming."""
+    """Return a name for this service's staging that no other live listener uses: a hash of the state directory's id and
+    incoming.
+    """
     path = os.path.join(config.state, "id")
     if not (os.path.isfile(path) and os.path.getsize(path)):  # A full volume or a power cut may have left it empty.
         fresh = f"{path}-{secrets.token_hex(4)}"
@@ -192,7 +196,7 @@ def _owner(config: Config) -> str:
                 file.flush()
                 sync.descriptors([file.fileno()])
             os.rename(fresh, path)
-            sync.directories([config.state])  # Another name after a power cut would leave this one's temporaries.
+            sync.directories([config.state])  # With another id after a power cut, temporaries would be left behind.
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(fresh)
@@ -202,8 +206,8 @@ def _owner(config: Config) -> str:
 
 
 def claim_directories(root: str, state: str) -> tuple[str, str]:
-    """Where claims of files in `root` may lie: in the state directory, or in incoming itself. An earlier run, when
-    something else was mounted, may have used the other one.
+    """Return the two possible directories of claims of `root`: in the state directory, and in incoming itself. An
+    earlier run, with other mounts, may have used the other one.
     """
     name = short_hash(os.path.realpath(root))
     return os.path.join(state, "claim", name), os.path.join(root, OWN, "claim", name)
@@ -214,7 +218,7 @@ def _claim_directory(root: str, state: str) -> str:
     if _probe(private_dir(root), _private(path)).renames:
         orphans.record(state, os.path.basename(path), root)
         return path
-    with contextlib.suppress(OSError):  # Claims of an earlier run may lie there.
+    with contextlib.suppress(OSError):  # Not empty: claims of an earlier run.
         os.rmdir(path)
     return _private(inside)
 

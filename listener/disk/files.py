@@ -1,4 +1,4 @@
-"""What is done to files: open without danger, copy, write beside and rename, sync. No decision is taken here."""
+"""File operations: open safely, copy, write to a temporary and rename. No policy here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 
 from listener.disk import locks, sync
 
-#: Regular files only, the last component never a link, never waiting for a FIFO's writer.
+#: Never follow a link as the last component, never wait for a FIFO's writer.
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
@@ -19,21 +19,21 @@ _NAME_MAX = 255
 
 
 def open_regular(path: str) -> int:
-    """A read-only descriptor. Raises OSError (ELOOP for a link)."""
+    """Open a file read-only and return its descriptor. Raises OSError (ELOOP for a link)."""
     return os.open(path, _OPEN)
 
 
 def cut_name(prefix: str, name: str, suffix: str = "") -> str:
-    """The name prefix + name + suffix, with `name` cut so that the whole fits a directory entry (255 bytes)."""
+    """Return prefix + name + suffix, with `name` cut so that the whole fits a directory entry (255 bytes)."""
     whole = prefix + name + suffix
     if len(whole) <= _NAME_MAX and whole.isascii():
         return whole
-    room = _NAME_MAX - len(os.fsencode(prefix + suffix))
-    return prefix + os.fsdecode(os.fsencode(name)[:room]) + suffix
+    length = _NAME_MAX - len(os.fsencode(prefix + suffix))
+    return prefix + os.fsdecode(os.fsencode(name)[:length]) + suffix
 
 
 def link_or_false(source: str, target: str, mode: int, *, syncs: bool) -> bool:
-    """Give `source` a second name, making directories with `mode` as needed; False where links cannot work.
+    """Hard link `source` as `target`, making directories with `mode` as needed; return False where links cannot work.
 
     Raises FileExistsError when the name is taken: a link never overwrites.
     """
@@ -45,7 +45,7 @@ def link_or_false(source: str, target: str, mode: int, *, syncs: bool) -> bool:
 
 
 class _NoLinks(Exception):
-    """A link cannot work here; other errors, and those of making directories, are no sign of that."""
+    """Links cannot work here. Other errors, and those of making directories, do not mean that."""
 
 
 def _link(source: str, target: str) -> None:
@@ -58,13 +58,13 @@ def _link(source: str, target: str) -> None:
 
 
 def rename(source: str, target: str, mode: int = 0o755, *, syncs: bool) -> None:
-    """Rename over whatever is there, making the directories of `target` with `mode` as needed."""
+    """Rename, replacing `target`, and make its directories with `mode` as needed."""
     with_parents(os.rename, source, target, mode, syncs)
 
 
 def with_parents(operation: Callable[[str, str], None], source: str, target: str, mode: int, syncs: bool) -> None:
-    """`operation` on both names, after making the directories of `target` with `mode` where they are missing."""
-    # Tried first, looked for afterwards: the directory is there for all but the first instance of a series.
+    """Call `operation(source, target)`, making the directories of `target` with `mode` if they are missing."""
+    # Try first: the directory exists for all but the first instance of a series.
     try:
         operation(source, target)
     except FileNotFoundError:
@@ -74,9 +74,7 @@ def with_parents(operation: Callable[[str, str], None], source: str, target: str
 
 
 def make_directories(path: str, mode: int, *, syncs: bool) -> None:
-    """Like makedirs, but `mode` holds for every directory made, whatever the umask; with `syncs` they survive a power
-    cut.
-    """
+    """Make directories as makedirs does, each with `mode` whatever the umask; with `syncs` they survive a power cut."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
@@ -98,32 +96,32 @@ def _send(source: int, target: int, size: int) -> None:
 
 
 class StagingDir:
-    """A staging directory: files are written here, beside where they will be, and renamed when they are whole.
+    """A directory of temporaries, which are written here and renamed to their place when they are complete.
 
-    A crash leaves only temporaries here, which nobody counts and the next start removes.
+    After a crash the next start removes them.
     """
 
     def __init__(self, directory: str, prefix: str = "file") -> None:
         self._directory = directory
         self._serial = itertools.count()
-        # Two processes, and two stages of one process, may share a directory.
+        # Two processes, and two StagingDirs of one process, may share a directory.
         self._prefix = f"{directory}/{prefix}-{os.getpid():x}-"
 
     def name(self) -> str:
-        """A path that nothing has."""
+        """Return an unused path."""
         return f"{self._prefix}{next(self._serial):x}"
 
     def create(self, path: str) -> int:
-        """A new file at `path` (one that `name` gave), open for writing."""
+        """Create a file at `path` (from `name`) and return its descriptor, open for writing."""
         try:
             return os.open(path, _CREATE, 0o644)
-        except FileNotFoundError:  # Somebody took our directory away.
+        except FileNotFoundError:  # The directory was removed meanwhile.
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             return os.open(path, _CREATE, 0o644)
 
     def copy(self, descriptor: int, size: int, path: str = "") -> tuple[str, int]:
-        """A copy of the first `size` bytes of an open file, at `path` or a name that nothing has: its path and a
-        descriptor to sync and close.
+        """Copy the first `size` bytes of an open file to `path`, or an unused name. Return its path and a descriptor to
+        sync and close.
         """
         path = path or self.name()
         copy = self.create(path)
@@ -136,7 +134,7 @@ class StagingDir:
         return path, copy
 
     def write(self, data: bytes) -> tuple[str, int]:
-        """A new temporary holding `data`: its path and a descriptor to sync and close."""
+        """Write `data` to a new temporary. Return its path and a descriptor to sync and close."""
         path = self.name()
         descriptor = self.create(path)
         try:
@@ -151,15 +149,15 @@ class StagingDir:
 
 
 def made_by(name: str, pid: int) -> bool:
-    """Whether a temporary's name was given by a Stage of process `pid`."""
+    """Return whether a temporary's name was given by a StagingDir of process `pid`."""
     return f"-{pid:x}-" in name
 
 
 def write_document(
     staging: StagingDir, path: str, data: bytes, *, syncs: bool, operation: Callable[[str, str], None] = os.rename
 ) -> None:
-    """Write beside, (sync), rename: a reader sees all of it or what was there before. Survives kill and power cut
-    alike. `operation` renames; moves.rename_new raises FileExistsError where something is there.
+    """Write a temporary, sync it if `syncs`, rename it: readers see the whole new document or what was there before,
+    after a kill or power cut too. `operation` renames; moves.rename_new raises FileExistsError where the name is taken.
     """
     temporary, descriptor = staging.write(data)
     try:
@@ -177,15 +175,15 @@ def write_document(
 
 
 def locked(directory: str, name: str, timeout: float = locks.COMMAND_SECONDS) -> AbstractContextManager[int]:
-    """Hold the lock of `name` below `directory` for a command, which waits for it so many seconds. Raises LockHeld.
+    """Hold the lock of `name` below `directory` for a command, waiting `timeout` seconds. Raises LockHeld.
 
-    Workers take theirs by `context.locks`.
+    Workers use `context.locks` instead.
     """
     return locks.Locks(timeout).locked(directory, name)
 
 
 def discard(path: str) -> None:
-    """Remove a temporary of ours, if it is still there."""
+    """Remove a temporary, if it is still there."""
     try:  # noqa: SIM105 - called for each file; contextlib.suppress would cost as much as the call
         os.unlink(path)
     except FileNotFoundError:

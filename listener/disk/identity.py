@@ -1,5 +1,5 @@
-"""Whether the directory at a path is still the one that was there: a volume may be unmounted from under a service, and
-what is written then lies in the directory below, where nobody sees it once the volume is back.
+"""Identity of a directory: a volume may be unmounted below a running service, and files written then lie in the
+directory under its mount point, hidden once the volume is back.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from listener.disk.mounts import mount_of
 
 
 class DirectoryIdentity:
-    """A directory as it is now, when this is made, to be compared later."""
+    """A directory as it is when this object is made, to compare with later."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -19,8 +19,8 @@ class DirectoryIdentity:
         self._system = self._file_system()
 
     def is_there(self) -> bool:
-        """Whether the same directory is at the path, by device and inode. A volume that was mounted again may have
-        another device number: then it is known by inode, kind and number of its file system.
+        """Return whether the same directory is at the path, by device and inode. A volume mounted again may have
+        another device number: then compare inode, type and id of the file system.
         """
         try:
             status = os.stat(self.path)
@@ -34,7 +34,7 @@ class DirectoryIdentity:
         return True
 
     def is_on_its_volume(self) -> bool:
-        """The same, but it may be another directory of the same file system."""
+        """Return whether the path is on the same file system, even if another directory is there."""
         try:
             return os.stat(self.path).st_dev == self._device or self.is_there()
         except OSError:

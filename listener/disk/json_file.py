@@ -1,4 +1,4 @@
-"""Reading JSON documents that others may have written: what is there, what is none, and what cannot be said now."""
+"""Read JSON documents that other programs may have written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 
 from listener.disk.files import open_regular
 
-#: There is no document: nothing, or a link, a directory, a socket.
+#: Errors that mean that there is no document: nothing, or a link, a directory, a socket.
 _NO_DOCUMENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO})
 
 
@@ -19,7 +19,7 @@ Signature = tuple[int, int, int]
 
 
 def signature(path: str) -> Signature | None:
-    """By what a document is known to be the same as before; None where there is none."""
+    """Return the signature by which a document is known to be unchanged; None where there is none."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -28,16 +28,16 @@ def signature(path: str) -> Signature | None:
 
 
 def load(path: str) -> dict[str, Any] | None:
-    """A JSON document; None where there is none, or something that is no document (garbage, a link, a directory).
+    """Return a JSON document; None where there is none, or something else (garbage, a link, a directory).
 
-    Raises OSError when the system refuses to say: a document that cannot be read now must not be taken for absent, or
-    it would be written anew (a StudyList without its studies).
+    Raises OSError when the system refuses to read it: a document that is unreadable now must not be taken for absent,
+    or it would be replaced (a StudyList without its studies).
     """
     return parsed(read(path))
 
 
 def parsed(data: bytes | None) -> dict[str, Any] | None:
-    """The document that these bytes are; None where they are none."""
+    """Parse a document; return None for anything but a JSON object."""
     try:
         document = orjson.loads(data) if data is not None else None
     except orjson.JSONDecodeError:
@@ -46,9 +46,9 @@ def parsed(data: bytes | None) -> dict[str, Any] | None:
 
 
 def read(path: str) -> bytes | None:
-    """The bytes of a document; None where there is none (as for `load`). Raises OSError when the system refuses."""
+    """Return the bytes of a document; None where there is none (as in `load`). Raises OSError when it is unreadable."""
     try:
-        # An opener, since open() of a descriptor that is a directory's would leave it open.
+        # An opener: open() of a directory's descriptor would leave that open.
         with open(path, "rb", opener=lambda name, _: open_regular(name)) as file:
             return file.read()
     except OSError as error:
@@ -58,7 +58,7 @@ def read(path: str) -> bytes | None:
 
 
 def load_if_readable(path: str) -> dict[str, Any] | None:
-    """The same for those who only look: what cannot be read is None too."""
+    """Return a document as `load` does, and None too where it cannot be read."""
     try:
         return load(path)
     except OSError:

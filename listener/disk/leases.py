@@ -1,4 +1,4 @@
-"""Leases: who writes to a file? Held, one keeps everybody from opening it to write."""
+"""Leases: find out whether a file is open for writing, and keep writers out while the lease is held."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ FREE, BUSY, UNKNOWN = "free", "busy", "unknown"
 
 
 def take(descriptor: int) -> str:
-    """FREE when nobody has the file open for writing, BUSY when somebody has, UNKNOWN where the kernel cannot say.
+    """Take a read lease. Return FREE when it is held now, BUSY while the file is open for writing, UNKNOWN where the
+    kernel cannot tell.
 
-    A read lease is refused (EAGAIN) while any descriptor is open for writing. Where it is FREE it is now held, until it
-    is given back or the descriptor closed: who opens the file for writing waits that long. Needs the file's owner or
-    CAP_LEASE, a local file system, and SIGIO ignored (fcntl(2), F_SETLEASE).
+    The kernel refuses one (EAGAIN) while any descriptor is open for writing. Until it is released or the descriptor
+    closed, an open for writing waits. Needs the file's owner or CAP_LEASE, a local file system, and SIGIO ignored
+    (fcntl(2), F_SETLEASE).
     """
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -23,17 +24,17 @@ def take(descriptor: int) -> str:
 
 
 def holds(descriptor: int) -> bool:
-    """Whether a lease that was taken is held and nobody waits for it: then the file has not changed since."""
+    """Return whether the lease is held and no writer waits for it: the file has not changed since it was taken."""
     return fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
 
 
 def release(descriptor: int) -> None:
-    """Whoever waits to write may go on."""
+    """Release a lease; a waiting writer continues."""
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 def probe(descriptor: int) -> str:
-    """As take, but given back at once."""
+    """Take a lease and release it at once; return as take does."""
     state = take(descriptor)
     if state == FREE:
         release(descriptor)

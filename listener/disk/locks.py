@@ -1,5 +1,5 @@
-"""Locks on files below our own directories, taken with a limit: what holds one for longer (a stopped process, a hung
-host) delays only the file that needs it.
+"""Locks on files below our own directories, taken with a timeout: a holder that hangs (a stopped process, a dead host)
+delays only the files that need its lock.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from listener.errors import LockHeld
 
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
-#: How long a lock is waited for by default, and by a worker which has others' files in hand, in seconds.
+#: Timeouts in seconds: of commands, and of workers, whose other files wait meanwhile.
 COMMAND_SECONDS = 5.0
 WORKER_SECONDS = 1.0
 
-#: How long a lock that could not be had is not waited for again, in seconds: it is tried once then.
+#: Seconds after a timeout in which the same lock is tried once, without waiting.
 _SKIP_SECONDS = 10.0
 
 #: The first and the longest pause between two tries, in seconds.
 _FIRST, _LONGEST = 0.001, 0.005
 
 _PROC = "/proc"
-#: States of /proc/PID/stat which say why a lock stays held.
+#: States of /proc/PID/stat that explain why a lock stays held.
 _STATES = {"T": "stopped", "t": "traced", "D": "waits for a disk", "Z": "ended"}
 
 
 class Locks:
-    """Takes locks, each within `patience` seconds. One that could not be had is tried without waiting for a while, so
-    that a hundred files that need it do not wait one after the other.
+    """Takes locks, each within `timeout` seconds. After a timeout the same lock is tried without waiting for a while,
+    so that a hundred files that need it do not wait in turn.
     """
 
     def __init__(self, timeout: float = WORKER_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,7 +41,7 @@ class Locks:
 
     @contextlib.contextmanager
     def locked(self, directory: str, name: str) -> Iterator[int]:
-        """Hold the lock of `name` below `directory`; gives the descriptor of the lock's file. Raises LockHeld."""
+        """Hold the lock of `name` below `directory`; yield the descriptor of its file. Raises LockHeld."""
         path = f"{directory}/{name}"
         begun = self._clock()
         patience = 0.0 if begun - self._held.get(path, -_SKIP_SECONDS) < _SKIP_SECONDS else self._timeout
@@ -61,13 +61,13 @@ class Locks:
 def _open(directory: str, path: str) -> int:
     try:
         return os.open(path, _LOCK, 0o600)
-    except FileNotFoundError:  # Somebody took our directory away.
+    except FileNotFoundError:  # The directory was removed meanwhile.
         os.makedirs(directory, mode=0o700, exist_ok=True)
         return os.open(path, _LOCK, 0o600)
 
 
 def _take(descriptor: int, name: str, timeout: float) -> None:
-    """Raises LockHeld after `patience` seconds, with who holds it."""
+    """Take the lock. Raises LockHeld, naming the holder, after `timeout` seconds."""
     end, pause = time.monotonic() + timeout, _FIRST
     while True:
         try:
@@ -82,8 +82,8 @@ def _take(descriptor: int, name: str, timeout: float) -> None:
 
 
 def holder(descriptor: int) -> str:
-    """Which process holds a lock on this open file, for people ("process 12 (listener, stopped)"); "" where the kernel
-    does not tell: another host, another container (proc(5), /proc/locks).
+    """Return which process holds a lock on this open file, for people ("process 12 (listener, stopped)"); "" where the
+    kernel does not tell: another host, another container (proc(5), /proc/locks).
     """
     status = os.fstat(descriptor)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
@@ -98,7 +98,7 @@ def holder(descriptor: int) -> str:
 
 
 def _described(pid: str) -> str:
-    """Not its command line, which may name a file of a patient."""
+    """Return process id, name and state; not the command line, which may name a patient's file."""
     try:
         with open(f"{_PROC}/{pid}/stat", encoding="utf-8", errors="replace") as file:
             name, _, rest = file.read().partition("(")[2].rpartition(")")

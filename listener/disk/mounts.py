@@ -1,4 +1,4 @@
-"""Mounts: which one a directory lies on, and whether rename and link work on it."""
+"""Mounts: on which one a directory lies, and whether rename and link work there."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from listener.planning.names import OWN, short_hash
 
 _PROC = "/proc/self"
 
-#: File systems whose files other machines change, which inotify never hears of. FUSE may be one.
+#: File systems whose files other machines may change, without inotify events. FUSE may be one.
 _NETWORK = frozenset(
     ("9p", "afs", "beegfs", "ceph", "cifs", "fuse", "fuseblk", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs")
 ) | {"nfs4", "ocfs2", "orangefs", "smb3", "smbfs", "virtiofs"}
 
 
-#: Object stores that are shown as directories: no file is renamed in one step, linked or locked there. Prefixes of the
-#: names that their programs give.
+#: Object stores mounted as directories, without atomic rename, links or locks: prefixes of their mount names.
 _OBJECT_STORES = ("s3fs", "mount-s3", "goofys", "geesefs", "gcsfuse", "blobfuse", "ossfs", "rclone", "riofs", "cosfs")
 
-#: Options by which locks are kept on this machine alone.
+#: Mount options that keep locks local to this machine.
 _LOCAL_LOCKS = frozenset(("nolock", "local_lock=all", "local_lock=flock", "nobrl", "localflock", "noflock"))
 
 
 class Mount(NamedTuple):
-    """The mount's number, the name of its file system, what is mounted, and the options that it is mounted with."""
+    """A mount: its number, type of file system, source and mount options."""
 
     number: str
     kind: str
@@ -39,32 +38,30 @@ class Mount(NamedTuple):
 
     @property
     def is_network(self) -> bool:
-        """Whether other machines may change files there."""
+        """Return whether other machines may change files there."""
         return self.kind in _NETWORK or self.kind.startswith("fuse.")
 
     @property
     def is_object_store(self) -> bool:
-        """Whether an object store is shown as directories; by the name that its program gives the mount."""
+        """Return whether this is an object store, by the name that its program gives the mount."""
         names = (self.kind.removeprefix("fuse."), self.source)
         return self.is_network and any(name.startswith(_OBJECT_STORES) for name in names)
 
     @property
     def local_locks(self) -> str:
-        """The option by which locks are not seen by other machines; "" without one."""
+        """Return the option that hides locks from other machines; "" without one."""
         return min(self.options & _LOCAL_LOCKS, default="") if self.is_network else ""
 
 
 class Location(NamedTuple):
-    """Where a directory lies in its file system: `volume` tells which one, `path` is from its root, whatever of it is
-    mounted where.
-    """
+    """Where a directory lies in its file system: the `volume`, and the `path` from its root, wherever mounted."""
 
     volume: str
     path: str
 
 
 def mount_of(directory: str) -> Mount | None:
-    """The mount that a directory lies on; None where the system does not say."""
+    """Return the mount of a directory; None where the system does not tell."""
     try:
         number, row, kind, source, options = _row_of(directory)
     except (OSError, KeyError, ValueError):
@@ -73,7 +70,7 @@ def mount_of(directory: str) -> Mount | None:
 
 
 def location_of(directory: str) -> Location | None:
-    """Where a directory lies in its file system; None where the system does not say."""
+    """Return where a directory lies in its file system; None where the system does not tell."""
     try:
         _, row, kind, source, _ = _row_of(directory)
         root, point = map(_unescaped, row[3:5])
@@ -81,14 +78,14 @@ def location_of(directory: str) -> Location | None:
     except (OSError, KeyError, ValueError):
         return None
     volume, above = row[2], ""
-    if kind in ("nfs", "nfs4"):  # Mounted twice it may have two device numbers.
+    if kind in ("nfs", "nfs4"):  # Mounted twice, it may have two device numbers.
         volume, _, above = source.rpartition(":")
     return Location(volume, os.path.normpath(f"/{above}/{root}/{below}"))
 
 
 def _row_of(directory: str) -> tuple[str, list[str], str, str, str]:
-    """A directory's line of mountinfo: the mount's number, the fields before the separator, file system, source and the
-    file system's own options.
+    """Return a directory's row of mountinfo: number of the mount, fields before the separator, file system, source and
+    the file system's own options.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -105,42 +102,42 @@ def _row_of(directory: str) -> tuple[str, list[str], str, str, str]:
 
 
 def _unescaped(text: str) -> str:
-    r"""A path of mountinfo: blanks, tabs, newlines and backslashes are written as `\040` and its like."""
+    r"""Return a path of mountinfo, where blanks, tabs, newlines and backslashes are written as `\040` and so on."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def is_network(directory: str) -> bool:
-    """Whether other machines may change files in a directory; False where the system does not say."""
+    """Return whether other machines may change files in a directory; False where the system does not tell."""
     mount = mount_of(directory)
     return mount is not None and mount.is_network
 
 
-#: How old a trial file of another machine is when it is taken for left over, in seconds.
+#: Age in seconds at which a trial file of another machine counts as a leftover.
 _DAY = 86_400.0
 
-#: How long, and how often, a directory is made again that others take away meanwhile, in seconds.
+#: Seconds for which a directory that others remove meanwhile is made again, and the pause between attempts.
 _RETRY_SECONDS, _PAUSE = 3.0, 0.002
 
 
 class MoveSupport(NamedTuple):
-    """What works between two directories."""
+    """Which operations work between two directories."""
 
     renames: bool
     links: bool
 
 
 def private_dir(directory: str) -> str:
-    """Our own corner of a user's directory, where nobody else looks."""
+    """Return the path of our private directory inside a user's directory."""
     return os.path.join(directory, OWN)
 
 
 def trial_name() -> str:
-    """A name for a trial file that no other process gives: its first part is this machine's run and process space."""
+    """Return a unique name for a trial file; its first part identifies this boot and process namespace."""
     return f"trial-{_pid_namespace()}-{os.getpid():x}-{secrets.token_hex(8)}"
 
 
 def is_leftover(entry: os.DirEntry[str]) -> bool:
-    """Whether a trial file is nobody's any more: of a process of this machine that has ended, or a day old."""
+    """Return whether a trial file is a leftover: its process on this machine has ended, or it is a day old."""
     parts = entry.name.lstrip(".").removeprefix("listener-").split("-")
     if parts[0] != "trial":
         return False
@@ -152,24 +149,24 @@ def is_leftover(entry: os.DirEntry[str]) -> bool:
 
 @cache
 def _pid_namespace() -> str:
-    """This run of the machine, and its space of process numbers: containers have one each."""
+    """Return a hash of this boot and process namespace (each container has its own)."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return short_hash(f"{file.read()}{os.stat('/proc/self/ns/pid').st_ino}")
-    except OSError:  # A kernel that does not tell.
+    except OSError:  # /proc is restricted.
         return short_hash(os.uname().nodename)
 
 
 def probe_moves(source: str, target: str, *, stays: bool = False) -> MoveSupport:
-    """Whether a file can be renamed, and hard linked, from one directory of ours into another (made if need be).
+    """Return whether a file can be renamed, and hard linked, from one private directory into another (made as needed).
 
-    A kill in the middle leaves its files there, for tidy(). An empty corner is removed, unless it `stays`.
+    A kill leaves trial files for remove_leftovers(). An empty private directory is removed, unless it `stays`.
     """
     trial = trial_name()
     first, renamed = os.path.join(source, trial), os.path.join(target, trial)
     linked, anchor = f"{renamed}-linked", f"{renamed}-anchor"
     try:
-        # One in each directory, so that nobody who tries the same takes an empty one away meanwhile.
+        # A file in each directory, so that a concurrent probe removes neither as empty.
         for path in (first, anchor):
             _make(path)
         links = _succeeds(os.link, first, linked)
@@ -180,12 +177,12 @@ def probe_moves(source: str, target: str, *, stays: bool = False) -> MoveSupport
                 os.unlink(path)
         for directory in (source, target):
             if os.path.basename(directory) == OWN and not stays:
-                with contextlib.suppress(OSError):  # Something of ours lives there.
+                with contextlib.suppress(OSError):  # In use.
                     os.rmdir(directory)
 
 
 def _make(path: str) -> None:
-    """An empty file, in a directory that is made if need be."""
+    """Create an empty file, and its directory as needed."""
 
     def make() -> None:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -195,12 +192,12 @@ def _make(path: str) -> None:
 
 
 def make_private(path: str) -> None:
-    """Make a directory of ours, and those above it; a start beside this one may take an empty one away meanwhile."""
+    """Make a private directory and its parents, even while a concurrent start removes empty ones."""
     _retry_while_removed(lambda: os.makedirs(path, mode=0o700, exist_ok=True))
 
 
 def _retry_while_removed(make: Callable[[], None]) -> None:
-    """What another one took away a moment ago, the kernel may still remember as there (a network file system)."""
+    """Call `make` again while others remove its directory; a network file system may still show it as present."""
     end = time.monotonic() + _RETRY_SECONDS
     while time.monotonic() < end:
         with contextlib.suppress(FileNotFoundError, FileExistsError):

@@ -1,4 +1,4 @@
-"""Renaming, linking and copying without ever overwriting."""
+"""Rename, link and copy without ever overwriting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from listener.planning.names import short_hash
 _AT_FDCWD = -100
 _NOREPLACE = 1
 
-#: What a kernel or file system says that does not know renameat2's flag (NFS, old FUSE), or has no such call.
+#: Errors where renameat2 or its flag is not supported (NFS, old FUSE).
 _UNKNOWN = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 
@@ -25,9 +25,9 @@ _TRIES = 100
 
 
 def rename_new(source: str, target: str) -> None:
-    """Rename in one step; FileExistsError when the name is taken, EXDEV across mounts.
+    """Rename in one step. Raises FileExistsError when the name is taken, OSError (EXDEV) across mounts.
 
-    Where the kernel cannot do that in one step, link and unlink: a crash in between leaves two names, never none.
+    Where the kernel has no such call, link and unlink: a crash between the two leaves two names, never none.
     """
     try:
         _renameat2(source, target)
@@ -38,7 +38,7 @@ def rename_new(source: str, target: str) -> None:
 
 
 def rename_free(source: str, directory: str, name: str) -> str:
-    """Rename into `directory` as `name`, or with a suffix when that is taken; where it lies now."""
+    """Rename into `directory` as `name`, with a suffix if that is taken; return the new path."""
     for candidate in _candidates(name):
         target = os.path.join(directory, candidate)
         try:
@@ -75,7 +75,7 @@ def _link_and_unlink(source: str, target: str) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # No links either (FAT and its like): look first. Nothing better can be done there.
+        # No links either (FAT): checking first is the best that can be done.
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
         os.rename(source, target)
@@ -86,7 +86,7 @@ def _link_and_unlink(source: str, target: str) -> None:
 _NO_LINK = (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 
 
-#: How names of copies begin that are not whole yet.
+#: Prefix of the names of incomplete copies.
 COPYING = ".copying"
 
 
@@ -95,8 +95,8 @@ def _link(source: str, target: str) -> None:
 
 
 def keep_claim(source: str, target: str) -> None:
-    """A second name (a copy across mounts), so that the claim stays until the parent has heard of it; a rename where
-    the system wants no link of it (a special file, or somebody else's).
+    """Give a claim a second name (a copy across mounts), so that it stays until the parent has its outcome; rename it
+    where the system allows no link (a special file, or another user's).
     """
     try:
         _link(source, target)
@@ -110,7 +110,7 @@ def keep_claim(source: str, target: str) -> None:
 
 
 def link_or_copy(source: str, target: str) -> None:
-    """A second name, or a copy where no link works; the source stays."""
+    """Give `source` a second name, or copy it where no link works."""
     try:
         _link(source, target)
     except OSError as error:
@@ -120,10 +120,10 @@ def link_or_copy(source: str, target: str) -> None:
 
 
 def copy(source: str, target: str, hidden: str = "") -> None:
-    """Copy whatever `source` is to a new name, on disk when it is there; a link, FIFO or device is made anew.
+    """Copy `source` to a new name and sync it; a link, FIFO or device is made anew.
 
-    A copy that is not whole has the name `hidden`, or one beside the target that is the same each time, so that a
-    crash leaves only one, and the next try none.
+    Until it is complete, the copy is called `hidden`, or by one fixed name beside the target, so that a crash leaves at
+    most one, which the next attempt replaces.
     """
     status = os.lstat(source)
     if stat.S_ISLNK(status.st_mode):

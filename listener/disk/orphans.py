@@ -1,7 +1,7 @@
-"""Claims of incoming directories that this configuration does not name any more.
+"""Unfinished claims of incoming directories that are no longer configured.
 
-A claim lies below `<state>/claim/<hash of incoming>/`, and the symbolic link `<state>/incoming/<the same hash>` says
-of which directory. Whoever changes `--incoming` while files are unfinished would otherwise never hear of them again.
+Claims lie below `<state>/claim/<hash of incoming>/`, and the symbolic link `<state>/incoming/<same hash>` names the
+directory. After a change of `--incoming`, nothing else would show them.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import NamedTuple
 
 
 class Orphans(NamedTuple):
-    """Unfinished files of one incoming directory (empty: not known) that nobody takes up."""
+    """Unfinished files of one incoming directory ("": unknown) that no listener works on."""
 
     incoming: str
     claims: str
     files: int
 
     def text(self) -> str:
-        """For people: what lies where."""
+        """Return a message: how many files lie where."""
         whose = f"'{self.incoming}'" if self.incoming else "an incoming directory that is not known"
         return f"{self.files} claimed files of {whose} are unfinished in '{self.claims}'"
 
     def remedy(self) -> str:
-        """For people: what finishes them."""
+        """Return how to finish them."""
         return f"finish them: listener once --incoming '{self.incoming or 'DIR'}' with the same --state"
 
 
 def record(state: str, name: str, incoming: str) -> None:
-    """Say whose the claims in the directory `name` are."""
+    """Record for which incoming directory `name` below <state>/claim holds claims."""
     home = os.path.join(state, "incoming")
     os.makedirs(home, mode=0o700, exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -38,7 +38,7 @@ def record(state: str, name: str, incoming: str) -> None:
 
 
 def find(state: str, ours: set[str], is_owned: Callable[[str], bool]) -> list[Orphans]:
-    """What lies below `<state>/claim/` beside the directories `ours` and those that another listener works on."""
+    """Return the claims below `<state>/claim/` of directories that are neither `ours` nor another listener's."""
     found = [
         Orphans(_whose(state, os.path.basename(path)), path, count)
         for path in _directories(os.path.join(state, "claim"))

@@ -1,4 +1,4 @@
-"""When what the system refused is tried again: tenacity's exponential back-off with jitter and a cap."""
+"""Retry after refusals of the system: tenacity's exponential back-off with jitter and a cap."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _T = TypeVar("_T")
 #: First and longest pause, in seconds.
 FIRST, LONGEST = 0.1, 30.0
 
-#: Errors that pass without anybody changing the configuration.
+#: Transient errors: they pass without a change of configuration.
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
-#: The same for somebody else's program, which is not mended within seconds.
+#: First and longest pause for hooks, in seconds: a hook's receiver takes longer to recover.
 HOOK_FIRST, HOOK_LONGEST = 1.0, 600.0
 
 _WAIT = tenacity.wait_exponential(multiplier=FIRST, max=LONGEST) + tenacity.wait_random(0, FIRST)
@@ -25,32 +25,32 @@ _RETRYING = tenacity.Retrying(wait=_WAIT, reraise=True)
 
 
 def pause(attempt: int, longest: float = LONGEST) -> float:
-    """Seconds to wait before try `attempt` + 1 (attempts count from 1), at most `longest`.
+    """Return the seconds to wait before attempt `attempt` + 1 (counted from 1), at most `longest`.
 
-    The loop must go on meanwhile, so nothing sleeps here; tenacity only says how long.
+    Does not sleep: the event loop must go on. tenacity only computes the time.
     """
     return min(_WAIT(_after(attempt)), longest, LONGEST)
 
 
 def hook_pause(attempt: int) -> float:
-    """Seconds to wait before a hook is told a thing again that it was told `attempt` times in vain."""
+    """Return the seconds to wait before a hook's delivery is repeated that failed `attempt` times."""
     return min(_HOOK_WAIT(_after(attempt)), HOOK_LONGEST)
 
 
 def _after(attempt: int) -> tenacity.RetryCallState:
     state = tenacity.RetryCallState(_RETRYING, None, (), {})
-    # Beyond this the cap holds anyway, and the power would overflow.
+    # Beyond this the cap holds anyway, and the exponent would overflow.
     state.attempt_number = min(attempt, 32)
     return state
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an error of the system is likely to pass by itself (a full volume, a stale handle)."""
+    """Return whether an error of the system is likely to pass by itself (a full volume, a stale handle)."""
     return isinstance(error, OSError) and error.errno in _PASSING
 
 
 def retry_while_transient(operation: Callable[[], _T], report: Callable[[str], None]) -> _T:
-    """Do `operation` again for as long as the system refuses it with errors that pass; `tell` hears each refusal."""
+    """Repeat `operation` while it fails with transient errors; call `report` with a message for each."""
 
     def refused(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

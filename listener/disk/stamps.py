@@ -1,8 +1,8 @@
-"""What was last written under a lock, told by the lock's own file: on a network file system the kernel may still show
-the document that was there before, though the lock is held; who changed that one would lose what the other machine
-wrote.
+"""Stamps in a lock's file: digests of what was last written under the lock.
 
-The file has one size from its first stamp on, and is read past the kernel's memory of it.
+On a network file system the kernel may still show an old document although the lock is held; changing that one would
+lose what another machine wrote. The file has a fixed size from its first stamp on, and is read bypassing the page
+cache.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import NamedTuple
 
 from listener.errors import NotCurrent
 
-#: Bytes of the file, one page: what a read past the kernel's memory must be a multiple of.
+#: Bytes of the file: one page, the unit of reads with O_DIRECT.
 SIZE = 4096
 
 _HEX = 16
 _LINE = 3 * (_HEX + 1)
 _MOST = SIZE // _LINE
 
-#: How long a stamp counts, in seconds: no kernel shows an old document for longer (NFS: acregmax 60 s).
+#: Seconds for which a stamp counts: no kernel shows an old document for longer (NFS: acregmax 60 s).
 VALID_SECONDS = 60.0
 
 
 class Stamp(NamedTuple):
-    """That a document (a hash of its path) was written with this digest, when, in nanoseconds since the epoch."""
+    """Records that a document (hash of its path) was written with this digest, at nanoseconds since the epoch."""
 
     document: str
     digest: str
@@ -36,8 +36,8 @@ class Stamp(NamedTuple):
 
 
 def require_current(stamps: list[Stamp], lock: str, path: str, data: bytes | None) -> None:
-    """Raise NotCurrent, naming the lock, when `data` is not what was last written to `path`, below the log, by
-    the stamps in the lock's file. Never LASTS seconds after that: another program may have written it.
+    """Raise NotCurrent, naming the lock, when `data` is not what was last written to `path` (relative to the log) by
+    the stamps. Stamps older than VALID_SECONDS do not count: another program may have written since.
     """
     name, now = _hash(path.encode(errors="surrogateescape")), time.time_ns()
     last = next((stamp for stamp in reversed(stamps) if stamp.document == name), None)
@@ -46,7 +46,7 @@ def require_current(stamps: list[Stamp], lock: str, path: str, data: bytes | Non
 
 
 def write(descriptor: int, stamps: list[Stamp], path: str, data: bytes) -> None:
-    """Note in an open lock file, which holds `stamps`, that `data` was written to `path`."""
+    """Record in an open lock file, which holds `stamps`, that `data` was written to `path`."""
     name = _hash(path.encode(errors="surrogateescape"))
     kept = [stamp for stamp in stamps if stamp.document != name]
     kept.append(Stamp(name, _hash(data), time.time_ns()))
@@ -55,12 +55,12 @@ def write(descriptor: int, stamps: list[Stamp], path: str, data: bytes) -> None:
 
 
 def read(descriptor: int) -> list[Stamp]:
-    """The stamps in an open lock file, oldest first."""
+    """Return the stamps in an open lock file, the oldest first."""
     return _parsed(os.pread(descriptor, SIZE, 0))
 
 
 def read_direct(descriptor: int) -> list[Stamp]:
-    """The same as the file system has them, not as this kernel remembers them."""
+    """Return the stamps as read does, but from the file system instead of the page cache."""
     try:
         direct = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Forcing to disk: file data, and names in directories. An I/O error here is fatal and never repeated in place."""
+"""Force file data, and names in directories, to disk. An I/O error here is fatal and never retried."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from listener.errors import FatalFault
 
 _T = TypeVar("_T", int, str)
 
-#: SYNC_FILE_RANGE_WRITE of <fcntl.h>: start to write what is dirty, wait for nothing.
+#: SYNC_FILE_RANGE_WRITE of <fcntl.h>: start writing dirty pages, do not wait.
 _WRITE = 2
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class NotSynced(OSError):
-    """Some of several were not forced to disk. `failed` maps each of them to its error; the first one's is its own."""
+    """Some of several syncs failed. `failed` maps each descriptor or path to its error; errno is the first one's."""
 
     def __init__(self, failed: Mapping[int | str, OSError]) -> None:
         first = next(iter(failed.values()))
@@ -30,8 +30,8 @@ class NotSynced(OSError):
 
 
 def descriptors(opened: Sequence[int]) -> None:
-    """Force file data to disk. Raises NotSynced when all were tried, and FatalFault on EIO: the kernel has dropped the
-    pages, so a repetition would lie.
+    """Force file data to disk. Raises NotSynced after trying all, and FatalFault on EIO: the kernel has dropped the
+    pages, so a repeated sync would succeed without them.
     """
     if len(opened) > 1:
         _begin(opened)
@@ -55,9 +55,9 @@ def _sync_each(what: Iterable[_T], force: Callable[[_T], None]) -> None:
 
 
 def _begin(opened: Sequence[int]) -> None:
-    """Let writing begin for all before any is waited for: the file system gives them their blocks together, and has one
-    transaction to commit instead of one a file (measured: a third less CPU, less than half the time). A hint, whose
-    answer does not matter: fdatasync follows, and says whether all is well.
+    """Start writing all files before waiting for any: the file system allocates their blocks together and commits one
+    transaction instead of one for each (measured: a third less CPU, less than half the time). A hint; errors show in
+    fdatasync.
     """
     function = _sync_file_range()
     if function:
@@ -96,6 +96,6 @@ def _fatal_io() -> Iterator[None]:
             raise FatalFault(
                 "a sync failed (EIO); what was not yet released waits as a claim for the next start"
             ) from error
-        # A descriptor that cannot be synced at all (some FUSE): the kernel says so, nothing was lost.
+        # This file system supports no sync (some FUSE): nothing was lost.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
             raise

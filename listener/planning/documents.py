@@ -1,9 +1,9 @@
-"""PURE. The JSON documents that the pypx programs read (px-status, px-smdb, px-push, px-report), as px-repack nests
-them.
+"""PURE. The JSON documents that the pypx programs read (px-status, px-smdb, px-push, px-report), nested as px-repack
+does.
 
-Every value is text, as px-repack has it; an attribute that is absent or empty reads ``Not defined``. Each document is a
-pure function of one instance, so a repetition after a crash writes the same bytes.
-Source: pypx 3.11.22 and 3.12.6, smdb.py and repack.py.
+Every value is text; an absent or empty attribute reads ``Not defined``. Each document is a pure function of one
+instance, so that a repetition after a crash writes the same bytes. Source: pypx 3.11.22 and 3.12.6, smdb.py and
+repack.py.
 """
 
 from __future__ import annotations
@@ -17,58 +17,58 @@ from listener.dicom.attributes import Header
 from listener.planning.names import document_name, former_document_name
 from listener.planning.plan import Plan
 
-#: What stands in a document for an attribute that is absent or empty.
+#: Text for an absent or empty attribute.
 NOT_DEFINED = "Not defined"
 
-#: The directories below the log root that hold the documents of everybody.
+#: The directories of documents below the log directory.
 FOLDERS = ("patientData", "studyData", "seriesData")
 
 Document = dict[str, Any]
 
 
 def encode(document: Document) -> bytes:
-    """The bytes of a document: UTF-8, indented, ending in a newline."""
+    """Return the bytes of a document: UTF-8, indented, ending in a newline."""
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def patient_path(patient_id: str) -> str:
-    """Where the patient's document lies below the log root; safe whatever a peer sends as PatientID."""
+    """Return the path of the patient's document, relative to the log; safe whatever PatientID a peer sends."""
     return f"patientData/{document_name(patient_id)}.json"
 
 
 def former_patient_path(patient_id: str) -> str:
-    """Where earlier versions and px-repack put it, when that is another place, else ""."""
+    """Return its path in earlier versions and px-repack, if that differs, else ""."""
     former = former_document_name(patient_id)
     return f"patientData/{former}.json" if former else ""
 
 
 def study_path(study: str) -> str:
-    """Where the study's document lies."""
+    """Return the path of the study's document."""
     return f"studyData/{document_name(study)}-meta.json"
 
 
 def study_series_path(study: str, series: str) -> str:
-    """Where the document of a series within its study lies: the one with the whole header."""
+    """Return the path of the document of a series within its study, which holds the whole header."""
     return f"studyData/{document_name(study)}-series/{document_name(series)}-meta.json"
 
 
 def series_path(series: str) -> str:
-    """Where the series' document lies."""
+    """Return the path of the series' document."""
     return f"seriesData/{document_name(series)}-meta.json"
 
 
 def pack_path(series: str) -> str:
-    """Where the mark lies that a series has been packed."""
+    """Return the path of the mark that a series has been packed."""
     return f"seriesData/{document_name(series)}-pack.json"
 
 
 def retrieve_path(series: str) -> str:
-    """Where another program writes how many instances a series will have; we only read it."""
+    """Return the path where another program writes how many instances a series will have; read only."""
     return f"seriesData/{document_name(series)}-retrieve.json"
 
 
 def shared_paths(patient: str, study: str, series: str) -> tuple[str, ...]:
-    """Where the documents lie that a series' instances share: patient, study, series in study, series, pack."""
+    """Return the paths of documents that a series' instances share: patient, study, series in study, series, pack."""
     return (
         patient_path(patient),
         study_path(study),
@@ -79,12 +79,12 @@ def shared_paths(patient: str, study: str, series: str) -> tuple[str, ...]:
 
 
 def instance_path(series: str, name: str) -> str:
-    """Where the document of one instance lies; readers count these."""
+    """Return the path of an instance's document; readers count these."""
     return f"seriesData/{document_name(series)}-img/{name}.json"
 
 
 def patient_id(header: Header) -> str:
-    """PatientID as documents are named after it; a placeholder where it is absent or empty (legal: type 2)."""
+    """Return PatientID as documents use it; a placeholder where it is absent or empty (legal: type 2)."""
     return header.get("PatientID") or "PatientID"
 
 
@@ -94,7 +94,7 @@ def _texts(header: Header, *keywords: str) -> Document:
 
 
 def patient(header: Header) -> Document:
-    """patientData/<PatientID>.json with this study as its only one."""
+    """Return patientData/<PatientID>.json with this study as its only one."""
     return {
         patient_id(header): {
             "PatientID": patient_id(header),
@@ -105,9 +105,9 @@ def patient(header: Header) -> Document:
 
 
 def with_study(document: Document, header: Header) -> Document | None:
-    """`document` of a patient with this instance's study in its StudyList; None when it is there already.
+    """Return a patient's `document` with this instance's study in its StudyList; None when it is there already.
 
-    Whatever else another program wrote there stays as it is.
+    Whatever else another program wrote there stays.
     """
     study = header.get("StudyInstanceUID")
     key = patient_id(header)
@@ -123,7 +123,7 @@ def with_study(document: Document, header: Header) -> Document | None:
 
 
 def without_study(document: Document, patient: str, study: str) -> Document | None:
-    """`document` of a patient without a study in its StudyList; None when it does not list it."""
+    """Return a patient's `document` without a study in its StudyList; None when it does not list it."""
     entry = document.get(patient)
     holder = entry if isinstance(entry, dict) else document
     studies = holder.get("StudyList")
@@ -134,8 +134,8 @@ def without_study(document: Document, patient: str, study: str) -> Document | No
 
 
 def updated(document: Document, fresh: Document) -> Document | None:
-    """`document` with what `fresh` tells; None when it tells that already. What else another program wrote there
-    stays, and so do the studies that a StudyList has beside.
+    """Return `document` updated with `fresh`; None when nothing changes. Other keys stay, and so do other studies in a
+    StudyList.
     """
     changed = dict(document)
     for key, entry in fresh.items():
@@ -150,13 +150,15 @@ def updated(document: Document, fresh: Document) -> Document | None:
 
 
 def study(header: Header) -> Document:
-    """studyData/<Study>-meta.json."""
+    """Return studyData/<Study>-meta.json."""
     names = ("StudyDescription", "StudyDate", "StudyInstanceUID", "PerformedStationAETitle")
     return {header.get("StudyInstanceUID"): {"PatientID": patient_id(header), **_texts(header, *names)}}
 
 
 def study_series(header: Header, base: str, elements: Mapping[str, Mapping[str, str]]) -> Document:
-    """studyData/<Study>-series/<Series>-meta.json; `base` is the series' absolute directory, `elements` its header."""
+    """Return studyData/<Study>-series/<Series>-meta.json; `base` is the series' absolute directory, `elements` its
+    header.
+    """
     return {
         header.get("StudyInstanceUID"): {
             "SeriesInstanceUID": header.get("SeriesInstanceUID"),
@@ -177,17 +179,17 @@ _SERIES_KEYWORDS = (
 
 
 def series(header: Header) -> Document:
-    """seriesData/<Series>-meta.json."""
+    """Return seriesData/<Series>-meta.json."""
     return {header.get("SeriesInstanceUID"): {"PatientID": patient_id(header), **_texts(header, *_SERIES_KEYWORDS)}}
 
 
 def pack() -> Document:
-    """seriesData/<Series>-pack.json."""
+    """Return seriesData/<Series>-pack.json."""
     return {"seriesPack": True}
 
 
 def instance(header: Header, plan: Plan, base: str, size: int) -> Document:
-    """seriesData/<Series>-img/<file>.dcm.json; `size` in bytes. FSlocation is what readers follow."""
+    """Return seriesData/<Series>-img/<file>.dcm.json; `size` in bytes. Readers follow FSlocation."""
     location = f"{base}/{plan.name}"
     described = series(header)
     entry = described[header.get("SeriesInstanceUID")]
@@ -197,7 +199,7 @@ def instance(header: Header, plan: Plan, base: str, size: int) -> Document:
 
 
 def describes(document: Document, path: str, size: int) -> bool:
-    """Whether an instance's document (ours or px-repack's) tells of a file at `path` with `size` bytes."""
+    """Return whether an instance's document (ours or px-repack's) names the file at `path` with `size` bytes."""
     for entry in document.values():
         images = entry.get("imageObj") if isinstance(entry, dict) else None
         image = images.get(path.rpartition("/")[2]) if isinstance(images, dict) else None
@@ -207,7 +209,7 @@ def describes(document: Document, path: str, size: int) -> bool:
 
 
 def location(document: Document) -> str:
-    """The FSlocation of an instance's document, "" when it has none (another program's or a damaged one)."""
+    """Return the FSlocation of an instance's document, "" when it has none (another program's or a damaged one)."""
     for entry in document.values():
         images = entry.get("imageObj") if isinstance(entry, dict) else None
         for image in images.values() if isinstance(images, dict) else ():
@@ -235,7 +237,7 @@ def patients_in(document: Document, name: str) -> list[str]:
 
 
 def study_of(document: Document) -> str:
-    """The Study Instance UID that a document of an instance or a series tells, nested or flat; "" when it has none."""
+    """Return the Study Instance UID in a document of an instance or a series, nested or flat; "" when it has none."""
     for entry in (*document.values(), document):
         told = entry.get("StudyInstanceUID") if isinstance(entry, dict) else None
         if isinstance(told, str) and told != NOT_DEFINED:
@@ -244,7 +246,7 @@ def study_of(document: Document) -> str:
 
 
 def patient_of(document: Document) -> str:
-    """The PatientID that a document of an instance tells, nested or flat; "" when it has none."""
+    """Return the PatientID in a document of an instance, nested or flat; "" when it has none."""
     for entry in (*document.values(), document):
         told = entry.get("PatientID") if isinstance(entry, dict) else None
         if isinstance(told, str):

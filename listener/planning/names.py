@@ -1,4 +1,4 @@
-"""PURE. Names and times as they are written: components of the tree, names of documents, instants."""
+"""PURE. Names and times in writing: path components of the tree, names of documents, instants."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
 
-#: Longest component of a path that we make, in bytes (NAME_MAX is 255; `.dcm.json` and hash suffixes must still fit).
+#: Longest path component in bytes (NAME_MAX is 255; `.dcm.json` and hash suffixes must still fit).
 MAX_COMPONENT = 200
 
-#: Our own directory inside a directory of the user's: sweeps and readers leave it alone.
+#: Our private directory inside a user's directory; rescans and readers skip it.
 OWN = ".listener"
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9.\-]+")
 #: Printable ASCII: pypx's programs look a patient up under the raw PatientID, spaces and all.
 _PRINTABLE_DOCUMENT = re.compile(r"[ -.0-~]{1,200}")
-#: What other systems' file systems cannot hold (and `/`, which none can) is not kept.
+#: Without the characters that file systems of other systems reject, and `/`.
 _SAFE_DOCUMENT = re.compile(r'(?:(?![/:*?"<>|])[ -~]){1,200}')
 
 
 def short_hash(text: str, digits: int = 8) -> str:
-    """The first hexadecimal `digits` of a hash of `text`; stable for ever, since names on disk hold it."""
+    """Return the first hexadecimal `digits` of a hash of `text`; must never change, since names on disk contain it."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()[:digits]
 
 
 def sanitize(text: str, limit: int = MAX_COMPONENT) -> str:
-    """One path component: runs of anything but [A-Za-z0-9.-] become `_` (pypx's and rx-repack's rule); never `.`, `..`,
-    empty, our own directory's name, or longer than `limit` bytes (then cut, with a hash of the whole).
+    """Return `text` as one path component: runs of anything but [A-Za-z0-9.-] become `_` (the rule of pypx and
+    rx-repack); never `.`, `..`, empty, `.listener`, or longer than `limit` bytes (then cut, with a hash of the whole).
     """
     safe = _UNSAFE.sub("_", text.replace("\0", ""))
     if len(safe) > limit:
@@ -39,10 +39,10 @@ def sanitize(text: str, limit: int = MAX_COMPONENT) -> str:
 
 @lru_cache(maxsize=2048)
 def document_name(text: str) -> str:
-    """The stem of a document's file name: `text` itself where it is safe, else sanitised with a hash of the raw text,
-    so that `A/B` and `A_B` never share a document.
+    """Return the stem of a document's file name: `text` itself where it is safe, else sanitised with a hash of the raw
+    text, so that `A/B` and `A_B` never share a document.
 
-    Safe is: 1 to 200 characters of printable ASCII without any of `/ : * ? " < > |`, the first of them no dot.
+    Safe are 1 to 200 printable ASCII characters without `/ : * ? " < > |`, the first of them no dot.
     """
     if _SAFE_DOCUMENT.fullmatch(text) and not text.startswith("."):
         return text
@@ -51,23 +51,23 @@ def document_name(text: str) -> str:
 
 
 def former_document_name(text: str) -> str:
-    """The stem under which versions up to 0.1 and px-repack keep a document that has another name now, "" if none."""
+    """Return the stem that versions up to 0.1 and px-repack use for a document whose name differs now, "" if none."""
     is_former = _PRINTABLE_DOCUMENT.fullmatch(text) and not text.startswith(".") and document_name(text) != text
     return text if is_former else ""
 
 
 def printable(path: str) -> str:
-    r"""A path or name as valid text: bytes that are not UTF-8 as `\xNN`."""
+    r"""Return a path or name as valid text: bytes that are not UTF-8 become `\xNN`."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file's writer has not given it its final name yet (a dot file, `.part`, `.tmp`)."""
+    """Return whether a file has a temporary name (a dot file, `.part`, `.tmp`): its writer will rename it."""
     return name.startswith(".") or name.endswith((".part", ".tmp"))
 
 
 def instant(nanoseconds: int) -> str:
-    """RFC 3339, UTC, microseconds."""
+    """Return nanoseconds since the epoch as RFC 3339 text: UTC, microseconds."""
     seconds, rest = divmod(nanoseconds, 10**9)
     return f"{_second(seconds)}.{rest // 1000:06d}Z"
 

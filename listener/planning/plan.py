@@ -1,4 +1,4 @@
-"""PURE. Header -> Plan: where one instance goes by the presets of path templates, and what its path lacked."""
+"""PURE. Plan where an instance goes, from its header and the path templates of a layout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HASHED = "%_seahash|7_SeriesInstanceUID"
 @dataclass(frozen=True, slots=True)
 class Preset:
     """Templates of the four levels; `missing` is put before the keyword of an absent attribute, `blank` attributes may
-    be empty, and `trim` takes spaces from both ends of a value (rx-repack does, pypx does not).
+    be empty, and `trim` strips spaces from both ends of a value (rx-repack does, pypx does not).
     """
 
     root: str
@@ -50,9 +50,9 @@ LAYOUTS: dict[str, Preset] = {
 
 
 class Layout:
-    """Templates compiled once; renders where an instance goes.
+    """Compiled templates of a preset.
 
-    `keywords` are the DICOM keywords that the templates read. In the image template `/` is a character like others.
+    `keywords` are the DICOM keywords that the templates read. In the image template `/` is an ordinary character.
     """
 
     def __init__(self, preset: Preset) -> None:
@@ -64,11 +64,11 @@ class Layout:
         self.keywords = frozenset(keyword for one in every for keyword in one.keywords)
         self._fields = tuple(dict.fromkeys(field for one in self._components for field in one.fields))
         self._ages = any({"PatientAge", AGE_IN_DAYS} & set(one.fields) for one in every)
-        # All instances of a series share their directory, so it is rendered once a series, not once a file.
+        # Cached: all instances of a series have the same directory.
         self._directory = lru_cache(maxsize=1024)(self._render_directory)
 
     def place(self, values: Mapping[str, str]) -> tuple[str, str]:
-        """The directory below the data root (components joined with `/`), and the file's name without `.dcm`, raw."""
+        """Return the directory relative to data (components joined with `/`), and the raw file name without `.dcm`."""
         if self._ages:
             values = with_ages(values)
         directory = self._directory(tuple([values.get(field, "") for field in self._fields]))
@@ -89,7 +89,7 @@ class Layout:
 
 
 def choose_preset(name: str, root: str = "", study: str = "", series: str = "", image: str = "") -> Preset:
-    """The preset `name` with single templates replaced where they are given."""
+    """Return the preset `name` with the templates that are given in place of its own."""
     preset = LAYOUTS[name]
     return replace(
         preset,
@@ -100,7 +100,7 @@ def choose_preset(name: str, root: str = "", study: str = "", series: str = "", 
     )
 
 
-#: What every instance's own document reads (pypx's `<file>.dcm.json`).
+#: Attributes in every instance's own document (pypx's `<file>.dcm.json`).
 INSTANCE_KEYWORDS = (
     "SOPInstanceUID",
     "SeriesInstanceUID",
@@ -112,7 +112,7 @@ INSTANCE_KEYWORDS = (
     "Modality",
 )
 
-#: What the documents of a patient and a study read beside these.
+#: Further attributes in the documents of a patient and a study.
 SHARED_KEYWORDS = (
     "PatientName",
     "PatientAge",
@@ -125,33 +125,31 @@ SHARED_KEYWORDS = (
 
 
 class Plan(NamedTuple):
-    """Where one instance goes: `directory` below the data root, and `name` with its `.dcm`."""
+    """Where an instance goes: `directory` relative to data, and `name` with `.dcm`."""
 
     directory: str
     name: str
 
     @property
     def relative(self) -> str:
-        """The path below the data root."""
+        """Return the path relative to data."""
         return f"{self.directory}/{self.name}"
 
 
 def make_plan(header: Header, layout: Layout) -> Plan:
-    """Where the instance of `header` goes. The result is always below the data root: components are sanitised one by
-    one.
-    """
+    """Return where the instance of `header` goes: always below data, since each component is sanitised."""
     values = header.values
     if "SourceApplicationEntityTitle" in layout.keywords:
         values = {**values, "SourceApplicationEntityTitle": header.SourceApplicationEntityTitle}
     directory, raw = layout.place(values)
     # `.dcm` must survive the cut, so it is not part of what is cut.
     stem = sanitize(raw, MAX_COMPONENT - 4)
-    if stem.startswith("."):  # Readers count every file, so none may be hidden.
+    if stem.startswith("."):  # Readers count every file: none may be hidden.
         stem = f"_{stem[1:]}"
     return Plan(directory, f"{stem}.dcm")
 
 
 def missing_keywords(header: Header, keywords: frozenset[str] | tuple[str, ...]) -> list[str]:
-    """The wanted keywords that the instance has no value for, in a fixed order."""
+    """Return the wanted keywords for which the instance has no value, in a fixed order."""
     values = header.values
     return [one for one in keywords if one not in values and one != "SourceApplicationEntityTitle"]

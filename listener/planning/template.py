@@ -1,14 +1,14 @@
-"""PURE. pypx's language of path templates: `%Keyword` and `%_function|arguments_Keyword` between literal text.
+"""PURE. pypx's path templates: `%Keyword` and `%_function|arguments_Keyword` between literal text.
 
 Compiled once, rendered for every file. Words and outputs are those of `pypx.repack.Process.tagsInString_process` (of
-3.11.22 and 3.12.6), with these differences, all where pypx dies or mixes values up:
+3.11.22 and 3.12.6), with these differences, each where pypx crashes or mixes values up:
 
 - each function belongs to the keyword it stands before; pypx pairs the k-th *present* keyword with the k-th `%`, so
   that one missing tag moves every function behind it (there a series without a description loses its hash);
 - values are not searched for `%Keyword` in turn, and `%AcquisitionDateTime` is not taken for `%AcquisitionDate`;
-- what pypx leaves in the path as text (unknown words) or dies of when a file comes (bad arguments) is a TemplateError
-  before any file is touched;
-- `name` dies in every released pypx, which lacks what it imports: see template_functions.py.
+- unknown words, which pypx leaves in the path as text, and bad arguments, at which it crashes on the first file, are a
+  TemplateError before any file is touched;
+- `name` crashes in every released pypx, which lacks what it imports: see template_functions.py.
 
 Sanitising is not done here: pypx does it last, on each whole rendered component (`[^A-Za-z0-9.-]+` becomes `_`; so `/`
 makes no directory there); see plan.py.
@@ -29,15 +29,16 @@ Known = Callable[[str], bool] | None
 
 
 class TemplateError(ValueError):
-    """A template cannot be understood; the text names it, the place, what is wrong and what to do."""
+    """A template is invalid; the text names it, the position, what is wrong and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
     """A compiled template.
 
-    `keywords` are the DICOM keywords to read from a file, in order of appearance; `fields` is what `render` looks up.
-    They differ only by ages: a template with an age reads AGE_SOURCES too, and `with_ages` makes the field of them.
+    `keywords` are the DICOM keywords to read from a file, in order of appearance; `fields` are those that `render`
+    uses. They differ only for ages: a template with an age reads AGE_SOURCES too, and `with_ages` computes the field
+    from them.
     """
 
     text: str
@@ -47,15 +48,15 @@ class Template:
     _steps: tuple[tuple[str, Function | None], ...] = field(repr=False)
 
     def render(self, values: Mapping[str, str]) -> str:
-        """The text with every field replaced; `values` holds each of `fields`, missing tags already given a text."""
+        """Return the text with every field replaced; `values` has each of `fields`, missing tags already as text."""
         return self._format % tuple([values[k] if f is None else f(values[k]) for k, f in self._steps])
 
 
 def compile_template(text: str, known: Known = None) -> Template:
-    """Understand a template, or raise TemplateError.
+    """Compile a template. Raises TemplateError.
 
     `known` says whether a word is a DICOM keyword. With it an unknown keyword is an error, and letters behind a keyword
-    are literal text as in pypx (`%PatientIDx`); without it a keyword is all the letters and digits there are.
+    are literal text as in pypx (`%PatientIDx`); without it a keyword extends over all letters and digits.
     """
     pieces: list[str] = []
     steps: list[tuple[str, Function | None]] = []
@@ -87,7 +88,7 @@ def _longest_known(match: re.Match[str], known: Known) -> str:
 
 
 def _step(match: re.Match[str], keyword: str, known: Known) -> tuple[str, Function | None]:
-    """Which value to take and what to do with it; further `|` end the arguments, as in pypx."""
+    """Return the field to read and its function; further `|` end the arguments, as in pypx."""
     if match[1] is None:
         return keyword, None
     name, *arguments = match[1].split("|")
@@ -103,7 +104,7 @@ def _step(match: re.Match[str], keyword: str, known: Known) -> tuple[str, Functi
 
 
 def _seed(argument: str | None, keyword: str, known: Known) -> str:
-    """The tag that a name is made of: PatientID in `%_name|patientID_PatientName` (small first letter: pypx)."""
+    """Return the tag from which a name is made: PatientID in `%_name|patientID_PatientName` (small first letter, pypx)."""
     if not argument:
         return keyword
     word = argument[0].upper() + argument[1:]

@@ -1,7 +1,7 @@
-"""PURE. What a template's functions do to one value, as pypx's do: pad, md5, seahash, strmsk, nospc, name; and ages.
+"""PURE. The functions of path templates, with pypx's results: pad, md5, seahash, strmsk, nospc, name; and ages.
 
-A maker takes the text of the arguments (None when there is no `|`) and gives the function, or raises ValueError with
-what is wrong about them.
+A maker takes the text of the arguments (None without `|`) and returns the function. Raises ValueError for bad
+arguments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SEEDS = (0x16F1_1FE8_9B0D_677C, 0xB480_A793_D8E6_C86C, 0x6FE2_E5AA_F078_EBC9, 0
 
 
 def seahash(data: bytes) -> int:
-    """The hash of `data`, from 0 to 2**64 - 1."""
+    """Return the SeaHash of `data`, from 0 to 2**64 - 1."""
     a, b, c, d = _SEEDS
     for start in range(0, len(data), 8):
         chunk = int.from_bytes(data[start : start + 8], "little")
@@ -27,9 +27,10 @@ def seahash(data: bytes) -> int:
 
 
 def seahash_hex(text: str) -> str:
-    """The hash of a text in UTF-8, in hexadecimal *without* padding zeros; pypx and rx-repack take 7 digits of it.
+    """Return the SeaHash of a text in UTF-8, in hexadecimal *without* leading zeros; pypx and rx-repack use 7 digits of
+    it.
 
-    Surrogates (bytes that could not be decoded) are hashed as they are; pypx dies of them.
+    Surrogates (bytes that could not be decoded) are hashed as they are; pypx crashes on them.
     """
     return f"{seahash(text.encode('utf-8', 'surrogatepass')):x}"
 
@@ -44,10 +45,10 @@ def _diffuse(x: int) -> int:
 Function = Callable[[str], str]
 Maker = Callable[[str | None], Function | None]
 
-#: The one word that is no DICOM keyword: days between PatientBirthDate and StudyDate, as `007365d`.
+#: The only word that is no DICOM keyword: days between PatientBirthDate and StudyDate, as `007365d`.
 AGE_IN_DAYS = "AgeInDays"
 
-#: What an age is computed from, so what a template with an age reads as well.
+#: Attributes from which an age is computed; a template with an age reads them too.
 AGE_SOURCES = ("StudyDate", "PatientBirthDate")
 
 _WIDEST = 255
@@ -62,10 +63,10 @@ _LAST = (
 
 
 def with_ages(values: Mapping[str, str]) -> dict[str, str]:
-    """`values` (of tags that are present) plus PatientAge, where absent, and AgeInDays, where both dates can be read.
+    """Return `values` (of present tags) plus PatientAge, where absent, and AgeInDays, where both dates are valid.
 
-    For templates whose `fields` name one of them; to be called before missing tags get their text. (pypx takes an empty
-    date for age 0 and dies of an absent one.)
+    For templates whose `fields` name one of them; call it before missing tags get their text. (pypx takes an empty date
+    for age 0 and crashes on an absent one.)
     """
     ages = dict(values)
     if (days := age_in_days(*[values.get(name, "") for name in AGE_SOURCES])) is not None:
@@ -75,7 +76,7 @@ def with_ages(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def age_in_days(study_date: str, birth_date: str) -> int | None:
-    """Days between two dates (`20200301`, `2020-03-01`), never negative; None where one is not a date."""
+    """Return the days between two dates (`20200301`, `2020-03-01`), never negative; None where one is no date."""
     study, birth = _date(study_date), _date(birth_date)
     return None if study is None or birth is None else abs((study - birth).days)
 
@@ -90,7 +91,7 @@ def _date(text: str) -> datetime | None:
 
 
 def _age_string(days: int) -> str:
-    """A DICOM age (VR AS) as pypx rounds it: `004D`, `004W`, `004M`, `020Y`."""
+    """Return a DICOM age (VR AS) rounded as pypx does: `004D`, `004W`, `004M`, `020Y`."""
     for unit, length in (("Y", 365), ("M", 30), ("W", 7)):
         if days >= length:
             return f"{round(days / length):03d}{unit}"
@@ -98,7 +99,7 @@ def _age_string(days: int) -> str:
 
 
 def _pad(argument: str | None) -> Function | None:
-    """`5,0`: right-justified to 5 places with `0`, which is the default; longer values stay whole."""
+    """Make `5,0`: right-justify to 5 characters with `0`, which is the default; longer values stay whole."""
     if not argument:
         return None
     width, char = [*argument.split(","), "0"][:2]
@@ -121,7 +122,9 @@ def _rjust(width: int, char: str, value: str) -> str:
 
 
 def _cut(digest: Function, argument: str | None) -> Function:
-    """`7`: the first 7 digits of the digest (a negative number drops from the end); without argument all of it."""
+    """Make `7`: keep the first 7 digits of the digest (a negative number drops from the end); without argument all of
+    it.
+    """
     return digest if argument is None else partial(_head, digest, _number(argument))
 
 
@@ -135,7 +138,7 @@ def _md5(value: str) -> str:
 
 
 def _strmsk(mask: str | None) -> Function:
-    """`****01**`: `*` keeps a character, others replace it; the result is as long as the shorter of mask and value."""
+    """Make `****01**`: `*` keeps a character, others replace it; the result has the shorter length of mask and value."""
     if mask is None:
         raise ValueError("the mask is missing")
     return partial(_mask, mask)
@@ -146,7 +149,7 @@ def _mask(mask: str, value: str) -> str:
 
 
 def _nospc(glue: str | None) -> Function:
-    """`-`: words (letters and digits of any script, and `_`) joined by `-`, by nothing without argument."""
+    """Make `-`: join words (letters and digits of any script, and `_`) with `-`, or with nothing."""
     return partial(_join_words, glue or "")
 
 
@@ -155,10 +158,10 @@ def _join_words(glue: str, value: str) -> str:
 
 
 def pseudonym(value: str) -> str:
-    """`LAST^FIRST^ANON`, always the same for one value.
+    """Return `LAST^FIRST^ANON`, always the same for one value.
 
-    pypx means to ask the package Faker and dies because it is not there. There are 256 names: they hide a patient, and
-    do not tell patients apart.
+    pypx would use the package Faker and crashes without it. The 256 names hide a patient; they do not tell patients
+    apart.
     """
     number = seahash(value.encode("utf-8", "surrogatepass"))
     return f"{_LAST[number % 16]}^{_FIRST[number // 16 % 16]}^ANON"

@@ -1,1 +1,1 @@
-"""One file's story in a worker: claim, read, place, describe, release."""
+"""Repack one file in a worker: claim, read, place, describe, release."""

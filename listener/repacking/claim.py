@@ -1,8 +1,7 @@
-"""The first and the last step of one file: taking it out of its sender's reach, and letting it go.
+"""First and last step of a file: claim it, and release the claim.
 
-A claim is a rename into a directory of ours. Exactly one process wins it; storescp can no longer truncate, overwrite or
-delete the file by name; and until it is unlinked, the claim is the record that this file is unfinished (a write-ahead
-log).
+A claim is a rename into a private directory. Exactly one process wins it; storescp can no longer truncate, overwrite or
+delete the file by name; and until it is unlinked, the claim records that this file is unfinished (a write-ahead log).
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from listener.repacking.context import CLAIM, COPY, FileJob, NotYet, WorkerConte
 
 _SECOND = 10**9
 
-#: How long a claim is watched for the end of a write that had begun before it, in seconds.
+#: Seconds to wait after a claim for the end of a write that began before it.
 _WRITER_SECONDS = 0.05
 
 
 class Gone(Exception):
-    """The file was no longer there: its sender took it back (an ordinary end)."""
+    """The file is no longer there: its sender removed it (an ordinary end)."""
 
 
 class ClaimName(NamedTuple):
-    """What a claim's name tells: when the file arrived, how often it was begun, and its original name."""
+    """The parts of a claim's name: arrival time, number of attempts so far, original file name."""
 
     time_ns: int
     attempts: int
@@ -38,7 +37,7 @@ class ClaimName(NamedTuple):
 
 
 def parse_name(name: str) -> ClaimName | None:
-    """Read the name of a claim; None for a name that is not one."""
+    """Parse the name of a claim; return None for any other name."""
     parts = name.split(".", 3)
     if len(parts) != 4 or not parts[0].isdigit() or not parts[2].isdigit():
         return None
@@ -46,9 +45,9 @@ def parse_name(name: str) -> ClaimName | None:
 
 
 def take(job: FileJob, context: WorkerContext) -> None:
-    """Open the arrival, make sure that nobody writes to it, and claim it.
+    """Open the arrival, make sure that nobody writes to it, and claim it (in mode CLAIM).
 
-    Raises Gone, NotYet, NotRegular, EmptyFile, Unreadable, or OSError of the system.
+    Raises Gone, NotYet, NotRegular, EmptyFile, Unreadable, or OSError.
     """
     status = _open(job, context)
     if context.network[job.arrival.root] and context.config.keep_source:
@@ -70,7 +69,9 @@ def take(job: FileJob, context: WorkerContext) -> None:
 
 
 def _open(job: FileJob, context: WorkerContext) -> os.stat_result:
-    """Open the file; NotYet while somebody writes to it. A lease is held on what will be claimed."""
+    """Open the file and return its status. Keep a lease on what will be claimed. Raises NotYet while it is open for
+    writing.
+    """
     try:
         job.descriptor = files.open_regular(job.path)
     except FileNotFoundError:
@@ -88,8 +89,8 @@ def _open(job: FileJob, context: WorkerContext) -> os.stat_result:
 
 
 def _take_lease(job: FileJob, context: WorkerContext) -> str:
-    """As leases.take; held only on what will be claimed. On a network file system a lease that is granted tells nothing
-    of other machines (FUSE grants it while another one writes): UNKNOWN then, and --settle decides.
+    """Take a lease as leases.take does, and keep it only on what will be claimed. Return UNKNOWN for a free file on a
+    network file system: a lease granted there excludes no other machine (FUSE), so --settle decides.
     """
     state = leases.take(job.descriptor)
     network = context.network[job.arrival.root]
@@ -99,7 +100,7 @@ def _take_lease(job: FileJob, context: WorkerContext) -> str:
 
 
 def _raise_for_open_error(job: FileJob, context: WorkerContext, error: OSError) -> NoReturn:
-    """The file could not be opened: what it is then."""
+    """Raise what a failed open means: Gone, NotRegular, Unreadable, or the error itself."""
     try:
         status = os.lstat(job.path)
     except FileNotFoundError:
@@ -114,7 +115,7 @@ def _raise_for_open_error(job: FileJob, context: WorkerContext, error: OSError) 
 
 
 def _refuse_special(job: FileJob, context: WorkerContext, status: os.stat_result) -> None:
-    """A directory is no arrival; what else is no regular file is claimed and set aside."""
+    """Raise Gone for a directory; claim any other irregular file and raise NotRegular, so that it is set aside."""
     if stat.S_ISDIR(status.st_mode):
         raise Gone
     if not stat.S_ISREG(status.st_mode):
@@ -128,17 +129,19 @@ def _claim_irregular(job: FileJob, context: WorkerContext, status: os.stat_resul
 
 
 def _require_settled(status: os.stat_result, settle: float) -> None:
-    """Without leases: untouched for the settle time (a preserved mtime may be old, so ctime counts too)."""
+    """Raise NotYet unless the file is unchanged for `settle` seconds. For files without a lease; counts ctime too,
+    since a preserved mtime may be old.
+    """
     touched = max(status.st_mtime_ns, status.st_ctime_ns)
-    if touched % _SECOND == 0:  # Where only seconds are kept (MooseFS) it was touched at any moment of that one.
+    if touched % _SECOND == 0:  # MooseFS keeps whole seconds: the change was at any moment of that second.
         touched += _SECOND
-    # A clock that was set back makes a file seem to come from the future; it must not wait until then.
+    # After the clock was set back, times may lie in the future; do not wait for them.
     if abs(time.time_ns() - touched) < settle * _SECOND:
         raise NotYet
 
 
 def _claim(job: FileJob, context: WorkerContext, status: os.stat_result) -> os.stat_result:
-    """Claim the file, whose status is `status`; that of the claim."""
+    """Claim the file, whose status is `status`; return the status of the claim."""
     root, name = job.arrival.root, context.claim_name(job.arrival)
     claim = f"{context.directories.claims[root]}/{name}"
     try:
@@ -160,12 +163,14 @@ def _claim(job: FileJob, context: WorkerContext, status: os.stat_result) -> os.s
 
 
 def _claim_by_copy(job: FileJob, claim: str, status: os.stat_result) -> os.stat_result:
-    """The file lies on a volume that is mounted somewhere below incoming, where no claim can be renamed from: its copy,
-    which is on disk, becomes the claim, and then it is removed. A crash between the two leaves both, which are
-    duplicates. Raises NotYet when somebody wrote to it meanwhile.
+    """Claim by copying a file on a volume mounted below incoming, from where no rename works. Return the status of the
+    claim.
+
+    The copy is on disk before the source is removed; a crash between the two leaves duplicates. Raises NotYet when
+    somebody wrote to the source meanwhile.
     """
     os.makedirs(os.path.dirname(claim), mode=0o700, exist_ok=True)
-    # With this process in its name, so that it is removed when this one ends in the middle of it.
+    # The process id in its name lets it be removed if this process dies before the rename.
     moves.copy(job.path, claim, files.StagingDir(os.path.dirname(claim), moves.COPYING).name())
     try:
         _remove_source(job, status)
@@ -173,7 +178,7 @@ def _claim_by_copy(job: FileJob, claim: str, status: os.stat_result) -> os.stat_
         files.discard(claim)
         raise
     job.claim = job.path = claim
-    if job.descriptor < 0:  # Nothing that is opened.
+    if job.descriptor < 0:  # A special file, which is never opened.
         return os.lstat(claim)
     os.close(job.descriptor)
     job.descriptor = files.open_regular(claim)
@@ -189,7 +194,7 @@ def _remove_source(job: FileJob, status: os.stat_result) -> None:
 
 
 def _is_unchanged(job: FileJob, status: os.stat_result) -> bool:
-    """Whether the source is still the file that had this status, and nobody has written to it since."""
+    """Return whether the source is still the file with this status, and nobody has written to it since."""
     try:
         now = os.lstat(job.path)
     except FileNotFoundError:
@@ -210,7 +215,7 @@ def _move(path: str, claim: str) -> None:
 
 
 def _await_writer(job: FileJob, context: WorkerContext) -> None:
-    if job.leased:  # Somebody waits to write, and may.
+    if job.leased:  # A writer waits for the lease to end.
         leases.release(job.descriptor)
     end = time.monotonic() + _WRITER_SECONDS
     while (state := _take_lease(job, context)) == leases.BUSY:
@@ -222,7 +227,7 @@ def _await_writer(job: FileJob, context: WorkerContext) -> None:
 
 
 def unchanged(job: FileJob) -> bool:
-    """Whether the source is still what was read; asked before it is let go."""
+    """Return whether the source still is what was read; checked before it is released."""
     if job.leased:
         return leases.holds(job.descriptor)
     status = os.fstat(job.descriptor)
@@ -232,12 +237,12 @@ def unchanged(job: FileJob) -> bool:
 
 
 def release(path: str) -> None:
-    """Let a claim go: the commit. Only now the file counts as done."""
+    """Unlink a claim. This is the commit: only now the file counts as done."""
     files.discard(path)
 
 
 def with_attempts(arrival: Arrival, attempts: int) -> Arrival:
-    """A claim renamed so that its name holds `attempts`, which thus survives a restart of the service."""
+    """Rename a claim so that its name holds `attempts`, which then survives a restart. Return the new arrival."""
     directory, name = os.path.split(arrival.claim)
     first, serial, _, rest = name.split(".", 3)
     renamed = os.path.join(directory, files.cut_name(f"{first}.{serial}.{attempts}.", rest))

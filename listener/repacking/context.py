@@ -1,4 +1,4 @@
-"""What one worker has on its context: the settings it works by, and the one file's job in hand."""
+"""What a worker needs for each file: its settings (WorkerContext), and the state of one file (FileJob)."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from listener.planning import plan
 from listener.planning.plan import INSTANCE_KEYWORDS, SHARED_KEYWORDS, Layout, Plan
 from listener.records import Arrival
 
-#: How a source is treated: taken by rename (the service), copied and left, or moved without a claim (`repack
+#: What happens to a source: claimed by a rename (the service), copied and left, or moved without a claim (`repack
 #: --cleanup`).
 CLAIM, COPY, MOVE = "claim", "copy", "move"
 
 
-#: What a job has before its file was read, or its place decided.
+#: Header and plan of a job until its file is read and its place decided.
 UNREAD = Header(values={}, size=0, dataset_offset=0)
 UNPLANNED = Plan("", "")
 
 
 class NotYet(Exception):
-    """To be done again a little later: the file is still open for writing or was written to a moment ago, or another
-    worker has just described the same instance.
+    """Try again a little later: the file is open for writing or changed a moment ago, or another worker has just
+    described the same instance.
     """
 
 
 @dataclass(slots=True)
 class FileJob:
-    """One arrival being worked on; what is known so far, so that wherever it ends an Outcome can be made of it.
+    """State of one arrival while it is repacked, complete enough at each step to make an Outcome of it.
 
-    `path` is where the source lies now, `origin` what gets linked into the tree (the source or a staged copy), `marks`
-    the perf_counter at the start of each stage, `left` that at which it came to the barrier at which it waits (else 0),
-    `met` the signature of the instance's document that was there when its place was decided (None: there was none),
-    `held` whether a lease on the source is held, which keeps everybody from writing to it, `linked` whether this story
-    gave the instance its name in the tree.
+    `path` is where the source lies now, `link_source` what is linked into the tree (the source or a staged copy),
+    `marks` the perf_counter at the start of each step, `paused_at` the one at which it came to the barrier where it
+    waits (else 0), `document_signature` that of the instance's document when its place was decided (None: there was
+    none), `leased` whether a lease on the source is held, which keeps writers out, `linked` whether this job gave the
+    instance its name in the tree.
     """
 
     arrival: Arrival
@@ -81,31 +81,31 @@ class FileJob:
 
     @property
     def series(self) -> str:
-        """The Series Instance UID."""
+        """Return the Series Instance UID."""
         return self.header.get("SeriesInstanceUID")
 
     def enter(self, step: str) -> None:
-        """The next of errors.STAGES begins."""
+        """Begin the next of errors.STEPS."""
         self.step = step
         self.marks.append(time.perf_counter())
 
     def take_known(self, known: Mapping[str, str]) -> None:
-        """What was read before a fault, if anything was."""
+        """Keep the values that were read before a fault, if any."""
         if known:
             self.header = UNREAD._replace(values=known, SourceApplicationEntityTitle=known.get(SENDER, ""))
 
     def pause(self) -> None:
-        """It has come to a barrier: what follows is the others' time."""
+        """Stop the job's clock at a barrier: the time until resume() is spent on other files."""
         self.paused_at = time.perf_counter()
 
     def resume(self) -> None:
-        """It goes on behind the barrier: the time that was not its own is taken out of its stages."""
+        """Restart the clock behind a barrier, leaving the wait out of the job's steps."""
         waited = time.perf_counter() - self.paused_at
         self.marks = [mark + waited for mark in self.marks]
         self.paused_at = 0.0
 
     def close(self) -> None:
-        """Give back descriptors, and temporaries that were not renamed."""
+        """Close descriptors, and remove temporaries that were not renamed."""
         for descriptor in (*self.opened, self.copied, self.descriptor):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -115,15 +115,13 @@ class FileJob:
 
 
 def share_sync_time(seconds: float, jobs: list[FileJob]) -> None:
-    """What a barrier took was the work of all that wait at it, in equal parts."""
+    """Charge the `seconds` of a sync to all jobs that waited for it, in equal parts."""
     for job in jobs:
         job.paused_at += seconds / len(jobs)
 
 
 class WorkerContext:
-    """Settings and small memories of one worker process; made once. `patience`: how long its locks are waited for, in
-    seconds.
-    """
+    """Settings, layout, staging directories and locks of one worker; made once. `lock_timeout` is in seconds."""
 
     def __init__(
         self, config: Config, directories: Directories, mode: str = CLAIM, lock_timeout: float = locks.WORKER_SECONDS
@@ -144,12 +142,12 @@ class WorkerContext:
         keywords = self.layout.keywords - {"SourceApplicationEntityTitle"}
         self.wanted = Wanted.of({*keywords, *INSTANCE_KEYWORDS})
         self.wanted_shared = Wanted.of({*keywords, *INSTANCE_KEYWORDS, *SHARED_KEYWORDS})
-        # Both may be one directory: their names must differ.
+        # Data and log may be one directory: the names of temporaries must differ.
         self.data_staging = files.StagingDir(directories.data_staging, "data")
         self.log_staging = files.StagingDir(directories.log_staging, "log")
         self.state_staging = files.StagingDir(directories.state_staging, "state")
         self.locks = locks.Locks(lock_timeout)
-        # What another machine does there is unknown to this kernel: a lease, and what it read before.
+        # On a network file system leases and cached reads say nothing of what other machines do.
         self.network = tuple(map(is_network, directories.incoming))
         self.network_log = is_network(directories.log)
         self.syncs = config.fsync != "none"
@@ -157,6 +155,8 @@ class WorkerContext:
         self._process = f"{os.getpid():x}"
 
     def claim_name(self, arrival: Arrival) -> str:
-        """A name for a claim that nothing has: arrival time, serial, attempts, original name (cut to fit 255 bytes)."""
+        """Return a unique name for a claim: arrival time, process, serial, attempts, original name (cut to fit 255
+        bytes).
+        """
         prefix = f"{arrival.time_ns:019d}.{self._process}-{next(self._serial):x}.{arrival.attempts}."
         return files.cut_name(prefix, os.path.basename(arrival.path))

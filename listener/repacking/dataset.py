@@ -1,4 +1,4 @@
-"""Data sets of files, compared: equal, different ones of one instance, or other instances."""
+"""Compare the data sets of two files: equal, different ones of one instance, or other instances."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _CHUNK = 2**20
 
 
 def compare(job: FileJob, present: str, context: WorkerContext) -> str:
-    """`equal` data sets, `different` ones of one instance, or `other-instance`."""
+    """Compare the job's data set with that of the file `present`: return "equal", "different" (same instance) or
+    "other-instance".
+    """
     header = job.header
     try:
         if not stat.S_ISREG(os.lstat(present).st_mode):
@@ -40,7 +42,7 @@ def compare(job: FileJob, present: str, context: WorkerContext) -> str:
 
 
 def digest_of(path: str, context: WorkerContext) -> str:
-    """A digest of the data set in a file; "" for what cannot be read."""
+    """Return a digest of the data set in a file, "" if the file cannot be read."""
     try:
         descriptor = files.open_regular(path)
         try:
@@ -53,8 +55,8 @@ def digest_of(path: str, context: WorkerContext) -> str:
 
 
 def digest(descriptor: int, header: Header) -> str:
-    """A digest of the data set, that is of all behind the file meta information (storescp writes the sender's AE title
-    there, so the same instance from two senders differs in it).
+    """Return the hexadecimal digest of the data set: transfer syntax and all bytes behind the file meta information,
+    which storescp changes (it writes the sender's AE title there).
     """
     state = blake2b(header.TransferSyntaxUID.encode(), digest_size=16)
     offset = header.dataset_offset

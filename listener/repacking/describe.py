@@ -1,4 +1,4 @@
-"""The documents of an instance: its own, and those that it shares with its patient, study and series."""
+"""The documents of an instance: its own, and those shared with its patient, study and series."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from listener.planning.plan import Plan
 from listener.repacking import place
 from listener.repacking.context import UNREAD, FileJob, NotYet, WorkerContext
 
-#: How long shared documents are trusted to be as they were, in seconds; then they are looked at again.
+#: Seconds after which shared documents are checked again.
 _TRUST_SECONDS = 1.0
 _MOST_SERIES = 4096
 
@@ -29,21 +29,21 @@ Key = tuple[str, str, str]
 
 
 class SharedDocuments:
-    """Which shared documents this worker has seen whole, so that only the first instance of a series pays for them."""
+    """The shared documents that this worker has seen whole: only the first instance of a series pays for them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # A hash of the signatures is kept, not these: a worker may have met thousands of series.
+        # Hashes instead of signatures: a worker may have met thousands of series.
         self._seen: OrderedDict[Key, tuple[float, int]] = OrderedDict()
 
     def read_if_missing(self, job: FileJob, context: WorkerContext) -> None:
-        """Before the instance is placed: read its whole header if a document may have to be made of it, so that what
-        cannot be described is not placed either. Raises what the reader raises.
+        """Read the whole header if a shared document must be made of it, before the instance is placed: what cannot be
+        described must not be placed. Raises as the reader does.
         """
         key = _key(job)
         seen = self._seen.get(key)
         now = self._clock()
-        # A claim that is done again is looked at in any case: the worker that had it may have died over its documents.
+        # A repeated claim is always checked: its first worker may have died while it wrote the documents.
         if seen and now - seen[0] < _TRUST_SECONDS and not job.arrival.claim:
             return
         paths = _paths(context.directories.log, key)
@@ -55,7 +55,7 @@ class SharedDocuments:
         job.elements = read_elements(job.descriptor, job.size, context.limits)
 
     def write_missing(self, job: FileJob, context: WorkerContext) -> None:
-        """After the instance was placed: write the documents that are absent or cannot be read."""
+        """Write the shared documents that are absent or unreadable, after the instance was placed."""
         if job.shared is UNREAD:
             return
         key = _key(job)
@@ -64,8 +64,8 @@ class SharedDocuments:
         self._remember(key, self._clock(), _signatures(paths))
 
     def ensure(self, job: FileJob, context: WorkerContext) -> None:
-        """Under the lock of the series (`locked_series`), before the first document of an instance in it: whatever was
-        trusted, write what is absent. Raises what the reader raises.
+        """Write absent shared documents, whatever was seen before. Call under the lock of the series (`locked_series`),
+        before the first document of an instance in it. Raises as the reader does.
         """
         key = _key(job)
         paths = _paths(context.directories.log, key)
@@ -99,8 +99,8 @@ def _signatures(paths: tuple[str, ...]) -> tuple[Signature | None, ...]:
 
 
 def _are_whole(paths: tuple[str, ...], header: Header) -> bool:
-    """Whether nothing is to be written: all can be read, and the patient's one lists the study. Another worker has
-    written them, or an earlier run: to look costs a tenth of reading a header whole.
+    """Return whether all shared documents are readable and the patient's lists the study (written by another worker, or
+    an earlier run). This check costs a tenth of reading a whole header.
     """
     patient = json_file.load_if_readable(paths[0])
     if patient is None or documents.with_study(patient, header) is not None:
@@ -119,8 +119,8 @@ def _write_missing(job: FileJob, context: WorkerContext, paths: tuple[str, ...])
 
 
 def write_newest(job: FileJob, context: WorkerContext) -> None:
-    """Let the documents that an instance shares tell what it tells, whoever came first; for one that was corrected.
-    Raises what the reader raises.
+    """Update the shared documents of an instance to what it says, for one that was corrected. Raises as the reader
+    does.
     """
     job.shared = read_header(job.descriptor, job.size, context.wanted_shared, context.limits)
     job.elements = read_elements(job.descriptor, job.size, context.limits)
@@ -142,7 +142,7 @@ def _renewed(fresh: Document, there: Document | None) -> Document | None:
 
 
 def remove(path: str, context: WorkerContext) -> None:
-    """Move a document that tells of nothing any more out of the logs, to <log>/.listener/removed."""
+    """Move a document that describes nothing any more to <log>/.listener/removed."""
     below = os.path.relpath(path, context.directories.log)
     kept = os.path.join(context.directories.log, OWN, "removed", os.path.dirname(below))
     os.makedirs(kept, mode=0o700, exist_ok=True)
@@ -153,27 +153,27 @@ def remove(path: str, context: WorkerContext) -> None:
 
 
 def _former_patient(job: FileJob, context: WorkerContext) -> Document:
-    """The patient's document under the name that it had in earlier versions: its studies are not forgotten."""
+    """Return the patient's document under its file name of earlier versions, {} if none: its studies are kept."""
     path = documents.former_patient_path(documents.patient_id(job.header))
     return json_file.load_if_readable(f"{context.directories.log}/{path}") or {} if path else {}
 
 
 def _create_once(path: str, context: WorkerContext, make: Callable[[], Document]) -> None:
-    """A document that never changes: the first writer wins, without a lock that could be held against it."""
+    """Create a document that never changes, unless it exists. The first writer wins, so no lock is needed."""
     if json_file.load(path) is not None:
         return
     try:
         files.write_document(
             context.log_staging, path, documents.encode(make()), syncs=context.syncs, operation=moves.rename_new
         )
-    except FileExistsError:  # Another worker's, or what is no document and must go.
+    except FileExistsError:  # Another worker's document, or something else that must be replaced.
         update(path, context, lambda there: None if there is not None else make())
 
 
 def update(path: str, context: WorkerContext, change: Callable[[Document | None], Document | None]) -> None:
     """Read, change and write one shared document under its lock; `change` returns None to leave it as it is.
 
-    Raises LockHeld; NotCurrent where another machine has just written it, and this one's kernel shows the one before.
+    Raises LockHeld, and NotCurrent where another machine has just written it and this kernel still shows the old one.
     """
     below = _below(path, context)
     with locked(path, context) as lock:
@@ -186,19 +186,19 @@ def update(path: str, context: WorkerContext, change: Callable[[Document | None]
             displace_directory(path, context)
             encoded = documents.encode(changed)
             files.write_document(context.log_staging, path, encoded, syncs=context.syncs)
-            # Always: the log may be local here, and a network's elsewhere.
+            # Always: a log that is local here may be a network mount on another machine.
             stamps.write(lock, before, below, encoded)
             if context.network_log:
                 os.fdatasync(lock)
 
 
 def locked(path: str, context: WorkerContext) -> AbstractContextManager[int]:
-    """Hold the lock of one document, which all listeners on one log directory take to change it. Raises LockHeld."""
+    """Hold the lock of one document, which every listener on this log directory takes to change it. Raises LockHeld."""
     return context.locks.locked(context.directories.locks, _lock_name(_below(path, context)))
 
 
 def _below(path: str, context: WorkerContext) -> str:
-    """The path of a document in the log: another machine may have the log elsewhere."""
+    """Return the path of a document relative to the log, which other machines may have at another path."""
     return path.removeprefix(f"{context.directories.log}/")
 
 
@@ -207,28 +207,26 @@ def _lock_name(below: str) -> str:
 
 
 def locked_series(series: str, context: WorkerContext) -> AbstractContextManager[int]:
-    """Hold the lock under which a series' directory of documents is made, and removed together with what its instances
-    shared. Locks of documents may be taken under it, never the other way round.
+    """Hold the lock of a series, under which its directory of documents is made, and removed with its shared documents.
+    Lock order: series, then documents.
     """
     return context.locks.locked(context.directories.locks, f"series-{short_hash(document_name(series), 2)}")
 
 
 def displace_directory(path: str, context: WorkerContext) -> None:
-    """A directory where a document belongs (somebody made it) is moved out of the way, below
-    <log>/.listener/displaced.
-    """
+    """Move a directory that lies where a document belongs to <log>/.listener/displaced."""
     if os.path.isdir(path) and not os.path.islink(path):
         displaced = f"{context.directories.log}/{OWN}/displaced"
         files.rename(path, f"{displaced}/{time.time_ns()}-{os.path.basename(path)}", 0o700, syncs=context.syncs)
 
 
 def prepare(job: FileJob, context: WorkerContext) -> None:
-    """Before the first barrier: the instance's document beside the log, when it is not there already word for word."""
+    """Stage the instance's document, before the first barrier."""
     job.document = f"{context.directories.log}/{documents.instance_path(job.series, job.plan.name)}"
     try:
         _write_beside(job, context)
     except OSError:
-        job.step = "describe"  # It is the log that refuses, and an alert looks for that.
+        job.step = "describe"  # The log is at fault, and an alert selects by this step.
         raise
 
 
@@ -243,13 +241,13 @@ def _write_beside(job: FileJob, context: WorkerContext) -> None:
 
 
 def describe(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> None:
-    """Put the documents in place: those that the instance shares with others, then its own."""
+    """Put the documents in place: the shared ones, then the instance's own."""
     shared.write_missing(job, context)
     if job.kind == "duplicate":
         _describe_present(job, context, shared)
         return
     path, data, name = job.staged_document
-    if job.plan.name != name:  # keep-both gave it another name
+    if job.plan.name != name:  # keep-both renamed the instance
         _write_beside(job, context)
         path, data, name = job.staged_document
         if context.syncs:
@@ -259,10 +257,10 @@ def describe(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> N
 
 
 def _give_name(path: str, data: bytes, job: FileJob, means: tuple[WorkerContext, SharedDocuments]) -> bool:
-    """Rename the document into place; False when it is there word for word.
+    """Rename the staged document into place; return False where the same document is there already.
 
-    Another worker may have described another data set of this instance since its place was decided. Then one of the
-    two would be in the tree without a document, so this one is done again. Raises NotYet.
+    Raises NotYet when another worker has described another data set of this instance since its place was decided: one
+    of the two would be in the tree without a document.
     """
     context, _ = means
     if job.document_signature is None:
@@ -275,7 +273,7 @@ def _give_name(path: str, data: bytes, job: FileJob, means: tuple[WorkerContext,
         else:
             return True
     with locked(job.document, context):
-        # Looked at under the lock: a command that found it without an instance may be about to move it away.
+        # Under the lock: a command that found the document without an instance may be about to remove it.
         if _is_identical(job.document, data, context):
             return False
         if job.document_signature and json_file.signature(job.document) not in (job.document_signature, None):
@@ -287,7 +285,7 @@ def _give_name(path: str, data: bytes, job: FileJob, means: tuple[WorkerContext,
 
 
 def _rename_or_false(path: str, document: str) -> bool:
-    """Rename; False where the directory is not there."""
+    """Rename; return False where the directory is missing."""
     try:
         os.rename(path, document)
     except FileNotFoundError:
@@ -298,9 +296,10 @@ def _rename_or_false(path: str, document: str) -> bool:
 def _move_in(
     operation: Callable[[str, str], None], path: str, job: FileJob, context: WorkerContext, shared: SharedDocuments
 ) -> None:
-    """Give a staged document its name by `operation`. Where its directory is not there, this is the first document of
-    its series, or `prune` has removed the others: then what they share is looked at again, under prune's lock, before
-    a reader can meet an instance without it.
+    """Give a staged document its name by `operation`.
+
+    A missing directory means that this is the first document of its series, or that `prune` removed the others: then
+    the shared documents are ensured first, under the series' lock, so that no reader meets an instance without them.
     """
     try:
         operation(path, job.document)
@@ -313,8 +312,8 @@ def _move_in(
 
 
 def _describe_present(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> None:
-    """A duplicate: what is in the tree stays, and its document too, if it tells where and how large that is. Raises
-    NotYet where that changed meanwhile: the worker that gave it its name took that back, or it was replaced.
+    """Describe a duplicate: keep the document of the instance in the tree if it names that file and its size, else
+    write it. Raises NotYet where the instance was withdrawn or replaced meanwhile.
     """
     if documents.describes(json_file.load(job.document) or {}, job.target, job.present_size):
         return
@@ -328,7 +327,7 @@ def _describe_present(job: FileJob, context: WorkerContext, shared: SharedDocume
         sync.descriptors([descriptor])
     with place.locked_place(job.target, context):
         with locked(job.document, context):
-            # Another worker may have replaced what this one duplicates, and let it leave the tree.
+            # Another worker may have replaced the instance and removed it from the tree.
             changed = (
                 json_file.signature(job.document) not in (job.document_signature, None)
                 and json_file.load(job.document) is not None
@@ -342,7 +341,7 @@ def _describe_present(job: FileJob, context: WorkerContext, shared: SharedDocume
 
 
 def _is_identical(path: str, data: bytes, context: WorkerContext) -> bool:
-    """Whether a document is there, word for word."""
+    """Return whether the document at `path` holds exactly `data`."""
     displace_directory(path, context)
     try:
         with open(path, "rb", opener=lambda name, _: files.open_regular(name)) as file:

@@ -1,7 +1,7 @@
-"""Giving one instance its place in the tree: link it there, or settle with what is already there.
+"""Give an instance its place in the tree: link it there, or settle with the instance that has the name already.
 
-A link cannot overwrite, and claim and target exist side by side until the claim is released, so that every later step
-can be repeated. Bytes are copied only where links cannot work, or where a name outside could still be written through.
+A link cannot overwrite, and claim and target exist side by side until the claim is released, so every later step can be
+repeated. Bytes are copied only where links cannot work, or where a name outside the tree could still be written to.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from listener.repacking import dataset, setaside
 from listener.repacking.context import FileJob, NotYet, WorkerContext
 from listener.repacking.dataset import compare
 
-#: How often a place is looked for while what is there comes and goes.
+#: Attempts to place an instance while others come and go at its name.
 _MOST_TRIES = 5
 
 #: Why a data set is in set-aside as superseded.
 _REPLACED = setaside.Why("superseded", setaside.SUPERSEDED_TEXT)
 
-#: What came of settling with an instance that is there: it is decided; the new one gets a name beside it; it went.
+#: Results of settling with an instance that is present: decided; the new one needs another name; the present one went.
 _SETTLED, _BESIDE, _GONE = "settled", "beside", "gone"
 
 
 def prepare(job: FileJob, context: WorkerContext) -> None:
-    """Before the first barrier: make the copy that will be linked, where the source itself cannot be."""
+    """Set the target and, where the source cannot be linked, copy it. Runs before the first barrier."""
     job.target = f"{context.directories.data}/{job.plan.relative}"
     outside_name = job.links > 1 and not _is_same(job.target, job.inode)
     if not job.link_source or outside_name or not context.directories.links[job.arrival.root]:
@@ -43,12 +43,12 @@ def prepare(job: FileJob, context: WorkerContext) -> None:
 
 
 def descriptors_to_sync(job: FileJob) -> list[int]:
-    """The descriptors whose data must be on disk before they get names."""
+    """Return the descriptors whose data must be on disk before they get names."""
     return [job.copied if job.copied >= 0 else job.descriptor, *job.opened]
 
 
 def _copy(job: FileJob, context: WorkerContext, staging: files.StagingDir) -> None:
-    """Copy the source, bytes, mode and times; the copy is what gets linked from now on."""
+    """Copy bytes, mode and times of the source; the copy is linked from now on."""
     if job.copied >= 0:
         job.opened.append(job.copied)
     job.link_source, job.copied = staging.copy(job.descriptor, job.size)
@@ -60,8 +60,8 @@ def _copy(job: FileJob, context: WorkerContext, staging: files.StagingDir) -> No
 
 
 def place(job: FileJob, context: WorkerContext) -> None:
-    """Link the instance to its target. Sets job.kind, job.target and job.document; raises Conflict by policy, NotYet
-    where what is there comes and goes.
+    """Link the instance to its target, or settle with the one there. Sets job.kind, job.target and job.document; raises
+    Conflict by policy, NotYet where instances come and go at that name.
     """
     for _ in range(_MOST_TRIES):
         if _find_place(job, context):
@@ -74,7 +74,7 @@ def place(job: FileJob, context: WorkerContext) -> None:
 
 
 def _find_place(job: FileJob, context: WorkerContext) -> bool:
-    """Link it, or settle with what is there; False where that went meanwhile (`prune`): then nothing is in the way."""
+    """Link the instance or settle with the present one; return False where that went meanwhile (`prune`): try again."""
     known = _described_elsewhere(job, context)
     if not known and _linked(job, context):
         return True
@@ -88,15 +88,17 @@ def _find_place(job: FileJob, context: WorkerContext) -> bool:
 
 
 def _is_taken(job: FileJob, context: WorkerContext) -> bool:
-    """Whether another data set, which is to be replaced too, is where this one goes: another sender's, whose worker is
-    about to describe it there.
+    """Return whether another data set to be replaced is at the target: one of another sender, which its worker is about
+    to describe.
     """
     replaces = context.config.on_conflict == "replace"
     return replaces and os.path.lexists(job.target) and not _is_same(job.target, job.inode)
 
 
 def _replace_elsewhere(job: FileJob, context: WorkerContext, known: str) -> None:
-    """What is described still, and was about to be replaced by what this one replaced, leaves the tree."""
+    """Replace the instance at `known`, which is described still: it was to be replaced by the one that this job
+    replaced.
+    """
     with locked_place(known, context):
         if (
             os.path.lexists(known)
@@ -116,7 +118,7 @@ def _linked(job: FileJob, context: WorkerContext) -> bool:
 
 
 def remove_replaced(job: FileJob, context: WorkerContext) -> None:
-    """Remove what was replaced from its old place, now that the document points at the new one; not what another
+    """Remove replaced instances from their old places, now that the document points at the new one; leave what another
     worker has put there since. Raises LockHeld.
     """
     for path, inode in job.leaves:
@@ -153,16 +155,12 @@ def _give_name(job: FileJob, context: WorkerContext) -> None:
 
 
 def _lies_elsewhere(job: FileJob, context: WorkerContext) -> bool:
-    """Whether the target's directory, which exists, lies on another file system than our staging: an administrator made
-    it, or one above it, a link, or mounted a volume there.
-    """
+    """Return whether the target's directory is on another file system than staging: a link, or a mount inside the tree."""
     return os.stat(os.path.dirname(job.target)).st_dev != os.stat(context.directories.data_staging).st_dev
 
 
 def _copy_beside(job: FileJob, context: WorkerContext) -> None:
-    """Copy the source to a hidden name beside its target, on disk when it is there. What an earlier try, which was
-    killed, has left of it is removed.
-    """
+    """Copy the source to a hidden name beside its target and sync it. Remove what a killed attempt left."""
     directory, name = os.path.split(job.target)
     prefix = f".listener-{short_hash(name)}"
     if job.arrival.claim:
@@ -176,7 +174,7 @@ def _copy_beside(job: FileJob, context: WorkerContext) -> None:
 
 
 def _rename_without_links(job: FileJob, context: WorkerContext) -> None:
-    # A file system without hard links: a rename could overwrite, so look first, with all listeners kept out.
+    # Without hard links a rename could overwrite: check first, under the lock that all listeners take.
     with locked_place(job.target, context):
         if os.path.lexists(job.target):
             raise FileExistsError
@@ -184,22 +182,22 @@ def _rename_without_links(job: FileJob, context: WorkerContext) -> None:
 
 
 def _described_elsewhere(job: FileJob, context: WorkerContext) -> str:
-    """Where this instance's document says it lies, if that is another place than ours and a file is there: its path may
-    have moved with a corrected PatientName.
+    """Return where this instance's document says it lies, if that is another place in this tree and a file is there
+    (its path moves with a corrected PatientName), else "".
     """
     if not os.access(job.document, os.F_OK):  # The usual case, and cheaper than an exception.
         return ""
     job.document_signature = json_file.signature(job.document)
     location = os.path.normpath(documents.location(json_file.load(job.document) or {}))
-    # Another program may have written it, with a data directory of its own: nothing outside ours is touched.
+    # Another program may have written it for its own data directory: touch nothing outside ours.
     if location.startswith(f"{context.directories.data}/") and location != job.target and os.path.isfile(location):
         return location
     return ""
 
 
 def _settle(job: FileJob, context: WorkerContext, present: str) -> str:
-    """Somebody is at `present` already: a replay of ours, a duplicate, or a conflict. _SETTLED, _BESIDE (it is to get a
-    name of its own) or _GONE.
+    """Settle with the file at `present`: a replay, a duplicate or a conflict. Return _SETTLED, _BESIDE (the new one
+    needs another name) or _GONE.
     """
     with locked_place(present, context):
         try:
@@ -207,7 +205,7 @@ def _settle(job: FileJob, context: WorkerContext, present: str) -> str:
         except FileNotFoundError:
             if os.path.lexists(present):
                 raise
-            return _GONE  # Its worker let it leave the tree, having described what replaced it.
+            return _GONE  # Its worker removed it after describing its replacement.
 
 
 def _settle_locked(job: FileJob, context: WorkerContext, present: str) -> str:
@@ -231,16 +229,16 @@ def _settle_locked(job: FileJob, context: WorkerContext, present: str) -> str:
 
 
 def locked_place(path: str, context: WorkerContext) -> AbstractContextManager[int]:
-    """Hold the lock under which it is decided what becomes of the instance at `path`: whether another one is its
-    duplicate or replaces it, and whether it leaves the tree.
+    """Hold the lock under which is decided what becomes of the instance at `path`: whether another one is its duplicate
+    or replaces it, and whether it leaves the tree.
     """
-    # By its path in the tree: another machine may have the tree elsewhere.
+    # By the path in the tree, which may be mounted elsewhere on another machine.
     below = path.removeprefix(f"{context.directories.data}/")
     return context.locks.locked(context.directories.locks, f"place-{short_hash(below, 2)}")
 
 
 def _duplicate(job: FileJob, present: str) -> None:
-    """Under the lock of `present`, which stays in the tree from now on."""
+    """Record the job as a duplicate of `present`, which stays in the tree. Call under the lock of `present`."""
     job.kind = "duplicate"
     job.target = present
     job.present_size = os.stat(present).st_size
@@ -248,8 +246,8 @@ def _duplicate(job: FileJob, present: str) -> None:
 
 
 def _change_ctime(present: str) -> None:
-    """Change the time of change (st_ctime) of an instance that a sender is told of again: `prune` leaves one that
-    changed since it was looked at. To set the mode that it has needs its owner; of another one's file there is no mark.
+    """Change st_ctime of an instance that a sender was told of again, so that `prune` leaves it. Setting the same mode
+    does that, but needs the owner; another user's file stays unmarked.
     """
     with contextlib.suppress(PermissionError):
         os.chmod(present, stat.S_IMODE(os.stat(present).st_mode))
@@ -269,8 +267,8 @@ def _is_same(path: str, inode: tuple[int, int]) -> bool:
 
 
 def _keep_both(job: FileJob, context: WorkerContext) -> bool:
-    """Side by side: `<stem>-<8 hex of the digest>.dcm`, in the tree and in the name of the document. False where that
-    name's instance went meanwhile.
+    """Place the instance beside the present one as `<stem>-<8 hex of the digest>.dcm`, in tree and document name.
+    Return False where the instance with that name went meanwhile.
     """
     suffix = f"-{dataset.digest(job.descriptor, job.header)[:8]}.dcm"
     if not job.plan.name.endswith(suffix):
@@ -292,10 +290,10 @@ def _keep_both(job: FileJob, context: WorkerContext) -> bool:
 
 
 def _replace(job: FileJob, context: WorkerContext, present: str) -> str:
-    """The new one takes the name; the old one is kept in set-aside as `superseded`, and is there before it leaves the
-    tree. _SETTLED, or _GONE where its place was taken meanwhile by another one that is to be replaced.
+    """Give the new instance the name, after the old one is kept in set-aside as `superseded`. Return _SETTLED, or _GONE
+    where its place was taken meanwhile by another instance that is to be replaced.
     """
-    linked = _is_same(job.target, job.inode)  # A replay: it got so far before.
+    linked = _is_same(job.target, job.inode)  # A replay: an earlier attempt came this far.
     if present != job.target and not linked and os.path.lexists(job.target):
         if compare(job, job.target, context) == "other-instance":
             raise Conflict
@@ -325,14 +323,14 @@ def _replace(job: FileJob, context: WorkerContext, present: str) -> str:
 
 
 def withdraw(job: FileJob) -> None:
-    """Take back the name in the tree, when the file is to be set aside after all: never in both places."""
+    """Remove the name in the tree of a file that is set aside after all: it is never in both places."""
     if is_placed(job):
         os.unlink(job.target)
 
 
 def take_back(job: FileJob, context: WorkerContext) -> None:
-    """The same when the file must wait: nothing stays in the tree meanwhile that no document tells of. Under the lock
-    of its place, since another worker may be about to describe it as what its own duplicate is equal to.
+    """Remove the name in the tree of a file that must wait, unless it is described. Takes the lock of the place, since
+    another worker may be about to describe it as the instance that its own file duplicates.
     """
     if is_placed(job) and not _is_described(job):
         with locked_place(job.target, context):
@@ -341,7 +339,7 @@ def take_back(job: FileJob, context: WorkerContext) -> None:
 
 
 def is_placed(job: FileJob) -> bool:
-    """Whether this story, or an earlier one that was interrupted, gave the file its name in the tree."""
+    """Return whether this job, or an earlier interrupted one, gave the file its name in the tree."""
     if job.kind != "published" or not job.target or not (job.linked or job.claim):
         return False
     inode = job.inode
@@ -350,13 +348,13 @@ def is_placed(job: FileJob) -> bool:
         inode = (status.st_dev, status.st_ino)
     try:
         return _is_same(job.target, inode)
-    except OSError:  # It cannot be looked at; a claim that has one name only is in no tree.
+    except OSError:  # Unknown; a claim with a single name is in no tree.
         return job.linked or (job.copied < 0 and job.links > 1)
 
 
 def _is_described(job: FileJob) -> bool:
-    """Whether the instance's document says that it lies at the target; where that cannot be read, what this story has
-    not linked is taken for described.
+    """Return whether the instance's document names the target; where it cannot be read, whether an earlier job linked
+    it.
     """
     try:
         return os.path.normpath(documents.location(json_file.load(job.document) or {})) == job.target

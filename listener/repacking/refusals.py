@@ -1,7 +1,7 @@
-"""Whose refusal is it? One file's own place may be full, read-only, missing or somebody else's; a volume too.
+"""Tell whether a refusal (OSError) concerns one file's place or every file.
 
-The directories that every file needs are asked: while each of ours takes a new file, what was refused is true of one
-path alone, and only that path's files wait. An error of the process (no descriptors, no memory) is everybody's.
+The directories that every file needs are probed: while each of them takes a new file, the error concerns one path
+alone, and only files for that path wait. An error of the process (no descriptors, no memory) concerns all.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from listener.planning.names import OWN, printable
 from listener.records import Deferral, refusal
 from listener.repacking.context import FileJob, WorkerContext
 
-#: How long an answer of the volumes holds, in seconds: a batch that is refused asks once.
+#: Seconds for which a probe of the volumes holds: a refused batch probes once.
 _ANSWER_SECONDS = 0.5
 
-#: What a volume that has room takes at once, in bytes, and what is asked for at most.
+#: Least and largest size in bytes of the file that a probe allocates.
 _ROOM, _MOST_ROOM = 2**20, 64 * 2**20
 
-#: Errors that a directory gives, not the name in it.
+#: Errors that come from a directory, not from the name in it.
 _DIRECTORY_ERRORS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMLINK, errno.EXDEV, errno.ESTALE}
 )
@@ -35,7 +35,7 @@ _PROCESS_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Refusals:
-    """Makes a Deferral of what a file was refused; one for each worker, which remembers what the volumes said."""
+    """Makes Deferrals of refusals; one for each worker, with the last probe's result."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
@@ -44,18 +44,18 @@ class Refusals:
         self._error: OSError | None = None
 
     def deferral(self, job: FileJob, error: OSError) -> Deferral:
-        """The deferral of `job`: with a place when the error is true of that alone."""
+        """Return the deferral of `job`, with a place when the error concerns that alone."""
         arrival = job.arrival._replace(claim=job.claim)
         if isinstance(error, LockHeld):
             return refusal(arrival, job.step, error, "a lock", job.series)
         everybodys = error if error.errno in _PROCESS_ERRORS else self._general_error(job.size)
         if everybodys is None:
             return refusal(arrival, job.step, error, self._place(job, error), job.series)
-        # What is told is what the file met, unless that says nothing of a volume.
+        # Report the file's own error, unless it says nothing about a volume.
         return refusal(arrival, job.step, error if concerns_all(error) else everybodys)
 
     def _general_error(self, size: int) -> OSError | None:
-        """What our own directories refuse, where every file begins; None while all can be written."""
+        """Return the error that the directories which every file needs give, None while all can be written."""
         now = time.monotonic()
         size = min(max(size, _ROOM), _MOST_ROOM)
         if now - self._probed_at >= _ANSWER_SECONDS or size > self._size:
@@ -103,14 +103,14 @@ class Refusals:
         if self._context.config.phi:
             return f"'{printable(path)}'{link}"
         parts = path[len(root) :].strip("/").split("/")
-        if parts[0] in (OWN, "set-aside", "claim"):  # Names of ours tell nothing of a patient.
+        if parts[0] in (OWN, "set-aside", "claim"):  # Our own names hold no patient data.
             return f"{'/'.join(parts[: 3 if parts[0] == OWN else 2])} of the {role} directory{link}"
         level = len(parts) if parts[0] else 0
         return f"level {level} below the {role} directory{link}"
 
 
 def _require_writable(path: str) -> None:
-    """Raise OSError where something is at `path` that is no directory to write in; what is missing can be made."""
+    """Raise OSError where `path` exists and is not a writable directory; a missing one can be made."""
     if not path or not os.path.lexists(path):
         return
     if not stat.S_ISDIR(os.stat(path).st_mode):
@@ -122,7 +122,7 @@ def _require_writable(path: str) -> None:
 
 
 def _try_to_write(staging: files.StagingDir, size: int) -> None:
-    """Whether a directory takes a new file of `size` bytes."""
+    """Write a new file of `size` bytes and remove it. Raises OSError where the directory refuses."""
     path, descriptor = staging.write(b"\0" * 4096)
     try:
         os.posix_fallocate(descriptor, 0, size)
@@ -135,15 +135,15 @@ def _try_to_write(staging: files.StagingDir, size: int) -> None:
 
 
 def _paths(job: FileJob, error: OSError) -> Iterator[str]:
-    """The paths that an error may be about: what it names itself, the new name first, then where the stage works."""
+    """Yield the paths that an error may concern: those it names, the new name first, then where the step works."""
     named = (error.filename, error.filename2) if job.step == "claim" else (error.filename2, error.filename)
     yield from (path for path in named if isinstance(path, str))
     yield {"place": job.target, "describe": job.document}.get(job.step, "") or job.arrival.path
 
 
 def _refusing_component(path: str, root: str, error: OSError) -> str:
-    """The first component of `path` below `root` that cannot be entered or is absent, or that gave the error; what a
-    link leads to is told as that link.
+    """Return the first component of `path` below `root` that cannot be entered or is absent, or that gave the error; a
+    link in place of what it leads to.
     """
     if path.startswith(f"{root}/{OWN}/"):
         return path

@@ -1,14 +1,14 @@
-"""Taking a series out of tree and logs, for `listener prune`, while workers go on publishing.
+"""Remove a series from tree and logs, for `listener prune`, while workers go on publishing.
 
-In this order, so that no reader ever meets a document whose instance is gone, nor an instance that a sender was told of
-a moment ago goes: documents of instances are moved away, then instances, then what they shared. Each instance is looked
-at under the lock under which workers decide that another file is its duplicate or replaces it (`place.locked_place`);
-both leave a mark (its time of change, or another inode), and what bears one stays, with its document. A worker that
-publishes the instance anew finds neither file nor document. What instances share is removed under the lock of the
-series, once its directory of documents is gone: a worker that must make that directory holds the same lock, and looks
-again (`shared.Shared.renew`). docs/reliability.md has the whole argument.
+The order: documents of instances are moved away, then instances, then shared documents. So no reader meets a document
+without its instance, and no instance goes of which a sender was told a moment ago. Each instance is checked under the
+lock under which workers decide that another file is its duplicate or replaces it (`place.locked_place`); both leave a
+mark (ctime, or another inode), and a marked instance stays, with its document. A worker that publishes the instance
+anew finds neither file nor document. Shared documents are removed under the lock of the series, once its directory of
+documents is gone: a worker that must make that directory takes the same lock and checks again
+(`describe.SharedDocuments.ensure`). docs/reliability.md has the whole argument.
 
-What is moved away lies in staging directories until it is on disk that it is gone; `recover` ends what was interrupted.
+Files moved away lie in staging until their removal is on disk; `recover` ends an interrupted run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from listener.repacking.context import WorkerContext
 from listener.repacking.describe import locked, locked_series
 from listener.repacking.place import locked_place
 
-#: So young a change of an instance may be unknown to the ledger yet, in nanoseconds.
+#: Nanoseconds within which a change of an instance may not be in the ledger yet.
 _LEDGER_LAG_NS = 60 * 10**9
 
 OUTSIDE = "outside --data"
@@ -42,7 +42,7 @@ ABSENT = "not there; see 'listener verify --repair'"
 
 
 class Instance(NamedTuple):
-    """An instance as the ledger has it: `folder` below the data directory (absolute: elsewhere), `arrived_ns` when."""
+    """An instance in the ledger: `folder` below the data directory (absolute: elsewhere), arrival in nanoseconds."""
 
     SOPInstanceUID: str
     folder: str
@@ -52,7 +52,7 @@ class Instance(NamedTuple):
 
 
 class Series(NamedTuple):
-    """A series of a study, which ended at `changed_ns`."""
+    """A series of a study that completed at `changed_ns`."""
 
     uid: str
     study: str
@@ -60,7 +60,7 @@ class Series(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """By what a file is known to be the same, and untouched."""
+    """Status fields by which a file is known to be the same and untouched."""
 
     device: int
     inode: int
@@ -70,7 +70,7 @@ class Marks(NamedTuple):
 
 
 class Removable(NamedTuple):
-    """An instance that is there and may go: where it and its document lie, and what both were when looked at."""
+    """An instance that may go: its path and document, and the state of both when surveyed."""
 
     instance: Instance
     path: str
@@ -80,8 +80,8 @@ class Removable(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What there is of a series: instances that may `go`, those that are `absent`, those that are `left` and why, and
-    the studies that its documents tell of.
+    """The instances of a series: to `go`, `absent`, and `left` with the reason; and the studies that its documents
+    name.
     """
 
     go: list[Removable]
@@ -91,7 +91,7 @@ class Survey(NamedTuple):
 
 
 class Remover:
-    """Works for one run of `prune`, with staging directories of its own."""
+    """Removes series in one run of `prune`, with staging directories of its own."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
@@ -102,7 +102,7 @@ class Remover:
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def survey(self, series: Series, instances: Iterable[Instance], now_ns: int) -> Survey:
-        """Look at what there is of a series. Nothing is changed."""
+        """Check which instances of a series may go. Changes nothing."""
         found = Survey([], [], [], set())
         for one in instances:
             path = os.path.normpath(os.path.join(self._data, one.folder, one.name))
@@ -115,7 +115,7 @@ class Remover:
                 found.absent.append(one)
                 continue
             document = f"{self._log}/{documents.instance_path(series.uid, one.name)}"
-            # Its signature first: what is written afterwards is another document.
+            # The signature first: a document written afterwards then differs from it.
             there = Removable(one, path, _marks(status), document, json_file.signature(document))
             told = json_file.load_if_readable(document) or {}
             studies = set(_studies(told))
@@ -132,7 +132,7 @@ class Remover:
     # -- removing ------------------------------------------------------------------------------------------------------
 
     def remove(self, survey: Survey, goes_on: Callable[[], bool]) -> list[Instance]:
-        """Take the instances away, as long as `goes_on`; those that are gone. Raises LockHeld, OSError."""
+        """Remove the surveyed instances as long as `goes_on()`; return those removed. Raises LockHeld, OSError."""
         moved: dict[Removable, str] = {}
         gone: list[tuple[Removable, str]] = []
         try:
@@ -166,7 +166,7 @@ class Remover:
                     moved[one] = staged
 
     def _take_instance(self, one: Removable, moved: dict[Removable, str], gone: list[tuple[Removable, str]]) -> None:
-        """Move it away, if it is still that file and nobody described it anew; then its document goes for good."""
+        """Move an instance away if it is unchanged and was not described anew; then delete its document."""
         if self._move_away(one, gone):
             files.discard(moved.pop(one))
 
@@ -182,19 +182,21 @@ class Remover:
                     raise
                 os.unlink(one.path)  # A directory of the tree that is a link to another file system.
             else:
-                if not _is_staged(aside):  # Somebody put another file there who takes no lock.
+                if not _is_staged(aside):  # A program that takes no lock put another file there.
                     rename_new(aside, one.path)
                     return False
             gone.append((one, aside))
             return True
 
     def _is_described(self, one: Removable) -> bool:
-        """Whether its document tells of it: one that came meanwhile with another name of the patient has the same."""
+        """Return whether the document names this path: under a changed patient's name the same document names another
+        one.
+        """
         return documents.location(json_file.load_if_readable(one.document) or {}) == one.path
 
     def _put_back(self, one: Removable, document: str, gone: list[tuple[Removable, str]]) -> None:
-        """The document of an instance that stays, unless another file is there, which its worker describes. What came
-        meanwhile for another place has taken the document, and finds the instance nowhere: then it is removed indeed.
+        """Give an instance that stays its document back, unless another file is there, which its worker describes. If
+        the document now belongs to another place, remove the instance after all.
         """
         there = _marks_of(one.path)
         if there is None or there[:2] != one.marks[:2]:
@@ -203,7 +205,7 @@ class Remover:
             self._move_away(one, gone)
 
     def _give_back(self, staged: str, document: str) -> bool:
-        """False where there is a document by now."""
+        """Give a staged document its name back; return False where a newer one is there."""
         try:
             files.with_parents(rename_new, staged, document, 0o755, self._context.syncs)
         except FileExistsError:
@@ -212,7 +214,7 @@ class Remover:
         return True
 
     def forget(self, uid: str, studies: Iterable[str]) -> bool:
-        """Remove what the instances of a series shared, unless an instance of it is described; whether that went."""
+        """Remove the shared documents of a series and return True; False while an instance of it is described."""
         images = os.path.dirname(f"{self._log}/{documents.instance_path(uid, 'x')}")
         shared = [documents.study_series_path(study, uid) for study in sorted(studies)]
         paths = [f"{self._log}/{name}" for name in (*shared, documents.pack_path(uid), documents.series_path(uid))]
@@ -234,7 +236,7 @@ class Remover:
         return True
 
     def drop_document(self, uid: str, one: Instance) -> None:
-        """Remove the document of an instance that is absent, if it tells of that one and it still is."""
+        """Remove the document of an absent instance, if it names that one and the file still is absent."""
         path = os.path.normpath(os.path.join(self._data, one.folder, one.name))
         document = f"{self._log}/{documents.instance_path(uid, one.name)}"
         if not os.path.lexists(document):
@@ -252,8 +254,8 @@ class Remover:
     # -- after a crash -------------------------------------------------------------------------------------------------
 
     def recover(self) -> list[str]:
-        """End what an interrupted run left in staging: documents of instances that are there go back, the rest goes.
-        Paths of files there that are not what was to be removed: nobody knows where they belong.
+        """Finish an interrupted run: documents whose instances are there go back, the rest is deleted. Return paths of
+        staged files that are not what was to be removed.
         """
         for path in _files_in(self._context.directories.log_staging):
             told = json_file.load_if_readable(path) or {}
@@ -271,8 +273,8 @@ class Remover:
         return strange
 
     def _recover_instance(self, staged: str, uid: str, path: str) -> None:
-        """Give an instance its document back. Where it came again for another place meanwhile, that has the document;
-        nobody was told of this one since, and it was to be removed.
+        """Give an instance its document back. Where the document now belongs to another place, remove the instance: it
+        was to be removed, and no sender was told of it since.
         """
         document = f"{self._log}/{documents.instance_path(uid, os.path.basename(path))}"
         with locked_series(uid, self._context):
@@ -286,14 +288,14 @@ class Remover:
 
 
 def _reason_to_stay(status: os.stat_result, one: Instance, changed_ns: int, now_ns: int) -> str:
-    """Why an instance is not to go; "" for the file that the ledger knows, and of which nobody was told since."""
+    """Return why an instance must stay; "" for the file that the ledger knows, unchanged since its series completed."""
     if not stat.S_ISREG(status.st_mode):
         return IRREGULAR
     if status.st_ctime_ns <= changed_ns:
         return ""
     if now_ns - status.st_ctime_ns < _LEDGER_LAG_NS:
         return FRESH
-    # Touched since its series ended: owner, mode and links may have changed, what was written may not.
+    # Changed since its series completed: owner, mode and links may differ, content may not.
     return "" if status.st_size == one.size and status.st_mtime_ns <= one.arrived_ns else OTHER
 
 
@@ -309,7 +311,7 @@ def _marks_of(path: str) -> Marks | None:
 
 
 def _staged_name(marks: Marks) -> str:
-    """A name that tells whether a file is what was to be removed (a rename changes the time of change)."""
+    """Return a name that identifies the file to be removed (a rename changes ctime, so that is not in it)."""
     return f"{marks.inode:x}-{marks.size:x}-{marks.modified_ns:x}"
 
 
@@ -325,8 +327,8 @@ def _studies(document: Mapping[str, object]) -> Iterator[str]:
 
 
 def studies_of(log: str, uids: Iterable[str]) -> dict[str, set[str]]:
-    """The studies that have a document of one of these series, by series: one pass over all studies, since a series
-    that was moved to another study is in both.
+    """Return the studies that have a document of one of these series, by series, in one pass over all studies: a series
+    that moved to another study is in both.
     """
     wanted = {f"{document_name(uid)}-meta.json": uid for uid in uids}
     found: dict[str, set[str]] = {}

@@ -1,10 +1,8 @@
-"""One file's whole story: claim, read, place, describe, release; and how several are told together between two
-barriers.
+"""Repack files: claim, read, place, describe, release; and a batch together between two barriers.
 
-The order of the steps is what keeps the promises (docs/reliability.md): data is on disk before it has a name in the
-tree, an instance is in the tree before a document points at it, and the source goes last. A claim is unlinked by the
-parent when it has this file's outcome, so an outcome that died with its worker is never missing: the claim is still
-there.
+The order of the steps keeps the promises (docs/reliability.md): data is on disk before it has a name in the tree, an
+instance is in the tree before a document points at it, and the source goes last. The parent unlinks a claim when it has
+the file's outcome; if an outcome dies with its worker, the claim is still there.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ Result = Outcome | Deferral
 
 
 class Barrier(NamedTuple):
-    """Where a story waits until this is on disk: the data of open files, and the names in directories."""
+    """Where a story waits for a sync: `descriptors` of open files, and `directories` whose names must be on disk."""
 
     descriptors: list[int]
     directories: list[str]
@@ -43,7 +41,7 @@ Story = Generator[Barrier, None, None]
 
 
 def story(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> Story:
-    """The whole story of one file, with its two barriers."""
+    """Run all steps of one file, with a barrier before it is placed and one before it is released."""
     job.enter("claim")
     claim.take(job, context)
     job.enter("read")
@@ -63,7 +61,7 @@ def story(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> Stor
     job.enter("release")
     if not claim.unchanged(job):
         raise NotYet
-    # What already lies where it belongs (a tree repacked onto itself, by whatever path) has only this name.
+    # A tree repacked onto itself: this may be the file's only name.
     if context.mode == MOVE and not is_only_name(job.path, job.target):
         os.unlink(job.path)
 
@@ -76,7 +74,7 @@ def _read(job: FileJob, context: WorkerContext) -> None:
 
 
 def _sync(barriers: list[Barrier]) -> dict[int | str, OSError]:
-    """Force to disk what several stories wait for; the descriptors and directories that could not be, with why."""
+    """Sync what several stories wait for; return the descriptors and directories that failed, each with its error."""
     descriptors: list[int] = []
     directories: dict[str, None] = {}
     for barrier in barriers:
@@ -95,7 +93,7 @@ def _sync(barriers: list[Barrier]) -> dict[int | str, OSError]:
 
 
 class Repacker:
-    """What a worker does: arrivals in, results out, in the same order."""
+    """Repacks batches in a worker: arrivals in, results out, in the same order."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
@@ -104,9 +102,10 @@ class Repacker:
         self._refusals = Refusals(context)
 
     def repack(self, arrivals: Sequence[Arrival]) -> list[Result]:
-        """Repack a batch. Raises FatalFault when the disk refused a sync; whatever was not released stays claimed.
+        """Repack a batch. Raises FatalFault when a sync failed with EIO; what was not released stays claimed.
 
-        Nothing is begun while data or log is not the directory of the start: it would go into the one below its volume.
+        Nothing is begun while data or log is not the directory of the start (its volume is gone): files would go below
+        the mount point.
         """
         if not all(directory.is_there() for directory in self._volumes):
             return [_without_volume(arrival) for arrival in arrivals]
@@ -115,7 +114,7 @@ class Repacker:
         return self._repack_batch(arrivals)
 
     def _repack_batch(self, arrivals: Sequence[Arrival]) -> list[Result]:
-        """Group commit: all stories go to their first barrier, one sync, on to the second, one sync, to the end."""
+        """Group commit: run all stories to their first barrier, sync once, to the second, sync once, to the end."""
         jobs = [
             FileJob(arrival, arrival.claim or arrival.path, arrival.claim, begun_ns=time.time_ns())
             for arrival in arrivals
@@ -145,7 +144,7 @@ class Repacker:
                 results[index] = awaited
         begun = time.perf_counter()
         failed = _sync([barrier for _, barrier in waiting]) if waiting else {}
-        if failed:  # What was not released is done again, and only that which could not be forced to disk.
+        if failed:  # Only stories whose own data or names were not synced are repeated.
             for index, barrier in waiting:
                 errors = [failed[one] for one in (*barrier.descriptors, *barrier.directories) if one in failed]
                 if errors:
@@ -153,7 +152,9 @@ class Repacker:
         share_sync_time(time.perf_counter() - begun, [job for job in jobs if job.paused_at])
 
     def _advance(self, job: FileJob, one: Story) -> Barrier | Result:
-        """One of the two places where exceptions are caught: a file's failure is its own, never the batch's."""
+        """Run a story to its next barrier or its result. Catches every exception: a file's failure never is the
+        batch's.
+        """
         try:
             return next(one)
         except StopIteration:
@@ -180,13 +181,13 @@ class Repacker:
         return self._refused(job, error)
 
     def _refused(self, job: FileJob, error: OSError) -> Result:
-        """The system refused: the file waits, or has waited long enough for a place of its own."""
+        """Return a deferral for an OSError, or the outcome of setting aside a file that was refused for too long."""
         deferral = self._refusals.deferral(job, error)
         try:
             place.take_back(job, self._context)
         except OSError:
-            return deferral  # It stays in the tree, where the next try finds it, and is in one place only.
-        may = job.claim or self._context.mode != CLAIM  # What cannot be claimed is still its sender's.
+            return deferral  # It stays in the tree, in one place only, where the next attempt finds it.
+        may = job.claim or self._context.mode != CLAIM  # An unclaimed file still belongs to its sender.
         if not (deferral.place and job.arrival.last and may) or place.is_placed(job):
             return deferral
         return self._set_aside(job, Unplaceable.reason, str(Unplaceable(f"{deferral.place}: {deferral.error}")))
@@ -250,8 +251,8 @@ def _busy(job: FileJob) -> Deferral:
 
 
 def _missing(job: FileJob, context: WorkerContext) -> tuple[Missing, ...]:
-    """What the instance lacks: what its path and its own document wanted, and, from the instance that shared documents
-    are made of, what these wanted (as rx-repack reports it).
+    """Return the attributes that path and document wanted and the instance lacks; for an instance of which shared
+    documents are made, also those that these wanted (as rx-repack reports it).
     """
     if job.plan is UNPLANNED:
         return ()

@@ -1,7 +1,7 @@
-"""A series is brought in line after a correction: one file an instance, and shared documents that tell the newest.
+"""Revise a series after a correction: one file for each instance, shared documents of the newest one.
 
-Done by a thread of its own, behind the ledger's writer, who sees that something was corrected. Everything here can be
-repeated, and works beside workers and other listeners, under the locks that they take.
+Runs in a thread of its own, started by the ledger's writer. Everything here can be repeated, and works beside workers
+and other listeners, under the locks that they take.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Owner = tuple[str, str]
 
 
 class Revision(NamedTuple):
-    """What is to be revised of a series: instances with more than one file (`doubles`: the files' names, the oldest
-    first), whose it was (`former`), and whether its shared documents are to tell the newest instance (`renews`).
+    """What to revise in a series: `doubles` are instances with more than one file (file names, the oldest first),
+    `former` its previous owners, `renews` whether shared documents follow the newest instance.
     """
 
     SeriesInstanceUID: str
@@ -38,15 +38,15 @@ class Revision(NamedTuple):
 
 
 def merge(one: Revision, other: Revision) -> Revision:
-    """Both, of one series."""
+    """Combine two revisions of one series."""
     return Revision(
         one.SeriesInstanceUID, one.doubles | other.doubles, one.former | other.former, one.renews or other.renews
     )
 
 
 class Described(NamedTuple):
-    """An instance's document: where it is, where its instance lies, whose it is, when it was written, and when the
-    instance last changed (or a sender was told that it is there already).
+    """An instance's document, the path and owner it names, when it was written, and the instance's ctime (when it
+    changed or a sender was told that it is present), both in nanoseconds.
     """
 
     document: str
@@ -57,7 +57,7 @@ class Described(NamedTuple):
 
 
 def described(series: str, context: WorkerContext) -> Iterator[Described]:
-    """The documents of a series' instances that can be read and follow to a file of the tree."""
+    """Yield the readable documents of a series' instances whose file is in the tree."""
     folder = os.path.dirname(f"{context.directories.log}/{documents.instance_path(series, 'x')}")
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
@@ -68,9 +68,7 @@ def described(series: str, context: WorkerContext) -> Iterator[Described]:
 
 
 def revise(revision: Revision, context: WorkerContext, outcomes: list[Outcome]) -> None:
-    """Bring a series in line; what is set aside is put to `outcomes`. Raises OSError when the system refuses, or
-    somebody holds a lock: to be done again.
-    """
+    """Revise a series; append the outcomes of files set aside to `outcomes`. Raises OSError or LockHeld: try again."""
     uid = revision.SeriesInstanceUID
     before = {one.owner for one in described(uid, context)}
     for names in sorted(revision.doubles):
@@ -79,7 +77,7 @@ def revise(revision: Revision, context: WorkerContext, outcomes: list[Outcome]) 
     owners = {one.owner: one for one in there}  # The newest of each.
     for one in owners.values():
         _update_shared(one, context, renews=revision.renews and one is there[-1])
-    if owners:  # Of a series that is gone altogether nothing is forgotten here: `prune` was there.
+    if owners:  # A series without instances was pruned: nothing is left to forget.
         for former in (revision.former | before) - owners.keys():
             _forget(uid, former, {study for _, study in owners}, context)
 
@@ -88,7 +86,7 @@ def revise(revision: Revision, context: WorkerContext, outcomes: list[Outcome]) 
 
 
 def _keep_one(uid: str, names: tuple[str, ...], context: WorkerContext) -> Iterator[Outcome]:
-    """Let the newest of these files be the instance, or the oldest, by policy; the others are set aside."""
+    """Keep the newest of these files as the instance, or the oldest, by policy; set the others aside."""
     if context.config.on_conflict == "keep-both":
         return
     wanted = {f"{name}.json" for name in names}
@@ -106,7 +104,7 @@ def _keep_one(uid: str, names: tuple[str, ...], context: WorkerContext) -> Itera
 
 
 def _instance(path: str, context: WorkerContext) -> tuple[str, str]:
-    """Series and SOP Instance UID of a file, or its own path where it cannot be read."""
+    """Return Series and SOP Instance UID of a file, or its path and "" where it cannot be read."""
     try:
         descriptor = files.open_regular(path)
     except OSError:
@@ -121,7 +119,9 @@ def _instance(path: str, context: WorkerContext) -> tuple[str, str]:
 
 
 def _set_aside(one: Described, keeps: Described, context: WorkerContext) -> Outcome | None:
-    """First kept in set-aside, then no reader is led to it any more, then it leaves the tree."""
+    """Copy a double to set-aside, then remove its document, then the file. Return the outcome, None if the file changed
+    meanwhile.
+    """
     reason, why = "superseded", "a newer data set of the same instance has another name"
     if context.config.on_conflict != "replace":
         reason, why = "conflict", "another data set of the same instance is in the tree, under another name"
@@ -130,7 +130,7 @@ def _set_aside(one: Described, keeps: Described, context: WorkerContext) -> Outc
         status = os.lstat(one.path)
         told = documents.location(json_file.load(one.document) or {})
         if status.st_ctime_ns != one.marked_ns or told != one.path or not os.path.isfile(keeps.path):
-            return None  # It came again meanwhile; the next look decides.
+            return None  # It came again meanwhile; the next revision decides.
         kept = setaside.keep(one.path, context, setaside.Why(reason, why), 0, dataset.digest_of(one.path, context))
         os.unlink(one.document)
         if context.syncs:
@@ -147,7 +147,7 @@ def _set_aside(one: Described, keeps: Described, context: WorkerContext) -> Outc
 
 
 def _update_shared(one: Described, context: WorkerContext, *, renews: bool) -> None:
-    """The documents that this instance shares are there; with `renews` they tell what it tells."""
+    """Write missing shared documents of this instance; with `renews`, update them to what it says."""
     job = FileJob(Arrival(one.path, 0, 0, "startup"), one.path, target=one.path, document=one.document)
     try:
         job.descriptor = files.open_regular(one.path)
@@ -167,7 +167,7 @@ def _update_shared(one: Described, context: WorkerContext, *, renews: bool) -> N
 
 
 def _forget(uid: str, former: Owner, studies: set[str], context: WorkerContext) -> None:
-    """A series is not this patient's in this study any more: what says so goes, as far as no other series does."""
+    """Remove what says that the series is this patient's in this study, unless another series still needs it."""
     patient, study = former
     if not study:
         return
@@ -187,7 +187,7 @@ def _forget(uid: str, former: Owner, studies: set[str], context: WorkerContext) 
 
 
 def is_documented(owner: Owner, context: WorkerContext) -> bool:
-    """Whether any series with a document in a study's directory has an instance of this patient in this study."""
+    """Return whether any series documented in a study's directory has an instance of this patient in this study."""
     log = context.directories.log
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(os.path.dirname(f"{log}/{documents.study_series_path(owner[1], 'x')}")):

@@ -1,4 +1,4 @@
-"""Set aside what cannot be repacked, and superseded instances: each file with a reason file beside it."""
+"""Set files aside: what cannot be repacked, and superseded instances, each with a reason file beside it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from listener.planning.names import instant, printable, short_hash
 from listener.records import Arrival
 from listener.repacking.context import CLAIM, WorkerContext
 
-#: Why a file is kept under the reason `superseded`.
+#: Error text of files kept under the reason `superseded`.
 SUPERSEDED_TEXT = "a newer data set of the same instance took its name"
 
 
 def was_superseded(inode: tuple[int, int], context: WorkerContext) -> bool:
-    """Whether this very file was published, and a newer data set took its name, before its claim was let go."""
+    """Return whether this very file was published and then superseded, before its claim was released."""
     return any(entry.inode() == inode[1] and _inode(entry.path) == inode for entry in _kept(context))
 
 
 def still_in_tree(name: str, context: WorkerContext) -> Iterator[str]:
-    """Where superseded instances called `name` have not left the tree yet."""
+    """Yield the paths of superseded instances called `name` that are still in the tree."""
     for entry in _kept(context):
         was = str((json_file.load(reason_file(entry.path)) or {}).get("was", ""))
         if os.path.basename(was) == name and os.path.lexists(was) and _inode(was) == _inode(entry.path):
@@ -49,11 +49,11 @@ def _inode(path: str) -> tuple[int, int]:
 
 _CHUNK = 2**20
 
-#: Files that are counted before the loop serves others again.
+#: Files counted in one piece, between which the event loop runs.
 _PIECE = 250
 
 
-#: What a reason file tells of whose the file is: DICOM keyword and key. No patient's name or number.
+#: Identifiers in a reason file: DICOM keyword and JSON key. No patient's name or number.
 KNOWN = {
     "SOPInstanceUID": "SOPInstanceUID",
     "SeriesInstanceUID": "SeriesInstanceUID",
@@ -66,8 +66,8 @@ Transfer = Callable[[str, str], None]
 
 
 class Why(NamedTuple):
-    """Why a file is set aside: one of errors.SET_ASIDE_REASONS and the same in words; `known` tells whose it is, by
-    DICOM keyword, as far as it was read.
+    """Why a file is set aside: one of errors.SET_ASIDE_REASONS, the same in words, and identifiers in `known`, by DICOM
+    keyword, as far as they were read.
     """
 
     reason: str
@@ -85,16 +85,17 @@ class _Record(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """How much lies under one reason."""
+    """Number and bytes of the files under one reason."""
 
     files: int
     bytes: int
 
 
 def put_aside(source: str, name: str, context: WorkerContext, why: Why, arrival: Arrival) -> str:
-    """Set `source` aside with its original `name`; where it lies now.
+    """Set `source` aside with its original `name`; return its new path.
 
-    The service's claim stays, for the parent to let go (--keep-source: it is copied); `repack` leaves it all ("").
+    The service's claim stays until the parent releases it; --keep-source copies; `repack` leaves the file and returns
+    "".
     """
     if context.mode == CLAIM:
         transfer: Transfer = moves.keep_claim
@@ -107,8 +108,8 @@ def put_aside(source: str, name: str, context: WorkerContext, why: Why, arrival:
 
 
 def keep(source: str, context: WorkerContext, why: Why, root: int, dataset: str = "") -> str:
-    """Keep a second name of `source`; `source` itself stays. Where it lies now. `root`: as Arrival's; `dataset`: a
-    digest of its data set, of which one file is enough.
+    """Keep a second name of `source` in set-aside and return it; `source` stays. `root` as Arrival's; with `dataset`, a
+    digest, one file of equal data sets is enough.
     """
     record = _Record(why, 1, 0, context.directories.incoming[root], source, dataset)
     return _put(source, os.path.basename(source), context, record, moves.link_or_copy)
@@ -120,7 +121,7 @@ def _put(source: str, name: str, context: WorkerContext, record: _Record, transf
     status = os.lstat(source)
     with context.locks.locked(directory, ".lock"):
         target, present = _find_place(directory, name, source, status, record.dataset)
-        if present:  # A replay: an earlier try came as far as this.
+        if present:  # A replay: an earlier attempt came this far.
             return target
         written = _encoded(source, name, status, record)
         files.write_document(context.state_staging, reason_file(target), written, syncs=context.syncs)
@@ -131,22 +132,22 @@ def _put(source: str, name: str, context: WorkerContext, record: _Record, transf
 
 
 def reason_file(target: str) -> str:
-    """The reason file of a set-aside file."""
+    """Return the path of the reason file of a set-aside file."""
     return f"{target}.json"
 
 
 def _find_place(directory: str, name: str, source: str, status: os.stat_result, dataset: str) -> tuple[str, bool]:
-    """Where to put `name`, with a hash suffix when that is taken by something else; whether it (or, with `dataset`, an
-    equal data set) lies there already.
+    """Return a path for `name`, with a hash suffix when that is taken by another file, and whether the same file (or,
+    with `dataset`, an equal data set) is there already.
     """
     for suffix in _suffixes(name, status, dataset):
         candidate = os.path.join(directory, _cut(name, suffix))
         if os.path.lexists(candidate):
-            # One that has a claim still must be known again by its inode, should that be done again.
+            # A file with a claim must keep its own inode here, in case the claim is repeated.
             equal = dataset and status.st_nlink == 1 and _dataset_of(candidate) == dataset
             if equal or _is_same(candidate, source, status):
                 return candidate, True
-        # A reason file without its file is what a crash left; one that has a reason file itself is somebody's file.
+        # A reason file alone was left by a crash; one with a reason file of its own is a set-aside file.
         elif not os.path.lexists(reason_file(reason_file(candidate))):
             return candidate, False
     raise AssertionError  # pragma: no cover - the count has no end
@@ -154,19 +155,19 @@ def _find_place(directory: str, name: str, source: str, status: os.stat_result, 
 
 def _suffixes(name: str, status: os.stat_result, dataset: str) -> Iterator[str]:
     yield ""
-    if dataset:  # By which an equal one is found again.
+    if dataset:  # The same for an equal data set.
         yield f"-{short_hash(dataset)}"
     for salt in itertools.count(1):
         yield f"-{short_hash(f'{name}{status.st_ino}{status.st_mtime_ns}{salt}')}"
 
 
 def _dataset_of(candidate: str) -> object:
-    """The digest of a set-aside file's data set, where its reason file tells."""
+    """Return the data set's digest in a set-aside file's reason file, None if there is none."""
     return (json_file.load_if_readable(reason_file(candidate)) or {}).get("dataset")
 
 
 def _is_same(candidate: str, source: str, status: os.stat_result) -> bool:
-    """Whether `candidate` is `source`: one inode, or a copy that an earlier try made across mounts."""
+    """Return whether `candidate` is `source`: one inode, or a copy that an earlier attempt made across mounts."""
     there = os.lstat(candidate)
     if (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino):
         return True
@@ -203,7 +204,7 @@ def _encoded(source: str, name: str, status: os.stat_result, record: _Record) ->
 
 
 def _digest(source: str, status: os.stat_result) -> str:
-    """blake2b-128 of the bytes; "" for what is not a regular file or cannot be read."""
+    """Return "blake2b-128:" and the digest of the bytes, "" for an irregular or unreadable file."""
     if not stat.S_ISREG(status.st_mode):
         return ""
     state = blake2b(digest_size=16)
@@ -217,9 +218,7 @@ def _digest(source: str, status: os.stat_result) -> str:
 
 
 def count_in_pieces(directory: str) -> Iterator[dict[str, Totals]]:
-    """Count what lies in set-aside, a piece at a time: nothing ({}) until all is counted, then the totals, for every
-    reason of the closed set.
-    """
+    """Count set-aside files a piece at a time: yield {} until all are counted, then the totals for every reason."""
     found = {}
     for reason in SET_ASIDE_REASONS:
         count = size = 0
@@ -234,15 +233,15 @@ def count_in_pieces(directory: str) -> Iterator[dict[str, Totals]]:
 
 
 def totals(directory: str) -> dict[str, Totals]:
-    """The same at once."""
+    """Count all set-aside files at once; return the totals for every reason."""
     return next(found for found in count_in_pieces(directory) if found)
 
 
 def entries(directory: str) -> Iterator[os.DirEntry[str]]:
-    """The files set aside in one reason's directory, without their reason files; streaming, whatever lies there."""
+    """Yield the files set aside under one reason, without their reason files."""
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as found:
         for entry in found:
-            # A reason file has none of its own, also when its file is gone (a crash between the two).
+            # A reason file has no reason file of its own, even when its file is gone (a crash between the two).
             if entry.name.startswith(".") or (
                 entry.name.endswith(".json") and not os.path.lexists(reason_file(entry.path))
             ):
