@@ -1,1 +1,1 @@
-"""`listener bench`: what intake costs on this machine, side by side with the programs it takes over from."""
+"""`listener bench`: the cost of intake on this machine, beside the programs that it replaces."""

@@ -1,7 +1,7 @@
-"""Files to measure with: synthetic ones, or copies of given ones, each with a UID of its own.
+"""Files to measure with: synthetic ones, or copies of given ones, each with its own UIDs.
 
-A template is a file cut where its identifiers stand; a copy is the pieces with others of the same length between them,
-which costs little more than writing the file. Nothing depends on chance: the same arguments give the same bytes.
+A template is a file cut where its identifiers stand; a copy joins the pieces with other identifiers of the same length,
+which costs little more than writing the file. The same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from listener.quickstart.synthetic import Look, make_dataset
 _RLE = "1.2.840.10008.1.2.5"
 _KEYWORDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
-#: As many digits make new UIDs: two of them are the same in less than one corpus of 10**12.
+#: Digits of new UIDs that vary: two are the same in less than one corpus of 10**12.
 _DIGITS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One file: `pieces`, and between them the identifiers by their number in _KEYWORDS; `old` are its own."""
+    """One file: `pieces`, between them the identifiers by their number in _KEYWORDS; `old` are its own."""
 
     pieces: tuple[bytes, ...]
     between: tuple[int, ...]
     old: tuple[bytes, ...]
 
     def copy(self, new: tuple[bytes, ...]) -> bytes:
-        """The file with other identifiers, each as long as its own."""
+        """Return the file with other identifiers, each as long as its own."""
         parts = [self.pieces[0]]
         for number, piece in zip(self.between, self.pieces[1:], strict=True):
             parts += (new[number], piece)
@@ -44,7 +44,7 @@ class Template:
 
 
 class Corpus:
-    """Templates and where the files belong. Each `seed` gives other UIDs."""
+    """Templates and the shape of the corpus. Each `seed` gives other UIDs."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -54,11 +54,13 @@ class Corpus:
 
     @property
     def mean_size(self) -> float:
-        """Bytes a file, in the mean."""
+        """Return the mean size of a file in bytes."""
         return sum(len(one.copy(one.old)) for one in self._templates) / len(self._templates)
 
     def write(self, folder: Path, count: int, seed: str = "", step: tuple[int, int] = (0, 1)) -> int:
-        """Write the files of `count` whose number is `step[0]` after a multiple of `step[1]`; the bytes written."""
+        """Write the files of `count` whose number is `step[0]` after a multiple of `step[1]`; return the
+        bytes written.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         written = 0
         for name, data in self._copies(range(step[0], count, step[1]), seed):
@@ -83,7 +85,7 @@ class Corpus:
 
 
 def _synthetic(shape: Shape) -> bytes:
-    """One instance of about that size; its pixels are what the header leaves."""
+    """Return one instance of about that size; its pixels fill what the header leaves."""
     private = min(shape.header, max(0, shape.size - 4096))
     pixels = max(32, shape.size - private - len(_saved(Look(rows=1, columns=1), compressed=False)))
     rows = int((pixels / 2) ** 0.5)
@@ -103,7 +105,7 @@ def _saved(look: Look, *, compressed: bool) -> bytes:
 
 
 def _rle(pixels: bytes) -> bytes:
-    """RLE Lossless (PS3.5 annex G) of 16-bit pixels, by literal runs alone: valid, and no smaller."""
+    """Encode 16-bit pixels in RLE Lossless (PS3.5 annex G), by literal runs alone: valid, and no smaller."""
     segments = [_literal(pixels[1::2]), _literal(pixels[0::2])]
     offsets = (2, 64, 64 + len(segments[0]), *[0] * 13)
     return b"".join(number.to_bytes(4, "little") for number in offsets) + b"".join(segments)
@@ -116,13 +118,13 @@ def _literal(data: bytes) -> bytes:
 
 
 def _fragments(data: bytes) -> bytes:
-    """An empty offset table and one fragment (PS3.5 A.4)."""
+    """Return an empty offset table and one fragment (PS3.5 A.4)."""
     item = b"\xfe\xff\x00\xe0"
     return item + bytes(4) + item + len(data).to_bytes(4, "little") + data
 
 
 def _given(folder: Path) -> list[Template]:
-    """All instances of a folder; what is no DICOM is passed over, as a folder may hold a licence."""
+    """Return templates of all instances in a folder; other files are skipped, as a folder may hold a licence."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else [folder]
     templates = []
     for path in paths:
@@ -138,7 +140,7 @@ def _given(folder: Path) -> list[Template]:
 
 
 def _cut(data: bytes, name: str = "synthetic") -> Template:
-    """Cut a file where its identifiers stand; the patient's is looked for as an element, for it may be any word."""
+    """Cut a file where its identifiers stand; PatientID is found as an element, since it may be any word."""
     old = _identifiers(data, name)
     head = b"\x10\x00\x20\x00LO" + (len(old[0]) + len(old[0]) % 2).to_bytes(2, "little")
     at = data.find(head + old[0]) if old[0] else -1
@@ -169,7 +171,7 @@ def _identifiers(data: bytes, name: str) -> tuple[bytes, ...]:
 
 
 def _fresh(old: bytes, seed: str, *parts: object) -> bytes:
-    """A UID as long as `old` that belongs to these parts."""
+    """Return a UID as long as `old` that belongs to these parts."""
     digits = _DIGITS
     while old[:-digits].endswith(b".0"):  # A component must not begin with 0.
         digits += 1

@@ -1,4 +1,4 @@
-"""PURE. What a figure means in energy and carbon, measured or estimated from processor time."""
+"""PURE. Energy and carbon of a figure, measured or estimated from processor time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ JOULES_A_KWH = 3.6e6
 
 
 class Cost(NamedTuple):
-    """What so many files took: joules, watt hours, grams of CO2e; `measured`, or estimated from processor time."""
+    """Cost of a number of files: joules, watt hours, grams of CO2e; `measured`, or estimated from processor time."""
 
     joules: float
     watt_hours: float
@@ -19,7 +19,7 @@ class Cost(NamedTuple):
 
 
 def cost(figure: Figure, files: int, watts_per_core: float, grid_intensity: float) -> Cost:
-    """Of `files` files. `watts_per_core`: of a busy processor; `grid_intensity`: g CO2e a kWh."""
+    """Return the cost of `files` files. `watts_per_core` is that of a busy processor, `grid_intensity` g CO2e a kWh."""
     measured = figure.joules is not None
     seconds = figure.together_cpu_us or figure.cpu_us
     joules = figure.joules * files if figure.joules is not None else seconds / 1e6 * files * watts_per_core

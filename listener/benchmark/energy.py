@@ -1,6 +1,6 @@
-"""Energy of a run: the processors' own counters (RAPL) where they can be read, otherwise an estimate that says so.
+"""Energy of a run: the processors' own counters (RAPL) where they are readable, otherwise an estimate marked as such.
 
-RAPL counts what the whole package took, whoever used it: measure on a machine that does nothing else.
+RAPL counts the whole package, whoever used it: measure on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from listener.benchmark.cost import JOULES_A_KWH, Cost
 from listener.benchmark.figures import Figure
 
-#: Where Linux shows the counters, in microjoules; they begin again at max_energy_range_uj.
+#: Directory of the counters, in microjoules; they wrap at max_energy_range_uj.
 RAPL = Path("/sys/class/powercap")
 
-#: The columns of CodeCarbon's emissions.csv that are known here (kWh, kg CO2e, seconds), and what they belong to.
+#: Columns of CodeCarbon's emissions.csv that are written here (kWh, kg CO2e, seconds), and what they belong to.
 COLUMNS = ("timestamp", "project_name", "experiment_id", "duration", "emissions", "energy_consumed", "files", "method")
 
 
@@ -29,7 +29,7 @@ class Meter:
         self._before = self._read()
 
     def joules(self) -> float | None:
-        """Since the meter was made; None where nothing can be read."""
+        """Return the joules since the meter was made; None where the counters are not readable."""
         after = self._read()
         if not after or len(after) != len(self._before):
             return None
@@ -47,7 +47,7 @@ class Meter:
 
 
 def append(path: str, now: datetime, rows: Iterable[tuple[Figure, Cost]]) -> None:
-    """Add a row for each program to an emissions.csv, and the header when it is new."""
+    """Append a row for each program to an emissions.csv, and the header to a new one."""
     new = not os.path.exists(path) or not os.path.getsize(path)
     with open(path, "a", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
@@ -67,7 +67,7 @@ def _row(now: datetime, figure: Figure, spent: Cost) -> tuple[object, ...]:
 
 
 def _is_package(zone: Path) -> bool:
-    """Packages only: cores and memory controllers below them are counted in them."""
+    """Return whether a zone is a package: cores and memory controllers below it are counted in it."""
     try:
         return (zone / "name").read_text().startswith("package")
     except OSError:

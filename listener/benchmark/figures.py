@@ -1,4 +1,4 @@
-"""PURE. From runs to figures: slopes, medians, quantiles."""
+"""PURE. Figures of samples: medians, quantiles, ratios."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Seconds from a file's close to its outcome."""
+    """Quantiles of the seconds from a file's close to its outcome."""
 
     p50: float
     p95: float
@@ -18,17 +18,17 @@ class Lag:
 
     @classmethod
     def of(cls, lags: Sequence[float]) -> Lag:
-        """Of all files' lags, at least one."""
+        """Return the quantiles of the lags of all files, at least one."""
         ordered = sorted(lags)
         return cls(*(ordered[min(len(ordered) - 1, int(len(ordered) * share))] for share in (0.5, 0.95, 0.99, 1)))
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One round of one program. `cpu`: processor seconds a file, of the whole family, without the start of what
-    stays; `wall`: seconds; `joules`: of the processors, None where they cannot be read; `receiver`: processor seconds
-    a file of storescp; `rate`: files a second that storescp received, from the first to the last; `stages`:
-    seconds a file in each stage of a worker.
+    """One round of one program. `cpu`: processor seconds a file, with all child processes, without the start of a
+    service; `wall`: seconds; `joules`: of the processors, None where not readable; `receiver`: processor seconds a file
+    of storescp; `rate`: files a second that storescp received, from the first to the last; `stages`: seconds a file in
+    each step of a worker.
     """
 
     program: str
@@ -48,8 +48,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One program's medians, units as people read them. `ratio`: processor time beside the group's first program's;
-    `share`: storescp's rate beside its rate alone in the same round. None: not measured.
+    """Medians of one program in units for people. `ratio`: processor time relative to the group's first program;
+    `share`: storescp's rate relative to its rate alone in the same round. None: not measured.
     """
 
     program: str
@@ -74,7 +74,7 @@ class Figure:
 
 
 def figures(samples: Sequence[Sequence[Sample]]) -> list[Figure]:
-    """A figure for each program of a group; the first one is what others are compared with. One sequence a round."""
+    """Return a figure for each program of a group, compared with the first one. One sequence of samples a round."""
     if not samples or not samples[0]:
         return []
     base = [one.cpu for one in (each[0] for each in samples)]
@@ -117,6 +117,6 @@ def _figure(rounds: Sequence[Sample], base: Sequence[float], alone: Sequence[flo
 
 
 def _stages(rounds: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
-    """Each stage's median, in microseconds a file."""
+    """Return the median of each step in microseconds a file."""
     names = rounds[0] if rounds else ()
     return {name: statistics.median(one[name] for one in rounds) * 1e6 for name in names} or None

@@ -1,4 +1,4 @@
-"""PURE. How cost grows: with the number and size of files, series and patients, workers, and mounts."""
+"""PURE. Cases that show how cost grows: with number and size of files, series and patients, workers, and mounts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from listener.benchmark.request import Options, Request, Shape
 
 _KIB, _MIB = 1024, 1024**2
 
-#: Files that only their number matters of.
+#: Small files, for cases in which only the number matters.
 _SMALL = Shape(size=2 * _KIB, header=0)
 
-#: Files of each size; fewer of the large ones, for they fill the disk.
+#: Sizes in bytes and number of files of each; fewer large ones, since they fill the disk.
 _SIZES = ((2 * _KIB, 20_000), (230 * _KIB, 4_000), (100 * _MIB, 12))
 
 
 class Row(NamedTuple):
-    """One run of `once`, or of `cp` where there is no options. `across`: onto the other mount."""
+    """One run of `once`, or of `cp` without options. `across`: onto the other mount."""
 
     name: str
     shape: Shape
@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
 
 def cases(request: Request, workers: int) -> Iterator[Case]:
-    """What is measured with --growth N: nothing has more than N files."""
+    """Yield what is measured with --growth N: no row has more than N files."""
     most, plain = request.growth, Options(workers)
     counts = [count for count in (1000, 10_000, 100_000, 1_000_000, 10_000_000) if count <= most] or [most]
     # The slope of a thousand files is rough: the others are compared with 10,000.

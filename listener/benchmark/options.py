@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-#: Options of `bench`: spelling, metavar, where it goes, help. What is wrong with a value is told as for all others.
+#: Options of `bench`: spelling, metavar, destination, help. `Request.of` checks their values.
 _BENCH = (
     ("--files", "N", "files", "files of the large run; the small one has a sixth of them (default: 2000)"),
     ("--size", "SIZE", "size", "size of a file (default: 230KiB)"),
@@ -30,7 +30,7 @@ _BENCH = (
 
 
 def bench_options(parser: argparse.ArgumentParser) -> None:
-    """Add them to the parser of the command."""
+    """Add the options to the parser of the command."""
     for spelled, metavar, name, text in _BENCH:
         parser.add_argument(spelled, metavar=metavar, dest=name, help=text)
     parser.add_argument("--compressed", action="store_true", help="pixels in RLE Lossless, encapsulated")

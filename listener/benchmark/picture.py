@@ -1,6 +1,6 @@
-"""PURE. Figures as a picture: a bar a program, in SVG.
+"""PURE. Figures as a picture in SVG: a bar for each program.
 
-Costs are drawn on a logarithmic scale, for they lie far apart.
+Costs are drawn on a logarithmic scale, since they lie far apart.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Bar(NamedTuple):
 
 
 def svg(groups: Sequence[Group], title: str, note: str) -> str:
-    """The picture; `title` above it, `note` below: the machine and how it was measured."""
+    """Return the picture; `title` above it, `note` (machine and method) below."""
     body: list[str] = []
     top = 52
     for group in groups:
@@ -70,7 +70,7 @@ def _is_other(name: str) -> bool:
 
 
 def _costs(figures: Sequence[Figure]) -> list[_Bar]:
-    """Lengths grow with the logarithm; the shortest bar is that of half the least."""
+    """Return bars whose lengths grow with the logarithm; the shortest is that of half the least cost."""
     least = min((one.cpu_us for one in figures if one.cpu_us > 0), default=1)
     return [_Bar(one.program, math.log(max(one.cpu_us, least) / least * 2), _cost(one)) for one in figures]
 
@@ -93,7 +93,7 @@ def _received(figure: Figure) -> _Bar:
 
 
 def _text(x: float, y: float, words: str, *, size: int, **more: object) -> str:
-    """A line of words; `more` are attributes that differ from the usual."""
+    """Return a text element; `more` are attributes that differ from the usual."""
     usual = {"fill": _INK, "font-weight": 400, "text-anchor": "start"}
     given = {_SVG_NAMES.get(name, name): value for name, value in more.items()}
     attributes = " ".join(f'{name}="{value}"' for name, value in (usual | given).items())

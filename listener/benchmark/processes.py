@@ -1,4 +1,4 @@
-"""Processes and all that they start: what they cost, and how much memory they hold at most.
+"""Processor time and peak memory of processes and their descendants.
 
 This process becomes the parent of orphans (PR_SET_CHILD_SUBREAPER): a program that storescp started and did not wait
 for is counted too.
@@ -22,28 +22,28 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
 
-#: The longest that a process may take to end: what it holds may come to its end.
+#: Seconds that a process may take to end.
 _END_SECONDS = 60.0
 
-#: Seconds between two looks at the memory, and looks between two at the proportional one, which the kernel adds up.
+#: Seconds between two samples of memory, and samples between two of proportional memory, which is costly.
 _PAUSE = 0.05
 _RARELY = 5
 
 
 class Peak(NamedTuple):
-    """The most at any look: bytes resident (shared pages once a process), bytes proportional, and processes."""
+    """Largest samples: bytes resident (shared pages once a process), bytes proportional, number of processes."""
 
     rss: int = 0
     pss: int = 0
     processes: int = 0
 
     def most(self, other: Peak) -> Peak:
-        """The larger one of each."""
+        """Return the larger one of each."""
         return Peak(*map(max, self, other))
 
 
 def adopt() -> None:
-    """From now on, orphans below this process become its children."""
+    """Make orphans below this process its children from now on."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
@@ -55,7 +55,7 @@ def reap(group: int = 1) -> None:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to a process with a group of its own, and wait until the whole group has ended; SIGKILL if it does not.
+    """Send SIGTERM to a process with its own group, and wait until the whole group has ended; SIGKILL after a timeout.
 
     Its orphans are ours: they stay in the group until they are waited for.
     """
@@ -80,13 +80,13 @@ def _lives(process: subprocess.Popen[bytes]) -> bool:
 
 
 def spent() -> float:
-    """Processor seconds of all children that were waited for, and of theirs."""
+    """Return the processor seconds of all children that were waited for, and of theirs."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def below(root: int, without: Collection[int] = ()) -> list[int]:
-    """`root` and its descendants, but for those in `without` and below."""
+    """Return `root` and its descendants, without those in `without` and below them."""
     found, pending = [], [root]
     while pending:
         pid = pending.pop()
@@ -100,12 +100,14 @@ def below(root: int, without: Collection[int] = ()) -> list[int]:
 
 
 def busy(root: int, without: Collection[int] = ()) -> list[int]:
-    """Those of the family that run: what has ended, and was not waited for yet, has no memory."""
+    """Return the descendants that run: a zombie has no memory."""
     return [pid for pid in below(root) if pid not in without and _rss(pid)]
 
 
 def so_far(root: int) -> float:
-    """Processor seconds of a process that runs, of its living descendants, and of the children they waited for."""
+    """Return the processor seconds of a running process, of its living descendants, and of the children they waited
+    for.
+    """
     ticks = 0
     for pid in below(root):
         with suppress(OSError):
@@ -114,9 +116,9 @@ def so_far(root: int) -> float:
 
 
 class Watcher:
-    """Looks at a family's memory from a thread while the block runs; `peak` afterwards.
+    """Samples the memory of a process tree from a thread while the block runs; `peak` is the result.
 
-    The family is `root` and all below it; where that is this very process, all below it but for `without`.
+    The tree is `root` and all below it; where that is this very process, all below it but for `without`.
     """
 
     def __init__(self, root: int | None = None, without: Collection[int] = ()) -> None:

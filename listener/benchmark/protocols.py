@@ -1,8 +1,8 @@
 """Fresh series of several protocols: real headers, changed from series to series and image to image as scanners do.
 
-Copies of one series (corpus.py) are all alike, and a reader that remembers what files looked like is at its best there.
-Here no series was seen before: other lengths of texts, other elements left out, other values. The headers are those of
-pydicom's own test files, or for MR those of given files. Nothing depends on chance: the same arguments, the same bytes.
+Copies of one series (corpus.py) are all alike, which suits a reader that remembers. Here each series is new: other
+lengths of texts, other elements left out, other values. The headers are those of pydicom's own test files, or for MR
+those of given files. The same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from listener.quickstart.synthetic import uid
 #: Frames of an enhanced image.
 _FRAMES = 60
 
-#: What a protocol, an operator or an anonymiser leaves out in some series.
+#: Attributes that a protocol, an operator or an anonymiser leaves out in some series.
 _OPTIONAL = [
     "AdditionalPatientHistory",
     "AcquisitionDate",
@@ -51,8 +51,8 @@ _WORDS = ("ax", "BRAIN", "cor", "FLAIR", "Thorax", "t1_mprage", "w/o contrast", 
 
 
 class Protocol(NamedTuple):
-    """So many series of so many images. `one_size`: all files of a series are as long; `mixed`: all series arrive at
-    the same time; `change` makes the images of this kind out of a base.
+    """A number of series of a number of images. `one_size`: all files of a series have one length; `mixed`: all series
+    arrive at the same time; `change` turns a base into an image of this kind.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Protocol(NamedTuple):
 
     @property
     def files(self) -> int:
-        """How many there are."""
+        """Return the number of files."""
         return self.series * self.images
 
 
 def _enhance(made: Dataset) -> None:
-    """One enhanced multi-frame image (PS3.3 section A.36.2): what differs from frame to frame stands in groups."""
+    """Make an enhanced multi-frame image (PS3.3 section A.36.2): what differs between frames stands in groups."""
     made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
     made.NumberOfFrames = _FRAMES
     made.PixelData = bytes(_FRAMES * made.Rows * made.Columns * made.BitsAllocated // 8)
@@ -98,8 +98,8 @@ PROTOCOLS = (
 
 
 def write(protocol: Protocol, folder: Path, given: Sequence[Path] = ()) -> list[Path]:
-    """Write all files of a protocol; the paths in the order in which they arrive. MR is made of `given` files, where
-    there are some.
+    """Write all files of a protocol; return their paths in the order of arrival. MR is made of `given` files,
+    if any.
     """
     folder.mkdir(parents=True)
     own = Path(pydicom.data.__file__).parent / "test_files"
@@ -117,7 +117,7 @@ def write(protocol: Protocol, folder: Path, given: Sequence[Path] = ()) -> list[
 
 
 def _images(protocol: Protocol, bases: Sequence[FileDataset], series: int) -> Iterator[bytes]:
-    """The files of one series."""
+    """Yield the files of one series."""
     chance = random.Random(f"{protocol.name} {series}")  # noqa: S311 - the same each time, on purpose
     own = _series(protocol, series, chance)
     left_out = [keyword for keyword in _OPTIONAL if chance.random() < 0.3]
@@ -140,7 +140,7 @@ def _set(made: Dataset, values: dict[str, object]) -> None:
 
 
 def _series(protocol: Protocol, series: int, chance: random.Random) -> dict[str, object]:
-    """What all images of a series have in common, and no other series has."""
+    """Return the values that all images of a series share, and no other series has."""
     day, time = f"2026{chance.randint(1, 12):02}{chance.randint(1, 28):02}", f"{chance.randint(8, 16):02}1500"
     return {
         "PatientID": f"{chance.randint(1, 10**9)}",
@@ -165,7 +165,7 @@ def _words(chance: random.Random) -> str:
 
 
 def _image(protocol: Protocol, series: int, number: int, chance: random.Random) -> dict[str, object]:
-    """What differs from image to image; as long in each where all files of a series are."""
+    """Return the values that differ from image to image, of one length where all files of a series are."""
     at = -200 + number * 0.625
     place = f"{at:+.4f}".ljust(10, "0")[:10] if protocol.one_size else f"{at:g}"
     serial = f"{number:06}" if protocol.one_size else f"{number}"

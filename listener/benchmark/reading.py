@@ -1,4 +1,4 @@
-"""Reading headers alone: what a file of a fresh series costs a worker's reader, one protocol after the other."""
+"""Measure reading headers alone: the cost of a file of a fresh series, one protocol after the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from listener.planning.plan import INSTANCE_KEYWORDS, Layout, choose_preset
 
 
 class Reading:
-    """The files of one protocol, written when they are first read: `paths`, in the order in which they arrive."""
+    """The files of one protocol, written at the first call; `paths` in the order of arrival."""
 
     def __init__(self, protocol: Protocol, folder: Path, given: Sequence[Path]) -> None:
         self._protocol = protocol
@@ -25,7 +25,7 @@ class Reading:
         self.paths: list[Path] = []
 
     def __call__(self) -> Sample:
-        """Read each file once, with a reader that has met none of them. Processor seconds are of open, read, close."""
+        """Read each file once, with a reader that has read none of them. Processor time includes open and close."""
         self.paths = self.paths or self._make()
         wanted, limits, size = Wanted(_keywords()), Limits(), 0
         cpu, wall = time.process_time(), time.perf_counter()
@@ -41,7 +41,7 @@ class Reading:
 
 
 def _keywords() -> tuple[str, ...]:
-    """What a worker with default settings wants of each file."""
+    """Return the attributes that a worker with default settings reads."""
     default = Config()
     texts = (default.root_template, default.study_template, default.series_template, default.image_template)
     layout = Layout(choose_preset(default.layout, *texts))
@@ -49,7 +49,7 @@ def _keywords() -> tuple[str, ...]:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether it is a file that begins as PS3.10 section 7.1 wants it; a folder may hold a licence."""
+    """Return whether a file begins as PS3.10 section 7.1 says; a folder may hold a licence."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -57,6 +57,6 @@ def _is_dicom(path: Path) -> bool:
 
 
 def readings(folder: Path, source: str) -> list[Reading]:
-    """One for each protocol; `source`: a folder of files whose headers MR is made of, "" for none."""
+    """Return a reading for each protocol; `source` is a folder of files for the headers of MR, "" for none."""
     given = sorted(path for path in Path(source).rglob("*") if _is_dicom(path)) if source else []
     return [Reading(protocol, folder / f"{number}", given) for number, protocol in enumerate(PROTOCOLS)]

@@ -1,4 +1,6 @@
-"""storescp, unmodified, with senders of its own: alone, with `listener run` behind it, or starting programs itself."""
+"""storescp, unmodified, with its own senders: alone, with `listener run` behind it, or starting predecessors
+with -xcr.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,16 @@ from listener.benchmark.senders import Batches
 from listener.benchmark.verify import Unfinished, verify
 from listener.benchmark.workdir import RunDirs, WorkDir, settle, touch
 
-#: The longest that nothing may come out after the senders have ended.
+#: Seconds without a published file after which a run has failed.
 _STALL_SECONDS = 60.0
 
-#: A service rests when it took less than so many seconds of processor time in so many seconds.
+#: A service is idle when it took less processor time (s) than the first in the second (s).
 _QUIET = 0.02
 _QUIET_SECONDS = 0.3
 
 
 class Received(NamedTuple):
-    """What came of a run: when each file was there (seconds); lag, and seconds in each stage, where there are any."""
+    """Result of a run: the time of each arrival (seconds); lag and seconds in each step, if there are any."""
 
     arrivals: Sequence[float]
     size: int
@@ -41,7 +43,7 @@ class Received(NamedTuple):
 
 
 class _Spent(NamedTuple):
-    """What a run took: seconds, processor seconds of the listener and of storescp, memory, joules."""
+    """Cost of a run: seconds, processor seconds of the listener and of storescp, memory, joules."""
 
     wall: float
     ours: float
@@ -51,7 +53,7 @@ class _Spent(NamedTuple):
 
 
 def alone(workdir: WorkDir, batches: Batches, name: str, rate: float = 0.0) -> Sample:
-    """Nothing is behind storescp."""
+    """Measure storescp with nothing behind it."""
     with workdir.place() as place, servers.storescp(place) as (storescp, port):
         _prepare(place, batches)
         meter, total, begun = Meter(), spent(), time.perf_counter()
@@ -64,7 +66,7 @@ def alone(workdir: WorkDir, batches: Batches, name: str, rate: float = 0.0) -> S
 
 
 def behind(workdir: WorkDir, batches: Batches, options: Options, name: str, rate: float = 0.0) -> Sample:
-    """`listener run` is behind storescp. The start of the service is not counted."""
+    """Measure storescp with `listener run` behind it, without the start of the service."""
     with (
         workdir.place() as place,
         servers.service(place, options) as (service, events),
@@ -86,7 +88,7 @@ def behind(workdir: WorkDir, batches: Batches, options: Options, name: str, rate
 
 
 def starting(workdir: WorkDir, batches: Batches, program: str, name: str) -> Sample:
-    """With -xcr, storescp starts a predecessor for each file. What both cost cannot be told apart."""
+    """Measure storescp -xcr, which starts a predecessor for each file. The costs of both cannot be separated."""
     with workdir.place() as place:
         words = " ".join(map(shlex.quote, [program, *repack_words(place)]))
         with servers.storescp(place, "-xcr", f"{words} --xcrdir #p --xcrfile #f") as (storescp, port):
@@ -108,7 +110,7 @@ def _prepare(place: RunDirs, batches: Batches) -> None:
 
 
 def _end(storescp: subprocess.Popen[bytes], before: float) -> float:
-    """Stop it; the processor seconds of all that has ended since `before`, orphans too."""
+    """Stop storescp; return the processor seconds of all that has ended since `before`, orphans too."""
     end(storescp)
     return spent() - before
 
@@ -117,7 +119,7 @@ def _end(storescp: subprocess.Popen[bytes], before: float) -> float:
 
 
 def _until_counted(service: subprocess.Popen[bytes], events: Path, files: int) -> None:
-    """Until there are as many events of files; nothing may stall."""
+    """Wait until there is an event for each file. Raises Unfinished after a stall."""
     counted, changed = 0, time.monotonic()
     with events.open("rb") as stream:
         while counted < files:
@@ -131,7 +133,7 @@ def _until_counted(service: subprocess.Popen[bytes], events: Path, files: int) -
 
 
 def _until_quiet(service: subprocess.Popen[bytes]) -> None:
-    """Until a service that is ready has done what its workers do while nothing comes: they load pydicom."""
+    """Wait until a ready service is idle: its workers load pydicom while nothing arrives."""
     seen, since = so_far(service.pid), time.monotonic()
 
     def quiet() -> bool:
@@ -145,7 +147,7 @@ def _until_quiet(service: subprocess.Popen[bytes]) -> None:
 
 
 def _until_idle(storescp: subprocess.Popen[bytes]) -> None:
-    """Until nothing but storescp itself lives below us."""
+    """Wait until only storescp itself lives below this process."""
 
     def idle() -> bool:
         reap(storescp.pid)
@@ -155,7 +157,7 @@ def _until_idle(storescp: subprocess.Popen[bytes]) -> None:
 
 
 def _repacked(place: RunDirs, files: int) -> Received:
-    """What storescp wrote, when nobody takes it away."""
+    """Return what storescp wrote when nothing takes it away."""
     found = [path.stat() for path in place.incoming.iterdir()]
     if len(found) != files:
         raise Unfinished(f"storescp received {len(found)} of {files} files")
@@ -163,7 +165,7 @@ def _repacked(place: RunDirs, files: int) -> Received:
 
 
 def _reported(events: Path) -> Received:
-    """What the events tell."""
+    """Return what the events report."""
     lines = (orjson.loads(line) for line in events.read_bytes().splitlines() if b'"published"' in line)
     arrivals, lags, size = [], [], 0
     for line in lines:

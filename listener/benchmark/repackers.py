@@ -1,4 +1,4 @@
-"""Programs that repack what lies there: `listener once`, and px-repack and rx-repack, a process a file."""
+"""Programs that repack a directory: `listener once`, and px-repack and rx-repack, one process a file."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from listener.benchmark.request import SPREAD, Options
 from listener.benchmark.verify import Unfinished, verify
 from listener.benchmark.workdir import RunDirs, WorkDir, settle
 
-#: What listener takes over from, when it is on PATH, and how many times `--few` files are enough to measure it.
+#: Predecessors, and how many times `--few` files are enough to measure each.
 PREDECESSORS = {"rx-repack": 10, "px-repack": 1}
 
 
 def predecessors() -> list[str]:
-    """Those on PATH."""
+    """Return the predecessors on PATH."""
     return [name for name in PREDECESSORS if shutil.which(name)]
 
 
 def listener(*words: str) -> list[str]:
-    """Our own command line, run by this Python."""
+    """Return the command line of listener, run by this Python."""
     return [sys.executable, "-m", "listener", *words]
 
 
 def repack_words(place: RunDirs) -> list[str]:
-    """What both predecessors are told where to put things."""
+    """Return the options that tell both predecessors where to write."""
     return ["--datadir", str(place.data), "--logdir", str(place.log), "--verbosity", "0"]
 
 
 def once(workdir: WorkDir, corpus: Corpus, options: Options, name: str) -> Sample:
-    """`listener once` over the corpus. A file's cost and time are the slope between a small run and the large one.
+    """Measure `listener once`. Cost and time of a file are the slope between a small run and the large one.
 
-    Where files are too few for a slope, the start is counted in: that never flatters.
+    Where files are too few for a slope, the start is included: that never flatters.
     """
     files = corpus.shape.files
     command = partial(_once_command, options)
@@ -55,7 +55,7 @@ def once(workdir: WorkDir, corpus: Corpus, options: Options, name: str) -> Sampl
 
 
 def a_file(workdir: WorkDir, corpus: Corpus, program: str, files: int, jobs: int) -> Sample:
-    """A predecessor, a process a file, `jobs` at once: starting is what it costs."""
+    """Measure a predecessor, one process a file, `jobs` at once: most of its cost is the start."""
 
     def work(place: RunDirs) -> None:
         with ThreadPoolExecutor(jobs) as pool:
@@ -66,7 +66,7 @@ def a_file(workdir: WorkDir, corpus: Corpus, program: str, files: int, jobs: int
 
 
 def copying(workdir: WorkDir, corpus: Corpus, data: str, name: str) -> Sample:
-    """`cp -r` of the same files: what copying costs at least."""
+    """Measure `cp -r` of the same files: the least that copying costs."""
 
     def work(place: RunDirs) -> None:
         subprocess.run(["cp", "-r", str(place.incoming), str(place.data)], check=True)
@@ -76,7 +76,7 @@ def copying(workdir: WorkDir, corpus: Corpus, data: str, name: str) -> Sample:
 
 
 class _Run(NamedTuple):
-    """One run: files, processor seconds, seconds on the wall, bytes, memory, joules."""
+    """One run: files, processor seconds, wall seconds, bytes, memory, joules."""
 
     files: int
     cpu: float
@@ -141,6 +141,6 @@ def _sample(name: str, run: _Run, cpu: float) -> Sample:
 
 
 def _name(command: Iterable[str]) -> str:
-    """The program's name and its command, without paths."""
+    """Return the program's name and its command, without paths."""
     words = list(command)
     return " ".join(["listener", words[3]] if words[1:3] == ["-m", "listener"] else [os.path.basename(words[0])])

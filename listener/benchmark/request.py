@@ -1,4 +1,4 @@
-"""PURE. What a benchmark is asked to do: the corpus, the programs and how often."""
+"""PURE. What a benchmark is to measure: the corpus, the programs and how often."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from listener import parse
 from listener.errors import ConfigError
 
-#: What can be measured, in this order.
+#: Parts of the benchmark, in order.
 PARTS = ("once", "repackers", "headers", "run", "paced", "xcr")
 
-#: The large run of `once` has so many times the files of the small one: 12,000 and 2,000.
+#: Ratio of files in the large and the small run of `once`.
 SPREAD = 6
 
 T = TypeVar("T")
@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The corpus: `files` of `size` bytes, `header` of them in front of the pixels, in so many series of so many
-    patients. `source`: a folder of files to copy with new UIDs instead; `compressed`: RLE Lossless.
+    """The corpus: `files` of `size` bytes, `header` of them before the pixels, in `series` of each of `patients`.
+    `source`: a folder of files to copy with new UIDs instead; `compressed`: RLE Lossless.
     """
 
     files: int = 2000
@@ -33,13 +33,13 @@ class Shape:
     compressed: bool = False
 
 
-#: What holds when nothing is given.
+#: The defaults.
 _SHAPE = Shape()
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How `once` and `run` work: `data` is the root of the trees where they shall lie on another mount."""
+    """Options of `once` and `run`; `data` is the directory on another mount for their trees, "" for none."""
 
     workers: int
     fsync: str = "none"
@@ -49,7 +49,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Request:
-    """The whole order. `few`: files for what is a process a file; `pace`: share of storescp's own rate."""
+    """A whole benchmark. `few`: files for a program with one process a file; `pace`: share of storescp's own rate."""
 
     shape: Shape
     parts: tuple[str, ...] = PARTS
@@ -72,7 +72,7 @@ class Request:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Request:
-        """From the command line's words; ConfigError names everything that is wrong."""
+        """Make a request of the command line's values. Raises ConfigError that names everything that is wrong."""
         words = _Values(given)
         request = cls(
             shape=_shape(words),
@@ -100,7 +100,7 @@ class Request:
 
 
 class _Values:
-    """The command line's words, read one by one; what is wrong is kept."""
+    """The command line's values, read one by one; problems are collected."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
@@ -118,7 +118,7 @@ class _Values:
             return otherwise
 
 
-#: Where the option's name is not the field's.
+#: Fields whose option has another name.
 _SPELLED = {"source": "from", "directory": "dir"}
 
 

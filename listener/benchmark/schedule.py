@@ -1,4 +1,4 @@
-"""Who is measured, and in which order: programs of a group take turns, round after round."""
+"""Order of the measurements: programs of a group take turns, round after round."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from listener.quickstart.processes import dcmtk
 
 _LEVELS = ("none", "batch")
 
-#: Times the files of the large run that `once` is given.
+#: Files of both runs of `once` relative to the large one.
 _ONCE = 1 + 1 / SPREAD
 
-#: A measurement that waits to be made.
+#: A measurement.
 Step = Callable[[], Sample]
 
 
 class Measured(NamedTuple):
-    """A group of programs, each with its figure; the first is what others are compared with."""
+    """A group of programs, each with its figure, compared with the first."""
 
     title: str
     figures: list[Figure]
@@ -44,7 +44,7 @@ class Rounds:
         self.failures: list[str] = []
 
     def measure(self) -> list[Measured]:
-        """Every group that was asked for and can be measured."""
+        """Measure every group that was asked for and can be measured; return those with figures."""
         self._workdir.estimate_space(self._wanted())
         request = self._request
         steps: dict[str, Sequence[Step]] = {
@@ -59,7 +59,9 @@ class Rounds:
         return [group for group in groups if group.figures]
 
     def group(self, title: str, steps: Sequence[Step]) -> Measured:
-        """Rounds of these programs. One that failed is told, and has no figure; without the first there is none."""
+        """Measure rounds of these programs. One that fails is reported and has no figure; without the first,
+        none has.
+        """
         rounds: list[dict[int, Sample]] = []
         failed: set[int] = set()
         for number in range(self._request.repeat):
@@ -154,7 +156,7 @@ class Rounds:
         return behind(name, self._pace())
 
     def _pace(self) -> float:
-        """Files a second: a share of what storescp takes alone, which is measured when it was not."""
+        """Return files a second: a share of storescp's rate alone, which is measured if it was not."""
         if not self._alone:
             batches = Batches(self._workdir.home / "sent-first", self._workdir.corpus, self._request.senders)
             self._alone_at_full_rate(batches)
@@ -163,7 +165,7 @@ class Rounds:
     # -- how much it is
 
     def _wanted(self) -> Iterator[tuple[int, float]]:
-        """Files, and bytes of each, that all runs write."""
+        """Yield number and size in bytes of the files that all runs write."""
         request, corpus = self._request, self._workdir.corpus
         files, repeat = request.shape.files, request.repeat
         copies = 2 if request.keep_source else 1

@@ -13,25 +13,25 @@ from listener.benchmark.processes import spent
 from listener.benchmark.verify import Unfinished
 from listener.quickstart.processes import dcmtk
 
-#: Files that a paced sender sends in one association: about a series. To start a sender costs as much as 40 files.
+#: Files that a paced sender sends in one association: about a series. The start of a sender costs as much as 40 files.
 CHUNK = 200
 
-#: DCMTK waits 40 ms for each instance on the loopback interface without it.
+#: Without it, DCMTK waits 40 ms for each instance on the loopback interface.
 ENVIRONMENT = {"TCP_NODELAY": "1"}
 
 _Running = tuple[subprocess.Popen[bytes], Iterator[Path]]
 
-#: Seconds between two looks at the senders.
+#: Seconds between two checks of the senders.
 _PAUSE = 0.002
 
-#: The longest that all senders together may take.
+#: Seconds that all senders together may take.
 _SECONDS = 3600
 
 
 class Batches:
     """The corpus in folders for `senders` at once, each cut into associations of `chunk` files (0: one association).
 
-    It has `files` files, and `size` bytes in all.
+    `files` is their number, `size` their bytes in all.
     """
 
     def __init__(self, folder: Path, corpus: Corpus, senders: int, chunk: int = 0) -> None:
@@ -46,9 +46,9 @@ class Batches:
         self._lanes = [sorted(folder.iterdir())[number::senders] for number in range(senders)]
 
     def send(self, port: int, rate: float = 0.0) -> float:
-        """Send all; `rate` files a second in all, or as fast as it goes. The processor seconds of the senders.
+        """Send all, `rate` files a second in all, or at full rate. Return the processor seconds of the senders.
 
-        Nobody else may wait for a process meanwhile. Raises Unfinished when one of them failed.
+        No other code may wait for a process meanwhile. Raises Unfinished when a sender failed.
         """
         before = spent()
         running: list[_Running] = []
@@ -61,7 +61,7 @@ class Batches:
         return spent() - before
 
     def _send(self, port: int, rate: float, running: list[_Running]) -> None:
-        """Start senders when a lane is free and it is their time; `running` always tells those that go on."""
+        """Start senders when a lane is free and it is time; `running` always has those that run."""
         begun, sent, waiting = time.monotonic(), 0, [iter(lane) for lane in self._lanes]
         every = self.files / sum(map(len, self._lanes)) / rate if rate else 0.0
         while waiting or running:
@@ -78,7 +78,7 @@ class Batches:
 
 
 def _ended(running: list[_Running]) -> list[Iterator[Path]]:
-    """Take out those that have ended, and give their lanes; Unfinished when one failed."""
+    """Remove the senders that have ended, and return their lanes. Raises Unfinished when one failed."""
     ended = [one for one in running if one[0].poll() is not None]
     running[:] = [one for one in running if one not in ended]
     if any(process.returncode for process, _ in ended):
@@ -98,5 +98,5 @@ def _sender(port: int, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def sender_program() -> str | None:
-    """dcmsend, or storescu where that alone is on PATH."""
+    """Return dcmsend, or storescu where only that is on PATH, or None."""
     return next((name for name in ("dcmsend", "storescu") if dcmtk(name)), None)

@@ -1,4 +1,4 @@
-"""The two servers of a run, storescp and `listener run`, each ready when it is given."""
+"""The two servers of a run, storescp and `listener run`, each yielded when it is ready."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from listener.benchmark.verify import Unfinished
 from listener.benchmark.workdir import RunDirs
 from listener.quickstart.processes import accepts
 
-#: As the documentation tells people to run it.
+#: The options that the documentation recommends.
 RECOMMENDED = ("--fork", "+uf", "+xa", "-ts", "60", "-pm")
 
 _START_SECONDS = 30.0
@@ -32,7 +32,7 @@ _SECONDS_OF_STAGE = re.compile(r'^listener_stage_duration_seconds_sum\{stage="([
 
 @contextmanager
 def storescp(place: RunDirs, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A storescp that accepts associations, and its port."""
+    """Run a storescp; yield it and its port once it accepts associations."""
     place.incoming.mkdir(exist_ok=True)
     port = _free_port()
     command = ["storescp", *RECOMMENDED, *more, "-od", str(place.incoming), str(port)]
@@ -43,7 +43,7 @@ def storescp(place: RunDirs, *more: str) -> Iterator[tuple[subprocess.Popen[byte
 
 @contextmanager
 def service(place: RunDirs, options: Options) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A `listener run` that is ready, and the file of its events."""
+    """Run `listener run`; yield it and the file of its events once it is ready."""
     place.incoming.mkdir()
     events = place.base / "events.ndjson"
     words = ["run", *place.flags(), "--http=127.0.0.1:0", "--min-free=0", f"--fsync={options.fsync}"]
@@ -61,7 +61,7 @@ def _process(command: list[str], output: Path) -> Iterator[subprocess.Popen[byte
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=errors,
-            # As containers, units and terminals are: the scheduler may divide the processors among them (autogroup).
+            # Like containers, units and terminals, so that the scheduler divides processors among sessions (autogroup).
             start_new_session=True,
         )
     try:
@@ -80,7 +80,7 @@ def _free_port() -> int:
 
 
 def until(done: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float, what: str) -> None:
-    """Wait until it is done; Unfinished after so many seconds, or when the process ends."""
+    """Wait until `done()`. Raises Unfinished after `seconds`, or when the process ends."""
     deadline = time.monotonic() + seconds
     while not done():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -89,7 +89,7 @@ def until(done: Callable[[], bool], process: subprocess.Popen[bytes], seconds: f
 
 
 def stages(events: Path) -> dict[str, float]:
-    """Seconds in each stage of all files so far, as the service's metrics tell them."""
+    """Return the seconds of all files so far in each step, from the service's metrics."""
     (ready,) = (orjson.loads(line) for line in events.read_bytes().splitlines() if b'"ready"' in line)
     with urlopen(f"http://{ready['http']}/metrics", timeout=10) as answer:
         page = answer.read().decode()

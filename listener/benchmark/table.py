@@ -11,7 +11,7 @@ from listener.benchmark.figures import Figure
 
 
 class Row(NamedTuple):
-    """A figure, and what a million files of it take."""
+    """A figure, and the cost of a million files."""
 
     figure: Figure
     cost: Cost
@@ -30,7 +30,7 @@ class _Column(NamedTuple):
 
 
 def number(value: float | None) -> str:
-    """Three digits or all that stand before the point; "" for what was not measured."""
+    """Return three digits or all before the point; "" for what was not measured."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -75,17 +75,17 @@ _RECEIVING = (
 
 
 def text(groups: Iterable[Group]) -> str:
-    """Tables in columns of equal width, for a terminal."""
+    """Return tables in columns of equal width, for a terminal."""
     return "\n".join(f"{title}\n{_aligned(cells)}" for title, cells in _tables(groups))
 
 
 def markdown(groups: Iterable[Group]) -> str:
-    """The same as Markdown tables."""
+    """Return the same as Markdown tables."""
     return "\n".join(f"### {title[0].upper()}{title[1:]}\n\n{_piped(cells)}" for title, cells in _tables(groups))
 
 
 def value(groups: Iterable[Group], facts: dict[str, Any]) -> dict[str, Any]:
-    """Everything, for JSON: `facts` of the machine, and groups of figures. Units are in the names."""
+    """Return everything, for JSON: `facts` of the machine, and groups of figures. Units are in the names."""
     return {
         "machine": facts,
         "groups": [
@@ -99,7 +99,7 @@ def value(groups: Iterable[Group], facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tables(groups: Iterable[Group]) -> Iterator[tuple[str, list[list[str]]]]:
-    """Title and cells of each group, and of where its files' time went when that was told."""
+    """Yield title and cells of each group, and of the time in each step where that was measured."""
     for group in groups:
         yield group.title, _cells(group)
         if any(row.figure.stages_us for row in group.rows):

@@ -1,4 +1,4 @@
-"""A run counts only when everything came out: each file once, whole, with its document."""
+"""Check a run: it counts only when every file came out once, complete, with its document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ class Unfinished(Exception):
 
 
 class Produced(NamedTuple):
-    """What lies there: instances, their bytes, and documents; `named` alike: each instance has the one of its name."""
+    """What a run produced: instances, their bytes, and documents; `alike`: each instance has the one of
+    its name.
+    """
 
     instances: int
     size: int
@@ -24,7 +26,7 @@ class Produced(NamedTuple):
 
 
 def produced(data: Path, log: Path) -> Produced:
-    """Look at a tree and its logs. Names are added up, not kept: a million of them are 100 MB."""
+    """Count a tree and its logs. Names are added up as hashes, not kept: a million of them are 100 MB."""
     instances = size = documents = names = 0
     for entry in _files(data, ".dcm"):
         instances += 1
@@ -38,7 +40,7 @@ def produced(data: Path, log: Path) -> Produced:
 
 
 def verify(data: Path, log: Path, files: int, size: int) -> None:
-    """Raise Unfinished unless exactly `files` instances of together `size` bytes came out, each with its document."""
+    """Raise Unfinished unless exactly `files` instances of `size` bytes in all came out, each with its document."""
     found = produced(data, log)
     if found != (files, size, files, True):
         alike = "" if found.alike else ", not of the same names"

@@ -1,7 +1,7 @@
-"""Where runs happen: directories that nothing was deleted from, all removed at the end.
+"""Directories of runs, from which nothing is deleted until the end.
 
-ext4 looks past inodes that were freed lately: making a file where many were deleted costs ten times as much. Runs are
-therefore kept until the end where there is room for all of them; where there is not, each is removed, and that is told.
+ext4 avoids inodes that were freed lately: making a file where many were deleted costs ten times as much. So runs are
+kept until the end where they all fit; where not, each is removed, with a message.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from listener.benchmark.request import Shape
 from listener.checks.system import memory_limit
 from listener.diagnostics import in_colour
 
-#: Bytes of memory for each byte of a file: the page cache, and the file system's image where that is in memory too.
+#: Bytes of memory for each byte of a file: page cache, and the file system's image where that is in memory too.
 _SHARE = 2.5
 
 
@@ -33,22 +33,22 @@ class RunDirs(NamedTuple):
 
     @property
     def incoming(self) -> Path:
-        """Where files arrive."""
+        """Return where files arrive."""
         return self.base / "incoming"
 
     @property
     def log(self) -> Path:
-        """The root of the documents."""
+        """Return the log directory."""
         return self.base / "log"
 
     def flags(self) -> list[str]:
-        """The options of `run` and `once` that name them."""
+        """Return the options of `run` and `once` that name them."""
         named = {"incoming": self.incoming, "data": self.data, "log": self.log, "state": self.base / "state"}
         return [f"--{name}={path}" for name, path in named.items()]
 
 
 class WorkDir:
-    """Places for runs below `home`, filled with files of the corpus."""
+    """Directories of runs below `home`, filled with files of the corpus."""
 
     def __init__(self, home: Path, shape: Shape) -> None:
         self.home = home
@@ -57,7 +57,7 @@ class WorkDir:
         self._number = 0
 
     def estimate_space(self, wanted: Iterable[tuple[int, float]]) -> None:
-        """Find out whether there is room to keep all that is to come: so many files of so many bytes each."""
+        """Find out whether all runs fit on the disk: given as numbers of files and bytes of each."""
         free = shutil.disk_usage(self.home).free
         self.crowded = sum(files * (size + 2 * 4096) for files, size in wanted) > 0.9 * free
         if self.crowded:
@@ -65,7 +65,7 @@ class WorkDir:
 
     @contextmanager
     def place(self, data: str = "") -> Iterator[RunDirs]:
-        """A new one; its tree below `data` when that is given."""
+        """Make the directories of a run; its tree below `data` if that is given."""
         self._number += 1
         base = self.home / f"run-{self._number}"
         base.mkdir()
@@ -80,7 +80,7 @@ class WorkDir:
 
 
 def settle(place: RunDirs) -> None:
-    """Write to the disk what was made for a run, so that it is not written while the run is measured."""
+    """Sync a run's files, so that they are not written while the run is measured."""
     fd = os.open(place.base, os.O_RDONLY)
     try:
         ctypes.CDLL(None).syncfs(fd)
@@ -89,10 +89,10 @@ def settle(place: RunDirs) -> None:
 
 
 def touch(size: int) -> None:
-    """Use the memory that files of `size` bytes in all will fill, and let it go.
+    """Touch and free the memory that files of `size` bytes in all will fill.
 
-    The host of a virtual machine may have taken back what was free for some seconds. To use such a page again costs
-    10 us, twice as much as receiving a file's share of it, and would be measured in one run and not in the next.
+    The host of a virtual machine may have taken back what was free for some seconds. Using such a page again costs 10
+    us, twice as much as receiving a file's share of it, and would be measured in one run and not in the next.
     """
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     length = int(min(_SHARE * size, free / 2, (memory_limit() or free) / 2))
@@ -101,6 +101,6 @@ def touch(size: int) -> None:
 
 
 def print_progress(text: str) -> None:
-    """Progress, to standard error; dim on a terminal."""
+    """Print progress to standard error; dim on a terminal."""
     dim, plain = ("\x1b[2m", "\x1b[0m") if in_colour(sys.stderr) else ("", "")
     print(f"{dim}{text}{plain}", file=sys.stderr, flush=True)

@@ -1,1 +1,1 @@
-"""Reading DICOM headers. `reader` is the one entrance."""
+"""Read DICOM headers; start at `reader`."""

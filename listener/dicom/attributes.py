@@ -1,4 +1,4 @@
-"""PURE. Attributes of one instance: its header, keywords and tags, and the length that its pixel data must have."""
+"""PURE. Header of an instance, its keywords and tags, and the length that its pixel data must have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-#: Under this keyword `values` holds the SOP Instance UID of the file meta information.
+#: Keyword under which `values` holds the SOP Instance UID of the file meta information.
 META_UID = "MediaStorageSOPInstanceUID"
 
 #: The keyword of the calling AE title, as storescp writes it (0002,0016).
@@ -20,8 +20,8 @@ class Header(NamedTuple):
 
     `values` maps a DICOM keyword to its text (what `str()` of pydicom's value prints) for each wanted element that is
     present and not empty; `empty` names the wanted ones that are present without a value. `size` is the file's length
-    in bytes, `dataset_offset` that of the first byte behind the file meta information (PS3.10 section 7.1),
-    `warning` a text free of patient data ("" when all is well), `fast` whether our own reader sufficed.
+    in bytes, `dataset_offset` that of the first byte behind the file meta information (PS3.10 section 7.1), `warning` a
+    text free of patient data ("" when nothing is odd), `fast` whether pydicom was not needed.
     """
 
     values: Mapping[str, str]
@@ -34,13 +34,13 @@ class Header(NamedTuple):
     fast: bool = True
 
     def get(self, keyword: str) -> str:
-        """The text of an attribute, "" when it is absent or empty."""
+        """Return the text of an attribute, "" when it is absent or empty."""
         return self.values.get(keyword, "")
 
 
 class Limits(NamedTuple):
-    """How much of one file's header is accepted: `max_header` bytes (inflated; pixels and other values that are stepped
-    over, because they are longer than 1 MiB, not counted) and `max_depth` nested sequences.
+    """How much of a file's header is accepted: `max_header` bytes (inflated; without pixels and other values over 1
+    MiB, which are skipped) and `max_depth` nested sequences.
     """
 
     max_header: int = 64 * 1024 * 1024
@@ -54,12 +54,12 @@ ROWS = 0x00280010
 COLUMNS = 0x00280011
 BITS = 0x00280100
 
-#: The attributes that decide, in the order in which least_length takes their values.
+#: The attributes that determine the length, in the order of least_length's values.
 TAGS = (SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS, BITS)
 
-#: Chroma of every second pixel is left out: two samples a pixel instead of three.
+#: Chroma of every second pixel only: two samples a pixel instead of three.
 _HALVED = frozenset((b"YBR_FULL_422", b"YBR_PARTIAL_422"))
-#: And of three of four.
+#: Chroma of every fourth pixel only.
 _QUARTERED = b"YBR_PARTIAL_420"
 
 _FRAMES_DIGITS = 12
@@ -67,7 +67,9 @@ _FRAMES_DIGITS = 12
 
 @lru_cache(maxsize=256)
 def least_length(values: tuple[bytes, ...], little: bool) -> int:
-    """Bytes that native pixel data must have at least, 0 when these raw values (b"" where absent) do not tell."""
+    """Return the least length in bytes of native pixel data, 0 when these raw values (b"" where absent) do not
+    determine it.
+    """
     photometric, frames = (values[TAGS.index(tag)].strip(b" \0") for tag in (PHOTOMETRIC, FRAMES))
     samples, rows, columns, bits = (
         int.from_bytes(values[TAGS.index(tag)], "little" if little else "big") for tag in (SAMPLES, ROWS, COLUMNS, BITS)
@@ -81,7 +83,7 @@ def least_length(values: tuple[bytes, ...], little: bool) -> int:
     return (rows * columns * samples * bits * count + 7) // 8
 
 
-#: Keyword: tag and VR of PS3.6; a test holds it equal to pydicom's dictionary.
+#: Keyword: tag and VR of PS3.6; a test compares it with pydicom's dictionary.
 USUAL: dict[str, tuple[int, bytes]] = {
     "SpecificCharacterSet": (0x00080005, b"CS"),
     "ImageType": (0x00080008, b"CS"),
@@ -130,7 +132,7 @@ USUAL: dict[str, tuple[int, bytes]] = {
 
 
 def tag_of(keyword: str) -> int:
-    """The tag of a keyword, group in the upper half; KeyError when DICOM has no such keyword."""
+    """Return the tag of a keyword, group in the upper half. Raises KeyError when DICOM has no such keyword."""
     if keyword in USUAL:
         return USUAL[keyword][0]
     from pydicom.datadict import tag_for_keyword
@@ -142,14 +144,14 @@ def tag_of(keyword: str) -> int:
 
 
 def is_defined(tag: int) -> bool:
-    """Whether DICOM (PS3.6, repeating groups too) has an element with this tag."""
+    """Return whether DICOM (PS3.6, repeating groups too) has an element with this tag."""
     from pydicom.datadict import dictionary_has_tag, repeater_has_tag
 
     return dictionary_has_tag(tag) or repeater_has_tag(tag)
 
 
 def is_keyword(word: str) -> bool:
-    """Whether DICOM (PS3.6) has this keyword."""
+    """Return whether DICOM (PS3.6) has this keyword."""
     try:
         return bool(tag_of(word))
     except KeyError:
@@ -157,5 +159,5 @@ def is_keyword(word: str) -> bool:
 
 
 def vr_of(keyword: str) -> bytes:
-    """The VR that implicit VR implies for a usual keyword, b"" for any other (pydicom knows)."""
+    """Return the VR that implicit VR implies for a usual keyword, b"" for any other (pydicom decides)."""
     return USUAL[keyword][1] if keyword in USUAL else b""

@@ -1,4 +1,5 @@
-"""Raw elements -> text, by pydicom. Imported only when a value is not plain (importing pydicom costs 90 ms and 30 MB).
+"""Decode raw elements to text with pydicom. Imported only for values that are not plain: importing pydicom costs 90 ms
+and 30 MB.
 
 The walk has already proved sizes and depth, so pydicom sees single values, never the file.
 """
@@ -44,7 +45,7 @@ class Syntax(NamedTuple):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without pydicom's warnings and log records, which quote values. Sets global state: not for several threads."""
+    """Silence pydicom's warnings and log records, which quote values. Sets global state: not for several threads."""
     logger = logging.getLogger("pydicom")
     before = logger.disabled
     logger.disabled = True
@@ -57,9 +58,9 @@ def quiet() -> Iterator[None]:
 
 
 def dataset(raws: Mapping[int, Raw], syntax: Syntax) -> Dataset:
-    """A pydicom data set of these elements alone, decoded on access. Call it, and use it, within quiet().
+    """Return a pydicom data set of these elements alone, decoded on access. Call and use it within quiet().
 
-    A Specific Character Set that cannot be understood is taken as the default one.
+    An invalid Specific Character Set is taken as the default one.
     """
     encoding = _encoding(raws.get(_CHARSET), syntax)
     made = Dataset({BaseTag(tag): _convert(raw, syntax, encoding) for tag, raw in raws.items()})
@@ -72,7 +73,7 @@ def _encoding(raw: Raw | None, syntax: Syntax) -> str | list[str]:
         return default_encoding
     try:
         return convert_encodings(convert_raw_data_element(_raw_element(raw, syntax)).value)
-    except Exception:  # noqa: BLE001 - whatever it says, the other values are still to be had
+    except Exception:  # noqa: BLE001 - the other values are still readable
         return default_encoding
 
 
@@ -97,10 +98,10 @@ def _convert(raw: Raw, syntax: Syntax, encoding: str | list[str]) -> RawDataElem
 
 
 def text_of(made: Dataset, raw: Raw) -> tuple[str, bool]:
-    """What `str()` prints of an element's value, and whether there is no value (empty, or only padding).
+    """Return what `str()` prints of an element's value, and whether it is empty (or only padding).
 
-    What pydicom cannot convert becomes text by texts.bytes_text. Never raises for the value's sake, but TooLarge when
-    memory does not suffice.
+    What pydicom cannot convert becomes text by texts.bytes_text. Raises TooLarge when memory does not suffice, nothing
+    for a bad value.
     """
     tag = raw.element.tag
     try:
@@ -109,19 +110,21 @@ def text_of(made: Dataset, raw: Raw) -> tuple[str, bool]:
         return text, element.is_empty or not text.strip()
     except MemoryError:
         raise TooLarge("a value") from None
-    except Exception:  # noqa: BLE001 - pydicom raises what it likes for a bad value
+    except Exception:  # noqa: BLE001 - pydicom raises anything for a bad value
         text = bytes_text(raw.element.vr, raw.value)
         return text, not text.strip()
 
 
 @lru_cache(maxsize=4096)
 def keyword_of(tag: int) -> str:
-    """The keyword of a tag, "" when it has none (private and unknown elements, group lengths)."""
+    """Return the keyword of a tag, "" when it has none (private and unknown elements, group lengths)."""
     return keyword_for_tag(tag)
 
 
 def texts(raws: Mapping[int, Raw], syntax: Syntax, given: Mapping[int, str]) -> dict[str, dict[str, str]]:
-    """Keyword: {"value", "label"} for each of `raws`, by keyword in order; `given` has the texts that are decided."""
+    """Return {keyword: {"value", "label"}} for each of `raws`, in order of keywords; `given` has texts
+    already decided.
+    """
     printed: dict[str, str] = {}
     with quiet():
         made = dataset({tag: raw for tag, raw in raws.items() if tag not in given}, syntax)

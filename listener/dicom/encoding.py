@@ -1,7 +1,7 @@
-"""How elements and items are encoded (PS3.5 section 7): tags, VRs, lengths, in the three ways there are.
+"""Encodings of elements and items (PS3.5 section 7): tags, VRs, lengths, in three transfer formats.
 
-A VR that is in no table has a 32-bit length (PS3.5 section 7.1.2 says so of all that are still to come), or, where that
-cannot be, a 16-bit one; what is no pair of capitals may also be an element in implicit VR among explicit ones.
+An unlisted VR has a 32-bit length (PS3.5 section 7.1.2: all future VRs have), or, where that is impossible, a 16-bit
+one; what is no pair of capitals may also be an element in implicit VR among explicit ones.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ UNDEFINED = 0xFFFFFFFF
 PIXEL_DATA = 0x7FE00010
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, PIXEL_DATA})
 
-#: Values that are no header: pixels, an encapsulated document, spectroscopy data. --max-header does not count them.
+#: Bulk values (pixels, an encapsulated document, spectroscopy data), which --max-header does not count.
 BULK_TAGS = PIXEL_TAGS | {0x00420011, 0x56000020}
 
 #: VRs with two reserved bytes and a 32-bit length (PS3.5 table 7.1-1), and those with a 16-bit length (7.1-2).
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 
-#: Bytes of one value that are read; longer ones are stepped over, or measured.
+#: Most bytes of a value that is read; longer ones are skipped, or only measured.
 MAX_VALUE = 1024 * 1024
 
-#: VRs under which a sequence may hide; b"" is implicit VR, where only the dictionary knows.
+#: VRs of a possible sequence; b"" is implicit VR, where only the dictionary tells.
 SEQUENCE_VRS = frozenset((b"SQ", b"UN", b""))
 
 #: The group of items and delimiters, which have no VR.
@@ -44,8 +44,8 @@ LONG_HEAD = 12
 
 
 class Head(NamedTuple):
-    """The head of an element: `vr` is b"" where it was read as implicit VR; `start` is the offset of the value and
-    `length` its length in bytes or UNDEFINED.
+    """Head of an element: `vr` is b"" for implicit VR; `start` is the offset of the value and `length` its length in
+    bytes or UNDEFINED.
     """
 
     tag: int
@@ -55,7 +55,9 @@ class Head(NamedTuple):
 
 
 class _Order(NamedTuple):
-    """What unpacks tags and lengths in one byte order, and the two tags that begin what a sequence holds."""
+    """Functions that unpack tags and lengths in one byte order, and the two tags with which the content of a sequence
+    can begin.
+    """
 
     tag: Callable[..., tuple[int, int]]
     u16: Callable[..., tuple[int]]
@@ -82,7 +84,7 @@ def _is_printable(vr: bytes) -> bool:
 
 
 class Encoding:
-    """Heads read from a source in one byte order."""
+    """Reads heads of elements and items from a source in one byte order."""
 
     __slots__ = ("_item", "_reaches", "_read", "_tag", "_u16", "_u32", "delimiter", "little")
 
@@ -93,7 +95,7 @@ class Encoding:
         self._tag, self._u16, self._u32, self.delimiter, self._item = _LITTLE if little else _BIG
 
     def head(self, pos: int, *, implicit: bool) -> Head:
-        """The head of the element at `pos`; Incomplete when the source ends within it."""
+        """Return the head of the element at `pos`. Raises Incomplete when the source ends within it."""
         raw = self._read(pos, LONG_HEAD)
         if len(raw) < HEAD:
             raise Incomplete("it ends within an element's head")
@@ -111,10 +113,10 @@ class Encoding:
         return Head(tag, vr, pos + LONG_HEAD, self._u32(raw, 8)[0])
 
     def _unknown(self, tag: int, raw: bytes, pos: int) -> Head:
-        """The head of an element whose VR is in no table: the first reading of it behind which something can follow.
+        """Return the head of an element with an unlisted VR: the first reading behind which something can follow.
 
-        Capitals are a VR of the future, or one of somebody's own. Other printable characters (`??`, blanks, `--`) are
-        written by programs that did not know the VR, and that give it 16 bits. The rest is implicit VR.
+        Capitals are a future VR or a private one. Other printable characters (`??`, blanks, `--`) come from programs
+        that did not know the VR and give it 16 bits. Anything else is implicit VR.
         """
         vr = raw[4:6]
         short = Head(tag, vr if _is_capitals(vr) else b"", pos + HEAD, self._u16(raw, 6)[0])
@@ -129,7 +131,7 @@ class Encoding:
         return next((head for head in readings if self._may_be(head, vr)), default)
 
     def _may_be(self, head: Head, vr: bytes) -> bool:
-        """Whether something can follow where this head says that its value ends: the end, an element, or an item."""
+        """Return whether the end of the data, an element or an item follows the value of this head."""
         if head.length == UNDEFINED:
             return self.starts_items(head.start)
         end = head.start + head.length
@@ -143,12 +145,14 @@ class Encoding:
         return raw[4:6] in SHORT_VRS or raw[4:6] in LONG_VRS
 
     def tag(self, raw: bytes) -> int:
-        """The tag that four bytes are."""
+        """Return the tag in four bytes."""
         group, element = self._tag(raw)
         return group << 16 | element
 
     def item(self, pos: int) -> tuple[int, int]:
-        """Tag and length of the item or delimiter at `pos`, which are encoded alike everywhere (PS3.5 section 7.5)."""
+        """Return tag and length of the item or delimiter at `pos`, which have one encoding everywhere (PS3.5 section
+        7.5).
+        """
         raw = self._read(pos, HEAD)
         if len(raw) < HEAD:
             raise Incomplete("it ends within an item's head")
@@ -156,13 +160,14 @@ class Encoding:
         return group << 16 | element, self._u32(raw, 4)[0]
 
     def starts_items(self, pos: int) -> bool:
-        """Whether an item or the end of a sequence is at `pos`."""
+        """Return whether an item or the end of a sequence is at `pos`."""
         return self._read(pos, 4) in (self._item, self.delimiter)
 
     def looks_implicit(self, pos: int) -> bool:
-        """Whether the element at `pos` is implicit VR: its VR is no two capitals. False when there are no six bytes.
+        """Return whether the element at `pos` is implicit VR: its VR is no two capitals. False when there are no six
+        bytes.
 
-        Two printable characters are an unknown VR where an element in explicit VR follows.
+        Two printable characters are an unknown VR if an element in explicit VR follows.
         """
         raw = self._read(pos, HEAD)
         vr = raw[4:6]

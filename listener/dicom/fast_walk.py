@@ -1,4 +1,4 @@
-"""The fast walk over little endian data sets, and the runs of elements that it remembers: the hot spot."""
+"""The fast walk over little endian data sets, which remembers runs of elements: the hot spot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from listener.dicom.texts import plain_text
 from listener.dicom.walk import Element, Structure
 from listener.errors import TooLarge
 
-#: Runs that are remembered (all are forgotten when there are more: some megabytes), and the elements of one.
+#: Most runs in memory (some megabytes; beyond it all are dropped), and most elements of a run.
 _MAX_RUNS = 1024
 _MAX_ELEMENTS = 128
 LEAST_ELEMENTS = 3
@@ -20,14 +20,14 @@ LEAST_ELEMENTS = 3
 _MAX_STEP = 1024
 _MAX_BYTES = WINDOW // 2
 
-#: Texts of one attribute that are remembered, and the longest value of which the text is.
+#: Most cached texts of an attribute, and the longest value in bytes whose text is cached.
 _TEXTS = 256
 _TEXT_BYTES = 256
 
 
 class WantedElement:
-    """A wanted attribute as it is encoded: its element (position and length are not told, but for undefined lengths),
-    its keyword ("" for what is wanted for our own use only), and the texts of values met before.
+    """A wanted attribute in one encoding: its element (position and length only for undefined lengths), its keyword (""
+    for internal use only), and a cache of texts by value.
     """
 
     __slots__ = ("element", "keyword", "texts", "vr")
@@ -39,7 +39,9 @@ class WantedElement:
         self.texts: dict[bytes, str] = {}
 
     def text(self, raw: bytes, *, little: bool) -> str | None:
-        """The text of a value, "" for none, if it is plain; remembered, for most are the same in the whole series."""
+        """Return the text of a value, "" for none, None if it is not plain. Cached: most values repeat throughout a
+        series.
+        """
         if self.element.undefined:
             return None
         text = plain_text(self.vr, raw, little=little) if raw else ""
@@ -54,25 +56,25 @@ class WantedElement:
         return text
 
 
-#: The wanted elements of a file: tag, slot and bytes of the value; of the same tag twice the last one counts.
+#: The wanted elements of a file, by tag, with the bytes of the value; of a repeated tag the last one counts.
 Elements = dict[int, tuple[WantedElement, bytes]]
 
-#: A simple element that was passed: where, its head (b"" if it is none for a run), the offset behind it, and its slot
-#: if it is wanted. A bare tuple, because nothing else is made as quickly.
+#: A simple element: offset, head (b"" if it cannot be in a run), offset behind it, and its WantedElement if wanted.
+#: A bare tuple, because nothing else is made as quickly.
 Step = tuple[int, bytes, int, WantedElement | None]
 
 _END: Step = (0, b"", 0, None)
 
-#: After so many elements that were found not to be constant, a run looks for constant ones anew.
+#: Number of changed elements after which a run determines its constant ones anew.
 _MOST_CHANGES = 64
 
 
 class ElementRun:
-    """A stretch of elements: `need` and `step` are the bytes looked at and passed.
+    """A run of consecutive elements; `need` and `step` are the numbers of bytes examined and passed.
 
-    Within a series most values are the same from file to file. Elements that were met with one value only are compared
-    as a whole, neighbours among them in one piece, and what is wanted of them is at hand. An element that is met with
-    another value is no longer among these.
+    Within a series most values are the same in each file. Elements seen with one value only are compared together,
+    neighbours in one piece, and their wanted values are ready. An element that once had another value is compared by
+    its head only.
     """
 
     __slots__ = (
@@ -99,7 +101,7 @@ class ElementRun:
         self.steps = steps
         self._heads = tuple([head for _, head, _, _ in steps])
         self._unpack_heads = Struct(f"<{gaps}8s").unpack_from
-        # In bytes from the run's start: begin and end of each element; tag, slot, begin and end of each wanted value.
+        # In bytes from the run's start: begin and end of each; tag, element, begin and end of each wanted value.
         self._spans = [(pos - first, end - first) for pos, _, end, _ in steps]
         self._wanted = [(slot.element.tag, slot, pos + 8 - first, end - first) for pos, _, end, slot in steps if slot]
         self.need = max([self._spans[-1][0] + 8, *(end for _, _, _, end in self._wanted)])
@@ -108,7 +110,9 @@ class ElementRun:
         self._reset()
 
     def match(self, window: bytes, at: int, found: Elements) -> tuple[bytes, ...] | None:
-        """Whether this stretch lies at index `at`: None, and `found` has its wanted values; else the heads there."""
+        """Match the run at index `at`. Return None and put its wanted values into `found`, or return the
+        heads there.
+        """
         if self._pieces and at + self.step <= len(window) and self._unpack_pieces(window, at) == self._pieces:
             found.update(self._fixed)
             for tag, slot, begin, end in self._variable:
@@ -129,7 +133,7 @@ class ElementRun:
         self._changed = 0
 
     def _observe(self, data: bytes) -> None:
-        """Find out which elements have the value that they had before."""
+        """Find out which elements have the same value as before."""
         if len(data) < self.step:
             return
         if self._changed > _MOST_CHANGES or len({tag for tag, *_ in self._wanted}) < len(self._wanted):
@@ -144,7 +148,7 @@ class ElementRun:
         self._update_pieces()
 
     def _update_pieces(self) -> None:
-        """What is compared in one piece: from behind one changing value to the head of the next."""
+        """Update the constant pieces: each goes from behind one changing value to the head of the next."""
         changing = [(begin + 8, end) for (begin, end), same in zip(self._spans, self._same, strict=True) if not same]
         constant = {begin + 8 for (begin, _), same in zip(self._spans, self._same, strict=True) if same}
         self._unpack_pieces = around(changing, self.step)
@@ -156,7 +160,9 @@ class ElementRun:
 
 
 def around(spans: Iterable[tuple[int, int]], size: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
-    """What takes, from a window and an index in it, the pieces of the next `size` bytes that lie around these spans."""
+    """Return a function that unpacks, from a window at an index, the pieces of the next `size` bytes around these
+    spans.
+    """
     shape, pos = "<", 0
     for begin, end in spans:
         shape += f"{begin - pos}s{end - begin}x"
@@ -165,13 +171,13 @@ def around(spans: Iterable[tuple[int, int]], size: int) -> Callable[[bytes, int]
 
 
 def cut(runs: dict[bytes, ElementRun], run: ElementRun, heads: tuple[bytes, ...]) -> None:
-    """Keep of a run what comes before the first head that differs; its very first never does."""
+    """Shorten a run to the elements before the first head that differs; its very first never does."""
     same = next(index for index, (_, head, _, _) in enumerate(run.steps) if head != heads[index])
     runs[heads[0]] = ElementRun(run.steps[:same])
 
 
 def remember(runs: dict[bytes, ElementRun], steps: list[Step]) -> None:
-    """Remember the stretches of simple elements that were passed one by one in a file that proved whole."""
+    """Add the runs of simple elements passed one by one in a file that proved complete."""
     if len(runs) >= _MAX_RUNS:
         runs.clear()
     stretch: list[Step] = []
@@ -187,13 +193,13 @@ def remember(runs: dict[bytes, ElementRun], steps: list[Step]) -> None:
             stretch.append(step)
 
 
-#: Bytes that are fetched behind a value that was stepped over: mostly little is left of the header there.
+#: Bytes to fetch behind a skipped value: mostly little of the header is left there.
 _NARROW = 512
 
-#: Bytes of a window that one head may need.
+#: Most bytes of a head.
 _LOOK = 12
 
-#: Elements of a file, from its start, that are worth remembering.
+#: Number of elements of a file, from its start, that are remembered.
 _MEMORABLE = 2000
 
 #: The heads of native pixel data, explicit and implicit, without their length.
@@ -203,17 +209,17 @@ _explicit = Struct("<L2sH").unpack_from
 _implicit = Struct("<LL").unpack_from
 _length = Struct("<L").unpack_from
 
-#: Long VRs of defined length that are stepped over without a look at the value.
+#: Long VRs whose values of defined length are skipped unread.
 _BULKY = LONG_VRS - {b"SQ", b"UN"}
 
 
 def least_pixels(found: Elements, *, little: bool) -> int:
-    """Bytes that native pixel data must have at least; 0 where the elements found do not tell."""
+    """Return the least length in bytes of native pixel data; 0 where the elements found do not determine it."""
     return attributes.least_length(tuple([found[tag][1] if tag in found else b"" for tag in attributes.TAGS]), little)
 
 
 class Walker:
-    """Walks data sets for a fixed choice of tags (tag: keyword and the VR that implicit VR implies), and remembers.
+    """Walks data sets for a fixed set of tags (tag: keyword and the VR that implicit VR implies), and remembers runs.
 
     `shallow` is the length in bytes below which no sequence can be too deep.
     """
@@ -229,7 +235,7 @@ class Walker:
         self._wants_pixels = PIXEL_DATA in tags
 
     def walk(self, structure: Structure, found: Elements) -> None:
-        """Walk to the end of the data set, and put the wanted elements into `found`. Raises as Structure.step(); then
+        """Walk to the end of the data set and put the wanted elements into `found`. Raises as Structure.step(); then
         `found` has what stood before.
         """
         source = structure.source
@@ -261,7 +267,7 @@ class Walker:
         return WantedElement(element, keyword, usual if element.vr in (b"", b"UN") else element.vr)
 
     def _walk_fast(self, structure: Structure, source: FileSource, found: Elements) -> None:  # noqa: C901
-        """Up to the pixel data or the end of the file. One loop, because a call costs as much as an element."""
+        """Walk up to the pixel data or the end of the file. One loop, because a call costs as much as an element."""
         runs = self._runs[structure.implicit]
         single = self._single_implicit if structure.implicit else self._single_explicit
         steps: list[Step] = []
@@ -311,8 +317,8 @@ class Walker:
             remember(runs, steps)
 
     def _ends_with_pixels(self, structure: Structure, window: bytes, at: int, size: int) -> bool:
-        """Whether native pixel data at index `at` of the window are the last element, as of most files; then they are
-        passed. All others are left to structure.step().
+        """Return whether native pixel data at index `at` of the window are the last element, as in most files, and if
+        so pass them. All others are left to structure.step().
         """
         tail = 4 if structure.implicit else 8
         if window[at : at + tail] not in _PIXELS or at + _LOOK > len(window) or self._wants_pixels:
@@ -326,7 +332,9 @@ class Walker:
         return True
 
     def _single_explicit(self, window: bytes, at: int, start: int, size: int) -> Step | None:
-        """The element at index `at` of the window, which starts at `start`, if it is simple."""
+        """Return the element at index `at` of the window, which starts at offset `start`, if it is simple,
+        else None.
+        """
         if at + _LOOK > len(window):
             return None
         key, vr, length = _explicit(window, at)
@@ -345,7 +353,9 @@ class Walker:
         return None
 
     def _single_implicit(self, window: bytes, at: int, start: int, size: int) -> Step | None:
-        """The element at index `at` of the window, which starts at `start`, if it is simple."""
+        """Return the element at index `at` of the window, which starts at offset `start`, if it is simple,
+        else None.
+        """
         if at + 8 > len(window):
             return None
         key, length = _implicit(window, at)

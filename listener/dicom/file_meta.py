@@ -1,4 +1,4 @@
-"""What stands before the data set: preamble, prefix and file meta information (PS3.10 section 7.1)."""
+"""What precedes the data set: preamble, prefix and file meta information (PS3.10 section 7.1)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 #: Transfer syntaxes whose data set is deflated as a whole: that, and JPIP's (PS3.5 sections A.5, A.7 and A.11).
 ALL_DEFLATED = frozenset({DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 
-#: Transfer syntaxes whose pixels are native: their length follows from Rows, Columns and so on. "": unknown.
+#: Transfer syntaxes with native pixels, whose length follows from Rows, Columns and so on. "": unknown.
 NATIVE = frozenset({"", IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 
 MEDIA_STORAGE_SOP_INSTANCE_UID = 0x00020003
@@ -31,19 +31,19 @@ TRANSFER_SYNTAX_UID = 0x00020010
 SOURCE_AE_TITLE = 0x00020016
 _KEPT = frozenset({MEDIA_STORAGE_SOP_INSTANCE_UID, TRANSFER_SYNTAX_UID, SOURCE_AE_TITLE})
 
-#: Elements of file meta information that are followed; storescp writes eight.
+#: Most elements of file meta information; storescp writes eight.
 _MAX_META = 10_000
 _MAX_VALUE = 1024
 
 _NEITHER = "neither the prefix DICM nor a plausible data set"
 
-#: For a data set without prefix: the longest value and the highest group among its first elements.
+#: Limits of the first elements of a data set without prefix: longest value, highest group, and their number.
 _PLAUSIBLE_LENGTH = 64 * 1024
 _PLAUSIBLE_GROUP = 0x0010
 _PLAUSIBLE_ELEMENTS = 3
 
 
-#: The file meta information fits into this many bytes, or is read the long way.
+#: File meta information within this many bytes is parsed at once.
 _QUICK = 1024
 _USUAL_START = PREFIX + b"\2\0\0\0UL\4\0"
 _UID_HEAD = b"\2\0\3\0UI"
@@ -55,8 +55,8 @@ _u32 = Struct("<L").unpack_from
 
 
 class FileMeta(NamedTuple):
-    """`dataset_offset` in bytes, the byte order of the data set, and three values of the file meta information
-    ("" where absent); `warning` tells what is odd.
+    """File meta information: `dataset_offset` in bytes, the byte order of the data set, three values ("" where absent),
+    and in `warning` what is odd.
     """
 
     dataset_offset: int
@@ -70,15 +70,15 @@ class FileMeta(NamedTuple):
 def read_file_meta(source: Source) -> FileMeta:
     """Read up to the first byte of the data set.
 
-    With the prefix `DICM` behind 128 bytes, a file is DICOM when file meta information or a plausible data set
-    follows. Without it, when the file begins with file meta information (an element of group 0002 with a known VR), or
-    with a plausible data set: its first element is of group 0008, and its first three (fewer if the file ends there,
-    but two) have ascending tags up to group 0010, values of at most 64 KiB that lie within the file and, in explicit
-    VR, known VRs; in little endian, explicit or implicit, or in big endian explicit. Anything else is NotDicom.
+    With the prefix `DICM` behind 128 bytes, a file is DICOM when file meta information or a plausible data set follows.
+    Without it, when the file begins with file meta information (an element of group 0002 with a known VR), or with a
+    plausible data set: its first element is of group 0008, and its first three (fewer if the file ends there, but two)
+    have ascending tags up to group 0010, values of at most 64 KiB that lie within the file and, in explicit VR, known
+    VRs; in little endian, explicit or implicit, or in big endian explicit. Anything else is NotDicom.
 
-    Group 0002 ends where another group begins, as pydicom has it: its group length is not believed. It may be in
-    implicit VR, against the standard. Raises EmptyFile, NotDicom, Incomplete when the file ends within group 0002 or
-    right behind it, TooLarge when that has 10,000 elements; with what was read of it in `known`.
+    Group 0002 ends where another group begins, as in pydicom: its group length is ignored. It may be in implicit VR,
+    against the standard. Raises EmptyFile, NotDicom, Incomplete when the file ends within group 0002 or right behind
+    it, TooLarge when that has 10,000 elements; with what was read of it in `known`.
     """
     quick = _read_common(source.read(0, _QUICK))
     if quick is not None:
@@ -103,7 +103,7 @@ def read_file_meta(source: Source) -> FileMeta:
 
 
 def _read_meta(source: Source, pos: int, values: dict[int, str], *, implicit: bool) -> int:
-    """The offset behind group 0002, which begins at `pos`; puts what is kept of it into `values`."""
+    """Return the offset behind group 0002, which begins at `pos`; put wanted values into `values`."""
     encoding = Encoding(source, little=True)
     count = 0
     while source.reaches(pos + HEAD):
@@ -124,7 +124,9 @@ def _read_meta(source: Source, pos: int, values: dict[int, str], *, implicit: bo
 
 
 def _is_implicit_meta(source: Source, encoding: Encoding, pos: int) -> bool:
-    """Whether group 0002 begins at `pos` in implicit VR: a short value, behind which it goes on."""
+    """Return whether group 0002 begins at `pos` in implicit VR: a short value, followed by another element of the
+    group.
+    """
     if not source.reaches(pos + HEAD) or not encoding.looks_implicit(pos):
         return False
     head = encoding.head(pos, implicit=True)
@@ -135,7 +137,9 @@ def _is_implicit_meta(source: Source, encoding: Encoding, pos: int) -> bool:
 
 
 def _read_common(data: bytes) -> FileMeta | None:
-    """The prologue as storescp and nearly everybody writes it, with a right group length; None when it is not that."""
+    """Parse file meta information as storescp and most programs write it, with a right group length; None for any
+    other.
+    """
     if len(data) < _QUICK or data[PREAMBLE - 4 : PREAMBLE + HEAD] != _USUAL_START:
         return None
     pos = PREAMBLE + 12
@@ -143,7 +147,7 @@ def _read_common(data: bytes) -> FileMeta | None:
     at = data.find(_UID_HEAD, pos, end)
     if at < 0 or end > _QUICK - HEAD or data[end : end + 2] == b"\2\0":
         return None
-    # Only the UID differs between the files of one sender: what stands before and behind it is parsed once.
+    # Only the UID differs between the files of one sender: cache the parts before and behind it.
     behind = at + HEAD + data[at + 6] + (data[at + 7] << 8)
     before, after = _parse(data[pos:at]), _parse(data[behind:end])
     if before is None or after is None or behind > end:
@@ -158,7 +162,7 @@ def _read_common(data: bytes) -> FileMeta | None:
 
 @lru_cache(maxsize=256)
 def _parse(data: bytes) -> dict[int, str] | None:
-    """Elements of the file meta information, and nothing else: texts by exchanged tag; None when it is not that."""
+    """Parse elements of group 0002: return texts by tag (halves exchanged), None when something else is in `data`."""
     pos, values = 0, {}
     while pos < len(data):
         if pos + HEAD + 4 > len(data):
@@ -175,7 +179,7 @@ def _parse(data: bytes) -> dict[int, str] | None:
 
 
 def meta_text(raw: bytes) -> str:
-    """The text of a UID or AE title: without padding, in pydicom's default encoding, without NULs."""
+    """Return the text of a UID or AE title: without padding and NULs, in pydicom's default encoding."""
     return raw.decode("latin-1").replace("\0", "").strip()
 
 
@@ -184,14 +188,16 @@ def _is_meta(head: Head) -> bool:
 
 
 def _order_without_syntax(source: Source, pos: int) -> bool:
-    """Whether a data set of unknown transfer syntax is little endian: as pydicom, by its first group."""
+    """Return whether a data set of unknown transfer syntax is little endian: by its first group, as in pydicom."""
     raw = source.read(pos, 6)
     # 0x0400 and above is group 0x0004 and above with its bytes exchanged
     return not (raw[4:6] in SHORT_VRS | LONG_VRS and int.from_bytes(raw[:2], "little") >= 0x0400)
 
 
 def _plausible_order(source: Source, begin: int) -> bool:
-    """The byte order of a data set that has no file meta information, NotDicom when there is none."""
+    """Return whether a data set without file meta information is little endian. Raises NotDicom when it is not
+    plausible.
+    """
     for little in (True, False):
         if _is_plausible(source, begin, Encoding(source, little=little)):
             return little

@@ -1,4 +1,4 @@
-"""What lies within an element: sequences to any depth, and the fragments of encapsulated pixels. Iterative, linear."""
+"""Find the end of sequences of any depth, and of fragments of encapsulated pixels. Iterative, linear."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from listener.dicom.encoding import HEAD, ITEM, ITEM_END, SEQUENCE_END, SEQUENCE
 from listener.dicom.source import WINDOW, Source
 from listener.errors import Incomplete, NotDicom, TooDeep
 
-#: The end of what only a delimiter ends: beyond every file.
+#: End of a value that only a delimiter ends: beyond every file.
 OPEN = 1 << 63
 
-#: The fewest bytes that one level of nesting costs: the heads of an item and of an element.
+#: Fewest bytes of a level of nesting: the heads of an item and of an element.
 _LEVEL = 2 * HEAD
 
-#: Returned instead of an offset for what cannot be followed.
+#: Returned instead of an offset where the encoding is broken.
 _LOST = -1
 
 
 def shallow_bytes(depth: int) -> int:
-    """The most bytes that cannot hold more than `depth` levels of sequences."""
+    """Return the most bytes that cannot hold more than `depth` levels of sequences."""
     return _LEVEL * depth - 1
 
 
 class _Frame(NamedTuple):
-    """What the walk is inside of: a sequence or an item, its end (OPEN: at its delimiter), the nearest known end of
-    anything around it, and whether its elements are implicit VR.
+    """A sequence or item that the walk is in: its end (OPEN: at its delimiter), the nearest known end around it, and
+    whether its elements are implicit VR.
     """
 
     is_item: bool
@@ -38,7 +38,7 @@ class _Frame(NamedTuple):
 class Nested:
     """Finds the end of sequences and fragments.
 
-    `tick()` is called for each element and item, and raises when there are too many. `lost` says that a value of
+    `tick()` is called for each element and item, and raises when there are too many. `lost` is set when a value of
     undefined length was not made of fragments, so that its end was searched for.
     """
 
@@ -50,15 +50,16 @@ class Nested:
         self.lost = False
 
     def prove_depth(self, pos: int, *, end: int, implicit: bool) -> None:
-        """TooDeep if the value of defined length between `pos` and `end` is a sequence that nests too deeply."""
+        """Raise TooDeep if the value between `pos` and `end` is a sequence that nests too deeply."""
         if self._encoding.starts_items(pos):
             self.sequence_end(pos, end=end, implicit=implicit)
 
     def sequence_end(self, pos: int, *, end: int, implicit: bool) -> int:
-        """The offset behind the sequence whose first item is at `pos`, and that ends at `end` or (OPEN) at a delimiter.
+        """Return the offset behind the sequence whose first item is at `pos` and which ends at `end` or (OPEN) at a
+        delimiter.
 
-        Where the end is known, what cannot be followed is skipped: the walk only proves the depth. Otherwise raises
-        NotDicom for it, and Incomplete when the source ends first; TooDeep beyond the limit.
+        Where the end is known, a broken part is skipped: the walk only proves the depth. Otherwise raises NotDicom for
+        it, and Incomplete when the source ends first; TooDeep beyond the limit.
         """
         stack = [_Frame(is_item=False, end=end, limit=end, implicit=implicit)]
         while stack:
@@ -121,12 +122,13 @@ class Nested:
         return head.start
 
     def unknown_end(self, start: int, *, implicit: bool) -> int:
-        """The offset behind the value of UN of undefined length at `start`, which is a sequence."""
+        """Return the offset behind the value of UN of undefined length at `start`, which is a sequence."""
         return self._little_end(start, 0) or self.sequence_end(start, end=OPEN, implicit=implicit)
 
     def _little_end(self, start: int, depth: int) -> int:
-        """The same in big endian, where that sequence is nonetheless in implicit VR little endian (PS3.5 section 6.2.2,
-        note 7; CP-246), and `depth` sequences deep. 0 where it is encoded as its surroundings are.
+        """Return the end of a UN sequence, `depth` sequences deep, in a big endian data set, where it is nonetheless
+        implicit VR little endian (PS3.5 section 6.2.2, note 7; CP-246). Return 0 where its encoding is that of its
+        surroundings.
         """
         encoding = Encoding(self._source, little=True)
         if self._encoding.little or not encoding.starts_items(start):
@@ -139,12 +141,12 @@ class Nested:
         return end
 
     def _is_shallow(self, stack: list[_Frame], length: int) -> bool:
-        """Whether `length` bytes are too few to go beyond the depth that is left."""
+        """Return whether `length` bytes are too few to exceed the remaining depth."""
         return len(stack) // 2 + 1 + length // _LEVEL <= self._max_depth
 
     def fragments_end(self, start: int, limit: int = OPEN) -> int:
-        """The offset behind the delimiter of encapsulated pixels, or of another value of undefined length that is no
-        sequence (PS3.5 section A.4). Incomplete when the source ends first.
+        """Return the offset behind the delimiter of encapsulated pixels, or of another value of undefined length that
+        is no sequence (PS3.5 section A.4). Raises Incomplete when the source ends first.
         """
         pos = start
         while True:
@@ -161,9 +163,9 @@ class Nested:
                 return _LOST
 
     def _find_delimiter(self, pos: int, limit: int) -> int:
-        """As pydicom: a value of undefined length that is not made of fragments ends at the first delimiter in it.
+        """Return the end of a value of undefined length without fragments: the first delimiter in it, as in pydicom.
 
-        Looks no further than `limit`, so that no byte is searched twice.
+        Searches up to `limit`, so that no byte is searched twice.
         """
         self.lost = True
         delimiter = self._encoding.delimiter
@@ -181,7 +183,7 @@ class Nested:
 
 
 def _skip_to_known_end(stack: list[_Frame]) -> int:
-    """Leave what cannot be followed, up to the innermost sequence or item whose end is known."""
+    """Leave a broken part for the innermost sequence or item whose end is known, and return that."""
     while stack:
         frame = stack.pop()
         if frame.end != OPEN:

@@ -1,4 +1,4 @@
-"""Read one instance's header: the wanted attributes of an open file, and whether the file is whole."""
+"""Read an instance's header: the wanted attributes of an open file, and whether the file is complete."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PROVIDER_URL = 0x00287FE0
 _CHARSET = 0x00080005
 _PIXEL_REPRESENTATION = 0x00280103
 
-#: Elements that decide how others are read, and what is said of the file.
+#: Elements that determine how others are read, and the warnings about the file.
 CONTROL = frozenset((*attributes.TAGS, _CHARSET, _PIXEL_REPRESENTATION, PROVIDER_URL))
 
 
 class Wanted:
-    """The attributes that are wanted of each file: make one for a layout, and use it for all files.
+    """The attributes wanted of each file: make one for a layout, and use it for all files.
 
-    `keywords` is in alphabetical order. It remembers what files looked like, to walk the next ones more quickly.
+    `keywords` are in alphabetical order. It remembers runs of elements, to walk the next files faster.
     """
 
     __slots__ = ("_walkers", "keywords", "tags")
@@ -41,11 +41,13 @@ class Wanted:
 
     @classmethod
     def of(cls, keywords: Iterable[str]) -> Wanted:
-        """From DICOM keywords in any order, the same object for the same ones; KeyError for a word that is none."""
+        """Return the object for these DICOM keywords, in any order; always the same one. Raises KeyError for an unknown
+        keyword.
+        """
         return _wanted(frozenset(keywords))
 
     def walker(self, max_depth: int) -> Walker:
-        """What walks data sets for these attributes."""
+        """Return the walker for these attributes."""
         walker = self._walkers.get(max_depth)
         if walker is None:
             walker = self._walkers[max_depth] = Walker(self.tags, shallow_bytes(max_depth))
@@ -58,7 +60,7 @@ def _wanted(keywords: frozenset[str]) -> Wanted:
 
 
 def texts_of(found: Elements, structure: Structure) -> tuple[dict[str, str], list[str], bool]:
-    """Texts by keyword, keywords without a value, and whether all of it could be done without pydicom."""
+    """Return texts by keyword, keywords without a value, and whether pydicom was not needed."""
     values: dict[str, str] = {}
     empty: list[str] = []
     hard: list[str] = []
@@ -106,7 +108,7 @@ def _decode_with_pydicom(
 
 __all__ = ["Wanted", "check_uids", "owner", "read_elements", "read_header", "tag_of"]
 
-#: What is known of a file before anything of it was read.
+#: File meta information of a file that was not read yet.
 _NOTHING = FileMeta(0, little=True)
 
 _IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
@@ -114,71 +116,72 @@ _is_uid = re.compile(r"[0-9.]{1,64}").fullmatch
 _is_code = re.compile(r"[A-Z0-9_ ]{1,16}").fullmatch
 _is_title = re.compile(r"[ -~]{1,16}").fullmatch
 
-#: What tells whose a file is, and what such a value must look like: that of a bad file may be anything.
+#: Attributes that identify a file, and the form of a valid value: a bad file may hold anything.
 _OWNER = {**dict.fromkeys(_IDENTITY, _is_uid), "Modality": _is_code, SENDER: _is_title}
 
 
 def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
     """Read the wanted attributes of the file behind `fd`, which has `size` bytes, and prove it complete.
 
-    Complete is: every element lies within the file; fragments and sequences end with their delimiter; a deflated stream
-    ends. What is odd and yet whole by its own lengths is told in `warning`, several things with "; " between them: see
-    docs/layouts-and-logs.md. A file without pixel data that was cut exactly between two elements cannot be told from a
-    whole one.
+    Complete means: every element lies within the file; fragments and sequences end with their delimiter; a deflated
+    stream ends. What is odd in a complete file is in `warning`, joined by "; ": see docs/layouts-and-logs.md. A file
+    without pixel data that was cut exactly between two elements cannot be told from a complete one.
 
-    The same tag twice: the last one counts (as in pydicom). `values` also holds MediaStorageSOPInstanceUID of the file
+    Of a repeated tag the last one counts (as in pydicom). `values` also holds MediaStorageSOPInstanceUID of the file
     meta information when it is there.
 
-    Raises EmptyFile, NotDicom, Incomplete, TooDeep, TooLarge, with what was read before in `known`; OSError is the
-    system's.
+    Raises EmptyFile, NotDicom, Incomplete, TooDeep, TooLarge, with what was read before in `known`; OSError from the
+    system.
     """
     source = FileSource(fd, size)
     found: Elements = {}
-    prologue = _NOTHING
+    meta = _NOTHING
     try:
-        prologue = read_file_meta(source)
-        structure = _structure(fd, source, prologue, limits)
-        return _read(structure, prologue, size, wanted, found)
+        meta = read_file_meta(source)
+        structure = _structure(fd, source, meta, limits)
+        return _read(structure, meta, size, wanted, found)
     except FileFault as fault:
-        uid, sender = prologue.MediaStorageSOPInstanceUID, prologue.SourceApplicationEntityTitle
+        uid, sender = meta.MediaStorageSOPInstanceUID, meta.SourceApplicationEntityTitle
         told = {META_UID: uid, SENDER: sender, **fault.known}
-        fault.known = owner({**told, **_plain_texts(found, little=prologue.little)})
+        fault.known = owner({**told, **_plain_texts(found, little=meta.little)})
         raise
 
 
-def _read(structure: Structure, prologue: FileMeta, size: int, wanted: Wanted, found: Elements) -> Header:
+def _read(structure: Structure, meta: FileMeta, size: int, wanted: Wanted, found: Elements) -> Header:
     wanted.walker(structure.limits.max_depth).walk(structure, found)
-    warnings = [prologue.warning, *structure.warnings, _pixel_warning(found, structure, prologue)]
+    warnings = [meta.warning, *structure.warnings, _pixel_warning(found, structure, meta)]
     if isinstance(structure.source, InflatedSource) and structure.source.wrapped:
         warnings.append(f"the deflated data set is wrapped by {structure.source.wrapped}")
     values, empty, fast = texts_of(found, structure)
-    if prologue.MediaStorageSOPInstanceUID:
-        values[META_UID] = prologue.MediaStorageSOPInstanceUID
+    if meta.MediaStorageSOPInstanceUID:
+        values[META_UID] = meta.MediaStorageSOPInstanceUID
         if values[META_UID] != values.get("SOPInstanceUID", values[META_UID]):
             warnings.append("the file meta information tells another SOP Instance UID")
     return Header(
         values,
         size,
-        prologue.dataset_offset,
-        prologue.TransferSyntaxUID,
-        prologue.SourceApplicationEntityTitle,
+        meta.dataset_offset,
+        meta.TransferSyntaxUID,
+        meta.SourceApplicationEntityTitle,
         frozenset(empty),
         "; ".join(filter(None, warnings)),
         fast,
     )
 
 
-def _structure(fd: int, source: FileSource, prologue: FileMeta, limits: Limits) -> Structure:
-    """The walk over a file's data set (inflated where it is deflated)."""
-    begin = prologue.dataset_offset
-    if prologue.TransferSyntaxUID not in ALL_DEFLATED:
-        return Structure(source, begin, limits, little=prologue.little)
+def _structure(fd: int, source: FileSource, meta: FileMeta, limits: Limits) -> Structure:
+    """Return the walk over a file's data set (inflated where it is deflated)."""
+    begin = meta.dataset_offset
+    if meta.TransferSyntaxUID not in ALL_DEFLATED:
+        return Structure(source, begin, limits, little=meta.little)
     cap = limits.max_header + max(limits.max_header, INFLATE_RATIO * source.size)
     return Structure(InflatedSource(fd, source.size, begin, cap), 0, limits)
 
 
-def _pixel_warning(found: Elements, structure: Structure, prologue: FileMeta) -> str:
-    """What is odd about the pixel data. Raises Incomplete for an image whose pixel data must be what cannot be read."""
+def _pixel_warning(found: Elements, structure: Structure, meta: FileMeta) -> str:
+    """Return what is odd about the pixel data, "" for nothing. Raises Incomplete for an image whose pixel data must be
+    in the unreadable rest.
+    """
     pixel = structure.pixel
     if pixel is None:
         if PROVIDER_URL in found or not (attributes.ROWS in found and attributes.COLUMNS in found):
@@ -188,22 +191,22 @@ def _pixel_warning(found: Elements, structure: Structure, prologue: FileMeta) ->
         return "an image without pixel data"
     if not pixel.length:
         return "the pixel data are empty"
-    if pixel.undefined or prologue.TransferSyntaxUID not in NATIVE:
+    if pixel.undefined or meta.TransferSyntaxUID not in NATIVE:
         return ""
     is_short = pixel.length < least_pixels(found, little=structure.encoding.little)
     return "the pixel data are shorter than Rows, Columns and Bits Allocated say" if is_short else ""
 
 
 def _plain_texts(found: Elements, *, little: bool) -> dict[str, str]:
-    """The texts of what was found, by keyword, where they are plain, and do not end in a hole."""
+    """Return the plain texts of what was found, by keyword, without those that end in a hole (zeros)."""
     kept = ((slot, raw) for slot, raw in found.values() if slot.keyword and not raw.endswith(b"\0\0"))
     texts = {slot.keyword: slot.text(raw, little=little) for slot, raw in kept}
     return {keyword: text for keyword, text in texts.items() if text}
 
 
 def owner(values: Mapping[str, str]) -> dict[str, str]:
-    """The UIDs, Modality and calling AE title among `values` of a file that is set aside, and PatientID. What is none
-    by its look is left out: it may hold anything.
+    """Return the UIDs, Modality, calling AE title and PatientID among `values` of a file that is set aside. Except for
+    PatientID, invalid values are left out: they may hold anything.
     """
     texts = {"SOPInstanceUID": values.get(META_UID, ""), **values}
     return {keyword: text for keyword, text in texts.items() if (look := _OWNER.get(keyword)) and look(text)} | {
@@ -212,7 +215,7 @@ def owner(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_uids(header: Header) -> None:
-    """Whether the instance says who it is.
+    """Check that the instance has valid UIDs.
 
     Raises MissingUID or BadUID (other than 1 to 64 digits and dots, PS3.5 section 9.1), with what else is known of the
     file; their texts name the keyword only.
@@ -226,12 +229,12 @@ def check_uids(header: Header) -> None:
 
 
 def read_elements(fd: int, size: int, limits: Limits) -> dict[str, dict[str, str]]:
-    """Every top-level element that has a keyword, but pixels: `{keyword: {"value": text, "label": keyword}}`.
+    """Return every top-level element that has a keyword, but pixels: `{keyword: {"value": text, "label": keyword}}`.
 
     As px-repack writes it: in alphabetical order; the text is `str()` of pydicom's value, so that an empty number
-    prints "None" and bytes print as `b'...'`; an element of a repeating group (60xx, 50xx) prints "no attribute". Other
-    than there, a value longer than 1 MiB is not printed but measured ("Array of N bytes"), and one that cannot be
-    converted becomes text by texts.bytes_text. Raises as read_header.
+    prints "None" and bytes print as `b'...'`; an element of a repeating group (60xx, 50xx) prints "no attribute".
+    Unlike there, a value longer than 1 MiB prints its length ("Array of N bytes"), and one that cannot be converted
+    becomes text by texts.bytes_text. Raises as read_header.
     """
     from listener.dicom import decoding
 

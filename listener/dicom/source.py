@@ -1,4 +1,4 @@
-"""The bytes of a data set: windows of a file, or inflated on the way; never more than was asked for."""
+"""The bytes of a data set: windows of a file, or inflated as needed; never more than was asked for."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Protocol
 
 from listener.errors import Incomplete, NotDicom, TooLarge
 
-#: Bytes that one system call fetches when a small piece is asked for: a header's interesting part, 0.5 us.
+#: Bytes that one system call fetches for a small piece: a header's usual length, 0.5 us.
 WINDOW = 8 * 1024
 
-#: Bytes of output that one step of inflating may make.
+#: Most bytes that one step inflates.
 _STEP = 256 * 1024
 
-#: How often a deflated data set may be inflated as a whole, for values that lie before what was read.
+#: How often a deflated data set may be inflated as a whole, to read values further back.
 _PASSES = 4
 
 #: Beyond `max_header`, a deflated data set may inflate to this many times its file's size. Real pixels reach ratios of
@@ -22,30 +22,30 @@ _PASSES = 4
 INFLATE_RATIO = 128
 
 
-#: Wrappers of a deflated stream (RFC 1950, RFC 1952), and what tells zlib of them.
+#: Wrappers of a deflated stream (RFC 1950, RFC 1952), and their `wbits` for zlib.
 _BITS = {"": -zlib.MAX_WBITS, "zlib": zlib.MAX_WBITS, "gzip": zlib.MAX_WBITS + 16}
 
-#: Bytes that tell one of them.
+#: Bytes that identify a wrapper.
 _LOOK = 5
 
 
 class Source(Protocol):
-    """What the structural walk needs of a data set's bytes; offsets are counted from the start of the source."""
+    """The bytes of a data set, as the walks need them; offsets count from the start of the source."""
 
     def read(self, offset: int, count: int) -> bytes:
-        """`count` bytes at `offset`, fewer where the source ends. `count` is bounded by the caller, not by the file."""
+        """Return `count` bytes at `offset`, fewer where the source ends. The caller, not the file, bounds `count`."""
 
     def reaches(self, end: int) -> bool:
-        """Whether there are at least `end` bytes."""
+        """Return whether there are at least `end` bytes."""
 
     def rest(self) -> bytes:
-        """Some bytes that the file has behind the source, of which the end must have been reached."""
+        """Return some bytes that the file has behind the source, of which the end must have been reached."""
 
 
 class FileSource:
-    """A file descriptor, read with pread in windows; big values are skipped by not reading them.
+    """A file descriptor, read with pread in windows; large values are skipped unread.
 
-    `window` is what was read last, `start` its offset: the quick walk looks at them directly.
+    `window` is what was read last, `start` its offset; the fast walk uses them directly.
     """
 
     __slots__ = ("_fd", "size", "start", "window")
@@ -57,7 +57,7 @@ class FileSource:
         self.window = b""
 
     def read(self, offset: int, count: int) -> bytes:
-        """See Source. OSError passes: it is the system's error, not the file's."""
+        """See Source. OSError of the system passes."""
         begin = offset - self.start
         if begin < 0 or begin + count > len(self.window):
             self.fill(offset, max(count, WINDOW))
@@ -65,17 +65,19 @@ class FileSource:
         return self.window[begin : begin + count]
 
     def fill(self, offset: int, count: int = WINDOW) -> None:
-        """Let the window start at `offset` and hold `count` bytes, fewer where the file ends."""
+        """Read a window of `count` bytes at `offset`, fewer where the file ends."""
         self.window = _pread(self._fd, count, offset, self.size)
         self.start = offset
 
     def hold(self, offset: int) -> None:
-        """Let the window not start behind `offset`: whoever tried several readings of a head may have gone ahead."""
+        """Make sure that the window does not start behind `offset`: trying several readings of a head may have moved
+        it.
+        """
         if offset < self.start:
             self.fill(offset)
 
     def peek(self, offset: int, count: int) -> bytes:
-        """As read(), but the window stays where it is."""
+        """Return bytes as read() does, without moving the window."""
         return _pread(self._fd, count, offset, self.size)
 
     def reaches(self, end: int) -> bool:
@@ -88,7 +90,9 @@ class FileSource:
 
 
 def _pread(fd: int, count: int, offset: int, size: int) -> bytes:
-    """As os.pread, but complete (the kernel may return less), and never beyond `size` (the file may grow meanwhile)."""
+    """Read as os.pread, but completely (the kernel may return less), and never beyond `size` (the file may grow
+    meanwhile).
+    """
     count = min(count, size - offset)
     if count <= 0:
         return b""
@@ -102,7 +106,7 @@ def _pread(fd: int, count: int, offset: int, size: int) -> bytes:
 
 
 def _wrapper(data: bytes) -> str:
-    """What wraps the deflated stream that begins with these bytes, "" when nothing does.
+    """Return the format that wraps the deflated stream beginning with these bytes, "" for none.
 
     gzip's mark is no DEFLATE at all (a block of type 3). The first byte of zlib's begins a stored block in DEFLATE,
     whose length stands behind it, once plainly and once inverted (RFC 1951 section 3.2.4).
@@ -117,9 +121,9 @@ def _wrapper(data: bytes) -> str:
 
 class InflatedSource:
     """The data set of a deflated file (PS3.5 section A.5), inflated as far as it is read. `wrapped` names the format
-    that the stream is wrapped by against the standard, "" where it is not.
+    that wraps the stream against the standard, "" for none.
 
-    Memory is bounded: what lies before the offset read last is forgotten, and reading further back inflates again from
+    Memory is bounded: what lies before the offset read last is dropped, and reading further back inflates again from
     the start. Raises TooLarge beyond `cap` bytes, or when it had to inflate four times as much in all, Incomplete where
     the compressed stream is cut, NotDicom where it is none.
     """
@@ -171,7 +175,7 @@ class InflatedSource:
         return end <= 0 or len(self.read(end - 1, 1)) == 1
 
     def _inflate(self, keep_from: int) -> bool:
-        """One step further, forgetting what lies before `keep_from`; False at the end of the stream."""
+        """Inflate one step more, dropping what lies before `keep_from`; return False at the end of the stream."""
         if self._engine.eof:
             return False
         if not self._input:
@@ -194,6 +198,6 @@ class InflatedSource:
         return True
 
     def rest(self) -> bytes:
-        """See Source. Up to WINDOW bytes that follow the compressed stream: padding, if any (PS3.5 section A.5)."""
+        """Return up to WINDOW bytes that follow the compressed stream: padding, if any (PS3.5 section A.5)."""
         begin = self._next - len(self._engine.unused_data)
         return _pread(self._fd, WINDOW, begin, self._size)

@@ -1,11 +1,11 @@
-"""PURE. The text of a value without pydicom: only where it is certain what pydicom would print, else None."""
+"""PURE. The text of a value without pydicom, where it is certain what pydicom would print; else None."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-#: What PS3.3 table C.12-2 to C.12-5 define, as pydicom spells it: in all of these printable ASCII means itself.
+#: Character sets of PS3.3 tables C.12-2 to C.12-5, as pydicom spells them; each contains printable ASCII unchanged.
 _CHARSETS = frozenset(
     [b""]
     + [b"ISO_IR %d" % n for n in (6, 13, 100, 101, 109, 110, 126, 127, 138, 144, 148, 166, 192)]
@@ -17,7 +17,7 @@ _PLAIN_VRS = frozenset((b"LO", b"SH", b"CS", b"DA", b"TM", b"DT", b"AS", b"UC"))
 _LONG_TEXT_VRS = frozenset((b"LT", b"ST", b"UT"))
 _INTEGERS = {b"US": (2, False), b"SS": (2, True), b"UL": (4, False), b"SL": (4, True)}
 
-#: VRs whose value is text, whatever it holds.
+#: VRs whose value is text.
 TEXT_VRS = _PLAIN_VRS | _LONG_TEXT_VRS | {b"PN", b"UI", b"IS", b"DS", b"AE", b"UR"}
 
 _matches = {
@@ -34,15 +34,15 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 @lru_cache(maxsize=256)
 def is_known_charset(raw: bytes) -> bool:
-    """Whether printable ASCII means itself under this value of Specific Character Set (0008,0005)."""
+    """Return whether printable ASCII is unchanged under this Specific Character Set (0008,0005)."""
     return all(term.strip(b" \0") in _CHARSETS for term in raw.split(b"\\"))
 
 
 def plain_text(vr: bytes, raw: bytes, *, little: bool = True) -> str | None:
-    """What `str()` of pydicom's value prints, "" for a value that is empty or only padding.
+    """Return what `str()` of pydicom's value prints, "" for a value that is empty or only padding.
 
-    None where that is not certain: other characters than printable ASCII, several values, odd numbers, other VRs. The
-    data set's character set must be one of the known ones.
+    Return None where that is not certain: other characters than printable ASCII, several values, odd numbers, other
+    VRs. The data set's character set must be a known one.
     """
     if vr in _INTEGERS:
         length, signed = _INTEGERS[vr]
@@ -67,12 +67,12 @@ def plain_text(vr: bytes, raw: bytes, *, little: bool = True) -> str | None:
 
 
 def clean(text: str) -> str:
-    """`text` as it may stand in JSON and in names: without NULs, and without surrogates, which UTF-8 cannot hold."""
+    """Return `text` as JSON and names may hold it: without NULs, and without surrogates, which UTF-8 cannot hold."""
     return _SURROGATES.sub("\ufffd", text.replace("\0", "")) if not text.isascii() else text.replace("\0", "")
 
 
 def bytes_text(vr: bytes, raw: bytes) -> str:
-    """The text of a value that pydicom cannot convert.
+    """Return the text of a value that pydicom cannot convert.
 
     Text VRs: every byte as its ISO 8859-1 character (pydicom's default encoding), without trailing padding. All other
     VRs: as Python, and so pydicom, prints bytes.

@@ -1,7 +1,7 @@
-"""The structure of any data set: which element lies where, and whether the bytes go as far as they say.
+"""The structure of any data set: where each element lies, and whether the file is as long as its elements say.
 
 This is the thorough walk (PS3.5 section 7): every encoding, sequences of undefined length, encapsulated pixels, bad
-input. It is iterative, holds one window of the file, and believes no length that it has not compared with the size.
+input. It is iterative, holds one window of the file, and compares every length with the size before using it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from listener.dicom.nested import OPEN, Nested, shallow_bytes
 from listener.dicom.source import WINDOW, FileSource, Source
 from listener.errors import Incomplete, NotDicom, TooLarge
 
-#: What is odd about a data set and hinders nobody; texts of events.
+#: Warnings about a data set that is usable; texts of events.
 BEHIND = "bytes behind the data set"
 UNKNOWN_VR = "a value representation that is not known"
 TWO_ENDS = "a second delimiter behind the pixel data"
@@ -40,13 +40,13 @@ MAX_ELEMENTS = 2_000_000
 #: NULs that may follow a data set without pixel data; more are a hole.
 MAX_PADDING = 512
 
-#: What is too short for a tag and no beginning of an element either: ends of lines and of files, erased memory.
+#: Bytes that, too short for a tag, begin no element either: ends of lines and of files, erased memory.
 _ENDS = b"\r\n\x1a\xff"
 
 #: The prefix and the first tag of file meta information: another file that begins within or behind this one.
 _ANOTHER = PREFIX + b"\2\0"
 
-#: Bytes that are searched for it at once.
+#: Bytes searched for it at once.
 _PIECE = 1024 * 1024
 
 _TAG = 4
@@ -57,7 +57,7 @@ _TEXT = bytes(range(0x20, 0x7F)) + b"\t" + _ENDS
 
 class Element(NamedTuple):
     """A top-level element: `vr` is b"" where it was read as implicit VR; `start`, `length` (bytes) of its value without
-    the sequence delimiter; `end` is the offset behind all of it; `is_sequence` is said of undefined lengths only.
+    the sequence delimiter; `end` is the offset behind all of it; `is_sequence` is set for undefined lengths only.
     """
 
     tag: int
@@ -72,10 +72,9 @@ class Element(NamedTuple):
 class Structure:
     """The walk over the data set that starts at `begin` of `source`, little endian or not.
 
-    `implicit` is decided as pydicom does: by the first element's VR, whatever the transfer syntax says. `warnings`
-    tell, once the walk has ended, what is odd but no fault; `pixel` is the element of the pixel data, once met. `pos`
-    is the offset of the next element; the quick walk moves it, and counts what it passed in `count`; `limits` is what
-    of a header is accepted.
+    `implicit` is decided as in pydicom: by the first element's VR, whatever the transfer syntax is. `warnings` are
+    complete once the walk has ended; `pixel` is the element of the pixel data, once met. `pos` is the offset of the
+    next element; the fast walk moves it, and counts the elements it passed in `count`; `limits` bound the header.
     """
 
     __slots__ = (
@@ -105,22 +104,22 @@ class Structure:
         self.count = 0
         self.limits = limits
         self._begin = begin
-        self._passed = 0  # bytes of values that nobody reads
+        self._passed = 0  # bytes of skipped values
         self._searched = begin  # up to here no other file begins
         self._stepped = begin
         self._last = -1
         self._ended = False
 
     def elements(self) -> Iterator[Element]:
-        """The top-level elements in the order of the file, up to its end; raises as step()."""
+        """Yield the top-level elements in the order of the file, up to its end; raises as step()."""
         while (element := self.step()) is not None:
             yield element
 
     def step(self) -> Element | None:
-        """The element at `pos`, or None at the end of the data set.
+        """Return the element at `pos`, or None at the end of the data set.
 
-        Raises Incomplete when the file ends first, TooDeep and TooLarge beyond the limits, NotDicom when a sequence
-        cannot be followed.
+        Raises Incomplete when the file ends first, TooDeep and TooLarge beyond the limits, NotDicom when a sequence is
+        broken.
         """
         if self._ended:
             return None
@@ -147,7 +146,7 @@ class Structure:
         return None
 
     def end_with(self, pixel: Element) -> None:
-        """Pass pixel data that the quick walk found to be the last element."""
+        """Pass pixel data that the fast walk found to be the last element."""
         self.pixel = pixel
         self.count += 1
         self._passed += pixel.length
@@ -167,14 +166,14 @@ class Structure:
         self.pos = self._stepped = element.end
 
     def warn(self, text: str) -> None:
-        """Something is odd, and hinders nobody."""
+        """Add a warning, once."""
         if text not in self.warnings:
             self.warnings.append(text)
 
     def check_limits(self, pos: int, more: int = 0) -> None:
-        """TooLarge when the header up to `pos` has too many bytes, or elements (`count` and `more`).
+        """Raise TooLarge when the header up to `pos` has too many bytes, or elements (`count` and `more`).
 
-        Values that are stepped over and never read are no header: they cost no memory.
+        Skipped values do not count: they cost no memory.
         """
         if self.count + more > MAX_ELEMENTS:
             raise TooLarge(f"more than {MAX_ELEMENTS} elements")
@@ -214,23 +213,25 @@ class Structure:
         return Nested(self.source, self.encoding, self.limits.max_depth, self._tick)
 
     def _is_padding(self, pos: int, head: Head) -> bool:
-        """Whether what follows is no element: NULs, or behind the pixels anything that does not look like one."""
+        """Return whether padding follows instead of an element: NULs, or behind the pixels anything that does not look
+        like one.
+        """
         if head.tag == 0 and not any(self.source.read(pos, HEAD)):
             return True
         looks_right = self.implicit or _is_known(head.vr)
         return self.pixel is not None and (head.tag <= self._last or not looks_right)
 
     def _is_second_end(self, head: Head) -> bool:
-        """Whether this is one more delimiter behind encapsulated pixels, which some programs write."""
+        """Return whether this is one more delimiter behind encapsulated pixels, which some programs write."""
         return head.tag == SEQUENCE_END and not head.length and self.pixel is not None and self.pixel.undefined
 
     def _is_behind(self, pos: int, head: Head) -> bool:
-        """Whether what cannot be read at `pos` is no element at all, so that the data set ended there."""
+        """Return whether the unreadable bytes at `pos` are no element at all, so that the data set ended there."""
         return self.pixel is None and pos > self._begin and not (_is_known(head.vr) or self._is_expected(head.tag))
 
     def _is_expected(self, tag: int) -> bool:
-        """Whether a data set may go on with this tag: one of the standard's, or a private one that is none by chance,
-        because it is of the same group as the one before, or because no text has such bytes.
+        """Return whether a data set may continue with this tag: a standard one, or a private one that is none by
+        chance, because it is of the same group as the one before, or because no text has such bytes.
         """
         if not tag >> 16 & 1:
             return is_defined(tag)
@@ -238,7 +239,7 @@ class Structure:
         return tag > last and (tag >> 16 == last >> 16 or bool(tag.to_bytes(_TAG, "big").strip(_TEXT)))
 
     def _tag_before(self, pos: int) -> int:
-        """The tag of the element that ends at `pos`. The quick walk does not keep it: the way there is gone again."""
+        """Return the tag of the element that ends at `pos`. The fast walk does not keep it: walk there again."""
         if self._stepped == pos:
             return self._last
         again = Structure(self.source, self._begin, self.limits, little=self.encoding.little)
@@ -247,7 +248,7 @@ class Structure:
         return again._last
 
     def _may_begin(self, tail: bytes) -> bool:
-        """Whether these bytes, fewer than a head has, can be the beginning of one."""
+        """Return whether these bytes, fewer than a head has, can be the beginning of one."""
         if len(tail) < _TAG:
             group = self._tag_before(self.pos) >> 16
             is_group = tail[:2] == group.to_bytes(2, "little" if self.encoding.little else "big")[: len(tail)]
@@ -255,10 +256,10 @@ class Structure:
         return (not self.implicit and _is_known(tail[4:6])) or self._is_expected(self.encoding.tag(tail))
 
     def _check_rest(self, begin: int) -> None:
-        """What follows the last element: nothing or NULs are fine, anything else is worth a word.
+        """Check what follows the last element: nothing and NULs are fine, anything else is a warning.
 
-        Without pixel data, many NULs are no padding but a hole that a power cut left, so they make it Incomplete; and
-        so does the beginning of an element's head.
+        Without pixel data, many NULs are no padding but a hole that a power cut left, so they raise Incomplete; and so
+        does the beginning of an element's head.
         """
         if begin == self._begin or not self.source.reaches(begin):
             raise Incomplete("there is no data set" if begin == self._begin else "an element is longer than the file")
@@ -280,9 +281,9 @@ class Structure:
             self.warn(BEHIND)
 
     def _check_is_one_file(self, end: int) -> None:
-        """Incomplete if another file begins before `end`, where this one seems to end: then it was cut.
+        """Raise Incomplete if another file begins before `end`, where this one seems to end: then it was cut.
 
-        Its preamble and prefix are searched for in all that was stepped over; only files with something odd come here.
+        Its preamble and prefix are searched for in all that was skipped; done only for files with something odd.
         """
         if not isinstance(self.source, FileSource):
             return

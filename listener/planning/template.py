@@ -104,7 +104,9 @@ def _step(match: re.Match[str], keyword: str, known: Known) -> tuple[str, Functi
 
 
 def _seed(argument: str | None, keyword: str, known: Known) -> str:
-    """Return the tag from which a name is made: PatientID in `%_name|patientID_PatientName` (small first letter, pypx)."""
+    """Return the tag from which a name is made: PatientID in `%_name|patientID_PatientName` (small first
+    letter, pypx).
+    """
     if not argument:
         return keyword
     word = argument[0].upper() + argument[1:]

@@ -138,7 +138,7 @@ def _md5(value: str) -> str:
 
 
 def _strmsk(mask: str | None) -> Function:
-    """Make `****01**`: `*` keeps a character, others replace it; the result has the shorter length of mask and value."""
+    """Make `****01**`: `*` keeps a character, others replace it; the result has the shorter length of mask and text."""
     if mask is None:
         raise ValueError("the mask is missing")
     return partial(_mask, mask)
@@ -149,7 +149,7 @@ def _mask(mask: str, value: str) -> str:
 
 
 def _nospc(glue: str | None) -> Function:
-    """Make `-`: join words (letters and digits of any script, and `_`) with `-`, or with nothing."""
+    """Make `-`: join words (letters, digits and `_` of any script) with `-`, or with nothing."""
     return partial(_join_words, glue or "")
 
 

@@ -1,4 +1,4 @@
-"""What `make run` starts: the listener and storescp side by side, and a hint what to do next.
+"""Start the listener and storescp side by side for `make run`, and print what to do next.
 
 This process owns the terminal. The two others run in process groups of their own, so that Ctrl-C reaches only this one,
 which then stops the receiver first and the listener after it.
@@ -31,7 +31,7 @@ START_SECONDS = 30.0
 
 
 class QuickStart:
-    """The two processes, what they say, and what is told of it."""
+    """The two processes and their output."""
 
     def __init__(self, folder: Path, port: int, http: str) -> None:
         self.folder, self.port, self.http = folder, port, http
@@ -43,7 +43,7 @@ class QuickStart:
         self._printed = 0
 
     def run(self) -> int:
-        """Start both (first watch, then receive), tell how to go on, and wait for the end; the exit status."""
+        """Start the listener, then storescp, print what to do next, and wait for the end. Return the exit status."""
         try:
             self._processes["listener"] = listener = start(self._listen(), subprocess.PIPE)
             Thread(target=self._read, args=(listener.stdout,)).start()
@@ -75,7 +75,9 @@ class QuickStart:
         return [sys.executable, "-m", "pynetdicom", "storescp", *where]
 
     def _wait(self, done: Callable[[], bool], seconds: float = START_SECONDS) -> bool:
-        """Say what the two say until `done` (True), or until a signal, the end of one of them, or the deadline."""
+        """Print the output until `done()` (return True), or until a signal, the end of a process or the deadline
+        (False).
+        """
         deadline = time.monotonic() + seconds
         while not self.signals and time.monotonic() < deadline:
             if done():
@@ -86,9 +88,9 @@ class QuickStart:
         return False
 
     def _print_output(self) -> None:
-        """Say what happened, and how many files there were by now."""
+        """Print new output, and the counts of files when they changed."""
         with suppress(Empty):
-            for _ in range(1000):  # then it is time to look at the signals again
+            for _ in range(1000):  # then check for signals again
                 line = self._lines.get(timeout=0.1)
                 if line.startswith(b"{"):
                     self._event(orjson.loads(line))
@@ -136,7 +138,7 @@ class QuickStart:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make the folders and the example, and run both until Ctrl-C."""
+    """Make the directories and the example, and run both until Ctrl-C. Return the exit status."""
     parser = argparse.ArgumentParser(prog="make run", description="Start storescp and the listener side by side.")
     parser.add_argument("--dir", type=Path, default=Path("dicom"), help="where everything is kept (DIR=, %(default)s)")
     parser.add_argument("--port", type=int, default=11112, help="where storescp receives (PORT=, %(default)s)")

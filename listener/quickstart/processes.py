@@ -1,4 +1,4 @@
-"""Find a program, start it beside this one, see whether it answers, and end it with all its children."""
+"""Find a program, start it, check that it answers, and stop it with all its children."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ STOP_SECONDS = 30.0
 
 
 def accepts(host: str, port: int) -> bool:
-    """Whether somebody accepts connections at this address."""
+    """Return whether a server accepts connections at this address."""
     with socket.socket() as probe:
         return probe.connect_ex((host, port)) == 0
 
 
 def dcmtk(program: str) -> bool:
-    """Whether this program of DCMTK is on PATH; pynetdicom puts programs of the same names beside Python."""
+    """Return whether this program of DCMTK is on PATH; pynetdicom puts programs of the same names beside Python."""
     path = shutil.which(program)
     return path is not None and os.path.dirname(path) != os.path.dirname(sys.executable)
 
 
 def start(command: list[str], output: int | None = None) -> subprocess.Popen[bytes]:
-    """A process in a group of its own. DCMTK waits 40 ms for each instance unless it is told TCP_NODELAY."""
+    """Start a process in a group of its own. TCP_NODELAY: without it DCMTK waits 40 ms for each instance."""
     environment = {**os.environ, "TCP_NODELAY": "1"}
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, process_group=0)
 
 
 def lives(process: subprocess.Popen[bytes]) -> bool:
-    """Whether anything of the process's group is left."""
+    """Return whether any process of the group is left."""
     process.poll()
     try:
         os.killpg(process.pid, 0)
@@ -43,7 +43,7 @@ def lives(process: subprocess.Popen[bytes]) -> bool:
 
 
 def stop(process: subprocess.Popen[bytes], signals: Sequence[int] = ()) -> None:
-    """SIGTERM; SIGKILL after a deadline or a second Ctrl-C. What storescp is receiving may come to its end."""
+    """Send SIGTERM, then SIGKILL after a deadline or a second Ctrl-C; storescp may finish what it receives."""
     process.terminate()
     deadline = time.monotonic() + STOP_SECONDS
     while lives(process) and time.monotonic() < deadline and len(signals) <= 1:

@@ -1,8 +1,7 @@
-"""Make synthetic MR series: for the quick start, the tests and the benchmark. No patient was ever near them.
+"""Make synthetic MR series for the quick start, the tests and the benchmark. They contain no patient data.
 
-What is made depends on nothing but the arguments: the same ones give the same bytes. pydicom writes the first instance
-of each series; the others are that one with a few fields of fixed length exchanged, which costs little more than
-writing the file.
+The bytes depend on the arguments only. pydicom writes the first instance of each series; the others are that one with a
+few fields of fixed length exchanged, which costs little more than writing the file.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _NAMES = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"
 _STUDIES = ("SYNTHETIC BRAIN", "SYNTHETIC BRAIN FOLLOW-UP", "SYNTHETIC KNEE")
 _SERIES = ("T1 MPRAGE SAG", "T2 FLAIR TRA", "DWI b1000 (ADC)")
 
-#: Stand in the first instance for what differs in each. With their length bytes and signs they occur nowhere else.
+#: Placeholders in the first instance for values that differ; with length bytes and signs they occur nowhere else.
 _NUMBER = "000000"
 _POSITION = "-7777.777"
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the instances are like.
+    """Appearance of the instances.
 
     `seed` changes every UID; `private_bytes` adds a private element of that size to each header (scanners write some
     100 KB there); `attributes` replaces, or with None removes, attributes by keyword in all of them.
@@ -46,7 +45,7 @@ class Look:
 
 
 def uid(*parts: object) -> str:
-    """The UID that belongs to these parts: always the same one, always 48 characters."""
+    """Return the UID that belongs to these parts: always the same one, always 48 characters."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return f"{ROOT}{10**19 + int.from_bytes(digest[:8], 'big') % (9 * 10**19)}"
 
@@ -75,7 +74,7 @@ def make_series(
 
 
 def make_dataset(patient: int = 1, study: int = 1, series: int = 1, look: Look | None = None) -> Dataset:
-    """The first instance of one series, as a data set that can be changed and saved (`save_as`)."""
+    """Return the first instance of one series, as a data set that can be changed and saved (`save_as`)."""
     look = look or Look()
     made = Dataset()
     for part in (_patient(patient), _study(look.seed, patient, study), _series(look.seed, patient, study, series)):
@@ -101,7 +100,7 @@ def make_dataset(patient: int = 1, study: int = 1, series: int = 1, look: Look |
 
 
 def _instances(indices: tuple[int, int, int], count: int, look: Look) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each instance of one series."""
+    """Yield name and content of each instance of one series."""
     placeholders = {
         "InstanceNumber": _NUMBER,
         "SliceLocation": _POSITION,
@@ -174,7 +173,9 @@ def _series(seed: str, patient: int, study: int, series: int) -> Dataset:
 
 
 def _image(look: Look) -> Dataset:
-    """Everything of the MR Image Storage object below the series, PS3.3 A.4: its types 1 and 2, some of type 3."""
+    """Return everything of the MR Image Storage object below the series, PS3.3 A.4: its types 1 and 2, some
+    of type 3.
+    """
     return _dataset(
         SOPClassUID=MRImageStorage,
         ImageType=["ORIGINAL", "PRIMARY", "M", "ND"],
@@ -212,7 +213,7 @@ def _image(look: Look) -> Dataset:
 
 @cache
 def _gradient(rows: int, columns: int) -> bytes:
-    """12-bit pixels that grow from the upper left corner to the lower right one."""
+    """Return 12-bit pixels that grow from the upper left corner to the lower right one."""
     steps = max(rows + columns - 2, 1)
     line = b"".join((step * 4095 // steps).to_bytes(2, "little") for step in range(rows + columns))
     return b"".join(line[2 * row : 2 * (row + columns)] for row in range(rows))

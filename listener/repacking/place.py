@@ -155,12 +155,12 @@ def _give_name(job: FileJob, context: WorkerContext) -> None:
 
 
 def _lies_elsewhere(job: FileJob, context: WorkerContext) -> bool:
-    """Return whether the target's directory is on another file system than staging: a link, or a mount inside the tree."""
+    """Return whether the target's directory is on another file system than staging (a link, or a mount in the tree)."""
     return os.stat(os.path.dirname(job.target)).st_dev != os.stat(context.directories.data_staging).st_dev
 
 
 def _copy_beside(job: FileJob, context: WorkerContext) -> None:
-    """Copy the source to a hidden name beside its target and sync it. Remove what a killed attempt left."""
+    """Copy the source to a hidden name beside its target and sync it. Remove what a killed try left."""
     directory, name = os.path.split(job.target)
     prefix = f".listener-{short_hash(name)}"
     if job.arrival.claim:
