@@ -28,7 +28,7 @@ from listener.planning.template_functions import USAGE, with_ages
 from listener.quickstart.synthetic import make_series
 from listener.records import OUTCOMES, Missing, Outcome
 from listener.telemetry import catalogue
-from listener.telemetry.events import of_outcome
+from listener.telemetry.events import event_of
 from listener.telemetry.health import Conditions, readiness
 from tests.conftest import PROJECT, script
 
@@ -392,7 +392,7 @@ def test_the_events_are_told() -> None:
     service = [*re.findall(r'\.service\("([a-z-]+)"', SOURCE), "events-lost"]
     told = [codes(first) for first, *_ in rows(text)]
     keys = [key for cell in told[: -len(OUTCOMES) - len(set(service))] for key in cell]
-    assert sorted(keys) == sorted(of_outcome(_full_outcome(), phi=True))
+    assert sorted(keys) == sorted(event_of(_full_outcome(), phi=True))
     assert [cell[0] for cell in told[-len(OUTCOMES) - len(set(service)) :]] == [
         *OUTCOMES,
         *dict.fromkeys(_in_order(service)),
@@ -415,7 +415,7 @@ def test_the_example_events_have_the_keys_in_order() -> None:
         for line in block.splitlines():
             event = json.loads(line)
             if event["event"] in OUTCOMES:
-                expected = list(of_outcome(_full_outcome(), phi="dst" in event))
+                expected = list(event_of(_full_outcome(), phi="dst" in event))
                 assert list(event) == [key for key in expected if key in event]
 
 

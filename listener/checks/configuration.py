@@ -17,7 +17,7 @@ from listener.ledger.connection import open_reader, path_of, translated
 from listener.planning import plan
 from listener.planning.plan import Layout
 from listener.status import snapshot
-from listener.status.document import Accounts, document
+from listener.status.document import LedgerView, document
 
 #: Instances that are planned to find equal paths; enough to expose short hashes.
 _SAMPLES = 4096
@@ -120,6 +120,6 @@ def _service_problem(state_dir: str) -> str:
         live = snapshot.read(state_dir)
     except OSError:
         return ""
-    checks = document(live, None, Accounts(), time.time_ns())["service"]["checks"]
+    checks = document(live, None, LedgerView(), time.time_ns())["service"]["checks"]
     check = checks.get("ledger", {"ok": True})
     return "" if check["ok"] else str(check["text"])

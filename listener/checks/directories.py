@@ -20,7 +20,7 @@ from listener.service.lock import IncomingLock
 from listener.service.probes import lease_supported
 from listener.service.recovery import orphans_of
 from listener.status import snapshot
-from listener.status.document import STATES, runs
+from listener.status.document import STATES, is_running
 
 _LEAST_INODES = 1000
 
@@ -231,7 +231,7 @@ def _running(state_dir: str) -> str:
         live = snapshot.read(state_dir)
     except OSError:
         return ""
-    return STATES[str(live["state"])] if live and runs(live, time.time_ns()) else ""
+    return STATES[str(live["state"])] if live and is_running(live, time.time_ns()) else ""
 
 
 def unfinished(config: Config) -> Iterator[Finding]:

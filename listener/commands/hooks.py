@@ -25,7 +25,7 @@ from listener.ledger.reader import reading
 from listener.ledger.rows import ConsumerRow
 from listener.planning.names import instant
 from listener.status import snapshot
-from listener.status.document import RUNNING, Accounts, document
+from listener.status.document import RUNNING, LedgerView, document
 
 COLUMNS = ("hook", "state", "delivered", "waiting", "given up", "oldest that waits (UTC)", "last error")
 
@@ -166,7 +166,7 @@ def _comes_back(state: str, name: str) -> bool:
         word = snapshot.read(state)
     except OSError:
         return False
-    if document(word, None, Accounts(), time.time_ns())["service"]["state"] not in RUNNING:
+    if document(word, None, LedgerView(), time.time_ns())["service"]["state"] not in RUNNING:
         return False
     end = time.monotonic() + _MOMENT
     while time.monotonic() < end:

@@ -76,7 +76,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
         # While something is left, more of any series may be among it.
         keeper.close(progress.announce, lambda: _revise(reviser, keeper, progress), judges=left == 0)
         owner.close()
-    hooks.tell_due()
+    hooks.deliver_due()
     progress.summary(left)
     return 1 if left or progress.counts["set-aside"] else 0
 
@@ -87,7 +87,7 @@ def _revise(reviser: RevisionThread, keeper: LedgerThread, progress: Progress) -
     for one in reviser.take():
         keeper.finished(one.outcomes)
         progress.counts["set-aside"] += sum(outcome.reason == "conflict" for outcome in one.outcomes)
-        keeper.count_again([one.revision.SeriesInstanceUID])
+        keeper.recount([one.revision.SeriesInstanceUID])
 
 
 class _Hope:

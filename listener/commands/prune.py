@@ -245,7 +245,7 @@ class _Pruning:
     def _require(self, option: str, what: str) -> None:
         """Whether a directory holds anything of what the ledger says is there. Raises ConfigError."""
         config = self._config
-        for one, uid in maintenance.some(self._connection, _SAMPLE):
+        for one, uid in maintenance.sample_instances(self._connection, _SAMPLE):
             names = {"data": os.path.join(one.folder, one.name), "log": documents.instance_path(uid, one.name)}
             told = json_file.load_if_readable(f"{config.log}/{names['log']}") or {}
             path = os.path.join(config.data, names["data"])
@@ -260,7 +260,7 @@ class _Pruning:
         uid = row.SeriesInstanceUID
         if not maintenance.begin(self._connection, row, self._now_ns):
             return []
-        gone = [*survey.absent, *self._remover.remove(survey, lambda: maintenance.unchanged(self._connection, row))]
+        gone = [*survey.absent, *self._remover.remove(survey, lambda: maintenance.is_unchanged(self._connection, row))]
         for one in survey.absent:
             self._remover.drop_document(uid, one)
         self._remover.forget(uid, survey.studies)
@@ -273,7 +273,7 @@ class _Pruning:
     # -- set-aside
 
     def _set_aside(self, before_ns: int) -> Iterator[Pruned]:
-        awaited = maintenance.awaited(self._connection)
+        awaited = maintenance.awaited_set_aside(self._connection)
         for reason in SET_ASIDE_REASONS:
             directory = os.path.join(self._config.state, "set-aside", reason)
             entries = setaside.entries(directory)
@@ -297,7 +297,7 @@ class _Pruning:
                     removed.append((entry.name, bytes_))
         reason = os.path.basename(directory)
         gone = [f"{reason}/{printable(name)}" for name, _ in removed]
-        maintenance.aside_gone(self._connection, gone, self._now_ns)
+        maintenance.mark_set_aside_gone(self._connection, gone, self._now_ns)
         return removed
 
 

@@ -141,7 +141,7 @@ def _series(reader: Reader, request: Request, phi: bool) -> Iterator[dict[str, A
         yield from (shown(row, phi) for row in page)
         after = (page[-1].last_ns, page[-1].id)
         page = reader.listed(after=after, limit=_PAGE, since_ns=request.since_ns, until_ns=request.until_ns)
-    yield from (shown(row, phi) for row in reader.only_aside(request.since_ns, request.until_ns))
+    yield from (shown(row, phi) for row in reader.only_set_aside(request.since_ns, request.until_ns))
 
 
 def _sums(days: list[DayRow], by: str) -> Iterator[dict[str, Any]]:

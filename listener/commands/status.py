@@ -19,8 +19,8 @@ import orjson
 from listener.config import Config
 from listener.errors import StateUnreadable
 from listener.status import ledger_view, snapshot
-from listener.status.document import RUNNING, SCHEMA, Looked, document
-from listener.status.terminal import screen
+from listener.status.document import RUNNING, SCHEMA, DirectoryTotals, document
+from listener.status.terminal import render
 
 #: How often --watch looks, in seconds.
 _EVERY = 1.0
@@ -64,7 +64,7 @@ def _look(config: Config) -> dict[str, Any]:
     word = snapshot.read(config.state)
     if word and word.get("schema") != SCHEMA:
         raise StateUnreadable("another version of listener runs here; ask that one")
-    told = ledger_view.look(config.state)
+    told = ledger_view.read(config.state)
     now = time.time_ns()
     found = document(word, None, told, now)
     if found["service"]["state"] in RUNNING:
@@ -74,12 +74,12 @@ def _look(config: Config) -> dict[str, Any]:
     return document(word, _looked(config), told, now)
 
 
-def _looked(config: Config) -> Looked:
+def _looked(config: Config) -> DirectoryTotals:
     from listener.repacking import setaside  # a third of the start, and needed only where no service runs
 
     named = {"incoming": config.incoming[0], "data": config.data, "log": config.log, "state": config.state}
     volumes = {role: one for role, path in named.items() if (one := _volume(path))}
-    return Looked(setaside.totals(os.path.join(config.state, "set-aside")), volumes)
+    return DirectoryTotals(setaside.totals(os.path.join(config.state, "set-aside")), volumes)
 
 
 def _volume(path: str) -> dict[str, int]:
@@ -101,13 +101,13 @@ def _print_json(found: Mapping[str, Any]) -> None:
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    sys.stdout.write(screen(found))
+    sys.stdout.write(render(found))
     sys.stdout.flush()
 
 
 def _on_screen(found: Mapping[str, Any]) -> None:
     """As much as fits: a UID stands first in its line, and is whole on 64 columns."""
     columns, lines = shutil.get_terminal_size()
-    shown: Iterable[str] = screen(found).splitlines()[: lines - 1]
+    shown: Iterable[str] = render(found).splitlines()[: lines - 1]
     sys.stdout.write(_CLEAR + "\n".join(line[:columns] for line in shown) + "\n")
     sys.stdout.flush()

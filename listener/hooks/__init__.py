@@ -1,1 +1,1 @@
-"""Telling other programs of series that ended and of files that were set aside: from the ledger, at least once."""
+"""Hooks: other programs are notified of series that ended and files that were set aside, at least once."""

@@ -1,4 +1,4 @@
-"""PURE. What a hook is told, and the signature by which it knows us (https://www.standardwebhooks.com)."""
+"""PURE. The payload of a delivery and its signature (https://www.standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from listener.ledger.rows import AsideRow, Change, Delivery, SeriesRow, shown
+from listener.ledger.rows import Change, Delivery, SeriesRow, SetAsideRow, shown
 from listener.planning.names import instant
 
-#: What a series' row has beside what its end says.
+#: Fields of a series' row beside those of its end.
 _OF_SERIES = ("Modality", "sender", "first", "last", "errors")
 _PRIVATE = ("PatientID", "AccessionNumber")
 _OF_ASIDE = (
@@ -23,30 +23,30 @@ _OF_ASIDE = (
 
 
 class Payload(NamedTuple):
-    """`key` is the same in every attempt, `event` one of deliveries.EVENTS, `body` JSON."""
+    """What is sent. `key` is the same in every attempt, `event` one of deliveries.EVENTS, `body` JSON."""
 
     key: str
     event: str
     body: bytes
 
 
-def message(delivery: Delivery, phi: bool) -> Payload:
-    """What a delivery says. Patient keys only with `phi`."""
-    told: dict[str, Any] = {"event": delivery.event, "key": delivery.key}
+def payload_of(delivery: Delivery, phi: bool) -> Payload:
+    """Return the payload of a delivery; with patient keys only if `phi`."""
+    body: dict[str, Any] = {"event": delivery.event, "key": delivery.key}
     if delivery.aside is not None:
-        told |= _aside(delivery.aside)
+        body |= _aside(delivery.aside)
     if delivery.series is not None and delivery.change is not None:
-        told |= _series(delivery.series, delivery.change, phi)
-    return Payload(delivery.key, delivery.event, orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))
+        body |= _series(delivery.series, delivery.change, phi)
+    return Payload(delivery.key, delivery.event, orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def _aside(row: AsideRow) -> dict[str, Any]:
-    told = shown(row, phi=False)
-    return {"time": instant(row.at_ns), **{name: told[name] for name in _OF_ASIDE}}
+def _aside(row: SetAsideRow) -> dict[str, Any]:
+    values = shown(row, phi=False)
+    return {"time": instant(row.at_ns), **{name: values[name] for name in _OF_ASIDE}}
 
 
 def _series(row: SeriesRow, change: Change, phi: bool) -> dict[str, Any]:
-    told = shown(row, phi)
+    values = shown(row, phi)
     names = (*(_PRIVATE if phi else ()), *_OF_SERIES)
     return {
         "time": instant(change.at_ns),
@@ -57,12 +57,12 @@ def _series(row: SeriesRow, change: Change, phi: bool) -> dict[str, Any]:
         "instances": change.instances,
         "expected": change.expected,
         "bytes": change.bytes,
-        **{name: told[name] for name in names},
+        **{name: values[name] for name in names},
     }
 
 
 def key_of(secret: bytes) -> bytes:
-    """The HMAC key that a secret file holds: its bytes without the end of line; what follows `whsec_` is base64."""
+    """Return the HMAC key of a secret file: its bytes without the line end, base64 after `whsec_`; empty if invalid."""
     text = secret.strip()
     if text.startswith(b"whsec_"):
         try:
@@ -72,15 +72,15 @@ def key_of(secret: bytes) -> bytes:
     return text
 
 
-def fields(told: Payload, key: bytes, seconds: int) -> dict[str, str]:
-    """The header fields of one attempt at `seconds` since the epoch; signed where there is a key."""
+def header_fields(payload: Payload, key: bytes, seconds: int) -> dict[str, str]:
+    """Return the header fields of an attempt at `seconds` since the epoch, signed if there is a key."""
     head = {
         "Content-Type": "application/json",
-        "Idempotency-Key": f'"{told.key}"',
-        "Webhook-Id": told.key,
+        "Idempotency-Key": f'"{payload.key}"',
+        "Webhook-Id": payload.key,
         "Webhook-Timestamp": str(seconds),
     }
     if key:
-        signed = f"{told.key}.{seconds}.".encode() + told.body
+        signed = f"{payload.key}.{seconds}.".encode() + payload.body
         head["Webhook-Signature"] = f"v1,{b64encode(digest(key, signed, sha256)).decode()}"
     return head

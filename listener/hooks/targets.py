@@ -1,4 +1,4 @@
-"""The two kinds of hook: a URL that gets a POST, and a command that gets JSON on its standard input."""
+"""The two kinds of hook: a webhook gets a POST, a command gets JSON on its standard input."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from urllib.parse import urlsplit
 
 import listener
 from listener.errors import HookFailed, HookGone
-from listener.hooks.payload import Payload, fields, key_of
+from listener.hooks.payload import Payload, header_fields, key_of
 
-#: A POST ends after this many seconds, from the first to the last byte; and one pause within after this many.
-POST_SECONDS, SILENCE = 15.0, 10.0
+#: Limits of a POST in seconds: from the first to the last byte, and for one pause within.
+POST_SECONDS, SILENCE_SECONDS = 15.0, 10.0
 
-#: A receiver may ask to be left alone for so long, in seconds: what asks for more is told after a day all the same.
+#: The longest Retry-After that is obeyed, in seconds.
 LONGEST_PAUSE = 86_400.0
 
 _NOT_NOW = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Webhook:
-    """Posts to `url`. The secret is read from its file each time, so that it can be changed without a restart."""
+    """Posts to `url`. The secret is read for each attempt, so that it can be changed without a restart."""
 
     name = "webhook"
     #: How long a delivery is leased, in seconds: longer than any attempt.
@@ -41,26 +41,29 @@ class Webhook:
         self._secret_file = secret_file
         self._connection: HTTPConnection | None = None
 
-    def tell(self, told: Payload) -> None:
-        """Post it; HookFailed unless the answer is 2xx, HookGone when it is 410."""
-        head = {"User-Agent": f"listener/{listener.__version__}", **fields(told, self._key(), int(time.time()))}
+    def send(self, payload: Payload) -> None:
+        """Post a payload. Raises HookFailed unless the answer is 2xx, HookGone if it is 410."""
+        head = {
+            "User-Agent": f"listener/{listener.__version__}",
+            **header_fields(payload, self._key(), int(time.time())),
+        }
         self._connection = connection = self._connect()
         timer = Timer(POST_SECONDS, self.abort)
         timer.daemon = True
         begun = time.monotonic()
         timer.start()
         try:
-            connection.request("POST", self._target(), told.body, head)
+            connection.request("POST", self._target(), payload.body, head)
             with connection.getresponse() as answer:
                 status, answered = answer.status, answer.headers
         except (OSError, HTTPException) as error:
             late = time.monotonic() - begun >= POST_SECONDS
-            raise HookFailed(f"no whole answer within {POST_SECONDS:g} s" if late else _words(error)) from error
+            raise HookFailed(f"no whole answer within {POST_SECONDS:g} s" if late else _error_text(error)) from error
         finally:
             timer.cancel()
             connection.close()
             timer.join()
-        _judge(status, answered)
+        _require_success(status, answered)
 
     def abort(self) -> None:
         """End the attempt that is under way; from any thread."""
@@ -73,8 +76,8 @@ class Webhook:
     def _connect(self) -> HTTPConnection:
         host = self._url.hostname or ""
         if self._url.scheme == "https":
-            return HTTPSConnection(host, self._url.port, timeout=SILENCE, context=ssl.create_default_context())
-        return HTTPConnection(host, self._url.port, timeout=SILENCE)
+            return HTTPSConnection(host, self._url.port, timeout=SILENCE_SECONDS, context=ssl.create_default_context())
+        return HTTPConnection(host, self._url.port, timeout=SILENCE_SECONDS)
 
     def _target(self) -> str:
         path = self._url.path or "/"
@@ -93,9 +96,9 @@ class Webhook:
         return key
 
 
-def _judge(status: int, head: HTTPMessage) -> None:
-    """Raise for what is not 2xx. 410 means for good (Standard Webhooks), and Retry-After is obeyed (RFC 9110, 10.2.3)
-    with the statuses that say "not now".
+def _require_success(status: int, head: HTTPMessage) -> None:
+    """Raise HookFailed for a status other than 2xx, HookGone for 410 (Standard Webhooks). Retry-After (RFC 9110,
+    10.2.3) is obeyed with 429 and 503.
     """
     if status == HTTPStatus.GONE:
         raise HookGone("it answered 410, which means for good")
@@ -106,8 +109,8 @@ def _judge(status: int, head: HTTPMessage) -> None:
 
 
 def _retry_after(head: HTTPMessage) -> float:
-    """Seconds that the answer asks to wait; 0 where it does not say or cannot be understood. A date is compared with
-    the answer's own, so that no clock need agree with another.
+    """Return the seconds in Retry-After; 0 if it is absent or invalid. A date is compared with that of the answer, so
+    that clocks need not agree.
     """
     text = head.get("Retry-After", "").strip()
     try:
@@ -121,25 +124,25 @@ def _retry_after(head: HTTPMessage) -> float:
     return min(max(0.0, seconds), LONGEST_PAUSE)
 
 
-def _words(error: Exception) -> str:
-    """Why it failed, without what the peer said."""
+def _error_text(error: Exception) -> str:
+    """Return why a request failed, without text of the peer's."""
     if isinstance(error, TimeoutError):
-        return f"no answer within {SILENCE:g} s"
+        return f"no answer within {SILENCE_SECONDS:g} s"
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or 'refused'}"
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-#: A program that runs for longer is killed, in seconds; and how long it gets to end itself.
-COMMAND_SECONDS, GRACE = 600.0, 2.0
+#: Seconds after which a command is terminated, and that it then has until it is killed.
+COMMAND_SECONDS, GRACE_SECONDS = 600.0, 2.0
 
-#: How long a killed one is waited for, in seconds: a busy machine takes its time to end a process.
-_KILLED = 10.0
+#: Seconds to wait for a killed command: on a busy machine its end takes time.
+_KILL_SECONDS = 10.0
 
 
 class CommandHook:
-    """Runs `command`: words as a shell would split them, but no shell. Its standard output goes nowhere (ours is
-    events), its standard error is ours.
+    """Runs `command`, split into words as by a shell, without a shell. Its standard output is discarded (the service's
+    carries events), its standard error is the service's.
     """
 
     name = "exec"
@@ -147,15 +150,15 @@ class CommandHook:
     lease = COMMAND_SECONDS + 60.0
 
     def __init__(self, command: str) -> None:
-        self._words = shlex.split(command)
+        self._argv = shlex.split(command)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def tell(self, told: Payload) -> None:
-        """Run it to its end; HookFailed unless its exit status is 0."""
-        environment = {**os.environ, "HOOK_EVENT": told.event, "HOOK_KEY": told.key}
+    def send(self, payload: Payload) -> None:
+        """Run the command to its end. Raises HookFailed unless its exit status is 0."""
+        environment = {**os.environ, "HOOK_EVENT": payload.event, "HOOK_KEY": payload.key}
         try:
             process = subprocess.Popen(
-                self._words,
+                self._argv,
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -165,25 +168,25 @@ class CommandHook:
             raise HookFailed(f"cannot be started ({error.strerror})") from error
         self._process = process
         try:
-            process.communicate(told.body, COMMAND_SECONDS)
+            process.communicate(payload.body, COMMAND_SECONDS)
         except subprocess.TimeoutExpired:
             self.abort()
             raise HookFailed(f"it ran for more than {COMMAND_SECONDS:g} s") from None
         finally:
             self._process = None
-            # What the program did not read is still to be written, which is why closing may fail.
+            # Closing flushes what the command did not read, and may fail.
             if process.stdin:
                 with contextlib.suppress(OSError):
                     process.stdin.close()
         if process.returncode:
-            raise HookFailed(_status(process.returncode))
+            raise HookFailed(_exit_text(process.returncode))
 
     def abort(self) -> None:
-        """End what runs, with all that it started; from any thread."""
+        """Terminate the command and all that it started; from any thread."""
         process = self._process
         if process is None:
             return
-        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, _KILLED)):
+        for number, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -191,5 +194,5 @@ class CommandHook:
                 return
 
 
-def _status(code: int) -> str:
+def _exit_text(code: int) -> str:
     return f"exit status {code}" if code > 0 else f"killed by signal {-code}"

@@ -1,8 +1,9 @@
 """PURE. When a generation of a series ends: the expected number was reached, or nothing new came for a while.
 
-Kept here are the series that are open, as the ledger's writer knows them while it runs. How long nothing came is
-measured on the clock of quiet.py, which no jump of the wall clock moves, and which stands while files wait. Time is an
-argument.
+A series is *quiet* when no instance arrived for a while although intake flowed. That is measured on the quiet clock
+(Flow): seconds in which files could come in and be published. Jumps of the wall clock do not move it, and it stands
+while files wait (the system refuses, a long backlog, a rescan that is not complete). A series ends when its quiet time
+lies before the clock's horizon, the moment before which everything that was noticed is done. Time is an argument.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from typing import NamedTuple
 
 from listener.records import Outcome
 
-#: How a generation's end came about; `late` is a later generation than the first. Metric label and event field.
+#: Why a generation ended; `late` is a later generation than the first. Metric label and event field.
 RESULTS = ("expected", "quiet", "late", "incomplete")
 
 
 #: Series Instance UID and Study Instance UID: one series UID may be in two studies.
-Key = tuple[str, str]
+SeriesKey = tuple[str, str]
 
-#: A promise beyond this is as good as this: what sqlite and JavaScript count exactly.
-_MOST = 2**53 - 1
+#: Larger expected numbers are cut to this: what sqlite and JavaScript count exactly.
+_LARGEST_EXPECTED = 2**53 - 1
 
-#: Moments in the book's queue that are out of date, beside one for each open series.
-MOST_STALE = 10_000
+#: Outdated moments in the queue of OpenSeries at most, beside one for each open series.
+MAX_STALE = 10_000
 
 
 class Completion(NamedTuple):
-    """A series was taken for complete (or incomplete). `expected` is 0 where nobody said how many there will be."""
+    """The end of a generation of a series. `expected` is 0 where the number of instances was not known beforehand."""
 
     SeriesInstanceUID: str
     StudyInstanceUID: str
@@ -42,22 +43,21 @@ class Completion(NamedTuple):
 
     @property
     def state(self) -> str:
-        """The state of the series that it makes."""
+        """Return the state of the series after this end."""
         return "incomplete" if self.result == "incomplete" else "complete"
 
     @property
     def event(self) -> str:
-        """What consumers call it."""
+        """Return the name of the event for consumers."""
         return f"series-{self.state}"
 
 
 @dataclass(slots=True)
 class SeriesState:
-    """One series, open unless it was met again after its end. `id` is its row's (0: the ledger does not have it),
-    `root` the incoming directory that it came from ("": unknown), `began` how many instances it had when its generation
-    began (0 where the one before lacked some), `touched` when it last got an instance, on the clock of quiet.py;
-    `promise` and `documents` are the looks of its promise and its documents when last read; `due` when it is looked at
-    next.
+    """One series in memory. `id` is its row's (0: not in the ledger), `last_activity` when it last got an instance and
+    `check_at` when it is checked next (both on the quiet clock, seconds), `root` its incoming directory ("": unknown),
+    `began_with` its instances when this generation began (0 where the one before was incomplete). `promise_stamp` is
+    (mtime_ns, size) of `-retrieve.json`, `documents_ns` the mtime of the `-img` directory, both as last read.
     """
 
     SeriesInstanceUID: str
@@ -71,62 +71,62 @@ class SeriesState:
     is_open: bool = True
     last_activity: float = 0.0
     root: str = ""
-    began: int = 0
-    promise: tuple[int, int] = (0, 0)
-    documents: int = 0
-    due: float = inf
+    began_with: int = 0
+    promise_stamp: tuple[int, int] = (0, 0)
+    documents_ns: int = 0
+    check_at: float = inf
     PatientID: str = ""
 
     @property
-    def key(self) -> Key:
-        """By what the book knows it."""
+    def key(self) -> SeriesKey:
+        """Return what identifies the series."""
         return self.SeriesInstanceUID, self.StudyInstanceUID
 
     @property
     def has_reached(self) -> bool:
-        """Whether what was expected has come in this generation. Of one that had it all before (the promise was too
-        low, or instances are replaced) nobody knows how much more will come.
+        """Return whether the expected number came in this generation. False if it was there when the generation began
+        (the promise was too low, or instances are replaced): then the number says nothing.
         """
-        return 0 < self.expected <= self.instances and (self.generation == 1 or self.began < self.expected)
+        return 0 < self.expected <= self.instances and (self.generation == 1 or self.began_with < self.expected)
 
 
 class CompletionRules(NamedTuple):
-    """`quiet` maps a modality to the seconds without a new instance after which a series is complete, "" being any
-    other; `timeout` is the same for one that was promised more instances than came: it is incomplete then.
+    """When series end. `quiet` maps a modality ("": any other) to the seconds without a new instance after which a
+    series is complete; `timeout` is the same for a series that lacks expected instances: then it is incomplete.
     """
 
     quiet: Mapping[str, float]
     timeout: float
 
-    def due(self, one: SeriesState) -> float:
-        """When the series ends if nothing comes before."""
-        if one.has_reached:
+    def due(self, series: SeriesState) -> float:
+        """Return when the series ends if nothing more comes; -inf if it may end now."""
+        if series.has_reached:
             return -inf
-        if one.instances < one.expected:
-            return one.last_activity + self.timeout
-        return one.last_activity + self.quiet.get(one.Modality, self.quiet[""])
+        if series.instances < series.expected:
+            return series.last_activity + self.timeout
+        return series.last_activity + self.quiet.get(series.Modality, self.quiet[""])
 
-    def verdict(self, one: SeriesState, horizon: float) -> str:
-        """How the series ends when everything that came before `horizon` is done; "" when it goes on."""
-        if horizon < self.due(one):
+    def verdict(self, series: SeriesState, horizon: float) -> str:
+        """Return how the series ends (one of RESULTS) once all that came before `horizon` is done; "" if it goes on."""
+        if horizon < self.due(series):
             return ""
-        if one.instances < one.expected:
+        if series.instances < series.expected:
             return "incomplete"
-        if one.generation > 1:
+        if series.generation > 1:
             return "late"
-        return "expected" if one.expected else "quiet"
+        return "expected" if series.expected else "quiet"
 
 
 class OpenSeries:
-    """The open series. Each is in `_queue` under the moment at which it is looked at next, so that those that nothing
-    happens to cost nothing; moments that are out of date stay there until their time, but for MOST_STALE of them.
+    """The open series of the ledger in memory, in a queue by the moment at which each is checked next: idle series cost
+    nothing. Outdated moments stay in the queue until their time, at most MAX_STALE of them.
     """
 
     def __init__(self, rules: CompletionRules) -> None:
         self._rules = rules
-        self._open: dict[Key, SeriesState] = {}
-        self._queue: list[tuple[float, Key]] = []
-        self._turns: list[Key] = []
+        self._open: dict[SeriesKey, SeriesState] = {}
+        self._queue: list[tuple[float, SeriesKey]] = []
+        self._turn: list[SeriesKey] = []
 
     def __len__(self) -> int:
         return len(self._open)
@@ -135,123 +135,171 @@ class OpenSeries:
         return iter(list(self._open.values()))
 
     def get(self, uid: str, study: str) -> SeriesState | None:
-        """An open series."""
+        """Return an open series; None if there is none."""
         return self._open.get((uid, study))
 
-    def shared(self) -> set[str]:
-        """The Series Instance UIDs that open series of more than one study have."""
+    def uids_in_several_studies(self) -> set[str]:
+        """Return the Series Instance UIDs that open series of more than one study have."""
         times = Counter(uid for uid, _ in self._open)
         return {uid for uid, number in times.items() if number > 1}
 
-    def keep(self, one: SeriesState) -> SeriesState:
-        """A series is open, or something of it has changed."""
-        self._open[one.key] = one
-        self._look_at(one, self._rules.due(one))
-        return one
+    def keep(self, series: SeriesState) -> SeriesState:
+        """Add an open series, or reschedule one that changed; return it."""
+        self._open[series.key] = series
+        self._schedule(series, self._rules.due(series))
+        return series
 
-    def _look_at(self, one: SeriesState, moment: float) -> None:
-        # One that got something is looked at when it would have been: only then is a later moment found.
-        if moment < one.due:
-            one.due = moment
-            heapq.heappush(self._queue, (moment, one.key))
-            if len(self._queue) > 2 * len(self._open) + MOST_STALE:
-                self._queue = [(other.due, key) for key, other in self._open.items()]
+    def _schedule(self, series: SeriesState, moment: float) -> None:
+        # A moment that moved later is not queued: the series is checked at the earlier one and scheduled again then.
+        if moment < series.check_at:
+            series.check_at = moment
+            heapq.heappush(self._queue, (moment, series.key))
+            if len(self._queue) > 2 * len(self._open) + MAX_STALE:
+                self._queue = [(other.check_at, key) for key, other in self._open.items()]
                 heapq.heapify(self._queue)
 
     def due(self, horizon: float) -> list[SeriesState]:
-        """The series that end when everything that came before `horizon` is done; those that are not dropped, nor put
-        off, are found again the next time.
+        """Return the series that end once all that came before `horizon` is done. Those that are neither dropped nor
+        postponed are returned again the next time.
         """
-        found = []
+        ended = []
         while self._queue and self._queue[0][0] <= horizon:
             moment, key = heapq.heappop(self._queue)
-            one = self._open.get(key)
-            if one is None or one.due != moment:
+            series = self._open.get(key)
+            if series is None or series.check_at != moment:
                 continue
-            one.due = inf
-            if self.verdict(one, horizon):
-                found.append(one)
+            series.check_at = inf
+            if self.verdict(series, horizon):
+                ended.append(series)
             else:
-                self._look_at(one, self._rules.due(one))
-        for one in found:
-            self._look_at(one, self._rules.due(one))
-        return found
+                self._schedule(series, self._rules.due(series))
+        for series in ended:
+            self._schedule(series, self._rules.due(series))
+        return ended
 
-    def put_off(self, one: SeriesState, moment: float) -> None:
-        """Look at a series again at `moment`, or when it changes."""
-        one.due = inf
-        self._look_at(one, moment)
+    def postpone(self, series: SeriesState, moment: float) -> None:
+        """Check a series again at `moment`, or when it changes."""
+        series.check_at = inf
+        self._schedule(series, moment)
 
-    def in_turn(self, most: int) -> list[SeriesState]:
-        """The next `most` series: all of them have their turn before one has it again."""
-        found: list[SeriesState] = []
-        if not self._turns:
-            self._turns = list(self._open)
-        while self._turns and len(found) < most:
-            one = self._open.get(self._turns.pop())
-            if one:
-                found.append(one)
-        return found
+    def next_in_turn(self, limit: int) -> list[SeriesState]:
+        """Return up to `limit` series, round robin over all open ones."""
+        batch: list[SeriesState] = []
+        if not self._turn:
+            self._turn = list(self._open)
+        while self._turn and len(batch) < limit:
+            series = self._open.get(self._turn.pop())
+            if series:
+                batch.append(series)
+        return batch
 
     def remember(self, outcomes: Iterable[Outcome], now: float) -> None:
-        """Keep the series of what was published, while the ledger cannot."""
+        """Keep the series of published files open in memory while the ledger cannot be written."""
         for outcome in outcomes:
             uid = outcome.SeriesInstanceUID
             if outcome.kind == "published" and uid:
                 study = outcome.StudyInstanceUID
-                one = self._open.get((uid, study)) or SeriesState(uid, study, outcome.Modality)
-                one.last_activity = now
-                self.keep(one)
+                series = self._open.get((uid, study)) or SeriesState(uid, study, outcome.Modality)
+                series.last_activity = now
+                self.keep(series)
 
     def drop(self, uid: str, study: str) -> None:
-        """It is not any more."""
+        """Remove a series."""
         self._open.pop((uid, study), None)
 
-    def renew(self, rows: Iterable[SeriesState], now: float, *, keeping: bool = False) -> list[str]:
-        """The open series as the ledger has them, which others write to as well: what changed there got something just
-        now. Returns the series that only the book had, and has no more; with `keeping` it still has them, as series
-        that the ledger does not have.
+    def refresh(self, rows: Iterable[SeriesState], now: float, *, keeping: bool = False) -> list[str]:
+        """Replace the open series by `rows` of the ledger, which others write too; a changed one counts as active now.
+        Return the UIDs of series that were only in memory. They are removed, or with `keeping` kept with id 0.
         """
         before, self._open = self._open, {}
-        for one in rows:
-            known = before.pop(one.key, None)
-            self.keep(follow(known, one, now) if known else one)
-        for one in before.values() if keeping else ():
-            one.id = 0
-            self.keep(one)
+        for series in rows:
+            known = before.pop(series.key, None)
+            self.keep(updated_state(known, series, now) if known else series)
+        for series in before.values() if keeping else ():
+            series.id = 0
+            self.keep(series)
         return [uid for uid, _ in before]
 
-    def verdict(self, one: SeriesState, horizon: float) -> str:
-        """How a series ends at `horizon`; "" when it goes on."""
-        return self._rules.verdict(one, horizon)
+    def verdict(self, series: SeriesState, horizon: float) -> str:
+        """Return how a series ends at `horizon`; "" if it goes on."""
+        return self._rules.verdict(series, horizon)
 
-    def completion(self, one: SeriesState, result: str) -> Completion:
-        """What is told of its end."""
+    def completion(self, series: SeriesState, result: str) -> Completion:
+        """Return the record of a series' end."""
         return Completion(
-            one.SeriesInstanceUID, one.StudyInstanceUID, one.generation, one.instances, one.expected, result
+            series.SeriesInstanceUID,
+            series.StudyInstanceUID,
+            series.generation,
+            series.instances,
+            series.expected,
+            result,
         )
 
 
-def follow(known: SeriesState, row: SeriesState, now: float) -> SeriesState:
-    """A series that the book has, as its row says it is. What makes it wait longer begins at `now`: instances that
-    another one recorded, or a number that it has not reached.
+def updated_state(known: SeriesState, row: SeriesState, now: float) -> SeriesState:
+    """Return `row` with what only the known state has. It is active at `now` if another process recorded instances, or
+    an expected number that is not reached.
     """
     grew = (known.instances, known.generation) != (row.instances, row.generation)
     awaits = row.expected != known.expected and row.instances < row.expected
     row.last_activity = now if grew or awaits else known.last_activity
-    row.promise, row.documents = known.promise, known.documents
-    # What is queued under the old moment is found for the new one, too.
-    row.due = known.due
+    row.promise_stamp, row.documents_ns = known.promise_stamp, known.documents_ns
+    # The entry in the queue is under the old moment.
+    row.check_at = known.check_at
     return row
 
 
-def promised(document: Mapping[str, object], study: str = "") -> int:
-    """NumberOfSeriesRelatedInstances of pypx's flat document; it may be a text. 0 where there is none, or where the
-    document tells that it means another study than `study`.
+def expected_count(document: Mapping[str, object], study: str = "") -> int:
+    """Return NumberOfSeriesRelatedInstances (number or text) of pypx's flat document; 0 if there is none, or if the
+    document is of another study than `study`.
     """
     if study and str(document.get("StudyInstanceUID") or study) != study:
         return 0
     try:
-        return min(_MOST, max(0, int(str(document.get("NumberOfSeriesRelatedInstances", 0)))))
+        return min(_LARGEST_EXPECTED, max(0, int(str(document.get("NumberOfSeriesRelatedInstances", 0)))))
     except ValueError:
         return 0
+
+
+#: Seconds that count at most between two turns of the loop, which comes once a second: longer ones mean that the
+#: process was stopped, or the machine slept.
+LONGEST_GAP = 2.0
+
+
+class Flow(NamedTuple):
+    """State of intake at `at` (seconds, monotonic), and with it the quiet clock. `elapsed`: seconds in which intake
+    flowed so far; `lag`: all that was noticed more than `lag` seconds ago is done; `flows`: work is handed out; `held`:
+    the series with a file that waits while others go on.
+    """
+
+    at: float
+    elapsed: float = 0.0
+    lag: float = 0.0
+    flows: bool = True
+    held: frozenset[str] = frozenset()
+
+    def next(self, now: float, lag: float, *, flows: bool, held: frozenset[str] = frozenset()) -> Flow:
+        """Return the state at `now`."""
+        return Flow(now, self.moment(now), lag, flows, held)
+
+    def moment(self, now: float) -> float:
+        """Return the reading of the quiet clock at `now` (monotonic)."""
+        return self.elapsed + (min(max(0.0, now - self.at), LONGEST_GAP) if self.flows else 0.0)
+
+    @property
+    def horizon(self) -> float:
+        """Return the moment on the quiet clock before which everything that came is done."""
+        return self.elapsed - self.lag
+
+
+#: Before all of incoming was seen, and for a command that ends by itself: no series is quiet.
+UNSEEN = Flow(0.0, lag=inf, flows=False)
+
+
+class Moment(NamedTuple):
+    """One moment on every clock: monotonic in seconds, wall in nanoseconds, quiet clock and its horizon in seconds."""
+
+    now: float
+    now_ns: int
+    quiet: float
+    horizon: float

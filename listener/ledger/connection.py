@@ -1,4 +1,6 @@
-"""Connections to the ledger: open, migrate, transactions; SQLite's errors by our names; the writer's reconnecting."""
+"""Connections to the ledger: open, migrate, transactions, SQLite's errors as LedgerFaults; the writer's reconnecting,
+and the marker file of a ledger that lacks outcomes.
+"""
 
 from __future__ import annotations
 
@@ -23,33 +25,33 @@ from listener.errors import (
 )
 from listener.ledger import schema
 
-#: How long a writer waits for another one, in seconds.
-PATIENCE = 5.0
+#: Seconds that a writer waits for another one's lock.
+BUSY_TIMEOUT = 5.0
 
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def path_of(state: str) -> str:
-    """Where the ledger of a state directory is."""
-    return os.path.join(state, schema.FILE)
+def path_of(state_dir: str) -> str:
+    """Return the path of the ledger in a state directory."""
+    return os.path.join(state_dir, schema.FILE)
 
 
 def open_writer(path: str, *, local: bool = True) -> sqlite3.Connection:
-    """A connection that reads and writes; the file is made, and brought to this version's schema, where needed.
+    """Return a connection that reads and writes; create the file and migrate its schema if needed.
 
-    One connection is for one thread at a time. `local`: other machines do not write there, so readers and the writer
-    need not wait for each other. Raises a LedgerFault.
+    Use a connection in one thread at a time. `local`: only this machine writes, so that readers and the writer need not
+    wait for each other (WAL). Raises LedgerFault.
     """
     with translated():
-        # Ours alone from the first moment: it holds patient keys.
+        # Mode 0600 from the first moment: it holds patient keys.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             version = _version(connection)
             connection.execute(f"PRAGMA journal_mode = {'WAL' if local else 'TRUNCATE'}")
-            # A power cut may take the last transactions, never the file: they are counted again from the documents.
+            # A power cut may lose the last transactions, never the file: they are recounted from the documents.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA cache_size = -8000")
             connection.execute("PRAGMA temp_store = MEMORY")
@@ -62,36 +64,36 @@ def open_writer(path: str, *, local: bool = True) -> sqlite3.Connection:
 
 
 def open_reader(path: str) -> sqlite3.Connection:
-    """A connection that only reads, from any process, also on a volume that cannot be written. Raises a LedgerFault."""
+    """Return a read-only connection, for any process, also on a read-only volume. Raises LedgerFault."""
     if not os.path.exists(path):
         raise LedgerMissing
     with translated():
         try:
-            return _checked(f"file:{quote(path)}?mode=ro")
+            return _open_checked(f"file:{quote(path)}?mode=ro")
         except sqlite3.OperationalError:
-            # Nobody writes, and the files that tell writers and readers of each other cannot be made.
+            # No writer, and the -shm file cannot be created on this volume.
             if os.path.exists(f"{path}-wal") or os.access(os.path.dirname(path), os.W_OK):
                 raise
-            return _checked(f"file:{quote(path)}?immutable=1")
+            return _open_checked(f"file:{quote(path)}?immutable=1")
 
 
-def _checked(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
+def _open_checked(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
     try:
-        _no_older(_version(connection))
+        _require_version(_version(connection))
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _no_older(version: int) -> None:
+def _require_version(version: int) -> None:
     if version < schema.VERSION:
         raise LedgerUnusable("an older version made it; the service, or 'listener verify --repair', makes it a new one")
 
 
 def _version(connection: sqlite3.Connection) -> int:
-    """The schema's version; 0 for a file without anything. Raises LedgerCorrupt, LedgerNewer."""
+    """Return the schema's version; 0 for an empty file. Raises LedgerCorrupt, LedgerNewer."""
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -103,7 +105,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection, version: int = schema.VERSION) -> None:
-    """Bring the schema to `version` (the newest), all steps in one transaction: a crash leaves the old one."""
+    """Migrate the schema to `version` in one transaction: a crash leaves the old one."""
     with transaction(connection):
         (now,) = connection.execute("PRAGMA user_version").fetchone()
         for step in schema.STEPS[now:version]:
@@ -114,7 +116,7 @@ def migrate(connection: sqlite3.Connection, version: int = schema.VERSION) -> No
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The single statements: executescript() would commit first."""
+    """Yield the single statements of a script: executescript() would commit first."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -125,7 +127,7 @@ def _statements(script: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing. Raises a LedgerFault for what sqlite raises."""
+    """Run the block in a transaction; roll back on any error. SQLite's errors become LedgerFaults."""
     with translated():
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -139,17 +141,17 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn sqlite's errors into ours."""
+    """Raise LedgerFaults in place of sqlite's errors and OSErrors."""
     try:
         yield
     except sqlite3.Error as error:
-        raise named(error) from error
+        raise fault_of(error) from error
     except OSError as error:
         raise LedgerUnusable(error.strerror or type(error).__name__) from error
 
 
-def named(error: sqlite3.Error) -> LedgerFault:
-    """Our name for an error of sqlite's."""
+def fault_of(error: sqlite3.Error) -> LedgerFault:
+    """Return the LedgerFault for an error of sqlite's."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _CORRUPT:
         return LedgerCorrupt(str(error))
@@ -158,11 +160,11 @@ def named(error: sqlite3.Error) -> LedgerFault:
     return LedgerUnusable(str(error))
 
 
-#: How long after a failure the ledger is tried again, in seconds: doubled each time up to the second.
-_SOON, _LATEST = 1.0, 5.0
+#: Seconds from a failure to the next attempt: the first, doubled each time up to the second.
+_FIRST_RETRY, _LONGEST_RETRY = 1.0, 5.0
 
-#: While the ledger fails, another error than the one that was logged is logged after so many seconds at the earliest.
-_NEWS = 60.0
+#: Seconds between two log lines at least, while the ledger fails with changing errors.
+_LOG_INTERVAL = 60.0
 
 #: Device and inode of a file; (0, 0) for one that is not there.
 Inode = tuple[int, int]
@@ -172,32 +174,33 @@ _ABSENT: Inode = (0, 0)
 
 
 class Stamp(NamedTuple):
-    """Which files a connection works on: the database, and its write-ahead log (absent without one)."""
+    """The files that a connection works on: the database and its write-ahead log (_ABSENT without one)."""
 
     database: Inode = _ABSENT
     wal: Inode = _ABSENT
 
     @classmethod
     def of(cls, path: str) -> Stamp:
-        """The files that lie at the ledger's path now."""
+        """Return the stamp of the files at the ledger's path."""
         return cls(_inode(path, filled=True), _inode(f"{path}-wal"))
 
     def is_still(self, now: Stamp) -> bool:
-        """Whether a connection that was opened on these files works on those at the path `now`. A write-ahead log may
-        come after the connection, but neither file may go or become another one.
+        """Return whether a connection opened on these files works on those at the path `now`. A write-ahead log may
+        appear later, but neither file may disappear or be replaced.
         """
         return now.database == self.database and self.wal in (_ABSENT, now.wal)
 
 
 class WriterConnection:
-    """`connection` is None while the ledger cannot be used. `fault` is "" or, for people, why it cannot be written; it
-    stays until works() is called, so that a ledger which opens and cannot be written is not taken for a good one.
+    """The writer's connection, reopened with growing pauses after a failure. `connection` is None while the ledger
+    cannot be used. `fault` is "" or why it cannot be written; it stays until mark_working(), because a ledger that
+    opens is not yet one that can be written.
     """
 
-    def __init__(self, state: str) -> None:
-        self._state = state
-        self._path = path_of(state)
-        self._directory = _inode(state)
+    def __init__(self, state_dir: str) -> None:
+        self._state_dir = state_dir
+        self._path = path_of(state_dir)
+        self._directory = _inode(state_dir)
         self._stamp = Stamp()
         self._retry_at = 0.0
         self._failures = 0
@@ -206,28 +209,27 @@ class WriterConnection:
         self.fault = ""
 
     def open(self, now: float) -> sqlite3.Connection | None:
-        """A new connection, if one is due; `now` on the monotonic clock, in seconds."""
+        """Return a new connection, or None; `now` is monotonic, in seconds."""
         if now >= self._retry_at:
             with self.translating_faults(now):
                 self._require_directory()
-                mount = mount_of(self._state)
+                mount = mount_of(self._state_dir)
                 self.connection = open_writer(self._path, local=not (mount and mount.is_network))
                 self._stamp = Stamp.of(self._path)
         return self.connection
 
     def _require_directory(self) -> None:
-        """No ledger is made in the directory below a volume that was unmounted. Raises LedgerUnusable."""
+        """Raise LedgerUnusable if the state directory is not that of the start (its volume was unmounted)."""
         if self._directory == _ABSENT:
-            self._directory = _inode(self._state)
-        if _inode(self._state) != self._directory:
+            self._directory = _inode(self._state_dir)
+        if _inode(self._state_dir) != self._directory:
             raise LedgerUnusable("the state directory is not the one of the start; mount its volume again")
 
-    def lost(self) -> LedgerFault | None:
-        """Why the connection does not work on what lies at the ledger's path; None when it does. Asked once a beat.
+    def file_fault(self) -> LedgerFault | None:
+        """Return why the connection does not work on the file at the ledger's path; None if it does.
 
-        Device and inode are compared, and a reader looks whether it is a database: the connection itself would not
-        notice what it has in its cache. sqlite opens the file for that: to close one's own descriptor of it drops all
-        locks of the process (POSIX).
+        Compares device and inode, and opens a reader: the connection itself would answer from its cache. The reader is
+        sqlite's, because closing any descriptor of the file drops all locks of the process on it (POSIX).
         """
         now = Stamp.of(self._path)
         if not self._stamp.is_still(now):
@@ -237,25 +239,25 @@ class WriterConnection:
             open_reader(self._path).close()
         except LedgerCorrupt as fault:
             return fault
-        except LedgerFault:  # Locked, or no descriptor is free: not what is asked here.
+        except LedgerFault:  # Locked, or no descriptor is free: says nothing of the file.
             pass
         return None
 
     def abandon(self, fault: LedgerFault, now: float) -> None:
-        """Give up a connection whose file is gone, another one or damaged. It is opened anew at once."""
+        """Close a connection whose file is gone, replaced or damaged; the next open() opens it at once."""
         self.close()
         self.fault, self._retry_at, self._logged_at = str(fault), now, -inf
         log.error("%s", fault)
 
-    def works(self) -> None:
-        """All that waited is written."""
+    def mark_working(self) -> None:
+        """Clear `fault`: all that waited is written."""
         if self.fault:
             log.info("the ledger is written again")
         self.fault, self._failures = "", 0
 
     @contextlib.contextmanager
     def translating_faults(self, now: float) -> Iterator[None]:
-        """Turn what sqlite raises into `fault`, log it once, and give the connection up for a while."""
+        """Turn an error of sqlite's in the block into `fault`: log it once, close the connection and pause."""
         try:
             with translated():
                 yield
@@ -264,15 +266,15 @@ class WriterConnection:
 
     def _give_up(self, fault: LedgerFault, now: float) -> None:
         self.close()
-        self._retry_at = now + min(_LATEST, _SOON * 2 ** min(self._failures, 10))
+        self._retry_at = now + min(_LONGEST_RETRY, _FIRST_RETRY * 2 ** min(self._failures, 10))
         self._failures += 1
-        if not self.fault or (self.fault != str(fault) and now - self._logged_at >= _NEWS):
+        if not self.fault or (self.fault != str(fault) and now - self._logged_at >= _LOG_INTERVAL):
             log.error("%s (files are published meanwhile)", fault)
             self._logged_at = now
         self.fault = str(fault)
 
     def close(self) -> None:
-        """Let it go."""
+        """Close the connection."""
         if self.connection:
             with contextlib.suppress(sqlite3.Error):
                 self.connection.close()
@@ -280,9 +282,42 @@ class WriterConnection:
 
 
 def _inode(path: str, *, filled: bool = False) -> Inode:
-    """Device and inode; with `filled` only of what has a byte: a database without one was cut off behind sqlite."""
+    """Return device and inode, _ABSENT without a file; with `filled` also for an empty one (cut off behind sqlite)."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return _ABSENT
-    return (found.st_dev, found.st_ino) if found.st_size or not filled else _ABSENT
+    return (status.st_dev, status.st_ino) if status.st_size or not filled else _ABSENT
+
+
+class BehindMarker:
+    """`<state>/ledger.behind-<listener>`: an empty file whose mtime says since when outcomes are not recorded.
+
+    It exists while the ledger cannot be written. The next start recounts what was published since, also where the
+    ledger itself is damaged or gone. Empty, because it is made when a volume may be full. `earlier_ns` is what an
+    earlier run left (since the epoch; 0: nothing). OSErrors are ignored: it is tried again.
+    """
+
+    def __init__(self, state_dir: str, owner: str) -> None:
+        self._path = os.path.join(state_dir, f"ledger.behind-{owner}")
+        try:
+            self.earlier_ns = os.stat(self._path).st_mtime_ns
+        except OSError:
+            self.earlier_ns = 0
+        self._exists = bool(self.earlier_ns)
+
+    def begin(self, since_ns: int) -> None:
+        """Mark that outcomes since `since_ns` are not recorded; an earlier mark stays."""
+        if self._exists:
+            return
+        with contextlib.suppress(OSError):
+            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            os.utime(self._path, ns=(since_ns, since_ns))
+            self._exists = True
+
+    def end(self) -> None:
+        """Remove the mark: everything is recorded."""
+        if self._exists:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+                self._exists, self.earlier_ns = False, 0

@@ -1,7 +1,6 @@
-"""Consumers as people and the threads of hooks deal with them: how each stands, who owns it, and what becomes of
-deliveries that failed.
+"""Consumers as people and hook threads manage them: state, owner, stopping, and failed deliveries.
 
-Every function works on a writer's connection of the caller's own thread, unless it says otherwise.
+Every function works on a writer's connection of the caller's thread.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ SELECT ?, 'set-aside', id, at_ns, ? FROM set_aside WHERE id > ? ORDER BY id
 
 
 class Position(NamedTuple):
-    """A consumer at one moment: is it active, why it is stopped ("" when it is not), and the newest rows of history
-    and set_aside, up to which everything is in its deliveries if it is active.
+    """State of a consumer: whether it is active, why it is stopped ("": it is not), and the newest ids in history and
+    set_aside, up to which an active consumer has its deliveries.
     """
 
     is_active: bool
@@ -42,25 +41,25 @@ class Position(NamedTuple):
 
 
 def owner_of(incoming: Sequence[str]) -> str:
-    """The name of a listener in the ledger, by its incoming directories."""
+    """Return the name of a listener in the ledger, made of its incoming directories."""
     return short_hash("\0".join(map(os.path.realpath, incoming)))
 
 
 def is_own(connection: sqlite3.Connection, name: str, owner: str) -> bool:
-    """Whether an active consumer was registered by this listener; or by nobody knows whom, in an older ledger."""
-    found = connection.execute("SELECT owner FROM consumers WHERE name = ? AND active = 1", (name,)).fetchone()
-    return found is not None and found[0] in ("", owner)
+    """Return whether an active consumer is this listener's (or, in an older ledger, of no known owner)."""
+    row = connection.execute("SELECT owner FROM consumers WHERE name = ? AND active = 1", (name,)).fetchone()
+    return row is not None and row[0] in ("", owner)
 
 
 def position(connection: sqlite3.Connection, consumer: int) -> Position | None:
-    """How a consumer stands; None for one that the ledger does not have. By primary keys: asked twice a second."""
-    found = connection.execute(_POSITION, (consumer,)).fetchone()
-    return Position(bool(found[0]), *found[1:]) if found else None
+    """Return the state of a consumer; None if the ledger lacks it. By primary keys: it is read twice a second."""
+    row = connection.execute(_POSITION, (consumer,)).fetchone()
+    return Position(bool(row[0]), *row[1:]) if row else None
 
 
 def resume(connection: sqlite3.Connection, consumer: int, seen: Position, since_ns: int, now_ns: int) -> None:
-    """Register a consumer again that somebody retired while it was being served: nothing is left out. What was given up
-    since `since_ns` waits again, and what happened after the position at which it was `seen` active is to be told.
+    """Register again, without a gap, a consumer that was retired while a thread served it: deliveries given up since
+    `since_ns` are pending again, and those after the position at which it was `seen` active are added.
     """
     with transaction(connection):
         connection.execute("UPDATE consumers SET active = 1 WHERE id = ?", (consumer,))
@@ -75,13 +74,13 @@ def resume(connection: sqlite3.Connection, consumer: int, seen: Position, since_
 
 
 def stop(connection: sqlite3.Connection, consumer: int, why: str) -> None:
-    """Tell a consumer nothing more until a start of its service, or redeliver(). Its deliveries go on to be made."""
+    """Deliver nothing more to a consumer until its service starts, or redeliver(). Deliveries are still added."""
     with transaction(connection):
         connection.execute("UPDATE consumers SET stopped = ? WHERE id = ?", (why, consumer))
 
 
 def redeliver(connection: sqlite3.Connection, consumer: int, now_ns: int) -> None:
-    """Let a consumer be told again what failed, and at once what waits; also one that was stopped."""
+    """Make failed deliveries of a consumer pending again, and all due now; also of one that was stopped."""
     with transaction(connection):
         connection.execute("UPDATE consumers SET stopped = '' WHERE id = ?", (consumer,))
         connection.execute(
@@ -96,6 +95,6 @@ def redeliver(connection: sqlite3.Connection, consumer: int, now_ns: int) -> Non
 
 
 def forget(connection: sqlite3.Connection, consumer: int) -> None:
-    """Remove the deliveries of a consumer that failed: it missed them, and nothing is kept for them any more."""
+    """Remove the failed deliveries of a consumer, and with them all that is kept for them."""
     with transaction(connection):
         connection.execute("DELETE FROM deliveries WHERE consumer_id = ? AND state = 'failed'", (consumer,))

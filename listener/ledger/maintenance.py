@@ -1,4 +1,4 @@
-"""Questions of `verify` and `prune`: the ledger beside the documents, and what may be removed."""
+"""The ledger for `verify` and `prune`: compared with the documents, repaired, and what may be removed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from listener.config import Config
 from listener.errors import LedgerCorrupt
 from listener.ledger import generations
-from listener.ledger.completion import Completion, CompletionRules, OpenSeries, SeriesState, promised
+from listener.ledger.completion import Completion, CompletionRules, OpenSeries, SeriesState, expected_count
 from listener.ledger.connection import open_writer, path_of, transaction, translated
-from listener.ledger.deliveries import taken
+from listener.ledger.deliveries import is_delivered
 from listener.ledger.evidence import DocumentReader
-from listener.ledger.outcome_rows import OutcomeRows, Places
+from listener.ledger.outcome_rows import LedgerPaths, OutcomeRows
 from listener.ledger.rows import SERIES_COLUMNS, SeriesRow
 from listener.repacking.removal import Instance
 
@@ -24,99 +24,98 @@ SELECT i.name FROM instances i JOIN series s ON s.id = i.series_id WHERE s.Serie
 _RECORDED = "SELECT SeriesInstanceUID FROM series WHERE instances > 0 AND pruned_ns = 0"
 
 
-_ELSEWHERE = """
+_SHARED = """
 SELECT i.SOPInstanceUID, min(s.SeriesInstanceUID), min(s.StudyInstanceUID)
 FROM instances i JOIN series s ON s.id = i.series_id
 GROUP BY i.SOPInstanceUID HAVING count(DISTINCT i.series_id) > 1 ORDER BY i.SOPInstanceUID
 """
 
 
-def elsewhere(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
-    """SOP Instance UIDs that more than one series has, or one series UID in two studies; each with one of these."""
+def shared_instances(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
+    """Yield each SOP Instance UID in several series (or one series UID in two studies), with one series and study."""
     with translated():
-        yield from connection.execute(_ELSEWHERE)
+        yield from connection.execute(_SHARED)
 
 
 def recorded(connection: sqlite3.Connection, uid: str) -> set[str]:
-    """The file names of a series' instances, as the ledger has them."""
+    """Return the file names of a series' instances in the ledger."""
     with translated():
         return {name for (name,) in connection.execute(_NAMES, (uid,))}
 
 
-def series_of(connection: sqlite3.Connection) -> Iterator[str]:
-    """Every series that should have instances."""
+def recorded_series(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield every series that should have instances."""
     with translated():
         yield from [uid for (uid,) in connection.execute(_RECORDED)]
 
 
-def misidentified(connection: sqlite3.Connection, proofs: DocumentReader, uid: str) -> bool:
-    """Whether a series' row tells of another patient, accession number or study than its instances. Of one that tells
-    what its documents tell no instance is looked at.
+def misidentified(connection: sqlite3.Connection, documents: DocumentReader, uid: str) -> bool:
+    """Return whether a series' row has another patient, accession number or study than its instances. No instance is
+    read if the row agrees with the documents.
     """
     with translated():
         rows = [row for row in generations.all_of(connection, uid) if row.instances and not row.pruned_ns]
     for row in rows:
         owner = (row.PatientID, row.StudyInstanceUID)
-        if owner != proofs.series_owner(uid) and owner not in proofs.owners(uid):
+        if owner != documents.series_owner(uid) and owner not in documents.owners(uid):
             return True
-        if row.AccessionNumber != proofs.accession(row.StudyInstanceUID, uid):
-            newest = proofs.newest(uid, row.StudyInstanceUID)
-            if newest and proofs.identity(uid, newest).AccessionNumber != row.AccessionNumber:
+        if row.AccessionNumber != documents.accession(row.StudyInstanceUID, uid):
+            newest = documents.newest(uid, row.StudyInstanceUID)
+            if newest and documents.identity(uid, newest).AccessionNumber != row.AccessionNumber:
                 return True
     return False
 
 
-class Mending:
-    """A writer for `listener verify --repair`, beside a running service too."""
+class LedgerRepair:
+    """Writes for `listener verify --repair`, also beside a running service."""
 
     def __init__(self, config: Config) -> None:
-        self._proofs = DocumentReader(config)
+        self._documents = DocumentReader(config)
         rules = CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout)
-        self._connection = _anew(path_of(config.state))
-        places = Places(config.incoming, config.data, config.state)
-        self._posting = OutcomeRows(self._connection, OpenSeries(rules), self._proofs, places)
+        self._connection = _open_or_replace(path_of(config.state))
+        places = LedgerPaths(config.incoming, config.data, config.state)
+        self._outcome_rows = OutcomeRows(self._connection, OpenSeries(rules), self._documents, places)
 
     def count(self, uid: str) -> None:
-        """Bring the series of a UID in line with their documents. Raises a LedgerFault."""
+        """Bring the series of a UID in line with their documents. Raises LedgerFault."""
         now_ns = time.time_ns()
-        with self._posting.transaction():
+        with self._outcome_rows.transaction():
             known = {row.id for row in generations.all_of(self._connection, uid)}
-            for one in self._posting.recount(uid, 0.0, now_ns):
-                if one.id not in known:
-                    self._settle(one, now_ns)
+            for series in self._outcome_rows.recount(uid, 0.0, now_ns):
+                if series.id not in known:
+                    self._end_found(series, now_ns)
 
     def identify(self, uid: str) -> None:
-        """Let the rows of a UID's series tell what their newest instances tell. Raises a LedgerFault."""
-        with self._posting.transaction():
+        """Write the identity in their newest instances into the rows of a UID's series. Raises LedgerFault."""
+        with self._outcome_rows.transaction():
             for row in generations.all_of(self._connection, uid):
-                newest = self._proofs.newest(uid, row.StudyInstanceUID)
+                newest = self._documents.newest(uid, row.StudyInstanceUID)
                 if newest:
-                    one = generations.standing(self._connection, row, 0.0)
-                    self._posting.corrections.identify(one, newest)
+                    series = generations.state_of(self._connection, row, 0.0)
+                    self._outcome_rows.corrections.identify(series, newest)
 
-    def _settle(self, one: SeriesState, now_ns: int) -> None:
-        """A series that is only found now: what it would have come to by itself, told to nobody, whenever its documents
-        seem to have been written (a restored tree is new). One of which a running service has something in hand goes
-        on when that is recorded.
+    def _end_found(self, series: SeriesState, now_ns: int) -> None:
+        """End a series that is only found now, without deliveries, however new its documents seem (a restored tree is
+        new). If a running service has some of it in hand, recording that reopens it.
         """
-        row = generations.row_of(self._connection, one.id)
+        row = generations.row_of(self._connection, series.id)
         if row is None:
             return
-        _, document = self._proofs.promise(one.SeriesInstanceUID, (-1, -1))
-        number = promised(document or {}, one.StudyInstanceUID)
+        _, document = self._documents.promise(series.SeriesInstanceUID, (-1, -1))
+        number = expected_count(document or {}, series.StudyInstanceUID)
         if number:
             generations.expect_of(self._connection, row, number, "retrieve", now_ns)
-        result = "incomplete" if one.instances < number else "recounted"
-        about = (one.SeriesInstanceUID, one.StudyInstanceUID, one.generation, one.instances, number, result)
-        generations.end(self._connection, one.id, Completion(*about), now_ns, quietly=True)
+        result = "incomplete" if series.instances < number else "recounted"
+        about = (series.SeriesInstanceUID, series.StudyInstanceUID, series.generation, series.instances, number, result)
+        generations.end(self._connection, series.id, Completion(*about), now_ns, quietly=True)
 
     def close(self) -> None:
-        """Give the ledger back."""
+        """Close the connection."""
         self._connection.close()
 
 
-def _anew(path: str) -> sqlite3.Connection:
-    """A writer; a ledger that is damaged is moved aside, and an empty one takes its place."""
+def _open_or_replace(path: str) -> sqlite3.Connection:
+    """Return a writer's connection; a damaged ledger is renamed, and an empty one takes its place."""
     try:
         connection = open_writer(path)
         with translated():
@@ -134,7 +133,7 @@ def _anew(path: str) -> sqlite3.Connection:
 
 
 def missing(names: Iterable[str], there: set[str]) -> tuple[int, int]:
-    """How many the ledger lacks, and how many it has too much."""
+    """Return how many names the ledger lacks, and how many it has too many."""
     described = set(names)
     return len(described - there), len(there - described)
 
@@ -156,7 +155,7 @@ _FORGET = """
 DELETE FROM instances WHERE series_id = ? AND SOPInstanceUID = ? AND name = ? AND arrived_ns = ?
 AND folder_id = (SELECT id FROM folders WHERE path = ?)
 """
-_SOME = """
+_SAMPLE = """
 SELECT i.SOPInstanceUID, f.path, i.name, i.size, i.arrived_ns, s.SeriesInstanceUID
 FROM instances i JOIN folders f ON f.id = i.folder_id JOIN series s ON s.id = i.series_id WHERE s.pruned_ns = 0 LIMIT ?
 """
@@ -168,58 +167,66 @@ WHERE a.gone_ns = 0 AND d.set_aside_id <> 0 AND d.state = 'pending'
 
 
 def old_series(connection: sqlite3.Connection, before_ns: int) -> list[SeriesRow]:
-    """Complete series in which nothing happened since, the longest quiet first; also those that an interrupted prune
-    began to remove.
+    """Return complete series in which nothing happened since `before_ns`, the oldest first; also those that an
+    interrupted prune began to remove.
     """
     with translated():
         rows = [SeriesRow(*row) for row in connection.execute(_OLD, (before_ns, before_ns))]
-        return [row for row in rows if row.pruned_ns or taken(connection, row)]
+        return [row for row in rows if row.pruned_ns or is_delivered(connection, row)]
 
 
 def interrupted(connection: sqlite3.Connection) -> list[SeriesRow]:
-    """Complete series that a prune began to remove and did not end, however old they are by now."""
+    """Return complete series that an interrupted prune began to remove, of any age."""
     with translated():
         return [SeriesRow(*row) for row in connection.execute(_INTERRUPTED)]
 
 
 def instances(connection: sqlite3.Connection, series: SeriesRow) -> list[Instance]:
-    """The instances of a series."""
+    """Return the instances of a series."""
     with translated():
         return [Instance(*row) for row in connection.execute(_FILES, (series.id,))]
 
 
-def some(connection: sqlite3.Connection, limit: int) -> list[tuple[Instance, str]]:
-    """Some instances that are in the tree, with their Series Instance UIDs."""
+def sample_instances(connection: sqlite3.Connection, limit: int) -> list[tuple[Instance, str]]:
+    """Return up to `limit` instances in the tree, with their Series Instance UIDs."""
     with translated():
-        return [(Instance(*row[:5]), row[5]) for row in connection.execute(_SOME, (limit,))]
+        return [(Instance(*row[:5]), row[5]) for row in connection.execute(_SAMPLE, (limit,))]
 
 
 def begin(connection: sqlite3.Connection, series: SeriesRow, now_ns: int) -> bool:
-    """Mark a series as removed, before it is; False when it goes on after all."""
+    """Mark a series as removed, before it is; return False if it may not be removed after all."""
     with transaction(connection):
-        if not unchanged(connection, series) or not (series.pruned_ns or taken(connection, series)):
+        if not is_unchanged(connection, series) or not (series.pruned_ns or is_delivered(connection, series)):
             return False
         connection.execute("UPDATE series SET pruned_ns = ? WHERE id = ?", (now_ns, series.id))
     return True
 
 
-def unchanged(connection: sqlite3.Connection, series: SeriesRow) -> bool:
-    """Whether a series is as it was read: complete in the same generation, and nothing arrived since."""
+def is_unchanged(connection: sqlite3.Connection, series: SeriesRow) -> bool:
+    """Return whether a series is as it was read: complete in the same generation, and nothing arrived since."""
     with translated():
-        found = connection.execute(_STANDS, (series.id,)).fetchone()
-    return bool(found == (series.state, series.generation, series.last_ns))
+        row = connection.execute(_STANDS, (series.id,)).fetchone()
+    return bool(row == (series.state, series.generation, series.last_ns))
 
 
 def finish(connection: sqlite3.Connection, series: SeriesRow, gone: Sequence[Instance], data: str) -> None:
-    """Files are gone: so are their rows. What the series had been stays in the accounts, if nothing is left of it and
-    nothing came meanwhile; else it has what it has.
+    """Remove the rows of files that are gone. If nothing is left of the series and nothing came meanwhile, its row
+    keeps its former totals; else it gets what is left.
     """
     with transaction(connection):
-        same = unchanged(connection, series)
-        # An arrival makes the row of one that is there again; in a series that was open by then it may be the old one.
-        rows = [one for one in gone if same or not os.path.lexists(os.path.join(data, one.folder, one.name))]
+        same = is_unchanged(connection, series)
+        # A file that arrived again has a new row; in a series that was open by then it may still be the old row.
+        rows = [
+            instance
+            for instance in gone
+            if same or not os.path.lexists(os.path.join(data, instance.folder, instance.name))
+        ]
         connection.executemany(
-            _FORGET, [(series.id, one.SOPInstanceUID, one.name, one.arrived_ns, one.folder) for one in rows]
+            _FORGET,
+            [
+                (series.id, instance.SOPInstanceUID, instance.name, instance.arrived_ns, instance.folder)
+                for instance in rows
+            ],
         )
         total, size = connection.execute(_TOTAL, (series.id,)).fetchone()
         if total or not same:
@@ -228,14 +235,14 @@ def finish(connection: sqlite3.Connection, series: SeriesRow, gone: Sequence[Ins
             connection.execute("UPDATE series SET pruned_ns = 0 WHERE id = ?", (series.id,))
 
 
-def awaited(connection: sqlite3.Connection) -> set[str]:
-    """Set-aside files of which a consumer is still to hear, by their path below set-aside."""
+def awaited_set_aside(connection: sqlite3.Connection) -> set[str]:
+    """Return the paths (below set-aside) of set-aside files with pending deliveries."""
     with translated():
         return {path for (path,) in connection.execute(_AWAITED)}
 
 
-def aside_gone(connection: sqlite3.Connection, paths: Iterable[str], now_ns: int) -> None:
-    """Set-aside files were removed."""
+def mark_set_aside_gone(connection: sqlite3.Connection, paths: Iterable[str], now_ns: int) -> None:
+    """Record that set-aside files were removed."""
     with transaction(connection):
         connection.executemany(
             "UPDATE set_aside SET gone_ns = ? WHERE path = ? AND gone_ns = 0", [(now_ns, path) for path in paths]

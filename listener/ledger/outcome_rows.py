@@ -1,7 +1,7 @@
-"""Putting outcomes down: rows of series and instances, and the book of open series beside them.
+"""Outcomes into rows of series and instances, and the open series beside them.
 
-What is there is counted, never what was told: an instance that was recorded already (a replay, a recount) is one. Where
-numbers may be in doubt the series is counted again from its documents.
+Counts are of what is there: an instance that was recorded already (a replay, a recount) counts once. Where numbers may
+be in doubt the series is recounted from its documents.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
 from listener.ledger import connection, generations
-from listener.ledger.completion import Key, OpenSeries, SeriesState, follow
+from listener.ledger.completion import OpenSeries, SeriesKey, SeriesState, updated_state
 from listener.ledger.corrections import Corrections
 from listener.ledger.evidence import DocumentReader, Identity, Instance
 from listener.ledger.rows import SeriesRow
-from listener.ledger.tables import DailyTotals, Row, Tables, Total, last_of_each
+from listener.ledger.tables import DailyTotals, InstanceRow, Tables, Total, last_of_each
 from listener.planning.names import printable
 from listener.records import Outcome
 from listener.repacking import setaside
@@ -28,315 +28,314 @@ first_ns = CASE first_ns WHEN 0 THEN ? ELSE min(first_ns, ?) END WHERE id = ?
 """
 
 
-class Places:
-    """The directories that rows name parts of."""
+class LedgerPaths:
+    """Directories to which paths in rows are relative."""
 
-    def __init__(self, incoming: Sequence[str], data: str, state: str) -> None:
+    def __init__(self, incoming: Sequence[str], data_dir: str, state_dir: str) -> None:
         self.roots = [printable(root) for root in incoming]
-        self._data = f"{data.rstrip('/')}/"
-        self.aside = f"{state.rstrip('/')}/set-aside/"
+        self._data = f"{data_dir.rstrip('/')}/"
+        self.set_aside_dir = f"{state_dir.rstrip('/')}/set-aside/"
 
     def below_data(self, path: str) -> tuple[str, str]:
-        """Folder and name of an instance in the tree."""
+        """Return folder (below the data directory) and name of a file in the tree."""
         folder, _, name = path.removeprefix(self._data).rpartition("/")
         return folder, name
 
-    def below_aside(self, path: str) -> str:
-        """A set-aside file's path below its directory."""
-        return printable(path.removeprefix(self.aside))
+    def below_set_aside(self, path: str) -> str:
+        """Return a set-aside file's path below the set-aside directory."""
+        return printable(path.removeprefix(self.set_aside_dir))
 
 
 class OutcomeRows:
-    """Works on one connection, within transactions of the caller's."""
+    """Writes outcomes to one connection, within transactions of the caller's (see transaction())."""
 
     def __init__(
         self,
         connection: sqlite3.Connection,
-        book: OpenSeries,
-        proofs: DocumentReader,
-        places: Places,
+        open_series: OpenSeries,
+        documents: DocumentReader,
+        paths: LedgerPaths,
         policy: str = "replace",
     ) -> None:
         self._connection = connection
-        self._book = book
-        self._proofs = proofs
-        self._places = places
+        self._open_series = open_series
+        self._documents = documents
+        self._paths = paths
         self._is_stale = False
         self._policy = policy
-        self.entries = Tables(connection)
-        self.corrections = Corrections(connection, book, proofs, self.entries)
+        self.tables = Tables(connection)
+        self.corrections = Corrections(connection, open_series, documents, self.tables)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it or nothing; what a transaction that was taken back had made is not remembered. Raises a
-        LedgerFault.
-        """
+        """Run the block in a transaction; a rollback clears the caches too. Raises LedgerFault."""
         try:
             with connection.transaction(self._connection):
                 yield
         except BaseException:
-            self.entries.forget()
+            self.tables.clear_cache()
             raise
 
     def post(
         self, outcomes: Sequence[Outcome], now: float, now_ns: int, *, is_stale: bool = False
     ) -> list[SeriesState]:
-        """Put outcomes down; the series that got instances. `now` on the clock of quiet.py; `is_stale`: another one
-        wrote since the book was renewed.
+        """Record outcomes; return the open series that got instances. `now` is on the quiet clock; `is_stale`: another
+        process wrote since the open series were read.
         """
         self._is_stale = is_stale
-        accounts = DailyTotals()
-        arrived: dict[Key, list[Outcome]] = {}
-        again: list[Outcome] = []
+        totals = DailyTotals()
+        arrived: dict[SeriesKey, list[Outcome]] = {}
+        duplicates: list[Outcome] = []
         for outcome in outcomes:
             kind = outcome.kind
             if kind == "published" and outcome.SeriesInstanceUID:
                 arrived.setdefault((outcome.SeriesInstanceUID, outcome.StudyInstanceUID), []).append(outcome)
             elif kind == "duplicate":
-                accounts.of(outcome)[2] += 1
-                again.append(outcome)
+                totals.of(outcome).duplicates += 1
+                duplicates.append(outcome)
             elif kind == "set-aside" and outcome.dst:  # `repack` leaves such a file where it is.
-                accounts.of(outcome)[3] += 1
+                totals.of(outcome).set_aside += 1
                 self._put_aside(outcome, outcome.reason, outcome.dst)
             elif kind == "revised":
                 self._put_aside(outcome, outcome.reason, outcome.dst)
-        touched = [self._arrived(key, group, accounts, (now, now_ns)) for key, group in arrived.items()]
-        self.entries.came_again(again)
-        accounts.write(self._connection)
-        return [one for one in touched if one.is_open]
+        changed = [self._add_published(key, group, totals, now, now_ns) for key, group in arrived.items()]
+        self.tables.record_duplicates(duplicates)
+        totals.write(self._connection)
+        return [series for series in changed if series.is_open]
 
     def _put_aside(self, outcome: Outcome, reason: str, path: str) -> None:
-        root = self._places.roots[outcome.root]
-        self.entries.put_aside(self._places.below_aside(path), reason, outcome, root)
+        root = self._paths.roots[outcome.root]
+        self.tables.add_set_aside(self._paths.below_set_aside(path), reason, outcome, root)
 
     # -- one series
 
-    def _arrived(
-        self, key: Key, group: Sequence[Outcome], accounts: DailyTotals, moment: tuple[float, int]
+    def _add_published(
+        self, key: SeriesKey, group: Sequence[Outcome], totals: DailyTotals, now: float, now_ns: int
     ) -> SeriesState:
-        """Instances of one series were published, in this order."""
-        now, now_ns = moment
-        one, new = self._meet(key, group[0], now, now_ns)
-        had = None if one.is_open else self.entries.total(one.id)
-        rows = [self._row(one.id, outcome) for outcome in group]
+        """Record published instances of one series, in this order; return its state."""
+        state, new = self._find_or_begin(key, group[0], now, now_ns)
+        had = None if state.is_open else self.tables.total(state.id)
+        rows = [self._row(state.id, outcome) for outcome in group]
         replacing = any(outcome.superseded for outcome in group)
         if replacing:
-            rows = self._replaced(one, rows, group, now_ns)
-        if not one.is_open and generations.is_pruned(self._connection, one.id):
-            self.entries.make_room(rows)  # `prune` may not have removed the rows of what it removed yet.
-        added = self.entries.add(rows)
-        size = sum(row[4] for row in rows) if added == len(rows) else self._growth(one)
-        arrivals = [row[5] for row in rows]
-        self._add(one, Total(added, size), min(arrivals), max(arrivals))
-        accounts.credit(group, added, size)
+            rows = self._replaced(state, rows, group, now_ns)
+        if not state.is_open and generations.is_pruned(self._connection, state.id):
+            self.tables.remove_same(rows)  # `prune` may not have removed the rows of what it removed yet.
+        added = self.tables.add(rows)
+        size = sum(row.size for row in rows) if added == len(rows) else self._growth(state)
+        arrivals = [row.arrived_ns for row in rows]
+        self._add_to_series(state, Total(added, size), min(arrivals), max(arrivals))
+        totals.credit(group, added, size)
         if new:
-            series = self._all_of(key[0], one, now)
-            before = self._before(series.values())
-            for other, number in self._describe(key[0], series, accounts, now, now_ns):
-                if other is not one and number:
-                    self._touch(other, now, now_ns, before.get(other.id))
-        doubled = self.corrections.doubled(one, rows)
+            series = self._all_of(key[0], state, now)
+            before = self._totals_of_ended(series.values())
+            for other, number in self._reconcile(key[0], series, totals, now, now_ns):
+                if other is not state and number:
+                    self._mark_active(other, now, now_ns, before.get(other.id))
+        doubled = self.corrections.request_doubles(state, rows)
         if replacing or doubled or added != len(rows):
-            self._set_total(one)
-        if replacing or one.PatientID != (group[-1].PatientID or "PatientID"):
-            self._correct(one, rows[-1], group[-1])
-        # By this policy the older one stays: the other is about to leave the tree.
+            self._set_total(state)
+        if replacing or state.PatientID != (group[-1].PatientID or "PatientID"):
+            self._correct(state, rows[-1], group[-1])
+        # By this policy the older file stays: the other is about to leave the tree.
         left = doubled if self._policy == "set-aside" else 0
-        news = added > left or replacing or self._is_only_recounted(one)
-        self._touch(one, now, now_ns, had if news else None)
-        return one
+        news = added > left or replacing or self._is_only_recounted(state)
+        self._mark_active(state, now, now_ns, had if news else None)
+        return state
 
-    def _replaced(self, one: SeriesState, rows: list[Row], group: Sequence[Outcome], now_ns: int) -> list[Row]:
-        """Older data sets of some of these instances went; the rows of what is there."""
-        gone = [row[1] for row, outcome in zip(rows, group, strict=True) if outcome.superseded]
-        if self.entries.supersede(one.id, gone) < len(gone):
-            self.corrections.take_from_others(one, gone, now_ns)
+    def _replaced(
+        self, series: SeriesState, rows: list[InstanceRow], group: Sequence[Outcome], now_ns: int
+    ) -> list[InstanceRow]:
+        """Record that some of these instances superseded older data sets; return the rows that remain."""
+        gone = [row.SOPInstanceUID for row, outcome in zip(rows, group, strict=True) if outcome.superseded]
+        if self.tables.supersede(series.id, gone) < len(gone):
+            self.corrections.take_from_others(series, gone, now_ns)
         for outcome in group:
             if outcome.superseded:
                 kept = outcome._replace(size=_size(outcome), error=setaside.SUPERSEDED_TEXT)
                 self._put_aside(kept, "superseded", outcome.superseded)
         return last_of_each(rows, group)
 
-    def _correct(self, one: SeriesState, row: Row, outcome: Outcome) -> None:
-        folder = self._places.below_data(outcome.dst)[0]
-        newest = Instance(row[1], folder, row[3], row[4], row[5], outcome.StudyInstanceUID)
-        self.corrections.identify(one, newest, outcome.PatientID)
+    def _correct(self, series: SeriesState, row: InstanceRow, outcome: Outcome) -> None:
+        folder = self._paths.below_data(outcome.dst)[0]
+        newest = Instance(row.SOPInstanceUID, folder, row.name, row.size, row.arrived_ns, outcome.StudyInstanceUID)
+        self.corrections.identify(series, newest, outcome.PatientID)
         if outcome.superseded:
-            self.corrections.want(Revision(one.SeriesInstanceUID, renews=True))
+            self.corrections.request(Revision(series.SeriesInstanceUID, renews=True))
 
-    def _row(self, series: int, outcome: Outcome) -> Row:
-        folder, name = self._places.below_data(outcome.dst)
-        return series, outcome.SOPInstanceUID, self.entries.folder(folder), name, outcome.size, outcome.arrived_ns
+    def _row(self, series: int, outcome: Outcome) -> InstanceRow:
+        folder, name = self._paths.below_data(outcome.dst)
+        folder_id = self.tables.folder(folder)
+        return InstanceRow(series, outcome.SOPInstanceUID, folder_id, name, outcome.size, outcome.arrived_ns)
 
-    def _meet(self, key: Key, outcome: Outcome, now: float, now_ns: int) -> tuple[SeriesState, bool]:
-        """A series, and whether the ledger had none of it before."""
-        known = self._book.get(*key)
+    def _find_or_begin(self, key: SeriesKey, outcome: Outcome, now: float, now_ns: int) -> tuple[SeriesState, bool]:
+        """Return a series, and whether it is new to the ledger."""
+        known = self._open_series.get(*key)
         if known and known.id and not self._is_stale:
             return known, False
         row = generations.find(self._connection, *key)
         if row and row.StudyInstanceUID:
-            one = generations.standing(self._connection, row, now)
-            if not one.is_open:
-                self._book.drop(*key)
-            return follow(known, one, now) if known else one, False
+            series = generations.state_of(self._connection, row, now)
+            if not series.is_open:
+                self._open_series.drop(*key)
+            return updated_state(known, series, now) if known else series, False
         uid, study = key
         patient = outcome.PatientID or "PatientID"
-        accession = self._proofs.accession(study, uid)
+        accession = self._documents.accession(study, uid)
         identity = Identity(study, patient, accession, outcome.Modality, outcome.sender)
         row = self._begin(uid, identity, outcome.root, now_ns)
-        return generations.standing(self._connection, row, now), True
+        return generations.state_of(self._connection, row, now), True
 
     def _begin(self, uid: str, identity: Identity, root: int, now_ns: int) -> SeriesRow:
-        """The row of a series of a study that the ledger does not have: what was expected of the UID becomes it."""
+        """Return the row of a new series. A row that was only expected (of no study yet) becomes it."""
         row = generations.find(self._connection, uid, "") or generations.begin(self._connection, uid, now_ns)
         if not identity.StudyInstanceUID:
             return row
-        self._book.drop(uid, "")
+        self._open_series.drop(uid, "")
         self._identify(row, identity, root, now_ns)
         known = generations.row_of(self._connection, row.id)
         assert known
         return known
 
     def _identify(self, row: SeriesRow, identity: Identity, root: int, now_ns: int) -> None:
-        told = self._places.roots[root] if root >= 0 else ""
-        texts = [text.encode("utf-8", "replace").decode() for text in (*identity, told)]
+        incoming = self._paths.roots[root] if root >= 0 else ""
+        texts = [text.encode("utf-8", "replace").decode() for text in (*identity, incoming)]
         generations.identify(self._connection, row.id, tuple(texts), now_ns)
 
-    def _add(self, one: SeriesState, total: Total, first_ns: int, last_ns: int) -> None:
-        self._connection.execute(_ADD, (*total, last_ns, first_ns, first_ns, one.id))
-        one.instances += total.instances
+    def _add_to_series(self, series: SeriesState, total: Total, first_ns: int, last_ns: int) -> None:
+        self._connection.execute(_ADD, (*total, last_ns, first_ns, first_ns, series.id))
+        series.instances += total.instances
 
-    def _set_total(self, one: SeriesState) -> None:
-        one.instances = self.entries.set_total(one.id).instances
+    def _set_total(self, series: SeriesState) -> None:
+        series.instances = self.tables.set_total(series.id).instances
 
-    def _growth(self, one: SeriesState) -> int:
-        """Bytes by which a series' instances exceed what its row says: where some of those told were there already."""
-        (known,) = self._connection.execute("SELECT bytes FROM series WHERE id = ?", (one.id,)).fetchone()
-        return max(0, self.entries.total(one.id).bytes - int(known))
+    def _growth(self, series: SeriesState) -> int:
+        """Return the bytes by which a series' instances exceed its row, if some of the group were there already."""
+        (known,) = self._connection.execute("SELECT bytes FROM series WHERE id = ?", (series.id,)).fetchone()
+        return max(0, self.tables.total(series.id).bytes - int(known))
 
-    def _before(self, series: Iterable[SeriesState]) -> dict[int, Total]:
-        """What there is of those that have ended, by their ids."""
-        return {one.id: self.entries.total(one.id) for one in series if not one.is_open}
+    def _totals_of_ended(self, series: Iterable[SeriesState]) -> dict[int, Total]:
+        """Return the totals of the series that have ended, by id."""
+        return {state.id: self.tables.total(state.id) for state in series if not state.is_open}
 
-    def _touch(self, one: SeriesState, now: float, now_ns: int, had: Total | None) -> None:
-        """Something came of a series; where it is new, that opens one which had ended, and `had` so much."""
-        if not one.is_open and had:
-            generations.begin_again(self._connection, one.id, now_ns, had)
-            self._set_total(one)  # Its instances may have been removed meanwhile (prune).
-            row = generations.row_of(self._connection, one.id)
+    def _mark_active(self, series: SeriesState, now: float, now_ns: int, had: Total | None) -> None:
+        """Set a series' last activity. With `had`, the total before what is new, one that had ended is reopened."""
+        if not series.is_open and had:
+            generations.reopen(self._connection, series.id, now_ns, had)
+            self._set_total(series)  # Its instances may have been removed meanwhile (prune).
+            row = generations.row_of(self._connection, series.id)
             assert row
-            again = generations.standing(self._connection, row, now)
-            one.is_open, one.generation, one.began = True, again.generation, again.began
-        if one.is_open:
-            one.last_activity = now
-            self._book.keep(one)
+            again = generations.state_of(self._connection, row, now)
+            series.is_open, series.generation, series.began_with = True, again.generation, again.began_with
+        if series.is_open:
+            series.last_activity = now
+            self._open_series.keep(series)
 
-    def _is_only_recounted(self, one: SeriesState) -> bool:
-        """Whether a series has ended by being found (`verify --repair`), of which nobody was told."""
-        return not one.is_open and generations.ended_unheard(self._connection, one.id)
+    def _is_only_recounted(self, series: SeriesState) -> bool:
+        """Return whether a series ended because `verify --repair` found it, so that no consumer got a delivery."""
+        return not series.is_open and generations.ended_without_deliveries(self._connection, series.id)
 
     # -- counting again
 
     def recount(self, uid: str, now: float, now_ns: int, *, arrived: bool = False) -> list[SeriesState]:
-        """Count the series of a UID again from their documents, which may be more or fewer than their rows; what the
-        ledger did not know begins. Nothing is returned of what is not there. `arrived`: its instances are news to
-        whoever waits for it.
+        """Bring the series of a UID in line with their documents and return them; unknown ones are added. Empty if
+        nothing is there. `arrived`: instances came whose end consumers wait for.
         """
         series = self._all_of(uid, None, now)
-        if not self._proofs.names(uid) and all(row.pruned_ns for row in generations.all_of(self._connection, uid)):
+        if not self._documents.names(uid) and all(row.pruned_ns for row in generations.all_of(self._connection, uid)):
             return []
-        accounts = DailyTotals()
-        before = self._before(series.values())
-        described = self._describe(uid, series, accounts, now, now_ns)
-        accounts.write(self._connection)
-        for one, number in described:
-            news = bool(number) or (arrived and self._is_only_recounted(one))
-            if news or one.is_open:
-                moment = now if news or not one.last_activity else one.last_activity
-                self._touch(one, moment, now_ns, before.get(one.id) if news else None)
-            else:  # Somebody else ended it.
-                self._book.drop(*one.key)
-        return [one for one, _ in described]
+        totals = DailyTotals()
+        before = self._totals_of_ended(series.values())
+        described = self._reconcile(uid, series, totals, now, now_ns)
+        totals.write(self._connection)
+        for state, number in described:
+            news = bool(number) or (arrived and self._is_only_recounted(state))
+            if news or state.is_open:
+                moment = now if news or not state.last_activity else state.last_activity
+                self._mark_active(state, moment, now_ns, before.get(state.id) if news else None)
+            else:  # Another process ended it.
+                self._open_series.drop(*state.key)
+        return [state for state, _ in described]
 
     def _all_of(self, uid: str, met: SeriesState | None, now: float) -> dict[int, SeriesState]:
-        """The series of a UID by their ids, as the book has them; `met` is one of them that it does not have yet."""
+        """Return the series of a UID by id, those in memory as they are there; `met` is one that is not there yet."""
         series = {met.id: met} if met else {}
         for row in generations.all_of(self._connection, uid):
-            one = self._book.get(uid, row.StudyInstanceUID)
+            state = self._open_series.get(uid, row.StudyInstanceUID)
             known = (
-                one
-                if one and one.id == row.id
-                else generations.standing(self._connection, row, one.last_activity if one else now)
+                state
+                if state and state.id == row.id
+                else generations.state_of(self._connection, row, state.last_activity if state else now)
             )
             series.setdefault(row.id, known)
         return series
 
-    def _describe(
-        self, uid: str, series: dict[int, SeriesState], accounts: DailyTotals, now: float, now_ns: int
+    def _reconcile(
+        self, uid: str, series: dict[int, SeriesState], totals: DailyTotals, now: float, now_ns: int
     ) -> list[tuple[SeriesState, int]]:
-        """Bring the rows of a UID's series in line with its documents; each series, with how many instances it lacked.
-        Documents are of one UID, rows of a UID and a study: each document says which study its instance is of.
+        """Bring the rows of a UID's series in line with its documents; return each with the number of added instances.
+        Documents are filed by UID, rows by UID and study: each document names the study of its instance.
         """
-        names = self._proofs.names(uid)
+        names = self._documents.names(uid)
         if names is None:
-            return [(one, 0) for one in series.values()]
-        there = {number: self.entries.names(number) for number in series}
+            return [(state, 0) for state in series.values()]
+        there = {number: self.tables.names(number) for number in series}
         recorded = set().union(*there.values())
-        found: dict[int, list[Instance]] = {}
+        unrecorded: dict[int, list[Instance]] = {}
         for name in names:
-            instance = self._proofs.instance(uid, name) if name not in recorded else None
+            instance = self._documents.instance(uid, name) if name not in recorded else None
             if instance:
-                one = self._series_of(instance, uid, series, now, now_ns)
-                found.setdefault(one.id, []).append(instance)
+                state = self._series_of(instance, uid, series, now, now_ns)
+                unrecorded.setdefault(state.id, []).append(instance)
         described = set(names)
         return [
-            (one, self._bring(one, found.get(number, ()), there.get(number, set()) - described, accounts))
-            for number, one in series.items()
+            (state, self._apply(state, unrecorded.get(number, ()), there.get(number, set()) - described, totals))
+            for number, state in series.items()
         ]
 
     def _series_of(
         self, instance: Instance, uid: str, series: dict[int, SeriesState], now: float, now_ns: int
     ) -> SeriesState:
-        """Of which of these series an instance is; one that begins is put to them."""
+        """Return the series of an instance; add a new one to `series`."""
         identity = Identity(instance.StudyInstanceUID)
-        of_study = {one.StudyInstanceUID: one for one in series.values()}
+        of_study = {state.StudyInstanceUID: state for state in series.values()}
         if identity.StudyInstanceUID not in of_study or not identity.StudyInstanceUID:
-            identity = self._proofs.identity(uid, instance)
+            identity = self._documents.identity(uid, instance)
             identity = identity if identity.StudyInstanceUID else Identity(instance.StudyInstanceUID)
         known = of_study.get(identity.StudyInstanceUID)
-        if known is None and not identity.StudyInstanceUID:  # Nothing tells.
+        if known is None and not identity.StudyInstanceUID:  # The study is not known.
             known = next(iter(series.values()), None)
         if known:
             return known
-        begun = generations.standing(self._connection, self._begin(uid, identity, -1, now_ns), now)
+        begun = generations.state_of(self._connection, self._begin(uid, identity, -1, now_ns), now)
         series[begun.id] = begun
         return begun
 
-    def _bring(self, one: SeriesState, found: Sequence[Instance], gone: set[str], accounts: DailyTotals) -> int:
-        """Add and remove rows of one series; how many were lacking."""
-        added = self.entries.add([self._found(one.id, instance) for instance in found])
-        self.entries.remove(one.id, gone)
-        row = generations.row_of(self._connection, one.id) if found else None
-        for instance in found:
-            credit = accounts.at(instance.at_ns, one.Modality, row.sender if row else "")
-            credit[0] += 1
-            credit[1] += instance.size
-        if found:
-            moments = [instance.at_ns for instance in found]
-            self._add(one, Total(0, 0), min(moments), max(moments))
-            self.corrections.identify(one, max(found, key=lambda instance: instance.at_ns))
-        if found or gone:
-            self._set_total(one)
-        self.corrections.doubled(one)
+    def _apply(self, series: SeriesState, instances: Sequence[Instance], gone: set[str], totals: DailyTotals) -> int:
+        """Add and remove rows of one series; return how many were added."""
+        added = self.tables.add([self._document_row(series.id, instance) for instance in instances])
+        self.tables.remove(series.id, gone)
+        row = generations.row_of(self._connection, series.id) if instances else None
+        for instance in instances:
+            counts = totals.at(instance.at_ns, series.Modality, row.sender if row else "")
+            counts.published += 1
+            counts.bytes += instance.size
+        if instances:
+            moments = [instance.at_ns for instance in instances]
+            self._add_to_series(series, Total(0, 0), min(moments), max(moments))
+            self.corrections.identify(series, max(instances, key=lambda instance: instance.at_ns))
+        if instances or gone:
+            self._set_total(series)
+        self.corrections.request_doubles(series)
         return added
 
-    def _found(self, series: int, instance: Instance) -> Row:
-        folder = self.entries.folder(printable(instance.folder))
-        return series, instance.SOPInstanceUID, folder, instance.name, instance.size, instance.at_ns
+    def _document_row(self, series: int, instance: Instance) -> InstanceRow:
+        folder = self.tables.folder(printable(instance.folder))
+        return InstanceRow(series, instance.SOPInstanceUID, folder, instance.name, instance.size, instance.at_ns)
 
 
 def _size(outcome: Outcome) -> int:
-    """The size of what was replaced, where it is kept."""
+    """Return the size of the superseded file; that of the new one if it is gone."""
     try:
         return os.lstat(outcome.superseded).st_size
     except OSError:

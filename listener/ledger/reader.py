@@ -1,6 +1,6 @@
-"""Reading the ledger: what `status`, `series`, `report` and the pages show. From any process, service running or not.
+"""Queries for `status`, `series`, `report` and the pages; from any process, whether the service runs or not.
 
-Every question is answered by an index or by running sums, so that ten million instances cost no more than ten.
+Every query uses an index or running sums, so that ten million instances cost no more than ten.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SELECT * FROM (
     AND consumer_id = (SELECT id FROM consumers WHERE name = ?1) ORDER BY next_ns DESC LIMIT 20
 )
 """
-#: Of what was tried last: its next try is later than that of all that was not tried.
+#: The error of the last attempt: its next attempt is later than that of anything not tried yet.
 LAST_ERROR = f"""
 SELECT error FROM ({_TRIED.format(kind=0)} UNION ALL {_TRIED.format(kind=1)}) WHERE error <> '' LIMIT 1
 """
@@ -58,8 +58,8 @@ FROM consumers c ORDER BY name
 """
 DAYS = "SELECT * FROM days WHERE day BETWEEN ? AND ? ORDER BY day, Modality, sender"
 
-#: Series of which nothing came but files that were set aside, as rows of series.
-ONLY_ASIDE = """
+#: Series of which all files were set aside, as rows of series.
+ONLY_SET_ASIDE = """
 SELECT 0, a.SeriesInstanceUID, max(a.StudyInstanceUID), '', '', max(a.Modality), max(a.sender), max(a.root),
     'incomplete', '', 0, 0, 0, 0, '', count(*), min(a.arrived_ns), max(a.at_ns), max(a.at_ns), 0
 FROM set_aside a WHERE a.SeriesInstanceUID <> '' AND a.reason <> 'superseded' AND a.gone_ns = 0
@@ -79,7 +79,7 @@ _LAST = 2**63 - 1
 
 
 class Reader:
-    """Questions to the ledger. A connection belongs to one thread. Every method raises a LedgerFault."""
+    """Queries on a connection, for one thread. Every method raises LedgerFault."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -89,22 +89,20 @@ class Reader:
             return self._connection.execute(question, values).fetchall()
 
     def in_flight(self, limit: int = 1000) -> list[SeriesRow]:
-        """Open series, the one with the newest arrival first."""
+        """Return open series, the newest arrival first."""
         return [SeriesRow(*row) for row in self._ask(IN_FLIGHT, limit)]
 
     def ended(self, limit: int = 50) -> list[SeriesRow]:
-        """Series that are complete or incomplete, the last that ended first."""
+        """Return complete and incomplete series, the last end first."""
         return [SeriesRow(*row) for row in self._ask(ENDED, limit)]
 
     def all_of(self, uid: str) -> list[SeriesRow]:
-        """The series of one Series Instance UID, that with the newest arrival first: mostly one, one for each study
-        that has it.
-        """
+        """Return the series of a Series Instance UID, one for each study that has it, the newest arrival first."""
         rows = [SeriesRow(*row) for row in self._ask(OF_UID, uid)]
         return sorted(rows, key=lambda row: (row.last_ns, row.id), reverse=True)
 
     def series(self, uid: str, study: str = "") -> SeriesRow | None:
-        """The series of a study, or of any ("": that with the newest arrival); None for one that nobody knows."""
+        """Return the series of a study ("": that with the newest arrival); None if there is none."""
         return next((row for row in self.all_of(uid) if study in (row.StudyInstanceUID, "")), None)
 
     def listed(
@@ -116,7 +114,7 @@ class Reader:
         since_ns: int = 0,
         until_ns: int = _LAST,
     ) -> list[SeriesRow]:
-        """Series (in one state) whose last arrival lies in a stretch of time, the newest first; the next page begins
+        """Return series (in one state) whose last arrival lies in a period, the newest first; the next page begins
         `after` (last_ns, id) of the last row of this one.
         """
         between = (since_ns, until_ns, *after)
@@ -124,69 +122,73 @@ class Reader:
             return [SeriesRow(*row) for row in self._ask(LISTED_BY_STATE, *between, state, limit)]
         return [SeriesRow(*row) for row in self._ask(LISTED, *between, limit)]
 
-    def only_aside(self, since_ns: int = 0, until_ns: int = _LAST) -> list[SeriesRow]:
-        """Series of which there is nothing but set-aside files, the newest first: id and generation 0, incomplete."""
-        return [SeriesRow(*row) for row in self._ask(ONLY_ASIDE, since_ns, until_ns)]
+    def only_set_aside(self, since_ns: int = 0, until_ns: int = _LAST) -> list[SeriesRow]:
+        """Return series of which all files were set aside, the newest first: id and generation 0, incomplete."""
+        return [SeriesRow(*row) for row in self._ask(ONLY_SET_ASIDE, since_ns, until_ns)]
 
     def history(self, uid: str, study: str = "") -> list[Change]:
-        """Every change of a series' state, in order."""
+        """Return every change of a series' state, in order."""
         row = self.series(uid, study)
-        return [Change(*one) for one in self._ask(HISTORY, row.id)] if row else []
+        return [Change(*change) for change in self._ask(HISTORY, row.id)] if row else []
 
     def deliveries_of(self, uid: str, study: str = "") -> list[DeliveryRow]:
-        """What consumers were told, or will be, of a series."""
+        """Return the deliveries of a series."""
         row = self.series(uid, study)
-        return [DeliveryRow(*one) for one in self._ask(DELIVERIES, row.id)] if row else []
+        return [DeliveryRow(*delivery) for delivery in self._ask(DELIVERIES, row.id)] if row else []
 
     def study(self, uid: str) -> StudyRow | None:
-        """A study, from its series."""
+        """Return a study, summed over its series; None if there is none."""
         return next((StudyRow(*row) for row in self._ask(STUDY, uid)), None)
 
     def counts(self) -> dict[str, int]:
-        """How many series are in each state."""
+        """Return the number of series by state."""
         return dict.fromkeys(schema.STATES, 0) | dict(self._ask(COUNTS))
 
     def set_aside(self) -> dict[str, tuple[int, int]]:
-        """Files and bytes in set-aside, by reason."""
+        """Return files and bytes in set-aside, by reason."""
         return {reason: (files, size) for reason, files, size in self._ask(SET_ASIDE) if files}
 
     def delivery_counts(self) -> dict[str, dict[str, int]]:
-        """How many deliveries are in each state, by consumer; without those that are retired."""
-        told: dict[str, dict[str, int]] = {}
+        """Return the number of deliveries by state, by consumer; without retired ones."""
+        counts: dict[str, dict[str, int]] = {}
         for consumer, state, number in self._ask(DELIVERY_COUNTS):
-            told.setdefault(consumer, {})[state] = number
-        return told
+            counts.setdefault(consumer, {})[state] = number
+        return counts
 
     def consumers(self) -> list[ConsumerRow]:
-        """Everybody who was ever to be told, by name."""
-        found = []
+        """Return every consumer that was ever registered, by name."""
+        consumers = []
         for number, name, state, delivered, pending, failed, stopped in self._ask(CONSUMERS):
-            error = stopped or self.last_error(name) or next((one for (one,) in self._ask(LAST_FAILED, number)), "")
+            error = (
+                stopped
+                or self.last_error(name)
+                or next((failed_error for (failed_error,) in self._ask(LAST_FAILED, number)), "")
+            )
             counts = (delivered or 0, pending or 0, failed or 0)
-            found.append(ConsumerRow(number, name, state, *counts, self.oldest_pending(name), error))
-        return found
+            consumers.append(ConsumerRow(number, name, state, *counts, self.oldest_pending(name), error))
+        return consumers
 
     def oldest_pending(self, consumer: str) -> int:
-        """When the oldest delivery that a consumer has not taken was made; 0 when there is none."""
+        """Return when the oldest pending delivery of a consumer was made; 0 if there is none."""
         return int(self._ask(OLDEST_PENDING, consumer)[0][0] or 0)
 
     def last_error(self, consumer: str) -> str:
-        """Why the last attempt to tell a consumer what still waits failed; "" when nothing waits that was tried."""
+        """Return the error of the last attempt at a pending delivery; "" if none was tried."""
         return str(next((error for (error,) in self._ask(LAST_ERROR, consumer)), ""))
 
     def days(self, since: str = "", until: str = "9999-12-31") -> list[DayRow]:
-        """The accounts of days from `since` to `until` (UTC, YYYY-MM-DD), both included."""
+        """Return the totals of days from `since` to `until` (UTC, YYYY-MM-DD), both included."""
         return [DayRow(*row) for row in self._ask(DAYS, since, until)]
 
     def batches(self, since_ns: int = 0, until_ns: int = _LAST) -> list[BatchRow]:
-        """Batches that were made in a stretch of time."""
+        """Return the batches made in a period."""
         return [BatchRow(*row) for row in self._ask(BATCHES, since_ns, until_ns)]
 
 
 @contextlib.contextmanager
-def reading(state: str) -> Iterator[Reader]:
-    """A reader of the ledger in a state directory. Raises a LedgerFault."""
-    connection = open_reader(path_of(state))
+def reading(state_dir: str) -> Iterator[Reader]:
+    """Open a Reader of the ledger in a state directory, and close it. Raises LedgerFault."""
+    connection = open_reader(path_of(state_dir))
     try:
         yield Reader(connection)
     finally:

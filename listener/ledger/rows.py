@@ -1,4 +1,4 @@
-"""PURE. Rows of the ledger as its readers get them. Times are nanoseconds since the epoch, 0: never."""
+"""PURE. Rows of the ledger as readers get them. Times are nanoseconds since the epoch, 0: never."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from listener.planning.names import instant
 
 class SeriesRow(NamedTuple):
     """One series. `state` is one of schema.STATES; `result` how its last generation ended ("" while the first is open);
-    `expected` 0 where nobody said how many there will be, else said by `expected_by` ("retrieve" or "expect"); `errors`
-    how many of its files were set aside; `root` the incoming directory; `first_ns` and `last_ns` its first and last
-    arrival, `changed_ns` when its state last changed, `pruned_ns` when its files were removed.
+    `expected` its expected number of instances (0: not known), given by `expected_by` ("retrieve" or "expect");
+    `errors` the number of its files that were set aside; `root` the incoming directory; `first_ns` and `last_ns` the
+    first and last arrival, `changed_ns` the last change of state, `pruned_ns` the removal of its files.
     """
 
     id: int
@@ -62,9 +62,9 @@ class StudyRow(NamedTuple):
     last_ns: int
 
 
-class AsideRow(NamedTuple):
-    """A set-aside file. `path` is below <state>/set-aside, `name` as it arrived; UIDs, Modality and sender as far as
-    they were read; `gone_ns` when it was found gone.
+class SetAsideRow(NamedTuple):
+    """A set-aside file. `path` is below <state>/set-aside, `name` as it arrived; UIDs, Modality and sender are "" if
+    they were not read; `gone_ns` is when it was found gone.
     """
 
     id: int
@@ -85,7 +85,7 @@ class AsideRow(NamedTuple):
 
 
 class DayRow(NamedTuple):
-    """What came in one day (UTC, YYYY-MM-DD) of one modality from one sender; `series` counts those that began."""
+    """Totals of a day (UTC, YYYY-MM-DD), modality and sender; `series` counts those that began."""
 
     day: str
     Modality: str
@@ -114,7 +114,7 @@ class BatchRow(NamedTuple):
 
 
 class DeliveryRow(NamedTuple):
-    """A delivery as it stands: `state` is pending, delivered or failed."""
+    """A delivery; `state` is pending, delivered or failed."""
 
     consumer: str
     event: str
@@ -129,9 +129,8 @@ class DeliveryRow(NamedTuple):
 
 
 class ConsumerRow(NamedTuple):
-    """A consumer as it stands: `state` is active, stopped (it wants nothing more: `error` says why) or retired;
-    `oldest_ns` is when the oldest delivery that waits was made, `error` why the last attempt failed of what waits or
-    was given up.
+    """A consumer and its numbers of deliveries. `state` is active, stopped (its receiver wants no more: see `error`) or
+    retired; `oldest_ns` is when the oldest pending delivery was made, `error` that of the last attempt that failed.
     """
 
     id: int
@@ -145,9 +144,9 @@ class ConsumerRow(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """One thing that a consumer is to be told. `key` is the same in every attempt; `attempts` counts this one too;
-    `lease` names the holder: a lease that was given to another one since is not settled. `change` is the end of the
-    generation meant: the series may have gone on since.
+    """A leased delivery with its subject. `key` is the same in every attempt; `attempts` counts this one too; `lease`
+    names the holder, without which it cannot be settled. `change` is the end of the generation in question: the series
+    may have gone on since.
     """
 
     id: int
@@ -157,33 +156,33 @@ class Delivery(NamedTuple):
     lease: str
     series: SeriesRow | None = None
     change: Change | None = None
-    aside: AsideRow | None = None
+    aside: SetAsideRow | None = None
 
 
 SERIES_COLUMNS = ", ".join(f"s.{name}" for name in SeriesRow._fields)
-ASIDE_COLUMNS = ", ".join(f"a.{name}" for name in AsideRow._fields)
+SET_ASIDE_COLUMNS = ", ".join(f"a.{name}" for name in SetAsideRow._fields)
 
 _PRIVATE = ("PatientID", "AccessionNumber")
 
 
 def shown(row: NamedTuple, phi: bool) -> dict[str, Any]:
-    """A row for people and programs: times as RFC 3339 ("" for never) under their names without `_ns` (`time` for the
-    moment of the row itself); patient keys only with `phi`; of an incoming directory its last name.
+    """Return a row as a dict for output: times as RFC 3339 ("": never) under their names without `_ns` (`at_ns` as
+    `time`); patient keys only with `phi`, without which an incoming directory is only its last name.
     """
-    told: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for field, name in _names(type(row), phi):
         value = getattr(row, field)
         if field.endswith("_ns"):
-            told[name] = instant(value) if value else ""
+            values[name] = instant(value) if value else ""
         elif field == "root" and not phi:
-            told[name] = value.rstrip("/").rpartition("/")[2]
+            values[name] = value.rstrip("/").rpartition("/")[2]
         else:
-            told[name] = value
-    return told
+            values[name] = value
+    return values
 
 
 def shown_names(kind: type[NamedTuple], phi: bool) -> list[str]:
-    """The names under which `shown` shows a row of this kind."""
+    """Return the keys of shown() for this kind of row."""
     return [name for _, name in _names(kind, phi)]
 
 

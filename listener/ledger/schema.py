@@ -1,13 +1,13 @@
-"""PURE. The ledger's tables, as steps from each version of the schema to the next. docs/ledger.md tells their meaning.
+"""PURE. The ledger's tables, as steps from each version of the schema to the next. docs/ledger.md explains them.
 
 Every time is an integer, nanoseconds since the epoch, in a column that ends in `_ns`; 0 means never. An absent text is
-'', an unknown number 0: nothing is NULL. Counts over all series are kept by triggers, so whoever writes keeps them
-right, and nobody has to count millions of rows.
+'', an unknown number 0: nothing is NULL. Triggers keep the counts over all series, so that every writer keeps them
+right and no reader counts millions of rows.
 """
 
 from __future__ import annotations
 
-#: Marks the file as ours (PRAGMA application_id): "DLdg".
+#: PRAGMA application_id of a ledger: "DLdg".
 APPLICATION = 0x444C6467
 
 #: The file's name in the state directory.
@@ -148,7 +148,7 @@ CREATE TRIGGER set_aside_back AFTER UPDATE OF gone_ns ON set_aside WHEN old.gone
 END;
 """
 
-_STAGES = """
+_BATCHES_AND_DELIVERIES = """
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -213,8 +213,8 @@ CREATE TRIGGER delivery_changed AFTER UPDATE OF state ON deliveries WHEN old.sta
 END;
 """
 
-# A Series Instance UID that two studies have is two series: UIDs are meant to be unique (PS3.5 section 9), and copies
-# of studies exist in which they are not. Ids stay, and with them all that refers to them.
+# A Series Instance UID in two studies is two series: UIDs should be unique (PS3.5 section 9), but copies of studies
+# exist in which they are not. Ids stay, and with them all references.
 _SERIES_OF_A_STUDY = """
 DROP VIEW files;
 DROP VIEW studies;
@@ -279,14 +279,14 @@ CREATE TRIGGER delivery_went AFTER DELETE ON deliveries BEGIN
 END;
 """
 
-# Whose a set-aside file is: also one that came before anything else of its series.
+# Study and modality of a set-aside file, also of one that came before the rest of its series.
 _OWNERS = """
 ALTER TABLE set_aside ADD COLUMN StudyInstanceUID TEXT NOT NULL DEFAULT '';
 ALTER TABLE set_aside ADD COLUMN Modality TEXT NOT NULL DEFAULT '';
 CREATE INDEX set_aside_of_series ON set_aside (SeriesInstanceUID) WHERE SeriesInstanceUID <> '';
 """
 
-#: Step n makes version n + 1 of version n. Steps are only ever added: a file of any version becomes a new one.
-STEPS = (_SERIES, _COUNTS, _STAGES, _SERIES_OF_A_STUDY, _HOOKS, _OWNERS)
+#: Step n migrates version n to n + 1. Steps are only ever added, so that a file of any version can be migrated.
+STEPS = (_SERIES, _COUNTS, _BATCHES_AND_DELIVERIES, _SERIES_OF_A_STUDY, _HOOKS, _OWNERS)
 
 VERSION = len(STEPS)

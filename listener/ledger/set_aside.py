@@ -1,4 +1,4 @@
-"""Set-aside files that came and went unrecorded: a crash, `listener retry`, a person's hand. The directory is right."""
+"""Bring the rows of set-aside files in line with the directory: after a crash, `listener retry` or a manual removal."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ from datetime import datetime
 from typing import Any
 
 from listener.disk import json_file
-from listener.ledger.outcome_rows import Places
+from listener.ledger.outcome_rows import LedgerPaths
 from listener.ledger.tables import Tables
 from listener.planning.names import printable
 from listener.records import Outcome
 from listener.repacking.setaside import KNOWN, reason_file
 from listener.repacking.setaside import entries as lying_in
 
-#: What was put there a moment ago is about to be told, in nanoseconds.
-_FRESH = 30 * 10**9
+#: Files younger than this are left alone, in nanoseconds: their outcomes are on the way.
+_SETTLING_NS = 30 * 10**9
 
 
-def differing(connection: sqlite3.Connection, lying: Mapping[str, tuple[int, int]]) -> list[str]:
-    """The reasons of which the ledger has other numbers than were counted."""
-    found = {reason: (files, size) for reason, files, size in connection.execute("SELECT * FROM set_aside_counts")}
-    return [reason for reason in {**lying, **found} if lying.get(reason, (0, 0)) != found.get(reason, (0, 0))]
+def differing_reasons(connection: sqlite3.Connection, lying: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Return the reasons whose files or bytes in the ledger differ from those counted."""
+    recorded = {reason: (files, size) for reason, files, size in connection.execute("SELECT * FROM set_aside_counts")}
+    return [reason for reason in {**lying, **recorded} if lying.get(reason, (0, 0)) != recorded.get(reason, (0, 0))]
 
 
-def reconcile(entries: Tables, places: Places, reason: str, now_ns: int, owed: set[str]) -> None:
-    """Within a transaction: bring the rows of one reason in line with what lies in its directory. Consumers are told
-    of what was set aside since they are there, and of `owed`, paths that they did not take from a ledger that is gone.
+def reconcile(tables: Tables, paths: LedgerPaths, reason: str, now_ns: int, owed: set[str]) -> None:
+    """Within a transaction: bring the rows of one reason in line with its directory. Files set aside before a consumer
+    was registered get no delivery for it, but for the paths in `owed`, whose deliveries were lost with a ledger.
     """
-    there = {f"{reason}/{printable(entry.name)}": entry for entry in lying_in(os.path.join(places.aside, reason))}
-    known = entries.lying(reason)
-    entries.taken_away(known - there.keys(), now_ns)
+    there = {
+        f"{reason}/{printable(entry.name)}": entry for entry in lying_in(os.path.join(paths.set_aside_dir, reason))
+    }
+    known = tables.set_aside_paths(reason)
+    tables.mark_set_aside_gone(known - there.keys(), now_ns)
     for path in there.keys() - known:
         try:
             status = there[path].stat(follow_symlinks=False)
         except FileNotFoundError:
             continue
-        if now_ns - status.st_ctime_ns >= _FRESH:
+        if now_ns - status.st_ctime_ns >= _SETTLING_NS:
             record = json_file.load_if_readable(reason_file(there[path].path)) or {}
             outcome = _outcome(reason, record, status.st_size, status.st_ctime_ns)
             root = str(record.get("incoming", ""))
-            root = root if root in places.roots else ""
-            entries.put_aside(path, reason, outcome, root, found=path not in owed)
+            root = root if root in paths.roots else ""
+            tables.add_set_aside(path, reason, outcome, root, found=path not in owed)
 
 
 def _outcome(reason: str, record: dict[str, Any], size: int, moment_ns: int) -> Outcome:

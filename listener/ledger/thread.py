@@ -1,4 +1,4 @@
-"""The ledger's own thread: intake hands outcomes over and goes on, whatever the ledger's disk is doing."""
+"""The ledger's thread: intake hands outcomes over and goes on, whatever the ledger's disk does."""
 
 from __future__ import annotations
 
@@ -12,30 +12,28 @@ from listener.config import Config
 from listener.diagnostics import log
 from listener.errors import internal
 from listener.ledger import schema
-from listener.ledger.completion import Completion
-from listener.ledger.quiet import UNSEEN
-from listener.ledger.writer import MOST, LedgerWriter
+from listener.ledger.completion import UNSEEN, Completion
+from listener.ledger.writer import MAX_PENDING, LedgerWriter
 from listener.records import Outcome
 from listener.repacking.revision import Revision
 
 T = TypeVar("T")
 
-#: Outcomes are put down together, at most so late; and how often everything is looked at. Seconds.
-_GATHER = 0.15
-_TICK = 1.0
+#: Seconds for which outcomes are gathered into one transaction, and between two ticks of the writer.
+_GATHER_SECONDS = 0.15
+_TICK_SECONDS = 1.0
 
-#: How long the end waits for what is not written yet, in seconds: the next start counts it again.
-PATIENCE = 10.0
+#: Seconds that close() waits for pending writes: the next start recounts the rest.
+CLOSE_TIMEOUT = 10.0
 
 
 class LedgerThread:
-    """Records outcomes and tells which series ended: `wake` is called (from its thread) when there is something to
-    `take`. `counts` is how many series are in each state, `fault` "" or why the ledger cannot be written; both are
-    replaced as a whole, for any thread to read. So is `flow`, by whoever takes files in: how intake stands, without
-    which nothing is quiet.
+    """Records outcomes and reports ends of series: `wake` is called (in its thread) when take() has something.
 
-    `consumers`: the names of those who are to be told. `is_worked_on` tells whether another listener works on an
-    incoming directory.
+    `counts` is the number of series by state, `fault` "" or why the ledger cannot be written; both are replaced as a
+    whole, for any thread to read. So is `flow`, the state of intake, by whoever takes files in; without it no series is
+    quiet. `consumers`: names to register. `is_worked_on` returns whether another listener takes files from an incoming
+    directory.
     """
 
     def __init__(
@@ -47,53 +45,53 @@ class LedgerThread:
         is_worked_on: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.flow = UNSEEN
-        self._clerk = LedgerWriter(config, consumers=consumers, flow=self.flow, is_worked_on=is_worked_on)
+        self._writer = LedgerWriter(config, consumers=consumers, flow=self.flow, is_worked_on=is_worked_on)
         self._wake = wake
         self._outcomes: deque[Outcome] = deque()
         self._missed: set[str] = set()
-        self._again: deque[str] = deque()
-        #: Called (from the ledger's thread) with what was corrected.
+        self._recounts: deque[str] = deque()
+        #: Called in the ledger's thread with corrections.
         self.revise: Callable[[Sequence[Revision]], None] = lambda _: None
         self._ended: deque[Completion] = deque()
-        self._told: deque[Completion] = deque()
-        self._lying: Mapping[str, tuple[int, int]] = {}
-        self._something = threading.Event()
+        self._announced: deque[Completion] = deque()
+        self._set_aside_totals: Mapping[str, tuple[int, int]] = {}
+        self._has_work = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self.counts = dict.fromkeys(schema.STATES, 0)
         self.fault = ""
 
-    # -- the loop's side: nothing here waits ---------------------------------------------------------------------------
+    # -- for the service's loop: nothing here waits --------------------------------------------------------------------
 
     def start(self) -> None:
-        """From now on outcomes are recorded."""
+        """Start the thread."""
         self._thread.start()
 
     def finished(self, outcomes: Sequence[Outcome]) -> None:
-        """Files are done."""
-        if len(self._outcomes) < MOST:
+        """Hand over outcomes to be recorded."""
+        if len(self._outcomes) < MAX_PENDING:
             self._outcomes.extend(outcomes)
-        else:  # The disk hangs. Their series will be counted again.
+        else:  # The disk hangs: their series are recounted.
             self._missed.update(outcome.SeriesInstanceUID for outcome in outcomes)
-        if not self._something.is_set():
-            self._something.set()
+        if not self._has_work.is_set():
+            self._has_work.set()
 
-    def count_again(self, series: Iterable[str]) -> None:
-        """What is there of these series was changed, not by an outcome."""
-        self._again.extend(series)
-        self._something.set()
+    def recount(self, series: Iterable[str]) -> None:
+        """Recount series whose files or documents were changed, but not by an outcome."""
+        self._recounts.extend(series)
+        self._has_work.set()
 
-    def lying(self, totals: Mapping[str, tuple[int, int]]) -> None:
-        """What was counted in set-aside just now, files and bytes by reason."""
-        self._lying = totals
+    def reconcile_set_aside(self, totals: Mapping[str, tuple[int, int]]) -> None:
+        """Hand over what was counted in set-aside, files and bytes by reason, to be compared with the rows."""
+        self._set_aside_totals = totals
 
     def take(self) -> list[Completion]:
-        """Ends of series that are to be announced now."""
+        """Return and clear the ends of series that are to be announced."""
         return _emptied(self._ended)
 
-    def told(self, completions: Sequence[Completion]) -> None:
-        """They were announced."""
-        self._told.extend(completions)
+    def mark_announced(self, completions: Sequence[Completion]) -> None:
+        """Hand over ends that were announced."""
+        self._announced.extend(completions)
 
     def close(
         self,
@@ -102,82 +100,81 @@ class LedgerThread:
         *,
         judges: bool = False,
     ) -> None:
-        """Put down what is there, `announce` what ended, and let the ledger go. What cannot be written in time is
-        counted again at the next start. `settle` is called when all that was handed over is recorded, and may hand
-        over more. `judges`: for a command that has done all there was, and ends by itself; series are judged by the
-        wall clock then.
+        """Record what was handed over, `announce` what ended, and close. What cannot be written in time is recounted by
+        the next start. `settle` is called once all is recorded, and may hand over more. `judges`: end series by the
+        wall clock, for a command that has done all there was.
         """
         self._closing.set()
-        self._something.set()
+        self._has_work.set()
         if self._thread.ident:
-            self._thread.join(PATIENCE)
+            self._thread.join(CLOSE_TIMEOUT)
         if self._thread.is_alive():
             log.error("the ledger cannot be written in time; the next start counts again what it lacks")
             return
-        # The thread has ended: the ledger is this one's now.
+        # The thread has ended: this one may use the writer now.
         now = time.monotonic()
-        self._minding(self._work, now)
-        self._tell()
+        self._guarded(self._work, now)
+        self._hand_out()
         settle()
-        for work in (self._work, self._clerk.tick, *([self._clerk.judge] if judges else [])):
-            self._minding(work, now)
-        self._tell()
+        for work in (self._work, self._writer.tick, *([self._writer.end_by_wall_clock] if judges else [])):
+            self._guarded(work, now)
+        self._hand_out()
         ended = self.take()
         announce(ended)
-        self.told(ended)
-        self._minding(self._work, now)
-        self._clerk.close()
+        self.mark_announced(ended)
+        self._guarded(self._work, now)
+        self._writer.close()
 
-    # -- its own thread ------------------------------------------------------------------------------------------------
+    # -- in the ledger's thread ----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         ticked = 0.0
         while not self._closing.is_set():
-            self._something.wait(max(0.0, ticked + _TICK - time.monotonic()))
-            if self._something.is_set():
-                self._closing.wait(_GATHER)
-            # Before what is done is taken: that is more than the flow tells of, never less.
-            self._clerk.flow = self.flow
+            self._has_work.wait(max(0.0, ticked + _TICK_SECONDS - time.monotonic()))
+            if self._has_work.is_set():
+                self._closing.wait(_GATHER_SECONDS)
+            # Before outcomes are taken: these may be more than the flow covers, never fewer.
+            self._writer.flow = self.flow
             now = time.monotonic()
-            self._minding(self._work, now)
-            if now - ticked >= _TICK:
+            self._guarded(self._work, now)
+            if now - ticked >= _TICK_SECONDS:
                 ticked = now
-                self._minding(self._clerk.tick, now)
-            self._tell()
+                self._guarded(self._writer.tick, now)
+            self._hand_out()
 
-    def _minding(self, work: Callable[[float, int], None], now: float) -> None:
-        """A defect here must not end the thread unseen: files are published, and the fault is shown."""
+    def _guarded(self, work: Callable[[float, int], None], now: float) -> None:
+        """Call `work`; an internal error does not end the thread: it is logged, and shown as `fault`."""
         try:
             work(now, time.time_ns())
-            self.counts, self.fault = self._clerk.counts, self._clerk.access.fault
+            self.counts, self.fault = self._writer.counts, self._writer.access.fault
         except Exception as error:  # noqa: BLE001 -- the boundary of the thread
             fault = f"The ledger's writer failed ({internal(error)})."
             if self.fault != fault:
                 log.error("%s", fault)
             self.fault = fault
-            self._clerk.reset()
+            self._writer.reset()
 
     def _work(self, now: float, now_ns: int) -> None:
-        self._something.clear()
+        self._has_work.clear()
         missed, self._missed = self._missed, set()
         if missed:
-            self._clerk.unwritten.again(missed)
-        self._clerk.unwritten.again(_emptied(self._again))
+            self._writer.pending.recount(missed)
+        self._writer.pending.recount(_emptied(self._recounts))
         outcomes = _emptied(self._outcomes)
         if outcomes:
-            self._clerk.record(outcomes, now, now_ns)
-        told = _emptied(self._told)
-        if told:
-            self._clerk.mark_announced(told, now)
-        lying, self._lying = self._lying, {}
-        if lying:
-            self._clerk.compare_aside(lying, now, now_ns)
+            self._writer.record(outcomes, now, now_ns)
+        announced = _emptied(self._announced)
+        if announced:
+            self._writer.mark_announced(announced, now)
+        totals, self._set_aside_totals = self._set_aside_totals, {}
+        if totals:
+            self._writer.reconcile_set_aside(totals, now, now_ns)
 
-    def _tell(self) -> None:
-        revisions = self._clerk.take_revisions()
+    def _hand_out(self) -> None:
+        revisions = self._writer.take_revisions()
         if revisions:
             self.revise(revisions)
-        ended = self._clerk.take_ended()
+        ended = self._writer.take_ended()
         if ended:
             self._ended.extend(ended)
             self._wake()

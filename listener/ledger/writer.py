@@ -9,96 +9,98 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from listener.config import Config
 from listener.ledger import deliveries, generations, schema, set_aside
-from listener.ledger.behind import Behind
-from listener.ledger.completion import Completion, CompletionRules, Key, OpenSeries, SeriesState
-from listener.ledger.connection import WriterConnection, transaction
+from listener.ledger.completion import Completion, CompletionRules, Flow, Moment, OpenSeries, SeriesKey, SeriesState
+from listener.ledger.connection import BehindMarker, WriterConnection, transaction
 from listener.ledger.consumers import owner_of
-from listener.ledger.ending import Ending
+from listener.ledger.ending import CompletionRecorder
 from listener.ledger.evidence import DocumentReader, ExpectedCounts
-from listener.ledger.outcome_rows import OutcomeRows, Places
-from listener.ledger.quiet import Flow, Moment
+from listener.ledger.outcome_rows import LedgerPaths, OutcomeRows
 from listener.records import Outcome
 from listener.repacking.revision import Revision
 
-#: Outcomes that wait at most; of more, only their series are remembered.
-MOST = 50_000
+#: Outcomes that wait at most; beyond that only their series are kept, to be recounted.
+MAX_PENDING = 50_000
 
 
 class PendingOutcomes:
-    """Bounded: where there is no room for outcomes, their series' documents tell the same later."""
+    """Outcomes that are not recorded yet, and series to be recounted from their documents.
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._again: dict[str, bool] = {}
+    Bounded: the series of more than `limit` outcomes are recounted instead.
+    """
+
+    def __init__(self, limit: int = MAX_PENDING) -> None:
+        self._limit = limit
+        self._recounts: dict[str, bool] = {}
         self.outcomes: list[Outcome] = []
 
     def keep(self, outcomes: Sequence[Outcome]) -> None:
-        """These wait, too."""
+        """Add outcomes."""
         self.outcomes += outcomes
-        if len(self.outcomes) > self._most:
+        if len(self.outcomes) > self._limit:
             self.give_up()
 
     def give_up(self) -> None:
-        """Forget the outcomes; their series are counted again."""
-        self.again((one.SeriesInstanceUID for one in self.outcomes if one.kind == "published"), arrived=True)
+        """Drop the outcomes; recount their series."""
+        self.recount(
+            (outcome.SeriesInstanceUID for outcome in self.outcomes if outcome.kind == "published"), arrived=True
+        )
         self.outcomes.clear()
 
-    def again(self, series: Iterable[str], *, arrived: bool = False) -> None:
-        """The rows of these series may lack something. `arrived`: instances came whose end nobody was told of yet, so
-        that the series is open, also where `verify --repair` was faster and recorded it as an old one.
+    def recount(self, series: Iterable[str], *, arrived: bool = False) -> None:
+        """Recount these series, whose rows may lack something. `arrived`: instances came whose end was not announced,
+        so that the series is open, also if `verify --repair` was faster and recorded it as ended.
         """
         for uid in series:
             if uid:
-                self._again[uid] = arrived or self._again.get(uid, False)
+                self._recounts[uid] = arrived or self._recounts.get(uid, False)
 
     @property
-    def lacking(self) -> bool:
-        """Whether a series is still to be counted again."""
-        return bool(self._again)
+    def has_recounts(self) -> bool:
+        """Return whether a series is to be recounted."""
+        return bool(self._recounts)
 
-    def next(self) -> tuple[str, bool]:
-        """The series that is counted again now (and is one no more), and whether instances of it arrived."""
-        uid = next(iter(self._again))
-        return uid, self._again.pop(uid)
+    def next_recount(self) -> tuple[str, bool]:
+        """Remove and return the next series to be recounted, and whether instances of it arrived."""
+        uid = next(iter(self._recounts))
+        return uid, self._recounts.pop(uid)
 
 
 #: Outcomes in one transaction.
-_TOGETHER = 5_000
+_PER_TRANSACTION = 5_000
 
-#: How long counting again goes on before outcomes have their turn, in seconds.
-_SLICE = 0.05
+#: Seconds of recounting before outcomes are recorded again.
+_SLICE_SECONDS = 0.05
 
-#: A person may have said something since the book was read.
-_PROMISED = "UPDATE series SET expected = ?, expected_by = ? WHERE id = ? AND expected_by <> 'expect'"
+#: A person may have said a number (`listener expect`) since the open series were read.
+_SET_EXPECTED = "UPDATE series SET expected = ?, expected_by = ? WHERE id = ? AND expected_by <> 'expect'"
 
-#: Series whose promises are looked at in one second, beside those that got something or are about to end.
-_IN_TURN = 1_000
+#: Series whose expected number is read in one tick, beside those that got something or are about to end.
+_PER_TICK = 1_000
 
-#: Where it takes longer than _LITTLE seconds to read the book, it is read again after so many times as long.
+#: If reading the open series takes longer than _LITTLE seconds, the next time is _SHARE times as much later.
 _SHARE, _LITTLE = 20, 0.02
 
-#: When a series is looked at again of which a file waits alone, and one whose files another listener takes in, in
-#: seconds.
+#: Seconds until a series is checked again: one with a file that is held up, and one that another listener takes in.
 _HELD, _ELSEWHERE = 1.0, 10.0
 
-#: A worker may have written a document so long before its outcome was told, beside --deadline, in nanoseconds.
-_MARGIN = 60 * 10**9
+#: Nanoseconds, beside --deadline, by which a document may be older than the receipt of its outcome.
+_MARGIN_NS = 60 * 10**9
 
 
 class LedgerWriter:
-    """Outcomes in (`record`), ends of series out (`take_ended`); `tick` about once a second.
+    """Records outcomes (`record`) and ends series (`take_ended`); `tick` is called about once a second.
 
-    `now` is the monotonic clock in seconds, `now_ns` the wall clock. `flow` is how intake stands, renewed by whoever
-    takes files in; None where time alone counts. `counts`: how many series are in each state. `access.fault`: "" or why
-    the ledger cannot be written. `consumers` are registered in every ledger that does not know them, before anything is
-    recorded in it. `is_worked_on` tells of an incoming directory that is none of ours whether another listener takes
-    files from it: that one knows when its series are quiet.
+    Arguments `now` are monotonic seconds, `now_ns` the wall clock. `flow` is the state of intake, replaced by whoever
+    takes files in; None where time alone counts. `counts`: number of series by state. `access.fault`: "" or why the
+    ledger cannot be written. `consumers` are registered in every ledger that lacks them, before anything is recorded.
+    `is_worked_on` returns whether another listener takes files from an incoming directory that is not this one's: that
+    one decides when its series are quiet.
     """
 
     def __init__(
         self,
         config: Config,
-        slice_seconds: float = _SLICE,
+        slice_seconds: float = _SLICE_SECONDS,
         *,
         consumers: Iterable[str] = (),
         flow: Flow | None = None,
@@ -108,36 +110,36 @@ class LedgerWriter:
         self._is_worked_on = is_worked_on
         self._slice = slice_seconds
         self._owner = owner_of(config.incoming)
-        self._margin_ns = _MARGIN + int(config.deadline * 1e9)
-        self._places = Places(config.incoming, config.data, config.state)
-        self._proofs = DocumentReader(config)
-        self._promises = ExpectedCounts(self._proofs)
+        self._margin_ns = _MARGIN_NS + int(config.deadline * 1e9)
+        self._paths = LedgerPaths(config.incoming, config.data, config.state)
+        self._documents = DocumentReader(config)
+        self._expected_counts = ExpectedCounts(self._documents)
         self._policy = config.on_conflict
         self.access = WriterConnection(config.state)
-        self._posting: OutcomeRows | None = None
-        self.unwritten = PendingOutcomes()
+        self._outcome_rows: OutcomeRows | None = None
+        self.pending = PendingOutcomes()
         self._begun = False
-        self._behind = Behind(config.state, self._owner)
-        self._good_ns = 0
-        self._lately: set[str] = set()
-        self._own = frozenset(consumers)
+        self._behind = BehindMarker(config.state, self._owner)
+        self._caught_up_ns = 0
+        self._recent_series: set[str] = set()
+        self._own_consumers = frozenset(consumers)
         self._consumers: set[str] = set()
-        self._owed: set[str] = set()
+        self._owed_paths: set[str] = set()
         self._version = -1
         self._read_at = 0.0
         self._wall_ns = 0
-        self._book = OpenSeries(CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout))
-        self._ending = Ending(self._book, self._proofs, self.access)
+        self._open_series = OpenSeries(CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout))
+        self._recorder = CompletionRecorder(self._open_series, self._documents, self.access)
         self.counts = dict.fromkeys(schema.STATES, 0)
 
     def take_ended(self) -> list[Completion]:
-        """What ended since the last call; to be announced, and then `told`."""
-        ended, self._ending.ended = self._ending.ended, []
+        """Return and clear the ends since the last call; announce them, then call mark_announced()."""
+        ended, self._recorder.ended = self._recorder.ended, []
         return ended
 
     def take_revisions(self) -> list[Revision]:
-        """What was corrected since the last call: series of which tree and documents are to be brought in line."""
-        return list(self._posting.corrections.taken()) if self._posting else []
+        """Return and clear the corrections since the last call, for workers to bring tree and documents in line."""
+        return list(self._outcome_rows.corrections.take()) if self._outcome_rows else []
 
     # -- the ledger, opened ------------------------------------------------------------------------------------------
 
@@ -147,224 +149,232 @@ class LedgerWriter:
         return Moment(now, now_ns, self.flow.moment(now), self.flow.horizon)
 
     def _open(self, moment: Moment) -> OutcomeRows | None:
-        """The means to write; None while the ledger cannot be had."""
+        """Return the rows' writer, opening the ledger if needed; None while it cannot be used."""
         if self.access.connection is None:
-            self._posting = None
+            self._outcome_rows = None
             connection = self.access.open(moment.now)
             if connection:
                 with self.access.translating_faults(moment.now):
-                    self._take_up(connection, moment)
-                    self._posting = OutcomeRows(connection, self._book, self._proofs, self._places, self._policy)
-        return self._posting
+                    self._resume(connection, moment)
+                    self._outcome_rows = OutcomeRows(
+                        connection, self._open_series, self._documents, self._paths, self._policy
+                    )
+        return self._outcome_rows
 
-    def _take_up(self, connection: sqlite3.Connection, moment: Moment) -> None:
-        """What is open; and once, what an earlier run recorded and perhaps never told, or published and never
-        recorded.
+    def _resume(self, connection: sqlite3.Connection, moment: Moment) -> None:
+        """Read the open series; once also what an earlier run recorded without announcing it, or published without
+        recording it.
         """
         with transaction(connection):
-            found = connection.execute("SELECT written_ns FROM writers WHERE name = ?", (self._owner,)).fetchone()
-            # Also where nothing changes by it: that shows whether the ledger can be written.
-            self._stamp(connection, found[0] if found else moment.now_ns)
-            deliveries.make_known(connection, self._own, moment.now_ns, self._owner)
-            deliveries.make_known(connection, self._consumers, moment.now_ns)
+            row = connection.execute("SELECT written_ns FROM writers WHERE name = ?", (self._owner,)).fetchone()
+            # Also if it changes nothing: it shows whether the ledger can be written.
+            self._stamp(connection, row[0] if row else moment.now_ns)
+            deliveries.add_consumers(connection, self._own_consumers, moment.now_ns, self._owner)
+            deliveries.add_consumers(connection, self._consumers, moment.now_ns)
         self._read_open(connection, moment)
         if not self._begun:
-            self._ending.ended += generations.unannounced(connection)
-            if found:
-                self.unwritten.again(self._proofs.changed_since(found[0] - self._margin_ns))
+            self._recorder.ended += generations.unannounced(connection)
+            if row:
+                self.pending.recount(self._documents.changed_since(row[0] - self._margin_ns))
             if self._behind.earlier_ns:
-                missed = self._proofs.changed_since(self._behind.earlier_ns - _MARGIN)
-                self.unwritten.again(missed, arrived=True)
+                missed = self._documents.changed_since(self._behind.earlier_ns - _MARGIN_NS)
+                self.pending.recount(missed, arrived=True)
             self._begun = True
 
     def _stamp(self, connection: sqlite3.Connection, now_ns: int) -> None:
-        # All that was told until now is recorded.
+        # All outcomes until now are recorded.
         connection.execute("INSERT OR REPLACE INTO writers (name, written_ns) VALUES (?, ?)", (self._owner, now_ns))
 
     def _read_open(self, connection: sqlite3.Connection, moment: Moment) -> None:
-        """The book as the ledger has it. What only the book had, although nobody else wrote, was never written."""
+        """Read the open series. On a new connection those that only memory has were never written: recount them."""
         begun = time.thread_time()
         self._version = _version_of(connection)
         self._consumers = deliveries.active(connection)
-        fresh = self._posting is None
-        lost = self._book.renew(generations.standings(connection, moment.quiet), moment.quiet, keeping=fresh)
+        fresh = self._outcome_rows is None
+        lost = self._open_series.refresh(generations.open_states(connection, moment.quiet), moment.quiet, keeping=fresh)
         if fresh:
-            self.unwritten.again(lost, arrived=True)
+            self.pending.recount(lost, arrived=True)
         took = time.thread_time() - begun
-        # Of tens of thousands of series not each second, however often others write.
+        # Tens of thousands of series are not read each second, however often others write.
         self._read_at = moment.now + (_SHARE * took if took > _LITTLE else 0.0)
 
     def _require_current(self, now: float) -> None:
-        """Give up a connection whose file is gone or another one. What went with it and is known is counted again: what
-        was written since the last look, and what consumers had not taken.
+        """Abandon a connection whose file is gone or replaced. Recount what may be lost with it: series written since
+        the last check, and those with deliveries that were pending.
         """
         connection = self.access.connection
         if connection is None:
             return
-        fault = self.access.lost()
+        fault = self.access.file_fault()
         if fault is None:
-            self._lately.clear()
+            self._recent_series.clear()
             return
-        owed = self._lately
-        with contextlib.suppress(sqlite3.Error):  # A file that was removed can still be read.
-            series, self._owed = deliveries.owed(connection)
+        owed = self._recent_series
+        with contextlib.suppress(sqlite3.Error):  # A removed file can still be read.
+            series, self._owed_paths = deliveries.pending_subjects(connection)
             owed |= series
-        self.unwritten.again(owed, arrived=True)
-        self._lately, self._begun, self._posting = set(), False, None
+        self.pending.recount(owed, arrived=True)
+        self._recent_series, self._begun, self._outcome_rows = set(), False, None
         self.access.abandon(fault, now)
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
     def record(self, outcomes: Sequence[Outcome], now: float, now_ns: int) -> None:
-        """Files are done: put them down, now or when the ledger can be written."""
+        """Record outcomes, now or once the ledger can be written."""
         moment = self._moment(now, now_ns)
-        self.unwritten.keep(outcomes)
-        touched = self._write(moment)
+        self.pending.keep(outcomes)
+        changed = self._write(moment)
         if self.access.connection is None:
-            self._book.remember(outcomes, moment.quiet)
-        self._read_promises(touched, moment)
-        self._end([one for one in touched if one.has_reached], moment)
+            self._open_series.remember(outcomes, moment.quiet)
+        self._read_expected(changed, moment)
+        self._end([series for series in changed if series.has_reached], moment)
 
     def _write(self, moment: Moment) -> list[SeriesState]:
-        """Put down what waits; the open series that got something."""
-        touched: dict[Key, SeriesState] = {}
-        posting, connection = self._open(moment), self.access.connection
-        waiting = self.unwritten.outcomes
-        if posting and connection and waiting:
+        """Record pending outcomes; return the open series that got instances."""
+        changed: dict[SeriesKey, SeriesState] = {}
+        outcome_rows, connection = self._open(moment), self.access.connection
+        waiting = self.pending.outcomes
+        if outcome_rows and connection and waiting:
             with self.access.translating_faults(moment.now):
                 while waiting:
-                    some = waiting[:_TOGETHER]
-                    with posting.transaction():
+                    outcomes = waiting[:_PER_TRANSACTION]
+                    with outcome_rows.transaction():
                         is_stale = _version_of(connection) != self._version
-                        found = posting.post(some, moment.quiet, moment.now_ns, is_stale=is_stale)
-                        if len(some) == len(waiting) and not self.unwritten.lacking:
+                        states = outcome_rows.post(outcomes, moment.quiet, moment.now_ns, is_stale=is_stale)
+                        if len(outcomes) == len(waiting) and not self.pending.has_recounts:
                             self._stamp(connection, moment.now_ns)
-                    touched.update({one.key: one for one in found})
-                    self._lately.update(one.SeriesInstanceUID for one in some if one.kind == "published")
-                    del waiting[: len(some)]
-        return list(touched.values())
+                    changed.update({one.key: one for one in states})
+                    self._recent_series.update(one.SeriesInstanceUID for one in outcomes if one.kind == "published")
+                    del waiting[: len(outcomes)]
+        return list(changed.values())
 
     # -- about once a second -------------------------------------------------------------------------------------------
 
     def tick(self, now: float, now_ns: int) -> None:
-        """Look around: is it still this file, what waits, what others wrote, promises, and which series end."""
+        """Check the ledger's file, record what is pending, read what others wrote and expected numbers, end series."""
         self._require_current(now)
         moment = self._moment(now, now_ns)
         self._write(moment)
         connection = self.access.connection
-        if connection and self._posting:
+        if connection and self._outcome_rows:
             with self.access.translating_faults(now):
                 if now >= self._read_at and _version_of(connection) != self._version:
                     self._read_open(connection, moment)
-                if now_ns < self._wall_ns and not self.unwritten.lacking:  # The wall clock was set back.
+                if now_ns < self._wall_ns and not self.pending.has_recounts:  # The wall clock was set back.
                     with transaction(connection):
                         self._stamp(connection, now_ns)
                 self.counts = self.counts | dict(connection.execute("SELECT state, series FROM series_counts"))
         self._wall_ns = now_ns
-        some = self._book.in_turn(_IN_TURN)
-        self._read_promises(some, moment)
-        self.unwritten.again(self._promises.elsewhere(some, moment.quiet))
+        some = self._open_series.next_in_turn(_PER_TICK)
+        self._read_expected(some, moment)
+        self.pending.recount(self._expected_counts.behind_documents(some, moment.quiet))
         self._recount(moment)
-        caught_up = self._posting and not (self.unwritten.outcomes or self.unwritten.lacking)
+        caught_up = self._outcome_rows and not (self.pending.outcomes or self.pending.has_recounts)
         if caught_up:
-            self._ending.hasten()
-        due = self._book.due(moment.horizon)
-        self._read_promises(due, moment)
+            self._recorder.end_unrecorded_soon()
+        due = self._open_series.due(moment.horizon)
+        self._read_expected(due, moment)
         self._end(due, moment)
         if caught_up and self.access.connection:
-            self._ending.unrecorded.clear()
-            self.access.works()
+            self._recorder.unrecorded.clear()
+            self.access.mark_working()
             self._behind.end()
-            self._good_ns = now_ns
+            self._caught_up_ns = now_ns
         elif self.access.fault:
-            self._behind.begin(self._good_ns or now_ns)
+            self._behind.begin(self._caught_up_ns or now_ns)
 
     def _recount(self, moment: Moment) -> None:
-        """Count some series again, for a moment: outcomes must have their turn."""
+        """Recount series for a slice of time."""
         end = time.perf_counter() + self._slice
         connection = self.access.connection
-        while self.unwritten.lacking and self._posting and connection and time.perf_counter() < end:
-            uid, arrived = self.unwritten.next()
-            with self.access.translating_faults(moment.now), self._posting.transaction():
-                self._posting.recount(uid, moment.quiet, moment.now_ns, arrived=arrived)
+        while self.pending.has_recounts and self._outcome_rows and connection and time.perf_counter() < end:
+            uid, arrived = self.pending.next_recount()
+            with self.access.translating_faults(moment.now), self._outcome_rows.transaction():
+                self._outcome_rows.recount(uid, moment.quiet, moment.now_ns, arrived=arrived)
             connection = self.access.connection
             if connection is None:
-                self.unwritten.again([uid], arrived=arrived)
+                self.pending.recount([uid], arrived=arrived)
 
-    def _read_promises(self, series: Iterable[SeriesState], moment: Moment) -> None:
-        changed = self._promises.read(series)
-        for one in changed:
-            if one.instances < one.expected:
-                one.last_activity = moment.quiet
-            self._book.keep(one)
-        rows = [(one.expected, one.expected_by, one.id) for one in changed if one.id]
+    def _read_expected(self, series: Iterable[SeriesState], moment: Moment) -> None:
+        changed = self._expected_counts.read(series)
+        for state in changed:
+            if state.instances < state.expected:
+                state.last_activity = moment.quiet
+            self._open_series.keep(state)
+        rows = [(state.expected, state.expected_by, state.id) for state in changed if state.id]
         connection = self.access.connection
         if rows and connection:
             with self.access.translating_faults(moment.now), transaction(connection):
-                connection.executemany(_PROMISED, rows)
+                connection.executemany(_SET_EXPECTED, rows)
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
     def _end(self, series: Iterable[SeriesState], moment: Moment) -> None:
-        due = [one for one in series if self._book.verdict(one, moment.horizon) and self._may_end(one, moment)]
+        due = [
+            state
+            for state in series
+            if self._open_series.verdict(state, moment.horizon) and self._may_end(state, moment)
+        ]
         if due:
-            self._ending.end(due, self._posting, moment)
+            self._recorder.end(due, self._outcome_rows, moment)
 
-    def _may_end(self, one: SeriesState, moment: Moment) -> bool:
-        """Whether none of its files waits alone, and it is ours to say: who takes its files in knows best."""
-        if one.has_reached:
+    def _may_end(self, series: SeriesState, moment: Moment) -> bool:
+        """Return whether a series may end now. Not while one of its files is held up, nor while another listener takes
+        its files in; then it is postponed.
+        """
+        if series.has_reached:
             return True
-        if self.flow and one.SeriesInstanceUID in self.flow.held:
-            self._book.put_off(one, moment.quiet + _HELD)
+        if self.flow and series.SeriesInstanceUID in self.flow.held:
+            self._open_series.postpone(series, moment.quiet + _HELD)
             return False
-        if one.root in self._places.roots or not self._is_worked_on(one.root):
+        if series.root in self._paths.roots or not self._is_worked_on(series.root):
             return True
-        self._book.put_off(one, moment.quiet + _ELSEWHERE)
+        self._open_series.postpone(series, moment.quiet + _ELSEWHERE)
         return False
 
-    def judge(self, now: float, now_ns: int) -> None:
-        """End what is to end by the wall clock, for a command that leaves nothing in incoming and does not wait."""
+    def end_by_wall_clock(self, now: float, now_ns: int) -> None:
+        """End series by the wall clock, for a command that leaves nothing in incoming and does not wait."""
         moment = Moment(now, now_ns, 0.0, 0.0)
         connection = self.access.connection
         if connection:
             for row in generations.in_flight(connection):
-                one = self._book.get(row.SeriesInstanceUID, row.StudyInstanceUID)
-                if one:
-                    # What is expected has its time from when that was said: it may be about to come.
+                series = self._open_series.get(row.SeriesInstanceUID, row.StudyInstanceUID)
+                if series:
+                    # The timeout of an expected number starts when that was said: instances may be about to come.
                     last_ns = max(row.last_ns, row.changed_ns) if row.instances < row.expected else row.last_ns
-                    one.last_activity = -max(0, now_ns - last_ns) / 1e9
-                    self._book.keep(one)
-        self._end(self._book.due(moment.horizon), moment)
+                    series.last_activity = -max(0, now_ns - last_ns) / 1e9
+                    self._open_series.keep(series)
+        self._end(self._open_series.due(moment.horizon), moment)
 
-    def compare_aside(self, lying: Mapping[str, tuple[int, int]], now: float, now_ns: int) -> None:
-        """Set-aside was counted: files and bytes by reason."""
-        connection, posting = self.access.connection, self._posting
-        if connection and posting:
+    def reconcile_set_aside(self, lying: Mapping[str, tuple[int, int]], now: float, now_ns: int) -> None:
+        """Bring rows of set-aside files in line with what was counted: files and bytes by reason."""
+        connection, outcome_rows = self.access.connection, self._outcome_rows
+        if connection and outcome_rows:
             with self.access.translating_faults(now):
-                for reason in set_aside.differing(connection, lying):
-                    with posting.transaction():
-                        set_aside.reconcile(posting.entries, self._places, reason, now_ns, self._owed)
+                for reason in set_aside.differing_reasons(connection, lying):
+                    with outcome_rows.transaction():
+                        set_aside.reconcile(outcome_rows.tables, self._paths, reason, now_ns, self._owed_paths)
 
     def mark_announced(self, completions: Iterable[Completion], now: float) -> None:
-        """These ends were announced."""
+        """Record that these ends were announced."""
         connection = self.access.connection
         if connection:
             with self.access.translating_faults(now), transaction(connection):
-                for one in completions:
-                    generations.mark_announced(connection, one)
+                for completion in completions:
+                    generations.mark_announced(connection, completion)
 
     def reset(self) -> None:
-        """A defect of ours: what was in hand is counted again from the documents."""
-        self.unwritten.give_up()
+        """After an internal error: recount from the documents what was pending, and close the connection."""
+        self.pending.give_up()
         self.close()
 
     def close(self) -> None:
-        """Let the ledger go."""
+        """Close the connection."""
         self.access.close()
-        self._posting = None
+        self._outcome_rows = None
 
 
 def _version_of(connection: sqlite3.Connection) -> int:
-    """A number that changes when another connection writes."""
+    """Return a number that changes when another connection writes."""
     (version,) = connection.execute("PRAGMA data_version").fetchone()
     return int(version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from listener.ledger.quiet import UNSEEN, Flow
+from listener.ledger.completion import UNSEEN, Flow
 from listener.service.engine import Engine
 from listener.service.rescan import Rescan
 from listener.service.watch import Watch

@@ -18,8 +18,8 @@ from listener.service.watch import Watch
 from listener.status import snapshot
 from listener.status.document import NOTHING_HELD_UP
 from listener.status.history import History
-from listener.status.routes import Serving
-from listener.status.snapshot import sample, word
+from listener.status.routes import StatusRoutes
+from listener.status.snapshot import sample, snapshot_of
 from listener.telemetry.catalogue import LATENCY, Numbers
 from listener.telemetry.health import Conditions, in_one_line, liveness, readiness
 from listener.telemetry.http_messages import Request, Response, Route
@@ -32,7 +32,7 @@ class SnapshotWriter:
 
     def __init__(self, state_dir: str, numbers: Numbers) -> None:
         self._numbers = numbers
-        self._file = snapshot.Writer(state_dir)
+        self._file = snapshot.SnapshotFile(state_dir)
         self._started = instant(time.time_ns())
         self._failed = False
         self.history = History(LATENCY)
@@ -42,13 +42,13 @@ class SnapshotWriter:
         """Take a sample and write the snapshot: the service is in `state` (one of document.STATES) for the reasons in
         `checks`, and `held_up` is what HeldUp.shown returns; `now` is monotonic.
         """
-        self.history.take(sample(self._numbers), now)
+        self.history.add(sample(self._numbers), now)
         self.live = self._snapshot(state, checks, held_up)
         self._write()
 
     def _snapshot(self, state: str, checks: Mapping[str, Any], held_up: Mapping[str, Any]) -> dict[str, Any]:
         service = {"version": listener.__version__, "started": self._started, "state": state, "checks": checks}
-        return {**word(self._numbers, self.history, service, time.time_ns()), "held_up": held_up}
+        return {**snapshot_of(self._numbers, self.history, service, time.time_ns()), "held_up": held_up}
 
     def _write(self) -> None:
         try:
@@ -161,7 +161,9 @@ class Monitor:
 
     def pages(self) -> dict[str, Route]:
         """Return the status page and its API: slow routes, because they read the ledger."""
-        return Serving(self._config.state, lambda: self._snapshot_writer.live, self._snapshot_writer.history).routes()
+        return StatusRoutes(
+            self._config.state, lambda: self._snapshot_writer.live, self._snapshot_writer.history
+        ).routes()
 
     def _page(self, _request: Request) -> Response:
         return Response(200, CONTENT_TYPE, self._metrics.exposition())

@@ -7,7 +7,7 @@ import time
 
 from listener.service.lock import is_owned
 from listener.status import snapshot
-from listener.status.document import runs
+from listener.status.document import is_running
 
 
 class OtherListeners:
@@ -33,5 +33,5 @@ class OtherListeners:
 
     def _service_runs(self) -> bool:
         with contextlib.suppress(OSError):
-            return bool(self._state_dir) and runs(snapshot.read(self._state_dir), time.time_ns())
+            return bool(self._state_dir) and is_running(snapshot.read(self._state_dir), time.time_ns())
         return False

@@ -68,7 +68,7 @@ class Recorder:
             for outcome in series.outcomes:
                 self._add(outcome.reason, outcome.dst)
                 log.info("instance %s is set aside as %s: %s", outcome.SOPInstanceUID, outcome.reason, outcome.error)
-        self._ledger.count_again(series.revision.SeriesInstanceUID for series in done if series.outcomes)
+        self._ledger.recount(series.revision.SeriesInstanceUID for series in done if series.outcomes)
 
     def _add(self, reason: str, path: str) -> None:
         self._missed = True
@@ -93,7 +93,7 @@ class Recorder:
         ended = self._ledger.take()
         if ended:
             self.announce(ended)
-            self._ledger.told(ended)
+            self._ledger.mark_announced(ended)
 
     def announce(self, ended: Sequence[Completion]) -> None:
         """Write events and metrics of series that ended."""
@@ -134,4 +134,4 @@ class Recorder:
         # What was set aside during the count may be missing from it: such totals must not correct the ledger.
         self._unsure = self._unsure + 1 if self._missed else 0
         if self._unsure % _MOST_UNSURE == 0:
-            self._ledger.lying(dict(totals))
+            self._ledger.reconcile_set_aside(dict(totals))

@@ -190,7 +190,7 @@ class Service:
         log.warning("the queue of file system events overflowed; a sweep finds what was missed")
 
     def _report_rescan(self, result: RescanResult) -> None:
-        self._metrics.swept(result.seconds, time.time())
+        self._metrics.rescanned(result.seconds, time.time())
         self._state = self._state._replace(directories=result.directories)
         for trouble in self._troubles.news(result.troubles):
             log.error("a directory cannot be swept, %s", trouble)

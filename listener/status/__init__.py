@@ -1,1 +1,1 @@
-"""How it stands: one document that `listener status`, the status page and its API all show."""
+"""Status: one document that `listener status`, the status page and its API all show."""

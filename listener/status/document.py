@@ -1,8 +1,7 @@
 """PURE. The status document: the one dict that `listener status --json` prints, `/api/v1/status` answers and the page
 shows, so that they agree by construction. Free of patient data.
 
-`live` is the word of a running service (see live.py), `looked` what can be seen without one, `accounts` what the ledger
-says.
+Its sources are the snapshot of a running service (snapshot.py), what the directories show without one, and the ledger.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from listener.planning.names import instant
 
 SCHEMA = 1
 
-#: A service whose last word is older than this does not run, or its loop hangs; in seconds.
-PATIENCE = 10.0
+#: Seconds after its last snapshot from which a service counts as lost: it does not run, or its loop hangs.
+LOST_AFTER = 10.0
 
-#: Series in flight that are shown at most (the newest), and series that ended.
+#: Series in flight (the newest) and series that ended (the last) that are shown at most.
 IN_FLIGHT, ENDED = 200, 50
 
-#: How a service is, and in words. It runs in the first three.
+#: State of a service, and its text. It runs in the first three.
 STATES = {
     "ready": "ready",
     "not-ready": "not ready",
@@ -34,24 +33,22 @@ RUNNING = ("ready", "not-ready", "draining")
 #: What `held_up` shows while every file has a place it can go to.
 NOTHING_HELD_UP: Mapping[str, Any] = {"files": 0, "places": 0, "shown": []}
 
-Live = Mapping[str, Any]
+Snapshot = Mapping[str, Any]
 
 
-class Looked(NamedTuple):
-    """What the directories show by themselves: files and bytes by reason of set-aside; of each volume size, available
-    (bytes), files and files_free (inodes).
+class DirectoryTotals(NamedTuple):
+    """What the directories show without a service: files and bytes in set-aside by reason; for each volume its size and
+    available (bytes), files and files_free (inodes).
     """
 
     set_aside: Mapping[str, tuple[int, int]]
     volumes: Mapping[str, Mapping[str, int]]
 
 
-class Accounts(NamedTuple):
-    """What the ledger says; `error` why it cannot be read, "" when it can; `missing`: there is none yet. Rows are dicts
-    as the document shows them.
-
-    `counts` maps open, complete, incomplete to a number of series; `hooks` each consumer to what became of its
-    deliveries.
+class LedgerView(NamedTuple):
+    """What the ledger shows; `error` is why it cannot be read ("": it can); `missing`: there is none yet. Rows are
+    dicts as in the document. `counts` maps open, complete, incomplete to a number of series, `hooks` each consumer to
+    its numbers of deliveries.
     """
 
     error: str = ""
@@ -62,61 +59,63 @@ class Accounts(NamedTuple):
     hooks: Mapping[str, Mapping[str, Any]] = {}
 
 
-def document(live: Live | None, looked: Looked | None, accounts: Accounts, now_ns: int) -> dict[str, Any]:
-    """How it stands at `now_ns` (nanoseconds since the epoch)."""
+def document(
+    live: Snapshot | None, directories: DirectoryTotals | None, ledger: LedgerView, now_ns: int
+) -> dict[str, Any]:
+    """Return the status document at `now_ns` (since the epoch)."""
     state = _state(live, now_ns)
     runs = state in RUNNING
-    word = live if live is not None and runs else {}
+    running = live if live is not None and runs else {}
     return {
         "schema": SCHEMA,
         "time": instant(now_ns),
         "service": _service(live, state),
-        "files": word.get("files"),
-        "rates": word.get("rates"),
-        "lag": word.get("lag"),
-        "backlog": word.get("backlog"),
-        "held_up": word.get("held_up"),
-        "workers": word.get("workers"),
-        "set_aside": word.get("set_aside") or (set_aside(looked.set_aside) if looked else None),
-        "volumes": word.get("volumes") or (dict(looked.volumes) if looked else {}),
-        "ledger": {"readable": not accounts.error, "missing": accounts.missing, "error": accounts.error},
-        "series": {name: accounts.counts.get(name, 0) for name in ("open", "complete", "incomplete")},
-        "in_flight": list(accounts.in_flight),
-        "completed": list(accounts.ended),
-        "hooks": dict(accounts.hooks),
+        "files": running.get("files"),
+        "rates": running.get("rates"),
+        "lag": running.get("lag"),
+        "backlog": running.get("backlog"),
+        "held_up": running.get("held_up"),
+        "workers": running.get("workers"),
+        "set_aside": running.get("set_aside") or (set_aside(directories.set_aside) if directories else None),
+        "volumes": running.get("volumes") or (dict(directories.volumes) if directories else {}),
+        "ledger": {"readable": not ledger.error, "missing": ledger.missing, "error": ledger.error},
+        "series": {name: ledger.counts.get(name, 0) for name in ("open", "complete", "incomplete")},
+        "in_flight": list(ledger.in_flight),
+        "completed": list(ledger.ended),
+        "hooks": dict(ledger.hooks),
     }
 
 
-def _state(live: Live | None, now_ns: int) -> str:
-    if live is None:
+def _state(snapshot: Snapshot | None, now_ns: int) -> str:
+    if snapshot is None:
         return "absent"
-    # A clock that was set back makes the age negative; the service's next word, a second later, mends both.
-    late = abs(now_ns - int(live["time_ns"])) > PATIENCE * 1e9
-    return "lost" if live["state"] != "stopped" and late else str(live["state"])
+    # A clock that was set back makes the age negative; the next snapshot, a second later, mends that.
+    late = abs(now_ns - int(snapshot["time_ns"])) > LOST_AFTER * 1e9
+    return "lost" if snapshot["state"] != "stopped" and late else str(snapshot["state"])
 
 
-def runs(live: Live | None, now_ns: int) -> bool:
-    """Whether the service whose last word this is runs at `now_ns`."""
-    return _state(live, now_ns) in RUNNING
+def is_running(snapshot: Snapshot | None, now_ns: int) -> bool:
+    """Return whether the service of this snapshot runs at `now_ns`."""
+    return _state(snapshot, now_ns) in RUNNING
 
 
-def _service(live: Live | None, state: str) -> dict[str, Any]:
-    if live is None:
+def _service(snapshot: Snapshot | None, state: str) -> dict[str, Any]:
+    if snapshot is None:
         return {"state": state, "version": "", "started": None, "seen": None, "checks": {}}
     return {
         "state": state,
-        "version": live["version"],
-        "started": live["started"],
-        "seen": instant(int(live["time_ns"])),
-        "checks": live["checks"] if state in RUNNING else {},
+        "version": snapshot["version"],
+        "started": snapshot["started"],
+        "seen": instant(int(snapshot["time_ns"])),
+        "checks": snapshot["checks"] if state in RUNNING else {},
     }
 
 
 def set_aside(lying: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    """Totals, and the reasons under which something lies."""
+    """Return totals of set-aside, and files and bytes for each reason that has files."""
     reasons = {reason: {"files": files, "bytes": size} for reason, (files, size) in lying.items() if files}
     return {
-        "files": sum(one["files"] for one in reasons.values()),
-        "bytes": sum(one["bytes"] for one in reasons.values()),
+        "files": sum(totals["files"] for totals in reasons.values()),
+        "bytes": sum(totals["bytes"] for totals in reasons.values()),
         "reasons": reasons,
     }

@@ -1,6 +1,7 @@
-"""PURE. The last hour in numbers: rates, lag and backlog, kept in memory. Time is an argument (a monotonic clock).
+"""PURE. Rates, lag and backlog of the last hour, in memory. Time is an argument (monotonic, seconds).
 
-A rate or a lag is the difference of two totals, so that it agrees with what Prometheus makes of the same metrics.
+Lag is the time from written to published and released. Rates and lags are differences of two totals, so that they agree
+with what Prometheus makes of the same metrics.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-#: A point of the charts, in seconds, and how many there are: an hour.
+#: Seconds of a point of the charts, and their number: an hour.
 SLOT, SLOTS = 10.0, 360
 
-#: What "now" means for rates and lag, in seconds.
+#: Seconds over which current rates and lag are taken.
 WINDOW = 60.0
 
 
 class Sample(NamedTuple):
-    """Totals since the start at one moment: files that are finished, their bytes, published files by lag (a count for
-    each bucket); and the backlog then, in files.
+    """Totals since the start: finished files, their bytes, published files by lag (a count for each bucket); and the
+    backlog at that moment, in files.
     """
 
     files: int
@@ -29,8 +30,8 @@ class Sample(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One slot: `at` its end on the monotonic clock, rates a second, the lag that 95 of 100 files stayed under (None:
-    no file), the highest backlog.
+    """One slot: `at` its end (monotonic), files and bytes a second, the 95th percentile of lag in seconds (None: no
+    file), the highest backlog.
     """
 
     at: float
@@ -42,8 +43,7 @@ class Point(NamedTuple):
 
 class History:
     """Samples of the last minute, points of the last hour. `points` is replaced as a whole: any thread may read it.
-
-    `bounds` are the upper bounds of the buckets that samples count lags in, in seconds.
+    `bounds` are the upper bounds, in seconds, of the buckets of lags in samples.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -53,10 +53,10 @@ class History:
         self._highest = 0
         self.points: tuple[Point, ...] = ()
 
-    def take(self, sample: Sample, now: float) -> None:
-        """One more sample, about once a second."""
+    def add(self, sample: Sample, now: float) -> None:
+        """Add a sample, about once a second."""
         self._recent.append((now, sample))
-        # The newest that is at least a window old stays: the difference to it covers the whole window.
+        # The newest sample that is at least a window old stays: the difference to it covers the whole window.
         while len(self._recent) > 2 and self._recent[1][0] <= now - WINDOW:
             self._recent.popleft()
         self._highest = max(self._highest, sample.backlog)
@@ -71,7 +71,7 @@ class History:
         return Point(ended[0], files / seconds, size / seconds, quantile(0.95, self._bounds, lags), self._highest)
 
     def rates(self) -> dict[str, Any]:
-        """Files and bytes a second over the last minute (or as long as there was)."""
+        """Return files and bytes a second over the last minute (or the time since the start)."""
         seconds, files, size, _ = self._window()
         return {
             "window_seconds": round(seconds, 3),
@@ -80,7 +80,7 @@ class History:
         }
 
     def lag(self) -> dict[str, float | None]:
-        """The lag that half and that 95 of 100 files published in the last minute stayed under; None: no file."""
+        """Return median and 95th percentile of the lag of files published in the last minute; None: no file."""
         *_, lags = self._window()
         return {
             "median_seconds": quantile(0.5, self._bounds, lags),
@@ -100,8 +100,8 @@ def _difference(first: tuple[float, Sample], last: tuple[float, Sample]) -> tupl
 
 
 def quantile(share: float, bounds: Sequence[float], counts: Sequence[int]) -> float | None:
-    """The value that `share` of all observations lie below, by straight lines within buckets, as histogram_quantile
-    makes it; None without any. What lies beyond the last bound counts as that bound.
+    """Return a quantile, interpolated within buckets as Prometheus' histogram_quantile does; None without observations.
+    Values beyond the last bound count as that bound.
     """
     rank = share * sum(counts)
     if not rank:

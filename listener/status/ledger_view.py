@@ -1,4 +1,4 @@
-"""What the ledger says, as the status document shows it. Patient data stays behind."""
+"""The ledger as the status document shows it, without patient data."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any
 from listener.errors import LedgerFault, LedgerMissing
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import ConsumerRow, shown
-from listener.status.document import ENDED, IN_FLIGHT, Accounts
+from listener.status.document import ENDED, IN_FLIGHT, LedgerView
 
-#: What becomes of a delivery.
+#: States of a delivery.
 DELIVERY_STATES = ("pending", "delivered", "failed")
 
 
-def look(state: str) -> Accounts:
-    """The accounts of a state directory. A ledger that cannot be read is told in `error`."""
+def read(state_dir: str) -> LedgerView:
+    """Return the view of the ledger in a state directory; `error` says why it cannot be read."""
     try:
-        with reading(state) as reader:
-            return Accounts(
+        with reading(state_dir) as reader:
+            return LedgerView(
                 counts=reader.counts(),
                 in_flight=[shown(row, phi=False) for row in reader.in_flight(IN_FLIGHT)],
                 ended=[shown(row, phi=False) for row in reader.ended(ENDED)],
                 hooks={row.name: _hook(reader, row) for row in reader.consumers() if _is_shown(row)},
             )
     except LedgerFault as fault:
-        return Accounts(error=str(fault), missing=isinstance(fault, LedgerMissing))
+        return LedgerView(error=str(fault), missing=isinstance(fault, LedgerMissing))
 
 
 def _is_shown(row: ConsumerRow) -> bool:
-    """Not what is retired, nor what nothing was to be told yet."""
+    """Return False for a consumer that is retired, or had no delivery yet."""
     return row.state != "retired" and bool(row.pending or row.delivered or row.failed)
 
 

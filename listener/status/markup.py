@@ -14,30 +14,30 @@ _VOID = frozenset({"meta", "link", "br"})
 
 
 class Html(str):
-    """Markup that was made by element() or is a constant of ours; everything else is text."""
+    """Markup made by element() or a constant of this package; every other str is text."""
 
     __slots__ = ()
 
 
 def text(value: object) -> Html:
-    """Any value as text, escaped; what cannot be seen is shown as such."""
+    """Return any value as escaped text; unprintable characters are replaced."""
     return value if isinstance(value, Html) else Html(escape(plain(str(value))))
 
 
-def together(*parts: object) -> Html:
-    """Parts one after another."""
+def join(*parts: object) -> Html:
+    """Return parts one after another."""
     return Html("".join(map(text, parts)))
 
 
 def element(name: str, /, *children: object, **attributes: object) -> Html:
-    """One element. An underscore in an attribute's name is a hyphen, one at its end is dropped (`class_`); None and
-    False leave the attribute out, True gives it no value.
+    """Return an element. An underscore in an attribute's name is a hyphen, one at its end is dropped (`class_`); None
+    and False leave the attribute out, True gives it no value.
     """
     given = ((key, value) for key, value in attributes.items() if not (value is None or value is False))
     shown = "".join(_attribute(key, value) for key, value in given)
     if name in _VOID:
         return Html(f"<{name}{shown}>")
-    return Html(f"<{name}{shown}>{together(*children)}</{name}>")
+    return Html(f"<{name}{shown}>{join(*children)}</{name}>")
 
 
 def _attribute(key: str, value: object) -> str:
@@ -54,8 +54,8 @@ _GAP = 3 * SLOT
 
 
 class Line(NamedTuple):
-    """What one chart shows: its name, the value of a point (None: nothing to show), how a value reads, and how it
-    stands now.
+    """A chart's line: its name, the value of a point (None: none), the text of a value, and the text of the current
+    one.
     """
 
     name: str
@@ -65,16 +65,16 @@ class Line(NamedTuple):
 
 
 def chart(line: Line, points: Sequence[Point], now: float) -> Html:
-    """A figure; `now` on the clock of the points."""
-    found = [(now - point.at, value) for point in points if (value := line.value(point)) is not None]
-    found = [(ago, value) for ago, value in found if 0 <= ago <= HOUR]
-    most = max((value for _, value in found), default=0.0)
-    told = f"{line.name}: now {line.now}, at most {line.shown(most)} in the last hour"
-    drawn = [_path(run, most or 1.0) for run in _runs(found)]
+    """Return a chart as a figure; `now` is on the clock of the points."""
+    drawable = [(now - point.at, value) for point in points if (value := line.value(point)) is not None]
+    drawable = [(ago, value) for ago, value in drawable if 0 <= ago <= HOUR]
+    most = max((value for _, value in drawable), default=0.0)
+    label = f"{line.name}: now {line.now}, at most {line.shown(most)} in the last hour"
+    drawn = [_path(run, most or 1.0) for run in _runs(drawable)]
     base = element("line", x1=0, x2=_WIDTH, y1=_HEIGHT, y2=_HEIGHT, class_="base")
     picture = element(
         "svg", base, *drawn, viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}", preserveAspectRatio="none", role="img",
-        aria_label=told,
+        aria_label=label,
     )  # fmt: skip
     caption = element("figcaption", element("b", line.name), " ", element("span", line.now))
     scale = element("p", element("span", "1 h ago"), element("span", f"most: {line.shown(most)}"),
@@ -82,10 +82,10 @@ def chart(line: Line, points: Sequence[Point], now: float) -> Html:
     return element("figure", caption, picture, scale)
 
 
-def _runs(found: Iterable[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    """Points that are joined; a service that said nothing for a while leaves a gap."""
+def _runs(drawable: Iterable[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    """Return runs of points that are joined; a time without points leaves a gap."""
     runs: list[list[tuple[float, float]]] = []
-    for ago, value in found:
+    for ago, value in drawable:
         if not runs or runs[-1][-1][0] - ago > _GAP:
             runs.append([])
         runs[-1].append((ago, value))
@@ -93,7 +93,7 @@ def _runs(found: Iterable[tuple[float, float]]) -> list[list[tuple[float, float]
 
 
 def _path(run: Sequence[tuple[float, float]], most: float) -> Html:
-    """A line, and the area below it. One point alone is as wide as its slot."""
+    """Return a line and the area below it. A single point is as wide as its slot."""
     if len(run) == 1:
         run = [(run[0][0] + SLOT, run[0][1]), *run]
     places = [(_WIDTH * (1 - ago / HOUR), _HEIGHT - (_HEIGHT - _TOP) * value / most) for ago, value in run]

@@ -1,5 +1,5 @@
-"""PURE. The status document as one self-contained page: no framework, no request but for itself, whole without
-JavaScript. What a sender chose goes through markup.py, which escapes everything.
+"""PURE. The status document as one self-contained page: no framework, no request but for itself, complete without
+JavaScript. Texts from senders go through markup.py, which escapes everything.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any
 from listener.status.document import STATES
 from listener.status.formatting import NONE, brief, count, rate, share, size, span
 from listener.status.history import Point
-from listener.status.markup import Html, Line, chart, element, text, together
+from listener.status.markup import Html, Line, chart, element, join, text
 
 
 def in_flight(document: Mapping[str, Any]) -> Html:
-    """Open series, the newest first, with bars where somebody said how many instances there will be."""
+    """Return the open series, the newest first, with bars where the number of instances is known."""
     rows = document["in_flight"]
     more = document["series"]["open"] - len(rows)
     note = element("p", f"and {count(more)} more", class_="note") if more > 0 else ""
     heads = ("Series", "Received", "Bytes", "Last", "Modality", "From")
-    return together(_table("Series in flight", heads, map(_open, rows), "No series is in flight."), note)
+    return join(_table("Series in flight", heads, map(_open, rows), "No series is in flight."), note)
 
 
 def completed(document: Mapping[str, Any]) -> Html:
-    """The last series that ended, the newest first."""
+    """Return the last series that ended, the newest first."""
     heads = ("Series", "Result", "Instances", "Bytes", "Ended", "Modality", "From")
     return _table("Last completed series", heads, map(_ended, document["completed"]), "No series is complete yet.")
 
@@ -58,16 +58,16 @@ def _ended(row: Mapping[str, Any]) -> list[object]:
 def _uid(row: Mapping[str, Any]) -> Html:
     uid = row["SeriesInstanceUID"]
     again = element("small", f" generation {row['generation']}") if row["generation"] > 1 else ""
-    return together(element("code", uid), again)
+    return join(element("code", uid), again)
 
 
 def _received(row: Mapping[str, Any]) -> object:
     instances, expected = row["instances"], row["expected"]
     if not expected:
         return f"{count(instances)}"
-    told = f"{count(instances)} of {count(expected)}"
-    bar = element("progress", value=min(instances, expected), max=expected, aria_label=told)
-    return together(bar, " ", element("span", f"{told} ({share(instances, expected)})"))
+    label = f"{count(instances)} of {count(expected)}"
+    bar = element("progress", value=min(instances, expected), max=expected, aria_label=label)
+    return join(bar, " ", element("span", f"{label} ({share(instances, expected)})"))
 
 
 def _moment(instant: str | None) -> object:
@@ -75,65 +75,65 @@ def _moment(instant: str | None) -> object:
 
 
 def set_aside(document: Mapping[str, Any]) -> Html:
-    """What lies in set-aside, by reason."""
+    """Return files and bytes in set-aside, by reason."""
     reasons = (document["set_aside"] or {}).get("reasons", {})
-    rows = ([reason, count(one["files"]), size(one["bytes"])] for reason, one in reasons.items())
+    rows = ([reason, count(totals["files"]), size(totals["bytes"])] for reason, totals in reasons.items())
     return _table("Set aside", ("Reason", "Files", "Bytes"), rows, "Nothing is set aside.")
 
 
 def held_up(document: Mapping[str, Any]) -> Html:
-    """Files whose own place cannot be used, by place; those with most files."""
+    """Return the places in the tree that cannot be used and for which files wait, those with most files first."""
     found = document["held_up"]
     heads = ("Place", "Error", "Reason", "Stage", "Files", "For", "Series")
     rows = (
         [
-            one["place"],
-            one["error"],
-            one["reason"],
-            one["stage"],
-            count(one["files"]),
-            span(one["seconds"]),
-            element("code", one["SeriesInstanceUID"]),
+            place["place"],
+            place["error"],
+            place["reason"],
+            place["stage"],
+            count(place["files"]),
+            span(place["seconds"]),
+            element("code", place["SeriesInstanceUID"]),
         ]
-        for one in found["shown"]
+        for place in found["shown"]
     )
     more = found["places"] - len(found["shown"])
     note = element("p", f"and {count(more)} more places", class_="note") if more > 0 else ""
-    return together(_table("Files held up", heads, rows, "No file is held up."), note)
+    return join(_table("Files held up", heads, rows, "No file is held up."), note)
 
 
 def volumes(document: Mapping[str, Any]) -> Html:
-    """How full the volumes are."""
-    rows = [[role, _full(one), size(one["available"])] for role, one in document["volumes"].items()]
+    """Return how full the volumes are."""
+    rows = [[role, _full(volume), size(volume["available"])] for role, volume in document["volumes"].items()]
     return _table("Disk", ("Volume", "Used", "Free"), rows, "Not known.")
 
 
-def _full(one: Mapping[str, int]) -> object:
-    whole, used = one["size"], max(0, one["size"] - one["available"])
+def _full(volume: Mapping[str, int]) -> object:
+    whole, used = volume["size"], max(0, volume["size"] - volume["available"])
     if not whole:
         return NONE
-    told = share(used, whole)
-    bar = element("meter", told, value=used, max=whole, high=int(whole * 0.9), optimum=0, aria_label=told)
-    return together(bar, " ", told)
+    label = share(used, whole)
+    bar = element("meter", label, value=used, max=whole, high=int(whole * 0.9), optimum=0, aria_label=label)
+    return join(bar, " ", label)
 
 
 def hooks(document: Mapping[str, Any]) -> Html:
-    """What became of deliveries."""
+    """Return the numbers of deliveries by hook, and the errors."""
     rows = (
-        [name, count(one["delivered"]), count(one["pending"]), count(one["failed"])]
-        for name, one in document["hooks"].items()
+        [name, count(deliveries["delivered"]), count(deliveries["pending"]), count(deliveries["failed"])]
+        for name, deliveries in document["hooks"].items()
     )
-    failing = {name: one["error"] for name, one in document["hooks"].items() if one["error"]}
+    failing = {name: deliveries["error"] for name, deliveries in document["hooks"].items() if deliveries["error"]}
     errors = (element("p", f"{name}: {error}", class_="error") for name, error in failing.items())
-    return together(_table("Hooks", ("To", "Delivered", "Waiting", "Given up"), rows, "None."), *errors)
+    return join(_table("Hooks", ("To", "Delivered", "Waiting", "Given up"), rows, "None."), *errors)
 
 
 def _table(name: str, heads: Iterable[str], rows: Iterable[Iterable[object]], empty: str) -> Html:
     made = [element("tr", *map(_cell, row)) for row in rows]
     if not made:
         return element("p", empty, class_="note")
-    head = element("thead", element("tr", *(element("th", one, scope="col") for one in heads)))
-    table = element("table", element("caption", name), head, element("tbody", *made))
+    header = element("thead", element("tr", *(element("th", head, scope="col") for head in heads)))
+    table = element("table", element("caption", name), header, element("tbody", *made))
     # Narrow screens move the table, not the page; a keyboard must get there too.
     return element("div", table, class_="wide", role="group", aria_label=name, tabindex=0)
 
@@ -144,7 +144,7 @@ def _cell(value: object) -> Html:
 
 
 class Page:
-    """Renders documents; `style` and `script` are the page's own, and the only ones that its policy lets run."""
+    """Renders documents; the policy lets only `style` and `script` run, which are part of the page."""
 
     def __init__(self, style: str, script: str) -> None:
         self._style, self._script = Html(style), Html(script)
@@ -155,7 +155,7 @@ class Page:
         )
 
     def render(self, document: Mapping[str, Any], points: Sequence[Point], now: float) -> bytes:
-        """The page in UTF-8; `now` on the clock of the points."""
+        """Return the page in UTF-8; `now` is on the clock of the points."""
         state = STATES[document["service"]["state"]]
         head = element(
             "head",
@@ -178,13 +178,13 @@ def _digest(part: str) -> str:
 def _header(document: Mapping[str, Any]) -> Html:
     service = document["service"]
     state = element("p", STATES[service["state"]], id="state", role="status", class_=f"state {service['state']}")
-    said = together("listener ", service["version"], ", started ", _time(service["started"]), "; as of ",
+    said = join("listener ", service["version"], ", started ", _time(service["started"]), "; as of ",
                     _time(document["time"]))  # fmt: skip
     return element("header", element("h1", "listener"), state, element("p", said, class_="said", id="said"))
 
 
 def _time(instant: str | None) -> Html:
-    """An instant as people read it, exact for programs."""
+    """Return an instant, to the second for people and exact in `datetime`."""
     if not instant:
         return text(NONE)
     return element("time", f"{instant[:10]} {instant[11:19]} UTC", datetime=instant)
@@ -194,7 +194,7 @@ def _main(document: Mapping[str, Any], points: Sequence[Point], now: float) -> H
     return element(
         "main",
         _troubles(document),
-        _section("Now", element("dl", *(_figure(*one) for one in _figures(document)), class_="figures")),
+        _section("Now", element("dl", *(_figure(*figure) for figure in _figures(document)), class_="figures")),
         _section("Last hour", element("div", *_charts(document, points, now), class_="charts")),
         _section("Files held up", held_up(document)) if (document["held_up"] or {}).get("files") else "",
         _section("Series in flight", in_flight(document)),
@@ -211,17 +211,17 @@ def _section(name: str, *content: object) -> Html:
 
 
 def _troubles(document: Mapping[str, Any]) -> Html:
-    """What is not as it should be, first."""
+    """Return what needs attention; empty if nothing does."""
     bad = [check["text"] for check in document["service"]["checks"].values() if not check["ok"]]
     if not document["ledger"]["readable"]:
         bad.append(f"the ledger cannot be read: {document['ledger']['error']}")
     if not bad:
         return text("")
-    return _section("Needs attention", element("ul", *(element("li", one) for one in bad), class_="troubles"))
+    return _section("Needs attention", element("ul", *(element("li", trouble) for trouble in bad), class_="troubles"))
 
 
 def _figures(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, value and the small print of each figure."""
+    """Return name, value and small print of each figure."""
     rates, lag, backlog = document["rates"] or {}, document["lag"] or {}, document["backlog"] or {}
     workers, series, lying = document["workers"] or {}, document["series"], document["set_aside"] or {}
     return [
@@ -242,13 +242,13 @@ def _figure(name: str, value: str, small: str) -> Html:
 def _charts(document: Mapping[str, Any], points: Sequence[Point], now: float) -> list[Html]:
     rates, lag, backlog = document["rates"] or {}, document["lag"] or {}, document["backlog"] or {}
     lines = (
-        Line("Files a second", lambda one: one.files, rate, rate(rates.get("files_per_second", 0))),
-        Line("Lag (95 %)", lambda one: one.lag, span, span(lag.get("p95_seconds"))),
-        Line("Backlog", lambda one: float(one.backlog), lambda n: count(int(n)), count(backlog.get("files", 0))),
+        Line("Files a second", lambda point: point.files, rate, rate(rates.get("files_per_second", 0))),
+        Line("Lag (95 %)", lambda point: point.lag, span, span(lag.get("p95_seconds"))),
+        Line("Backlog", lambda point: float(point.backlog), lambda n: count(int(n)), count(backlog.get("files", 0))),
     )
     return [chart(line, points, now) for line in lines]
 
 
 def _footer() -> Html:
     pages = ("/api/v1/status", "/api/v1/series", "/api/v1/openapi.json", "/metrics", "/readyz")
-    return element("footer", element("p", *(together(element("a", one, href=one), " ") for one in pages)))
+    return element("footer", element("p", *(join(element("a", path, href=path), " ") for path in pages)))

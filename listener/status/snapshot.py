@@ -19,7 +19,7 @@ from listener.telemetry.catalogue import PENDING_STATES, VOLUMES, Numbers
 
 
 def sample(numbers: Numbers) -> Sample:
-    """The totals that rates and lag are made of."""
+    """Return the totals of which rates and lag are made."""
     return Sample(
         files=sum(numbers.counters["files_processed_total"].values()),
         bytes=numbers.counters["incoming_bytes_total"][()],
@@ -28,8 +28,8 @@ def sample(numbers: Numbers) -> Sample:
     )
 
 
-def word(numbers: Numbers, history: History, service: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
-    """The word at `now_ns` (since the epoch); `service` is its version, started, state and checks."""
+def snapshot_of(numbers: Numbers, history: History, service: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
+    """Return the snapshot at `now_ns` (since the epoch); `service` is its version, started, state and checks."""
     return {
         **service,
         "schema": SCHEMA,
@@ -72,66 +72,66 @@ def _volume(numbers: Numbers, volume: str) -> dict[str, int]:
     }
 
 
-#: Bytes of the file; a word that needs more gets a multiple.
-_SIZE = 8192
+#: Snapshots are padded to a multiple of so many bytes.
+_BLOCK = 8192
 
-_TRIES = 50
-
-
-def path_of(state: str) -> str:
-    """Where it lies in a state directory."""
-    return os.path.join(state, "live")
+_READ_ATTEMPTS = 50
 
 
-class Writer:
-    """Renews the word. Methods raise OSError."""
+def path_of(state_dir: str) -> str:
+    """Return the snapshot's path in a state directory."""
+    return os.path.join(state_dir, "live")
 
-    def __init__(self, state: str) -> None:
-        self._path = path_of(state)
+
+class SnapshotFile:
+    """Writes snapshots in place. Methods raise OSError."""
+
+    def __init__(self, state_dir: str) -> None:
+        self._path = path_of(state_dir)
         self._descriptor = -1
 
     def write(self, live: Mapping[str, Any]) -> None:
-        """Replace the word; made anew where somebody removed it."""
+        """Replace the snapshot; create the file again if it was removed."""
         if self._descriptor < 0 or not os.fstat(self._descriptor).st_nlink:
             self.close()
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        os.pwrite(self._descriptor, packed(live), 0)
+        os.pwrite(self._descriptor, pack(live), 0)
 
     def close(self) -> None:
-        """Give the file back; the last word stays."""
+        """Close the file; the last snapshot stays."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
-def packed(live: Mapping[str, Any]) -> bytes:
-    """Checksum, JSON, and blanks up to a multiple of _SIZE."""
+def pack(live: Mapping[str, Any]) -> bytes:
+    """Return checksum and JSON on a line, padded with blanks to a multiple of _BLOCK."""
     body = orjson.dumps(live)
     line = b"%08x %s\n" % (crc32(body), body)
-    return line.ljust(-(-len(line) // _SIZE) * _SIZE)
+    return line.ljust(-(-len(line) // _BLOCK) * _BLOCK)
 
 
-def unpacked(data: bytes) -> dict[str, Any] | None:
-    """The word, or None when it is not whole."""
+def unpack(data: bytes) -> dict[str, Any] | None:
+    """Return the snapshot in `data`; None if the checksum does not match."""
     checksum, _, rest = data.partition(b"\n")[0].partition(b" ")
     if checksum != b"%08x" % crc32(rest):
         return None
-    word: dict[str, Any] = orjson.loads(rest)
-    return word
+    snapshot: dict[str, Any] = orjson.loads(rest)
+    return snapshot
 
 
-def read(state: str) -> dict[str, Any] | None:
-    """The last word of the service of this state directory; None when none ever ran, or it cannot be understood.
+def read(state_dir: str) -> dict[str, Any] | None:
+    """Return the last snapshot of the service of a state directory; None if none ever ran, or it is damaged.
 
-    Raises OSError when the file cannot be read.
+    Raises OSError if the file cannot be read.
     """
-    for _ in range(_TRIES):
+    for _ in range(_READ_ATTEMPTS):
         try:
-            with open(path_of(state), "rb") as file:
-                found = unpacked(file.read())
+            with open(path_of(state_dir), "rb") as file:
+                snapshot = unpack(file.read())
         except FileNotFoundError:
             return None
-        if found is not None:
-            return found
-        time.sleep(0.002)  # It is being renewed, which takes some microseconds.
+        if snapshot is not None:
+            return snapshot
+        time.sleep(0.002)  # It is being written, which takes some microseconds.
     return None

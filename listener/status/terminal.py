@@ -12,8 +12,8 @@ from listener.status.formatting import brief, count, plain, rate, share, size, s
 _BAR, _ENDED = 20, 10
 
 
-def screen(document: Mapping[str, Any]) -> str:
-    """Lines of text; UIDs are whole."""
+def render(document: Mapping[str, Any]) -> str:
+    """Return the document as lines of text, with whole UIDs."""
     parts = [[_headline(document), *_troubles(document)], list(_now(document)), _beside(document)]
     parts += [_in_flight(document), _completed(document)]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
@@ -21,11 +21,11 @@ def screen(document: Mapping[str, Any]) -> str:
 
 def _headline(document: Mapping[str, Any]) -> str:
     service = document["service"]
-    said = f"listener {service['version']}".strip()
+    name = f"listener {service['version']}".strip()
     state = STATES[service["state"]]
     if service["state"] in RUNNING:
-        return f"{said}: {state}, since {_moment(service['started'])}"
-    return f"{said}: {state}" + (f" (last word {_moment(service['seen'])})" if service["seen"] else "")
+        return f"{name}: {state}, since {_moment(service['started'])}"
+    return f"{name}: {state}" + (f" (last word {_moment(service['seen'])})" if service["seen"] else "")
 
 
 def _troubles(document: Mapping[str, Any]) -> list[str]:
@@ -43,18 +43,20 @@ def _now(document: Mapping[str, Any]) -> Iterator[str]:
         yield from _held_up(document["held_up"])
         yield _row("workers", f"{workers['busy']} of {workers['all']}", "busy")
     series = document["series"]
-    told = (f"{count(series[name])} {name}" for name in ("complete", "incomplete"))
-    yield _row("series", f"{count(series['open'])} open", ", ".join(told))
+    counts = (f"{count(series[name])} {name}" for name in ("complete", "incomplete"))
+    yield _row("series", f"{count(series['open'])} open", ", ".join(counts))
 
 
-def _held_up(found: Mapping[str, Any] | None) -> Iterator[str]:
-    """Nothing while every file has its place; an older service does not say it."""
-    if not found or not found["files"]:
+def _held_up(held: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield rows of held-up files; none from an older service, whose snapshot lacks them."""
+    if not held or not held["files"]:
         return
-    yield _row("held up", count(found["files"]), f"in {count(found['places'])} places")
-    for one in found["shown"]:
-        where = f"{one['place']}: {one['error']}, for {span(one['seconds'])}"
-        yield _row(f"  {one['reason']}", count(one["files"]), plain(f"{where}  {one['SeriesInstanceUID']}".rstrip()))
+    yield _row("held up", count(held["files"]), f"in {count(held['places'])} places")
+    for group in held["shown"]:
+        where = f"{group['place']}: {group['error']}, for {span(group['seconds'])}"
+        yield _row(
+            f"  {group['reason']}", count(group["files"]), plain(f"{where}  {group['SeriesInstanceUID']}".rstrip())
+        )
 
 
 def _row(name: str, value: str, small: str) -> str:
@@ -67,14 +69,15 @@ def _beside(document: Mapping[str, Any]) -> list[str]:
     if lying:
         lines.append(_row("set aside", count(lying["files"]), size(lying["bytes"])))
         lines += [
-            _row(f"  {reason}", count(one["files"]), size(one["bytes"])) for reason, one in lying["reasons"].items()
+            _row(f"  {reason}", count(values["files"]), size(values["bytes"]))
+            for reason, values in lying["reasons"].items()
         ]
-    for role, one in document["volumes"].items():
-        used = share(max(0, one["size"] - one["available"]), one["size"])
-        lines.append(_row(f"disk {role}", f"{used} used", f"{size(one['available'])} free"))
-    for name, one in document["hooks"].items():
-        waiting = f"{count(one['pending'])} waiting, {count(one['failed'])} given up"
-        lines.append(_row(name, f"{count(one['delivered'])} told", f"{waiting}  {plain(one['error'])}".rstrip()))
+    for role, values in document["volumes"].items():
+        used = share(max(0, values["size"] - values["available"]), values["size"])
+        lines.append(_row(f"disk {role}", f"{used} used", f"{size(values['available'])} free"))
+    for name, values in document["hooks"].items():
+        waiting = f"{count(values['pending'])} waiting, {count(values['failed'])} given up"
+        lines.append(_row(name, f"{count(values['delivered'])} told", f"{waiting}  {plain(values['error'])}".rstrip()))
     return lines
 
 

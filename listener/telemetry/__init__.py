@@ -1,1 +1,1 @@
-"""What an operator sees: events, metrics, health, pages, and which series are complete."""
+"""What an operator sees: events, metrics, health and the HTTP server."""

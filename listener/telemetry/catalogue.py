@@ -1,8 +1,8 @@
 """PURE. Every metric of the service as a row of one table, and a number for each of its series.
 
-The code registers from the table, the docs are written from it. Names are a contract. Labels are closed sets, so that
-every combination can be shown from the start (a counter that appears with its first failure hides that failure from
-`increase()`), and so that no UID, AE title, path or patient value can ever become a label.
+Code and docs are made from the table. Names are a contract. Labels are closed sets, so that every combination is shown
+from the start (a counter that appears with its first failure hides that failure from `increase()`), and no UID, AE
+title, path or patient value can become a label.
 """
 
 from __future__ import annotations
@@ -38,10 +38,8 @@ Label = tuple[str, tuple[str, ...]]
 
 
 class Row(NamedTuple):
-    """One metric.
-
-    `kind` is counter, gauge, histogram or info; `labels` pairs of a name and its closed set of values (empty for a
-    label of an info metric: whatever the service is built and configured with); `buckets` the upper bounds.
+    """One metric. `kind` is counter, gauge, histogram or info; `labels` are pairs of a name and its closed set of
+    values (empty for labels of info metrics, whose values come with the service); `buckets` are upper bounds.
     """
 
     name: str
@@ -52,16 +50,16 @@ class Row(NamedTuple):
 
     @property
     def full_name(self) -> str:
-        """The name as Prometheus sees it."""
+        """Return the name in the exposition."""
         return PREFIX + self.name
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The names of the labels, in the order in which values are given."""
+        """Return the names of the labels, in the order of their values."""
         return tuple(name for name, _ in self.labels)
 
     def combinations(self) -> Iterator[tuple[str, ...]]:
-        """Every tuple of label values; one empty tuple for a metric without labels."""
+        """Return every tuple of label values; one empty tuple for a metric without labels."""
         return product(*(values for _, values in self.labels))
 
 
@@ -150,12 +148,12 @@ _MACHINE = (
 
 
 def rows() -> tuple[Row, ...]:
-    """The whole catalogue, in the order in which it is shown (the standard `process_*` metrics come beside it)."""
+    """Return the whole catalogue in the order of the exposition (the standard `process_*` metrics come beside it)."""
     return _FLOW + _BACKLOG + _SERIES + _ALIVE + _MACHINE
 
 
 class Histogram:
-    """Observations counted by bucket; a value equal to a bound belongs to that bucket, as `le` says."""
+    """Observations by bucket; a value equal to a bound belongs to that bucket (`le`)."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -171,7 +169,7 @@ class Histogram:
 
 
 class Numbers:
-    """A plain number for each series of the catalogue, by name and then by label values; zero from the start."""
+    """A number for each series of the catalogue, by name and label values; zero from the start."""
 
     def __init__(self) -> None:
         of_kind = {kind: [row for row in rows() if row.kind == kind] for kind in ("counter", "gauge", "histogram")}
@@ -182,16 +180,16 @@ class Numbers:
         }
 
     def add(self, name: str, amount: int, *labels: str) -> None:
-        """Raise a counter by `amount`. KeyError for a name or label values that the catalogue does not have."""
+        """Add `amount` to a counter. Raises KeyError for a name or label values that are not in the catalogue."""
         self.counters[name][labels] += amount
 
     def set(self, name: str, value: float, *labels: str) -> None:
-        """Set a gauge. KeyError for a name or label values that the catalogue does not have."""
+        """Set a gauge. Raises KeyError for a name or label values that are not in the catalogue."""
         series = self.gauges[name]
         if labels not in series:
             raise KeyError((name, *labels))
         series[labels] = value
 
     def observe(self, name: str, value: float, *labels: str) -> None:
-        """Observe a value in a histogram. KeyError for a name or label values that the catalogue does not have."""
+        """Observe a value in a histogram. Raises KeyError for a name or label values that are not in the catalogue."""
         self.histograms[name][labels].observe(value)

@@ -17,17 +17,17 @@ from listener.diagnostics import has_room, log
 from listener.planning.names import instant, printable
 from listener.records import Outcome
 
-#: What waits at most for a reader that does not read, in bytes: some 10,000 lines.
-_MOST = 4 * 2**20
+#: Bytes that wait at most for a reader that does not read: some 10,000 lines.
+_MAX_PENDING = 4 * 2**20
 
 _PAGE = 4096
 
-#: How long the last word waits for a reader, in seconds.
-_LAST = 2.0
+#: Seconds that the last event (`stopped`) waits for a reader.
+_LAST_SECONDS = 2.0
 
 
-def of_outcome(outcome: Outcome, phi: bool) -> dict[str, Any]:
-    """The event of one file, as a dict. `lag` and `seconds` are in seconds."""
+def event_of(outcome: Outcome, phi: bool) -> dict[str, Any]:
+    """Return the event of one file. `lag` and `seconds` are in seconds."""
     event: dict[str, Any] = {
         "time": instant(outcome.finished_ns),
         "event": outcome.kind,
@@ -44,7 +44,7 @@ def of_outcome(outcome: Outcome, phi: bool) -> dict[str, Any]:
         event["PatientID"] = outcome.PatientID
     if outcome.reason:
         event["reason"] = outcome.reason
-        # whom to ask for it again
+        # Whom to ask for the file again.
         event |= {key: text for key, text in (("Modality", outcome.Modality), ("sender", outcome.sender)) if text}
     if outcome.error:
         event["error"] = outcome.error
@@ -53,16 +53,15 @@ def of_outcome(outcome: Outcome, phi: bool) -> dict[str, Any]:
     if outcome.superseded:
         event["superseded"] = True
     if outcome.missing:
-        event["missing"] = [one._asdict() for one in outcome.missing]
+        event["missing"] = [missing._asdict() for missing in outcome.missing]
     return event
 
 
 class Events:
-    """Writes events. A reader that went away stops the events, one that does not read makes them wait; never the
-    intake, unless it `waits`, as a command does whose output is read by another one.
+    """Writes events. A reader that went away stops the events, one that does not read makes them wait, but never
+    intake, unless `waits` is set, as for a command in a pipe.
 
-    What waits is bounded. What came when there was no room for it is counted, and told by an event `events-lost` in its
-    place (`count`: how many).
+    What waits is bounded. Events beyond that are dropped and counted in an event `events-lost` in their place.
     """
 
     def __init__(self, phi: bool, descriptor: int | None = 1, *, waits: bool = False) -> None:
@@ -70,44 +69,44 @@ class Events:
         self._descriptor = descriptor
         self._pending = bytearray()
         self._lost = 0
-        # A file under a redirected output is always ready; pipes, sockets and terminals are asked.
+        # A regular file is always ready; pipes, sockets and terminals are polled.
         self._at_once = waits or descriptor is None or _is_file(descriptor)
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> None:
-        """One line a file, in one write."""
+        """Write one line a file, all in one write."""
         if self._descriptor is not None:
-            self._write([_line(of_outcome(outcome, self._phi)) for outcome in outcomes])
+            self._write([_line(event_of(outcome, self._phi)) for outcome in outcomes])
 
     def service(self, name: str, now_ns: int, **more: Any) -> None:
-        """An event of the service itself."""
-        patience = _LAST if name == "stopped" else 0.0
+        """Write an event of the service itself."""
+        patience = _LAST_SECONDS if name == "stopped" else 0.0
         self.flush(patience)
         self._write([_line({"time": instant(now_ns), "event": name, **more})])
         self.flush(patience)
 
     def flush(self, seconds: float = 0.0) -> None:
-        """Write what waits, as far as it is read within so many seconds."""
+        """Write what waits, as far as the reader takes it within `seconds`."""
         end = time.monotonic() + seconds
         while self._descriptor is not None and self._pending:
             if not self._at_once and not has_room(self._descriptor, end - time.monotonic()):
                 return
             try:
-                # One page is what a pipe with room takes without making anybody wait.
+                # A pipe that has room takes a page without blocking.
                 piece = self._pending if self._at_once else self._pending[:_PAGE]
                 del self._pending[: os.write(self._descriptor, piece)]
             except BrokenPipeError:
                 self._descriptor = None
-            except OSError:  # A full disk under a redirected output: written when there is room.
+            except OSError:  # A full disk under a regular file: written later.
                 return
 
     def _write(self, lines: list[bytes]) -> None:
         if self._descriptor is None:
             return
         self.flush()
-        if self._lost and len(self._pending) < _MOST // 2:
+        if self._lost and len(self._pending) < _MAX_PENDING // 2:
             self._pending += _line({"time": instant(time.time_ns()), "event": "events-lost", "count": self._lost})
             self._lost = 0
-        if self._lost or len(self._pending) >= _MOST:
+        if self._lost or len(self._pending) >= _MAX_PENDING:
             if not self._lost:
                 log.error("standard output is not read, or has no room; events are left out and counted")
             self._lost += len(lines)

@@ -1,4 +1,4 @@
-"""HTTP requests and answers: parsing, pages, routes, and answers that may wait for a disk."""
+"""HTTP requests and responses: parsing, rendering, routing, and a thread for routes that may wait for a disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METHODS = ("GET", "HEAD")
 
 
 class Request(NamedTuple):
-    """What a route may know of a request; `query` is the undecoded text behind the question mark."""
+    """A request; `query` is the undecoded text after the question mark, `gzip` whether the client accepts it."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """What a route returns; `fields` are more lines of the head."""
+    """A response; `fields` are additional header lines."""
 
     status: int
     content_type: str
@@ -36,12 +36,12 @@ class Response(NamedTuple):
 
     @classmethod
     def json(cls, status: int, value: Any) -> Response:
-        """A JSON page of anything that orjson takes."""
+        """Return a JSON response of anything that orjson takes."""
         return cls(status, "application/json", orjson.dumps(value) + b"\n")
 
 
 def head_of(received: bytearray) -> tuple[bytes, bool]:
-    """What came up to and with the empty line, and whether the empty line is there."""
+    """Return what was received up to and with the empty line, and whether that is there."""
     for mark in (b"\r\n\r\n", b"\n\n"):
         at = received.find(mark)
         if at >= 0:
@@ -50,7 +50,7 @@ def head_of(received: bytearray) -> tuple[bytes, bool]:
 
 
 def parse(head: bytes) -> Request | Response:
-    """The request that a head (up to and with the empty line) asks for, or the response that refuses it."""
+    """Return the request in a head (up to and with the empty line), or the response that refuses it."""
     lines = head.decode("latin-1").replace("\r\n", "\n").split("\n")
     try:
         method, target, version = lines[0].split(" ")
@@ -69,7 +69,7 @@ def parse(head: bytes) -> Request | Response:
 
 
 def render(response: Response, request: Request) -> bytes:
-    """The bytes of a response; to HEAD the same fields as to GET, and no body."""
+    """Return the bytes of a response; for HEAD the same fields as for GET, and no body."""
     body, fields = response.body, [f"Content-Type: {response.content_type}", "Vary: Accept-Encoding"]
     if request.gzip and len(body) >= GZIP_FROM:
         body = gzip.compress(body, compresslevel=1, mtime=0)
@@ -84,7 +84,7 @@ def render(response: Response, request: Request) -> bytes:
 
 
 def refusal(status: int) -> Response:
-    """The page that says no, in JSON."""
+    """Return the JSON response of an error status."""
     return Response.json(status, {"status": status, "error": HTTPStatus(status).phrase})
 
 
@@ -100,8 +100,8 @@ Route = Callable[[Request], Response]
 
 
 class Router:
-    """Routes by path; a path that ends in a slash (but for "/") stands for all that begins with it. `slow` ones may
-    wait for a disk. `on_error` gets what a route raised (the peer gets 500 without details); it must not raise.
+    """Routes by path; a path that ends in a slash (except "/") is for all paths below it. `slow` routes may wait for a
+    disk. `on_error` gets what a route raised (the client gets 500 without details); it must not raise.
     """
 
     def __init__(
@@ -112,60 +112,60 @@ class Router:
         self._on_error = on_error
 
     def is_slow(self, asked: Request | Response) -> bool:
-        """Whether the answer may take its time."""
-        return isinstance(asked, Request) and self._known(asked.path) in self._slow
+        """Return whether the request is for a slow route."""
+        return isinstance(asked, Request) and self._route_path(asked.path) in self._slow
 
     def answer(self, asked: Request | Response) -> bytes:
-        """The bytes that answer a request, or that say a refusal."""
+        """Return the bytes of the response to a request, or of a refusal."""
         if isinstance(asked, Response):
             return render(asked, Request("GET", ""))
-        route = self._routes.get(self._known(asked.path))
+        route = self._routes.get(self._route_path(asked.path))
         if route is None:
             return render(refusal(404), asked)
         if asked.method not in METHODS:
             return render(refusal(405), asked)
         try:
             return render(route(asked), asked)
-        except Exception as error:  # noqa: BLE001 -- the boundary of the thread: one bad page must not end them all
+        except Exception as error:  # noqa: BLE001 -- the boundary of the thread: an error of one page must not end all
             self._on_error(error)
             return render(refusal(500), asked)
 
-    def _known(self, path: str) -> str:
+    def _route_path(self, path: str) -> str:
         if path in self._routes:
             return path
         folder = path[: path.rfind("/") + 1]
         return folder if len(folder) > 1 else ""
 
 
-#: Questions that wait at most.
-MOST = 32
+#: Requests that wait at most.
+MAX_WAITING = 32
 
-Asker = TypeVar("Asker")
+Client = TypeVar("Client")
 
 
-class BackgroundWorker(Generic[Asker]):
-    """Works questions off, one after another; `done` is called in its thread when an answer can be fetched."""
+class BackgroundWorker(Generic[Client]):
+    """Answers requests in a thread, one after another; `done` is called there when answers() has one."""
 
-    def __init__(self, done: Callable[[], None], most: int = MOST) -> None:
+    def __init__(self, done: Callable[[], None], most: int = MAX_WAITING) -> None:
         self._done = done
-        self._questions: Queue[tuple[Asker, Callable[[], bytes]] | None] = Queue(most)
-        self._answers: SimpleQueue[tuple[Asker, bytes]] = SimpleQueue()
+        self._requests: Queue[tuple[Client, Callable[[], bytes]] | None] = Queue(most)
+        self._answers: SimpleQueue[tuple[Client, bytes]] = SimpleQueue()
         self._thread = Thread(target=self._work, name="listener-pages", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
-    def ask(self, asker: Asker, work: Callable[[], bytes]) -> bool:
-        """Let `work` be done, which must not raise; False when too many wait."""
+    def submit(self, client: Client, work: Callable[[], bytes]) -> bool:
+        """Queue `work`, which must not raise; return False if too many wait."""
         try:
-            self._questions.put_nowait((asker, work))
+            self._requests.put_nowait((client, work))
         except Full:
             return False
         return True
 
-    def answers(self) -> Iterator[tuple[Asker, bytes]]:
-        """What is answered by now: who asked, and the answer."""
+    def answers(self) -> Iterator[tuple[Client, bytes]]:
+        """Yield the answers so far, each with its client."""
         while True:
             try:
                 yield self._answers.get_nowait()
@@ -173,13 +173,13 @@ class BackgroundWorker(Generic[Asker]):
                 return
 
     def _work(self) -> None:
-        for asker, work in iter(self._questions.get, None):
-            self._answers.put((asker, work()))
+        for client, work in iter(self._requests.get, None):
+            self._answers.put((client, work()))
             self._done()
 
     def stop(self, timeout: float) -> None:
-        """Answer no more; a volume that hangs is waited for until `timeout` seconds are over."""
-        with self._questions.mutex:
-            self._questions.queue = deque([None])
-            self._questions.not_empty.notify()
+        """Stop; wait at most `timeout` seconds for a request on a volume that hangs."""
+        with self._requests.mutex:
+            self._requests.queue = deque([None])
+            self._requests.not_empty.notify()
         self._thread.join(timeout)

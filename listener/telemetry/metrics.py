@@ -1,13 +1,12 @@
-"""What the service counts, and the page that Prometheus reads. The only importer of prometheus_client.
+"""The service's metrics and their exposition for Prometheus. The only importer of prometheus_client.
 
-A file costs the loop some microseconds here, so values are plain numbers, and the client's families are made from them
-when somebody reads the page (a custom collector, as exporters have it) instead of taking a lock for each increment.
+Counting a file costs the loop some microseconds, so values are plain numbers without locks, and the client's families
+are made from them at each scrape (a custom collector, as in exporters).
 
-Threads: only the loop writes (but for `log_record`, which any thread may call and which takes a lock); the web thread
-only reads. That is safe without a lock because every key exists from the start, so no dict changes its size while it is
-read; because each number is replaced as a whole; and because a histogram's count is the sum of one copy of its buckets,
-so that a page always agrees with itself. A page read in the middle of a file may show one metric a file ahead of
-another; counters still only ever rise.
+Threads: only the loop writes (except `log_record`, which any thread may call and which takes a lock); the HTTP thread
+only reads. That is safe without a lock: every key exists from the start, so that no dict changes its size; each number
+is replaced as a whole; and a histogram's count is the sum of one copy of its buckets. A scrape in the middle of a file
+may show one metric a file ahead of another; counters only rise.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _READER = {True: (READERS[0],), False: (READERS[1],)}
 
 
 class _Families(Collector):
-    """Turns the numbers of a Metrics into the client's families, in the order of the catalogue."""
+    """Makes the client's families from the numbers of a Metrics, in the order of the catalogue."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -59,13 +58,13 @@ class Metrics(Numbers):
         super().__init__()
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._info = {"build_info": build, "config_info": config}
-        # The hot path below reaches these by attribute: looking each up by name would cost as much as counting.
+        # For the hot path below: a lookup by name would cost as much as the counting.
         self._processed = self.counters["files_processed_total"]
         self._headers = self.counters["headers_read_total"]
         self._latency = self.histograms["ingest_latency_seconds"][()]
         self._queue = self.histograms["queue_duration_seconds"][()]
         self._size = self.histograms["file_size_bytes"][()]
-        self._stages = tuple(self.histograms["stage_duration_seconds"][(stage,)] for stage in STEPS)
+        self._step_seconds = tuple(self.histograms["stage_duration_seconds"][(step,)] for step in STEPS)
         self._log_lock = Lock()
         self._registry = CollectorRegistry()
         self._registry.register(_Families(self))
@@ -74,7 +73,7 @@ class Metrics(Numbers):
     # -- one file ------------------------------------------------------------------------------------------------
 
     def discovered(self, source: str, n: int = 1) -> None:
-        """`n` files entered; `source` is one of records.SOURCES."""
+        """Count `n` files that entered; `source` is one of records.SOURCES."""
         self.add("files_discovered_total", n, source)
 
     def record(self, outcome: Outcome) -> None:
@@ -90,8 +89,8 @@ class Metrics(Numbers):
             # The clock may have been set back between the two ends of a difference: no lag is negative.
             if outcome.begun_ns:
                 self._queue.observe(max(0, outcome.begun_ns - arrived) * _NS)
-            # A stage that was not reached has no duration, and is absent or 0.
-            for histogram, seconds in zip(self._stages, outcome.step_seconds, strict=False):
+            # A step that was not reached is absent or 0.
+            for histogram, seconds in zip(self._step_seconds, outcome.step_seconds, strict=False):
                 if seconds > 0:
                     histogram.observe(seconds)
             if kind == "vanished":
@@ -118,7 +117,7 @@ class Metrics(Numbers):
             self.add("retries_total", 1, stage)
 
     def _failed(self, stage: str, reason: str) -> str:
-        """Count a failure and return its stage. A worker that died named no stage: all that is known is the claim."""
+        """Count a failure and return its step. A worker that died named none: only the claim is certain."""
         stage = stage if stage in STEPS else STEPS[0]
         self.add("failures_total", 1, stage, reason)
         return stage
@@ -126,44 +125,44 @@ class Metrics(Numbers):
     # -- the service's state -------------------------------------------------------------------------------------
 
     def pending(self, waiting: int, working: int, retrying: int, size: int, oldest_ns: int) -> None:
-        """The backlog: files by state, bytes, and when the oldest of them was written (0: there is none)."""
+        """Set the backlog: files by state, bytes, and when the oldest was written (nanoseconds; 0: none)."""
         for state, number in (("waiting", waiting), ("working", working), ("retrying", retrying)):
             self.set("pending_files", number, state)
         self.set("pending_bytes", size)
         self.set("oldest_pending_timestamp_seconds", oldest_ns * _NS)
 
     def set_aside(self, lying: Mapping[str, tuple[int, int]]) -> None:
-        """What lies in set-aside now: files and bytes by reason; a reason that is not given has none."""
+        """Set files and bytes in set-aside by reason; 0 for a reason that is not given."""
         for reason in SET_ASIDE_REASONS:
             files, size = lying.get(reason, (0, 0))
             self.set("set_aside_files", files, reason)
             self.set("set_aside_bytes", size, reason)
 
-    def swept(self, seconds: float, now: float) -> None:
-        """A complete sweep of incoming took `seconds` and ended at `now` (seconds since the epoch)."""
+    def rescanned(self, seconds: float, now: float) -> None:
+        """Record a complete rescan that took `seconds` and ended at `now` (seconds since the epoch)."""
         self.observe("rescan_duration_seconds", seconds)
         self.set("last_rescan_timestamp_seconds", now)
 
-    def volume(self, volume: str, found: os.statvfs_result) -> None:
-        """What the loop found of one volume; never asked for during a scrape, which a hung mount would then hang."""
-        self.set("filesystem_size_bytes", found.f_blocks * found.f_frsize, volume)
-        self.set("filesystem_avail_bytes", found.f_bavail * found.f_frsize, volume)
-        self.set("filesystem_files", found.f_files, volume)
-        self.set("filesystem_files_free", found.f_favail, volume)
+    def volume(self, volume: str, usage: os.statvfs_result) -> None:
+        """Set the numbers of a volume, read by the loop: a scrape must not wait for a mount that hangs."""
+        self.set("filesystem_size_bytes", usage.f_blocks * usage.f_frsize, volume)
+        self.set("filesystem_avail_bytes", usage.f_bavail * usage.f_frsize, volume)
+        self.set("filesystem_files", usage.f_files, volume)
+        self.set("filesystem_files_free", usage.f_favail, volume)
 
     def log_record(self, level: str) -> None:
-        """Count a diagnostic, from any thread; a level that is none of catalogue.LEVELS counts as error."""
+        """Count a diagnostic, in any thread; a level that is not in catalogue.LEVELS counts as error."""
         with self._log_lock:
             self.add("log_records_total", 1, level if level in LEVELS else "error")
 
     # -- the page ------------------------------------------------------------------------------------------------
 
     def exposition(self) -> bytes:
-        """The page, of type CONTENT_TYPE. Called by the web thread; touches no file but the process's own in /proc."""
+        """Return the exposition, of type CONTENT_TYPE. Called in the HTTP thread; reads only /proc/self."""
         return generate_latest(self._registry)
 
     def family(self, row: Row) -> Metric:
-        """One metric of the catalogue as it stands now."""
+        """Return one metric of the catalogue with its current values."""
         if row.kind == "info":
             given = self._info[row.name]
             labels = {name: str(given.get(name, "")) for name in row.label_names}
@@ -185,7 +184,7 @@ class Metrics(Numbers):
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Cumulative counts by upper bound, +Inf last, from one copy of the counts."""
+    """Return cumulative counts by upper bound, +Inf last, from one copy of the counts."""
     # The client's spelling of a bound (1.0, 4096.0), which is also what Prometheus 3 makes of any other.
     ends = [floatToGoString(bound) for bound in (*histogram.bounds, inf)]  # type: ignore[no-untyped-call]
     return list(zip(ends, accumulate(histogram.counts.copy()), strict=True))

@@ -1,10 +1,10 @@
 """A small bounded HTTP server: metrics and health, made in memory; the status page and its API, read from the ledger.
 
-One thread serves every connection without blocking, so five hundred sockets that say nothing cost a scrape nothing.
-Whatever a peer does ends within DEADLINE seconds; a head is at most HEAD_LIMIT bytes; above LIMIT connections the
-oldest idle one makes room. One request a connection (`Connection: close`): a scrape comes every few seconds.
-Routes run in this thread, one after another: they must be quick and must not wait for a disk. What may is a slow route,
-and is answered by a thread of its own (later.py), so that a volume that hangs leaves metrics and health alone.
+One thread serves every connection without blocking, so that five hundred silent sockets do not delay a scrape. Every
+connection ends within DEADLINE seconds; a head is at most HEAD_LIMIT bytes; above LIMIT connections the oldest idle one
+is dropped. One request a connection (`Connection: close`): a scrape comes every few seconds.
+Routes run in this thread, one after another: they must be quick and not wait for a disk. Slow routes may, and run in a
+BackgroundWorker, so that a volume that hangs does not stop metrics and health.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _REMEDIES = {
 
 
 def _port(text: str) -> int:
-    """A port's number (getaddrinfo would take a larger one modulo 65536)."""
+    """Return a port's number. Raises ValueError (getaddrinfo would take a larger one modulo 65536)."""
     if not 0 <= int(text) < 2**16:
         raise ValueError("there is no such port")
     return int(text)
 
 
 def listen(address: str, backlog: int) -> socket.socket:
-    """Listen on ADDR:PORT ([::] takes IPv4 too, where the system can). Raises FatalFault that says what to do."""
+    """Return a socket that listens on ADDR:PORT ([::] takes IPv4 too, if the system can). Raises FatalFault."""
     host, _, port = address.rpartition(":")
     try:
-        found = socket.getaddrinfo(host.strip("[]") or None, _port(port), type=socket.SOCK_STREAM)[0]
-        family, where = found[0], found[4]
+        addresses = socket.getaddrinfo(host.strip("[]") or None, _port(port), type=socket.SOCK_STREAM)[0]
+        family, where = addresses[0], addresses[4]
         both = family == socket.AF_INET6 and where[0] == "::" and socket.has_dualstack_ipv6()
         return socket.create_server(where, family=family, backlog=backlog, dualstack_ipv6=both)
     except (OSError, ValueError) as error:
@@ -62,7 +62,7 @@ _ACCEPTS = 64  # connections accepted at a time, so that those already open get 
 
 
 class _Connection:
-    """One peer: first its head comes in, then the response goes out, then it may hang up."""
+    """One connection: the head is received, the response sent, and then the client may close it."""
 
     __slots__ = ("answered", "deadline", "received", "socket", "spilled", "unsent")
 
@@ -73,9 +73,9 @@ class _Connection:
 
 
 class Server:
-    """Serves `routes` and `slow` ones (see Router) on `address` ("ADDR:PORT", port 0: any that is free).
+    """Serves `routes` and `slow` ones (see Router) on `address` ("ADDR:PORT", port 0: any free one).
 
-    `on_error` gets, in the thread that answers, what a route raised; it must not raise.
+    `on_error` is called with what a route raised, in the thread that ran it; it must not raise.
     """
 
     def __init__(
@@ -89,16 +89,16 @@ class Server:
     ) -> None:
         self.address = address
         self._router, self._deadline = Router(routes, slow or {}, on_error), deadline
-        # Peers must not take the descriptors that the rest of the process needs.
+        # Clients must not take the descriptors that the rest of the process needs.
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._limit = limit if descriptors == resource.RLIM_INFINITY else max(1, min(limit, descriptors // 2))
-        # In the order of accepting, which is that of the deadlines too.
+        # In the order of accepting, and so of deadlines.
         self._connections: OrderedDict[_Connection, None] = OrderedDict()
         self._stopping = Event()
         self._thread: Thread | None = None
 
     def start(self) -> None:
-        """Bind, set `address` to what is really bound, and serve. Raises FatalFault when the address cannot be had."""
+        """Bind, set `address` to the bound one, and serve. Raises FatalFault if the address cannot be bound."""
         self._listening = listen(self.address, LIMIT)
         self._listening.setblocking(False)
         host, port = self._listening.getsockname()[:2]
@@ -107,23 +107,23 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listening, selectors.EVENT_READ, self._accept)
         self._selector.register(self._woken, selectors.EVENT_READ, self._take_answers)
-        self._later: BackgroundWorker[_Connection] = BackgroundWorker(self._wake)
-        self._later.start()
+        self._background: BackgroundWorker[_Connection] = BackgroundWorker(self._wake)
+        self._background.start()
         self._thread = Thread(target=self._serve, name="listener-http", daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether the thread serves."""
+        """Return whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
     def stop(self, timeout: float = 2.0) -> bool:
-        """Close everything; False when a route still held the thread after `timeout` seconds. May be called again."""
+        """Close everything; return False if a route holds the thread after `timeout` seconds. May be called again."""
         if self._thread is None:
             return True
         self._stopping.set()
         self._wake()
-        self._later.stop(timeout)
+        self._background.stop(timeout)
         self._thread.join(timeout)
         if self._thread.is_alive():
             return False
@@ -143,11 +143,11 @@ class Server:
         finally:
             for connection in tuple(self._connections):
                 self._drop(connection)
-            for one in (self._selector, self._listening, self._woken):
-                one.close()
+            for closable in (self._selector, self._listening, self._woken):
+                closable.close()
 
     def _patience(self) -> float | None:
-        """Seconds until the next deadline."""
+        """Return the seconds until the next deadline; None without connections."""
         oldest = next(iter(self._connections), None)
         return None if oldest is None else max(0.0, oldest.deadline - monotonic())
 
@@ -162,7 +162,7 @@ class Server:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError:
-                # No descriptors left: take one from the oldest peer, or give the rest of the process time to free one.
+                # No descriptors left: close the oldest connection, or give the process time to free one.
                 self._make_room()
                 self._stopping.wait(0 if self._connections else 0.1)
                 return
@@ -171,11 +171,11 @@ class Server:
                 self._make_room()
             connection = _Connection(peer, monotonic() + self._deadline)
             self._connections[connection] = None
-            self._selector.register(peer, selectors.EVENT_READ, partial(self._turn, connection))
+            self._selector.register(peer, selectors.EVENT_READ, partial(self._progress, connection))
 
     def _make_room(self) -> None:
-        """Drop the oldest connection that is owed nothing, or else the oldest."""
-        idle = (one for one in self._connections if not one.unsent)
+        """Drop the oldest connection without an unsent response, or else the oldest."""
+        idle = (connection for connection in self._connections if not connection.unsent)
         oldest = next(idle, next(iter(self._connections), None))
         if oldest is not None:
             self._drop(oldest)
@@ -188,8 +188,8 @@ class Server:
                 self._selector.unregister(connection.socket)
             connection.socket.close()
 
-    def _turn(self, connection: _Connection) -> None:
-        """The peer sent something, or can take more."""
+    def _progress(self, connection: _Connection) -> None:
+        """Go on with a connection that sent something, or can take more."""
         try:
             finished = self._send(connection) if connection.unsent else self._receive(connection)
         except BlockingIOError:
@@ -200,7 +200,7 @@ class Server:
             self._drop(connection)
 
     def _receive(self, connection: _Connection) -> bool:
-        """Read on; True when the connection is finished."""
+        """Receive; return True if the connection is finished."""
         data = connection.socket.recv(HEAD_LIMIT)
         if not data:
             return True
@@ -214,8 +214,8 @@ class Server:
         connection.answered = True
         asked = parse(head) if len(head) <= HEAD_LIMIT else refusal(431)
         if self._router.is_slow(asked):
-            if self._later.ask(connection, partial(self._router.answer, asked)):
-                # Not listened to meanwhile: a peer that has said its last word still wants the answer.
+            if self._background.submit(connection, partial(self._router.answer, asked)):
+                # Not read from meanwhile: a client that has shut down its side still wants the answer.
                 self._selector.unregister(connection.socket)
                 return False
             asked = refusal(503)
@@ -224,16 +224,16 @@ class Server:
 
     def _take_answers(self) -> None:
         self._woken.recv(HEAD_LIMIT)
-        for connection, answer in self._later.answers():
+        for connection, answer in self._background.answers():
             if connection in self._connections:
                 connection.unsent = memoryview(answer)
-                self._selector.register(connection.socket, selectors.EVENT_WRITE, partial(self._turn, connection))
+                self._selector.register(connection.socket, selectors.EVENT_WRITE, partial(self._progress, connection))
 
     def _send(self, connection: _Connection) -> bool:
-        """Write on; never True.
+        """Send; return False, as the connection is not finished.
 
-        Closing while bytes lie unread would make the kernel reset what the peer has not read yet. So say that no more
-        will come, read on, and leave it to the peer, _SPILL or the deadline to end it.
+        Closing with unread bytes would make the kernel reset what the client has not read yet. So shut down this side,
+        read on, and let the client, _SPILL or the deadline end the connection.
         """
         wanted = selectors.EVENT_WRITE
         with suppress(BlockingIOError):

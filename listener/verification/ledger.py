@@ -14,7 +14,7 @@ from listener.errors import LedgerFault
 from listener.ledger import maintenance
 from listener.ledger.connection import open_reader, path_of
 from listener.ledger.evidence import DocumentReader
-from listener.ledger.maintenance import Mending
+from listener.ledger.maintenance import LedgerRepair
 from listener.verification.differences import Difference
 from listener.verification.report import Report
 from listener.verification.tree import series_in
@@ -46,15 +46,15 @@ def verify(config: Config, report: Report, *, repair: bool) -> None:
 
 
 @contextlib.contextmanager
-def _mending(config: Config, repair: bool) -> Iterator[Mending | None]:
+def _mending(config: Config, repair: bool) -> Iterator[LedgerRepair | None]:
     if not repair:
         yield None
         return
-    with contextlib.closing(Mending(config)) as mending:
+    with contextlib.closing(LedgerRepair(config)) as mending:
         yield mending
 
 
-def _repaired(mending: Mending, difference: Difference) -> bool:
+def _repaired(mending: LedgerRepair, difference: Difference) -> bool:
     if difference.word == "duplicate":  # Instances are never touched.
         return False
     try:
@@ -70,7 +70,7 @@ def _repaired(mending: Mending, difference: Difference) -> bool:
 def _rebuild(config: Config) -> bool:
     """Rebuild the ledger from the logs alone; return whether that worked."""
     try:
-        with contextlib.closing(Mending(config)) as mending:
+        with contextlib.closing(LedgerRepair(config)) as mending:
             uids = list(map(DocumentReader(config).uid_of, series_in(config.log)))
             for uid in uids:
                 mending.count(uid)
@@ -87,17 +87,17 @@ def _differences(config: Config, connection: sqlite3.Connection) -> Iterator[Dif
     for uid in described:
         missing, surplus = _compared(reader, connection, uid)
         if missing or surplus:
-            age = (time.time_ns() - reader.changed(uid)) / 1e9
+            age = (time.time_ns() - reader.changed_ns(uid)) / 1e9
             time.sleep(max(0.0, _SETTLE - age) if age >= 0 else 0.0)
             missing, surplus = _compared(reader, connection, uid)
         yield from _of(config, uid, missing, surplus)
         if not (missing or surplus) and maintenance.misidentified(connection, reader, uid):
             yield Difference("wrong-in-ledger", path_of(config.state), uid)
-    gone = set(maintenance.series_of(connection)).difference(described)
+    gone = set(maintenance.recorded_series(connection)).difference(described)
     for uid in sorted(gone):
         yield from _of(config, uid, 0, len(maintenance.recorded(connection, uid)))
     if config.on_conflict != "keep-both":
-        for sop, uid, study in maintenance.elsewhere(connection):
+        for sop, uid, study in maintenance.shared_instances(connection):
             yield Difference("duplicate", path_of(config.state), uid, study, sop, detail=_DUPLICATE)
 
 

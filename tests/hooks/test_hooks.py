@@ -33,7 +33,7 @@ from listener.config import Config
 from listener.errors import HookFailed
 from listener.hooks import dispatch, targets
 from listener.hooks.dispatch import HookManager
-from listener.hooks.payload import Payload, fields, key_of
+from listener.hooks.payload import Payload, header_fields, key_of
 from listener.hooks.targets import CommandHook, Webhook
 from listener.ledger import consumers, deliveries
 from listener.ledger.connection import open_writer, path_of, transaction
@@ -133,11 +133,11 @@ def test_the_signature_is_that_of_the_published_example() -> None:
     key = key_of(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
     told = Payload("msg_p5jXN8AQM9LWM0D4loKWxJek", "x", b'{"test": 2432232314}')
     signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-    assert fields(told, key, 1614265330)["Webhook-Signature"] == signature
+    assert header_fields(told, key, 1614265330)["Webhook-Signature"] == signature
 
 
 def test_without_a_key_nothing_is_signed() -> None:
-    assert "Webhook-Signature" not in fields(TOLD, b"", 1)
+    assert "Webhook-Signature" not in header_fields(TOLD, b"", 1)
     assert key_of(b"whsec_no base64") == b""
     assert key_of(b"plain words \r\n") == b"plain words"
 
@@ -148,7 +148,7 @@ def test_without_a_key_nothing_is_signed() -> None:
 @pytest.mark.parametrize("status", [200, 204, 299])
 def test_any_2xx_takes_it(receiver: Receiver, status: int) -> None:
     receiver.answer = lambda _: status
-    Webhook(receiver.url, "").tell(TOLD)
+    Webhook(receiver.url, "").send(TOLD)
     assert [post.body for post in receiver.posts] == [TOLD.body]
 
 
@@ -156,7 +156,7 @@ def test_any_2xx_takes_it(receiver: Receiver, status: int) -> None:
 def test_anything_else_does_not_and_no_redirect_is_followed(receiver: Receiver, status: int) -> None:
     receiver.answer = lambda _: status
     with pytest.raises(HookFailed, match=f"it answered {status}"):
-        Webhook(receiver.url, "").tell(TOLD)
+        Webhook(receiver.url, "").send(TOLD)
     assert len(receiver.posts) == 1
 
 
@@ -181,14 +181,14 @@ def test_a_receiver_may_say_when_it_is_to_be_asked_again(
     text = said or formatdate(time.time() + 90, usegmt=True)
     receiver.answer, receiver.head = lambda _: status, {"Retry-After": text}
     with pytest.raises(HookFailed, match=f"it answered {status}") as caught:
-        Webhook(receiver.url, "").tell(TOLD)
+        Webhook(receiver.url, "").send(TOLD)
     assert caught.value.pause == pytest.approx(pause, abs=0 if said else 30)
 
 
 def test_a_date_is_compared_with_the_clock_of_who_said_it() -> None:
     answer = b"HTTP/1.1 429 x\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:50:07 GMT\r\n"
     with answering(answer + b"Content-Length: 0\r\n\r\n") as url, pytest.raises(HookFailed) as caught:
-        Webhook(url, "").tell(TOLD)
+        Webhook(url, "").send(TOLD)
     assert caught.value.pause == 30
 
 
@@ -213,14 +213,14 @@ def test_nobody_there() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(HookFailed, match="refused"):
-            Webhook(f"http://127.0.0.1:{taken.getsockname()[1]}/", "").tell(TOLD)
+            Webhook(f"http://127.0.0.1:{taken.getsockname()[1]}/", "").send(TOLD)
 
 
 def test_one_that_hangs_is_left_after_a_while(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "SILENCE", 0.3)
+    monkeypatch.setattr(targets, "SILENCE_SECONDS", 0.3)
     receiver.answer = lambda _: None
     with pytest.raises(HookFailed, match="no answer within"):
-        Webhook(receiver.url, "").tell(TOLD)
+        Webhook(receiver.url, "").send(TOLD)
 
 
 @contextmanager
@@ -248,7 +248,7 @@ def dripping() -> Iterator[str]:
 def test_one_that_answers_for_ever_is_left_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "POST_SECONDS", 0.5)
     with dripping() as url, pytest.raises(HookFailed, match=r"no whole answer within 0.5 s"):
-        Webhook(url, "").tell(TOLD)
+        Webhook(url, "").send(TOLD)
 
 
 @pytest.fixture
@@ -272,9 +272,9 @@ def test_a_certificate_must_be_one_that_is_trusted(
     secure = Receiver(context)
     try:
         with pytest.raises(HookFailed, match="TLS: CERTIFICATE_VERIFY_FAILED"):
-            Webhook(secure.url, "").tell(TOLD)
+            Webhook(secure.url, "").send(TOLD)
         monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
-        Webhook(secure.url, "").tell(TOLD)
+        Webhook(secure.url, "").send(TOLD)
     finally:
         secure.close()
     assert len(secure.posts) == 1
@@ -284,9 +284,9 @@ def test_a_secret_that_went_away_is_told(receiver: Receiver, tmp_path: Path) -> 
     secret = tmp_path / "secret"
     hook = Webhook(receiver.url, str(secret))
     with pytest.raises(HookFailed, match="the secret cannot be read"):
-        hook.tell(TOLD)
+        hook.send(TOLD)
     secret.write_text("later")
-    hook.tell(TOLD)  # it is read anew each time
+    hook.send(TOLD)  # it is read anew each time
     assert not [post for post in receiver.posts if "webhook-signature" not in post.head]
 
 
@@ -300,28 +300,28 @@ def script(folder: Path, *lines: str) -> str:
 def test_a_program_gets_the_same_on_its_standard_input(tmp_path: Path) -> None:
     command = script(tmp_path, "open(sys.argv[1], 'w').write(os.environ['HOOK_EVENT'] + os.environ['HOOK_KEY'])",
                      "open(sys.argv[2], 'wb').write(sys.stdin.buffer.read())")  # fmt: skip
-    CommandHook(f"{command} {tmp_path}/names '{tmp_path}/with a blank'").tell(TOLD)
+    CommandHook(f"{command} {tmp_path}/names '{tmp_path}/with a blank'").send(TOLD)
     assert (tmp_path / "names").read_text() == TOLD.event + TOLD.key
     assert (tmp_path / "with a blank").read_bytes() == TOLD.body
 
 
 def test_a_program_that_fails_or_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(HookFailed, match="exit status 3"):
-        CommandHook(script(tmp_path, "sys.exit(3)")).tell(TOLD)
+        CommandHook(script(tmp_path, "sys.exit(3)")).send(TOLD)
     with pytest.raises(HookFailed, match="killed by signal 9"):
-        CommandHook(script(tmp_path, "os.kill(os.getpid(), 9)")).tell(TOLD)
+        CommandHook(script(tmp_path, "os.kill(os.getpid(), 9)")).send(TOLD)
     with pytest.raises(HookFailed, match="cannot be started"):
-        CommandHook(str(tmp_path / "nothing")).tell(TOLD)
+        CommandHook(str(tmp_path / "nothing")).send(TOLD)
 
 
 def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "COMMAND_SECONDS", 1.0)
-    monkeypatch.setattr(targets, "GRACE", 0.2)
+    monkeypatch.setattr(targets, "GRACE_SECONDS", 0.2)
     child = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
     lines = ["import signal, subprocess", "signal.signal(15, signal.SIG_IGN)"]
     lines += [f"subprocess.Popen([sys.executable, '-c', {child!r}])", "time.sleep(60)"]
     with pytest.raises(HookFailed, match="it ran for more than"):
-        CommandHook(script(tmp_path, *lines)).tell(TOLD)
+        CommandHook(script(tmp_path, *lines)).send(TOLD)
 
 
 def test_a_program_that_reads_nothing_and_hangs_leaves_nothing_open(
@@ -332,7 +332,7 @@ def test_a_program_that_reads_nothing_and_hangs_leaves_nothing_open(
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         with pytest.raises(HookFailed, match="it ran for more than"):
-            CommandHook(script(tmp_path, "time.sleep(60)")).tell(TOLD._replace(body=bytes(2**20)))
+            CommandHook(script(tmp_path, "time.sleep(60)")).send(TOLD._replace(body=bytes(2**20)))
         gc.collect()
     assert [str(one.message) for one in told] == []
 
@@ -557,10 +557,10 @@ class Refusing:
     lease = 60.0
 
     def __init__(self) -> None:
-        self.told: list[Payload] = []
+        self.sent: list[Payload] = []
 
-    def tell(self, told: Payload) -> None:
-        self.told.append(told)
+    def send(self, payload: Payload) -> None:
+        self.sent.append(payload)
         raise HookFailed("not today")
 
     def abort(self) -> None:
@@ -571,12 +571,12 @@ def aside(state: Path, number: int) -> None:
     """A file was set aside, and whoever is to hear of it shall."""
     connection = open_writer(path_of(str(state)))
     connection.execute("INSERT INTO set_aside (path, reason, name) VALUES (?, 'empty', 'x')", (f"empty/{number}",))
-    deliveries.tell_consumers(connection, "set-aside", 1, aside=number)
+    deliveries.add_deliveries(connection, "set-aside", deliveries.Subject(set_aside_id=number), 1)
     connection.close()
 
 
 def test_after_many_attempts_it_is_given_up_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "MOST_ATTEMPTS", 3)
+    monkeypatch.setattr(dispatch, "MAX_ATTEMPTS", 3)
     monkeypatch.setattr(dispatch, "hook_pause", lambda attempt: 0.01 * attempt)
     connection = open_writer(path_of(str(tmp_path)))
     deliveries.register(connection, "refusing", 0)
@@ -590,8 +590,8 @@ def test_after_many_attempts_it_is_given_up_and_shown(tmp_path: Path, monkeypatc
         one.stop()
         connection.close()
     assert "not today" in row
-    assert len(hook.told) == 3
-    assert {told.key for told in hook.told} == {"set-aside/1"}
+    assert len(hook.sent) == 3
+    assert {payload.key for payload in hook.sent} == {"set-aside/1"}
 
 
 def test_a_clock_that_is_set_back_holds_up_no_delivery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -607,9 +607,9 @@ def test_a_clock_that_is_set_back_holds_up_no_delivery(tmp_path: Path, monkeypat
     one = dispatch.HookThread(hook, str(tmp_path), phi=False)
     one.start()
     try:
-        until(lambda: hook.told, 10)
+        until(lambda: hook.sent, 10)
         behind = 3600 * 10**9
-        until(lambda: len(hook.told) >= 2, 10)
+        until(lambda: len(hook.sent) >= 2, 10)
     finally:
         one.stop()
 
@@ -629,7 +629,7 @@ def test_a_ledger_that_was_made_anew_is_told_from(tmp_path: Path) -> None:
         with reading(str(tmp_path)) as reader:
             until(lambda: reader._ask("SELECT * FROM consumers"), 10)
         aside(tmp_path, 1)
-        until(lambda: hook.told, 10)
+        until(lambda: hook.sent, 10)
     finally:
         one.stop()
 
@@ -645,8 +645,8 @@ def test_one_that_refuses_is_not_asked_a_thousand_times_a_second(tmp_path: Path)
     one = dispatch.HookThread(hook, str(tmp_path), phi=False)
     one.start()
     try:
-        until(lambda: len(hook.told) >= 2, 10)
-        assert len(hook.told) <= 3
+        until(lambda: len(hook.sent) >= 2, 10)
+        assert len(hook.sent) <= 3
     finally:
         one.stop()
 
@@ -655,7 +655,7 @@ def test_one_that_refuses_is_not_asked_a_thousand_times_a_second(tmp_path: Path)
 
 
 @contextmanager
-def told_by_a_courier(state: Path, url: str) -> Iterator[sqlite3.Connection]:
+def served_by_a_hook_thread(state: Path, url: str) -> Iterator[sqlite3.Connection]:
     """A courier of the webhook at work, and the ledger."""
     connection = open_writer(path_of(str(state)))
     deliveries.register(connection, "webhook", 0)
@@ -675,7 +675,7 @@ def states(connection: sqlite3.Connection) -> list[str]:
 def test_who_asks_for_a_pause_gets_it(tmp_path: Path, receiver: Receiver) -> None:
     """Also for what else is due."""
     receiver.answer, receiver.head = lambda _: 429 if len(receiver.posts) == 1 else 200, {"Retry-After": "3"}
-    with told_by_a_courier(tmp_path, receiver.url) as connection:
+    with served_by_a_hook_thread(tmp_path, receiver.url) as connection:
         begun = time.monotonic()
         for number in (1, 2):
             aside(tmp_path, number)
@@ -688,18 +688,18 @@ def test_who_is_gone_is_told_nothing_more_until_a_person_says_so(
     tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.answer = lambda _: 410
-    with told_by_a_courier(tmp_path, receiver.url) as connection:
+    with served_by_a_hook_thread(tmp_path, receiver.url) as connection:
         aside(tmp_path, 1)
-        until(lambda: receiver.posts and "told nothing more" in caplog.text, 10)
+        until(lambda: receiver.posts and "hook is stopped" in caplog.text, 10)
         aside(tmp_path, 2)
         receiver.answer = lambda _: 200
         time.sleep(1.2)  # Two looks, in which nothing is to happen.
         assert (len(receiver.posts), states(connection)) == (1, ["pending"] * 2)
-        told = ledger_view.look(str(tmp_path)).hooks["webhook"]
+        told = ledger_view.read(str(tmp_path)).hooks["webhook"]
         assert told == {"pending": 2, "delivered": 0, "failed": 0, "error": "it answered 410, which means for good"}
         consumers.redeliver(connection, 1, time.time_ns())
         until(lambda: states(connection) == ["delivered"] * 2, 10)
-    assert caplog.text.count("told nothing more") == 1
+    assert caplog.text.count("hook is stopped") == 1
 
 
 def test_the_next_start_asks_who_was_gone_again(tmp_path: Path) -> None:
@@ -721,7 +721,7 @@ def test_a_courier_that_was_retired_registers_again_and_misses_nothing(
 ) -> None:
     """What waited, what happened while it was retired, and what comes."""
     receiver.answer = lambda _: 500
-    with told_by_a_courier(tmp_path, receiver.url) as connection:
+    with served_by_a_hook_thread(tmp_path, receiver.url) as connection:
         aside(tmp_path, 1)
         until(lambda: receiver.posts, 10)
         with transaction(connection):
@@ -741,9 +741,9 @@ def test_a_courier_that_was_retired_registers_again_and_misses_nothing(
 def test_a_ledger_that_is_damaged_while_a_hook_is_told_does_not_end_its_thread(
     tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "_PATIENCE", 0.1)
+    monkeypatch.setattr(dispatch, "_LEDGER_RETRY_SECONDS", 0.1)
     path = Path(path_of(str(tmp_path)))
-    with told_by_a_courier(tmp_path, receiver.url):
+    with served_by_a_hook_thread(tmp_path, receiver.url):
         aside(tmp_path, 1)
         receiver.wait_for("set-aside", 1)
         for file in tmp_path.glob("ledger.sqlite*"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.ledger.completion import Completion, CompletionRules, OpenSeries, SeriesState, promised
+from listener.ledger.completion import Completion, CompletionRules, OpenSeries, SeriesState, expected_count
 
 QUIET = {"": 60.0, "CT": 5.0}
 
@@ -46,7 +46,7 @@ def play(history: list[tuple[float, str]]) -> list[tuple[float, Completion]]:
             one.Modality = one.Modality if what == "+" else what
             if book.get("1.2", "1") is None and what == "+":
                 lacked = told[-1][1].result == "incomplete"
-                one.generation, one.began = one.generation + 1, 0 if lacked else one.instances
+                one.generation, one.began_with = one.generation + 1, 0 if lacked else one.instances
             one.instances, one.last_activity = one.instances + 1, now
             book.keep(one)
     return told
@@ -70,20 +70,20 @@ def test_each_generation_ends_once(steps: list[tuple[float, str]]) -> None:
 def test_the_book_is_renewed_from_what_others_wrote() -> None:
     book = OpenSeries(CompletionRules(QUIET, 100.0))
     for uid in ("same", "grown", "gone"):
-        book.keep(SeriesState(uid, instances=1, last_activity=1.0, promise=(7, 7)))
+        book.keep(SeriesState(uid, instances=1, last_activity=1.0, promise_stamp=(7, 7)))
     rows = [
         SeriesState("same", instances=1),
         SeriesState("grown", instances=2, last_activity=50.0),
         SeriesState("new", instances=1, last_activity=50.0),
     ]
-    assert book.renew(rows, 50.0) == ["gone"]
+    assert book.refresh(rows, 50.0) == ["gone"]
     assert {one.SeriesInstanceUID: one.last_activity for one in book} == {"same": 1.0, "grown": 50.0, "new": 50.0}
-    assert [one.promise for one in book] == [(7, 7), (7, 7), (0, 0)]
+    assert [one.promise_stamp for one in book] == [(7, 7), (7, 7), (0, 0)]
 
 
 @pytest.mark.parametrize(
     ("value", "number"), [("12", 12), (12, 12), (" 12 ", 12), ("-3", 0), ("many", 0), (None, 0), (10**30, 2**53 - 1)]
 )
 def test_a_promise_is_a_number_or_a_text(value: object, number: int) -> None:
-    assert promised({"NumberOfSeriesRelatedInstances": value}) == number
-    assert promised({}) == 0
+    assert expected_count({"NumberOfSeriesRelatedInstances": value}) == number
+    assert expected_count({}) == 0

@@ -121,7 +121,7 @@ def test_a_reader_makes_no_ledger(tmp_path: Path) -> None:
 
 
 def test_a_locked_ledger_is_named_and_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PATIENCE", 0.0)
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT", 0.0)
     path = path_of(str(tmp_path))
     with contextlib.closing(open_writer(path)) as holder, contextlib.closing(open_writer(path)) as other:
         holder.execute("BEGIN IMMEDIATE")
@@ -158,7 +158,7 @@ SCANS = {
     "_ELSEWHERE": "the same: one UID in two series",
     "_RECORDED": "a verify, by a person: every series",
     "BATCHES": "sums over a batch's series: a report that a person asks for",
-    "ONLY_ASIDE": "the same report: set-aside files of which something was read",
+    "ONLY_SET_ASIDE": "the same report: set-aside files of which something was read",
     "_OLD": "a prune, by a person: every complete series of that age",
     "_INTERRUPTED": "the same: what was pruned",
     "_SOME": "the same: a few, whichever come first",

@@ -12,7 +12,7 @@ import pytest
 
 from listener.ledger import connection, deliveries
 from listener.ledger.connection import WriterConnection, open_writer, path_of
-from listener.ledger.maintenance import Mending
+from listener.ledger.maintenance import LedgerRepair
 from listener.ledger.outcome_rows import OutcomeRows
 from listener.ledger.reader import reading
 from listener.ledger.rows import SeriesRow
@@ -22,7 +22,7 @@ from tests.workbench import tmpfs
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(connection, "PATIENCE", 0.0)
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT", 0.0)
     made = World(tmp_path)
     made.tick()
     yield made
@@ -172,7 +172,7 @@ def test_what_came_meanwhile_is_told_also_where_a_repair_was_faster(world: World
     world.came(1, 1)
     world.came(2, 1)
     live(world, 12)
-    with contextlib.closing(Mending(world.config)) as mending:
+    with contextlib.closing(LedgerRepair(world.config)) as mending:
         for series in (0, 1, 2):
             mending.count(world.uid(series))
         deliveries.register(mending._connection, "webhook", world.wall)
@@ -203,7 +203,7 @@ def test_what_a_run_could_not_record_at_all_is_told_by_the_next(world: World, re
     world.crash()
     live(world, 3)
     if repaired:
-        with contextlib.closing(Mending(world.config)) as mending:
+        with contextlib.closing(LedgerRepair(world.config)) as mending:
             for series in (0, 1):
                 mending.count(world.uid(series))
     else:
@@ -232,7 +232,7 @@ def test_consumers_stay_known_and_hear_nothing_of_old_files(world: World) -> Non
     live(world, 2)
     remove(path_of(world.config.state))
     live(world, 1)
-    world.clerk.compare_aside({"empty": (3, 0)}, world.now, world.wall)
+    world.clerk.reconcile_set_aside({"empty": (3, 0)}, world.now, world.wall)
     with contextlib.closing(sqlite3.connect(path_of(world.config.state))) as connection:
         found = connection.execute(
             "SELECT c.name, a.path, d.state FROM deliveries d JOIN consumers c ON c.id = d.consumer_id "
@@ -264,7 +264,7 @@ def test_no_ledger_is_made_below_a_volume_that_was_unmounted(tmp_path: Path) -> 
     assert one.open(0.0)
     state.rename(away)
     state.mkdir()
-    fault = one.lost()
+    fault = one.file_fault()
     assert fault
     one.abandon(fault, 1.0)
     assert one.open(1.0) is None
@@ -325,7 +325,7 @@ def test_another_error_is_logged_after_a_while(tmp_path: Path, caplog: pytest.Lo
         fail(one, now, error)
     assert [text.rpartition(": ")[2].split()[0] for text in errors(caplog)] == ["a", "c"]
     assert one.fault.endswith("d")
-    one.works()
+    one.mark_working()
     fail(one, 63.0, "d")
     assert len(errors(caplog)) == 3
 
@@ -333,13 +333,13 @@ def test_another_error_is_logged_after_a_while(tmp_path: Path, caplog: pytest.Lo
 def test_a_folder_whose_transaction_was_taken_back_is_not_remembered(world: World) -> None:
     """Else the next new folder gets the same id, and instances lie in another one than the ledger says."""
     with contextlib.closing(open_writer(path_of(world.config.state))) as connection:
-        posting = OutcomeRows(connection, world.clerk._book, world.clerk._proofs, world.clerk._places)
+        posting = OutcomeRows(connection, world.clerk._open_series, world.clerk._documents, world.clerk._paths)
         with contextlib.suppress(RuntimeError), posting.transaction():
-            posting.entries.folder("a")
+            posting.tables.folder("a")
             raise RuntimeError
         with posting.transaction():
-            posting.entries.folder("b")
-            posting.entries.folder("a")
+            posting.tables.folder("b")
+            posting.tables.folder("a")
         found = dict(connection.execute("SELECT path, id FROM folders"))
     assert len(set(found.values())) == 2
-    assert posting.entries.folder("a") == found["a"]
+    assert posting.tables.folder("a") == found["a"]

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from listener.ledger import connection, generations
+from listener.ledger.completion import Flow
 from listener.ledger.connection import open_writer, path_of, transaction
-from listener.ledger.maintenance import Mending
-from listener.ledger.quiet import Flow
+from listener.ledger.maintenance import LedgerRepair
 from listener.records import Outcome
 from tests.ledger_world import World
 
@@ -154,7 +154,7 @@ class Ledger(RuleBasedStateMachine):
             file.unlink()
         if noticed:
             self.world.tick()
-        with contextlib.closing(Mending(self.world.config)) as mending:
+        with contextlib.closing(LedgerRepair(self.world.config)) as mending:
             for series in range(3):
                 mending.count(self.world.uid(series))
         self.world.tick()
@@ -236,9 +236,9 @@ class Ledger(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock of another one is met at once."""
-    monkeypatch.setattr(connection, "PATIENCE", 0.0)
-    monkeypatch.setattr(connection, "_SOON", 0.0)
-    monkeypatch.setattr(connection, "_LATEST", 0.0)
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT", 0.0)
+    monkeypatch.setattr(connection, "_FIRST_RETRY", 0.0)
+    monkeypatch.setattr(connection, "_LONGEST_RETRY", 0.0)
 
 
 class TestLedger(Ledger.TestCase):  # type: ignore[valid-type, misc]

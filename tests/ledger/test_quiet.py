@@ -6,14 +6,14 @@ from math import inf
 
 import pytest
 
-from listener.ledger.quiet import LONGEST, UNSEEN, Flow
+from listener.ledger.completion import LONGEST_GAP, UNSEEN, Flow
 
 #: Looks of the loop (second, lag, flows), and what the clock and its horizon read at the last of them.
 HISTORIES: dict[str, tuple[list[tuple[float, float, bool]], float, float]] = {
     "flows": ([(1.0, 0.0, True), (2.0, 0.0, True)], 2.0, 2.0),
     "a file waits": ([(1.0, 0.0, True), (2.0, 0.5, True)], 2.0, 1.5),
     "the system refuses for a second": ([(1.0, 0.0, False), (2.0, 0.0, False), (3.0, 0.0, True)], 1.0, 1.0),
-    "the process was stopped": ([(1.0, 0.0, True), (61.0, 0.0, True)], 1.0 + LONGEST, 1.0 + LONGEST),
+    "the process was stopped": ([(1.0, 0.0, True), (61.0, 0.0, True)], 1.0 + LONGEST_GAP, 1.0 + LONGEST_GAP),
     "a clock that goes back": ([(1.0, 0.0, True), (0.5, 0.0, True)], 1.0, 1.0),
     "not all of incoming is known": ([(1.0, inf, True), (2.0, inf, True)], 2.0, -inf),
 }
@@ -30,7 +30,7 @@ def test_the_clock_reads_the_seconds_in_which_intake_flowed(name: str) -> None:
 
 def test_between_two_looks_the_reading_goes_on_and_the_horizon_waits() -> None:
     flow = Flow(10.0, elapsed=5.0)
-    assert [flow.moment(now) for now in (9.0, 10.5, 99.0)] == [5.0, 5.5, 5.0 + LONGEST]
+    assert [flow.moment(now) for now in (9.0, 10.5, 99.0)] == [5.0, 5.5, 5.0 + LONGEST_GAP]
     assert flow.horizon == 5.0
     assert flow._replace(flows=False).moment(99.0) == 5.0
 

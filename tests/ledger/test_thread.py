@@ -42,7 +42,7 @@ def test_what_ends_wakes_the_loop_and_is_told_once(world: World) -> None:
     assert woken.wait(10)
     (ended,) = keeper.take()
     assert (ended.result, ended.instances) == ("expected", 2)
-    keeper.told([ended])
+    keeper.mark_announced([ended])
     until(lambda: keeper.counts["complete"] == 1, 10)
     keeper.close(nobody)
     again = LedgerThread(world.config)
@@ -69,7 +69,7 @@ def test_a_defect_of_the_writer_is_told_and_loses_nothing(
     record = LedgerWriter.record
 
     def broken(clerk: LedgerWriter, outcomes: Sequence[Outcome], now: float, now_ns: int) -> None:
-        clerk.unwritten.keep(outcomes)
+        clerk.pending.keep(outcomes)
         raise RuntimeError("a patient's name")
 
     monkeypatch.setattr(LedgerWriter, "record", broken)
@@ -93,7 +93,7 @@ def test_nothing_waits_for_a_writer_that_hangs(world: World, monkeypatch: pytest
         record(clerk, outcomes, now, now_ns)
 
     monkeypatch.setattr(LedgerWriter, "record", hanging)
-    monkeypatch.setattr(module, "MOST", 3)
+    monkeypatch.setattr(module, "MAX_PENDING", 3)
     keeper = LedgerThread(world.config)
     keeper.start()
     keeper.finished([world.publish(0, 1)])
@@ -116,7 +116,7 @@ def test_a_writer_that_does_not_come_back_does_not_hold_up_the_end(
         assert go_on.wait(30)
 
     monkeypatch.setattr(LedgerWriter, "record", hanging)
-    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.1)
     keeper = LedgerThread(world.config)
     keeper.start()
     keeper.finished([world.publish(0, 1)])
@@ -124,4 +124,4 @@ def test_a_writer_that_does_not_come_back_does_not_hold_up_the_end(
     keeper.close(nobody)
     go_on.set()
     keeper._thread.join(10)
-    keeper._clerk.close()
+    keeper._writer.close()

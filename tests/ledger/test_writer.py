@@ -13,11 +13,10 @@ import orjson
 import pytest
 
 from listener.ledger import connection, deliveries, generations, writer
-from listener.ledger.completion import Completion, SeriesState
+from listener.ledger.completion import UNSEEN, Completion, Flow, Moment, SeriesState
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.evidence import DocumentReader
 from listener.ledger.outcome_rows import OutcomeRows
-from listener.ledger.quiet import UNSEEN, Flow, Moment
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import SeriesRow
 from listener.ledger.writer import LedgerWriter
@@ -28,7 +27,7 @@ from tests.ledger_world import World
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(connection, "PATIENCE", 0.0)
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT", 0.0)
     made = World(tmp_path)
     made.tick()
     yield made
@@ -295,7 +294,7 @@ def test_the_mark_waits_while_something_is_to_be_counted_again(world: World) -> 
     world.came(0, 1)
     world.publish(0, 2)
     world.advance(10_000)
-    world.clerk.unwritten.again([world.uid(0)])
+    world.clerk.pending.recount([world.uid(0)])
     world.came(1, 1)
     world.crash()
     world.tick()
@@ -334,7 +333,7 @@ def test_a_command_that_does_not_wait_judges_by_the_wall_clock(world: World) -> 
     world.crash()
     world.advance(0, 6)
     world.tick()
-    world.clerk.judge(world.now, world.wall)
+    world.clerk.end_by_wall_clock(world.now, world.wall)
     assert [one.SeriesInstanceUID for one in world.announce()] == [world.uid(0)]
 
 
@@ -371,12 +370,12 @@ def test_what_is_no_file_is_a_fault_and_series_are_told(tmp_path: Path) -> None:
 
 
 def test_beyond_a_number_only_series_are_remembered(world: World) -> None:
-    world.clerk.unwritten._most = 3
+    world.clerk.pending._limit = 3
     lock = open_writer(path_of(world.config.state))
     lock.execute("BEGIN IMMEDIATE")
     world.came(0, 1, 2)
     world.came(1, 1, 2)
-    assert world.clerk.unwritten.outcomes == []
+    assert world.clerk.pending.outcomes == []
     lock.close()
     world.advance(60)
     world.tick()
@@ -385,7 +384,7 @@ def test_beyond_a_number_only_series_are_remembered(world: World) -> None:
 
 def test_a_ledger_that_was_taken_away_comes_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lost transaction: the book knows of a series that the file does not."""
-    monkeypatch.setattr(connection, "_SOON", 0.0)
+    monkeypatch.setattr(connection, "_FIRST_RETRY", 0.0)
     world.came(0, 1)
     world.clerk.access.close()
     Path(path_of(world.config.state)).unlink()
@@ -395,7 +394,7 @@ def test_a_ledger_that_was_taken_away_comes_back(world: World, monkeypatch: pyte
 
 
 def test_a_defect_of_ours_loses_nothing(world: World) -> None:
-    world.clerk.unwritten.keep([world.publish(0, 1)])
+    world.clerk.pending.keep([world.publish(0, 1)])
     world.clerk.reset()
     world.tick()
     world.tick()
@@ -466,7 +465,7 @@ def test_two_studies_are_counted_again_from_their_documents(world: World, record
         outcomes = [world.publish(0, number, study=study) for number in (1, 2)]
         world.record(*outcomes[: 1 if study in recorded else 0])
     world.crash()
-    world.clerk.unwritten.again([world.uid(0)])
+    world.clerk.pending.recount([world.uid(0)])
     world.tick()
     assert sorted(one[:2] for one in both(world)) == sorted([(world.study(), 2), (world.study(1), 2)])
     world.advance(10)
@@ -505,7 +504,7 @@ def test_an_instance_with_two_files_is_one_and_completes_nothing(world: World) -
     ((older, newer),) = revision.doubles
     assert (older[:4], newer[:4]) == ("0002", "0003")
     world.crash()
-    world.clerk.unwritten.again([world.uid(0)])
+    world.clerk.pending.recount([world.uid(0)])
     world.tick()
     assert world.announce() == []
     world.advance(100)
@@ -601,15 +600,15 @@ def test_set_aside_is_what_lies_there(world: World) -> None:
     with read(world) as reader:
         assert reader.set_aside() == {"empty": (1, 7)}
     later = (os.stat(directory / "a").st_ctime_ns) + 60 * 10**9
-    world.clerk.compare_aside({"empty": (2, 4)}, world.now, later - 59 * 10**9)
+    world.clerk.reconcile_set_aside({"empty": (2, 4)}, world.now, later - 59 * 10**9)
     with read(world) as reader:
         assert reader.set_aside() == {}, "what was put there a moment ago is about to be told"
-    world.clerk.compare_aside({"empty": (2, 4)}, world.now, later)
+    world.clerk.reconcile_set_aside({"empty": (2, 4)}, world.now, later)
     with read(world) as reader:
         assert reader.set_aside() == {"empty": (2, 4)}
         assert row_of_days(reader) == {"published": 0, "duplicates": 0, "set_aside": 1}
     (directory / "a").unlink()
-    world.clerk.compare_aside({"empty": (1, 2)}, world.now, later)
+    world.clerk.reconcile_set_aside({"empty": (1, 2)}, world.now, later)
     with read(world) as reader:
         assert reader.set_aside() == {"empty": (1, 2)}
 
@@ -624,14 +623,14 @@ def test_whose_a_set_aside_file_is_stands_in_its_reason_file_too(world: World) -
         (directory / name).write_bytes(b"12")
         (directory / f"{name}.json").write_bytes(orjson.dumps({"reason": "incomplete", "name": name, **owner}))
     later = (os.stat(directory / "c").st_ctime_ns) + 60 * 10**9
-    world.clerk.compare_aside({"incomplete": (3, 6)}, world.now, later)
+    world.clerk.reconcile_set_aside({"incomplete": (3, 6)}, world.now, later)
     with read(world) as reader:
-        found = [(row.SeriesInstanceUID, row.errors, row.Modality, row.sender) for row in reader.only_aside()]
+        found = [(row.SeriesInstanceUID, row.errors, row.Modality, row.sender) for row in reader.only_set_aside()]
         assert sorted(found) == sorted([(world.uid(0), 2, "CT", "SCANNER1"), (world.uid(7), 1, "CT", "SCANNER1")])
     world.record(world.publish(0, 1))
     with read(world) as reader:
         assert [row.errors for row in reader.all_of(world.uid(0))] == [2]
-        assert [row.SeriesInstanceUID for row in reader.only_aside()] == [world.uid(7)]
+        assert [row.SeriesInstanceUID for row in reader.only_set_aside()] == [world.uid(7)]
 
 
 def row_of_days(reader: Reader) -> dict[str, int]:
@@ -774,10 +773,10 @@ def test_a_command_gives_an_expected_series_its_time(world: World) -> None:
     world.crash()
     world.clerk.flow = UNSEEN
     world.tick()
-    world.clerk.judge(world.now, world.wall)
+    world.clerk.end_by_wall_clock(world.now, world.wall)
     assert world.announce() == []
     world.advance(100)
-    world.clerk.judge(world.now, world.wall)
+    world.clerk.end_by_wall_clock(world.now, world.wall)
     assert sorted(one.expected for one in world.announce()) == [2, 9]
 
 
@@ -798,7 +797,7 @@ def test_who_takes_its_files_in_says_when_a_series_is_quiet(tmp_path: Path) -> N
     world.clerk = LedgerWriter(world.config, is_worked_on=work_on)
     for _ in range(3):
         world.advance(10)
-        world.clerk.judge(world.now, other.wall + 10**12)
+        world.clerk.end_by_wall_clock(world.now, other.wall + 10**12)
         assert world.tick() == []
     assert asked[0] == other.config.incoming[0]
     works = False
@@ -854,7 +853,7 @@ def test_a_series_that_was_forgotten_and_is_due_ends_no_other_one(world: World) 
     expect(world, 0)
     world.came(1, 1)
     one = SeriesState(world.uid(0), id=row(world, 1).id, expected=3)
-    world.clerk._ending.end([one], world.clerk._posting, Moment(world.now, world.wall, 1e9, 1e9))
+    world.clerk._recorder.end([one], world.clerk._outcome_rows, Moment(world.now, world.wall, 1e9, 1e9))
     assert world.announce() == []
 
 
@@ -862,7 +861,7 @@ def test_a_series_that_was_forgotten_and_is_due_ends_no_other_one(world: World) 
 
 
 def test_promises_are_asked_for_in_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_IN_TURN", 2)
+    monkeypatch.setattr(writer, "_PER_TICK", 2)
     world.came(0, 1)
     for series in range(1, 6):
         world.came(series, 1)
@@ -882,7 +881,7 @@ def test_promises_are_asked_for_in_turns(world: World, monkeypatch: pytest.Monke
 
 
 def test_a_promise_is_read_before_a_series_is_taken_for_complete(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_IN_TURN", 0)
+    monkeypatch.setattr(writer, "_PER_TICK", 0)
     world.came(0, 1)
     world.promise(0, 2)
     world.advance(10)
@@ -902,7 +901,7 @@ def test_the_book_is_not_read_each_second_where_that_takes_long(world: World, mo
     expect(world, 2)
     world.advance(1)
     world.tick()
-    assert world.clerk._book.get(world.uid(0), world.study()) is None
+    assert world.clerk._open_series.get(world.uid(0), world.study()) is None
     # What is told of it meanwhile is recorded as its row says, and so it ends.
     world.came(0, 1)
     world.came(0, 2)

@@ -18,16 +18,16 @@ from typing import Any
 import fastjsonschema
 import pytest
 
-from listener.hooks.payload import Payload, fields, message
+from listener.hooks.payload import Payload, header_fields, payload_of
 from listener.ledger import deliveries
 from listener.ledger.connection import open_writer, path_of
 from listener.ledger.reader import Reader
 from listener.service.monitor import SnapshotWriter
 from listener.status import ledger_view
-from listener.status.document import Accounts, document
+from listener.status.document import LedgerView, document
 from listener.status.history import Point
 from listener.status.page import Page
-from listener.status.routes import Serving, asked_for, part
+from listener.status.routes import StatusRoutes, page_file, parse_query
 from listener.telemetry.catalogue import Numbers
 from listener.telemetry.http_messages import Request
 from tests.browser import Browser, browser, chromium
@@ -39,7 +39,7 @@ from tests.status.test_status import HOSTILE, series
 from tests.test_bad_input import HOSTILE as HOSTILE_TEXTS
 from tests.waiting import until
 
-API = json.loads(part("openapi.json"))
+API = json.loads(page_file("openapi.json"))
 NOW = 1_800_000_000 * 10**9
 
 #: What a sender may have written into its files: (0002,0016) and (0008,0060) take it.
@@ -84,9 +84,9 @@ def status_until(running: Service, wanted: Callable[[dict[str, Any]], bool]) -> 
 # -- without a service -------------------------------------------------------------------------------------------------
 
 
-def rendered(told: Accounts, points: tuple[Point, ...] = ()) -> str:
+def rendered(told: LedgerView, points: tuple[Point, ...] = ()) -> str:
     live = {**SnapshotWriter("/nowhere", Numbers()).live, "time_ns": NOW, "state": "ready"}
-    page = Page(part("page.css"), part("page.js"))
+    page = Page(page_file("page.css"), page_file("page.js"))
     return page.render(document(live, None, told, NOW), points, 3600.0).decode()
 
 
@@ -110,9 +110,9 @@ class Tags(html.parser.HTMLParser):
 
 def test_what_a_sender_chose_becomes_no_element_and_no_attribute() -> None:
     hostile = dict.fromkeys(("SeriesInstanceUID", "Modality", "sender", "root", "result", "expected_by"), HOSTILE)
-    told = Accounts(in_flight=[series(**hostile)], ended=[series(**hostile)], counts={"open": 1}, error=HOSTILE,
+    told = LedgerView(in_flight=[series(**hostile)], ended=[series(**hostile)], counts={"open": 1}, error=HOSTILE,
                     hooks={HOSTILE: {"pending": 1, "delivered": 0, "failed": 0, "error": HOSTILE}})  # fmt: skip
-    plain = Accounts(in_flight=[series()], ended=[series()], counts={"open": 1}, error="x",
+    plain = LedgerView(in_flight=[series()], ended=[series()], counts={"open": 1}, error="x",
                      hooks={"x": {"pending": 1, "delivered": 0, "failed": 0, "error": "x"}})  # fmt: skip
     made, usual = Tags(rendered(told)), Tags(rendered(plain))
     assert made.tags == usual.tags
@@ -123,13 +123,13 @@ def test_what_a_sender_chose_becomes_no_element_and_no_attribute() -> None:
 
 def test_an_hour_is_drawn_with_its_gaps() -> None:
     points = tuple(Point(at, at / 100, 0.0, None, int(at)) for at in (10.0, 20.0, 30.0, 3000.0, 3010.0))
-    page = rendered(Accounts(), points)
+    page = rendered(LedgerView(), points)
     assert page.count("<polyline") == 4  # rates and backlog, each before and after the gap; lag was never
     assert "Backlog: now 0, at most 3,010 in the last hour" in page
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
-    page = rendered(Accounts(in_flight=[series()], counts={"open": 1}))
+    page = rendered(LedgerView(in_flight=[series()], counts={"open": 1}))
     assert not re.findall(r"""(?:src|href|action)=["']?(?:https?:)?//""", page)
     assert "url(" not in page
     assert " style=" not in page  # the policy would not let it
@@ -151,7 +151,7 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
 )
 def test_a_parameter_that_cannot_be_is_refused(query: str) -> None:
     with pytest.raises(ValueError, match=r"give|parameter"):
-        asked_for(query)
+        parse_query(query)
 
 
 def test_every_operation_and_schema_is_used_and_strict() -> None:
@@ -170,13 +170,13 @@ def test_whoever_asks_within_a_second_gets_the_same(tmp_path: Path, monkeypatch:
     """The ledger is read once, and the page made once, however many look."""
     looks: list[str] = []
 
-    def look(state: str) -> Accounts:
+    def read(state: str) -> LedgerView:
         looks.append(state)
-        return Accounts()
+        return LedgerView()
 
-    monkeypatch.setattr(ledger_view, "look", look)
+    monkeypatch.setattr(ledger_view, "read", read)
     pulse = SnapshotWriter(str(tmp_path), Numbers())
-    routes = Serving(str(tmp_path), lambda: pulse.live, pulse.history).routes()
+    routes = StatusRoutes(str(tmp_path), lambda: pulse.live, pulse.history).routes()
     asked = Request("GET", "/")
     begun = time.monotonic()
     pages = {routes["/"](asked).body for _ in range(50)} | {routes["/"](asked).body}
@@ -196,14 +196,14 @@ def test_what_hooks_are_told_is_as_documented(tmp_path: Path) -> None:
         "VALUES (1, 1, 9, 'complete', 'quiet', 1, 1)"
     )
     connection.execute("INSERT INTO set_aside (path, reason, name, at_ns) VALUES ('empty/x', 'empty', 'x', 4)")
-    deliveries.tell_consumers(connection, "set-aside", 1, aside=1)
-    deliveries.tell_consumers(connection, "series-complete", 2, series=(1, 1))
+    deliveries.add_deliveries(connection, "set-aside", deliveries.Subject(set_aside_id=1), 1)
+    deliveries.add_deliveries(connection, "series-complete", deliveries.Subject(1, 1), 2)
     told = deliveries.lease(connection, consumer, 10, 20, limit=5)
     assert [one.event for one in told] == ["series-complete", "set-aside"], "series first"
     for phi in (False, True):
-        checker("SeriesEnded")(json.loads(message(told[0], phi).body))
-    assert "PatientID" in json.loads(message(told[0], phi=True).body)
-    checker("FileSetAside")(json.loads(message(told[1], phi=False).body))
+        checker("SeriesEnded")(json.loads(payload_of(told[0], phi).body))
+    assert "PatientID" in json.loads(payload_of(told[0], phi=True).body)
+    checker("FileSetAside")(json.loads(payload_of(told[1], phi=False).body))
     assert Reader(connection).last_error("webhook") == ""
     connection.close()
 
@@ -223,7 +223,7 @@ def test_the_example_in_python_believes_us() -> None:
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102 - it is what readers will copy
     told = Payload("1.2/1", "series-complete", b"{}")
-    head = {name.lower(): value for name, value in fields(told, b"key", int(time.time())).items()}
+    head = {name.lower(): value for name, value in header_fields(told, b"key", int(time.time())).items()}
     assert names["is_genuine"](head, told.body, b"key")
     assert not names["is_genuine"](head, told.body + b" ", b"key")
     assert not names["is_genuine"](head | {"webhook-timestamp": "1"}, told.body, b"key")

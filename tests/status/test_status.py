@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.status import snapshot
-from listener.status.document import ENDED, PATIENCE, Accounts, Looked, document
+from listener.status.document import ENDED, LOST_AFTER, DirectoryTotals, LedgerView, document
 from listener.status.formatting import plain, rate, share, size, span
 from listener.status.history import SLOT, SLOTS, History, Sample, quantile
 from listener.status.markup import Html, element, text
-from listener.status.snapshot import sample, word
-from listener.status.terminal import screen
+from listener.status.snapshot import sample, snapshot_of
+from listener.status.terminal import render
 from listener.telemetry.catalogue import LATENCY, Histogram, Numbers
 from tests.service_process import command, environment, listener, start
 from tests.waiting import until
@@ -66,7 +66,7 @@ def a_word(**numbers: float) -> dict[str, Any]:
     held = Numbers()
     for name, value in numbers.items():
         held.gauges[name] = dict.fromkeys(held.gauges[name], value)
-    return word(held, History(LATENCY), service, NOW)
+    return snapshot_of(held, History(LATENCY), service, NOW)
 
 
 # -- history -----------------------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def test_rates_are_differences_over_the_last_minute() -> None:
     history = History(LATENCY)
     for second in range(200):
         files = 10 * second if second < 150 else 1490 + 40 * (second - 149)
-        history.take(Sample(files, files * 1000, lags(files), 5), float(second))
+        history.add(Sample(files, files * 1000, lags(files), 5), float(second))
     told = history.rates()
     assert told["window_seconds"] == 60.0
     # the last minute: 10 s at 10 and 50 s at 40
@@ -93,7 +93,7 @@ def test_rates_are_differences_over_the_last_minute() -> None:
 def test_an_hour_of_points_is_kept_and_no_more() -> None:
     history = History(LATENCY)
     for second in range(0, 5000, 2):
-        history.take(Sample(second, 0, lags(), second % 100), float(second))
+        history.add(Sample(second, 0, lags(), second % 100), float(second))
     assert len(history.points) == SLOTS
     assert 4980 < history.points[-1].at < 5000
     assert history.points[-1].at - history.points[0].at == pytest.approx(3600, abs=2 * SLOT)
@@ -104,7 +104,7 @@ def test_an_hour_of_points_is_kept_and_no_more() -> None:
 def test_a_backlog_between_two_points_is_not_overlooked() -> None:
     history = History(LATENCY)
     for second in range(21):
-        history.take(Sample(0, 0, lags(), 900 if second == 4 else 0), float(second))
+        history.add(Sample(0, 0, lags(), 900 if second == 4 else 0), float(second))
     assert [point.backlog for point in history.points] == [900, 0]
 
 
@@ -112,7 +112,7 @@ def test_without_files_there_is_no_lag() -> None:
     history = History(LATENCY)
     assert history.rates() == {"window_seconds": 0.0, "files_per_second": 0.0, "bytes_per_second": 0.0}
     for second in range(3):
-        history.take(Sample(0, 0, lags(), 0), float(second))
+        history.add(Sample(0, 0, lags(), 0), float(second))
     assert history.lag() == {"median_seconds": None, "p95_seconds": None}
 
 
@@ -141,8 +141,8 @@ def test_a_quantile_is_what_prometheus_makes_of_the_same_buckets() -> None:
 
 
 def test_a_running_service_has_the_say() -> None:
-    looked = Looked({"empty": (9, 9)}, {"data": {"size": 1, "available": 1, "files": 1, "files_free": 1}})
-    found = document(a_word(pending_files=2, workers=3), looked, Accounts(), NOW)
+    looked = DirectoryTotals({"empty": (9, 9)}, {"data": {"size": 1, "available": 1, "files": 1, "files_free": 1}})
+    found = document(a_word(pending_files=2, workers=3), looked, LedgerView(), NOW)
     assert found["service"]["state"] == "ready"
     assert found["backlog"]["files"] == 6  # two in each of three states
     assert found["workers"] == {"all": 3, "busy": 0}
@@ -154,8 +154,8 @@ def test_a_running_service_has_the_say() -> None:
     ("word_", "later", "state"),
     [
         (None, 0, "absent"),
-        ({"state": "ready"}, PATIENCE + 1, "lost"),
-        ({"state": "draining"}, -PATIENCE - 1, "lost"),  # the clock was set back
+        ({"state": "ready"}, LOST_AFTER + 1, "lost"),
+        ({"state": "draining"}, -LOST_AFTER - 1, "lost"),  # the clock was set back
         ({"state": "stopped"}, 10**6, "stopped"),
     ],
 )
@@ -163,8 +163,8 @@ def test_without_a_service_what_only_it_knows_is_left_open(
     word_: dict[str, Any] | None, later: float, state: str
 ) -> None:
     said = a_word() | word_ if word_ is not None else None
-    looked = Looked({"empty": (2, 30), "conflict": (0, 0)}, {})
-    found = document(said, looked, Accounts(counts={"open": 4}), NOW + int(later * 1e9))
+    looked = DirectoryTotals({"empty": (2, 30), "conflict": (0, 0)}, {})
+    found = document(said, looked, LedgerView(counts={"open": 4}), NOW + int(later * 1e9))
     assert found["service"]["state"] == state
     assert found["rates"] is found["lag"] is found["backlog"] is found["workers"] is found["files"] is None
     assert found["service"]["checks"] == {}
@@ -181,7 +181,7 @@ def test_the_word_is_made_of_the_metrics() -> None:
     numbers.set("oldest_pending_timestamp_seconds", NOW / 1e9 - 5)
     numbers.set("filesystem_avail_bytes", 123.0, "log")
     assert sample(numbers)[:2] == (9, 900)
-    said = word(numbers, History(LATENCY), {}, NOW)
+    said = snapshot_of(numbers, History(LATENCY), {}, NOW)
     assert said["files"] == {"published": 7, "duplicate": 0, "set-aside": 2, "vanished": 0}
     assert said["set_aside"]["reasons"] == {"empty": {"files": 2, "bytes": 0}}
     assert said["backlog"]["oldest_seconds"] == pytest.approx(5, abs=0.001)
@@ -209,12 +209,12 @@ def test_figures() -> None:
 
 def test_the_screen_shows_whole_uids_and_bars() -> None:
     long = "1." + "2" * 62
-    told = Accounts(
+    told = LedgerView(
         counts={"open": 3, "complete": 1},
         in_flight=[series(long), series("1.2.4", expected=0, instances=7)],
         ended=[series("1.2.5", state="complete", result="late", generation=2)],
     )
-    shown = screen(document(a_word(), None, told, NOW))
+    shown = render(document(a_word(), None, told, NOW))
     assert f"{long}  #####...............       48 of 192" in shown
     assert "and 1 more" in shown
     assert "late" in shown
@@ -223,8 +223,8 @@ def test_the_screen_shows_whole_uids_and_bars() -> None:
 
 
 def test_what_a_sender_chose_moves_no_cursor() -> None:
-    told = Accounts(in_flight=[series(HOSTILE, Modality=HOSTILE, sender=HOSTILE)], counts={"open": 1})
-    shown = screen(document(a_word(), None, told, NOW))
+    told = LedgerView(in_flight=[series(HOSTILE, Modality=HOSTILE, sender=HOSTILE)], counts={"open": 1})
+    shown = render(document(a_word(), None, told, NOW))
     assert not [one for one in shown if not one.isprintable() and one != "\n"]
     assert plain("a\x1b\u202e") == "a\ufffd\ufffd"
     assert max(map(len, shown.splitlines())) < 160
@@ -247,7 +247,7 @@ def test_attributes() -> None:
 
 
 def test_the_word_is_read_as_it_was_written(tmp_path: Path) -> None:
-    writer = snapshot.Writer(str(tmp_path))
+    writer = snapshot.SnapshotFile(str(tmp_path))
     for number in (1, 2):
         writer.write({"number": number, "more": "x" * 9000 * (2 - number)})
         assert (snapshot.read(str(tmp_path)) or {})["number"] == number
@@ -259,12 +259,12 @@ def test_the_word_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_torn_word_is_none(tmp_path: Path) -> None:
-    Path(snapshot.path_of(str(tmp_path))).write_bytes(snapshot.packed({"a": 1})[:12])
+    Path(snapshot.path_of(str(tmp_path))).write_bytes(snapshot.pack({"a": 1})[:12])
     assert snapshot.read(str(tmp_path)) is None
 
 
 def test_readers_beside_a_writer_see_whole_words(tmp_path: Path) -> None:
-    writer, done, seen = snapshot.Writer(str(tmp_path)), threading.Event(), set()
+    writer, done, seen = snapshot.SnapshotFile(str(tmp_path)), threading.Event(), set()
     writer.write({"number": 0, "filled": ""})
 
     def write() -> None:
@@ -314,7 +314,7 @@ def test_where_nothing_ever_ran_status_says_so(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_watch_on_a_terminal_draws_over_what_was_there(tmp_path: Path) -> None:
     """As much as fits, and no line is broken."""
-    writer = snapshot.Writer(str(tmp_path))
+    writer = snapshot.SnapshotFile(str(tmp_path))
     writer.write(a_word() | {"state": "stopped", "version": "v" * 100})
     writer.close()
     process, ours = terminal("status", "--state", str(tmp_path), "--watch", columns=70, lines=8)
@@ -335,7 +335,7 @@ def test_watch_on_a_terminal_draws_over_what_was_there(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_watch_shows_it_again_and_again(tmp_path: Path) -> None:
-    writer = snapshot.Writer(str(tmp_path))
+    writer = snapshot.SnapshotFile(str(tmp_path))
     writer.write(a_word() | {"state": "stopped"})
     writer.close()
 

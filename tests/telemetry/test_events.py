@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from listener.planning.names import instant
 from listener.records import OUTCOMES, Missing, Outcome
-from listener.telemetry.events import Events, of_outcome
+from listener.telemetry.events import Events, event_of
 
 PUBLISHED = Outcome(
     "published",
@@ -72,7 +72,7 @@ def test_with_phi_a_line_is_a_superset_of_rx_repack_s() -> None:
 
 
 def test_without_phi_nothing_tells_who_it_is() -> None:
-    text = str(of_outcome(PUBLISHED._replace(kind="set-aside", reason="conflict", error="x"), phi=False))
+    text = str(event_of(PUBLISHED._replace(kind="set-aside", reason="conflict", error="x"), phi=False))
     assert not re.search("P1|Doe|/dicom", text)
 
 
@@ -90,7 +90,7 @@ def test_what_is_said_only_when_there_is_something_to_say(change: dict[str, str]
     outcome = PUBLISHED._replace(missing=(), **change)  # type: ignore[arg-type]
     assert outcome.kind in OUTCOMES
     quiet = {key: value for key, value in LINE.items() if key != "missing"}
-    assert of_outcome(outcome, phi=False) == {**quiet, "event": outcome.kind, **more}
+    assert event_of(outcome, phi=False) == {**quiet, "event": outcome.kind, **more}
 
 
 def test_bytes_of_a_name_that_are_not_utf_8() -> None:
@@ -100,7 +100,7 @@ def test_bytes_of_a_name_that_are_not_utf_8() -> None:
 
 
 def test_a_clock_that_jumped_back_makes_no_negative_lag() -> None:
-    assert of_outcome(PUBLISHED._replace(finished_ns=5), phi=False)["lag"] == 0
+    assert event_of(PUBLISHED._replace(finished_ns=5), phi=False)["lag"] == 0
 
 
 @given(st.integers(0, 4_000_000_000 * 10**9))

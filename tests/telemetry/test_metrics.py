@@ -140,7 +140,7 @@ def test_the_state_that_the_loop_tells(metrics: Metrics) -> None:
     metrics.pending(3, 2, 1, 4096, BASE)
     metrics.set_aside({"empty": (2, 0), "incomplete": (1, 77)})
     metrics.set_aside({"incomplete": (1, 77)})
-    metrics.swept(0.02, BASE / 1e9)
+    metrics.rescanned(0.02, BASE / 1e9)
     metrics.volume("data", os.statvfs("/"))
     metrics.set("ready", 1)
     metrics.add("worker_restarts_total", 1, "deadline")

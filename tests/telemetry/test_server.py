@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.errors import FatalFault
-from listener.telemetry.http_messages import MOST, Request, Response, parse
+from listener.telemetry.http_messages import MAX_WAITING, Request, Response, parse
 from listener.telemetry.server import HEAD_LIMIT, Server
 
 PAGE = b"listener_ready 1.0\n" * 1000
@@ -368,7 +368,7 @@ def test_a_peer_that_has_said_its_last_word_still_gets_a_slow_answer(start: Star
 def test_too_many_slow_questions_are_refused_at_once(start: Start, held: Held) -> None:
     server = start(slow={"/slow": held})
     with ExitStack() as stack:
-        peers = [stack.enter_context(connect(server)) for _ in range(MOST + 2)]
+        peers = [stack.enter_context(connect(server)) for _ in range(MAX_WAITING + 2)]
         for number, peer in enumerate(peers):
             peer.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
             if not number:
