@@ -93,9 +93,8 @@ class DocumentReader:
         self._data_dir = config.data.rstrip("/")
         self._log_dir = config.log
         self._limits = Limits(config.max_header, config.max_depth)
-        self._names_end_in_uid = plan.choose_preset(config.layout, image=config.image_template).image.endswith(
-            _UID_ENDING
-        )
+        layout = plan.choose_preset(config.layout, image=config.image_template)
+        self._names_end_in_uid = layout.image.endswith(_UID_ENDING)
 
     # -- all series
 

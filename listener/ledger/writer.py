@@ -243,8 +243,10 @@ class LedgerWriter:
                         states = outcome_rows.post(outcomes, moment.quiet, moment.now_ns, is_stale=is_stale)
                         if len(outcomes) == len(waiting) and not self.pending.has_recounts:
                             self._stamp(connection, moment.now_ns)
-                    changed.update({one.key: one for one in states})
-                    self._recent_series.update(one.SeriesInstanceUID for one in outcomes if one.kind == "published")
+                    changed.update({state.key: state for state in states})
+                    self._recent_series.update(
+                        outcome.SeriesInstanceUID for outcome in outcomes if outcome.kind == "published"
+                    )
                     del waiting[: len(outcomes)]
         return list(changed.values())
 

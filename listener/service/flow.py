@@ -1,4 +1,4 @@
-"""Measures how far intake lags behind, for the clock by which series are quiet (ledger/quiet.py)."""
+"""Measures how far intake lags behind, for the clock by which series are quiet (ledger/completion.py)."""
 
 from __future__ import annotations
 

@@ -161,9 +161,8 @@ class Monitor:
 
     def pages(self) -> dict[str, Route]:
         """Return the status page and its API: slow routes, because they read the ledger."""
-        return StatusRoutes(
-            self._config.state, lambda: self._snapshot_writer.live, self._snapshot_writer.history
-        ).routes()
+        writer = self._snapshot_writer
+        return StatusRoutes(self._config.state, lambda: writer.live, writer.history).routes()
 
     def _page(self, _request: Request) -> Response:
         return Response(200, CONTENT_TYPE, self._metrics.exposition())

@@ -83,7 +83,7 @@ def set_aside(document: Mapping[str, Any]) -> Html:
 
 def held_up(document: Mapping[str, Any]) -> Html:
     """Return the places in the tree that cannot be used and for which files wait, those with most files first."""
-    found = document["held_up"]
+    held = document["held_up"]
     heads = ("Place", "Error", "Reason", "Stage", "Files", "For", "Series")
     rows = (
         [
@@ -95,9 +95,9 @@ def held_up(document: Mapping[str, Any]) -> Html:
             span(place["seconds"]),
             element("code", place["SeriesInstanceUID"]),
         ]
-        for place in found["shown"]
+        for place in held["shown"]
     )
-    more = found["places"] - len(found["shown"])
+    more = held["places"] - len(held["shown"])
     note = element("p", f"and {count(more)} more places", class_="note") if more > 0 else ""
     return join(_table("Files held up", heads, rows, "No file is held up."), note)
 

@@ -155,13 +155,13 @@ ASKED = {
 
 #: Those that may look at more than they return, and why.
 SCANS = {
-    "_ELSEWHERE": "the same: one UID in two series",
+    "_SHARED": "the same: one UID in two series",
     "_RECORDED": "a verify, by a person: every series",
     "BATCHES": "sums over a batch's series: a report that a person asks for",
     "ONLY_SET_ASIDE": "the same report: set-aside files of which something was read",
     "_OLD": "a prune, by a person: every complete series of that age",
     "_INTERRUPTED": "the same: what was pruned",
-    "_SOME": "the same: a few, whichever come first",
+    "_SAMPLE": "the same: a few, whichever come first",
     "_AWAITED": "the same: every delivery that waits",
     "DELIVERY_COUNTS": "a row a consumer and state",
     "CONSUMERS": "the same",

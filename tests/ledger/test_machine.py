@@ -31,7 +31,7 @@ NUMBERS = st.integers(1, 6)
 
 class Ledger(RuleBasedStateMachine):
     """`queue`: outcomes that the keeper's thread has not taken yet, which a kill loses. `waiting`: files in incoming,
-    by series and number, and when they came; `touched`: when series last got something; both on the clock of quiet.py.
+    by series and number, and when they came; `touched`: when series last got something; both on the quiet clock.
     """
 
     def __init__(self) -> None:
