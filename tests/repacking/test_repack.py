@@ -48,7 +48,8 @@ def test_the_outcome_of_what_is_published_says_all(fsync: str, tmp_path: Path) -
     assert result.SeriesInstanceUID == uid("series", 0, 0, 0)
     assert result.StudyInstanceUID == uid("study", 0, 0)
     assert (result.PatientID, result.Modality, result.sender) == ("P0000", "MR", "SCANNER_1")
-    assert (result.missing, result.warning, result.superseded) == ((), "", "")
+    assert [entry.name for entry in result.missing] == ["PerformedStationAETitle"]
+    assert (result.warning, result.superseded) == ("", "")
     assert os.path.samefile(result.dst, result.claim)
     assert len(result.step_seconds) == len(STEPS)
     assert all(seconds >= 0 for seconds in result.step_seconds)
