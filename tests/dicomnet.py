@@ -13,10 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from listener.storescp import RECOMMENDED
 from tests.waiting import until
-
-#: What the documentation tells people to run storescp with.
-RECOMMENDED = ("--fork", "+uf", "+xa", "-ts", "60", "-pm")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from listener import config, settings
+from listener.storescp import RECOMMENDED
 from tests.conftest import PROJECT, script
-from tests.dicomnet import RECOMMENDED
 from tests.observing import rules
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chart")]

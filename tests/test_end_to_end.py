@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from listener.storescp import RECOMMENDED
 from tests.accounting import Canary, Sent, account, files_below, miscounted, read, read_tree, sent
-from tests.dicomnet import RECOMMENDED, dcmsend, storescp, storescu
+from tests.dicomnet import dcmsend, storescp, storescu
 from tests.instances import write_instance
 from tests.service_process import Places, Service, make_places, once, service, settled, sweep_on, value
 

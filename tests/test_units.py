@@ -14,9 +14,10 @@ import yaml
 
 from listener import settings
 from listener.quickstart.synthetic import make_series
+from listener.storescp import RECOMMENDED
 from tests.accounting import account, as_stored, read_tree
 from tests.conftest import PROJECT
-from tests.dicomnet import RECOMMENDED, storescp, storescu
+from tests.dicomnet import storescp, storescu
 from tests.service_process import Places, service, settled
 
 UNITS = PROJECT / "docs/systemd"

@@ -21,9 +21,7 @@ from listener.benchmark.senders import ENVIRONMENT
 from listener.benchmark.verify import Unfinished
 from listener.benchmark.workdir import RunDirs
 from listener.quickstart.processes import accepts
-
-#: The options that the documentation recommends.
-RECOMMENDED = ("--fork", "+uf", "+xa", "-ts", "60", "-pm")
+from listener.storescp import RECOMMENDED
 
 _START_SECONDS = 30.0
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 from listener.checks.finding import NOTE, OK, Finding
 from listener.config import Config
-
-_RECOMMENDED = "TCP_NODELAY=1 storescp --fork +uf +xa -ts 60 -pm -od {} PORT"
+from listener.storescp import recommended_command
 
 #: Recommended options: spellings, and the effect of their absence.
 _WANTED = (
@@ -86,7 +85,7 @@ def _judge(process: str, command: list[str], root: str) -> Finding:
     if not problems:
         return Finding(OK, "--incoming", f"storescp writes into '{root}' with options that fit")
     text = f"storescp writes into '{root}' with options that do not fit: {'; '.join(problems)}"
-    return Finding(NOTE, "--incoming", text, f"recommended: {_RECOMMENDED.format(root)}")
+    return Finding(NOTE, "--incoming", text, f"recommended: {recommended_command(root)}")
 
 
 def _process_problems(process: str) -> list[str]:

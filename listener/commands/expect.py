@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import time
 
@@ -12,8 +11,7 @@ from listener.config import Config
 from listener.errors import ConfigError
 from listener.ledger import generations
 from listener.ledger.connection import open_writer, path_of, transaction
-
-_UID = re.compile(r"[0-9.]{1,64}")
+from listener.uids import is_uid
 
 _MOST = 10**9
 
@@ -39,7 +37,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 def expect(config: Config, uid: str, number: int) -> int:
     """Put it down; a running service hears of it within a second. 0. Raises ConfigError, LedgerFault."""
     problems = []
-    if not _UID.fullmatch(uid):
+    if not is_uid(uid):
         problems.append("expect: UID: give a SeriesInstanceUID, 1 to 64 digits and dots")
     if not 0 <= number <= _MOST:
         problems.append(f"expect: N: give a number from 0 (nobody knows) to {_MOST}")

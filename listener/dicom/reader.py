@@ -16,6 +16,7 @@ from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource
 from listener.dicom.texts import is_known_charset
 from listener.dicom.walk import BEHIND, Structure
 from listener.errors import BadUID, FileFault, Incomplete, MissingUID
+from listener.uids import is_uid
 
 PROVIDER_URL = 0x00287FE0
 _CHARSET = 0x00080005
@@ -112,12 +113,11 @@ __all__ = ["Wanted", "check_uids", "owner", "read_elements", "read_header", "tag
 _NOTHING = FileMeta(0, little=True)
 
 _IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-_is_uid = re.compile(r"[0-9.]{1,64}").fullmatch
 _is_code = re.compile(r"[A-Z0-9_ ]{1,16}").fullmatch
 _is_title = re.compile(r"[ -~]{1,16}").fullmatch
 
 #: Attributes that identify a file, and the form of a valid value: a bad file may hold anything.
-_OWNER = {**dict.fromkeys(_IDENTITY, _is_uid), "Modality": _is_code, SENDER: _is_title}
+_OWNER = {**dict.fromkeys(_IDENTITY, is_uid), "Modality": _is_code, SENDER: _is_title}
 
 
 def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
@@ -222,7 +222,7 @@ def check_uids(header: Header) -> None:
     """
     for keyword in _IDENTITY:
         text = header.values.get(keyword, "")
-        if not _is_uid(text):
+        if not is_uid(text):
             fault = (BadUID if text else MissingUID)(keyword)
             fault.known = owner({**header.values, SENDER: header.SourceApplicationEntityTitle})
             raise fault

@@ -26,6 +26,7 @@ import orjson
 from listener.diagnostics import in_colour
 from listener.quickstart.processes import accepts, dcmtk, start, stop
 from listener.quickstart.synthetic import make_series
+from listener.storescp import RECOMMENDED
 
 START_SECONDS = 30.0
 
@@ -70,7 +71,7 @@ class QuickStart:
     def _receive(self) -> list[str]:
         where = ["-od", str(self.folder / "incoming"), str(self.port)]
         if dcmtk("storescp"):
-            return ["storescp", "--fork", "+uf", "+xa", "-ts", "60", "-pm", *where]
+            return ["storescp", *RECOMMENDED, *where]
         print("Receiving with pynetdicom. DCMTK's storescp is much faster (on Debian: apt-get install dcmtk).")
         return [sys.executable, "-m", "pynetdicom", "storescp", *where]
 

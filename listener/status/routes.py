@@ -23,6 +23,7 @@ from listener.status.document import Snapshot, document
 from listener.status.history import History
 from listener.status.page import Page
 from listener.telemetry.http_messages import Request, Response, Route
+from listener.uids import is_uid
 
 #: Seconds for which an answer is reused.
 _FRESH = 1.0
@@ -35,7 +36,6 @@ _DIGITS = 9
 
 _LAST = 2**63 - 1
 
-_UID = re.compile(r"[0-9.]{1,64}")
 _CURSOR = re.compile(r"(\d{1,19})-(\d{1,19})")
 
 
@@ -102,7 +102,7 @@ class StatusRoutes:
 
     def _series(self, request: Request) -> Response:
         uid = request.path.rpartition("/")[2]
-        if not _UID.fullmatch(uid):
+        if not is_uid(uid):
             return _refused(404, "this is no UID")
         try:
             with reading(self._state_dir) as reader:

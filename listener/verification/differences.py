@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from listener.planning.names import short_hash
+from listener.uids import is_uid
 
 
 class Reading(NamedTuple):
@@ -102,7 +103,6 @@ REMEDIES = {
     "misplaced": "give the --layout of this tree, or repack them",
 }
 
-_UID = re.compile(r"[0-9.]{1,64}")
 _UID_IN_NAME = re.compile(r"[0-9]+(?:\.[0-9]+){3,}")
 
 
@@ -134,7 +134,7 @@ class Difference(NamedTuple):
 
 def public(uid: str) -> str:
     """Return a UID as it is; a hash of any other text (a foreign file's name)."""
-    return uid if not uid or _UID.fullmatch(uid) else f"#{short_hash(uid)}"
+    return uid if not uid or is_uid(uid) else f"#{short_hash(uid)}"
 
 
 def instance_in(name: str) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from listener.storescp import RECOMMENDED
 from tests.accounting import Canary, Sent, account, files_below, miscounted, read_set_aside, sent
 from tests.conftest import PROJECT
-from tests.dicomnet import RECOMMENDED, kill_group, storescp, storescu
+from tests.dicomnet import kill_group, storescp, storescu
 from tests.instances import write_instance
 from tests.service_process import (
     Places,

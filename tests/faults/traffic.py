@@ -15,8 +15,9 @@ from pathlib import Path
 
 from pydicom import dcmwrite
 
+from listener.storescp import RECOMMENDED
 from tests.accounting import Sent, data_set_digest
-from tests.dicomnet import RECOMMENDED, storescp, storescu
+from tests.dicomnet import storescp, storescu
 from tests.instances import UID_ROOT, instance
 from tests.service_process import Places
 

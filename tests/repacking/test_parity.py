@@ -15,8 +15,9 @@ from typing import Any
 import orjson
 import pytest
 
+from listener.storescp import RECOMMENDED
 from tests.accounting import files_below, read_tree
-from tests.dicomnet import RECOMMENDED, storescp, storescu
+from tests.dicomnet import storescp, storescu
 from tests.service_process import Event, Places, make_places, once
 
 pytestmark = [pytest.mark.oracle, pytest.mark.real]
