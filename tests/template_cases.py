@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from pydicom.datadict import tag_for_keyword
+
 #: Given as an override: the tag is absent.
 ABSENT = None
 
@@ -208,3 +210,7 @@ REFUSED = (
     Case("%_strmsk_StudyDate", None, {}, "!IndexError", _DIES),
     Case("%_name|9x_PatientName", None, {}, "!NameError", _DIES),
 )
+
+
+def known(word: str) -> bool:
+    return tag_for_keyword(word) is not None

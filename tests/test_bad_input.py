@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import socket
 import stat
 import warnings
 import zlib
@@ -20,6 +19,7 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from tests.accounting import REASON_FIELDS, Canary, Sent, account, files_below, miscounted, read_set_aside, sent
+from tests.hostile_entries import HOSTILE, make_socket
 from tests.instances import ABSENT, write_instance
 from tests.service_process import Places, Service, once, repack, service, settled, until_value, value
 
@@ -96,17 +96,6 @@ def deflate_bomb(path: Path) -> None:
     path.write_bytes(data[:begin] + body + deflate.flush())
 
 
-def make_socket(path: Path) -> None:
-    """A socket that nobody listens on (its path may be too long to bind to, so it is made elsewhere and moved)."""
-    short = f"/proc/self/fd/{(folder := os.open(path.parent, os.O_RDONLY))}/s"
-    try:
-        with socket.socket(socket.AF_UNIX) as one:
-            one.bind(short)
-        path.with_name("s").rename(path)
-    finally:
-        os.close(folder)
-
-
 #: Name -> how it is made, and the reason under which it must be set aside.
 BAD: dict[str, tuple[Make, str]] = {
     "zero-bytes": (made_of(b""), "empty"),
@@ -143,26 +132,6 @@ BAD: dict[str, tuple[Make, str]] = {
     "socket": (make_socket, "not-regular"),
 }
 
-#: PatientIDs that people and attackers send; each is filed inside the roots.
-HOSTILE = {
-    "climbs": "../../x",
-    "climbs high": "../../../../../../../../tmp/x",
-    "absolute": "/etc/x",
-    "dots": "..",
-    "dot": ".",
-    "NUL": "A\0B",
-    "newline": "A\nB",
-    "ESC": "A\x1b[31mB",
-    "backspaces": "A\b\bB",
-    "300 characters": "X" * 300,
-    "emoji": "\U0001f600\u200fx",
-    "own directory": ".listener",
-    "dash": "-rf",
-    "spaces": "a  b",
-    "json": '"}],"x":{"',
-    "empty": "",
-    "absent": ABSENT,
-}
 
 #: Names that a sender or a person may give to a good file.
 NAMES = {

@@ -17,6 +17,7 @@ import yaml
 
 from listener import config, settings
 from listener.storescp import RECOMMENDED
+from tests.chart_values import SETS
 from tests.conftest import PROJECT, script
 from tests.observing import rules
 
@@ -26,52 +27,6 @@ CHART = PROJECT / "helm/listener"
 TOOLS = PROJECT / "build/tools"
 HELMS = ("helm3", "helm4")
 
-MONITORED = {
-    "podMonitor": {"enabled": True},
-    "prometheusRule": {"enabled": True},
-    "dashboard": {"enabled": True},
-    "networkPolicy": {"enabled": True},
-}
-
-#: Sets of values that administrators have, by name.
-SETS: dict[str, dict[str, Any]] = {
-    "defaults": {},
-    "everything": {
-        **MONITORED,
-        "replicas": 3,
-        "fullnameOverride": "intake",
-        "imagePullSecrets": ["registry"],
-        "priorityClassName": "system-cluster-critical",
-        "serviceAccountName": "intake",
-        "nodeSelector": {"disk": "local"},
-        "tolerations": [{"key": "intake", "operator": "Exists"}],
-        "podAnnotations": {"a": "b"},
-        "podLabels": {"site": "north"},
-        "listener": {
-            "options": {"layout": "px", "workers": 4, "min-free": "20GiB", "series-quiet": [60, "CT=5"], "phi": True},
-            "image": {"digest": "sha256:" + "0" * 64},
-            "extraEnv": [{"name": "TZ", "value": "Europe/Zurich"}],
-            "extraVolumeMounts": [{"name": "secret", "mountPath": "/secret", "readOnly": True}],
-        },
-        "extraVolumes": [{"name": "secret", "secret": {"secretName": "hook"}}],
-        "service": {"type": "LoadBalancer", "port": 104, "loadBalancerSourceRanges": ["192.0.2.0/24"]},
-        "networkPolicy": {
-            "enabled": True,
-            "dicomFrom": [{"ipBlock": {"cidr": "192.0.2.0/24"}}],
-            "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
-        },
-    },
-    "plain container": {"listener": {"nativeSidecar": False}, "service": {"type": "NodePort", "nodePort": 31112}},
-    "trial": {"persistence": {"enabled": False}, "tests": {"enabled": False}, "storescp": {"lingerSeconds": 0}},
-    "claims of others": {
-        "persistence": {
-            "existingClaim": "intake",
-            "data": {"existingClaim": "archive"},
-            "log": {"existingClaim": "logs"},
-        },
-        "serviceMonitor": {"enabled": True},
-    },
-}
 
 every_set = pytest.mark.parametrize("name", SETS)
 every_helm = pytest.mark.parametrize("helm", HELMS)

@@ -19,9 +19,9 @@ import listener
 from listener import cli
 from listener import config as configuration
 from listener.service.lock import IncomingLock
+from tests.contract import CONTRACT
 from tests.instances import instance, save, write_instance
-from tests.test_config import CONTRACT
-from tests.workbench import contents
+from tests.workbench import contents, where
 
 COMMANDS = ("run", "once", "repack", "plan", "check")
 
@@ -57,10 +57,6 @@ def status(*arguments: str) -> int:
 def helped(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert status(*arguments) == 0
     return capsys.readouterr().out
-
-
-def where(folder: Path, *names: str) -> list[str]:
-    return [f"--{name}={folder / name}" for name in names or ("data", "log", "state")]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,8 @@ from listener.ledger.connection import open_writer, path_of
 from listener.ledger.reader import reading
 from listener.streams import CLOSED_PIPE
 from tests.instances import write_instance
+from tests.ledger_bench import Kept
 from tests.service_process import command, environment
-from tests.status.test_ledger_view import Kept
 from tests.workbench import contents
 
 pytestmark = pytest.mark.real

@@ -140,3 +140,7 @@ def bound(source: Path, path: Path) -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def where(folder: Path, *names: str) -> list[str]:
+    return [f"--{name}={folder / name}" for name in names or ("data", "log", "state")]

@@ -9,7 +9,6 @@ import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,29 +20,14 @@ from listener import cli
 from listener.checks import check, directories, system
 from listener.checks import storescp as storescp_checks
 from listener.checks.check import NOTE, OK, PROBLEM, Finding
-from listener.config import Config
 from listener.disk.mounts import Mount, mount_of
 from listener.service.lock import IncomingLock
+from tests.checks.configured import about, made, texts
 from tests.dicomnet import storescp
 from tests.service_process import Places, listener, service
 from tests.workbench import make_config, need_root, tmpfs
 
 FOLDERS = ("incoming", "data", "log", "state")
-
-
-def made(base: Path, **changes: Any) -> Config:
-    config = make_config(base, **changes)
-    for path in (*config.incoming, config.data, config.log, config.state):
-        os.makedirs(path, exist_ok=True)
-    return config
-
-
-def about(config: Config, level: str) -> list[str]:
-    return texts(check.findings(config), level)
-
-
-def texts(findings: Iterable[Finding], level: str) -> list[str]:
-    return [f"{one.about}: {one.text}; {one.remedy}" for one in findings if one.level == level]
 
 
 def test_all_is_well(tmp_path: Path) -> None:

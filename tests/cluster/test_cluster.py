@@ -16,11 +16,11 @@ import pytest
 import yaml
 
 from tests.accounting import account, as_stored, read_tree
+from tests.chart_values import SETS
 from tests.cluster import senders
 from tests.cluster.kube import CHART, Failed, Namespace
 from tests.dicomnet import free_port
 from tests.service_process import Places
-from tests.test_chart import SETS
 from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("cluster")]

@@ -16,10 +16,9 @@ from listener.commands import _progress
 from listener.commands._progress import Progress
 from listener.records import Deferral, Outcome
 from listener.telemetry.events import Events
-from tests.disk.test_files import writer
+from tests.holders import writer
 from tests.instances import uid, write_instance
-from tests.test_cli import where
-from tests.workbench import Bench, contents
+from tests.workbench import Bench, contents, where
 
 pytestmark = pytest.mark.real
 

@@ -24,7 +24,7 @@ from listener.records import Outcome
 from listener.repacking import removal
 from listener.repacking.removal import Remover
 from tests.instances import uid
-from tests.status.test_ledger_view import Kept
+from tests.ledger_bench import Kept
 from tests.workbench import contents, tmpfs
 
 SERIES = str(uid("series", 0, 0, 0))

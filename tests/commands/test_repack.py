@@ -12,7 +12,7 @@ from listener.commands import repack
 from listener.commands.repack import Request
 from listener.errors import ConfigError
 from listener.planning.names import OWN
-from tests.disk.test_files import writer
+from tests.holders import writer
 from tests.instances import write_instance
 from tests.workbench import contents, make_config
 

@@ -4,35 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.compat import corpus
-from tests.compat.corpus import Corpus
+from tests.compat.packed import Packed, pack_ourselves
 from tests.compat.pypx import Pypx
-from tests.service_process import listener
-
-
-@dataclass(frozen=True)
-class Packed:
-    """What the real px-repack made of the corpus."""
-
-    pypx: Pypx
-    corpus: Corpus
-    data: Path
-    log: Path
-
-    @property
-    def layout(self) -> str:
-        """Our name for this version's layout."""
-        return "px311" if self.pypx.version.startswith("3.11") else "px"
-
-    def document(self, *parts: str) -> Any:
-        """A JSON document of the log directory."""
-        return json.loads(self.log.joinpath(*parts).read_bytes())
 
 
 @pytest.fixture(scope="module", params=["px-repack", "listener"])
@@ -45,13 +23,6 @@ def packed(request: pytest.FixtureRequest, pypx: Pypx, tmp_path_factory: pytest.
     else:
         pack_ourselves(packed)
     return packed
-
-
-def pack_ourselves(packed: Packed) -> None:
-    """`listener repack` in the layout of px-repack's version."""
-    directories = ("--data", str(packed.data), "--log", str(packed.log))
-    done = listener("repack", str(packed.corpus.folder), "--layout", packed.layout, *directories)
-    assert done.status == 0, done.stderr
 
 
 def test_px_repack_puts_files_where_our_templates_say(packed: Packed) -> None:

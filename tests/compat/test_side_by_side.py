@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.compat import corpus
+from tests.compat.packed import Packed, pack_ourselves
 from tests.compat.pypx import Pypx
-from tests.compat.test_programs import Packed, pack_ourselves
 
 #: What stat(2) tells of the published file but its size: rx-repack leaves it out too, and nobody reads it.
 STAT = frozenset(["atime", "blksize", "blocks", "ctime", "dev", "gid", "ino", "mode", "mtime", "nlink", "rdev", "uid"])

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from listener.planning.template import compile_template
 from listener.planning.template_functions import seahash_hex
 from tests.compat.pypx import Pypx
-from tests.planning.test_template import known
-from tests.template_cases import DIFFERENT, REFUSED, SAME, TAGS, Case
+from tests.template_cases import DIFFERENT, REFUSED, SAME, TAGS, Case, known
 
 Ask = Callable[[dict[str, str], str], str]
 

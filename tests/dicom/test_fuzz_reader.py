@@ -17,59 +17,15 @@ import pytest
 from listener.dicom.attributes import USUAL, Limits
 from listener.dicom.reader import Wanted, check_uids, read_elements, read_header
 from listener.errors import SET_ASIDE_REASONS, FileFault
-from tests.dicom.test_reader_differential import FILES
+from tests.dicom.mutating import FILES, mutated
 from tests.instances import descriptor, instance, save
 
 COUNT = int(os.environ.get("LISTENER_TEST_FUZZ", "2000"))
 SEED = int(os.environ.get("LISTENER_TEST_SEED", "1"))
 
+
 #: A mutation rarely does something to a file that is all pixels.
 LARGEST = 100_000
-
-INTERESTING = (
-    b"\xff\xff\xff\xff",
-    b"\xff\xff",
-    b"\0\0\0\0",
-    b"\0" * 64,
-    b"\xff\xff\xff\x7f",
-    b"SQ\0\0\xff\xff\xff\xff",
-    b"UN\0\0\xff\xff\xff\xff",
-    b"\xfe\xff\x00\xe0\xff\xff\xff\xff",
-    b"\xfe\xff\x0d\xe0\0\0\0\0",
-    b"\xfe\xff\xdd\xe0\0\0\0\0",
-    b"\xe0\x7f\x10\x00",
-    b"\x10\x00\x20\x00LO\x04\x00",
-    b"\x1b$B",
-    b"DICM",
-)
-
-
-def mutated(chance: random.Random, seeds: list[bytes]) -> bytes:
-    data = bytearray(chance.choice(seeds))
-    for _ in range(chance.choice((1, 1, 1, 2, 5))):
-        # most of what matters stands early
-        at = min(int(chance.expovariate(4 / (len(data) + 1))), max(len(data) - 1, 0))
-        match chance.randrange(8):
-            case 0:
-                data[at : at + 1] = chance.randbytes(1)
-            case 1:
-                data[at:at] = chance.randbytes(chance.randrange(1, 9))
-            case 2:
-                del data[at : at + chance.randrange(1, 40)]
-            case 3:
-                piece = chance.choice(INTERESTING)
-                data[at : at + len(piece)] = piece
-            case 4:
-                data[at:at] = chance.choice(INTERESTING)
-            case 5:
-                data[at:at] = data[at : at + chance.randrange(400)] * chance.randrange(1, 20)
-            case 6:
-                del data[at:]
-            case 7:
-                other = chance.choice(seeds)
-                start = chance.randrange(len(other))
-                data[at : at + 50] = other[start : start + chance.randrange(500)]
-    return bytes(data)
 
 
 @pytest.fixture(scope="module")

@@ -23,15 +23,8 @@ from listener.dicom.source import FileSource
 from listener.dicom.texts import clean
 from listener.dicom.walk import Structure
 from listener.errors import FileFault, Incomplete, NotDicom
+from tests.dicom.mutating import FILES
 from tests.instances import descriptor, instance, save
-
-ROOT = Path(pydicom.__file__).parent / "data"
-FILES = sorted(
-    path
-    for folder in ("test_files", "charset_files", "palettes")
-    for path in (ROOT / folder).rglob("*")
-    if path.is_file() and path.suffix not in {".py", ".pyc", ".json", ".txt", ".md"}
-)
 
 #: What is not read, and why.
 REFUSED: dict[str, tuple[type[FileFault], str]] = {

@@ -15,7 +15,7 @@ from listener.disk.directories import prepare, prepare_direct
 from listener.disk.mounts import location_of
 from listener.errors import ConfigError
 from listener.repacking.context import MOVE
-from tests.checks.test_check import about, made
+from tests.checks.configured import about, made
 from tests.workbench import Bench, bound, contents, make_config
 
 # -- files -------------------------------------------------------------------------------------------------------------

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,35 +14,9 @@ from hypothesis import strategies as st
 
 from listener.disk import files, json_file, sync
 from listener.errors import FatalFault
+from tests.holders import opened
 from tests.waiting import until
 from tests.workbench import tmpfs
-
-_WRITER = "import sys; f = open(sys.argv[1], 'ab'); print(flush=True); sys.stdin.readline()"
-
-
-@contextmanager
-def writer(path: Path) -> Iterator[None]:
-    """Another process that has `path` open for writing."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            yield
-        finally:
-            process.communicate("\n")
-
-
-@contextmanager
-def opened(path: Path | str) -> Iterator[int]:
-    descriptor = files.open_regular(str(path))
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
 
 # -- open ------------------------------------------------------------------------------------------------------------
 

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from listener.disk import leases
-from tests.disk.test_files import opened, writer
-
-
-@contextmanager
-def breaking() -> Iterator[None]:
-    """Somebody wants to write to what this process holds: SIGIO says so, which kills who does not ignore it."""
-    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGIO, before)
+from tests.holders import breaking, opened, writer
 
 
 def test_a_lease_tells_whether_another_process_writes(tmp_path: Path) -> None:

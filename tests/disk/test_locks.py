@@ -20,7 +20,7 @@ from listener.planning.names import short_hash
 from listener.records import Deferral, Outcome
 from listener.verification import verify
 from tests.instances import instance, write_instance
-from tests.repacking.test_place import consistent, images, other_pixels
+from tests.repacking.tree import consistent, images, other_pixels
 from tests.service_process import Places, listener, service, settled, value
 from tests.waiting import until
 from tests.workbench import Bench, arrival_of, contents

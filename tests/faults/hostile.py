@@ -34,10 +34,10 @@ from pydicom.uid import (
 
 from listener.dicom.walk import BEHIND
 from tests.accounting import files_below, left_over, read_set_aside
+from tests.hostile_entries import make_socket
 from tests.instances import ABSENT, element, instance, save, uid
 from tests.odd_files import ANOTHER_UID, NO_PIXELS, ODD
 from tests.service_process import Event, Places
-from tests.test_bad_input import make_socket
 
 #: A name and an identifier that every case has, but for those that are about them. Nothing that is said may hold them.
 NAME, IDENTITY = "Hidden^Wilhelmina", "HIDDEN-4711"

@@ -24,8 +24,7 @@ from listener.repacking.context import CLAIM, WorkerContext
 from listener.repacking.repack import Repacker
 from listener.service.recovery import Recovery
 from listener.service.rescan import walk
-from tests.repacking.test_place import other_pixels
-from tests.repacking.test_refusals import BAD, DIRECTORY
+from tests.repacking.tree import BAD, DIRECTORY, other_pixels
 from tests.workbench import Bench, arrival_of, contents, tmpfs
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.crash import changes
 from tests.faults.injecting import SCENARIOS, WHO, Stand, stand
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: What SQLite alone calls, once for each page of the ledger: how many there are depends on which records came together.
 PAGES = "pwrite64"
-
-
-def changes(call: str, line: str) -> bool:
-    """Whether a call changes anything. Killed before one that does not, a process leaves what it leaves when it is
-    killed before the next one that does.
-    """
-    return call not in ("fcntl", "flock") and (call not in ("open", "openat") or "O_CREAT" in line)
 
 
 def kill(stood: Stand, who: str, call: str, number: int) -> tuple[bool, list[str]]:

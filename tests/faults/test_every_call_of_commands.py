@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from tests.accounting import left_over, misdescribed, read_set_aside, read_tree
+from tests.faults.crash import changes
 from tests.faults.injecting import CALLS, FIRST, RENAMED, SECOND, THIRD, Ended, Zygote
-from tests.faults.test_every_call import changes
 from tests.instances import instance, save, uid
 from tests.service_process import Places, make_places
 

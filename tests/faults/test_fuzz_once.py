@@ -24,7 +24,7 @@ from listener.planning.plan import LAYOUTS, Layout, choose_preset, make_plan
 from listener.planning.template import TemplateError, compile_template
 from listener.planning.template_functions import USAGE
 from tests.accounting import Canary
-from tests.dicom.test_fuzz_reader import INTERESTING, mutated
+from tests.dicom.mutating import INTERESTING, mutated
 from tests.faults.hostile import contradictions
 from tests.instances import element, part10, uid
 from tests.service_process import Event, Places, make_places, once

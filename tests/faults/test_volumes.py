@@ -6,7 +6,6 @@ source, and goes on by itself when the volume is well again; no restart, no hand
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import shutil
@@ -21,6 +20,7 @@ import pytest
 
 from listener.telemetry.health import ADVISORY
 from tests.accounting import OWN, Canary, Sent, account, files_below, miscounted, read_set_aside, sent
+from tests.faults.volumes import fill, until_full
 from tests.instances import instance, save, write_instance
 from tests.service_process import Places, Service, make_places, once, processor_seconds, service, settled, value
 from tests.waiting import until
@@ -95,27 +95,6 @@ class Sender:
     def aside(self) -> dict[str, int]:
         """What must be set aside in the end."""
         return {"not-dicom": self.rubbish} if self.rubbish else {}
-
-
-@contextmanager
-def until_full() -> Iterator[None]:
-    """Leave the block when there is no space; no other error is expected."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-
-
-def fill(directory: Path, leave: int = 0) -> None:
-    """Take all the space there is but `leave` bytes; called again it takes what has become free since."""
-    descriptor = os.open(directory / ".ballast", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        with until_full():
-            while (free := os.statvfs(directory).f_bavail * os.statvfs(directory).f_frsize - leave) > 0:
-                os.write(descriptor, b"\0" * free)
-    finally:
-        os.close(descriptor)
 
 
 def relieve(directory: Path) -> None:

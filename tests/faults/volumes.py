@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -76,3 +77,24 @@ def disk(kind: str, base: Path) -> Iterator[Disk]:
         yield made
     finally:
         subprocess.run(["umount", "-l", str(made.mounted)], capture_output=True, check=False)
+
+
+@contextmanager
+def until_full() -> Iterator[None]:
+    """Leave the block when there is no space; no other error is expected."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+
+
+def fill(directory: Path, leave: int = 0) -> None:
+    """Take all the space there is but `leave` bytes; called again it takes what has become free since."""
+    descriptor = os.open(directory / ".ballast", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        with until_full():
+            while (free := os.statvfs(directory).f_bavail * os.statvfs(directory).f_frsize - leave) > 0:
+                os.write(descriptor, b"\0" * free)
+    finally:
+        os.close(descriptor)

@@ -21,7 +21,7 @@ from listener.planning.plan import (
     make_plan,
     missing_keywords,
 )
-from tests.planning.test_plan_layouts import FULL
+from tests.planning.headers import FULL
 
 RX = Layout(LAYOUTS["rx"])
 

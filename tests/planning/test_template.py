@@ -9,18 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.datadict import tag_for_keyword
 
 from listener.planning import template, template_functions
 from listener.planning.template import Template, TemplateError, compile_template
 from listener.planning.template_functions import age_in_days, with_ages
-from tests.template_cases import DIFFERENT, LAYOUTS, REFUSED, SAME, TAGS, Case
+from tests.template_cases import DIFFERENT, LAYOUTS, REFUSED, SAME, TAGS, Case, known
 
 KEYWORDS = ("PatientID", "PatientName", "StudyDate", "SeriesInstanceUID", "SeriesNumber")
-
-
-def known(word: str) -> bool:
-    return tag_for_keyword(word) is not None
 
 
 def render(case: Case) -> str:

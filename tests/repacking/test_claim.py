@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,8 +21,8 @@ from listener.records import Arrival
 from listener.repacking import claim
 from listener.repacking.claim import ClaimName, Gone, parse_name
 from listener.repacking.context import COPY, MOVE, FileJob, NotYet
-from tests.disk.test_files import writer
-from tests.disk.test_leases import breaking
+from tests.holders import breaking, writer
+from tests.hostile_entries import odd_files
 from tests.waiting import until
 from tests.workbench import Bench, arrival_of, need_root
 
@@ -179,21 +178,6 @@ def test_an_empty_file_is_claimed_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(EmptyFile):
         taken(bench, bench.incoming / "empty")
     assert len(bench.claims()) == 1
-
-
-def odd_files(folder: Path) -> dict[str, Path]:
-    """A link to a victim, a dangling link, a FIFO, a socket."""
-    (folder.parent / "victim").write_text("do not touch")
-    paths = {name: folder / name for name in ("link", "dangling", "fifo", "socket")}
-    paths["link"].symlink_to("../victim")
-    paths["dangling"].symlink_to("nowhere")
-    os.mkfifo(paths["fifo"])
-    with socket.socket(socket.AF_UNIX) as server:
-        here = os.getcwd()
-        os.chdir(folder)
-        server.bind("socket")
-        os.chdir(here)
-    return paths
 
 
 @pytest.mark.parametrize("name", ["link", "dangling", "fifo", "socket"])

@@ -17,35 +17,8 @@ from listener.repacking import claim, place
 from listener.repacking.context import COPY, MOVE
 from listener.repacking.dataset import digest
 from tests.instances import instance, save, write_instance
+from tests.repacking.tree import consistent, files_of, located, other_pixels
 from tests.workbench import Bench, arrival_of, contents, tmpfs
-
-
-def other_pixels(number: int = 9) -> dict[str, Any]:
-    """The same instance with another data set."""
-    return {"pixels": bytes([number]) * 32}
-
-
-def files_of(bench: Bench) -> list[str]:
-    return sorted(contents(bench.data))
-
-
-def images(bench: Bench) -> list[str]:
-    """Names of the instance documents, which readers count."""
-    return sorted(name for name in contents(bench.log) if "-img/" in name)
-
-
-def located(bench: Bench) -> list[str]:
-    """Where the instance documents say that files lie."""
-    return sorted(documents.location(bench.document(name)) for name in images(bench))
-
-
-def consistent(bench: Bench) -> None:
-    """Documents and instances are one to one, and nothing else is left anywhere."""
-    assert located(bench) == [f"{bench.data}/{name}" for name in files_of(bench)]
-    assert bench.claims() == []
-    assert contents(bench.incoming) == {}
-    for staging in (bench.directories.data_staging, bench.directories.log_staging):
-        assert os.listdir(staging) == []
 
 
 def test_equal_data_sets_that_were_replaced_are_kept_once(tmp_path: Path) -> None:

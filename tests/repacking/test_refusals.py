@@ -26,9 +26,9 @@ from listener.planning.names import short_hash
 from listener.records import Deferral, Outcome
 from listener.repacking.context import CLAIM, COPY, MOVE, WorkerContext
 from listener.repacking.repack import Repacker
-from tests.faults.test_volumes import fill
+from tests.faults.volumes import fill
 from tests.instances import instance
-from tests.repacking.test_place import consistent, images, other_pixels
+from tests.repacking.tree import BAD, DIRECTORY, GOOD, consistent, images, other_pixels
 from tests.workbench import Bench, arrival_of, contents, need_root, tmpfs
 
 #: What open(2), link(2), rename(2), mkdir(2), write(2) and flock(2) can say of one path or of a volume, with what
@@ -42,12 +42,6 @@ ERRNOS = tuple(
     )
 )
 OF_THE_PROCESS = ("EMFILE", "ENFILE", "ENOMEM")
-
-#: The patient whose place is refused, and the other one.
-BAD, GOOD = 1, 2
-
-#: Its directory below data.
-DIRECTORY = "P0001-Patient_1-19700102"
 
 
 @contextmanager

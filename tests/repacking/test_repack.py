@@ -19,9 +19,9 @@ from listener.planning.plan import make_plan
 from listener.records import Arrival, Deferral, Outcome
 from listener.repacking import claim, describe, repack
 from listener.repacking.context import COPY, MOVE
-from tests.disk.test_files import writer
+from tests.holders import writer
+from tests.hostile_entries import odd_files
 from tests.instances import ABSENT, uid, write_instance
-from tests.repacking.test_claim import odd_files
 from tests.workbench import Bench, arrival_of, contents
 
 

@@ -15,7 +15,7 @@ import pytest
 from listener.errors import SET_ASIDE_REASONS
 from listener.repacking import claim, setaside
 from listener.repacking.context import CLAIM, COPY, MOVE
-from tests.repacking.test_claim import odd_files
+from tests.hostile_entries import odd_files
 from tests.workbench import Bench, arrival_of, contents, tmpfs
 
 

@@ -5,47 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from listener.records import Deferral, Outcome
 from listener.repacking import claim
 from listener.service.backlog import AGAIN, KNOWN, NEW
 from listener.service.engine import Engine
-from listener.service.pool import WorkerExit
-from tests.disk.test_files import writer
+from tests.holders import writer
+from tests.service.engines import Ear, drained, turn_until
 from tests.workbench import Bench, arrival_of, contents
 
 pytestmark = pytest.mark.real
-
-
-class Ear:
-    """Hears an engine, as metrics and events do."""
-
-    def __init__(self) -> None:
-        self.sources: list[str] = []
-        self.outcomes: list[Outcome] = []
-        self.deferrals: list[Deferral] = []
-        self.losses: list[WorkerExit] = []
-
-    def discovered(self, source: str) -> None:
-        self.sources.append(source)
-
-    def finished(self, outcomes: Sequence[Outcome]) -> None:
-        self.outcomes += outcomes
-
-    def deferred(self, deferral: Deferral) -> None:
-        self.deferrals.append(deferral)
-
-    def lost(self, lost: WorkerExit) -> None:
-        self.losses.append(lost)
-
-    def kinds(self) -> list[str]:
-        return sorted(outcome.reason or outcome.kind for outcome in self.outcomes)
 
 
 @contextmanager
@@ -60,19 +34,6 @@ def engine_of(bench: Bench) -> Iterator[tuple[Engine, Ear]]:
 
 def offer(engine: Engine, *paths: Path | str) -> list[str]:
     return [engine.intake.offer(str(path), 0, "event") for path in paths]
-
-
-def turn_until(engine: Engine, predicate: Callable[[], Any], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not predicate():
-        assert time.monotonic() < end, "time is up"
-        wake = engine.next_wake()
-        pause = 0.2 if wake is None else min(0.2, max(0.0, wake - time.monotonic()))
-        engine.turn(pause)
-
-
-def drained(engine: Engine) -> Callable[[], bool]:
-    return lambda: engine.backlog.depth == 0
 
 
 def greet(worker: Any) -> None:

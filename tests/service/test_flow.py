@@ -15,8 +15,8 @@ from listener.service.engine import Engine
 from listener.service.flow import FlowMeter
 from listener.service.rescan import Rescan
 from listener.service.watch import Watch
-from tests.disk.test_files import writer
-from tests.service.test_engine import Ear, drained, turn_until
+from tests.holders import writer
+from tests.service.engines import Ear, drained, turn_until
 from tests.workbench import Bench
 
 pytestmark = pytest.mark.real

@@ -9,7 +9,7 @@ import pytest
 
 from tests.accounting import Canary, account, read_set_aside, sent
 from tests.instances import instance, write_instance
-from tests.repacking.test_refusals import DIRECTORY
+from tests.repacking.tree import DIRECTORY
 from tests.service_process import Places, listener, once, service, settled, until_value, value
 from tests.waiting import until
 from tests.workbench import tmpfs

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from math import inf
 from pathlib import Path
 
 import orjson
@@ -21,31 +20,12 @@ from listener.errors import ConfigError, LedgerMissing, UnknownSeries
 from listener.ledger import deliveries, maintenance
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.reader import reading
-from listener.ledger.writer import LedgerWriter
 from tests.instances import uid
+from tests.ledger_bench import Kept
 from tests.service_process import listener
 from tests.workbench import Bench, contents
 
 DAY = 86_400 * 10**9
-
-
-class Kept(Bench):
-    """A place to repack in, with a ledger; what is published is recorded, and complete after ten quiet seconds."""
-
-    def __init__(self, base: Path) -> None:
-        super().__init__(base, series_quiet=(("", 10.0),))
-        self.clerk = LedgerWriter(self.config, slice_seconds=inf)
-        self.now = 0.0
-        self.tick()
-
-    def tick(self, seconds: float = 0.0) -> None:
-        self.now += seconds
-        self.clerk.tick(self.now, time.time_ns())
-        self.clerk.mark_announced(self.clerk.take_ended(), self.now)
-
-    def receive(self, name: str, sent_by: str = "SENDER", **arguments: object) -> None:
-        outcome = self.outcome(self.put(name, **arguments))
-        self.clerk.record([outcome._replace(sender=sent_by)], self.now, time.time_ns())
 
 
 @pytest.fixture

@@ -33,10 +33,10 @@ from listener.telemetry.http_messages import Request
 from tests.browser import Browser, browser, chromium
 from tests.conftest import PROJECT
 from tests.dicomnet import storescp, storescu
+from tests.hostile_entries import HOSTILE as HOSTILE_TEXTS
 from tests.instances import uid, write_instance
 from tests.service_process import Places, Service, listener, service, settled, value
-from tests.status.test_status import HOSTILE, series
-from tests.test_bad_input import HOSTILE as HOSTILE_TEXTS
+from tests.status.rows import HOSTILE, series
 from tests.waiting import until
 
 API = json.loads(page_file("openapi.json"))

@@ -29,35 +29,10 @@ from listener.status.snapshot import sample, snapshot_of
 from listener.status.terminal import render
 from listener.telemetry.catalogue import LATENCY, Histogram, Numbers
 from tests.service_process import command, environment, listener, start
+from tests.status.rows import HOSTILE, series
 from tests.waiting import until
 
 NOW = 1_800_000_000 * 10**9
-
-HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e\0\"'&"
-
-
-def series(uid: str = "1.2.3", **more: Any) -> dict[str, Any]:
-    """A row as the ledger's `shown` makes it."""
-    row = {
-        "SeriesInstanceUID": uid,
-        "StudyInstanceUID": "1.2",
-        "Modality": "MR",
-        "sender": "SCANNER",
-        "root": "incoming",
-        "state": "open",
-        "result": "",
-        "generation": 1,
-        "instances": 48,
-        "bytes": 11_000_000,
-        "expected": 192,
-        "expected_by": "retrieve",
-        "errors": 0,
-        "first": "2026-11-21T07:00:00.000000Z",
-        "last": "2026-11-21T07:00:10.000000Z",
-        "changed": "2026-11-21T07:00:10.000000Z",
-        "pruned": "",
-    }
-    return row | more
 
 
 def a_word(**numbers: float) -> dict[str, Any]:

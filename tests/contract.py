@@ -1,0 +1,41 @@
+"""The contract's table of options, written out."""
+
+from __future__ import annotations
+
+#: The contract's table of options, written out: flag, default as a person reads it, unit.
+CONTRACT = {
+    "--incoming": ("./dicom/incoming", ""),
+    "--data": ("./dicom/data", ""),
+    "--log": ("./dicom/log", ""),
+    "--state": ("./dicom/state", ""),
+    "--workers": ("processors available to the process", ""),
+    "--http": ("0.0.0.0:9464", ""),
+    "--layout": ("rx", ""),
+    "--root-template": ("from the layout", ""),
+    "--study-template": ("from the layout", ""),
+    "--series-template": ("from the layout", ""),
+    "--image-template": ("from the layout", ""),
+    "--on-conflict": ("replace", ""),
+    "--keep-source": ("off", ""),
+    "--settle": ("2", "s"),
+    "--rescan": ("2", "s"),
+    "--poll": ("off", ""),
+    "--deadline": ("120", "s"),
+    "--give-up": ("3600", "s"),
+    "--max-header": ("64MiB", ""),
+    "--max-depth": ("64", ""),
+    "--ready-backlog": ("100000", "files"),
+    "--file-mode": ("as storescp made it", ""),
+    "--dir-mode": ("0755", ""),
+    "--fsync": ("batch", ""),
+    "--min-free": ("1GiB", ""),
+    "--page": ("on", ""),
+    "--on-series-complete": ("none", ""),
+    "--on-series-complete-exec": ("none", ""),
+    "--hook-secret-file": ("none", ""),
+    "--phi": ("off", ""),
+    "--series-quiet": ("60", "s"),
+    "--series-timeout": ("3600", "s"),
+    "--drain": ("25", "s"),
+    "--log-level": ("info", ""),
+}
