@@ -10,7 +10,7 @@ from listener.ledger.writer import LedgerWriter
 from tests.workbench import Bench
 
 
-class Kept(Bench):
+class LedgerBench(Bench):
     """A place to repack in, with a ledger; what is published is recorded, and complete after ten quiet seconds."""
 
     def __init__(self, base: Path) -> None:

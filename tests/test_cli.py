@@ -21,7 +21,7 @@ from listener import config as configuration
 from listener.service.lock import IncomingLock
 from tests.contract import CONTRACT
 from tests.instances import instance, save, write_instance
-from tests.workbench import contents, where
+from tests.workbench import contents, directory_options
 
 COMMANDS = ("run", "once", "repack", "plan", "check")
 
@@ -143,7 +143,7 @@ def test_a_directory_that_cannot_be_made_is_a_wrong_configuration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "data").touch()
-    assert status("once", *where(tmp_path, "incoming", "data", "log", "state")) == 2
+    assert status("once", *directory_options(tmp_path, "incoming", "data", "log", "state")) == 2
     assert "--data" in capsys.readouterr().err
 
 
@@ -154,7 +154,7 @@ def test_a_second_owner_ends_with_one(
     (tmp_path / "incoming").mkdir()
     owner = IncomingLock((str(tmp_path / "incoming"),))
     try:
-        assert status("once", *where(tmp_path, "incoming", "data", "log", "state")) == 1
+        assert status("once", *directory_options(tmp_path, "incoming", "data", "log", "state")) == 1
     finally:
         owner.close()
     assert "Another listener owns this incoming directory" in capsys.readouterr().err
@@ -180,7 +180,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_a_wrong_option_and_plan_are_told_without_pydicom(tmp_path: Path) -> None:
     path = write_instance(tmp_path / "one")
-    for arguments in (["run", "--layout=py"], ["plan", *where(tmp_path), str(path)]):
+    for arguments in (["run", "--layout=py"], ["plan", *directory_options(tmp_path), str(path)]):
         assert not {"pydicom", "watchdog", "prometheus_client"} & imported(*arguments), arguments
 
 
@@ -276,7 +276,7 @@ def test_a_file_that_fails_stays_and_the_status_is_one(
 ) -> None:
     source = sources(tmp_path)
     (source / "text").write_text("no DICOM at all " * 20)
-    assert status("repack", *where(tmp_path, "data", "log"), "--cleanup", str(source)) == 1
+    assert status("repack", *directory_options(tmp_path, "data", "log"), "--cleanup", str(source)) == 1
     assert os.listdir(source) == ["text"]
     assert len(contents(tmp_path / "data")) == 2
     said = capfdbinary.readouterr()
@@ -287,11 +287,11 @@ def test_a_file_that_fails_stays_and_the_status_is_one(
 @pytest.mark.parametrize("given", [("absent",), ("--xcrdir", ".", "--xcrfile", "absent")])
 def test_a_file_that_is_not_there(given: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert status("repack", *where(tmp_path, "data", "log"), *given) == 1
+    assert status("repack", *directory_options(tmp_path, "data", "log"), *given) == 1
 
 
 def test_nothing_to_repack_is_a_wrong_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert status("repack", *where(tmp_path, "data", "log")) == 2
+    assert status("repack", *directory_options(tmp_path, "data", "log")) == 2
     assert "nothing to repack" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
 
@@ -312,8 +312,8 @@ def test_conflicts_are_kept_side_by_side_unless_a_state_directory_is_given(
 
 def test_the_program_in_a_process_of_its_own(tmp_path: Path) -> None:
     source = sources(tmp_path)
-    run = listen("repack", *where(tmp_path, "data", "log"), str(source))
+    run = listen("repack", *directory_options(tmp_path, "data", "log"), str(source))
     assert (run.returncode, len(run.stdout.splitlines()), run.stderr) == (0, 2, "")
-    run = listen("plan", *where(tmp_path), str(source / "one"))
+    run = listen("plan", *directory_options(tmp_path), str(source / "one"))
     assert run.returncode == 0
     assert "  -> " in run.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -306,3 +307,12 @@ def test_named_places_exist() -> None:
         assert name in {function.name for function in functions(module)}
     for module in BROAD:
         assert any(_is_broad(node) for node in ast.walk(tree(module))), f"{module} needs no entry any more"
+
+
+def test_no_test_imports_from_another() -> None:
+    """What several need is a module of its own beside them, without `test_` before its name."""
+    pattern = re.compile(
+        r"^\s*(?:from tests\.(?:\w+\.)*test_\w+ import|from tests[\w.]* import .*\btest_\w+)", re.MULTILINE
+    )
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    assert [path.name for path in sources if pattern.search(path.read_text(encoding="utf-8"))] == []

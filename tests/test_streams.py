@@ -17,7 +17,7 @@ from listener.ledger.connection import open_writer, path_of
 from listener.ledger.reader import reading
 from listener.streams import CLOSED_PIPE
 from tests.instances import write_instance
-from tests.ledger_bench import Kept
+from tests.ledger_bench import LedgerBench
 from tests.service_process import command, environment
 from tests.workbench import contents
 
@@ -28,9 +28,9 @@ MANY = 5
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
+def kept(tmp_path: Path) -> LedgerBench:
     """Complete series, files that were set aside, a document that is lost, and files that wait."""
-    made = Kept(tmp_path)
+    made = LedgerBench(tmp_path)
     for number in range(MANY):
         made.receive(f"a{number}", series=number)
         bad = made.incoming / f"bad{number}"
@@ -43,12 +43,12 @@ def kept(tmp_path: Path) -> Kept:
     return made
 
 
-def lost_documents(kept: Kept) -> None:
+def lost_documents(kept: LedgerBench) -> None:
     for path in kept.log.rglob("*.dcm.json"):
         path.unlink()
 
 
-def outside(kept: Kept) -> str:
+def outside(kept: LedgerBench) -> str:
     folder = kept.incoming.parent / "named"
     folder.mkdir()
     for number in range(MANY):
@@ -56,23 +56,23 @@ def outside(kept: Kept) -> str:
     return str(folder)
 
 
-def registered(kept: Kept) -> None:
+def registered(kept: LedgerBench) -> None:
     """A consumer of the ledger, for which series wait."""
     with closing(open_writer(path_of(str(kept.state)))) as connection:
         deliveries.register(connection, "stage", 1)
 
 
-def is_retired(kept: Kept) -> bool:
+def is_retired(kept: LedgerBench) -> bool:
     with reading(str(kept.state)) as reader:
         return [consumer.state for consumer in reader.consumers()] == ["retired"]
 
 
-def count(kept: Kept, pattern: str) -> int:
+def count(kept: LedgerBench, pattern: str) -> int:
     return len([name for name in contents(kept.incoming.parent) if Path(name).match(pattern)])
 
 
 #: Command lines that act: what comes before, and what is there afterwards.
-ACTS: dict[str, tuple[Callable[[Kept], object] | None, Callable[[Kept], bool]]] = {
+ACTS: dict[str, tuple[Callable[[LedgerBench], object] | None, Callable[[LedgerBench], bool]]] = {
     "prune --series 0 --yes": (None, lambda kept: count(kept, "*.dcm") == 0),
     "prune --set-aside 0 --yes --json": (None, lambda kept: count(kept, "set-aside/*/bad*") == 0),
     "retry --all": (None, lambda kept: count(kept, "incoming/bad*") == MANY),
@@ -100,7 +100,7 @@ PRINTS = (
 )
 
 
-def line(kept: Kept, words: str) -> list[str]:
+def line(kept: LedgerBench, words: str) -> list[str]:
     """A command line with the directories that the command knows."""
     name = words.split(maxsplit=1)[0]
     named = [outside(kept)] if "{named}" in words else []
@@ -129,7 +129,7 @@ def closed(words: list[str], *, errors_too: bool) -> subprocess.CompletedProcess
 
 @pytest.mark.parametrize("errors_too", [False, True], ids=["stdout", "both"])
 @pytest.mark.parametrize("words", ACTS)
-def test_what_acts_goes_on_when_nobody_reads(words: str, errors_too: bool, kept: Kept) -> None:
+def test_what_acts_goes_on_when_nobody_reads(words: str, errors_too: bool, kept: LedgerBench) -> None:
     before, done = ACTS[words]
     if before:
         before(kept)
@@ -140,7 +140,7 @@ def test_what_acts_goes_on_when_nobody_reads(words: str, errors_too: bool, kept:
 
 
 @pytest.mark.parametrize("words", PRINTS)
-def test_what_only_prints_ends_like_any_program(words: str, kept: Kept) -> None:
+def test_what_only_prints_ends_like_any_program(words: str, kept: LedgerBench) -> None:
     if words == "verify":
         lost_documents(kept)
     if words.startswith("hooks"):
@@ -162,7 +162,7 @@ def test_every_command_is_among_them() -> None:
     )
 
 
-def test_a_full_disk_under_the_output_stops_no_act_and_is_told(kept: Kept) -> None:
+def test_a_full_disk_under_the_output_stops_no_act_and_is_told(kept: LedgerBench) -> None:
     with open("/dev/full", "wb") as full:
         ended = subprocess.run(
             command(*line(kept, "retry --all")), stdout=full, stderr=subprocess.PIPE, env=environment(), check=False

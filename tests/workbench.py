@@ -142,5 +142,5 @@ def bound(source: Path, path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def where(folder: Path, *names: str) -> list[str]:
+def directory_options(folder: Path, *names: str) -> list[str]:
     return [f"--{name}={folder / name}" for name in names or ("data", "log", "state")]

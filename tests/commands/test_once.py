@@ -18,7 +18,7 @@ from listener.records import Deferral, Outcome
 from listener.telemetry.events import Events
 from tests.holders import writer
 from tests.instances import uid, write_instance
-from tests.workbench import Bench, contents, where
+from tests.workbench import Bench, contents, directory_options
 
 pytestmark = pytest.mark.real
 
@@ -26,7 +26,7 @@ FOUR = ("incoming", "data", "log", "state")
 
 
 def run(folder: Path, *more: str) -> int:
-    return cli.main(["once", *where(folder, *FOUR), "--min-free=0", "--fsync=none", "--workers=2", *more])
+    return cli.main(["once", *directory_options(folder, *FOUR), "--min-free=0", "--fsync=none", "--workers=2", *more])
 
 
 def events(capture: pytest.CaptureFixture[bytes]) -> list[dict[str, object]]:
@@ -142,7 +142,7 @@ def test_keep_source_leaves_incoming_as_it_is(tmp_path: Path, capfdbinary: pytes
 
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     incoming(tmp_path)
-    command = [sys.executable, "-m", "listener", "once", *where(tmp_path, *FOUR), "--min-free=0"]
+    command = [sys.executable, "-m", "listener", "once", *directory_options(tmp_path, *FOUR), "--min-free=0"]
     done = subprocess.run(command, capture_output=True, check=False, timeout=30)
     assert done.returncode == 0
     told = {orjson.loads(line)["SOPInstanceUID"] for line in done.stdout.splitlines()}

@@ -24,7 +24,7 @@ from listener.records import Outcome
 from listener.repacking import removal
 from listener.repacking.removal import Remover
 from tests.instances import uid
-from tests.ledger_bench import Kept
+from tests.ledger_bench import LedgerBench
 from tests.workbench import contents, tmpfs
 
 SERIES = str(uid("series", 0, 0, 0))
@@ -32,9 +32,9 @@ COUNT = 4
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Kept]:
+def kept(tmp_path: Path) -> Iterator[LedgerBench]:
     """A complete series of some instances."""
-    made = Kept(tmp_path)
+    made = LedgerBench(tmp_path)
     for number in range(1, COUNT + 1):
         made.receive(f"a{number}", number=number)
     made.tick(10)
@@ -46,7 +46,7 @@ def removing(config: Config, days: float = 0) -> int:
     return prune.prune(config, prune.Request(set_aside=None, series=days, yes=True))
 
 
-def there(kept: Kept) -> dict[str, str]:
+def there(kept: LedgerBench) -> dict[str, str]:
     """Every instance of the tree, by its path, and its document's; both are one to one."""
     found = {}
     for name in contents(kept.log):
@@ -56,18 +56,18 @@ def there(kept: Kept) -> dict[str, str]:
     return found
 
 
-def rows(kept: Kept) -> set[str]:
+def rows(kept: LedgerBench) -> set[str]:
     """The files of the tree that the ledger has."""
     with contextlib.closing(open_writer(path_of(kept.config.state))) as connection:
         return {f"{kept.data}/{path}" for (path,) in connection.execute("SELECT path FROM files")}
 
 
-def execute(kept: Kept, text: str, *values: object) -> list[tuple[object, ...]]:
+def execute(kept: LedgerBench, text: str, *values: object) -> list[tuple[object, ...]]:
     with contextlib.closing(open_writer(path_of(kept.config.state))) as connection:
         return connection.execute(text, values).fetchall()
 
 
-def nothing_is_left(kept: Kept) -> None:
+def nothing_is_left(kept: LedgerBench) -> None:
     """Of the series; patient's and study's documents stay."""
     assert [name for name in contents(kept.log) if SERIES in name] == []
     assert contents(kept.data) == {}
@@ -92,7 +92,7 @@ MOMENTS = ("_take_document", "_take_instance", "_put_back", "forget")
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("what", SENDS)
 def test_what_is_sent_again_meanwhile_is_in_the_tree_and_described(
-    what: str, moment: str, after: bool, recorded: bool, kept: Kept, monkeypatch: pytest.MonkeyPatch
+    what: str, moment: str, after: bool, recorded: bool, kept: LedgerBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All instances come again at one moment of the removal; whatever each is told, it is there afterwards."""
     told: list[Outcome] = []
@@ -134,7 +134,7 @@ def test_what_is_sent_again_meanwhile_is_in_the_tree_and_described(
 
 @pytest.mark.parametrize("moment", ["_take_document", "_take_instance", "forget"])
 def test_a_file_that_comes_again_alone_is_a_generation_of_its_own(
-    moment: str, kept: Kept, monkeypatch: pytest.MonkeyPatch
+    moment: str, kept: LedgerBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the ledger lags: the others went, this one is there, and consumers hear of it."""
     real = getattr(Remover, moment)
@@ -160,7 +160,7 @@ def test_a_file_that_comes_again_alone_is_a_generation_of_its_own(
 
 
 def test_a_duplicate_that_the_ledger_does_not_know_yet_keeps_its_instance(
-    kept: Kept, capsys: pytest.CaptureFixture[str]
+    kept: LedgerBench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = kept.outcome(kept.put("again", number=2))
     assert told.kind == "duplicate"
@@ -169,7 +169,7 @@ def test_a_duplicate_that_the_ledger_does_not_know_yet_keeps_its_instance(
     assert f"left: series {SERIES}: changed within the last minute: {told.SOPInstanceUID}\n" in capsys.readouterr().err
 
 
-def test_a_series_that_was_sent_again_is_no_older_than_that(kept: Kept) -> None:
+def test_a_series_that_was_sent_again_is_no_older_than_that(kept: LedgerBench) -> None:
     long_ago = time.time_ns() - 31 * 86_400 * 10**9
     execute(kept, "UPDATE series SET last_ns = ?, changed_ns = ?, first_ns = ?", *[long_ago] * 3)
     kept.receive("again", number=2)
@@ -197,7 +197,9 @@ def _copy(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("what", SINCE)
-def test_only_the_file_that_the_ledger_knows_goes(what: str, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_file_that_the_ledger_knows_goes(
+    what: str, kept: LedgerBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     change, goes = SINCE[what]
     path = next(kept.data.rglob("0002-*.dcm"))
     time.sleep(0.01)  # A file system's clock ticks every few milliseconds.
@@ -208,7 +210,7 @@ def test_only_the_file_that_the_ledger_knows_goes(what: str, kept: Kept, monkeyp
 
 
 def test_who_holds_a_lock_stops_prune_and_nothing_stays_undescribed(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
+    kept: LedgerBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "COMMAND_SECONDS", 0.05)
     before = there(kept)
@@ -228,7 +230,7 @@ def test_who_holds_a_lock_stops_prune_and_nothing_stays_undescribed(
 
 
 def test_nothing_of_a_series_stays_in_a_study_that_it_was_moved_to(tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
+    kept = LedgerBench(tmp_path)
     kept.receive("old")
     kept.receive("new", StudyInstanceUID="1.2.3.4")
     kept.tick(10)
@@ -240,12 +242,12 @@ def test_nothing_of_a_series_stays_in_a_study_that_it_was_moved_to(tmp_path: Pat
 
 
 @pytest.mark.parametrize("there_is", ["nothing", "an empty directory", "another one's logs"])
-def test_logs_that_are_not_this_ledger_s_are_refused(there_is: str, kept: Kept, tmp_path: Path) -> None:
+def test_logs_that_are_not_this_ledger_s_are_refused(there_is: str, kept: LedgerBench, tmp_path: Path) -> None:
     other = tmp_path / "other"
     if there_is != "nothing":
         other.mkdir()
     if there_is == "another one's logs":
-        stranger = Kept(tmp_path / "stranger")
+        stranger = LedgerBench(tmp_path / "stranger")
         stranger.receive("a1", number=1)
         stranger.clerk.close()
         other = stranger.log
@@ -259,7 +261,7 @@ def test_logs_that_are_not_this_ledger_s_are_refused(there_is: str, kept: Kept, 
 
 @pytest.mark.parametrize("folder", ["{base}/archive", "../archive", "x/../../archive"])
 def test_what_lies_outside_the_data_directory_is_left_and_named(
-    folder: str, kept: Kept, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: str, kept: LedgerBench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As where another program wrote a document, with a data directory of its own."""
     archive = tmp_path / "archive"
@@ -280,7 +282,7 @@ def test_what_lies_outside_the_data_directory_is_left_and_named(
 
 
 def test_a_patient_s_directory_that_is_a_link_to_another_file_system(tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
+    kept = LedgerBench(tmp_path)
     kept.receive("a1", number=1)
     patient = next(kept.data.iterdir())
     with tmpfs(tmp_path / "volume") as volume:
@@ -294,7 +296,7 @@ def test_a_patient_s_directory_that_is_a_link_to_another_file_system(tmp_path: P
 
 
 def test_what_an_interrupted_prune_left_in_staging_is_sorted_out(
-    kept: Kept, capsys: pytest.CaptureFixture[str]
+    kept: LedgerBench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The document of an instance that is there goes back; a file that was to be removed goes; another one is named."""
     before = contents(kept.log)
@@ -318,7 +320,7 @@ def test_what_an_interrupted_prune_left_in_staging_is_sorted_out(
 # -- set-aside ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_younger_file_that_took_a_set_aside_name_stays(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_younger_file_that_took_a_set_aside_name_stays(kept: LedgerBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """`retry` put the old one back, and another one of the same name was set aside, after they were listed."""
     for name in ("one", "two"):
         (kept.incoming / name).write_bytes(b"nothing of the kind")

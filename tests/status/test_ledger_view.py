@@ -21,7 +21,7 @@ from listener.ledger import deliveries, maintenance
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.reader import reading
 from tests.instances import uid
-from tests.ledger_bench import Kept
+from tests.ledger_bench import LedgerBench
 from tests.service_process import listener
 from tests.workbench import Bench, contents
 
@@ -29,14 +29,14 @@ DAY = 86_400 * 10**9
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Kept]:
-    made = Kept(tmp_path)
+def kept(tmp_path: Path) -> Iterator[LedgerBench]:
+    made = LedgerBench(tmp_path)
     yield made
     made.clerk.close()
 
 
 @pytest.fixture
-def filled(kept: Kept) -> Kept:
+def filled(kept: LedgerBench) -> LedgerBench:
     """Three series: a complete one of two, an open CT one, and a file that was set aside."""
     kept.receive("a1", number=1, sent_by="PACS\tONE")
     kept.receive("a2", number=2, sent_by="PACS\tONE")
@@ -56,7 +56,9 @@ def lines(text: str) -> list[dict[str, object]]:
 # -- series ------------------------------------------------------------------------------------------------------------
 
 
-def test_series_are_listed_newest_first_without_patients(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+def test_series_are_listed_newest_first_without_patients(
+    filled: LedgerBench, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert series.show(filled.config, series.Request()) == 0
     head, newest, older = capsys.readouterr().out.splitlines()
     assert head.split()[-2:] == ["sender", "series"]
@@ -69,7 +71,9 @@ def test_series_are_listed_newest_first_without_patients(filled: Kept, capsys: p
     assert not one.keys() & {"PatientID", "AccessionNumber", "id"}
 
 
-def test_one_series_with_its_history_and_with_phi_its_patient(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_series_with_its_history_and_with_phi_its_patient(
+    filled: LedgerBench, capsys: pytest.CaptureFixture[str]
+) -> None:
     from dataclasses import replace
 
     asked = series.Request(str(uid("series", 0, 0, 0)), json=True)
@@ -111,7 +115,7 @@ def test_repack_records_where_it_has_a_state_directory(tmp_path: Path) -> None:
 # -- expect ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_expectation_is_put_down(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_expectation_is_put_down(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
     assert expect.expect(filled.config, str(uid("series", 0, 0, 1)), 1) == 0
     assert "1 instances are expected; 1 are there, and the series is open" in capsys.readouterr().err
     filled.tick()
@@ -120,7 +124,7 @@ def test_an_expectation_is_put_down(filled: Kept, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(("asked", "number"), [("../x", 1), ("1.2", -1), ("", 1), ("1" * 65, 1), ("1.2", 10**10)])
-def test_a_bad_expectation_is_refused(filled: Kept, asked: str, number: int) -> None:
+def test_a_bad_expectation_is_refused(filled: LedgerBench, asked: str, number: int) -> None:
     with pytest.raises(ConfigError):
         expect.expect(filled.config, asked, number)
 
@@ -132,7 +136,7 @@ def ask(since: str = "", until: str = "", by: str = "", *, tsv: bool = False, js
     return report.Request.of(since, until, by, tsv=tsv, json=json)
 
 
-def test_the_accounts_as_tab_separated_values(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_accounts_as_tab_separated_values(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.report(filled.config, ask("1d", tsv=True)) == 0
     head, *rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert len(rows) == 2
@@ -145,7 +149,7 @@ def test_the_accounts_as_tab_separated_values(filled: Kept, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("by", report.BY)
-def test_sums_of_nothing_have_their_head(filled: Kept, capsys: pytest.CaptureFixture[str], by: str) -> None:
+def test_sums_of_nothing_have_their_head(filled: LedgerBench, capsys: pytest.CaptureFixture[str], by: str) -> None:
     for tsv in (True, False):
         report.report(filled.config, ask("2200-01-01", by=by, tsv=tsv))
         (head,) = capsys.readouterr().out.splitlines()
@@ -175,7 +179,9 @@ FAR = {
 
 
 @pytest.mark.parametrize("line", FAR)
-def test_a_number_or_a_date_too_far_is_no_defect(filled: Kept, capsys: pytest.CaptureFixture[str], line: str) -> None:
+def test_a_number_or_a_date_too_far_is_no_defect(
+    filled: LedgerBench, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
     try:
         status = cli.main([*line.split(), "--state", filled.config.state])
     except SystemExit as left:
@@ -195,7 +201,7 @@ def test_a_number_or_a_date_too_far_is_no_defect(filled: Kept, capsys: pytest.Ca
     ],
 )
 def test_sums(
-    filled: Kept, capsys: pytest.CaptureFixture[str], by: str, expected: list[tuple[str, int, int, int]]
+    filled: LedgerBench, capsys: pytest.CaptureFixture[str], by: str, expected: list[tuple[str, int, int, int]]
 ) -> None:
     assert report.report(filled.config, ask(by=by, json=True)) == 0
     told = lines(capsys.readouterr().out)
@@ -204,7 +210,7 @@ def test_sums(
     assert len(capsys.readouterr().out.splitlines()) == len(expected) + 1
 
 
-def test_batches_have_accounts(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+def test_batches_have_accounts(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.closing(open_writer(path_of(filled.config.state))) as connection, transaction(connection):
         connection.execute("INSERT INTO batches (name, made_ns) VALUES ('export 1', ?)", (time.time_ns(),))
         connection.execute("INSERT INTO batch_series SELECT 1, id FROM series")
@@ -248,11 +254,11 @@ def removing(config: Config, **request: object) -> int:
     return prune.prune(config, prune.Request(**given))  # type: ignore[arg-type]
 
 
-def tree(kept: Kept) -> dict[str, bytes]:
+def tree(kept: LedgerBench) -> dict[str, bytes]:
     return {**contents(kept.data), **contents(kept.log)}
 
 
-def test_without_yes_nothing_is_removed(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_yes_nothing_is_removed(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
     before, aside = tree(filled), filled.set_aside("not-dicom")
     assert removing(filled.config, series=0, set_aside=0, yes=False, json=True) == 0
     told = capsys.readouterr()
@@ -265,7 +271,7 @@ def test_without_yes_nothing_is_removed(filled: Kept, capsys: pytest.CaptureFixt
 
 
 def test_complete_series_go_with_their_documents_and_stay_in_the_accounts(
-    filled: Kept, capsys: pytest.CaptureFixture[str]
+    filled: LedgerBench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = str(uid("series", 0, 0, 0))
     assert removing(filled.config, series=0) == 0
@@ -282,7 +288,7 @@ def test_complete_series_go_with_their_documents_and_stay_in_the_accounts(
     assert "0 files" in capsys.readouterr().err
 
 
-def test_an_instance_that_comes_after_all_begins_the_next_generation(filled: Kept) -> None:
+def test_an_instance_that_comes_after_all_begins_the_next_generation(filled: LedgerBench) -> None:
     removing(filled.config, series=0)
     filled.receive("a3", number=3)
     filled.tick()
@@ -292,7 +298,9 @@ def test_an_instance_that_comes_after_all_begins_the_next_generation(filled: Kep
     assert found == ("open", 2, 1, 0)
 
 
-def test_what_is_young_or_a_consumer_has_not_taken_stays(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_young_or_a_consumer_has_not_taken_stays(
+    filled: LedgerBench, capsys: pytest.CaptureFixture[str]
+) -> None:
     with contextlib.closing(open_writer(path_of(filled.config.state))) as connection:
         number = deliveries.register(connection, "webhook", time.time_ns())
         filled.receive("a3", number=3)
@@ -309,7 +317,7 @@ def test_what_is_young_or_a_consumer_has_not_taken_stays(filled: Kept, capsys: p
     assert not [name for name in tree(filled) if name.endswith(".dcm")]
 
 
-def test_an_interrupted_prune_is_ended_by_the_next(filled: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_prune_is_ended_by_the_next(filled: LedgerBench, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -322,14 +330,14 @@ def test_an_interrupted_prune_is_ended_by_the_next(filled: Kept, monkeypatch: py
         assert connection.execute("SELECT count(*) FROM instances WHERE series_id = 1").fetchone() == (0,)
 
 
-def test_set_aside_files_go_with_their_reasons(filled: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+def test_set_aside_files_go_with_their_reasons(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
     assert removing(filled.config, set_aside=0) == 0
     assert list(filled.set_aside("not-dicom")) == [".lock"]
     with contextlib.closing(open_writer(path_of(filled.config.state))) as connection:
         assert connection.execute("SELECT count(*) FROM set_aside WHERE gone_ns = 0").fetchone() == (0,)
 
 
-def test_another_tree_is_not_pruned(filled: Kept, tmp_path: Path) -> None:
+def test_another_tree_is_not_pruned(filled: LedgerBench, tmp_path: Path) -> None:
     from dataclasses import replace
 
     (tmp_path / "other").mkdir()
@@ -340,12 +348,12 @@ def test_another_tree_is_not_pruned(filled: Kept, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("days", [-1.0, float("nan"), float("inf"), 1e9])
-def test_what_is_no_age_is_refused(filled: Kept, days: float) -> None:
+def test_what_is_no_age_is_refused(filled: LedgerBench, days: float) -> None:
     with pytest.raises(ConfigError, match="no age"):
         removing(filled.config, set_aside=days)
 
 
-def test_nothing_selected_is_refused(filled: Kept, tmp_path: Path) -> None:
+def test_nothing_selected_is_refused(filled: LedgerBench, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing is selected"):
         removing(filled.config)
     with pytest.raises(LedgerMissing):
