@@ -186,19 +186,19 @@ class OutcomeRows:
         row = self._begin(uid, identity, outcome.root, now_ns)
         return generations.state_of(self._connection, row, now), True
 
-    def _begin(self, uid: str, identity: Identity, root: int, now_ns: int) -> SeriesRow:
+    def _begin(self, uid: str, identity: Identity, root_index: int, now_ns: int) -> SeriesRow:
         """Return the row of a new series. A row that was only expected (of no study yet) becomes it."""
         row = generations.find(self._connection, uid, "") or generations.begin(self._connection, uid, now_ns)
         if not identity.StudyInstanceUID:
             return row
         self._open_series.drop(uid, "")
-        self._identify(row, identity, root, now_ns)
+        self._identify(row, identity, root_index, now_ns)
         known = generations.row_of(self._connection, row.id)
         assert known
         return known
 
-    def _identify(self, row: SeriesRow, identity: Identity, root: int, now_ns: int) -> None:
-        incoming = self._paths.roots[root] if root >= 0 else ""
+    def _identify(self, row: SeriesRow, identity: Identity, root_index: int, now_ns: int) -> None:
+        incoming = self._paths.roots[root_index] if root_index >= 0 else ""
         texts = [text.encode("utf-8", "replace").decode() for text in (*identity, incoming)]
         generations.identify(self._connection, row.id, tuple(texts), now_ns)
 

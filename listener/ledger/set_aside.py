@@ -14,16 +14,16 @@ from listener.ledger.tables import Tables
 from listener.planning.names import printable
 from listener.records import Outcome
 from listener.repacking.setaside import KNOWN, reason_file
-from listener.repacking.setaside import entries as lying_in
+from listener.repacking.setaside import entries as entries_in
 
 #: Files younger than this are left alone, in nanoseconds: their outcomes are on the way.
 _SETTLING_NS = 30 * 10**9
 
 
-def differing_reasons(connection: sqlite3.Connection, lying: Mapping[str, tuple[int, int]]) -> list[str]:
+def differing_reasons(connection: sqlite3.Connection, counted: Mapping[str, tuple[int, int]]) -> list[str]:
     """Return the reasons whose files or bytes in the ledger differ from those counted."""
     recorded = {reason: (files, size) for reason, files, size in connection.execute("SELECT * FROM set_aside_counts")}
-    return [reason for reason in {**lying, **recorded} if lying.get(reason, (0, 0)) != recorded.get(reason, (0, 0))]
+    return [reason for reason in {**counted, **recorded} if counted.get(reason, (0, 0)) != recorded.get(reason, (0, 0))]
 
 
 def reconcile(tables: Tables, paths: LedgerPaths, reason: str, now_ns: int, owed: set[str]) -> None:
@@ -31,7 +31,7 @@ def reconcile(tables: Tables, paths: LedgerPaths, reason: str, now_ns: int, owed
     was registered get no delivery for it, but for the paths in `owed`, whose deliveries were lost with a ledger.
     """
     there = {
-        f"{reason}/{printable(entry.name)}": entry for entry in lying_in(os.path.join(paths.set_aside_dir, reason))
+        f"{reason}/{printable(entry.name)}": entry for entry in entries_in(os.path.join(paths.set_aside_dir, reason))
     }
     known = tables.set_aside_paths(reason)
     tables.mark_set_aside_gone(known - there.keys(), now_ns)

@@ -348,12 +348,12 @@ class LedgerWriter:
                     self._open_series.keep(series)
         self._end(self._open_series.due(moment.horizon), moment)
 
-    def reconcile_set_aside(self, lying: Mapping[str, tuple[int, int]], now: float, now_ns: int) -> None:
+    def reconcile_set_aside(self, counted: Mapping[str, tuple[int, int]], now: float, now_ns: int) -> None:
         """Bring rows of set-aside files in line with what was counted: files and bytes by reason."""
         connection, outcome_rows = self.access.connection, self._outcome_rows
         if connection and outcome_rows:
             with self.access.translating_faults(now):
-                for reason in set_aside.differing_reasons(connection, lying):
+                for reason in set_aside.differing_reasons(connection, counted):
                     with outcome_rows.transaction():
                         set_aside.reconcile(outcome_rows.tables, self._paths, reason, now_ns, self._owed_paths)
 

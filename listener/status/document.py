@@ -111,11 +111,11 @@ def _service(snapshot: Snapshot | None, state: str) -> dict[str, Any]:
     }
 
 
-def set_aside(lying: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+def set_aside(totals: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
     """Return totals of set-aside, and files and bytes for each reason that has files."""
-    reasons = {reason: {"files": files, "bytes": size} for reason, (files, size) in lying.items() if files}
+    reasons = {reason: {"files": files, "bytes": size} for reason, (files, size) in totals.items() if files}
     return {
-        "files": sum(totals["files"] for totals in reasons.values()),
-        "bytes": sum(totals["bytes"] for totals in reasons.values()),
+        "files": sum(counts["files"] for counts in reasons.values()),
+        "bytes": sum(counts["bytes"] for counts in reasons.values()),
         "reasons": reasons,
     }

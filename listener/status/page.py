@@ -223,7 +223,7 @@ def _troubles(document: Mapping[str, Any]) -> Html:
 def _figures(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return name, value and small print of each figure."""
     rates, lag, backlog = document["rates"] or {}, document["lag"] or {}, document["backlog"] or {}
-    workers, series, lying = document["workers"] or {}, document["series"], document["set_aside"] or {}
+    workers, series, totals = document["workers"] or {}, document["series"], document["set_aside"] or {}
     return [
         ("Files", f"{rate(rates.get('files_per_second', 0))} /s", f"{size(rates.get('bytes_per_second', 0))}/s"),
         ("Lag", span(lag.get("median_seconds")), f"95 %: {span(lag.get('p95_seconds'))}"),
@@ -231,7 +231,7 @@ def _figures(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Workers", f"{workers.get('busy', 0)} of {workers.get('all', 0)}", "busy"),
         ("Series", f"{count(series['open'])} open",
          f"{count(series['complete'])} complete, {count(series['incomplete'])} incomplete"),
-        ("Set aside", count(lying.get("files", 0)), size(lying.get("bytes", 0))),
+        ("Set aside", count(totals.get("files", 0)), size(totals.get("bytes", 0))),
     ]  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def snapshot_of(numbers: Numbers, history: History, service: Mapping[str, Any], 
         "lag": history.lag(),
         "backlog": _backlog(numbers, now_ns),
         "workers": {"all": int(numbers.gauges["workers"][()]), "busy": int(numbers.gauges["workers_busy"][()])},
-        "set_aside": set_aside({reason: _lying(numbers, reason) for reason in SET_ASIDE_REASONS}),
+        "set_aside": set_aside({reason: _set_aside_totals(numbers, reason) for reason in SET_ASIDE_REASONS}),
         "volumes": {volume: _volume(numbers, volume) for volume in VOLUMES},
     }
 
@@ -56,7 +56,7 @@ def _backlog(numbers: Numbers, now_ns: int) -> dict[str, Any]:
     }
 
 
-def _lying(numbers: Numbers, reason: str) -> tuple[int, int]:
+def _set_aside_totals(numbers: Numbers, reason: str) -> tuple[int, int]:
     return int(numbers.gauges["set_aside_files"][(reason,)]), int(numbers.gauges["set_aside_bytes"][(reason,)])
 
 

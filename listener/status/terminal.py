@@ -64,13 +64,13 @@ def _row(name: str, value: str, small: str) -> str:
 
 
 def _beside(document: Mapping[str, Any]) -> list[str]:
-    lying = document["set_aside"]
+    totals = document["set_aside"]
     lines = []
-    if lying:
-        lines.append(_row("set aside", count(lying["files"]), size(lying["bytes"])))
+    if totals:
+        lines.append(_row("set aside", count(totals["files"]), size(totals["bytes"])))
         lines += [
             _row(f"  {reason}", count(values["files"]), size(values["bytes"]))
-            for reason, values in lying["reasons"].items()
+            for reason, values in totals["reasons"].items()
         ]
     for role, values in document["volumes"].items():
         used = share(max(0, values["size"] - values["available"]), values["size"])

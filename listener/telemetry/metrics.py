@@ -131,10 +131,10 @@ class Metrics(Numbers):
         self.set("pending_bytes", size)
         self.set("oldest_pending_timestamp_seconds", oldest_ns * _NS)
 
-    def set_aside(self, lying: Mapping[str, tuple[int, int]]) -> None:
+    def set_aside(self, totals: Mapping[str, tuple[int, int]]) -> None:
         """Set files and bytes in set-aside by reason; 0 for a reason that is not given."""
         for reason in SET_ASIDE_REASONS:
-            files, size = lying.get(reason, (0, 0))
+            files, size = totals.get(reason, (0, 0))
             self.set("set_aside_files", files, reason)
             self.set("set_aside_bytes", size, reason)
 
