@@ -14,7 +14,7 @@ from listener.verbs import Verb
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; the exit status."""
+    """Run a command line (`sys.argv` without `argv`). Return the exit status."""
     streams.open_closed()
     try:
         try:

@@ -1,4 +1,4 @@
-"""The options: one frozen Config, one row a field. How they are read is settings.py."""
+"""The options: one frozen Config, one row a field. settings.py reads them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLACING = frozenset({"run", "once", "repack", "check"})
 
 
 class Option(NamedTuple):
-    """One row: how a field is spelled, read and explained. `unit` is shown beside the default."""
+    """How a field is read and explained. Help shows `unit` beside the default, or `shown` instead of it."""
 
     parse: Callable[[str], Any]
     metavar: str
@@ -34,7 +34,7 @@ class Option(NamedTuple):
 
     @property
     def is_switch(self) -> bool:
-        """Whether the flag takes no value."""
+        """Return whether the flag takes no value."""
         return self.parse is parse.boolean
 
 
@@ -46,7 +46,7 @@ def _row(
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What every part of the program may know of its configuration. Directories are absolute paths."""
+    """The configuration of one command. Directories are absolute paths."""
 
     incoming: tuple[str, ...] = _row(
         ("./dicom/incoming",),
@@ -207,20 +207,20 @@ class Config:
 
 
 def options() -> dict[str, Option]:
-    """Every field's row, by field name, in the order of Config."""
-    return {one.name: one.metadata["option"] for one in fields(Config)}
+    """Return every field's row by field name, in the order of Config."""
+    return {row.name: row.metadata["option"] for row in fields(Config)}
 
 
 def defaults() -> dict[str, Any]:
-    """Every field's default as it stands in the contract (directories still relative)."""
-    return {one.name: one.default for one in fields(Config)}
+    """Return every field's default as documented (directories still relative)."""
+    return {row.name: row.default for row in fields(Config)}
 
 
 def flag(name: str) -> str:
-    """`min_free` -> `--min-free`."""
+    """Return the flag of a field: `min_free` gives `--min-free`."""
     return "--" + name.replace("_", "-")
 
 
 def variable(name: str) -> str:
-    """`min_free` -> `LISTENER_MIN_FREE`."""
+    """Return the environment variable of a field: `min_free` gives `LISTENER_MIN_FREE`."""
     return ENVIRONMENT_PREFIX + name.upper()

@@ -11,14 +11,14 @@ _ROOT = "/sys/fs/cgroup"
 
 
 def available_processors() -> int:
-    """Processors available to this process, at least 1."""
+    """Return the number of processors available to this process, at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for quota in (*_version_2(), _version_1()) if quota]
     return max(1, min([affinity, *map(round, quotas)]))
 
 
 def _version_2() -> Iterator[float]:
-    """The quotas of our group and of all above it: each binds. In a container our own group is the root."""
+    """Yield the quotas of our cgroup and of all above it: each binds. In a container our own group is the root."""
     group = _own_group()
     while True:
         words = _read(f"{_ROOT}{group}/cpu.max").split()
@@ -55,17 +55,16 @@ _NUMBERS = {"x86_64": 314, "aarch64": 274}
 #: struct sched_attr as of its first version: size, policy, flags, nice, priority, runtime, deadline, period.
 _ATTRIBUTES = struct.Struct("IIQiIQQQ")
 
-#: Nanoseconds of a turn: about what a worker needs for a file. The kernel's own are milliseconds long.
-_TURN = 100_000
+#: Nanoseconds of a slice: about what a worker needs for a file. The kernel's default is some milliseconds.
+_SLICE = 100_000
 
 
 def request_short_slices() -> bool:
-    """Ask for short turns for this process, its threads and those that it starts; whether the kernel heard it.
-
-    Who wants little at a time gets it sooner (EEVDF, Linux 6.12 and later; earlier kernels ignore it), and no larger
-    share of the processors: where senders and storescp keep them busy, a file waits less for each of the processes on
-    its way. Needs no privilege.
+    """Request 100 us scheduler slices (sched_setattr) for this process, its threads and those that it starts. Return
+    False where the kernel cannot. Needs no privilege.
     """
+    # EEVDF (Linux 6.12; earlier kernels ignore it) runs a thread with short slices sooner, with no larger share of the
+    # processors: while senders and storescp keep them busy, a file waits less for each process on its way.
     import ctypes  # 5 ms, and only the service asks
 
     number = _NUMBERS.get(platform.machine())
@@ -73,5 +72,5 @@ def request_short_slices() -> bool:
     if number is None or policy != os.SCHED_OTHER:
         return False
     nice = os.getpriority(os.PRIO_PROCESS, 0)
-    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, _TURN, 0, 0)
+    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, _SLICE, 0, 0)
     return bool(ctypes.CDLL(None).syscall(number, 0, attributes, 0) == 0)

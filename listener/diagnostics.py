@@ -1,4 +1,4 @@
-"""Diagnostics on standard error: JSON lines for programs, readable text on a terminal. Free of patient data."""
+"""Write diagnostics to standard error, free of patient data: JSON lines for programs, plain text on a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("listener")
 _COLOURS = {"warning": "\033[33m", "error": "\033[31m"}
 _PLAIN = "\033[0m"
 
-#: How long a line waits for a reader that does not read, in seconds; the next ones do not wait at all.
+#: How long a line waits for a reader, in seconds. The next ones do not wait until it reads again.
 _MOMENT = 0.2
 
 
@@ -41,11 +41,12 @@ class _Text(logging.Formatter):
         return f"{colour}listener: {named}{record.getMessage()}{_PLAIN if colour else ''}"
 
 
-class _Patient(logging.StreamHandler[TextIO]):
-    """Waits for a reader a moment; what cannot be said then is counted, and told when it reads again.
-
-    A terminal that is held or a collector of logs that hangs must not hold the intake.
+class _UnblockingHandler(logging.StreamHandler[TextIO]):
+    """Writes to a stream whose reader may hang. Lines that it does not take within `_MOMENT` seconds are counted,
+    and their number is written when it reads again.
     """
+
+    # A terminal that is held, or a log collector that hangs, must not hold the intake.
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -61,16 +62,16 @@ class _Patient(logging.StreamHandler[TextIO]):
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the library's name
-        """A full disk under a redirected standard error, or a reader that went away: there is nowhere to say it."""
+        """Do nothing: standard error lies on a full disk or its reader is gone, so there is no place for a message."""
 
 
 def in_colour(stream: TextIO) -> bool:
-    """Whether to write in colours: to a terminal, unless NO_COLOR (https://no-color.org) is set and not empty."""
+    """Return whether to write in colours: on a terminal unless NO_COLOR (https://no-color.org) is set, not empty."""
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def has_room(descriptor: int, seconds: float) -> bool:
-    """Whether a page can be written without waiting, now or within so many seconds."""
+    """Return whether a page (4 KiB) can be written without waiting, now or within `seconds`."""
     return bool(select.select([], [descriptor], [], max(0.0, seconds))[1])
 
 
@@ -91,16 +92,16 @@ class _Count(logging.Handler):
 
 
 def set_up(level: str) -> None:
-    """Let diagnostics of `level` and above go to standard error."""
-    handler = _Patient(sys.stderr)
+    """Write diagnostics of `level` and above to standard error."""
+    handler = _UnblockingHandler(sys.stderr)
     handler.setFormatter(_Text() if sys.stderr.isatty() else _Lines())
     log.handlers = [handler]
     log.propagate = False
     log.setLevel(level.upper())
-    # watchdog's own words name paths below incoming; what matters of them is told by us.
+    # watchdog's messages name paths below incoming; what matters of them is logged by service.watch.
     logging.getLogger("watchdog").propagate = False
 
 
 def count_into(count: Callable[[str], None]) -> None:
-    """Call `count` with the level of each record from now on."""
+    """Call `count` with the level of each record that is logged from now on."""
     log.addHandler(_Count(count))

@@ -1,7 +1,7 @@
-"""What can go wrong, by name.
+"""The errors, and the words for them.
 
-The docstring of a class is the message a person reads, `reason` is the word that set-aside folders, events and metric
-labels use (a closed set), and `exit_code` the status with which the command leaves.
+The docstring of a class is its message, `reason` the word in set-aside folders, events and metric labels (a closed
+set), and `exit_code` the exit status of the command.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import errno
 from collections.abc import Mapping
 
 #: Reasons for which a file is set aside; also folder names below ``<state>/set-aside`` and metric labels.
-#: `uid-mismatch` is given no more (such a file is published with a warning), but may lie there of earlier versions.
+#: No file gets `uid-mismatch` any more (it is published with a warning), but earlier versions may have left some.
 SET_ASIDE_REASONS = (
     "empty",
     "not-dicom",
@@ -32,7 +32,7 @@ SET_ASIDE_REASONS = (
 #: Reasons of the system, not of a file: the file waits and is tried again.
 SYSTEM_REASONS = ("no-space", "io-error", "permission", "timeout")
 
-#: Why one file alone waits, while others go: somebody holds a lock that it needs.
+#: Why one file waits alone: another process holds a lock that it needs.
 LOCKED = "locked"
 
 #: Reasons for which files are held up alone; metric labels.
@@ -72,10 +72,9 @@ class FatalFault(ListenerError):
 
 
 class LockHeld(OSError):
-    """Somebody else holds a lock; whatever needs it waits, and nothing else.
+    """Another process holds a lock. Only what needs this lock waits.
 
-    An OSError, since that is what taking a lock raises; its `strerror` says which lock, and who holds it (`holder`, ""
-    where that is not known).
+    It is an OSError, as taking a lock raises; its `strerror` names the lock and its holder (`holder`, "" when unknown).
     """
 
     def __init__(self, lock: str, holder: str = "") -> None:
@@ -135,7 +134,10 @@ class ConsumerRetired(ListenerError):
 
 
 class HookFailed(ListenerError):
-    """A hook did not take what it was told. It is told nothing for `pause` seconds, if it said so."""
+    """A hook did not take a message.
+
+    It gets none for `pause` seconds, if it asked for a pause.
+    """
 
     def __init__(self, detail: str = "", pause: float = 0.0) -> None:
         self.detail = detail
@@ -144,13 +146,13 @@ class HookFailed(ListenerError):
 
 
 class HookGone(HookFailed):
-    """A hook wants to be told nothing more."""
+    """A hook wants no more messages."""
 
 
 class FileFault(ListenerError):
     """An error of the file itself: no retry can help, so it is set aside under `reason`.
 
-    `known` has what was read before it was met, by DICOM keyword: whose file it is, so that it can be asked for again.
+    `known` has the values read before the error, by DICOM keyword: with them the instance can be requested again.
     """
 
     def __init__(self, detail: str = "") -> None:
@@ -247,17 +249,17 @@ _SYSTEM_ERRNOS = {
 }
 
 
-#: True of the process, or of a whole volume unless that can still be written elsewhere.
-_EVERYBODYS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+#: Errors of the process, or of a whole volume unless it can still be written elsewhere.
+_SHARED_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 def concerns_all(error: OSError) -> bool:
-    """Whether an error says something of the process or a volume, so that other files would meet it as well."""
-    return error.errno in _EVERYBODYS
+    """Return whether an error concerns the process or a volume, so that other files would meet it as well."""
+    return error.errno in _SHARED_ERRNOS
 
 
 def internal(error: Exception) -> str:
-    """An unexpected exception without its message, which may hold patient data: its type and where it was raised."""
+    """Describe an unexpected exception by its type and where it was raised: its message may hold patient data."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
@@ -266,7 +268,7 @@ def internal(error: Exception) -> str:
 
 
 def system_reason(error: OSError) -> str:
-    """The metric label for an error of the system: one of SYSTEM_REASONS; LOCKED for a lock, which is none."""
+    """Return the metric label for an error of the system: one of SYSTEM_REASONS, or LOCKED for a lock."""
     if isinstance(error, LockHeld):
         return LOCKED
     return _SYSTEM_ERRNOS.get(error.errno or 0, "io-error")

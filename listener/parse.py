@@ -1,4 +1,4 @@
-"""PURE. Texts of options to values; a ValueError's text says what is wrong and what to give."""
+"""PURE. Turn texts of options into values. All raise ValueError, whose text says what is wrong and what to give."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNITS |= {"ti": 2**40, "tib": 2**40}
 
 
 def directory(text: str) -> str:
-    """An absolute path; whether it is there is not looked at."""
+    """Return an absolute path, whether it exists or not."""
     if not text.strip():
         raise ValueError("is empty; name a directory")
     if "\0" in text:
@@ -30,14 +30,14 @@ def directory(text: str) -> str:
 
 
 def file(text: str) -> str:
-    """An absolute path of a file."""
+    """Return the absolute path of a file."""
     if not text.strip() or "\0" in text:
         raise ValueError("names no file; name one")
     return os.path.abspath(text)
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """A whole number from `least` to `most`."""
+    """Return a parser of whole numbers from `least` to `most`."""
 
     def read(text: str) -> int:
         try:
@@ -52,7 +52,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def seconds(least: float) -> Callable[[str], float]:
-    """A number of seconds, `least` or more."""
+    """Return a parser of seconds, `least` or more."""
 
     def read(text: str) -> float:
         try:
@@ -67,7 +67,7 @@ def seconds(least: float) -> Callable[[str], float]:
 
 
 def quiet(text: str) -> tuple[str, float]:
-    """SECONDS, or MODALITY=SECONDS: the modality ("" for any) and its seconds."""
+    """Return the modality ("" for any) and the seconds of SECONDS or MODALITY=SECONDS."""
     modality, equals, number = text.rpartition("=")
     if equals and not re.fullmatch(r"[A-Z0-9_ ]{1,16}", modality):
         raise ValueError("has no modality before '='; give one such as CT=5")
@@ -75,7 +75,7 @@ def quiet(text: str) -> tuple[str, float]:
 
 
 def size(least: int) -> Callable[[str], int]:
-    """A size in bytes, with an optional unit: 64MiB, 1GB, 4096."""
+    """Return a parser of sizes, `least` bytes or more, with an optional unit: 64MiB, 1GB, 4096."""
 
     def read(text: str) -> int:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
@@ -92,7 +92,7 @@ def size(least: int) -> Callable[[str], int]:
 
 
 def choice(*words: str) -> Callable[[str], str]:
-    """One of `words`."""
+    """Return a parser that accepts one of `words`."""
 
     def read(text: str) -> str:
         if text not in words:
@@ -103,7 +103,7 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 def boolean(text: str) -> bool:
-    """on/off, true/false, yes/no, 1/0."""
+    """Return the value of on/off, true/false, yes/no or 1/0."""
     word = text.strip().lower()
     if word in ("1", "true", "yes", "on"):
         return True
@@ -113,12 +113,12 @@ def boolean(text: str) -> bool:
 
 
 def on_off(text: str) -> bool:
-    """The same for an option that takes a value."""
+    """Return the same, for an option that takes a value and is no switch."""
     return boolean(text)
 
 
 def url(text: str) -> str:
-    """A URL to post to; "" for none."""
+    """Return a URL to post to, or "" for none."""
     problem = "is not a URL; give one such as https://host/path"
     try:
         parts = urlsplit(text)
@@ -133,7 +133,7 @@ def url(text: str) -> str:
 
 
 def words(text: str) -> str:
-    """A command, as words that a shell would split; "" for none."""
+    """Return a command that splits into words as a shell splits them, or "" for none."""
     try:
         shlex.split(text)
     except ValueError:
@@ -144,7 +144,7 @@ def words(text: str) -> str:
 
 
 def mode(text: str) -> int:
-    """Permission bits in octal: 0644, 0o2775."""
+    """Return permission bits from octal digits: 0644, 0o2775."""
     digits = text.lower().removeprefix("0o")
     if not re.fullmatch(r"[0-7]{3,5}", digits):
         raise ValueError("is not an octal mode; give one such as 0640")
@@ -155,7 +155,7 @@ def mode(text: str) -> int:
 
 
 def address(text: str) -> str:
-    """ADDR:PORT ([::]:9464 for IPv6), or "off"."""
+    """Return ADDR:PORT ([::]:9464 for IPv6), or "off"."""
     if text == "off":
         return text
     host, colon, port = text.rpartition(":")
@@ -167,7 +167,7 @@ def address(text: str) -> str:
 
 
 def template(text: str) -> str:
-    """A path template in pypx's language; `/` makes directories."""
+    """Return a path template in pypx's language, in which `/` makes directories."""
     from listener.dicom.attributes import is_keyword
     from listener.planning.template import TemplateError, compile_template
 

@@ -24,17 +24,17 @@ class Missing(NamedTuple):
 class Arrival(NamedTuple):
     """A file that was seen in an incoming directory, or a claim that an earlier run left.
 
-    `path` is absolute (undecodable bytes as surrogates); `root` the index of its incoming directory;
-    `time_ns` its st_ctime in nanoseconds since the epoch (when the sender's file was finished; the moment of the event
-    where it was not looked up); `source` one of SOURCES; `claim` the claim's path when it is already claimed, else "";
-    `attempts` how often a service ended while this claim was in hand; `size` its bytes when it was noticed; `losses`
-    how often a worker died with it; `last`: it is set aside if its place cannot be used this time either;
+    `path` is absolute (undecodable bytes as surrogates); `root_index` the index of its incoming directory;
+    `time_ns` its st_ctime in nanoseconds since the epoch (when the sender finished the file; the time of the event
+    where no stat was made); `source` one of SOURCES; `claim` the claim's path when it is already claimed, else "";
+    `attempts` how often a service ended while it held this claim; `size` its bytes when it was noticed; `losses`
+    how often a worker died with it; `last` says that it is set aside if its place cannot be used this time either;
     `noticed` when it was noticed, in seconds on the monotonic clock (0: before the service began; inf while it delays
     only itself, and no other file waits for what it waits for).
     """
 
     path: str
-    root: int
+    root_index: int
     time_ns: int
     source: str
     claim: str = ""
@@ -46,25 +46,25 @@ class Arrival(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Where the file lies now: two claims may have come from one path."""
+        """Return where the file lies now, which is unique: two claims may have come from one path."""
         return self.claim or self.path
 
 
 class Outcome(NamedTuple):
     """How one arrival ended. One outcome feeds the event line, the metrics, the ledger and the exit status.
 
-    `kind` is one of OUTCOMES; `reason` one of errors.SET_ASIDE_REASONS for `set-aside`, else ""; `stage` one of
-    errors.STAGES where it failed, else ""; `error` a text free of patient data; times are nanoseconds since the epoch;
-    `seconds` the work of the worker; `stages` seconds a stage in the order of errors.STAGES; `dst` the absolute path it
-    was published under, or where it was set aside; `superseded` where the instance that it replaced is kept; `fast`
-    whether our own header reader sufficed; `claim` what the parent unlinks to commit it ("" when there is nothing to
-    let go); `sender` the calling AE title that storescp wrote into the file (0002,0016). UIDs, Modality and sender of
-    what was set aside are what the walk had read.
+    `kind` is one of OUTCOMES; `reason` one of errors.SET_ASIDE_REASONS for `set-aside`, else ""; `step` one of
+    errors.STEPS where it failed, else ""; `error` a text free of patient data; times are nanoseconds since the
+    epoch; `seconds` the work of the worker; `step_seconds` seconds a step in the order of errors.STEPS; `dst` the
+    absolute path it was published under, or where it was set aside; `superseded` where the instance that it
+    replaced is kept; `fast` whether our own header reader sufficed; `claim` what the parent unlinks to commit it
+    ("" when there is nothing to let go); `sender` the calling AE title that storescp wrote into the file
+    (0002,0016). UIDs, Modality and sender of what was set aside are what the walk had read.
     """
 
     kind: str
     path: str
-    root: int
+    root_index: int
     arrived_ns: int
     finished_ns: int
     begun_ns: int = 0
@@ -89,17 +89,17 @@ class Outcome(NamedTuple):
 
 
 class Deferral(NamedTuple):
-    """Not the end: the file is still open for writing, or the system refused; it will be offered again.
+    """Why a file was not finished: it is still open for writing, or the system refused. It is offered again.
 
     `reason` is "busy", errors.LOCKED or one of errors.SYSTEM_REASONS; `claim` the claim's path when the file is
     already claimed; `fatal` says that the process must end (EIO from a sync: the kernel may have dropped the data).
-    `place` names, free of patient data unless --phi, the place that this one file cannot have: then nobody else waits
-    for it. "" means that the volume or the process was refused something, which the next file would meet too. `series`
+    `place` names, free of patient data unless --phi, the place that this file alone cannot use, so no other file waits.
+    "" means that the volume or the process was refused something, which the next file would meet too. `series`
     is the Series Instance UID as far as it is known.
     """
 
     path: str
-    root: int
+    root_index: int
     arrived_ns: int
     reason: str
     step: str
@@ -112,8 +112,8 @@ class Deferral(NamedTuple):
 
 
 def refusal(arrival: Arrival, stage: str, error: OSError, place: str = "", series: str = "") -> Deferral:
-    """The deferral for what the system refused, without a path in its words; `place` and `series` as in Deferral."""
+    """Return the deferral for an error of the system. Its text holds no path; `place` and `series` as in Deferral."""
     text = error.strerror or type(error).__name__
     reason = system_reason(error)
     told = (reason, stage, text, arrival.claim, arrival.attempts)
-    return Deferral(arrival.path, arrival.root, arrival.time_ns, *told, place=place, series=series)
+    return Deferral(arrival.path, arrival.root_index, arrival.time_ns, *told, place=place, series=series)

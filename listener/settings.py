@@ -1,7 +1,7 @@
-"""The Config of one command, read from flags, environment and TOML, validated once.
+"""Read the Config of one command from flags, environment and TOML, and validate it once.
 
-Precedence: flag, then environment (``LISTENER_<NAME>``), then the file (``--config``), then the default. Every problem
-is collected and told at once, each with the option, the value, what is wrong and what to do; nothing is touched before.
+Precedence: flag, then environment (``LISTENER_<NAME>``), then the file (``--config``), then the default. All
+problems are reported together, each with the option, the value, what is wrong and what to do; nothing was touched.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def load(
     command: str = "run",
     config_file: str | None = None,
 ) -> Config:
-    """The one Config for `command`.
+    """Return the Config for `command`.
 
     `flags` maps field names to the texts given on the command line (None: not given). Raises ConfigError with every
     problem found.
@@ -49,7 +49,7 @@ def load(
 def is_given(
     name: str, flags: Mapping[str, list[str] | None], environment: Mapping[str, str], config_file: str | None
 ) -> bool:
-    """Whether an option was given anywhere, and is not just its default."""
+    """Return whether an option was given as a flag, a variable or a key of the file."""
     path = config_file or environment.get(variable("config")) or ""
     from_file = _read_file(path, []) if path else {}
     return _find(name, options()[name], flags, environment, from_file, path)[1] is not None
@@ -58,12 +58,12 @@ def is_given(
 def _default(name: str) -> Any:
     value = defaults()[name]
     if name == "incoming":
-        return tuple(os.path.abspath(one) for one in value)
+        return tuple(os.path.abspath(path) for path in value)
     return os.path.abspath(value) if name in ("data", "log", "state") else value
 
 
 def _default_problems(name: str, row: Option, command: str) -> Iterable[str]:
-    """A default directory lies below the working directory, whose name may be no text."""
+    """Yield what is wrong with a default directory: the working directory above it may have no UTF-8 name."""
     if name in ("data", "log", "state", "incoming") and command in row.commands:
         for text in defaults()[name] if row.several else (defaults()[name],):
             try:
@@ -86,20 +86,20 @@ def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
         problems.append(f"--config: '{path}' is not TOML ({error}); mend that line")
         return {}
     known = options()
-    found = {key.replace("-", "_"): value for key, value in table.items()}
-    for key in found.keys() - known.keys():
+    values = {key.replace("-", "_"): value for key, value in table.items()}
+    for key in values.keys() - known.keys():
         close = get_close_matches(key, known, 1)
         hint = f"did you mean '{close[0].replace('_', '-')}'?" if close else "see 'listener run --help' for the names"
         problems.append(f"{path}: unknown key '{key.replace('_', '-')}'; {hint}")
-    for key in [key for key in found.keys() & known.keys() if not _is_plain(found[key], known[key])]:
+    for key in [key for key in values.keys() & known.keys() if not _is_plain(values[key], known[key])]:
         what = "a list of one or more texts" if known[key].several else "one value"
-        problems.append(f"{path}: {key.replace('_', '-')}: {found.pop(key)!r} has the wrong shape; give {what}")
-    return found
+        problems.append(f"{path}: {key.replace('_', '-')}: {values.pop(key)!r} has the wrong shape; give {what}")
+    return values
 
 
 def _is_plain(value: Any, row: Option) -> bool:
     many = value if row.several and isinstance(value, list) else [value]
-    return bool(many) and not any(isinstance(one, list | dict) for one in many)
+    return bool(many) and not any(isinstance(item, list | dict) for item in many)
 
 
 def _find(
@@ -120,7 +120,7 @@ def _find(
         value = from_file[name]
         many = value if isinstance(value, list) else [value]
         return f"{path}: {name.replace('_', '-')}", [
-            str(one).lower() if isinstance(one, bool) else str(one) for one in many
+            str(item).lower() if isinstance(item, bool) else str(item) for item in many
         ]
     return "", None
 
@@ -141,12 +141,12 @@ def _parse_into(
 
 
 def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
-    """Directories that would eat each other, before anything is touched."""
+    """Yield directories that are equal or lie in one another, and a key file that cannot be used."""
     yield from _secret_problems(values["hook_secret_file"])
     named = [("--data", values["data"]), ("--log", values["log"]), ("--state", values["state"])]
     if command in INTAKE:
-        named += [("--incoming", one) for one in values["incoming"]]
-    # Links are followed: what is published through one would arrive again, for ever.
+        named += [("--incoming", path) for path in values["incoming"]]
+    # Links are followed: what is published through one would arrive again without end.
     named = [(option, os.path.realpath(path)) for option, path in named]
     for index, (first, path) in enumerate(named):
         for second, other in named[index + 1 :]:
@@ -158,7 +158,7 @@ def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
 
 
 def _secret_problems(path: str) -> Iterable[str]:
-    """A key that cannot be used must not end in hooks that nobody believes."""
+    """Yield why the key file cannot be used: else receivers would refuse each message later."""
     if not path:
         return
     try:

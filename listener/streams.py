@@ -1,7 +1,7 @@
 """Standard output and standard error of a command whose reader may go away, or whose disk may be full.
 
 A command that only prints ends then, with the status of a program that SIGPIPE ended. One that acts (removes, puts
-back, repairs) goes on: what was asked for does not depend on who reads of it.
+back, repairs) goes on: the work that was asked for does not depend on who reads the output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLOSED_PIPE = 141
 
 
 class _Unread(io.RawIOBase):
-    """A descriptor to write to. What cannot be written is dropped, from the first such piece on; `error` says why."""
+    """A writable descriptor. After the first error, kept in `error`, everything is dropped."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -46,8 +46,8 @@ class _Unread(io.RawIOBase):
 
 
 def guarded(act: Callable[[], int]) -> int:
-    """The status of `act`, which goes on while nobody reads what it prints. 1 where standard output lost something for
-    another reason than that.
+    """Run `act`, which goes on when nobody reads what it prints. Return its status, or 1 instead of 0 when standard
+    output could not be written for another reason.
     """
     streams = sys.stdout, sys.stderr
     raw = [_replaced("stdout", 1), _replaced("stderr", 2)]
@@ -64,7 +64,7 @@ def guarded(act: Callable[[], int]) -> int:
 
 
 def _replaced(name: str, descriptor: int) -> _Unread | None:
-    """Put a guarded stream in the place of a standard one; None where that is another one already (a test's)."""
+    """Replace a standard stream by a guarded one and return that; None where it is replaced already (by a test)."""
     stream: TextIO | None = getattr(sys, name)
     if stream is None or stream is not getattr(sys, f"__{name}__"):
         return None
@@ -81,31 +81,31 @@ def _replaced(name: str, descriptor: int) -> _Unread | None:
 
 
 def flush() -> None:
-    """Write what is buffered, so that a pipe that is closed shows now. Raises BrokenPipeError, OSError."""
+    """Write what is buffered, so that a closed pipe shows now. Raise BrokenPipeError or OSError."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
 
 
 def is_unread() -> bool:
-    """Whether standard output or standard error is a pipe that nobody will read any more."""
-    asked = select.poll()
+    """Return whether standard output or standard error is a pipe without a reader."""
+    poll = select.poll()
     for descriptor in (1, 2):
-        asked.register(descriptor, 0)
-    return any(what & select.POLLERR for _, what in asked.poll(0))
+        poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def silence() -> None:
-    """Let what is still buffered go nowhere, or the interpreter's end would complain of it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Send what is still buffered to the null device: else the interpreter reports an error when it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+        os.dup2(null, descriptor)
+    os.close(null)
 
 
 def open_closed() -> None:
-    """Open the null device in place of a standard input, output or error that is closed: else the next file that is
-    opened has its number, and is written into as if it were the stream.
+    """Open the null device in place of each closed standard stream. Else the next file that is opened would get its
+    number, and be written to as if it were the stream.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:

@@ -1,1 +1,1 @@
-"""The commands that run to an end: `once`, `repack`, `plan`, `retry`, `bench`."""
+"""The verbs of the command line: one module each, found by name (listener.verbs)."""

@@ -1,4 +1,4 @@
-"""What `once` and `repack` tell while they work: events, a progress line on a terminal, and a summary."""
+"""Output of `once` and `repack`: events, a progress line on a terminal, and a summary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TICK = 0.2
 
 
 class Progress:
-    """What `once` tells: events, a progress line on a terminal, a summary."""
+    """Counts what becomes of files; writes events, a progress line and a summary."""
 
     def __init__(self, events: Events, screen: TextIO, keeper: LedgerThread | None = None) -> None:
         self._events = events
@@ -34,11 +34,11 @@ class Progress:
         self.seen = 0
 
     def discovered(self, source: str) -> None:
-        """A file entered."""
+        """Count a file that was found."""
         self.seen += 1
 
     def finished(self, outcomes: Sequence[Outcome]) -> None:
-        """Files are done."""
+        """Count outcomes, write their events and pass them to the ledger."""
         for outcome in outcomes:
             self.counts[outcome.kind] += 1
             self.bytes += outcome.size
@@ -54,16 +54,16 @@ class Progress:
             self._screen.flush()
 
     def deferred(self, deferral: Deferral) -> None:
-        """A file must wait."""
+        """Do nothing: the file is tried again."""
 
     def lost(self, lost: WorkerExit) -> None:
-        """A worker died."""
+        """Count a worker that died."""
         self.counts["workers lost"] += 1
 
     def announce(self, ended: Sequence[Completion]) -> None:
-        """Events of series that ended."""
-        for one in ended:
-            self._events.service("series-complete", time.time_ns(), **one._asdict())
+        """Write the events of series that ended."""
+        for completion in ended:
+            self._events.service("series-complete", time.time_ns(), **completion._asdict())
 
     def _line(self, now: float) -> str:
         done = sum(self.counts[kind] for kind in ("published", "duplicate", "set-aside", "vanished"))
@@ -71,18 +71,16 @@ class Progress:
         return f"{done} of {self.seen} files, {self.bytes / 1e6:.1f} MB, {rate:.0f} files/s"
 
     def refused(self, deferral: Deferral) -> None:
-        """A file that no other try will be given."""
+        """Count a file that is not tried again."""
         self.reasons[f"{deferral.reason} ({deferral.error})"] += 1
 
     def held_up(self, shown: Mapping[str, Any]) -> None:
-        """Files that are left because their own place cannot be used, as HeldUp shows them."""
+        """Count files that are left because their own place cannot be used, as HeldUp shows them."""
         for one in shown["shown"]:
             self.reasons[f"held up, {one['reason']} ({one['place']}: {one['error']})"] += one["files"]
 
     def summary(self, left: int, what: str = "left in incoming") -> None:
-        """The last word, on standard error; what cannot be said there (a full disk) changes nothing of what was
-        done.
-        """
+        """Write the summary to standard error. An error there (a full disk) is ignored: the work is done."""
         seconds = time.monotonic() - self._begun
         told = [f"{count} {kind}" for kind, count in self.counts.items() if count]
         if left:

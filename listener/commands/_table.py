@@ -1,4 +1,4 @@
-"""PURE. Rows for people and for other programs. Texts of a sender's making cannot move a cursor or break a line."""
+"""PURE. Tables for people and tab-separated lines for programs. No value can move a cursor or break a line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from listener.status.formatting import plain, size
 
-#: A series for people.
+#: The columns of a series.
 OVERVIEW = ("last arrival (UTC)", "state", "instances", "size", "errors", "modality", "sender", "series")
 
 #: The gap between two columns.
@@ -15,7 +15,7 @@ _GAP = "  "
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Aligned columns below their names; the last one is not padded."""
+    """Return aligned columns below their names; the last one is not padded."""
     lines = [names, *([plain(cell) for cell in row] for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(names) - 1)]
     return "".join(
@@ -25,12 +25,12 @@ def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def tabs(values: Iterable[Any]) -> str:
-    """One line of tab-separated values."""
+    """Return one line of tab-separated values."""
     return "\t".join(plain(str(value)) for value in values) + "\n"
 
 
 def overview(row: Mapping[str, Any]) -> list[str]:
-    """A series in the columns of OVERVIEW; its instances as 3/5 where somebody said how many there will be."""
+    """Return a series in the columns of OVERVIEW; instances as 3/5 where a number is expected."""
     received = f"{row['instances']}/{row['expected']}" if row["expected"] else str(row["instances"])
     came = row["last"][:19].replace("T", " ")
     about = [row["Modality"], row["sender"], row["SeriesInstanceUID"]]

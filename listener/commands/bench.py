@@ -51,7 +51,7 @@ def acts(_: argparse.Namespace) -> bool:
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
-    """Print the figures; 0, or 1 when a run did not produce everything."""
+    """Print the figures. Return 0, or 1 when a run did not produce everything."""
     request = Request.of(vars(given) | {"keep_source": config.keep_source})
     if request.directory and not os.path.isdir(request.directory):
         raise ConfigError([f"--dir is no directory (given: {request.directory!r})"])

@@ -15,7 +15,7 @@ from listener.uids import is_uid
 
 _MOST = 10**9
 
-EPILOG = "a running service hears of it within a second; exit status: 0; 1 the ledger cannot be written"
+EPILOG = "a running service reads it within a second; exit status: 0; 1 the ledger cannot be written"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 def expect(config: Config, uid: str, number: int) -> int:
-    """Put it down; a running service hears of it within a second. 0. Raises ConfigError, LedgerFault."""
+    """Record the number; a running service reads it within a second. Return 0; raise ConfigError or LedgerFault."""
     problems = []
     if not is_uid(uid):
         problems.append("expect: UID: give a SeriesInstanceUID, 1 to 64 digits and dots")

@@ -33,8 +33,8 @@ COLUMNS = ("hook", "state", "delivered", "waiting", "given up", "oldest that wai
 _MOMENT = 1.5
 
 EPILOG = (
-    "without ACTION: lists them. retire NAME: it is told nothing any more, and what waits is given up; "
-    "redeliver NAME: what failed is told again, and what waits at once; forget NAME: what failed is "
+    "without ACTION: lists them. retire NAME: it gets no more messages, and what waits is given up; "
+    "redeliver NAME: what failed is delivered again, and what waits at once; forget NAME: what failed is "
     "forgotten, and keeps no series from 'listener prune' any more. Only shown unless --yes. Exit status: 0; "
     "1 the ledger cannot be used, knows no such hook, or the service registered it again; 2 the command line "
     "is wrong"
@@ -57,9 +57,7 @@ def acts(given: argparse.Namespace) -> bool:
 
 
 class Act(NamedTuple):
-    """What is done with a consumer: the states of the deliveries that it changes, what becomes of them in words, and
-    how.
-    """
+    """An action on a consumer: the `states` of the deliveries that it changes, its result in `words`, its function."""
 
     states: tuple[str, ...]
     words: str
@@ -86,7 +84,7 @@ ACTS = {
 
 
 class Request(NamedTuple):
-    """What is asked: one of ACTS with a name, or "": a list."""
+    """One of ACTS with the name of a hook, or "" for a list."""
 
     action: str = ""
     name: str = ""
@@ -95,9 +93,9 @@ class Request(NamedTuple):
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
-    """Show, or act; 0. 1 when a running service registered a retired one again at once.
+    """List, or act. Return 0, or 1 when a running service registered a retired hook again at once.
 
-    Raises ConfigError, a LedgerFault, UnknownConsumer, ConsumerRetired.
+    Raise ConfigError, a LedgerFault, UnknownConsumer or ConsumerRetired.
     """
     request = Request(given.action or "", given.name, given.yes, given.json)
     if not request.action:
@@ -116,7 +114,7 @@ def _list(config: Config, request: Request) -> int:
         sys.stdout.write(table(COLUMNS, [[str(value) or "-" for value in row.values()] for row in rows]))
     sys.stdout.flush()
     if not rows and not request.json:
-        sys.stderr.write("nobody is to be told; 'listener run --on-series-complete URL' tells somebody\n")
+        sys.stderr.write("there is no hook; 'listener run --on-series-complete URL' registers one\n")
     return 0
 
 
@@ -161,7 +159,7 @@ def _tell(request: Request, number: int, words: str) -> None:
 
 
 def _comes_back(state: str, name: str) -> bool:
-    """Whether a running service, which still serves it, registers a hook again."""
+    """Return whether a running service, which still serves the hook, registers it again."""
     try:
         word = snapshot.read(state)
     except OSError:

@@ -27,10 +27,10 @@ if TYPE_CHECKING:  # `repack` without a state directory needs no sqlite, and run
     from listener.ledger.thread import LedgerThread
     from listener.service.revision_thread import RevisionThread
 
-#: After so many files it is looked again whether there is space for more.
+#: Free space is checked again after so many files.
 _LOOK = 10_000
 
-#: How long corrected series get to be brought in line at the end, in seconds.
+#: How long bringing corrected series in line may take at the end, in seconds.
 _REVISE = 600.0
 
 EPILOG = (
@@ -49,7 +49,7 @@ def acts(_: argparse.Namespace) -> bool:
 
 
 def run(config: Config, _: argparse.Namespace) -> int:
-    """Repack everything; 0 when all was published, duplicate or superseding, 1 when some was set aside or is left."""
+    """Repack everything. Return 0, or 1 when some files were set aside or are left."""
     from listener.hooks.dispatch import HookManager
     from listener.ledger.thread import LedgerThread
     from listener.service.revision_thread import RevisionThread
@@ -82,7 +82,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
 
 
 def _revise(reviser: RevisionThread, keeper: LedgerThread, progress: Progress) -> None:
-    """What was corrected is brought in line, now that no worker works."""
+    """Bring corrected series in line, now that no worker runs."""
     reviser.finish(_REVISE)
     for one in reviser.take():
         keeper.finished(one.outcomes)
@@ -90,8 +90,8 @@ def _revise(reviser: RevisionThread, keeper: LedgerThread, progress: Progress) -
         keeper.recount([one.revision.SeriesInstanceUID])
 
 
-class _Hope:
-    """Whether it is worth waiting: not when the system has refused everything for as long as one file is waited for."""
+class _Refusal:
+    """Ends waiting when the system has refused everything for as long as one file may wait."""
 
     def __init__(self, engine: Engine, patience: float) -> None:
         self._engine = engine
@@ -99,8 +99,8 @@ class _Hope:
         self._since = 0.0
 
     @property
-    def lost(self) -> bool:
-        """Asked after each turn."""
+    def lasts(self) -> bool:
+        """Return whether to give up; called after each turn of the engine."""
         now = time.monotonic()
         if not self._engine.breaker.reason:
             self._since = 0.0
@@ -109,10 +109,10 @@ class _Hope:
 
 
 def _work(engine: Engine, directories: Directories, config: Config) -> int:
-    """Claims first, then each root in byte order; how many files are left."""
+    """Offer claims, then each root in byte order. Return how many files are left."""
     # Without leases a file must have been untouched for the settle time; one that the system refuses gets as long.
     patience = config.settle + 1
-    hope = _Hope(engine, patience)
+    refusal = _Refusal(engine, patience)
     engine.intake.requeue_claims()
     for root, path in enumerate(directories.incoming):
         for index, name in enumerate(in_byte_order(path)):
@@ -120,16 +120,16 @@ def _work(engine: Engine, directories: Directories, config: Config) -> int:
                 return _left(engine, directories)
             while engine.backlog.full:
                 engine.turn(_patience(engine))
-                if hope.lost:
+                if refusal.lasts:
                     return _left(engine, directories)
             engine.intake.offer(name, root, "startup")
             if index % BATCH == BATCH - 1:
                 engine.turn(0)
-    return _finish(engine, hope, patience)
+    return _finish(engine, refusal, patience)
 
 
-def _finish(engine: Engine, hope: _Hope, patience: float) -> int:
-    """Until nothing is left, or what is left has waited in vain for so long; how many files are left."""
+def _finish(engine: Engine, refusal: _Refusal, patience: float) -> int:
+    """Work until nothing is left, or what is left has waited for `patience` seconds. Return how many files are left."""
     backlog, least, end = engine.backlog, engine.backlog.depth, float("inf")
     while backlog.queued or backlog.working or (backlog.retrying and _is_worth_waiting(engine, end)):
         engine.turn(_patience(engine))
@@ -137,19 +137,19 @@ def _finish(engine: Engine, hope: _Hope, patience: float) -> int:
             end = min(end, time.monotonic() + patience)
         if backlog.depth < least:  # Those that wait for one another get on.
             least, end = backlog.depth, float("inf")
-        if hope.lost:
+        if refusal.lasts:
             break
     return backlog.depth
 
 
 def _is_worth_waiting(engine: Engine, end: float) -> bool:
-    """Whether it is not yet `end`; who waits for a lock is given a little longer."""
+    """Return whether it is not yet `end`; what waits for a lock gets `locks.PATIENCE` more."""
     now = time.monotonic()
     return now < end or (now < end + locks.COMMAND_SECONDS and bool(engine.waits.texts(now)))
 
 
 def _left(engine: Engine, directories: Directories) -> int:
-    """What is left when it is given up: in hand or claimed, and beside that in incoming."""
+    """Return how many files are left: in the backlog, and beside those in incoming."""
     backlog = engine.backlog
     return backlog.depth + sum(1 for root in directories.incoming for path in walk(root) if not backlog.holds(path))
 

@@ -36,7 +36,7 @@ def acts(_: argparse.Namespace) -> bool:
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
-    """Print the plans; 0 when every file can be repacked, else 1."""
+    """Print the plans. Return 0 when every file can be repacked, else 1."""
     # Directories that are only named: a plan makes none.
     context = WorkerContext(config, Directories(data=config.data, log=config.log, state=config.state))
     plans = [_plan(path, context) for path in given.paths]

@@ -2,7 +2,7 @@
 
 A series is marked in the ledger, then taken out of the logs and the tree (repacking.removal says in which order, and
 why that is safe beside a second send), and last its rows go. What arrives meanwhile stops it: that generation is left.
-What is interrupted, the next prune ends. The patient's and the study's documents stay: a StudyList never loses a study.
+The next prune finishes an interrupted one. Documents of patients and studies stay: a StudyList never loses a study.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from listener.status.formatting import plain, size
 
 _DAY = 86_400 * 10**9
 
-#: More days than anybody keeps files.
+#: The most days that are accepted: a hundred years.
 _LONG = 36_500
 
-#: Set-aside files that are removed under one lock and in one transaction.
+#: How many set-aside files are removed under one lock and in one transaction.
 _TOGETHER = 200
 
-#: Instances that are named in a line about what is left.
+#: How many instances a line about what is left names.
 _NAMED = 3
 
-#: Instances by which it is found out whether the ledger tells of these directories.
+#: How many instances show whether the ledger is that of these directories.
 _SAMPLE = 200
 
 CAME_AGAIN = "sent again meanwhile"
@@ -86,7 +86,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 class Request(NamedTuple):
-    """What to remove: what is older than so many days (None: nothing of the kind)."""
+    """What to remove: what is older than so many days (None: nothing of that kind)."""
 
     set_aside: float | None
     series: float | None
@@ -95,7 +95,7 @@ class Request(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """Something that is removed: `what` is series or set-aside."""
+    """Something that is or would be removed: `what` is series or set-aside."""
 
     what: str
     name: str
@@ -104,7 +104,7 @@ class Pruned(NamedTuple):
 
 
 def prune(config: Config, request: Request) -> int:
-    """Remove, or tell; 0. Raises ConfigError, a LedgerFault, LockHeld."""
+    """Remove, or only list. Return 0; raise ConfigError, a LedgerFault or LockHeld."""
     _check(config, request)
     path = path_of(config.state)
     with ExitStack() as stack:
@@ -123,7 +123,7 @@ def prune(config: Config, request: Request) -> int:
 
 @contextmanager
 def _context(config: Config, *, writes: bool) -> Iterator[WorkerContext]:
-    """What the removal of series works with: one prune at a time, with staging directories that are gone at its end."""
+    """Yield the context of the removal of series: one prune at a time, with staging directories for its duration."""
     stagings = [os.path.join(root, OWN, "staging", "prune") for root in (config.data, config.log)]
     own = os.path.join(config.log, OWN, "locks")
     directories = Directories(
@@ -187,7 +187,7 @@ class _Pruning:
         self._now_ns = time.time_ns()
 
     def all(self) -> Iterator[Pruned]:
-        """What is removed, or would be, as it goes."""
+        """Yield what is removed, or would be."""
         if self._request.set_aside is not None:
             yield from self._set_aside(self._now_ns - int(self._request.set_aside * _DAY))
         if self._request.series is not None:
@@ -215,8 +215,8 @@ class _Pruning:
                 yield Pruned("series", row.SeriesInstanceUID, len(gone), sum(one.size for one in gone))
 
     def _recover(self) -> None:
-        """End what an interrupted prune left: in staging, and rows of instances that it had removed. A series of which
-        something came since may not be old any more.
+        """Finish what an interrupted prune left: in staging, and rows of instances that it had removed. A series that
+        has received something since may not be old any more.
         """
         for path in self._remover.recover():
             _say(f"left: '{path}' is not what an interrupted prune had moved there; see what it is")
@@ -231,8 +231,8 @@ class _Pruning:
             maintenance.finish(self._connection, row, survey.absent, self._config.data)
 
     def _check_places(self, row: SeriesRow, survey: Survey) -> None:
-        """Whether these are the tree and the logs that the ledger tells of, asked where a series has nothing there.
-        Raises ConfigError. In the right tree a series without its files is left, for `verify`.
+        """Check, where a series has nothing there, that these are the tree and the logs of the ledger. Raise
+        ConfigError. In the right tree a series without its files is left, for `verify`.
         """
         there = [why for _, why in survey.left if why != OUTSIDE]
         if survey.absent and not (survey.go or there or row.pruned_ns):
@@ -243,7 +243,7 @@ class _Pruning:
             self._require("log", "document")
 
     def _require(self, option: str, what: str) -> None:
-        """Whether a directory holds anything of what the ledger says is there. Raises ConfigError."""
+        """Raise ConfigError unless a directory holds something that the ledger has there."""
         config = self._config
         for one, uid in maintenance.sample_instances(self._connection, _SAMPLE):
             names = {"data": os.path.join(one.folder, one.name), "log": documents.instance_path(uid, one.name)}
@@ -256,7 +256,7 @@ class _Pruning:
         raise ConfigError([f"{where} {problem}; 'listener verify' tells more"])
 
     def _remove(self, row: SeriesRow, survey: Survey) -> list[Instance]:
-        """Remove a series; what of it is gone. What is interrupted keeps its mark, and the next prune ends it."""
+        """Remove a series. Return what is gone of it. If interrupted it keeps its mark, for the next prune."""
         uid = row.SeriesInstanceUID
         if not maintenance.begin(self._connection, row, self._now_ns):
             return []
@@ -286,7 +286,7 @@ class _Pruning:
                     yield Pruned("set-aside", f"{reason}/{printable(name)}", 1, size)
 
     def _remove_aside(self, directory: str, entries: list[os.DirEntry[str]], before_ns: int) -> list[tuple[str, int]]:
-        """Remove these, if they are old still under the lock of their directory; names and sizes."""
+        """Remove entries that are still old under their directory's lock. Return their names and sizes in bytes."""
         removed = []
         with files.locked(directory, ".lock"):
             for entry in entries:
@@ -302,7 +302,7 @@ class _Pruning:
 
 
 def _old_size(path: str, before_ns: int) -> int | None:
-    """The size of a set-aside file; None when it was put there since, or is gone."""
+    """Return the size of a set-aside file in bytes, or None when it is younger or gone."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -311,7 +311,7 @@ def _old_size(path: str, before_ns: int) -> int | None:
 
 
 def _put_there(path: str, status: os.stat_result) -> int:
-    """When a file was set aside: when its reason was written."""
+    """Return when a file was set aside (its reason was written), in nanoseconds since the epoch."""
     try:
         return os.lstat(setaside.reason_file(path)).st_mtime_ns
     except OSError:
@@ -319,7 +319,7 @@ def _put_there(path: str, status: os.stat_result) -> int:
 
 
 def _tell_left(config: Config, row: SeriesRow, left: list[tuple[Instance, str]]) -> None:
-    """Name what of a series stays: instances by their UIDs, by their paths with --phi alone."""
+    """Name what of a series stays: instances by UID, or with --phi by path."""
     by_reason: dict[str, list[Instance]] = {}
     for one, why in left:
         by_reason.setdefault(why, []).append(one)

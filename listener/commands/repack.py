@@ -86,7 +86,7 @@ class Request(NamedTuple):
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], with_state: bool) -> Request:
-        """From the command line, in our spelling or the predecessors'. Raises ConfigError when nothing is named."""
+        """Read it from the command line, in any of the three spellings. Raise ConfigError when nothing is named."""
         paths = list(arguments["paths"])
         if arguments["xcrdirfile"]:
             paths.append(arguments["xcrdirfile"])
@@ -101,13 +101,14 @@ class Request(NamedTuple):
 
 
 def _is_quiet(arguments: Mapping[str, Any]) -> bool:
-    """Without --log-ndjson a line in a predecessor's spelling prints no events, nor does ours to a terminal."""
+    """Return whether to print no events. --log-ndjson always prints them."""
+    # A predecessor's spelling prints none without it, nor does ours to a terminal.
     theirs = arguments["xcrdir"] or arguments["xcrfile"] or arguments["xcrdirfile"]
     return not arguments["log_ndjson"] and bool(theirs or sys.stdout.isatty())
 
 
 def repack(config: Config, request: Request) -> int:
-    """Repack; 0 when all was published or duplicate, 1 when a file failed (it stays where it is)."""
+    """Repack. Return 0, or 1 when a file failed (it stays where it is)."""
     config = replace(config, keep_source=False, on_conflict=_policy(config, request))
     directories = prepare_direct(config.data, config.log, config.state if request.with_state else "")
     events = Events(config.phi, None if request.quiet else sys.stdout.fileno(), waits=True)
@@ -127,7 +128,7 @@ def repack(config: Config, request: Request) -> int:
 
 
 def _keeper(config: Config) -> LedgerThread:
-    """With a state directory there is a ledger; what is named on the command line came from no incoming."""
+    """Return the ledger of the state directory; what the command line names came from no incoming."""
     from listener.ledger.thread import LedgerThread
 
     return LedgerThread(replace(config, incoming=("",)))
@@ -152,7 +153,7 @@ def _repack(config: Config, directories: Directories, request: Request, progress
 
 
 def _patiently(repacker: Repacker, batch: list[Arrival]) -> list[Result]:
-    """A batch; what another process was busy with gets a second try."""
+    """Repack a batch; try once more what another process had open or locked."""
     results = repacker.repack(batch)
     busy = [index for index, one in enumerate(results) if isinstance(one, Deferral) and one.reason == "busy"]
     for index, result in zip(busy, repacker.repack([batch[index] for index in busy]), strict=True):

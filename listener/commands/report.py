@@ -23,7 +23,7 @@ _PAGE = 1000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: What days are summed by.
+#: The numbers of a day, which are summed.
 _NUMBERS = DayRow._fields[3:]
 
 #: The latest moment that sqlite holds.
@@ -64,7 +64,7 @@ class Request(NamedTuple):
 
     @classmethod
     def of(cls, since: str, until: str, by: str, *, tsv: bool, json: bool) -> Request:
-        """From the command line; times as `moment_of` reads them. Raises ConfigError."""
+        """Read it from the command line; times as `moment_of` reads them. Raise ConfigError."""
         now = datetime.now(UTC)
         problems, moments = [], []
         for option, text, default in (("--since", since, 0), ("--until", until, _LAST)):
@@ -80,9 +80,8 @@ class Request(NamedTuple):
 
 
 def moment_of(text: str, now: datetime, *, end: bool = False) -> int:
-    """Nanoseconds since the epoch of a day (its first moment, or its `end`), an instant, or a time before `now`. In UTC
-    where no offset is given. What lies before the epoch, or after what 64 bits hold (2262), is the nearest that they
-    hold. Raises ValueError or OverflowError.
+    """Return a day (its start, or its `end`), an instant or a time before `now` in nanoseconds since the epoch; UTC
+    where no offset is given. Clamp it to what 64 bits hold, from the epoch to 2262. Raise ValueError or OverflowError.
     """
     if text[-1:] in _UNITS and text[:-1].isdecimal():
         found = now - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
@@ -96,7 +95,7 @@ def moment_of(text: str, now: datetime, *, end: bool = False) -> int:
 
 
 def report(config: Config, request: Request) -> int:
-    """Print the accounts; 0. Raises a LedgerFault."""
+    """Print the accounts. Return 0; raise a LedgerFault."""
     with reading(config.state) as reader:
         rows = _rows(reader, request, config.phi)
         if request.json:
@@ -125,7 +124,7 @@ def _rows(reader: Reader, request: Request, phi: bool) -> Iterator[dict[str, Any
 
 
 def _head(by: str, phi: bool) -> list[str]:
-    """The names of a row's values, also where there is no row."""
+    """Return the names of a row's values, also where there is no row."""
     if by in ("", "batch"):
         return shown_names(BatchRow if by else SeriesRow, phi)
     return [by, *_NUMBERS]
@@ -145,7 +144,7 @@ def _series(reader: Reader, request: Request, phi: bool) -> Iterator[dict[str, A
 
 
 def _sums(days: list[DayRow], by: str) -> Iterator[dict[str, Any]]:
-    """Numbers of days summed by one of their words, in order."""
+    """Yield the numbers of days summed by day, modality or sender, in order."""
     sums: dict[str, list[int]] = {}
     for day in days:
         key = {"day": day.day, "modality": day.Modality, "sender": day.sender}[by]

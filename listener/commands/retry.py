@@ -62,7 +62,7 @@ class Request(NamedTuple):
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Request:
-        """From the command line. Raises ConfigError when nothing is selected."""
+        """Read it from the command line. Raise ConfigError when nothing is selected."""
         names, reasons = tuple(arguments["names"]), tuple(arguments["reasons"] or ())
         if not names and not reasons and not arguments["all"]:
             raise ConfigError(["retry: nothing is selected; name files, or give --reason R or --all"])
@@ -73,7 +73,7 @@ class Request(NamedTuple):
 
 class Entry(NamedTuple):
     """One file in set-aside: its path, reason and original name, and the incoming directory that it came from ("" where
-    its reason file does not tell).
+    its reason file has none).
     """
 
     path: str
@@ -83,12 +83,12 @@ class Entry(NamedTuple):
 
     @property
     def names(self) -> frozenset[str]:
-        """What it may be called: as it lies there, and as it arrived."""
+        """Return the names that select it: its name in set-aside, and that with which it arrived."""
         return frozenset((printable(self.path.rpartition("/")[2]), self.name))
 
 
 class Choice(NamedTuple):
-    """What a request means: files to put back, names that fit none, and how many superseded ones it left."""
+    """The files that a request selects, names that match none, and how many superseded files are `left`."""
 
     chosen: list[Entry]
     unknown: list[str]
@@ -96,7 +96,7 @@ class Choice(NamedTuple):
 
 
 def choose(request: Request, entries: Iterable[Entry]) -> Choice:
-    """What `request` means among `entries`. Superseded ones are only meant by their exact name or their reason."""
+    """Return what `request` selects. Superseded files are selected by exact name or by reason only."""
     chosen, left = [], 0
     unknown = dict.fromkeys(request.names)
     for entry in entries:
@@ -117,7 +117,7 @@ def _fits(name: str, entry: Entry) -> bool:
 
 
 def retry(config: Config, request: Request) -> int:
-    """Put files back; 0 when all that was asked for is back, 1 when a name or reason is unknown or a file stayed."""
+    """Put files back. Return 0, or 1 when a name or reason is unknown or a file stayed."""
     strange = [reason for reason in request.reasons if reason not in SET_ASIDE_REASONS]
     for reason in strange:
         _tell(f"listener: unknown reason '{printable(reason)}'; one of: {', '.join(SET_ASIDE_REASONS)}")
@@ -144,7 +144,7 @@ def _check_directories(config: Config) -> None:
 
 
 def _entries(directory: str, reasons: tuple[str, ...]) -> Iterator[Entry]:
-    """What lies under these reasons, in order of reason and name."""
+    """Yield the files set aside for these reasons, in order of reason and name."""
     for reason in reasons:
         for entry in sorted(setaside.entries(os.path.join(directory, reason)), key=lambda one: one.name):
             told = json_file.load_if_readable(setaside.reason_file(entry.path)) or {}
@@ -154,7 +154,7 @@ def _entries(directory: str, reasons: tuple[str, ...]) -> Iterator[Entry]:
 
 
 def _one(entry: Entry, roots: tuple[str, ...], request: Request) -> bool:
-    """Put one file back and say so; whether it failed."""
+    """Put one file back and print the result. Return whether it failed."""
     told = {"name": entry.name, "reason": entry.reason}
     try:
         root = _root_of(entry, roots)
@@ -185,7 +185,7 @@ def _root_of(entry: Entry, roots: tuple[str, ...]) -> str:
 
 
 def put_back(entry: Entry, root: str) -> str:
-    """Move a file from set-aside into `root`, then remove its reason file; its new path."""
+    """Move a file from set-aside into `root`, then remove its reason file. Return its new path."""
     directory, name = os.path.split(entry.path)
     with files.locked(directory, ".lock"):
         try:
@@ -201,7 +201,7 @@ def put_back(entry: Entry, root: str) -> str:
 
 
 def _copy_back(path: str, root: str, name: str) -> str:
-    # A dot file is nobody's yet: sweeps leave it alone. The same name each time, so that a crash leaves only one.
+    # Sweeps ignore dot files. The same name each time, so that a crash leaves only one.
     hidden = os.path.join(root, f".listener-retry-{short_hash(path)}")
     files.discard(hidden)
     moves.copy(path, hidden)

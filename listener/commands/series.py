@@ -16,7 +16,7 @@ from listener.errors import UnknownSeries
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import SeriesRow, shown
 
-#: What sqlite counts to.
+#: The largest integer of SQLite.
 MOST = 2**63 - 1
 
 EPILOG = "exit status: 0; 1 the ledger cannot be read, or knows no such series"
@@ -42,7 +42,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
-    """The type of an argument: a whole number in this range."""
+    """Return the type of an argument: a whole number in this range."""
     read = parse.whole(least, most)
 
     def number(text: str) -> int:
@@ -64,7 +64,7 @@ class Request(NamedTuple):
 
 
 def show(config: Config, request: Request) -> int:
-    """Show them; 0. Raises a LedgerFault, and UnknownSeries."""
+    """Print series. Return 0; raise a LedgerFault or UnknownSeries."""
     with reading(config.state) as reader:
         found = _of_uid(reader, request.uid, config.phi) if request.uid else _several(reader, request, config.phi)
     if request.json:
@@ -86,7 +86,7 @@ def _several(reader: Reader, request: Request, phi: bool) -> list[dict[str, Any]
 
 
 def _of_uid(reader: Reader, uid: str, phi: bool) -> list[dict[str, Any]]:
-    """The series of a UID: one, or one a study that has it."""
+    """Return the series of a UID: one for each study that has it. Raise UnknownSeries."""
     rows = reader.all_of(uid)
     if not rows:
         raise UnknownSeries

@@ -22,10 +22,10 @@ from listener.status import ledger_view, snapshot
 from listener.status.document import RUNNING, SCHEMA, DirectoryTotals, document
 from listener.status.terminal import render
 
-#: How often --watch looks, in seconds.
+#: The period of --watch in seconds.
 _EVERY = 1.0
 
-#: To the upper left corner, and everything behind it away.
+#: Cursor to the upper left corner, and clear the screen.
 _CLEAR = "\033[H\033[J"
 
 EPILOG = "exit status: 0; 1 the state cannot be read"
@@ -43,7 +43,7 @@ def acts(_: argparse.Namespace) -> bool:
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
-    """Show it once, or every second; 0, or 1 when the state cannot be read."""
+    """Print the status once, or every second. Return 0, or 1 when the state cannot be read."""
     show = _print_json if given.json else _on_screen if given.watch and sys.stdout.isatty() else _print
     if not given.watch:
         found = _look(config)
@@ -106,7 +106,7 @@ def _print(found: Mapping[str, Any]) -> None:
 
 
 def _on_screen(found: Mapping[str, Any]) -> None:
-    """As much as fits: a UID stands first in its line, and is whole on 64 columns."""
+    """Print as much as fits: a UID stands first in its line, and is whole on 64 columns."""
     columns, lines = shutil.get_terminal_size()
     shown: Iterable[str] = render(found).splitlines()[: lines - 1]
     sys.stdout.write(_CLEAR + "\n".join(line[:columns] for line in shown) + "\n")

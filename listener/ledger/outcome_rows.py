@@ -104,7 +104,7 @@ class OutcomeRows:
         return [series for series in changed if series.is_open]
 
     def _put_aside(self, outcome: Outcome, reason: str, path: str) -> None:
-        root = self._paths.roots[outcome.root]
+        root = self._paths.roots[outcome.root_index]
         self.tables.add_set_aside(self._paths.below_set_aside(path), reason, outcome, root)
 
     # -- one series
@@ -183,7 +183,7 @@ class OutcomeRows:
         patient = outcome.PatientID or "PatientID"
         accession = self._documents.accession(study, uid)
         identity = Identity(study, patient, accession, outcome.Modality, outcome.sender)
-        row = self._begin(uid, identity, outcome.root, now_ns)
+        row = self._begin(uid, identity, outcome.root_index, now_ns)
         return generations.state_of(self._connection, row, now), True
 
     def _begin(self, uid: str, identity: Identity, root_index: int, now_ns: int) -> SeriesRow:

@@ -50,7 +50,7 @@ def take(job: FileJob, context: WorkerContext) -> None:
     Raises Gone, NotYet, NotRegular, EmptyFile, Unreadable, or OSError.
     """
     status = _open(job, context)
-    if context.network[job.arrival.root] and context.config.keep_source:
+    if context.network[job.arrival.root_index] and context.config.keep_source:
         _require_settled(status, context.config.settle)
     if context.mode == CLAIM:
         if not job.claim:
@@ -93,7 +93,7 @@ def _take_lease(job: FileJob, context: WorkerContext) -> str:
     network file system: a lease granted there excludes no other machine (FUSE), so --settle decides.
     """
     state = leases.take(job.descriptor)
-    network = context.network[job.arrival.root]
+    network = context.network[job.arrival.root_index]
     if state == leases.FREE and (network or context.mode != CLAIM):
         leases.release(job.descriptor)
     return leases.UNKNOWN if state == leases.FREE and network else state
@@ -142,7 +142,7 @@ def _require_settled(status: os.stat_result, settle: float) -> None:
 
 def _claim(job: FileJob, context: WorkerContext, status: os.stat_result) -> os.stat_result:
     """Claim the file, whose status is `status`; return the status of the claim."""
-    root, name = job.arrival.root, context.claim_name(job.arrival)
+    root, name = job.arrival.root_index, context.claim_name(job.arrival)
     claim = f"{context.directories.claims[root]}/{name}"
     try:
         _move(job.path, claim)

@@ -35,7 +35,7 @@ def prepare(job: FileJob, context: WorkerContext) -> None:
     """Set the target and, where the source cannot be linked, copy it. Runs before the first barrier."""
     job.target = f"{context.directories.data}/{job.plan.relative}"
     outside_name = job.links > 1 and not _is_same(job.target, job.inode)
-    if not job.link_source or outside_name or not context.directories.links[job.arrival.root]:
+    if not job.link_source or outside_name or not context.directories.links[job.arrival.root_index]:
         _copy(job, context, context.data_staging)
     mode = context.config.file_mode
     if mode is not None and job.copied < 0:
@@ -105,7 +105,7 @@ def _replace_elsewhere(job: FileJob, context: WorkerContext, known: str) -> None
             and not _is_same(known, job.inode)
             and compare(job, known, context) != "other-instance"
         ):
-            setaside.keep(known, context, _REPLACED, job.arrival.root, dataset.digest_of(known, context))
+            setaside.keep(known, context, _REPLACED, job.arrival.root_index, dataset.digest_of(known, context))
             job.leaves.append((known, _inode(known)))
 
 
@@ -298,7 +298,9 @@ def _replace(job: FileJob, context: WorkerContext, present: str) -> str:
         if compare(job, job.target, context) == "other-instance":
             raise Conflict
         return _GONE
-    job.superseded = setaside.keep(present, context, _REPLACED, job.arrival.root, dataset.digest_of(present, context))
+    job.superseded = setaside.keep(
+        present, context, _REPLACED, job.arrival.root_index, dataset.digest_of(present, context)
+    )
     if present != job.target:
         if not linked and not _linked(job, context):
             return _GONE

@@ -92,7 +92,7 @@ class Refusals:
 
     def _roots(self, job: FileJob) -> Iterator[tuple[str, str]]:
         directories = self._context.directories
-        incoming = directories.incoming[job.arrival.root]
+        incoming = directories.incoming[job.arrival.root_index]
         if job.step == "claim":
             yield "incoming", incoming
         yield from (("data", directories.data), ("log", directories.log))

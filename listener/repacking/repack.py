@@ -212,7 +212,7 @@ class Repacker:
         return Outcome(
             kind,
             arrival.path,
-            arrival.root,
+            arrival.root_index,
             arrival.time_ns,
             time.time_ns(),
             job.begun_ns,
@@ -240,14 +240,16 @@ class Repacker:
 def _without_volume(arrival: Arrival) -> Deferral:
     text = "the data or log directory is not the one of the start"
     return Deferral(
-        arrival.path, arrival.root, arrival.time_ns, "io-error", "claim", text, arrival.claim, arrival.attempts
+        arrival.path, arrival.root_index, arrival.time_ns, "io-error", "claim", text, arrival.claim, arrival.attempts
     )
 
 
 def _busy(job: FileJob) -> Deferral:
     arrival = job.arrival
     text = "still open for writing" if job.step != "describe" else "another worker has just described this instance"
-    return Deferral(arrival.path, arrival.root, arrival.time_ns, "busy", job.step, text, job.claim, arrival.attempts)
+    return Deferral(
+        arrival.path, arrival.root_index, arrival.time_ns, "busy", job.step, text, job.claim, arrival.attempts
+    )
 
 
 def _missing(job: FileJob, context: WorkerContext) -> tuple[Missing, ...]:

@@ -103,7 +103,7 @@ def put_aside(source: str, name: str, context: WorkerContext, why: Why, arrival:
         transfer = moves.copy
     else:
         return ""
-    attempts, root = arrival.attempts + arrival.losses + 1, context.directories.incoming[arrival.root]
+    attempts, root = arrival.attempts + arrival.losses + 1, context.directories.incoming[arrival.root_index]
     return _put(source, name, context, _Record(why, attempts, arrival.time_ns, root), transfer)
 
 

@@ -207,7 +207,7 @@ class Engine:
                 log.info("no file is held up any more")
         self._observer.finished([outcome for _, outcome in finished])
         for arrival in again:
-            self.intake.offer(arrival.path, arrival.root, "event")
+            self.intake.offer(arrival.path, arrival.root_index, "event")
 
     def _defer(self, arrival: Arrival, deferral: Deferral) -> None:
         now = time.monotonic()

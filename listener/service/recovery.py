@@ -132,8 +132,8 @@ def _entries(directory: str) -> list[os.DirEntry[str]]:
 
 def _identity(arrival: Arrival) -> tuple[int, int, bytes]:
     """Return what an arrival and its claim have in common; the name in a claim may be cut."""
-    return arrival.root, arrival.time_ns, os.fsencode(os.path.basename(arrival.path))[:64]
+    return arrival.root_index, arrival.time_ns, os.fsencode(os.path.basename(arrival.path))[:64]
 
 
 def _gone(arrival: Arrival) -> Outcome:
-    return Outcome("vanished", arrival.path, arrival.root, arrival.time_ns, time.time_ns(), size=arrival.size)
+    return Outcome("vanished", arrival.path, arrival.root_index, arrival.time_ns, time.time_ns(), size=arrival.size)

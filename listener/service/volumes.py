@@ -57,7 +57,7 @@ class Volumes:
 
     def hides(self, arrival: Arrival) -> bool:
         """Whether the claim of `arrival` is gone only because the volume of its incoming is."""
-        return bool(arrival.claim) and not self._incoming[arrival.root].is_on_its_volume()
+        return bool(arrival.claim) and not self._incoming[arrival.root_index].is_on_its_volume()
 
     def kept(self, arrival: Arrival, result: Outcome | Deferral, gone: list[str]) -> Deferral:
         """Return the deferral of a file whose `result` does not count because `gone` are missing. A claim below the
@@ -69,4 +69,4 @@ class Volumes:
             path = rename_free(claim, os.path.dirname(path), os.path.basename(path))
             claim = ""
         text = f"the {gone[0]} directory is not the one of the start"
-        return Deferral(path, arrival.root, arrival.time_ns, _REASON, "release", text, claim, arrival.attempts)
+        return Deferral(path, arrival.root_index, arrival.time_ns, _REASON, "release", text, claim, arrival.attempts)

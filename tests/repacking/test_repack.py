@@ -41,7 +41,7 @@ def test_the_outcome_of_what_is_published_says_all(fsync: str, tmp_path: Path) -
     result = only(bench.work([arrival_of(path)]))
     assert isinstance(result, Outcome)
     assert (result.kind, result.reason, result.step, result.error) == ("published", "", "", "")
-    assert (result.path, result.root, result.arrived_ns) == (str(path), 0, status.st_ctime_ns)
+    assert (result.path, result.root_index, result.arrived_ns) == (str(path), 0, status.st_ctime_ns)
     assert before <= result.begun_ns <= result.finished_ns <= time.time_ns()
     assert result.size == status.st_size
     assert result.SOPInstanceUID == uid("instance", 0, 0, 0, 3)
