@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
+from functools import cache
 from typing import Protocol, cast
 
 from listener import commands
@@ -34,10 +35,15 @@ class Verb(Protocol):
         """Do it. Return the exit status; raise ListenerError or OSError."""
 
 
-def names() -> list[str]:
+def names() -> tuple[str, ...]:
     """Return the names of all verbs, in the order of `listener --help`."""
-    found = [module.name for module in pkgutil.iter_modules(commands.__path__) if not module.name.startswith("_")]
-    return sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+    return _names_in(tuple(commands.__path__))
+
+
+@cache
+def _names_in(folders: tuple[str, ...]) -> tuple[str, ...]:
+    found = [module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")]
+    return tuple(sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)))
 
 
 def load(name: str) -> Verb:
@@ -45,6 +51,7 @@ def load(name: str) -> Verb:
     return cast("Verb", importlib.import_module(f"{commands.__name__}.{name}"))
 
 
+@cache
 def summary(name: str) -> str:
     """Return the first line of a verb's docstring, read from its source: no verb is imported for `listener --help`."""
     source = pkgutil.get_data(commands.__name__, f"{name}.py") or b""

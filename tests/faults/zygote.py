@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from listener import cli
+from listener import arguments, cli
 from listener.commands import prune, repack, retry
 from listener.errors import FatalFault
 from listener.records import Arrival
@@ -178,8 +178,9 @@ def _collect_tracers() -> None:
             strace.stderr.close()
 
 
-#: Imported here, so that no child has to.
+#: Imported and looked up here, so that no child has to: a fault belongs to what a command does, not to its own modules.
 COMMANDS = (retry, repack, prune, verify)
+arguments.parser()
 
 
 def _once(request: Request) -> int:
