@@ -24,7 +24,6 @@ _SKIP_SECONDS = 10.0
 #: The first and the longest pause between two tries, in seconds.
 _FIRST, _LONGEST = 0.001, 0.005
 
-_PROC = "/proc"
 #: States of /proc/PID/stat that explain why a lock stays held.
 _STATES = {"T": "stopped", "t": "traced", "D": "waits for a disk", "Z": "ended"}
 
@@ -34,9 +33,12 @@ class Locks:
     so that a hundred files that need it do not wait in turn.
     """
 
-    def __init__(self, timeout: float = WORKER_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, timeout: float = WORKER_SECONDS, clock: Callable[[], float] = time.monotonic, proc: str = "/proc"
+    ) -> None:
         self._timeout = timeout
         self._clock = clock
+        self._proc = proc
         self._held: dict[str, float] = {}
 
     @contextlib.contextmanager
@@ -48,10 +50,10 @@ class Locks:
         descriptor = _open(directory, path)
         try:
             try:
-                _take(descriptor, f"{os.path.basename(directory)}/{name}", patience)
-            except LockHeld:
+                _take(descriptor, patience)
+            except BlockingIOError:
                 self._held[path] = self._clock()
-                raise
+                raise LockHeld(f"{os.path.basename(directory)}/{name}", holder(descriptor, self._proc)) from None
             self._held.pop(path, None)
             yield descriptor
         finally:
@@ -66,41 +68,41 @@ def _open(directory: str, path: str) -> int:
         return os.open(path, _LOCK, 0o600)
 
 
-def _take(descriptor: int, name: str, timeout: float) -> None:
-    """Take the lock. Raises LockHeld, naming the holder, after `timeout` seconds."""
+def _take(descriptor: int, timeout: float) -> None:
+    """Take the lock. Raises BlockingIOError when it is still held after `timeout` seconds."""
     end, pause = time.monotonic() + timeout, _FIRST
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= end:
-                raise LockHeld(name, holder(descriptor)) from None
+                raise
         else:
             return
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST)
 
 
-def holder(descriptor: int) -> str:
+def holder(descriptor: int, proc: str = "/proc") -> str:
     """Return which process holds a lock on this open file, for people ("process 12 (listener, stopped)"); "" where the
     kernel does not tell: another host, another container (proc(5), /proc/locks).
     """
     status = os.fstat(descriptor)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
-        with open(f"{_PROC}/locks", encoding="ascii", errors="replace") as file:
+        with open(f"{proc}/locks", encoding="ascii", errors="replace") as file:
             rows = [line.split() for line in file]
     except OSError:
         return ""
     # `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`; with an arrow as its second word one that waits.
     pids = [row[4] for row in rows if len(row) > 5 and row[1] == "FLOCK" and row[5] == device]
-    return _described(pids[0]) if pids and pids[0].isdigit() and pids[0] != "0" else ""
+    return _described(pids[0], proc) if pids and pids[0].isdigit() and pids[0] != "0" else ""
 
 
-def _described(pid: str) -> str:
+def _described(pid: str, proc: str) -> str:
     """Return process id, name and state; not the command line, which may name a patient's file."""
     try:
-        with open(f"{_PROC}/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        with open(f"{proc}/{pid}/stat", encoding="utf-8", errors="replace") as file:
             name, _, rest = file.read().partition("(")[2].rpartition(")")
     except OSError:
         return f"process {pid}"

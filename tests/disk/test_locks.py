@@ -67,12 +67,9 @@ def test_a_lock_that_is_held_is_named_with_the_process_that_holds_it(tmp_path: P
     assert str(caught.value.strerror).endswith(", stopped)")
 
 
-def test_where_the_kernel_does_not_tell_it_is_somebody_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(locks, "_PROC", str(tmp_path))
+def test_where_the_kernel_does_not_tell_it_is_somebody_elsewhere(tmp_path: Path) -> None:
     with held(tmp_path / "a"), pytest.raises(LockHeld, match="held by another host or container"):
-        files.locked(str(tmp_path), "a", timeout=0).__enter__()
+        locks.Locks(0, proc=str(tmp_path)).locked(str(tmp_path), "a").__enter__()
 
 
 def test_a_lock_is_waited_for_and_one_that_could_not_be_had_is_not_waited_for_again(tmp_path: Path) -> None:
