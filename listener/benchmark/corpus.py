@@ -55,7 +55,7 @@ class Corpus:
     @property
     def mean_size(self) -> float:
         """Return the mean size of a file in bytes."""
-        return sum(len(one.copy(one.old)) for one in self._templates) / len(self._templates)
+        return sum(len(template.copy(template.old)) for template in self._templates) / len(self._templates)
 
     def write(self, folder: Path, count: int, seed: str = "", step: tuple[int, int] = (0, 1)) -> int:
         """Write the files of `count` whose number is `step[0]` after a multiple of `step[1]`; return the
@@ -185,6 +185,6 @@ def _padded(old: bytes, patient: int) -> bytes:
 
 
 def _check_patients(templates: list[Template], patients: int) -> None:
-    for one in templates:
-        if 0 not in one.between or len(one.old[0]) < len(str(patients - 1)):
+    for template in templates:
+        if 0 not in template.between or len(template.old[0]) < len(str(patients - 1)):
             raise ConfigError([f"--patients: the PatientID of what is copied is too short for {patients}"])

@@ -25,7 +25,7 @@ class Meter:
     """Reads the counters of all packages before and after."""
 
     def __init__(self, root: Path = RAPL) -> None:
-        self._packages = [one for one in sorted(root.glob("*-rapl:*")) if _is_package(one)]
+        self._packages = [zone for zone in sorted(root.glob("*-rapl:*")) if _is_package(zone)]
         self._before = self._read()
 
     def joules(self) -> float | None:
@@ -34,14 +34,14 @@ class Meter:
         if not after or len(after) != len(self._before):
             return None
         turned = (
-            (new - old) % _number(one / "max_energy_range_uj") if new < old else new - old
-            for one, new, old in zip(self._packages, after, self._before, strict=True)
+            (new - old) % _number(zone / "max_energy_range_uj") if new < old else new - old
+            for zone, new, old in zip(self._packages, after, self._before, strict=True)
         )
         return sum(turned) / 1e6
 
     def _read(self) -> list[int]:
         try:
-            return [_number(one / "energy_uj") for one in self._packages]
+            return [_number(zone / "energy_uj") for zone in self._packages]
         except OSError:  # Only root may, on most machines.
             return []
 

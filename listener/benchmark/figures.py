@@ -77,46 +77,46 @@ def figures(samples: Sequence[Sequence[Sample]]) -> list[Figure]:
     """Return a figure for each program of a group, compared with the first one. One sequence of samples a round."""
     if not samples or not samples[0]:
         return []
-    base = [one.cpu for one in (each[0] for each in samples)]
-    alone = [one.rate for one in (each[0] for each in samples)]
+    base = [sample.cpu for sample in (each[0] for each in samples)]
+    alone = [sample.rate for sample in (each[0] for each in samples)]
     return [_figure([each[number] for each in samples], base, alone) for number in range(len(samples[0]))]
 
 
 def _figure(rounds: Sequence[Sample], base: Sequence[float], alone: Sequence[float | None]) -> Figure:
     def median(of: Callable[[Sample], float | None], times: float = 1) -> float | None:
-        values = [value for one in rounds if (value := of(one)) is not None]
+        values = [value for sample in rounds if (value := of(sample)) is not None]
         return statistics.median(values) * times if values else None
 
     def known(of: Callable[[Sample], float]) -> float:
         return statistics.median(map(of, rounds))
 
-    ratios = [one.cpu / cost for one, cost in zip(rounds, base, strict=True) if cost > 0]
-    shares = [one.rate / rate for one, rate in zip(rounds, alone, strict=True) if one.rate and rate]
+    ratios = [sample.cpu / cost for sample, cost in zip(rounds, base, strict=True) if cost > 0]
+    shares = [sample.rate / rate for sample, rate in zip(rounds, alone, strict=True) if sample.rate and rate]
     first = rounds[0]
     return Figure(
         program=first.program,
         files=first.files,
-        cpu_us=known(lambda one: one.cpu) * 1e6,
+        cpu_us=known(lambda sample: sample.cpu) * 1e6,
         ratio=statistics.median(ratios) if ratios else None,
-        files_a_second=known(lambda one: one.files / one.wall),
-        mb_a_second=known(lambda one: one.size / one.wall) / 1e6,
-        rss_mb=max(one.rss for one in rounds) / 1e6,
-        pss_mb=max(one.pss for one in rounds) / 1e6,
-        processes=max(one.processes for one in rounds),
-        joules=median(lambda one: None if one.joules is None else one.joules / one.files),
-        lag_p50_ms=median(lambda one: one.lag.p50 if one.lag else None, 1e3),
-        lag_p95_ms=median(lambda one: one.lag.p95 if one.lag else None, 1e3),
-        lag_p99_ms=median(lambda one: one.lag.p99 if one.lag else None, 1e3),
-        lag_max_ms=median(lambda one: one.lag.most if one.lag else None, 1e3),
-        received_a_second=median(lambda one: one.rate),
+        files_a_second=known(lambda sample: sample.files / sample.wall),
+        mb_a_second=known(lambda sample: sample.size / sample.wall) / 1e6,
+        rss_mb=max(sample.rss for sample in rounds) / 1e6,
+        pss_mb=max(sample.pss for sample in rounds) / 1e6,
+        processes=max(sample.processes for sample in rounds),
+        joules=median(lambda sample: None if sample.joules is None else sample.joules / sample.files),
+        lag_p50_ms=median(lambda sample: sample.lag.p50 if sample.lag else None, 1e3),
+        lag_p95_ms=median(lambda sample: sample.lag.p95 if sample.lag else None, 1e3),
+        lag_p99_ms=median(lambda sample: sample.lag.p99 if sample.lag else None, 1e3),
+        lag_max_ms=median(lambda sample: sample.lag.most if sample.lag else None, 1e3),
+        received_a_second=median(lambda sample: sample.rate),
         share=statistics.median(shares) if shares else None,
-        receiver_cpu_us=median(lambda one: one.receiver, 1e6),
-        together_cpu_us=median(lambda one: None if one.receiver is None else one.receiver + one.cpu, 1e6),
-        stages_us=_stages([one.stages for one in rounds if one.stages]),
+        receiver_cpu_us=median(lambda sample: sample.receiver, 1e6),
+        together_cpu_us=median(lambda sample: None if sample.receiver is None else sample.receiver + sample.cpu, 1e6),
+        stages_us=_stages([sample.stages for sample in rounds if sample.stages]),
     )
 
 
 def _stages(rounds: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
     """Return the median of each step in microseconds a file."""
     names = rounds[0] if rounds else ()
-    return {name: statistics.median(one[name] for one in rounds) * 1e6 for name in names} or None
+    return {name: statistics.median(steps[name] for steps in rounds) * 1e6 for name in names} or None

@@ -51,7 +51,7 @@ def svg(groups: Sequence[Group], title: str, note: str) -> str:
 def _panel(group: Group, top: int) -> Iterator[str]:
     figures = [row.figure for row in group.rows]
     received = any(figure.received_a_second for figure in figures)
-    bars = [_received(one) for one in figures] if received else _costs(figures)
+    bars = [_received(figure) for figure in figures] if received else _costs(figures)
     most = max((bar.length for bar in bars), default=0) or 1
     what = "files a second that storescp receives" if received else "processor time a file, logarithmic"
     yield _text(24, top + 20, f"{group.title[0].upper()}{group.title[1:]}", size=15, weight=600)
@@ -71,8 +71,8 @@ def _is_other(name: str) -> bool:
 
 def _costs(figures: Sequence[Figure]) -> list[_Bar]:
     """Return bars whose lengths grow with the logarithm; the shortest is that of half the least cost."""
-    least = min((one.cpu_us for one in figures if one.cpu_us > 0), default=1)
-    return [_Bar(one.program, math.log(max(one.cpu_us, least) / least * 2), _cost(one)) for one in figures]
+    least = min((figure.cpu_us for figure in figures if figure.cpu_us > 0), default=1)
+    return [_Bar(figure.program, math.log(max(figure.cpu_us, least) / least * 2), _cost(figure)) for figure in figures]
 
 
 def _cost(figure: Figure) -> str:

@@ -161,7 +161,7 @@ def _repacked(place: RunDirs, files: int) -> Received:
     found = [path.stat() for path in place.incoming.iterdir()]
     if len(found) != files:
         raise Unfinished(f"storescp received {len(found)} of {files} files")
-    return Received([one.st_ctime for one in found], sum(one.st_size for one in found))
+    return Received([status.st_ctime for status in found], sum(status.st_size for status in found))
 
 
 def _reported(events: Path) -> Received:

@@ -79,8 +79,8 @@ class Batches:
 
 def _ended(running: list[_Running]) -> list[Iterator[Path]]:
     """Remove the senders that have ended, and return their lanes. Raises Unfinished when one failed."""
-    ended = [one for one in running if one[0].poll() is not None]
-    running[:] = [one for one in running if one not in ended]
+    ended = [sender for sender in running if sender[0].poll() is not None]
+    running[:] = [sender for sender in running if sender not in ended]
     if any(process.returncode for process, _ in ended):
         raise Unfinished("a sender was refused, or ended with an error")
     return [lane for _, lane in ended]

@@ -107,9 +107,9 @@ def _tables(groups: Iterable[Group]) -> Iterator[tuple[str, list[list[str]]]]:
 
 
 def _stages(group: Group) -> list[list[str]]:
-    told = [row.figure for row in group.rows if row.figure.stages_us]
-    names = list(told[0].stages_us or ())
-    rows = [[one.program, *(number((one.stages_us or {}).get(name)) for name in names)] for one in told]
+    timed = [row.figure for row in group.rows if row.figure.stages_us]
+    names = list(timed[0].stages_us or ())
+    rows = [[figure.program, *(number((figure.stages_us or {}).get(name)) for name in names)] for figure in timed]
     return [["program", *names], *rows]
 
 

@@ -16,17 +16,17 @@ def is_only_name(path: str, kept: str) -> bool:
     """Return whether removing `path` may remove the file at `kept`: both are one directory entry, `kept` is missing, or
     both may be one file of a file system mounted twice, which only its size and times show.
     """
-    one = os.lstat(path)
+    first = os.lstat(path)
     try:
-        other = os.lstat(kept)
+        second = os.lstat(kept)
     except FileNotFoundError:
         return True
-    if one.st_dev != other.st_dev:
-        told = [(status.st_size, status.st_mtime_ns, status.st_ctime_ns) for status in (one, other)]
-        return told[0] == told[1]
-    if one.st_ino != other.st_ino:
+    if first.st_dev != second.st_dev:
+        marks = [(status.st_size, status.st_mtime_ns, status.st_ctime_ns) for status in (first, second)]
+        return marks[0] == marks[1]
+    if first.st_ino != second.st_ino:
         return False
-    return one.st_nlink < 2 or _entry(path) == _entry(kept)
+    return first.st_nlink < 2 or _entry(path) == _entry(kept)
 
 
 def _entry(path: str) -> tuple[int, int, str]:

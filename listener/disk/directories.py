@@ -47,7 +47,7 @@ class Directories:
     @property
     def stagings(self) -> set[str]:
         """Return the directories that hold nothing but our temporaries."""
-        return {one for one in (self.data_staging, self.log_staging, self.state_staging) if one}
+        return {path for path in (self.data_staging, self.log_staging, self.state_staging) if path}
 
 
 def prepare(config: Config) -> Directories:
@@ -56,7 +56,7 @@ def prepare(config: Config) -> Directories:
     Raises ConfigError that names every unusable directory.
     """
     ours = [("--data", config.data), ("--log", config.log), ("--state", config.state)]
-    _make_all([*(("--incoming", one) for one in config.incoming), *ours])
+    _make_all([*(("--incoming", root) for root in config.incoming), *ours])
     owner = _owner(config)
     claims = tuple(_claim_directory(root, config.state) for root in config.incoming)
     data_staging = _staging(config.data, config.state, owner)
@@ -79,7 +79,7 @@ def prepare(config: Config) -> Directories:
 def remove_leftovers(directories: Directories) -> None:
     """Remove the temporaries of earlier runs. Only for the owner of incoming, before work begins."""
     owner = os.path.basename(directories.state_staging)
-    elsewhere = {os.path.join(one, OWN, "staging", owner) for one in (directories.data, directories.log)}
+    elsewhere = {os.path.join(path, OWN, "staging", owner) for path in (directories.data, directories.log)}
     for staging in directories.stagings | elsewhere:
         with contextlib.suppress(FileNotFoundError), os.scandir(staging) as entries:
             for entry in entries:

@@ -90,10 +90,10 @@ def _row_of(directory: str) -> tuple[str, list[str], str, str, str]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with open(f"{_PROC}/fdinfo/{descriptor}", encoding="ascii") as file:
-            told = dict(line.split(":", 1) for line in file if ":" in line)
+            info = dict(line.split(":", 1) for line in file if ":" in line)
     finally:
         os.close(descriptor)
-    number = told["mnt_id"].strip()
+    number = info["mnt_id"].strip()
     with open(f"{_PROC}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         lines = {line.split(" ", 1)[0]: line for line in file}
     before, _, after = lines[number].partition(" - ")

@@ -44,7 +44,7 @@ def find(state: str, ours: set[str], is_owned: Callable[[str], bool]) -> list[Or
         for path in _directories(os.path.join(state, "claim"))
         if path not in ours and (count := _count(path))
     ]
-    return [one for one in found if not (one.incoming and is_owned(one.incoming))]
+    return [orphans for orphans in found if not (orphans.incoming and is_owned(orphans.incoming))]
 
 
 def _directories(home: str) -> list[str]:

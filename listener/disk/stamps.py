@@ -50,7 +50,7 @@ def write(descriptor: int, stamps: list[Stamp], path: str, data: bytes) -> None:
     name = _hash(path.encode(errors="surrogateescape"))
     kept = [stamp for stamp in stamps if stamp.document != name]
     kept.append(Stamp(name, _hash(data), time.time_ns()))
-    lines = [f"{one.document} {one.digest} {one.time_ns:016x}\n" for one in kept[-_MOST:]]
+    lines = [f"{stamp.document} {stamp.digest} {stamp.time_ns:016x}\n" for stamp in kept[-_MOST:]]
     os.pwrite(descriptor, "".join(lines).encode().ljust(SIZE, b"\n"), 0)
 
 
@@ -76,8 +76,10 @@ def read_direct(descriptor: int) -> list[Stamp]:
 
 
 def _parsed(data: bytes) -> list[Stamp]:
-    words = [line.split() for line in data.decode("ascii", "replace").splitlines()]
-    return [Stamp(one[0], one[1], int(one[2], 16)) for one in words if len(one) == 3 and _is_hex(one[2])]
+    lines = [line.split() for line in data.decode("ascii", "replace").splitlines()]
+    return [
+        Stamp(fields[0], fields[1], int(fields[2], 16)) for fields in lines if len(fields) == 3 and _is_hex(fields[2])
+    ]
 
 
 def _is_hex(word: str) -> bool:

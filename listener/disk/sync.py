@@ -45,11 +45,11 @@ def _sync_data(descriptor: int) -> None:
 
 def _sync_each(what: Iterable[_T], force: Callable[[_T], None]) -> None:
     failed: dict[int | str, OSError] = {}
-    for one in what:
+    for target in what:
         try:
-            force(one)
+            force(target)
         except OSError as error:
-            failed[one] = error
+            failed[target] = error
     if failed:
         raise NotSynced(failed)
 

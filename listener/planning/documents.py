@@ -129,7 +129,7 @@ def without_study(document: Document, patient: str, study: str) -> Document | No
     studies = holder.get("StudyList")
     if not isinstance(studies, list) or study not in studies:
         return None
-    left = {**holder, "StudyList": [one for one in studies if one != study]}
+    left = {**holder, "StudyList": [listed for listed in studies if listed != study]}
     return {**document, patient: left} if holder is entry else left
 
 
@@ -239,16 +239,16 @@ def patients_in(document: Document, name: str) -> list[str]:
 def study_of(document: Document) -> str:
     """Return the Study Instance UID in a document of an instance or a series, nested or flat; "" when it has none."""
     for entry in (*document.values(), document):
-        told = entry.get("StudyInstanceUID") if isinstance(entry, dict) else None
-        if isinstance(told, str) and told != NOT_DEFINED:
-            return told
+        value = entry.get("StudyInstanceUID") if isinstance(entry, dict) else None
+        if isinstance(value, str) and value != NOT_DEFINED:
+            return value
     return ""
 
 
 def patient_of(document: Document) -> str:
     """Return the PatientID in a document of an instance, nested or flat; "" when it has none."""
     for entry in (*document.values(), document):
-        told = entry.get("PatientID") if isinstance(entry, dict) else None
-        if isinstance(told, str):
-            return told
+        value = entry.get("PatientID") if isinstance(entry, dict) else None
+        if isinstance(value, str):
+            return value
     return ""

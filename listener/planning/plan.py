@@ -61,9 +61,9 @@ class Layout:
         self._components = tuple(compile_template(part, is_keyword) for part in directory.split("/"))
         self._image = compile_template(preset.image, is_keyword)
         every = (*self._components, self._image)
-        self.keywords = frozenset(keyword for one in every for keyword in one.keywords)
-        self._fields = tuple(dict.fromkeys(field for one in self._components for field in one.fields))
-        self._ages = any({"PatientAge", AGE_IN_DAYS} & set(one.fields) for one in every)
+        self.keywords = frozenset(keyword for template in every for keyword in template.keywords)
+        self._fields = tuple(dict.fromkeys(field for template in self._components for field in template.fields))
+        self._ages = any({"PatientAge", AGE_IN_DAYS} & set(template.fields) for template in every)
         # Cached: all instances of a series have the same directory.
         self._directory = lru_cache(maxsize=1024)(self._render_directory)
 
@@ -152,4 +152,4 @@ def make_plan(header: Header, layout: Layout) -> Plan:
 def missing_keywords(header: Header, keywords: frozenset[str] | tuple[str, ...]) -> list[str]:
     """Return the wanted keywords for which the instance has no value, in a fixed order."""
     values = header.values
-    return [one for one in keywords if one not in values and one != "SourceApplicationEntityTitle"]
+    return [keyword for keyword in keywords if keyword not in values and keyword != "SourceApplicationEntityTitle"]

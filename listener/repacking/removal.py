@@ -103,31 +103,31 @@ class Remover:
 
     def survey(self, series: Series, instances: Iterable[Instance], now_ns: int) -> Survey:
         """Check which instances of a series may go. Changes nothing."""
-        found = Survey([], [], [], set())
-        for one in instances:
-            path = os.path.normpath(os.path.join(self._data, one.folder, one.name))
+        survey = Survey([], [], [], set())
+        for instance in instances:
+            path = os.path.normpath(os.path.join(self._data, instance.folder, instance.name))
             if not path.startswith(f"{self._data}/"):
-                found.left.append((one, OUTSIDE))
+                survey.left.append((instance, OUTSIDE))
                 continue
             try:
                 status = os.lstat(path)
             except FileNotFoundError:
-                found.absent.append(one)
+                survey.absent.append(instance)
                 continue
-            document = f"{self._log}/{documents.instance_path(series.uid, one.name)}"
+            document = f"{self._log}/{documents.instance_path(series.uid, instance.name)}"
             # The signature first: a document written afterwards then differs from it.
-            there = Removable(one, path, _marks(status), document, json_file.signature(document))
-            told = json_file.load_if_readable(document) or {}
-            studies = set(_studies(told))
-            why = _reason_to_stay(status, one, series.changed_ns, now_ns)
-            why = why or ("" if documents.location(told) == path else UNDESCRIBED)
+            removable = Removable(instance, path, _marks(status), document, json_file.signature(document))
+            content = json_file.load_if_readable(document) or {}
+            studies = set(_studies(content))
+            why = _reason_to_stay(status, instance, series.changed_ns, now_ns)
+            why = why or ("" if documents.location(content) == path else UNDESCRIBED)
             why = why or (OTHER if studies and series.study and series.study not in studies else "")
-            found.studies.update(studies)
+            survey.studies.update(studies)
             if why:
-                found.left.append((one, why))
+                survey.left.append((instance, why))
             else:
-                found.go.append(there)
-        return found
+                survey.go.append(removable)
+        return survey
 
     # -- removing ------------------------------------------------------------------------------------------------------
 
@@ -136,73 +136,73 @@ class Remover:
         moved: dict[Removable, str] = {}
         gone: list[tuple[Removable, str]] = []
         try:
-            for one in survey.go:
+            for item in survey.go:
                 if not goes_on():
                     break
-                self._take_document(one, moved)
-            self._sync({os.path.dirname(one.document) for one in moved})
-            for one in list(moved):
+                self._take_document(item, moved)
+            self._sync({os.path.dirname(item.document) for item in moved})
+            for item in list(moved):
                 if not goes_on():
                     break
-                self._take_instance(one, moved, gone)
+                self._take_instance(item, moved, gone)
         finally:
-            for one, document in moved.items():
-                self._put_back(one, document, gone)
-            self._sync({os.path.dirname(one.path) for one, _ in gone})
+            for item, document in moved.items():
+                self._put_back(item, document, gone)
+            self._sync({os.path.dirname(item.path) for item, _ in gone})
         for _, aside in gone:
             files.discard(aside)
-        for folder in {os.path.dirname(one.path) for one, _ in gone}:
+        for folder in {os.path.dirname(item.path) for item, _ in gone}:
             remove_empty(folder, self._data)
-        return [one.instance for one, _ in gone]
+        return [item.instance for item, _ in gone]
 
-    def _take_document(self, one: Removable, moved: dict[Removable, str]) -> None:
-        with locked_place(one.path, self._context):
-            if _marks_of(one.path) != one.marks:
+    def _take_document(self, item: Removable, moved: dict[Removable, str]) -> None:
+        with locked_place(item.path, self._context):
+            if _marks_of(item.path) != item.marks:
                 return
-            with locked(one.document, self._context):
-                if json_file.signature(one.document) == one.signature:
+            with locked(item.document, self._context):
+                if json_file.signature(item.document) == item.signature:
                     staged = self._context.log_staging.name()
-                    os.rename(one.document, staged)
-                    moved[one] = staged
+                    os.rename(item.document, staged)
+                    moved[item] = staged
 
-    def _take_instance(self, one: Removable, moved: dict[Removable, str], gone: list[tuple[Removable, str]]) -> None:
+    def _take_instance(self, item: Removable, moved: dict[Removable, str], gone: list[tuple[Removable, str]]) -> None:
         """Move an instance away if it is unchanged and was not described anew; then delete its document."""
-        if self._move_away(one, gone):
-            files.discard(moved.pop(one))
+        if self._move_away(item, gone):
+            files.discard(moved.pop(item))
 
-    def _move_away(self, one: Removable, gone: list[tuple[Removable, str]]) -> bool:
-        with locked_place(one.path, self._context):
-            if _marks_of(one.path) != one.marks or self._is_described(one):
+    def _move_away(self, item: Removable, gone: list[tuple[Removable, str]]) -> bool:
+        with locked_place(item.path, self._context):
+            if _marks_of(item.path) != item.marks or self._is_described(item):
                 return False
-            aside = f"{self._context.directories.data_staging}/{_staged_name(one.marks)}-{next(self._serial):x}"
+            aside = f"{self._context.directories.data_staging}/{_staged_name(item.marks)}-{next(self._serial):x}"
             try:
-                os.rename(one.path, aside)
+                os.rename(item.path, aside)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                os.unlink(one.path)  # A directory of the tree that is a link to another file system.
+                os.unlink(item.path)  # A directory of the tree that is a link to another file system.
             else:
                 if not _is_staged(aside):  # A program that takes no lock put another file there.
-                    rename_new(aside, one.path)
+                    rename_new(aside, item.path)
                     return False
-            gone.append((one, aside))
+            gone.append((item, aside))
             return True
 
-    def _is_described(self, one: Removable) -> bool:
+    def _is_described(self, item: Removable) -> bool:
         """Return whether the document names this path: under a changed patient's name the same document names another
         one.
         """
-        return documents.location(json_file.load_if_readable(one.document) or {}) == one.path
+        return documents.location(json_file.load_if_readable(item.document) or {}) == item.path
 
-    def _put_back(self, one: Removable, document: str, gone: list[tuple[Removable, str]]) -> None:
+    def _put_back(self, item: Removable, document: str, gone: list[tuple[Removable, str]]) -> None:
         """Give an instance that stays its document back, unless another file is there, which its worker describes. If
         the document now belongs to another place, remove the instance after all.
         """
-        there = _marks_of(one.path)
-        if there is None or there[:2] != one.marks[:2]:
+        there = _marks_of(item.path)
+        if there is None or there[:2] != item.marks[:2]:
             files.discard(document)
-        elif not self._give_back(document, one.document) and not self._is_described(one):
-            self._move_away(one, gone)
+        elif not self._give_back(document, item.document) and not self._is_described(item):
+            self._move_away(item, gone)
 
     def _give_back(self, staged: str, document: str) -> bool:
         """Give a staged document its name back; return False where a newer one is there."""
@@ -235,15 +235,15 @@ class Remover:
             remove_empty(os.path.dirname(f"{self._log}/{name}"), f"{self._log}/studyData")
         return True
 
-    def drop_document(self, uid: str, one: Instance) -> None:
+    def drop_document(self, uid: str, instance: Instance) -> None:
         """Remove the document of an absent instance, if it names that one and the file still is absent."""
-        path = os.path.normpath(os.path.join(self._data, one.folder, one.name))
-        document = f"{self._log}/{documents.instance_path(uid, one.name)}"
+        path = os.path.normpath(os.path.join(self._data, instance.folder, instance.name))
+        document = f"{self._log}/{documents.instance_path(uid, instance.name)}"
         if not os.path.lexists(document):
             return
         with locked_place(path, self._context), locked(document, self._context):
-            told = documents.location(json_file.load_if_readable(document) or {})
-            if told == path and not os.path.lexists(path):
+            location = documents.location(json_file.load_if_readable(document) or {})
+            if location == path and not os.path.lexists(path):
                 files.discard(document)
 
     def _sync(self, directories: Iterable[str]) -> None:
@@ -258,10 +258,10 @@ class Remover:
         staged files that are not what was to be removed.
         """
         for path in _files_in(self._context.directories.log_staging):
-            told = json_file.load_if_readable(path) or {}
-            location = os.path.normpath(documents.location(told))
+            content = json_file.load_if_readable(path) or {}
+            location = os.path.normpath(documents.location(content))
             if location.startswith(f"{self._data}/") and os.path.isfile(location):
-                self._recover_instance(path, next(iter(told)), location)
+                self._recover_instance(path, next(iter(content)), location)
             else:
                 files.discard(path)
         strange = []
@@ -287,7 +287,7 @@ class Remover:
         remove_empty(os.path.dirname(path), self._data)
 
 
-def _reason_to_stay(status: os.stat_result, one: Instance, changed_ns: int, now_ns: int) -> str:
+def _reason_to_stay(status: os.stat_result, instance: Instance, changed_ns: int, now_ns: int) -> str:
     """Return why an instance must stay; "" for the file that the ledger knows, unchanged since its series completed."""
     if not stat.S_ISREG(status.st_mode):
         return IRREGULAR
@@ -296,7 +296,7 @@ def _reason_to_stay(status: os.stat_result, one: Instance, changed_ns: int, now_
     if now_ns - status.st_ctime_ns < _LEDGER_LAG_NS:
         return FRESH
     # Changed since its series completed: owner, mode and links may differ, content may not.
-    return "" if status.st_size == one.size and status.st_mtime_ns <= one.arrived_ns else OTHER
+    return "" if status.st_size == instance.size and status.st_mtime_ns <= instance.arrived_ns else OTHER
 
 
 def _marks(status: os.stat_result) -> Marks:

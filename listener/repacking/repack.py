@@ -146,17 +146,17 @@ class Repacker:
         failed = _sync([barrier for _, barrier in waiting]) if waiting else {}
         if failed:  # Only stories whose own data or names were not synced are repeated.
             for index, barrier in waiting:
-                errors = [failed[one] for one in (*barrier.descriptors, *barrier.directories) if one in failed]
+                errors = [failed[item] for item in (*barrier.descriptors, *barrier.directories) if item in failed]
                 if errors:
                     results[index] = self._refused(jobs[index], errors[0])
         share_sync_time(time.perf_counter() - begun, [job for job in jobs if job.paused_at])
 
-    def _advance(self, job: FileJob, one: Story) -> Barrier | Result:
+    def _advance(self, job: FileJob, steps: Story) -> Barrier | Result:
         """Run a story to its next barrier or its result. Catches every exception: a file's failure never is the
         batch's.
         """
         try:
-            return next(one)
+            return next(steps)
         except StopIteration:
             return self._outcome(job, job.kind)
         except claim.Gone:

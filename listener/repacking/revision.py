@@ -37,10 +37,13 @@ class Revision(NamedTuple):
     renews: bool = False
 
 
-def merge(one: Revision, other: Revision) -> Revision:
+def merge(first: Revision, second: Revision) -> Revision:
     """Combine two revisions of one series."""
     return Revision(
-        one.SeriesInstanceUID, one.doubles | other.doubles, one.former | other.former, one.renews or other.renews
+        first.SeriesInstanceUID,
+        first.doubles | second.doubles,
+        first.former | second.former,
+        first.renews or second.renews,
     )
 
 
@@ -70,13 +73,13 @@ def described(series: str, context: WorkerContext) -> Iterator[Described]:
 def revise(revision: Revision, context: WorkerContext, outcomes: list[Outcome]) -> None:
     """Revise a series; append the outcomes of files set aside to `outcomes`. Raises OSError or LockHeld: try again."""
     uid = revision.SeriesInstanceUID
-    before = {one.owner for one in described(uid, context)}
+    before = {entry.owner for entry in described(uid, context)}
     for names in sorted(revision.doubles):
         outcomes.extend(_keep_one(uid, names, context))
-    there = sorted(described(uid, context), key=lambda one: (one.at_ns, one.document))
-    owners = {one.owner: one for one in there}  # The newest of each.
-    for one in owners.values():
-        _update_shared(one, context, renews=revision.renews and one is there[-1])
+    there = sorted(described(uid, context), key=lambda entry: (entry.at_ns, entry.document))
+    owners = {entry.owner: entry for entry in there}  # The newest of each.
+    for entry in owners.values():
+        _update_shared(entry, context, renews=revision.renews and entry is there[-1])
     if owners:  # A series without instances was pruned: nothing is left to forget.
         for former in (revision.former | before) - owners.keys():
             _forget(uid, former, {study for _, study in owners}, context)
@@ -90,15 +93,15 @@ def _keep_one(uid: str, names: tuple[str, ...], context: WorkerContext) -> Itera
     if context.config.on_conflict == "keep-both":
         return
     wanted = {f"{name}.json" for name in names}
-    found = [one for one in described(uid, context) if os.path.basename(one.document) in wanted]
-    found.sort(key=lambda one: names.index(os.path.basename(one.path)))
-    found.sort(key=lambda one: one.at_ns)
-    if len(found) < 2 or len({_instance(one.path, context) for one in found}) != 1:
+    entries = [entry for entry in described(uid, context) if os.path.basename(entry.document) in wanted]
+    entries.sort(key=lambda entry: names.index(os.path.basename(entry.path)))
+    entries.sort(key=lambda entry: entry.at_ns)
+    if len(entries) < 2 or len({_instance(entry.path, context) for entry in entries}) != 1:
         return
-    keeps = found[-1] if context.config.on_conflict == "replace" else found[0]
-    for one in found:
-        if one is not keeps:
-            outcome = _set_aside(one, keeps, context)
+    keeps = entries[-1] if context.config.on_conflict == "replace" else entries[0]
+    for entry in entries:
+        if entry is not keeps:
+            outcome = _set_aside(entry, keeps, context)
             if outcome:
                 yield outcome
 
@@ -118,42 +121,44 @@ def _instance(path: str, context: WorkerContext) -> tuple[str, str]:
     return header.get("SeriesInstanceUID"), header.get("SOPInstanceUID")
 
 
-def _set_aside(one: Described, keeps: Described, context: WorkerContext) -> Outcome | None:
+def _set_aside(double: Described, keeps: Described, context: WorkerContext) -> Outcome | None:
     """Copy a double to set-aside, then remove its document, then the file. Return the outcome, None if the file changed
     meanwhile.
     """
     reason, why = "superseded", "a newer data set of the same instance has another name"
     if context.config.on_conflict != "replace":
         reason, why = "conflict", "another data set of the same instance is in the tree, under another name"
-    series, sop = _instance(one.path, context)
-    with place.locked_place(one.path, context), describe.locked(one.document, context):
-        status = os.lstat(one.path)
-        told = documents.location(json_file.load(one.document) or {})
-        if status.st_ctime_ns != one.marked_ns or told != one.path or not os.path.isfile(keeps.path):
+    series, sop = _instance(double.path, context)
+    with place.locked_place(double.path, context), describe.locked(double.document, context):
+        status = os.lstat(double.path)
+        location = documents.location(json_file.load(double.document) or {})
+        if status.st_ctime_ns != double.marked_ns or location != double.path or not os.path.isfile(keeps.path):
             return None  # It came again meanwhile; the next revision decides.
-        kept = setaside.keep(one.path, context, setaside.Why(reason, why), 0, dataset.digest_of(one.path, context))
-        os.unlink(one.document)
+        kept = setaside.keep(
+            double.path, context, setaside.Why(reason, why), 0, dataset.digest_of(double.path, context)
+        )
+        os.unlink(double.document)
         if context.syncs:
-            sync.directories([os.path.dirname(one.document)])
-        os.unlink(one.path)
+            sync.directories([os.path.dirname(double.document)])
+        os.unlink(double.path)
     if context.syncs:
-        sync.directories([os.path.dirname(one.path)])
+        sync.directories([os.path.dirname(double.path)])
     now = time.time_ns()
     outcome = Outcome("revised", sop, 0, now, now, size=status.st_size, reason=reason, error=why, dst=kept)
-    return outcome._replace(SOPInstanceUID=sop, SeriesInstanceUID=series, StudyInstanceUID=one.owner[1])
+    return outcome._replace(SOPInstanceUID=sop, SeriesInstanceUID=series, StudyInstanceUID=double.owner[1])
 
 
 # -- shared documents --------------------------------------------------------------------------------------------------
 
 
-def _update_shared(one: Described, context: WorkerContext, *, renews: bool) -> None:
+def _update_shared(entry: Described, context: WorkerContext, *, renews: bool) -> None:
     """Write missing shared documents of this instance; with `renews`, update them to what it says."""
-    job = FileJob(Arrival(one.path, 0, 0, "startup"), one.path, target=one.path, document=one.document)
+    job = FileJob(Arrival(entry.path, 0, 0, "startup"), entry.path, target=entry.path, document=entry.document)
     try:
-        job.descriptor = files.open_regular(one.path)
+        job.descriptor = files.open_regular(entry.path)
         job.size = os.fstat(job.descriptor).st_size
         job.header = read_header(job.descriptor, job.size, context.wanted, context.limits)
-        job.plan = Plan(*os.path.split(os.path.relpath(one.path, context.directories.data)))
+        job.plan = Plan(*os.path.split(os.path.relpath(entry.path, context.directories.data)))
         looks = describe.SharedDocuments()
         if renews:
             describe.write_newest(job, context)
