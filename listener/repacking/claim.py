@@ -16,7 +16,7 @@ from listener.disk import files, leases, moves
 from listener.disk.directories import claim_directories
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
-from listener.repacking.context import CLAIM, COPY, FileJob, NotYet, WorkerContext
+from listener.repacking.context import CLAIM, COPY, Claimed, FileJob, NotYet, WorkerContext
 
 _SECOND = 10**9
 
@@ -44,8 +44,8 @@ def parse_name(name: str) -> ClaimName | None:
     return ClaimName(int(parts[0]), int(parts[2]), parts[3])
 
 
-def take(job: FileJob, context: WorkerContext) -> None:
-    """Open the arrival, make sure that nobody writes to it, and claim it (in mode CLAIM).
+def take(job: FileJob, context: WorkerContext) -> Claimed:
+    """Open the arrival, make sure that nobody writes to it, claim it (in mode CLAIM) and return what was found.
 
     Raises Gone, NotYet, NotRegular, EmptyFile, Unreadable, or OSError.
     """
@@ -58,14 +58,13 @@ def take(job: FileJob, context: WorkerContext) -> None:
                 _require_settled(status, context.config.settle)
             status = _claim(job, context, status)
         # The rename keeps new writers out, but one that had the file open before it is still there.
-        if not (job.leased and leases.holds(job.descriptor)):
+        if not (job.leased and leases.holds(job.resources.descriptor)):
             _await_writer(job, context)
-            status = os.fstat(job.descriptor)
-    job.size, job.mtime_ns, job.inode = status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino)
-    if not job.size:
+            status = os.fstat(job.resources.descriptor)
+    if not status.st_size:
         raise EmptyFile
-    job.links = status.st_nlink
     job.link_source = "" if context.mode == COPY else job.path
+    return Claimed(status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino), status.st_nlink)
 
 
 def _open(job: FileJob, context: WorkerContext) -> os.stat_result:
@@ -73,7 +72,7 @@ def _open(job: FileJob, context: WorkerContext) -> os.stat_result:
     writing.
     """
     try:
-        job.descriptor = files.open_regular(job.path)
+        job.resources.descriptor = files.open_regular(job.path)
     except FileNotFoundError:
         raise Gone from None
     except OSError as error:
@@ -82,7 +81,7 @@ def _open(job: FileJob, context: WorkerContext) -> os.stat_result:
     if state == leases.BUSY and not job.claim:
         raise NotYet
     job.leased = state == leases.FREE and context.mode == CLAIM
-    status = os.fstat(job.descriptor)
+    status = os.fstat(job.resources.descriptor)
     if not stat.S_ISREG(status.st_mode):
         _refuse_special(job, context, status)
     return status
@@ -92,10 +91,10 @@ def _take_lease(job: FileJob, context: WorkerContext) -> str:
     """Take a lease as leases.take does, and keep it only on what will be claimed. Return UNKNOWN for a free file on a
     network file system: a lease granted there excludes no other machine (FUSE), so --settle decides.
     """
-    state = leases.take(job.descriptor)
+    state = leases.take(job.resources.descriptor)
     network = context.network[job.arrival.root_index]
     if state == leases.FREE and (network or context.mode != CLAIM):
-        leases.release(job.descriptor)
+        leases.release(job.resources.descriptor)
     return leases.UNKNOWN if state == leases.FREE and network else state
 
 
@@ -178,13 +177,13 @@ def _claim_by_copy(job: FileJob, claim: str, status: os.stat_result) -> os.stat_
         files.discard(claim)
         raise
     job.claim = job.path = claim
-    if job.descriptor < 0:  # A special file, which is never opened.
+    if job.resources.descriptor < 0:  # A special file, which is never opened.
         return os.lstat(claim)
-    os.close(job.descriptor)
-    job.descriptor = files.open_regular(claim)
-    os.utime(job.descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
-    job.leased = leases.take(job.descriptor) == leases.FREE
-    return os.fstat(job.descriptor)
+    os.close(job.resources.descriptor)
+    job.resources.descriptor = files.open_regular(claim)
+    os.utime(job.resources.descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+    job.leased = leases.take(job.resources.descriptor) == leases.FREE
+    return os.fstat(job.resources.descriptor)
 
 
 def _remove_source(job: FileJob, status: os.stat_result) -> None:
@@ -202,9 +201,11 @@ def _is_unchanged(job: FileJob, status: os.stat_result) -> bool:
     same = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)
     if same != (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns):
         return False
-    if job.descriptor < 0:
+    if job.resources.descriptor < 0:
         return True
-    return leases.holds(job.descriptor) if job.leased else leases.probe(job.descriptor) != leases.BUSY
+    return (
+        leases.holds(job.resources.descriptor) if job.leased else leases.probe(job.resources.descriptor) != leases.BUSY
+    )
 
 
 def _move(path: str, claim: str) -> None:
@@ -216,7 +217,7 @@ def _move(path: str, claim: str) -> None:
 
 def _await_writer(job: FileJob, context: WorkerContext) -> None:
     if job.leased:  # A writer waits for the lease to end.
-        leases.release(job.descriptor)
+        leases.release(job.resources.descriptor)
     end = time.monotonic() + _WRITER_SECONDS
     while (state := _take_lease(job, context)) == leases.BUSY:
         if time.monotonic() >= end:
@@ -229,11 +230,11 @@ def _await_writer(job: FileJob, context: WorkerContext) -> None:
 def unchanged(job: FileJob) -> bool:
     """Return whether the source still is what was read; checked before it is released."""
     if job.leased:
-        return leases.holds(job.descriptor)
-    status = os.fstat(job.descriptor)
-    if (status.st_size, status.st_mtime_ns) != (job.size, job.mtime_ns):
+        return leases.holds(job.resources.descriptor)
+    status = os.fstat(job.resources.descriptor)
+    if (status.st_size, status.st_mtime_ns) != (job.claimed.size, job.claimed.mtime_ns):
         return False
-    return leases.probe(job.descriptor) != leases.BUSY
+    return leases.probe(job.resources.descriptor) != leases.BUSY
 
 
 def release(path: str) -> None:

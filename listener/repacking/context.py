@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from listener.config import Config
 from listener.dicom.attributes import SENDER, Header, Limits
@@ -35,6 +36,40 @@ class NotYet(Exception):
     """
 
 
+class Claimed(NamedTuple):
+    """The source as it was claimed: size in bytes, mtime in nanoseconds, device and inode, number of names."""
+
+    size: int
+    mtime_ns: int
+    inode: tuple[int, int]
+    links: int
+
+
+#: Of a source that is not claimed yet.
+UNCLAIMED = Claimed(0, 0, (0, 0), 1)
+
+
+@dataclass(slots=True)
+class Resources:
+    """What a job must release: descriptors of the source, of its copy (-1: none) and of what else it `opened`, and
+    temporaries that were not renamed.
+    """
+
+    descriptor: int = -1
+    copied: int = -1
+    opened: list[int] = field(default_factory=list)
+    temporaries: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close the descriptors and remove the temporaries."""
+        for descriptor in (*self.opened, self.copied, self.descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        for path in self.temporaries:
+            files.discard(path)
+        self.opened, self.temporaries, self.copied, self.descriptor = [], [], -1, -1
+
+
 @dataclass(slots=True)
 class FileJob:
     """State of one arrival while it is repacked, complete enough at each step to make an Outcome of it.
@@ -50,12 +85,8 @@ class FileJob:
     path: str
     claim: str = ""
     link_source: str = ""
-    descriptor: int = -1
-    copied: int = -1
-    size: int = 0
-    mtime_ns: int = 0
-    inode: tuple[int, int] = (0, 0)
-    links: int = 1
+    claimed: Claimed = UNCLAIMED
+    resources: Resources = field(default_factory=Resources)
     leased: bool = False
     linked: bool = False
     kind: str = "published"
@@ -73,8 +104,6 @@ class FileJob:
     target: str = ""
     document: str = ""
     staged_document: tuple[str, bytes, str] = ("", b"", "")
-    temporaries: list[str] = field(default_factory=list)
-    opened: list[int] = field(default_factory=list)
     superseded: str = ""
     leaves: list[tuple[str, tuple[int, int]]] = field(default_factory=list)
     warning: str = ""
@@ -103,15 +132,6 @@ class FileJob:
         waited = time.perf_counter() - self.paused_at
         self.marks = [mark + waited for mark in self.marks]
         self.paused_at = 0.0
-
-    def close(self) -> None:
-        """Close descriptors, and remove temporaries that were not renamed."""
-        for descriptor in (*self.opened, self.copied, self.descriptor):
-            if descriptor >= 0:
-                os.close(descriptor)
-        for path in self.temporaries:
-            files.discard(path)
-        self.opened, self.temporaries, self.copied, self.descriptor = [], [], -1, -1
 
 
 def share_sync_time(seconds: float, jobs: list[FileJob]) -> None:

@@ -30,8 +30,8 @@ def compare(job: FileJob, present: str, context: WorkerContext) -> str:
     try:
         size = os.fstat(descriptor).st_size
         there = read_header(descriptor, size, Wanted.of(_IDENTITY), context.limits)
-        lengths = size - there.dataset_offset, job.size - header.dataset_offset
-        if lengths[0] == lengths[1] and digest(descriptor, there) == digest(job.descriptor, header):
+        lengths = size - there.dataset_offset, job.claimed.size - header.dataset_offset
+        if lengths[0] == lengths[1] and digest(descriptor, there) == digest(job.resources.descriptor, header):
             return "equal"
     except FileFault:
         return "different"

@@ -51,8 +51,7 @@ class SharedDocuments:
         if all(signatures) and ((seen and seen[1] == hash(signatures)) or _are_whole(paths, job.header)):
             self._remember(key, now, signatures)
             return
-        job.shared = read_header(job.descriptor, job.size, context.wanted_shared, context.limits)
-        job.elements = read_elements(job.descriptor, job.size, context.limits)
+        _read_whole(job, context)
 
     def write_missing(self, job: FileJob, context: WorkerContext) -> None:
         """Write the shared documents that are absent or unreadable, after the instance was placed."""
@@ -74,8 +73,7 @@ class SharedDocuments:
             return
         if not (all(signatures) and _are_whole(paths, job.header)):
             if job.shared is UNREAD:
-                job.shared = read_header(job.descriptor, job.size, context.wanted_shared, context.limits)
-                job.elements = read_elements(job.descriptor, job.size, context.limits)
+                _read_whole(job, context)
             _write_missing(job, context, paths)
         self._remember(key, self._clock(), _signatures(paths))
 
@@ -84,6 +82,13 @@ class SharedDocuments:
         self._seen.move_to_end(key)
         if len(self._seen) > _MOST_SERIES:
             self._seen.popitem(last=False)
+
+
+def _read_whole(job: FileJob, context: WorkerContext) -> None:
+    """Read what shared documents are made of. Raises as the reader does."""
+    descriptor, size = job.resources.descriptor, job.claimed.size
+    job.shared = read_header(descriptor, size, context.wanted_shared, context.limits)
+    job.elements = read_elements(descriptor, size, context.limits)
 
 
 def _key(job: FileJob) -> Key:
@@ -122,8 +127,7 @@ def write_newest(job: FileJob, context: WorkerContext) -> None:
     """Update the shared documents of an instance to what it says, for one that was corrected. Raises as the reader
     does.
     """
-    job.shared = read_header(job.descriptor, job.size, context.wanted_shared, context.limits)
-    job.elements = read_elements(job.descriptor, job.size, context.limits)
+    _read_whole(job, context)
     header, base = job.shared, os.path.dirname(job.target)
     patient, study, study_series, series, pack = _paths(context.directories.log, _key(job))
     newest = (
@@ -233,10 +237,10 @@ def prepare(job: FileJob, context: WorkerContext) -> None:
 def _write_beside(job: FileJob, context: WorkerContext) -> None:
     plan = job.plan
     base = f"{context.directories.data}/{plan.directory}"
-    data = documents.encode(documents.instance(job.header, plan, base, job.size))
+    data = documents.encode(documents.instance(job.header, plan, base, job.claimed.size))
     path, descriptor = context.log_staging.write(data)
-    job.temporaries.append(path)
-    job.opened.append(descriptor)
+    job.resources.temporaries.append(path)
+    job.resources.opened.append(descriptor)
     job.staged_document = (path, data, plan.name)
 
 
@@ -251,9 +255,9 @@ def describe(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> N
         _write_beside(job, context)
         path, data, name = job.staged_document
         if context.syncs:
-            sync.descriptors(job.opened[-1:])
+            sync.descriptors(job.resources.opened[-1:])
     if _give_name(path, data, job, (context, shared)):
-        job.temporaries.remove(path)
+        job.resources.temporaries.remove(path)
 
 
 def _give_name(path: str, data: bytes, job: FileJob, means: tuple[WorkerContext, SharedDocuments]) -> bool:
@@ -321,8 +325,8 @@ def _describe_present(job: FileJob, context: WorkerContext, shared: SharedDocume
     base, name = os.path.split(job.target)
     document = documents.instance(job.header, Plan("", name), base, job.present_size)
     path, descriptor = context.log_staging.write(documents.encode(document))
-    job.temporaries.append(path)
-    job.opened.append(descriptor)
+    job.resources.temporaries.append(path)
+    job.resources.opened.append(descriptor)
     if context.syncs:
         sync.descriptors([descriptor])
     with place.locked_place(job.target, context):
@@ -337,7 +341,7 @@ def _describe_present(job: FileJob, context: WorkerContext, shared: SharedDocume
             done = _rename_or_false(path, job.document)
         if not done:
             _move_in(os.rename, path, job, context, shared)
-    job.temporaries.remove(path)
+    job.resources.temporaries.remove(path)
 
 
 def _is_identical(path: str, data: bytes, context: WorkerContext) -> bool:

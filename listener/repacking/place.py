@@ -34,29 +34,29 @@ _SETTLED, _BESIDE, _GONE = "settled", "beside", "gone"
 def prepare(job: FileJob, context: WorkerContext) -> None:
     """Set the target and, where the source cannot be linked, copy it. Runs before the first barrier."""
     job.target = f"{context.directories.data}/{job.plan.relative}"
-    outside_name = job.links > 1 and not _is_same(job.target, job.inode)
+    outside_name = job.claimed.links > 1 and not _is_same(job.target, job.claimed.inode)
     if not job.link_source or outside_name or not context.directories.links[job.arrival.root_index]:
         _copy(job, context, context.data_staging)
     mode = context.config.file_mode
-    if mode is not None and job.copied < 0:
-        os.fchmod(job.descriptor, mode)
+    if mode is not None and job.resources.copied < 0:
+        os.fchmod(job.resources.descriptor, mode)
 
 
 def descriptors_to_sync(job: FileJob) -> list[int]:
     """Return the descriptors whose data must be on disk before they get names."""
-    return [job.copied if job.copied >= 0 else job.descriptor, *job.opened]
+    return [job.resources.copied if job.resources.copied >= 0 else job.resources.descriptor, *job.resources.opened]
 
 
 def _copy(job: FileJob, context: WorkerContext, staging: files.StagingDir) -> None:
     """Copy bytes, mode and times of the source; the copy is linked from now on."""
-    if job.copied >= 0:
-        job.opened.append(job.copied)
-    job.link_source, job.copied = staging.copy(job.descriptor, job.size)
-    job.temporaries.append(job.link_source)
-    status = os.fstat(job.descriptor)
+    if job.resources.copied >= 0:
+        job.resources.opened.append(job.resources.copied)
+    job.link_source, job.resources.copied = staging.copy(job.resources.descriptor, job.claimed.size)
+    job.resources.temporaries.append(job.link_source)
+    status = os.fstat(job.resources.descriptor)
     mode = context.config.file_mode
-    os.fchmod(job.copied, status.st_mode & 0o7777 if mode is None else mode)
-    os.utime(job.copied, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.fchmod(job.resources.copied, status.st_mode & 0o7777 if mode is None else mode)
+    os.utime(job.resources.copied, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def place(job: FileJob, context: WorkerContext) -> None:
@@ -68,7 +68,7 @@ def place(job: FileJob, context: WorkerContext) -> None:
             break
     else:
         raise NotYet
-    if job.arrival.claim and job.links > 1:  # A replay: its last step may be missing.
+    if job.arrival.claim and job.claimed.links > 1:  # A replay: its last step may be missing.
         still = setaside.still_in_tree(job.plan.name, context)
         job.leaves += [(path, _inode(path)) for path in still if path != job.target]
 
@@ -92,7 +92,7 @@ def _is_taken(job: FileJob, context: WorkerContext) -> bool:
     to describe.
     """
     replaces = context.config.on_conflict == "replace"
-    return replaces and os.path.lexists(job.target) and not _is_same(job.target, job.inode)
+    return replaces and os.path.lexists(job.target) and not _is_same(job.target, job.claimed.inode)
 
 
 def _replace_elsewhere(job: FileJob, context: WorkerContext, known: str) -> None:
@@ -102,7 +102,7 @@ def _replace_elsewhere(job: FileJob, context: WorkerContext, known: str) -> None
     with locked_place(known, context):
         if (
             os.path.lexists(known)
-            and not _is_same(known, job.inode)
+            and not _is_same(known, job.claimed.inode)
             and compare(job, known, context) != "other-instance"
         ):
             setaside.keep(known, context, _REPLACED, job.arrival.root_index, dataset.digest_of(known, context))
@@ -137,10 +137,10 @@ def _give_name(job: FileJob, context: WorkerContext) -> None:
     if files.link_or_false(job.link_source, job.target, context.config.dir_mode, syncs=context.syncs):
         return
     if not _lies_elsewhere(job, context):
-        if job.copied < 0:
+        if job.resources.copied < 0:
             _copy(job, context, context.data_staging)
             if context.syncs:
-                sync.descriptors([job.copied])
+                sync.descriptors([job.resources.copied])
             if files.link_or_false(job.link_source, job.target, context.config.dir_mode, syncs=context.syncs):
                 return
         try:
@@ -170,7 +170,7 @@ def _copy_beside(job: FileJob, context: WorkerContext) -> None:
                     files.discard(entry.path)
     _copy(job, context, files.StagingDir(directory, prefix))
     if context.syncs:
-        sync.descriptors([job.copied])
+        sync.descriptors([job.resources.copied])
 
 
 def _rename_without_links(job: FileJob, context: WorkerContext) -> None:
@@ -211,13 +211,13 @@ def _settle(job: FileJob, context: WorkerContext, present: str) -> str:
 def _settle_locked(job: FileJob, context: WorkerContext, present: str) -> str:
     if not os.path.lexists(present):
         return _GONE
-    if _is_same(present, job.inode):
-        if present != job.target and not _is_same(job.target, job.inode):
+    if _is_same(present, job.claimed.inode):
+        if present != job.target and not _is_same(job.target, job.claimed.inode):
             _link(job, context)
         _change_ctime(present)
         return _SETTLED
     verdict = compare(job, present, context)
-    replayed = job.links > 1 and setaside.was_superseded(job.inode, context)
+    replayed = job.claimed.links > 1 and setaside.was_superseded(job.claimed.inode, context)
     if verdict == "equal" or replayed:
         _duplicate(job, present)
         return _SETTLED
@@ -270,7 +270,7 @@ def _keep_both(job: FileJob, context: WorkerContext) -> bool:
     """Place the instance beside the present one as `<stem>-<8 hex of the digest>.dcm`, in tree and document name.
     Return False where the instance with that name went meanwhile.
     """
-    suffix = f"-{dataset.digest(job.descriptor, job.header)[:8]}.dcm"
+    suffix = f"-{dataset.digest(job.resources.descriptor, job.header)[:8]}.dcm"
     if not job.plan.name.endswith(suffix):
         job.plan = Plan(job.plan.directory, f"{job.plan.name.removesuffix('.dcm')}{suffix}")
     name = job.plan.name
@@ -282,7 +282,7 @@ def _keep_both(job: FileJob, context: WorkerContext) -> bool:
     with locked_place(job.target, context):
         if not os.path.lexists(job.target):
             return False
-        if _is_same(job.target, job.inode):
+        if _is_same(job.target, job.claimed.inode):
             _change_ctime(job.target)
         else:
             _duplicate(job, job.target)
@@ -293,7 +293,7 @@ def _replace(job: FileJob, context: WorkerContext, present: str) -> str:
     """Give the new instance the name, after the old one is kept in set-aside as `superseded`. Return _SETTLED, or _GONE
     where its place was taken meanwhile by another instance that is to be replaced.
     """
-    linked = _is_same(job.target, job.inode)  # A replay: an earlier attempt came this far.
+    linked = _is_same(job.target, job.claimed.inode)  # A replay: an earlier attempt came this far.
     if present != job.target and not linked and os.path.lexists(job.target):
         if compare(job, job.target, context) == "other-instance":
             raise Conflict
@@ -306,9 +306,9 @@ def _replace(job: FileJob, context: WorkerContext, present: str) -> str:
             return _GONE
         job.leaves.append((present, _inode(present)))
         return _SETTLED
-    if job.copied < 0:
+    if job.resources.copied < 0:
         twin = context.data_staging.name()
-        job.temporaries.append(twin)
+        job.resources.temporaries.append(twin)
         if not files.link_or_false(job.link_source, twin, 0o700, syncs=False):
             _copy(job, context, context.data_staging)
             twin = job.link_source
@@ -344,14 +344,14 @@ def is_placed(job: FileJob) -> bool:
     """Return whether this job, or an earlier interrupted one, gave the file its name in the tree."""
     if job.kind != "published" or not job.target or not (job.linked or job.claim):
         return False
-    inode = job.inode
-    if job.copied >= 0:
-        status = os.fstat(job.copied)
+    inode = job.claimed.inode
+    if job.resources.copied >= 0:
+        status = os.fstat(job.resources.copied)
         inode = (status.st_dev, status.st_ino)
     try:
         return _is_same(job.target, inode)
     except OSError:  # Unknown; a claim with a single name is in no tree.
-        return job.linked or (job.copied < 0 and job.links > 1)
+        return job.linked or (job.resources.copied < 0 and job.claimed.links > 1)
 
 
 def _is_described(job: FileJob) -> bool:

@@ -48,7 +48,7 @@ class Refusals:
         arrival = job.arrival._replace(claim=job.claim)
         if isinstance(error, LockHeld):
             return refusal(arrival, job.step, error, "a lock", job.series)
-        everybodys = error if error.errno in _PROCESS_ERRORS else self._general_error(job.size)
+        everybodys = error if error.errno in _PROCESS_ERRORS else self._general_error(job.claimed.size)
         if everybodys is None:
             return refusal(arrival, job.step, error, self._place(job, error), job.series)
         # Report the file's own error, unless it says nothing about a volume.

@@ -43,7 +43,7 @@ Story = Generator[Barrier, None, None]
 def story(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> Story:
     """Run all steps of one file, with a barrier before it is placed and one before it is released."""
     job.enter("claim")
-    claim.take(job, context)
+    job.claimed = claim.take(job, context)
     job.enter("read")
     _read(job, context)
     shared.read_if_missing(job, context)
@@ -67,7 +67,7 @@ def story(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> Stor
 
 
 def _read(job: FileJob, context: WorkerContext) -> None:
-    header = read_header(job.descriptor, job.size, context.wanted, context.limits)
+    header = read_header(job.resources.descriptor, job.claimed.size, context.wanted, context.limits)
     check_uids(header)
     job.header, job.warning = header, header.warning
     job.plan = make_plan(header, context.layout)
@@ -126,7 +126,7 @@ class Repacker:
                 self._to_next_barrier(jobs, stories, results)
         finally:
             for job in jobs:
-                job.close()
+                job.resources.close()
         return [result for result in results if result is not None]
 
     def _to_next_barrier(self, jobs: list[FileJob], stories: list[Story], results: list[Result | None]) -> None:
@@ -217,7 +217,7 @@ class Repacker:
             time.time_ns(),
             job.begun_ns,
             marks[-1] - marks[0],
-            job.size,
+            job.claimed.size,
             reason,
             job.step if kind == "set-aside" else "",
             error,

@@ -20,7 +20,7 @@ from listener.planning.documents import Document
 from listener.planning.plan import Plan
 from listener.records import Arrival, Outcome
 from listener.repacking import dataset, describe, place, setaside
-from listener.repacking.context import FileJob, WorkerContext
+from listener.repacking.context import UNCLAIMED, FileJob, WorkerContext
 
 #: PatientID and Study Instance UID.
 Owner = tuple[str, str]
@@ -155,9 +155,9 @@ def _update_shared(entry: Described, context: WorkerContext, *, renews: bool) ->
     """Write missing shared documents of this instance; with `renews`, update them to what it says."""
     job = FileJob(Arrival(entry.path, 0, 0, "startup"), entry.path, target=entry.path, document=entry.document)
     try:
-        job.descriptor = files.open_regular(entry.path)
-        job.size = os.fstat(job.descriptor).st_size
-        job.header = read_header(job.descriptor, job.size, context.wanted, context.limits)
+        job.resources.descriptor = files.open_regular(entry.path)
+        job.claimed = UNCLAIMED._replace(size=os.fstat(job.resources.descriptor).st_size)
+        job.header = read_header(job.resources.descriptor, job.claimed.size, context.wanted, context.limits)
         job.plan = Plan(*os.path.split(os.path.relpath(entry.path, context.directories.data)))
         looks = describe.SharedDocuments()
         if renews:
@@ -168,7 +168,7 @@ def _update_shared(entry: Described, context: WorkerContext, *, renews: bool) ->
     except FileFault:
         return  # Damaged since it was published: `verify --deep` names it.
     finally:
-        job.close()
+        job.resources.close()
 
 
 def _forget(uid: str, former: Owner, studies: set[str], context: WorkerContext) -> None:

@@ -20,7 +20,7 @@ from listener.planning.names import OWN
 from listener.planning.plan import Plan
 from listener.records import Arrival
 from listener.repacking import describe
-from listener.repacking.context import FileJob, NotYet, WorkerContext
+from listener.repacking.context import UNCLAIMED, FileJob, NotYet, WorkerContext
 from listener.repacking.describe import SharedDocuments, locked, locked_series, update
 from listener.repacking.revision import Revision, revise
 from listener.verification.differences import Difference
@@ -87,23 +87,23 @@ class Describer:
         finally:
             for job in jobs:
                 if job is not None:
-                    job.close()
+                    job.resources.close()
 
     def _sync(self, jobs: Iterator[FileJob]) -> None:
         if self._context.syncs:
-            sync.descriptors([descriptor for job in jobs for descriptor in job.opened])
+            sync.descriptors([descriptor for job in jobs for descriptor in job.resources.opened])
 
     def _open(self, path: str) -> FileJob | None:
         """Return an instance of the tree as a job that has just been placed; None for a faulty file."""
         context = self._context
         job = FileJob(Arrival(path, 0, 0, "startup"), path, target=path)
         try:
-            job.descriptor = files.open_regular(path)
-            job.size = os.fstat(job.descriptor).st_size
-            job.header = read_header(job.descriptor, job.size, context.wanted, context.limits)
+            job.resources.descriptor = files.open_regular(path)
+            job.claimed = UNCLAIMED._replace(size=os.fstat(job.resources.descriptor).st_size)
+            job.header = read_header(job.resources.descriptor, job.claimed.size, context.wanted, context.limits)
             check_uids(job.header)
         except (FileFault, OSError):
-            job.close()
+            job.resources.close()
             return None
         job.plan = Plan(*os.path.split(os.path.relpath(path, context.directories.data)))
         return job
@@ -133,7 +133,7 @@ class Describer:
             shared.read_if_missing(job, self._context)
             shared.write_missing(job, self._context)
         finally:
-            job.close()
+            job.resources.close()
         return True
 
     def whole_size(self, path: str) -> int:
@@ -141,8 +141,8 @@ class Describer:
         job = self._open(path)
         if job is None:
             return -1
-        job.close()
-        return job.size
+        job.resources.close()
+        return job.claimed.size
 
 
 Repair = Callable[[Difference], bool]

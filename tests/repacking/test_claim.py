@@ -35,9 +35,9 @@ def job_of(path: Path | str) -> FileJob:
 def taken(bench: Bench, path: Path | str) -> FileJob:
     job = job_of(path)
     try:
-        claim.take(job, bench.context)
+        job.claimed = claim.take(job, bench.context)
     finally:
-        job.close()
+        job.resources.close()
     return job
 
 
@@ -50,8 +50,8 @@ def test_a_claim_is_a_rename_and_its_name_tells_all(tmp_path: Path) -> None:
     (name,) = bench.claims()
     assert parse_name(name) == ClaimName(status.st_ctime_ns, 0, "MR.1.2.3")
     assert (job.path, job.claim, job.link_source) == (job.claim,) * 3
-    assert job.inode == (status.st_dev, status.st_ino)
-    assert job.size == status.st_size
+    assert job.claimed.inode == (status.st_dev, status.st_ino)
+    assert job.claimed.size == status.st_size
     claim.release(job.claim)
     claim.release(job.claim)
     assert bench.claims() == []
@@ -61,11 +61,11 @@ def test_exactly_one_wins(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     path = bench.put()
     first, second = job_of(path), job_of(path)
-    claim.take(first, bench.context)
+    first.claimed = claim.take(first, bench.context)
     with pytest.raises(Gone):
-        claim.take(second, bench.context)
-    first.close()
-    second.close()
+        second.claimed = claim.take(second, bench.context)
+    first.resources.close()
+    second.resources.close()
     assert len(bench.claims()) == 1
 
 
@@ -98,8 +98,8 @@ def test_one_who_began_to_write_before_the_claim_is_waited_for(tmp_path: Path, m
     monkeypatch.setattr(leases, "take", lambda descriptor: next(answers, None) or real(descriptor))
     job = job_of(path)
     with writer(path), pytest.raises(NotYet):
-        claim.take(job, bench.context)
-    job.close()
+        job.claimed = claim.take(job, bench.context)
+    job.resources.close()
     assert len(bench.claims()) == 1
     assert job.claim
 
@@ -121,15 +121,15 @@ def test_one_who_opens_it_to_write_just_before_the_claim_is_waited_for(
         assert late.stdin is not None
         late.stdin.write(b"now\n")
         late.stdin.flush()
-        until(lambda: not leases.holds(job.descriptor), 10, what="somebody waits for the lease")
+        until(lambda: not leases.holds(job.resources.descriptor), 10, what="somebody waits for the lease")
         rename(source, target, mode, syncs=syncs)
 
     monkeypatch.setattr(files, "rename", after_the_other)
     try:
         with breaking(), pytest.raises(NotYet):
-            claim.take(job, bench.context)
+            job.claimed = claim.take(job, bench.context)
     finally:
-        job.close()
+        job.resources.close()
         late.communicate(b"\n", 10)
     assert not job.leased
     assert len(bench.claims()) == 1
@@ -139,8 +139,8 @@ def test_nobody_writes_to_what_is_held(tmp_path: Path) -> None:
     """As long as the lease is held the file is what was read; whoever waits for it is noticed."""
     bench = Bench(tmp_path)
     job = job_of(bench.put())
-    with closing(job):
-        claim.take(job, bench.context)
+    with closing(job.resources):
+        job.claimed = claim.take(job, bench.context)
         assert job.leased
         assert claim.unchanged(job)
         with breaking(), pytest.raises(BlockingIOError):
@@ -169,7 +169,7 @@ def test_what_was_taken_back_is_gone(tmp_path: Path) -> None:
     job = job_of(path)
     path.unlink()
     with pytest.raises(Gone):
-        claim.take(job, bench.context)
+        job.claimed = claim.take(job, bench.context)
 
 
 def test_an_empty_file_is_claimed_and_says_so(tmp_path: Path) -> None:
@@ -224,9 +224,9 @@ def test_a_claim_that_an_earlier_run_left_is_taken_up(tmp_path: Path) -> None:
     path = bench.put()
     first = taken(bench, path)
     again = FileJob(first.arrival._replace(claim=first.claim), first.claim, first.claim)
-    claim.take(again, bench.context)
-    again.close()
-    assert again.inode == first.inode
+    again.claimed = claim.take(again, bench.context)
+    again.resources.close()
+    assert again.claimed.inode == first.claimed.inode
     assert bench.claims() == [os.path.basename(first.claim)]
 
 
@@ -234,12 +234,12 @@ def test_what_was_written_to_after_it_was_read_is_noticed(tmp_path: Path) -> Non
     """Where it is not claimed, nobody is kept from writing to it."""
     bench = Bench(tmp_path, COPY)
     job = job_of(bench.put())
-    claim.take(job, bench.context)
+    job.claimed = claim.take(job, bench.context)
     assert claim.unchanged(job)
     with open(job.path, "ab") as file:
         file.write(b"more")
     assert not claim.unchanged(job)
-    job.close()
+    job.resources.close()
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -312,14 +312,14 @@ def test_on_a_network_file_system_a_lease_tells_nothing_and_settle_decides(tmp_p
     job = job_of(path)
     until(lambda: time.time() - path.stat().st_ctime > 0.06)
     try:
-        claim.take(job, later.context)
+        job.claimed = claim.take(job, later.context)
         assert not job.leased
         descriptor = os.open(job.claim, os.O_WRONLY | os.O_NONBLOCK)  # A lease that were held would refuse it.
         assert not claim.unchanged(job), "somebody writes here, which the kernel does know"
         os.close(descriptor)
         assert claim.unchanged(job)
     finally:
-        job.close()
+        job.resources.close()
 
 
 @pytest.mark.parametrize(
