@@ -65,7 +65,7 @@ def _limits(proc: str, host: str, namespace: str) -> list[int]:
 
 
 def _number(path: str) -> int:
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return int(file.read())
 
 
@@ -114,7 +114,7 @@ def memory_limit(paths: Sequence[str] = MEMORY_LIMITS) -> int:
     """Return the control group's memory limit, in bytes, by the first readable file; 0 where there is none."""
     for path in paths:
         try:
-            with open(path, encoding="ascii") as file:
+            with open(path, encoding="utf-8") as file:
                 limit = file.read().strip()
         except OSError:
             continue

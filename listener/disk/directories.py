@@ -191,7 +191,7 @@ def _owner(config: Config) -> str:
     if not (os.path.isfile(path) and os.path.getsize(path)):  # A full volume or a power cut may have left it empty.
         fresh = f"{path}-{secrets.token_hex(4)}"
         try:
-            with open(fresh, "x", encoding="ascii") as file:
+            with open(fresh, "x", encoding="utf-8") as file:
                 file.write(secrets.token_hex(8))
                 file.flush()
                 sync.descriptors([file.fileno()])
@@ -200,7 +200,7 @@ def _owner(config: Config) -> str:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(fresh)
-    with open(path, encoding="ascii", errors="replace") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         identity = file.read()
     return short_hash("\0".join((identity, *map(os.path.realpath, config.incoming))))
 

@@ -90,7 +90,7 @@ def holder(descriptor: int, proc: str = "/proc") -> str:
     status = os.fstat(descriptor)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
-        with open(f"{proc}/locks", encoding="ascii", errors="replace") as file:
+        with open(f"{proc}/locks", encoding="utf-8", errors="replace") as file:
             rows = [line.split() for line in file]
     except OSError:
         return ""

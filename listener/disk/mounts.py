@@ -89,7 +89,7 @@ def _row_of(directory: str) -> tuple[str, list[str], str, str, str]:
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with open(f"{_PROC}/fdinfo/{descriptor}", encoding="ascii") as file:
+        with open(f"{_PROC}/fdinfo/{descriptor}", encoding="utf-8") as file:
             info = dict(line.split(":", 1) for line in file if ":" in line)
     finally:
         os.close(descriptor)
@@ -151,7 +151,7 @@ def is_leftover(entry: os.DirEntry[str]) -> bool:
 def _pid_namespace() -> str:
     """Return a hash of this boot and process namespace (each container has its own)."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             return short_hash(f"{file.read()}{os.stat('/proc/self/ns/pid').st_ino}")
     except OSError:  # /proc is restricted.
         return short_hash(os.uname().nodename)
