@@ -37,6 +37,7 @@ from listener.repacking.repack import Repacker
 from listener.service import engine, pool, protocol, revision_process, worker
 from listener.service.pool import Worker
 from listener.service.protocol import Fatal, Ready, WorkerConfig
+from listener.service.revision_process import Revised
 from listener.service.revision_thread import RevisionThread
 from listener.verification import ledger, verify
 from tests.instances import write_instance
