@@ -249,7 +249,8 @@ def left_over(places: Places, keeps: Collection[str] = ()) -> Iterator[str]:
                 yield f"incoming still holds {path.relative_to(root)}"
     for directory in (places.state / "claim", places.state / "staging", places.data / OWN, places.log / OWN):
         for path in files_below(directory, own=True):
-            if directory != places.log / OWN or path.parent.name != "locks":
+            # Locks stay; so do documents that describe nothing any more, which are kept below `removed`.
+            if directory != places.log / OWN or path.relative_to(directory).parts[0] not in ("locks", "removed"):
                 yield f"{path.relative_to(places.base)} was left"
     for path in files_below(places.state / "set-aside", own=True):
         if path.name.startswith(".") and path.name not in (".lock", *keeps):

@@ -645,8 +645,12 @@ def contradictions(
     old = Counter({("", digest): count for (reason, digest), count in aside.items() if reason == "superseded"})
     # Published, and superseded by another worker before it was told: done again, it was a duplicate of that one.
     overtaken = old & ends["duplicate"]
+    # Published under another name than an earlier instance of its UID: settled by the policy afterwards.
+    conflicts = Counter({("", digest): count for (reason, digest), count in aside.items() if reason == "conflict"})
+    settled = conflicts & (ends["published"] - tree - old)
+    aside -= Counter({("conflict", digest): count for (_, digest), count in settled.items()})
     for what, found, wanted in (
-        ("in tree or superseded", tree + old, ends["published"]),
+        ("in tree or superseded", tree + old + settled, ends["published"]),
         ("set aside", Counter({key: n for key, n in aside.items() if key[0] != "superseded"}), ends["set-aside"]),
     ):
         yield from (f"{what} and not told: {key}" for key in found - wanted - overtaken)

@@ -98,15 +98,15 @@ ADD = """
 import sys, time
 from listener.config import Config
 from listener.disk.directories import prepare_direct
-from listener.repacking import shared
-from listener.repacking.context import COPY, Desk
+from listener.repacking import describe
+from listener.repacking.context import COPY, WorkerContext
 
 data, log, first, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-context = Desk(Config(data=data, log=log, fsync="none"), prepare_direct(data, log, ""), COPY)
+context = WorkerContext(Config(data=data, log=log, fsync="none"), prepare_direct(data, log, ""), COPY)
 for number in range(first, first + count):
     while True:
         try:
-            shared.update(f"{log}/patientData/P.json", context, lambda there: {**(there or {}), str(number): {}})
+            describe.update(f"{log}/patientData/P.json", context, lambda there: {**(there or {}), str(number): {}})
             break
         except OSError:
             time.sleep(0.05)
