@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from importlib import resources
 from typing import Any
@@ -69,7 +69,7 @@ class StatusRoutes:
         return self._document
 
     def _status(self, _request: Request) -> Response:
-        return Response.json(200, self._now())
+        return _answer(self._now())
 
     def _page(self, _request: Request) -> Response:
         page, status = self._renderer, self._now()
@@ -91,28 +91,28 @@ class StatusRoutes:
         try:
             state, limit, after = parse_query(request.query)
         except ValueError as error:
-            return _refused(400, str(error))
+            return Response.problem(400, str(error))
         try:
             with reading(self._state_dir) as reader:
                 rows = reader.listed(state, after, limit)
         except LedgerFault as fault:
-            return _refused(503, str(fault))
+            return Response.problem(503, str(fault))
         following = f"{rows[-1].last_ns}-{rows[-1].id}" if len(rows) == limit else None
-        return Response.json(200, {"series": [shown(row, phi=False) for row in rows], "next": following})
+        return _answer({"series": [shown(row, phi=False) for row in rows], "next": following})
 
     def _series(self, request: Request) -> Response:
         uid = request.path.rpartition("/")[2]
         if not is_uid(uid):
-            return _refused(404, "this is no UID")
+            return Response.problem(404, "this is no UID")
         try:
             with reading(self._state_dir) as reader:
                 details = [detail(reader, row) for row in reader.all_of(uid)]
         except LedgerFault as fault:
-            return _refused(503, str(fault))
+            return Response.problem(503, str(fault))
         if not details:
-            return _refused(404, "the ledger does not know this series")
+            return Response.problem(404, "the ledger does not know this series")
         # Two studies may share a series UID.
-        return Response.json(200, {**details[0], "elsewhere": details[1:]})
+        return _answer({**details[0], "elsewhere": details[1:]})
 
 
 def page_file(name: str) -> str:
@@ -180,6 +180,5 @@ def delivery(row: Any) -> dict[str, Any]:
     }
 
 
-def _refused(status: int, why: str) -> Response:
-    answer: Mapping[str, Any] = {"status": status, "error": why}
-    return Response.json(status, answer)
+def _answer(value: Any) -> Response:
+    return Response.json(200, value)._replace(tagged=True)

@@ -6,6 +6,7 @@ import gzip
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
+from hashlib import blake2b
 from http import HTTPStatus
 from queue import Empty, Full, Queue, SimpleQueue
 from threading import Thread
@@ -18,26 +19,38 @@ METHODS = ("GET", "HEAD")
 
 
 class Request(NamedTuple):
-    """A request; `query` is the undecoded text after the question mark, `gzip` whether the client accepts it."""
+    """A request; `query` is the undecoded text after the question mark, `gzip` whether the client accepts it, `known`
+    the entity tags that it has already (If-None-Match).
+    """
 
     method: str
     path: str
     query: str = ""
     gzip: bool = False
+    known: str = ""
 
 
 class Response(NamedTuple):
-    """A response; `fields` are additional header lines."""
+    """A response; `fields` are additional header lines. `tagged`: it has an entity tag, so that a client that knows it
+    gets 304 without a body (RFC 9110, section 13.1.2).
+    """
 
     status: int
     content_type: str
     body: bytes
     fields: tuple[str, ...] = ()
+    tagged: bool = False
 
     @classmethod
     def json(cls, status: int, value: Any) -> Response:
         """Return a JSON response of anything that orjson takes."""
         return cls(status, "application/json", orjson.dumps(value) + b"\n")
+
+    @classmethod
+    def problem(cls, status: int, detail: str = "") -> Response:
+        """Return the problem details of an error status (RFC 9457)."""
+        problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+        return cls(status, "application/problem+json", orjson.dumps(problem | ({"detail": detail} if detail else {})))
 
 
 def head_of(received: bytearray) -> tuple[bytes, bool]:
@@ -55,37 +68,49 @@ def parse(head: bytes) -> Request | Response:
     try:
         method, target, version = lines[0].split(" ")
     except ValueError:
-        return refusal(400)
+        return Response.problem(400)
     if not method.isalpha() or not version.startswith("HTTP/"):
-        return refusal(400)
+        return Response.problem(400)
     if version not in ("HTTP/1.0", "HTTP/1.1"):
-        return refusal(505)
+        return Response.problem(505)
     if target.startswith(("http://", "https://")):
         target = "/" + target.partition("://")[2].partition("/")[2]
     path, _, query = target.partition("?")
-    fields = (line.partition(":") for line in lines[1:])
-    coded = any(name.strip().lower() == "accept-encoding" and _accepts_gzip(value) for name, _, value in fields)
-    return Request(method, path, query, coded)
+    fields = [(name.strip().lower(), value) for name, _, value in (line.partition(":") for line in lines[1:])]
+    coded = any(name == "accept-encoding" and _accepts_gzip(value) for name, value in fields)
+    return Request(method, path, query, coded, ",".join(value for name, value in fields if name == "if-none-match"))
 
 
 def render(response: Response, request: Request) -> bytes:
     """Return the bytes of a response; for HEAD the same fields as for GET, and no body."""
-    body, fields = response.body, [f"Content-Type: {response.content_type}", "Vary: Accept-Encoding"]
+    response, kept = _unless_known(response, request)
+    body, fields = response.body, [f"Content-Type: {response.content_type}", "Vary: Accept-Encoding", *kept]
     if request.gzip and len(body) >= GZIP_FROM:
         body = gzip.compress(body, compresslevel=1, mtime=0)
         fields.append("Content-Encoding: gzip")
     if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
         fields.append(f"Allow: {', '.join(METHODS)}")
-    fields += [f"Content-Length: {len(body)}", f"Date: {formatdate(usegmt=True)}", "Cache-Control: no-store"]
-    fields += ["X-Content-Type-Options: nosniff", "Connection: close", *response.fields]
+    if response.status != HTTPStatus.NOT_MODIFIED:  # it has no body, and must not tell the length of another
+        fields.append(f"Content-Length: {len(body)}")
+    fields += [f"Date: {formatdate(usegmt=True)}", "X-Content-Type-Options: nosniff"]
+    fields += ["Connection: close", *response.fields]
     start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"
     head = "\r\n".join([start, *fields, "", ""]).encode("latin-1")
     return head if request.method == "HEAD" else head + body
 
 
-def refusal(status: int) -> Response:
-    """Return the JSON response of an error status."""
-    return Response.json(status, {"status": status, "error": HTTPStatus(status).phrase})
+def _unless_known(response: Response, request: Request) -> tuple[Response, list[str]]:
+    """Return the response, or 304 to a client that knows it; and the fields that say what a cache may do with it.
+
+    The tag is weak: it is that of the content, however it is coded.
+    """
+    if not response.tagged:
+        return response, ["Cache-Control: no-store"]
+    tag = f'W/"{blake2b(response.body, digest_size=12).hexdigest()}"'
+    tags = {one.strip().removeprefix("W/") for one in request.known.split(",")}
+    known = tag.removeprefix("W/") in tags or "*" in tags
+    fields = [f"ETag: {tag}", "Cache-Control: no-cache"]
+    return (response._replace(status=304, body=b"") if known else response), fields
 
 
 def _accepts_gzip(value: str) -> bool:
@@ -121,14 +146,14 @@ class Router:
             return render(asked, Request("GET", ""))
         route = self._routes.get(self._route_path(asked.path))
         if route is None:
-            return render(refusal(404), asked)
+            return render(Response.problem(404), asked)
         if asked.method not in METHODS:
-            return render(refusal(405), asked)
+            return render(Response.problem(405), asked)
         try:
             return render(route(asked), asked)
         except Exception as error:  # noqa: BLE001 -- the boundary of the thread: an error of one page must not end all
             self._on_error(error)
-            return render(refusal(500), asked)
+            return render(Response.problem(500), asked)
 
     def _route_path(self, path: str) -> str:
         if path in self._routes:

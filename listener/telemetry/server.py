@@ -22,7 +22,7 @@ from threading import Event, Thread
 from time import monotonic
 
 from listener.errors import FatalFault
-from listener.telemetry.http_messages import BackgroundWorker, Route, Router, head_of, parse, refusal
+from listener.telemetry.http_messages import BackgroundWorker, Response, Route, Router, head_of, parse
 
 _REMEDY = "give another address with --http ADDR:PORT, or --http off"
 _REMEDIES = {
@@ -212,13 +212,13 @@ class Server:
         if not ended and len(connection.received) <= HEAD_LIMIT:
             return False
         connection.answered = True
-        asked = parse(head) if len(head) <= HEAD_LIMIT else refusal(431)
+        asked = parse(head) if len(head) <= HEAD_LIMIT else Response.problem(431)
         if self._router.is_slow(asked):
             if self._background.submit(connection, partial(self._router.answer, asked)):
                 # Not read from meanwhile: a client that has shut down its side still wants the answer.
                 self._selector.unregister(connection.socket)
                 return False
-            asked = refusal(503)
+            asked = Response.problem(503)
         connection.unsent = memoryview(self._router.answer(asked))
         return self._send(connection)
 

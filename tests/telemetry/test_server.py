@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import re
 import resource
 import socket
 import threading
@@ -41,7 +42,11 @@ def huge(_request: Request) -> Response:
     return Response(200, "text/plain", b"x" * 50_000_000)
 
 
-ROUTES = {"/metrics": metrics, "/readyz": health, "/broken": broken, "/huge": huge}
+def tagged(_request: Request) -> Response:
+    return Response.json(200, {"pad": "x" * 2000})._replace(tagged=True)
+
+
+ROUTES = {"/tagged": tagged, "/metrics": metrics, "/readyz": health, "/broken": broken, "/huge": huge}
 
 Start = Callable[..., Server]
 
@@ -168,7 +173,25 @@ def test_what_each_request_gets(start: Start, raw: bytes, status: int) -> None:
     found, head, body = ask(start(), raw)
     assert found == status
     assert (b"Allow: GET, HEAD" in head) is (status == 405)
-    assert status == 200 or orjson.loads(body)["status"] == status
+    if status != 200:
+        assert b"Content-Type: application/problem+json" in head
+        assert orjson.loads(body).items() >= {"type": "about:blank", "status": status}.items()
+
+
+@pytest.mark.parametrize("coding", ["", "Accept-Encoding: gzip\r\n"])
+def test_who_knows_an_answer_gets_it_no_more(start: Start, coding: str) -> None:
+    server, asked = start(), f"GET /tagged HTTP/1.1\r\n{coding}".encode()
+    status, head, body = ask(server, asked + b"\r\n")
+    assert (status, bool(body)) == (200, True)
+    assert b"Cache-Control: no-cache" in head
+    (tag,) = re.findall(rb"\r\nETag: (W/\"\w+\")\r\n", head)
+    for known in (tag, tag[2:], b'"other", ' + tag, b"*"):
+        status, head, body = ask(server, asked + b"If-None-Match: " + known + b"\r\n\r\n")
+        assert (status, body) == (304, b"")
+        assert tag in head
+        assert b"Content-Length" not in head
+    assert ask(server, asked + b'If-None-Match: "other"\r\n\r\n')[0] == 200
+    assert b"Cache-Control: no-store" in ask(server, GET)[1], "what changes always has no tag"
 
 
 def test_garbage_behind_a_request_does_not_cost_its_answer(start: Start) -> None:
