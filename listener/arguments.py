@@ -22,7 +22,7 @@ def parser(words: list[str] | None = None) -> argparse.ArgumentParser:
         epilog="'listener COMMAND --help' tells each command's options. Every option is also an environment variable "
         "LISTENER_<NAME> and a key of a TOML file (--config).",
     )
-    whole.add_argument("--version", action="version", version=f"listener {listener.__version__}")
+    whole.add_argument("-V", "--version", action="version", version=f"listener {listener.__version__}")
     commands = whole.add_subparsers(dest="command", metavar="COMMAND")
     # No option in front of the command takes a value.
     named = None if words is None else next((word for word in words if not word.startswith("-")), "")

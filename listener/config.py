@@ -17,7 +17,7 @@ READING = EVERY - {"retry", "status"}
 ENGINE = frozenset({"run", "once", "check"})
 INTAKE = ENGINE | {"retry", "status"}
 SERVICE = frozenset({"run", "check"})
-LEDGER = frozenset({"series", "expect", "report", "prune", "hooks"})
+LEDGER = frozenset({"series", "expect", "report", "prune", "hooks", "set-aside"})
 PLACING = frozenset({"run", "once", "repack", "check"})
 
 

@@ -1,7 +1,7 @@
 """The errors, and the words for them.
 
-The docstring of a class is its message, `reason` the word in set-aside folders, events and metric labels (a closed
-set), and `exit_code` the exit status of the command.
+The docstring of a class is its message (and of a file's fault the remedy), `reason` the word in set-aside folders,
+events and metric labels (a closed set), and `exit_code` the exit status of the command.
 """
 
 from __future__ import annotations
@@ -121,6 +121,10 @@ class UnknownSeries(ListenerError):
     """The ledger knows no such series; 'listener series' lists them."""
 
 
+class UnknownReason(ListenerError):
+    """There is no such reason for which files are set aside."""
+
+
 class StateUnreadable(ListenerError):
     """The state cannot be read."""
 
@@ -161,75 +165,127 @@ class FileFault(ListenerError):
 
 
 class EmptyFile(FileFault):
-    """The file has no bytes (the mark of a power cut or of a full disk)."""
+    """The file has no bytes (the mark of a power cut or of a full disk).
+
+    Remedy: have it sent again: the file itself holds nothing.
+    """
 
     reason = "empty"
 
 
 class NotDicom(FileFault):
-    """The file cannot be read as DICOM."""
+    """The file cannot be read as DICOM.
+
+    Remedy: see what it is and who put it there; what is none of yours goes with 'listener prune'.
+    """
 
     reason = "not-dicom"
 
 
 class Incomplete(FileFault):
-    """The data set is not whole."""
+    """The data set is not whole.
+
+    Remedy: have it sent again, and see why the sender or the disk broke off.
+    """
 
     reason = "incomplete"
 
 
 class MissingUID(FileFault):
-    """A UID that every instance must have is absent or empty."""
+    """A UID that every instance must have is absent or empty.
+
+    Remedy: have the sending program mended: without its UIDs an instance cannot be told from others.
+    """
 
     reason = "missing-uid"
 
 
 class BadUID(FileFault):
-    """A UID holds something other than 1 to 64 digits and dots."""
+    """A UID holds something other than 1 to 64 digits and dots.
+
+    Remedy: have the sending program mended, then have it sent again.
+    """
 
     reason = "bad-uid"
 
 
 class TooDeep(FileFault):
-    """Sequences are nested deeper than --max-depth allows."""
+    """Sequences are nested deeper than --max-depth allows.
+
+    Remedy: raise --max-depth if the sender can be trusted, then 'listener retry'.
+    """
 
     reason = "too-deep"
 
 
 class TooLarge(FileFault):
-    """The header is too large."""
+    """The header is too large.
+
+    Remedy: raise --max-header if the sender can be trusted, then 'listener retry'.
+    """
 
     reason = "too-large"
 
 
 class NotRegular(FileFault):
-    """Not a regular file (link, FIFO, socket or device); it was not opened."""
+    """Not a regular file (link, FIFO, socket or device); it was not opened.
+
+    Remedy: see who makes links or devices in incoming; remove it by hand.
+    """
 
     reason = "not-regular"
 
 
 class Unreadable(FileFault):
-    """The file cannot be read."""
+    """The file cannot be read.
+
+    Remedy: mend its owner, its mode or the disk, then 'listener retry'.
+    """
 
     reason = "unreadable"
 
 
 class Conflict(FileFault):
-    """Another data set already has this instance's name."""
+    """Another data set already has this instance's name.
+
+    Remedy: see which of the two data sets is right; 'listener retry' tries it again under --on-conflict.
+    """
 
     reason = "conflict"
 
 
 class Unplaceable(FileFault):
-    """The file's place in the tree or the log cannot be used, and was not mended within --give-up."""
+    """The file's place in the tree or the log cannot be used, and was not mended within --give-up.
+
+    Remedy: mend the place that the error names, then 'listener retry'.
+    """
 
     reason = "unplaceable"
 
 
 class WorkerLost(FileFault):
-    """The worker died or hung each time it held this file."""
+    """The worker died or hung each time it held this file.
+
+    Remedy: 'listener retry' once; if it comes back, report it together with its header.
+    """
 
     reason = "worker-lost"
+
+
+#: Remedies of reasons that no class stands for.
+_REMEDIES = {
+    "superseded": "nothing: the older of two data sets, kept until 'listener prune --set-aside' removes it",
+    "uid-mismatch": "'listener retry': it is published now, with a warning",
+    "internal": "report the error; 'listener retry' when a newer version is there",
+}
+
+
+def remedy(reason: str) -> str:
+    """Return what a person can do about files that are set aside for this reason: one of SET_ASIDE_REASONS."""
+    for kind in FileFault.__subclasses__():
+        if kind.reason == reason:
+            return (kind.__doc__ or "").partition("Remedy: ")[2].strip().removesuffix(".")
+    return _REMEDIES[reason]
 
 
 _SYSTEM_ERRNOS = {

@@ -1,5 +1,5 @@
-"""The verbs of the command line: the modules of `listener.commands`, found by name. One with a leading underscore is
-none.
+"""The verbs of the command line: the modules of `listener.commands`, found by name (`set_aside` is `set-aside`). One
+with a leading underscore is none.
 """
 
 from __future__ import annotations
@@ -42,17 +42,23 @@ def names() -> tuple[str, ...]:
 
 @cache
 def _names_in(folders: tuple[str, ...]) -> tuple[str, ...]:
-    found = [module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")]
+    found = [
+        module.name.replace("_", "-") for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")
+    ]
     return tuple(sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)))
 
 
 def load(name: str) -> Verb:
     """Import the module of a verb."""
-    return cast("Verb", importlib.import_module(f"{commands.__name__}.{name}"))
+    return cast("Verb", importlib.import_module(f"{commands.__name__}.{_module(name)}"))
 
 
 @cache
 def summary(name: str) -> str:
     """Return the first line of a verb's docstring, read from its source: no verb is imported for `listener --help`."""
-    source = pkgutil.get_data(commands.__name__, f"{name}.py") or b""
+    source = pkgutil.get_data(commands.__name__, f"{_module(name)}.py") or b""
     return source.partition(b"\n")[0].decode().strip('"')
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")

@@ -79,6 +79,19 @@ def test_sets_are_closed_and_do_not_overlap() -> None:
         assert word.islower()
 
 
+@pytest.mark.parametrize("reason", SET_ASIDE_REASONS)
+def test_every_reason_has_a_remedy_of_one_line(reason: str) -> None:
+    text = errors.remedy(reason)
+    assert 10 < len(text) < 110
+    assert text == text.strip(" .\n")
+    assert "\n" not in text
+
+
+def test_no_two_classes_share_a_remedy() -> None:
+    texts = [errors.remedy(one.reason) for one in FAULTS]
+    assert len(set(texts)) == len(texts)
+
+
 REFUSALS = {
     "no-space": (errno.ENOSPC, errno.EDQUOT),
     "permission": (errno.EROFS, errno.EACCES, errno.EPERM),

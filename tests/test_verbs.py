@@ -13,7 +13,7 @@ import pytest
 from listener import arguments, commands, verbs
 
 FOLDER = Path(commands.__file__).parent
-NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+NAMES = sorted(path.stem.replace("_", "-") for path in FOLDER.glob("[!_]*.py"))
 
 #: What each must have, with its parameters.
 PARTS = {"add_options": 1, "acts": 1, "run": 2}
@@ -45,7 +45,7 @@ def test_a_new_module_is_a_verb_and_one_with_an_underscore_is_none(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_verb_is_whole(name: str) -> None:
-    module = importlib.import_module(f"{commands.__name__}.{name}")
+    module = importlib.import_module(f"{commands.__name__}.{name.replace('-', '_')}")
     for part, count in PARTS.items():
         assert len(inspect.signature(getattr(module, part)).parameters) == count, part
     assert "xit status" in module.EPILOG
@@ -76,6 +76,6 @@ def test_the_overview_imports_no_verb() -> None:
 
 def test_without_words_every_verb_has_its_options() -> None:
     text = arguments.parser().format_help()
-    assert all(f"    {name} " in text for name in NAMES)
+    assert all(f"    {name} " in text for name in NAMES), "argparse breaks the line behind a long name"
     given = arguments.parser().parse_args(["retry", "--dry-run", "--config", "x"])
     assert (given.command, given.dry_run, given.config) == ("retry", True, "x")

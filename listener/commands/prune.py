@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from listener.commands._selection import add_acting, add_reason, check_acting, is_acting, reasons_of
 from listener.config import Config
 from listener.disk import files, json_file, locks
 from listener.disk.directories import Directories
@@ -67,29 +68,34 @@ EPILOG = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
-    text = "set-aside files that lie there for more than so many days"
+    text = "set-aside files that lie there for more than so many days; with --reason only some"
     parser.add_argument("--set-aside", type=float, metavar="DAYS", help=text)
     text = "complete series in which nothing happened for so many days, and that every consumer has taken"
     parser.add_argument("--series", type=float, metavar="DAYS", help=text)
-    parser.add_argument("--yes", action="store_true", help="remove them")
+    add_reason(parser)
+    add_acting(parser, acts=False)
     parser.add_argument("--json", action="store_true", help="one JSON object a series or file, for programs")
 
 
 def acts(given: argparse.Namespace) -> bool:
     """Return whether it does more than print."""
-    return bool(given.yes)
+    return is_acting(given, acts=False)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Prune what the command line selects. Return 0."""
-    return prune(config, Request(given.set_aside, given.series, given.yes, given.json))
+    check_acting(given, "prune")
+    return prune(config, Request(given.set_aside, given.series, reasons_of(given.reasons), given.yes, given.json))
 
 
 class Request(NamedTuple):
-    """What to remove: what is older than so many days (None: nothing of that kind)."""
+    """What to remove: what is older than so many days (None: nothing of that kind), of set-aside files those of
+    `reasons` (none: of all).
+    """
 
     set_aside: float | None
     series: float | None
+    reasons: tuple[str, ...] = ()
     yes: bool = False
     json: bool = False
 
@@ -158,6 +164,8 @@ def _check(config: Config, request: Request) -> None:
     ]
     if not days:
         problems = ["prune: nothing is selected; give --set-aside DAYS, --series DAYS, or both"]
+    if request.reasons and request.set_aside is None:
+        problems.append("prune: --reason chooses among set-aside files; give --set-aside DAYS as well")
     used = (("--data", config.data), ("--log", config.log)) if request.series is not None else ()
     problems += [
         f"{option}: '{path}' is not a directory; give the one that the service uses"
@@ -274,7 +282,7 @@ class _Pruning:
 
     def _set_aside(self, before_ns: int) -> Iterator[Pruned]:
         awaited = maintenance.awaited_set_aside(self._connection)
-        for reason in SET_ASIDE_REASONS:
+        for reason in self._request.reasons or SET_ASIDE_REASONS:
             directory = os.path.join(self._config.state, "set-aside", reason)
             entries = setaside.entries(directory)
             while some := list(islice(entries, _TOGETHER)):

@@ -9,12 +9,13 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
+from listener.commands._selection import add_acting, add_reason, check_acting, is_acting, reasons_of
 from listener.config import Config
 from listener.disk import files, json_file, moves, sync
 from listener.disk.moves import rename_free
@@ -35,51 +36,63 @@ EPILOG = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="a set-aside file's name, or a shell pattern of names")
-    parser.add_argument("--reason", action="append", dest="reasons", metavar="R", help="only those set aside for R")
+    add_reason(parser)
+    parser.add_argument("--sender", default="", metavar="AET", help="only those of this calling AE title")
+    parser.add_argument("--study", default="", metavar="UID", help="only those of this StudyInstanceUID")
     parser.add_argument("--all", action="store_true", help="all of them, but for superseded ones")
-    parser.add_argument("--dry-run", action="store_true", help="only tell what would be put back")
+    add_acting(parser, acts=True)
     parser.add_argument("--json", action="store_true", help="one JSON object a file, for programs")
 
 
 def acts(given: argparse.Namespace) -> bool:
     """Return whether it does more than print."""
-    return not given.dry_run
+    return is_acting(given, acts=True)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Put back what the command line selects. Return 0, or 1 when something stayed or is unknown."""
-    return retry(config, Request.of(vars(given)))
+    check_acting(given, "retry")
+    return retry(config, Request.of(given))
 
 
 class Request(NamedTuple):
-    """What to put back: files by `names` (exact, or shell patterns), of `reasons` (none: of all)."""
+    """What to put back: files by `names` (exact, or shell patterns), of `reasons` (none: of all), and of one `sender`
+    or `study` ("": of any).
+    """
 
     names: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    sender: str = ""
+    study: str = ""
     every: bool = False
     dry_run: bool = False
     json: bool = False
 
     @classmethod
-    def of(cls, arguments: Mapping[str, Any]) -> Request:
-        """Read it from the command line. Raise ConfigError when nothing is selected."""
-        names, reasons = tuple(arguments["names"]), tuple(arguments["reasons"] or ())
-        if not names and not reasons and not arguments["all"]:
-            raise ConfigError(["retry: nothing is selected; name files, or give --reason R or --all"])
-        if names and arguments["all"]:
+    def of(cls, given: argparse.Namespace) -> Request:
+        """Read it from the command line. Raise ConfigError when nothing is selected, and UnknownReason."""
+        names, reasons = tuple(given.names), reasons_of(given.reasons)
+        if not (names or reasons or given.sender or given.study or given.all):
+            raise ConfigError(
+                ["retry: nothing is selected; name files, or give --reason R, --sender, --study or --all"]
+            )
+        if names and given.all:
             raise ConfigError(["retry: --all and names exclude each other; give one of them"])
-        return cls(names, reasons, arguments["all"], arguments["dry_run"], arguments["json"])
+        shows = not is_acting(given, acts=True)
+        return cls(names, reasons, given.sender, given.study, every=given.all, dry_run=shows, json=given.json)
 
 
 class Entry(NamedTuple):
-    """One file in set-aside: its path, reason and original name, and the incoming directory that it came from ("" where
-    its reason file has none).
+    """One file in set-aside: its path, reason and original name; the incoming directory that it came from, its sender
+    and its study ("" where its reason file has none).
     """
 
     path: str
     reason: str
     name: str
     incoming: str
+    sender: str = ""
+    study: str = ""
 
     @property
     def names(self) -> frozenset[str]:
@@ -100,6 +113,8 @@ def choose(request: Request, entries: Iterable[Entry]) -> Choice:
     chosen, left = [], 0
     unknown = dict.fromkeys(request.names)
     for entry in entries:
+        if (request.sender and entry.sender != request.sender) or (request.study and entry.study != request.study):
+            continue
         fits = [name for name in request.names if _fits(name, entry)]
         for name in fits:
             unknown.pop(name, None)
@@ -117,12 +132,7 @@ def _fits(name: str, entry: Entry) -> bool:
 
 
 def retry(config: Config, request: Request) -> int:
-    """Put files back. Return 0, or 1 when a name or reason is unknown or a file stayed."""
-    strange = [reason for reason in request.reasons if reason not in SET_ASIDE_REASONS]
-    for reason in strange:
-        _tell(f"listener: unknown reason '{printable(reason)}'; one of: {', '.join(SET_ASIDE_REASONS)}")
-    if strange:
-        return 1
+    """Put files back. Return 0, or 1 when a name is unknown or a file stayed."""
     _check_directories(config)
     choice = choose(request, _entries(os.path.join(config.state, "set-aside"), request.reasons or SET_ASIDE_REASONS))
     for name in choice.unknown:
@@ -148,9 +158,9 @@ def _entries(directory: str, reasons: tuple[str, ...]) -> Iterator[Entry]:
     for reason in reasons:
         for entry in sorted(setaside.entries(os.path.join(directory, reason)), key=lambda one: one.name):
             told = json_file.load_if_readable(setaside.reason_file(entry.path)) or {}
-            yield Entry(
-                entry.path, reason, str(told.get("name") or printable(entry.name)), str(told.get("incoming", ""))
-            )
+            name = str(told.get("name") or printable(entry.name))
+            incoming, sender, study = (str(told.get(key, "")) for key in ("incoming", "sender", "StudyInstanceUID"))
+            yield Entry(entry.path, reason, name, incoming, sender, study)
 
 
 def _one(entry: Entry, roots: tuple[str, ...], request: Request) -> bool:

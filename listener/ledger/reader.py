@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from listener.ledger import schema
 from listener.ledger.connection import open_reader, path_of, translated
-from listener.ledger.rows import SERIES_COLUMNS, BatchRow, Change, ConsumerRow, DayRow, DeliveryRow, SeriesRow, StudyRow
+from listener.ledger.rows import (
+    SERIES_COLUMNS,
+    BatchRow,
+    Change,
+    ConsumerRow,
+    DayRow,
+    DeliveryRow,
+    SeriesRow,
+    SetAsideGroup,
+    StudyRow,
+)
 
 _FROM_SERIES = f"SELECT {SERIES_COLUMNS} FROM series s"
 IN_FLIGHT = f"{_FROM_SERIES} WHERE state = 'open' ORDER BY last_ns DESC LIMIT ?"
@@ -29,6 +39,11 @@ FROM deliveries d JOIN consumers c ON c.id = d.consumer_id WHERE d.series_id = ?
 """
 COUNTS = "SELECT state, series FROM series_counts"
 SET_ASIDE = "SELECT reason, files, bytes FROM set_aside_counts"
+SET_ASIDE_GROUPS = """
+SELECT reason, sender, StudyInstanceUID, max(Modality), count(*), sum(size), min(at_ns), max(at_ns), max(error)
+FROM set_aside WHERE gone_ns = 0 AND reason IN ({marks}) AND ? IN ('', sender) AND ? IN ('', StudyInstanceUID)
+GROUP BY reason, sender, StudyInstanceUID ORDER BY max(at_ns) DESC LIMIT ?
+"""
 DELIVERY_COUNTS = """
 SELECT c.name, d.state, d.deliveries FROM delivery_counts d JOIN consumers c ON c.id = d.consumer_id WHERE c.active = 1
 """
@@ -147,6 +162,13 @@ class Reader:
     def set_aside(self) -> dict[str, tuple[int, int]]:
         """Return files and bytes in set-aside, by reason."""
         return {reason: (files, size) for reason, files, size in self._ask(SET_ASIDE) if files}
+
+    def set_aside_groups(
+        self, reasons: Collection[str], sender: str = "", study: str = "", limit: int = 1000
+    ) -> list[SetAsideGroup]:
+        """Return the set-aside files of these reasons (of one sender or study) in groups, the newest first."""
+        question = SET_ASIDE_GROUPS.format(marks=", ".join("?" * len(reasons)))
+        return [SetAsideGroup(*row) for row in self._ask(question, *reasons, sender, study, limit)]
 
     def delivery_counts(self) -> dict[str, dict[str, int]]:
         """Return the number of deliveries by state, by consumer; without retired ones."""

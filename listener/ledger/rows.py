@@ -84,6 +84,22 @@ class SetAsideRow(NamedTuple):
     gone_ns: int
 
 
+class SetAsideGroup(NamedTuple):
+    """Set-aside files of one reason, sender and study (both "" where they were not read). `oldest_ns` and `newest_ns`
+    are when the first and the last of them was set aside, `Modality` and `error` those of one of them.
+    """
+
+    reason: str
+    sender: str
+    StudyInstanceUID: str
+    Modality: str
+    files: int
+    bytes: int
+    oldest_ns: int
+    newest_ns: int
+    error: str
+
+
 class DayRow(NamedTuple):
     """Totals of a day (UTC, YYYY-MM-DD), modality and sender; `series` counts those that began."""
 

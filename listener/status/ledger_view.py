@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from listener.errors import LedgerFault, LedgerMissing
+from listener.errors import SET_ASIDE_REASONS, LedgerFault, LedgerMissing, remedy
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import ConsumerRow, shown
 from listener.status.document import ENDED, IN_FLIGHT, LedgerView
 
 #: States of a delivery.
 DELIVERY_STATES = ("pending", "delivered", "failed")
+
+#: Reasons of files that somebody should look after: nothing is wrong with a superseded one.
+TROUBLES = tuple(reason for reason in SET_ASIDE_REASONS if reason != "superseded")
 
 
 def read(state_dir: str) -> LedgerView:
@@ -25,6 +29,16 @@ def read(state_dir: str) -> LedgerView:
             )
     except LedgerFault as fault:
         return LedgerView(error=str(fault), missing=isinstance(fault, LedgerMissing))
+
+
+def set_aside_groups(
+    reader: Reader, reasons: Collection[str] = TROUBLES, sender: str = "", study: str = "", limit: int = 1000
+) -> list[dict[str, Any]]:
+    """Return set-aside files by reason, sender and study, the newest group first, each with its `remedy`. Free of
+    patient data. Raises LedgerFault.
+    """
+    rows = reader.set_aside_groups(reasons, sender, study, limit)
+    return [{**shown(row, phi=False), "remedy": remedy(row.reason)} for row in rows]
 
 
 def _is_shown(row: ConsumerRow) -> bool:

@@ -17,7 +17,8 @@ from listener.commands.retry import Choice, Entry, Request, choose
 from listener.disk import files, moves, sync
 from listener.records import Outcome
 from listener.repacking import setaside
-from tests.instances import instance, save
+from tests.instances import instance, save, uid
+from tests.odd_files import whole
 from tests.workbench import Bench, contents, tmpfs
 
 
@@ -84,6 +85,31 @@ def test_only_what_is_selected_goes_back(bench: Bench) -> None:
     assert run_retry(bench, "--reason=empty") == 0
     assert waiting(bench) == ["none", "three", "two"]
     assert left(bench) == ["not-dicom/one", "not-dicom/one.json"]
+
+
+def from_sender(bench: Bench, name: str, sender: str, study: str) -> None:
+    data = whole(name, StudyInstanceUID=uid("study of", study), pixels=64, sender=sender)
+    aside(bench, name, data[:-10])
+
+
+def test_those_of_a_sender_or_of_a_study_go_back(bench: Bench) -> None:
+    for name, sender, study in (("one", "CT1", "a"), ("two", "CT1", "b"), ("three", "MR1", "b")):
+        from_sender(bench, name, sender, study)
+    assert run_retry(bench, "--sender=CT1", f"--study={uid('study of', 'b')}") == 0
+    assert waiting(bench) == ["two"]
+    assert run_retry(bench, f"--study={uid('study of', 'b')}") == 0
+    assert waiting(bench) == ["three", "two"]
+    assert run_retry(bench, "--sender=NOBODY") == 0
+    assert waiting(bench) == ["three", "two"]
+
+
+def test_yes_is_the_default_and_excludes_a_dry_run(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    aside(bench, "one")
+    assert run_retry(bench, "--all", "--yes", "--dry-run") == 2
+    assert "exclude each other" in capsys.readouterr().err
+    assert waiting(bench) == []
+    assert run_retry(bench, "--all", "--yes") == 0
+    assert waiting(bench) == ["one"]
 
 
 def test_it_is_repacked_again(bench: Bench) -> None:

@@ -258,6 +258,20 @@ def tree(kept: LedgerBench) -> dict[str, bytes]:
     return {**contents(kept.data), **contents(kept.log)}
 
 
+def test_of_set_aside_files_some_are_removed(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"--{name}={getattr(filled.config, name)}" for name in ("state", "data", "log")]
+    assert removing(filled.config, set_aside=0, reasons=("empty",)) == 0
+    assert filled.set_aside("not-dicom")
+    assert cli.main(["prune", *words, "--set-aside=0", "--reason=not-dicom", "--yes", "--dry-run"]) == 2
+    assert cli.main(["prune", *words, "--series=0", "--reason=not-dicom"]) == 2
+    assert cli.main(["prune", *words, "--set-aside=0", "--reason=bored"]) == 1
+    assert cli.main(["prune", *words, "--set-aside=0", "--reason=not-dicom", "--dry-run"]) == 0
+    assert "would be removed" in capsys.readouterr().err
+    assert filled.set_aside("not-dicom")
+    assert removing(filled.config, set_aside=0, reasons=("not-dicom",)) == 0
+    assert set(filled.set_aside("not-dicom")) <= {".lock"}
+
+
 def test_without_yes_nothing_is_removed(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
     before, aside = tree(filled), filled.set_aside("not-dicom")
     assert removing(filled.config, series=0, set_aside=0, yes=False, json=True) == 0

@@ -1,0 +1,41 @@
+"""What the commands for set-aside files share: which reasons are meant, and whether to act or only to show."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+from listener.errors import SET_ASIDE_REASONS, ConfigError, UnknownReason
+from listener.planning.names import printable
+
+
+def add_reason(parser: argparse.ArgumentParser) -> None:
+    """Add --reason, which may be given several times."""
+    parser.add_argument("--reason", action="append", dest="reasons", metavar="R", help="only those set aside for R")
+
+
+def reasons_of(given: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the reasons that were given, none for all of them. Raise UnknownReason."""
+    reasons = tuple(given or ())
+    for reason in reasons:
+        if reason not in SET_ASIDE_REASONS:
+            raise UnknownReason(f"'{printable(reason)}'; one of: {', '.join(SET_ASIDE_REASONS)}")
+    return reasons
+
+
+def add_acting(parser: argparse.ArgumentParser, *, acts: bool) -> None:
+    """Add --dry-run and --yes to a command that `acts` (or only shows) when neither is given."""
+    shown, done = ("", " (the default)") if acts else (" (the default)", "")
+    parser.add_argument("--dry-run", action="store_true", help=f"only show what would be done{shown}")
+    parser.add_argument("--yes", action="store_true", help=f"do it{done}")
+
+
+def is_acting(given: argparse.Namespace, *, acts: bool) -> bool:
+    """Return whether to act: as the two options say, else as the command does by default."""
+    return given.yes or (acts and not given.dry_run)
+
+
+def check_acting(given: argparse.Namespace, command: str) -> None:
+    """Raise ConfigError when both are given."""
+    if given.yes and given.dry_run:
+        raise ConfigError([f"{command}: --dry-run and --yes exclude each other; give one of them"])
