@@ -31,8 +31,10 @@ _OBJECTS = {"type": "array", "items": {"type": "object"}}
 _NAMED = {"type": "array", "items": {"type": "object", "required": ["name"]}}
 _PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 _UNPRIVILEGED = {"type": "integer", "minimum": 1024, "maximum": 65535}
-_ID = {"type": "integer", "minimum": 1, "maximum": 2147483647}
+_ID = {"type": ["integer", "null"], "minimum": 1, "maximum": 2147483647}
 _NAME = {"type": "string", "maxLength": 50, "pattern": "^([a-z]([a-z0-9-]*[a-z0-9])?)?$"}
+_NAMES = {"type": "array", "items": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"}}
+_OWN_LABELS = r"^(app\.kubernetes\.io/(name|instance|component|version|managed-by)|helm\.sh/chart)$"
 _DURATION = {"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$"}
 _SECONDS = {"type": "integer", "minimum": 0}
 _PROBE_KEYS = ("initialDelaySeconds", "periodSeconds", "timeoutSeconds", "failureThreshold")
@@ -50,24 +52,31 @@ _KEPT = {"enum": ["Retain", "Delete"]}
 
 #: Path (or its end, with a leading dot) -> what a type cannot say.
 RULES: dict[str, dict[str, Any]] = {
+    "global.imagePullSecrets": {"type": "array", "items": {"type": ["string", "object"]}},
     "nameOverride": _NAME,
     "fullnameOverride": _NAME,
     "replicas": {"type": "integer", "minimum": 0, "maximum": 1000},
     "uid": _ID,
     "gid": _ID,
-    "imagePullSecrets": {"type": "array", "items": {"type": "string"}},
+    "imagePullSecrets": _NAMES,
     "terminationGracePeriodSeconds": {"type": "integer", "minimum": 1},
     "podAnnotations": _TEXTS,
     "podLabels": _TEXTS,
+    "commonLabels": _TEXTS | {"propertyNames": {"not": {"pattern": _OWN_LABELS}}},
     "nodeSelector": _TEXTS,
     "tolerations": _OBJECTS,
     "affinity": _ANY,
+    "topologySpreadConstraints": {"type": "array", "items": {"type": "object", "required": ["topologyKey"]}},
+    "updateStrategy": _ANY,
     "extraVolumes": _NAMED,
-    "listener.extraEnv": _NAMED,
-    "listener.extraVolumeMounts": _NAMED,
+    "extraContainers": _NAMED,
+    "extraObjects": {"type": "array", "items": {"type": "object", "required": ["apiVersion", "kind"]}},
+    "podDisruptionBudget.maxUnavailable": {"type": ["integer", "string"], "pattern": "^[0-9]+%$", "minimum": 0},
+    "listener.secrets": _NAMES,
     "listener.port": _UNPRIVILEGED,
     "storescp.port": _UNPRIVILEGED,
-    "storescp.extraEnv": _NAMED,
+    "storescp.tls.peers": {"enum": ["require", "verify", "ignore"]},
+    "storescp.tls.profile": {"enum": ["", "bcp195-nd", "bcp195", "bcp195-ex", "aes", "null"]},
     "storescp.command": {"type": "array", "minItems": 1, "items": {"type": "string"}},
     "storescp.args": {"type": "array", "items": {"type": "string"}},
     "storescp.lingerSeconds": _SECONDS,
@@ -87,6 +96,10 @@ RULES: dict[str, dict[str, Any]] = {
     "networkPolicy.dicomFrom": _OBJECTS,
     "networkPolicy.metricsFrom": _OBJECTS,
     "networkPolicy.egress": _OBJECTS,
+    ".extraEnv": _NAMED,
+    ".extraVolumeMounts": _NAMED,
+    ".relabelings": _OBJECTS,
+    ".metricRelabelings": _OBJECTS,
     ".pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     ".digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     ".repository": {"type": "string", "minLength": 1},
@@ -138,8 +151,8 @@ def schema() -> dict[str, Any]:
     """The whole values.schema.json."""
     defaults, told = values()
     found = _of("", defaults, told)
-    # helm hands this to every chart.
-    found["properties"]["global"] = {"type": "object"}
+    # Other charts have theirs there too.
+    found["properties"]["global"]["additionalProperties"] = True
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart listener", **found}
 
 

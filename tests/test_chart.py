@@ -17,8 +17,11 @@ import yaml
 
 from listener import config, settings
 from listener.storescp import RECOMMENDED
+from tests import dicomnet
+from tests.authority import Authority
 from tests.chart_values import SETS
 from tests.conftest import PROJECT, script
+from tests.instances import write_instance
 from tests.observing import rules
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chart")]
@@ -141,6 +144,12 @@ def test_both_helms_render_the_same(name: str) -> None:
         ({"service": {"type": "Ingress"}}, "type"),
         ({"storescp": {"port": 104}}, "port"),
         ({"uid": 0}, "uid"),
+        ({"global": {"imageRegistry": 5}}, "imageRegistry"),
+        ({"commonLabels": {"app.kubernetes.io/name": "x"}}, "name"),
+        ({"storescp": {"tls": {"peers": "perhaps"}}}, "peers"),
+        ({"podDisruptionBudget": {"maxUnavailable": "some"}}, "maxUnavailable"),
+        ({"topologySpreadConstraints": [{"maxSkew": 1}]}, "topologyKey"),
+        ({"extraObjects": [{"kind": "Secret"}]}, "apiVersion"),
         ({"persistence": {"size": "big"}}, "size"),
         ({"persistence": {"whenDeleted": "Remove"}}, "whenDeleted"),
         ({"prometheusRule": {"alerts": {"IngestStaled": {"threshold": 1}}}}, "IngestStaled"),
@@ -194,8 +203,8 @@ def test_yamllint() -> None:
     rules = (
         "{extends: default, rules: {line-length: {max: 130}, document-start: disable, braces: {max-spaces-inside: 1}}}"
     )
-    files = [str(CHART / "Chart.yaml"), str(CHART / "values.yaml"), str(PROJECT / "compose.yaml")]
-    done = run(tool("yamllint"), "--strict", "-d", rules, *files)
+    files = [CHART / "Chart.yaml", CHART / "values.yaml", PROJECT / "compose.yaml", *CHART.glob("ci/*.yaml")]
+    done = run(tool("yamllint"), "--strict", "-d", rules, *map(str, files))
     assert done.returncode == 0, done.stdout
 
 
@@ -244,7 +253,7 @@ def test_every_pod_is_restricted(name: str) -> None:
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
         assert spec["securityContext"]["runAsNonRoot"] is True
-        assert spec["securityContext"]["runAsUser"] == 10001
+        assert spec["securityContext"].get("runAsUser") == (None if name == "openshift" else 10001)
         for container in (*spec.get("initContainers", []), *spec["containers"]):
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
@@ -264,7 +273,8 @@ def test_one_volume_is_mounted_once_in_the_listener(name: str) -> None:
     assert [mount["name"] for mount in mounts].count("dicom") == 1
     assert {"name": "dicom", "mountPath": "/dicom"} in mounts
     (storescp,) = [each for each in spec["containers"] if each["name"] == "storescp"]
-    assert storescp["volumeMounts"] == [{"name": "dicom", "mountPath": "/incoming", "subPath": "incoming"}]
+    of_it = [mount for mount in storescp["volumeMounts"] if mount["name"] == "dicom"]
+    assert of_it == [{"name": "dicom", "mountPath": "/incoming", "subPath": "incoming"}]
 
 
 def test_the_listener_is_a_native_sidecar_that_storescp_waits_for() -> None:
@@ -288,10 +298,34 @@ def test_storescp_runs_as_the_documents_say() -> None:
         assert "tcpSocket" in storescp[probe], "a C-ECHO would kill a receiver that is busy"
 
 
+@pytest.mark.real
+@pytest.mark.usefixtures("dcmtk")
+def test_storescp_takes_what_is_sent_by_tls(tmp_path: Path) -> None:
+    """The rendered arguments, tried: who has a certificate of the authority may send, nobody else."""
+    spec = one("tls", "StatefulSet")["spec"]["template"]["spec"]
+    (pod,) = [each for each in rendered("tls") if each["kind"] == "Pod"]
+    authority = Authority(tmp_path / "authority")
+    ours, other = authority.certify("storescp"), Authority(tmp_path / "other").certify("stranger")
+
+    def placed(arguments: list[str], secret: Path) -> list[str]:
+        return [argument.replace("/run/tls", str(secret)) for argument in arguments]
+
+    received = placed(spec["containers"][0]["args"][:-3], ours)
+    sent = next(each for each in pod["spec"]["initContainers"] if each["name"] == "store")["args"][:-3]
+    instance = tmp_path / "instance.dcm"
+    write_instance(instance)
+    with dicomnet.storescp(tmp_path / "incoming", *received) as receiver:
+        for wrong in ([], placed(sent, other)):
+            assert dicomnet.storescu(receiver.port, instance, *wrong, check=False).returncode != 0
+        assert not [*receiver.incoming.iterdir()]
+        dicomnet.storescu(receiver.port, instance, *placed(sent, ours))
+        assert len([*receiver.incoming.iterdir()]) == 1
+
+
 @every_set
-def test_the_listener_understands_what_it_is_given(name: str) -> None:
+def test_the_listener_understands_what_it_is_given(name: str, tmp_path: Path) -> None:
     spec = one(name, "StatefulSet")["spec"]["template"]["spec"]
-    given = {each["name"]: each["value"] for each in listener_of(spec)["env"]}
+    given = {each["name"]: _of_a_secret(each["value"], tmp_path) for each in listener_of(spec)["env"]}
     found = settings.load({}, given, "run")
     assert found.incoming == ("/dicom/incoming",)
     assert found.state == "/dicom/state"
@@ -301,6 +335,16 @@ def test_the_listener_understands_what_it_is_given(name: str) -> None:
     mounted = [mount["mountPath"] for mount in listener_of(spec)["volumeMounts"]]
     for path in (*found.incoming, found.data, found.log, found.state):
         assert any(path.startswith(f"{mount}/") or path == mount for mount in mounted), path
+
+
+def _of_a_secret(value: str, folder: Path) -> str:
+    """A value that names a file of a Secret names one that is there."""
+    if not value.startswith("/run/secrets/"):
+        return value
+    path = folder / value.replace("/", "-")
+    path.write_bytes(b"k" * 32)
+    path.chmod(0o440)
+    return str(path)
 
 
 def test_every_option_can_be_given() -> None:
@@ -318,7 +362,7 @@ def test_what_is_not_asked_for_is_not_made() -> None:
     kinds = sorted(each["kind"] for each in rendered("defaults"))
     assert kinds == ["Pod", "Service", "Service", "StatefulSet"]
     more = sorted({each["kind"] for each in rendered("everything")} - set(kinds))
-    assert more == ["ConfigMap", "NetworkPolicy", "PodMonitor", "PrometheusRule"]
+    assert more == ["ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "PrometheusRule"]
     assert "ServiceMonitor" in {each["kind"] for each in rendered("claims of others")}
     assert "Pod" not in {each["kind"] for each in rendered("trial")}
 
@@ -330,7 +374,7 @@ def test_claims_are_kept() -> None:
 
 
 def test_the_dashboard_travels_whole() -> None:
-    data = one("everything", "ConfigMap")["data"]
+    (data,) = [each["data"] for each in rendered("everything") if each["metadata"]["name"] == "intake-dashboard"]
     assert json.loads(data["intake.json"]) == json.loads((CHART / "dashboards/listener.json").read_text())
 
 
@@ -346,6 +390,7 @@ def test_the_rules_are_those_of_the_plain_file(helm: str) -> None:
     (made,) = [each for each in rendered("everything", helm) if each["kind"] == "PrometheusRule"]
     settings = rules.defaults()
     settings["alerts"]["Absent"]["threshold"] = SETS["everything"]["replicas"]
+    settings["runbookUrl"] = SETS["everything"]["prometheusRule"]["runbookUrl"]
     expected = rules.rules(settings, rules.release("ns", "intake"))["groups"][0]["rules"]
     found = made["spec"]["groups"][0]["rules"]
     assert found == sorted(expected, key=lambda rule: str(rule["alert"]))
@@ -356,3 +401,111 @@ def test_a_network_policy_names_ports_by_number() -> None:
     assert [rule["ports"][0]["port"] for rule in spec["ingress"]] == [11112, 9464]
     assert spec["egress"] == []
     assert spec["policyTypes"] == ["Ingress", "Egress"]
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("https://stage.example.org/x", {"ports": [{"protocol": "TCP", "port": 443}]}),
+        ("http://stage.example.org", {"ports": [{"protocol": "TCP", "port": 80}]}),
+        (
+            "http://192.0.2.7:8080",
+            {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"protocol": "TCP", "port": 8080}]},
+        ),
+        (
+            "http://[2001:db8::7]:8080/x",
+            {"to": [{"ipBlock": {"cidr": "2001:db8::7/128"}}], "ports": [{"protocol": "TCP", "port": 8080}]},
+        ),
+        ("http://stage:8080", {"to": [{"podSelector": {}}]}),
+        (
+            "http://stage.research.svc.cluster.local:8080",
+            {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "research"}}}]},
+        ),
+    ],
+)
+def test_a_hook_s_address_may_be_reached(url: str, rule: dict[str, Any]) -> None:
+    values = {"networkPolicy": {"enabled": True}, "listener": {"options": {"on-series-complete": url}}}
+    done = template("helm3", yaml.safe_dump(values))
+    assert done.returncode == 0, done.stderr
+    (policy,) = [each for each in yaml.safe_load_all(done.stdout) if each["kind"] == "NetworkPolicy"]
+    names, address = policy["spec"]["egress"]
+    assert {(one["protocol"], one["port"]) for one in names["ports"]} == {("UDP", 53), ("TCP", 53)}
+    assert address == rule
+
+
+def test_images_of_another_registry() -> None:
+    images = {
+        each["image"] for spec in pods("openshift") for each in (*spec.get("initContainers", []), *spec["containers"])
+    }
+    assert images == {"registry.example.org/listener:0.1.0", "registry.example.org/storescp:0.1.0"}
+    for repository, expected in (
+        ("docker.io/site/listener", "r.example/site/listener:0.1.0"),
+        ("site/listener", "r.example/site/listener:0.1.0"),
+    ):
+        values = {"global": {"imageRegistry": "r.example"}, "listener": {"image": {"repository": repository}}}
+        assert f"image: {expected}\n" in template("helm3", yaml.safe_dump(values)).stdout
+
+
+def test_pull_secrets_of_all_and_of_this_chart() -> None:
+    values = {"global": {"imagePullSecrets": ["a", {"name": "b"}]}, "imagePullSecrets": ["c"]}
+    for each in yaml.safe_load_all(template("helm3", yaml.safe_dump(values)).stdout):
+        if each["kind"] in ("StatefulSet", "Pod"):
+            spec = each["spec"].get("template", each)["spec"]
+            assert spec["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}, {"name": "c"}]
+
+
+def test_a_cluster_that_chooses_users_is_given_none() -> None:
+    for spec in pods("openshift"):
+        assert spec["securityContext"].keys().isdisjoint({"runAsUser", "runAsGroup", "fsGroup"})
+
+
+def test_secrets_are_read_where_options_say() -> None:
+    spec = one("hooks", "StatefulSet")["spec"]["template"]["spec"]
+    given = {each["name"]: each["value"] for each in listener_of(spec)["env"]}
+    (mount,) = [each for each in listener_of(spec)["volumeMounts"] if each["name"] != "dicom"]
+    assert given["LISTENER_HOOK_SECRET_FILE"] == f"{mount['mountPath']}/key"
+    (volume,) = [each for each in spec["volumes"] if each["name"] == mount["name"]]
+    assert volume["secret"] == {"secretName": "hook", "defaultMode": 0o440}
+    storescp = next(each for each in spec["containers"] if each["name"] == "storescp")
+    assert mount["name"] not in {each["name"] for each in storescp["volumeMounts"]}
+
+
+def test_labels_of_all_objects() -> None:
+    found = rendered("everything")
+    assert not [each for each in found if each["metadata"].get("labels", {}).get("team") != "imaging"
+                and each["metadata"]["name"] != "intake-site"]  # fmt: skip
+    (spec,) = [each["spec"] for each in found if each["kind"] == "StatefulSet"]
+    assert spec["template"]["metadata"]["labels"]["team"] == "imaging"
+    assert "team" not in spec["selector"]["matchLabels"], "what is selected by cannot be changed"
+
+
+def test_what_a_site_adds_is_filled_in() -> None:
+    found = rendered("everything")
+    (site,) = [each for each in found if each["metadata"]["name"] == "intake-site"]
+    assert site["data"] == {"site": "north"}
+    (spec,) = [each["spec"] for each in found if each["kind"] == "StatefulSet"]
+    watch = next(each for each in spec["template"]["spec"]["containers"] if each["name"] == "watch")
+    assert watch["image"] == listener_of(spec["template"]["spec"])["image"]
+    (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"] == spec["selector"]["matchLabels"]
+    assert spec["updateStrategy"]["rollingUpdate"] == {"partition": 1}
+    (budget,) = [each["spec"] for each in found if each["kind"] == "PodDisruptionBudget"]
+    assert budget == {"maxUnavailable": 1, "selector": spec["selector"]}
+    (monitor,) = [each["spec"] for each in found if each["kind"] == "PodMonitor"]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint["relabelings"][0]["targetLabel"] == "node"
+    assert endpoint["metricRelabelings"][0]["action"] == "drop"
+
+
+def test_the_runbook_lies_below_the_chart_s_home(tmp_path: Path) -> None:
+    """A path stands as it is while nobody says where the project lives; the values may name an address."""
+    chart = tmp_path / "listener"
+    shutil.copytree(CHART, chart)
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    for home, expected in (
+        (None, "docs/runbook.md#"),
+        ("https://intake.example.org/", "https://intake.example.org/docs/runbook.md#"),
+    ):
+        (chart / "Chart.yaml").write_text(yaml.safe_dump({**about, "home": home} if home else about))
+        done = run(tool("helm3"), "template", str(chart), "--set", "prometheusRule.enabled=true")
+        assert f'runbook_url: "{expected}listenerabsent"' in done.stdout, done.stderr

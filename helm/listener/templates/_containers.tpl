@@ -29,6 +29,9 @@
 {{- if .Values.persistence.log.existingClaim }}
 - {name: log, mountPath: /dicom-log}
 {{- end }}
+{{- range .Values.listener.secrets }}
+- {name: secret-{{ . }}, mountPath: /run/secrets/{{ . }}, readOnly: true}
+{{- end }}
 {{- with .Values.listener.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -50,6 +53,14 @@
 {{- with .Values.persistence.log.existingClaim }}
 - name: log
   persistentVolumeClaim: {claimName: {{ . }}}
+{{- end }}
+{{- range .Values.listener.secrets }}
+- name: secret-{{ . }}
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- with .Values.storescp.tls.secretName }}
+- name: storescp-tls
+  secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
@@ -84,6 +95,24 @@ volumeMounts:
   {{- include "listener.mounts" . | nindent 2 }}
 {{- end -}}
 
+{{- /* DCMTK's options for TLS, of storescp and of the senders of `helm test`, which show the same certificate. */ -}}
+{{- define "listener.tls" -}}
+{{- $tls := .Values.storescp.tls }}
+{{- if $tls.secretName }}
+- +tls
+- {{ printf "/run/tls/%s" $tls.key | quote }}
+- {{ printf "/run/tls/%s" $tls.certificate | quote }}
+{{- if ne $tls.peers "ignore" }}
+- +cf
+- {{ printf "/run/tls/%s" $tls.ca | quote }}
+{{- end }}
+{{- with $tls.profile }}
+- --profile-{{ . }}
+{{- end }}
+- --{{ $tls.peers }}-peer-cert
+{{- end }}
+{{- end -}}
+
 {{- define "listener.storescp" -}}
 name: storescp
 image: {{ include "listener.image" (dict "image" .Values.storescp.image "root" .) }}
@@ -92,6 +121,7 @@ command:
   {{- toYaml .Values.storescp.command | nindent 2 }}
 args:
   {{- toYaml .Values.storescp.args | nindent 2 }}
+  {{- include "listener.tls" . | nindent 2 }}
   - -od
   - /incoming
   - {{ .Values.storescp.port | quote }}
@@ -121,4 +151,10 @@ terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
   # incoming only: storescp can neither see nor harm what is published.
   - {name: dicom, mountPath: /incoming, subPath: incoming}
+  {{- if .Values.storescp.tls.secretName }}
+  - {name: storescp-tls, mountPath: /run/tls, readOnly: true}
+  {{- end }}
+  {{- with .Values.storescp.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}

@@ -25,15 +25,33 @@ app.kubernetes.io/component: intake
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- /* (dict "image" .Values.x.image "root" $) */ -}}
 {{- define "listener.image" -}}
-{{- if .image.digest -}}
-{{ .image.repository }}@{{ .image.digest }}
-{{- else -}}
-{{ .image.repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{- $repository := .image.repository -}}
+{{- with .root.Values.global.imageRegistry -}}
+{{- $parts := splitList "/" $repository -}}
+{{- if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) -}}
+{{- $parts = rest $parts -}}
 {{- end -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (join "/" $parts) -}}
+{{- end -}}
+{{- if .image.digest -}}
+{{ $repository }}@{{ .image.digest }}
+{{- else -}}
+{{ $repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- /* Names of the secrets with which images are pulled, as a list of references; "" when there are none. */ -}}
+{{- define "listener.pullSecrets" -}}
+{{- range concat .Values.global.imagePullSecrets .Values.imagePullSecrets }}
+- name: {{ if kindIs "string" . }}{{ . }}{{ else }}{{ .name }}{{ end }}
+{{- end }}
 {{- end -}}
 
 {{- /* What every container of ours may do: nothing. The restricted Pod Security level asks for all of it. */ -}}
@@ -47,9 +65,13 @@ seccompProfile: {type: RuntimeDefault}
 
 {{- define "listener.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ .Values.uid }}
-runAsGroup: {{ .Values.gid }}
-fsGroup: {{ .Values.gid }}
+{{- with .Values.uid }}
+runAsUser: {{ . }}
+{{- end }}
+{{- with .Values.gid }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}

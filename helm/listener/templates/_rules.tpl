@@ -1,3 +1,13 @@
+{{- /* Where the runbook is read: an address as it is, a path below the chart's home. */ -}}
+{{- define "listener.runbook" -}}
+{{- $url := .Values.prometheusRule.runbookUrl -}}
+{{- if or (contains "://" $url) (not .Chart.Home) -}}
+{{ $url }}
+{{- else -}}
+{{ printf "%s/%s" (trimSuffix "/" .Chart.Home) $url }}
+{{- end -}}
+{{- end -}}
+
 {{- /*
 The alerts of rules/alerts.yaml with the thresholds of values.yaml, as the groups of a PrometheusRule.
 They select the pods of this release alone, so that two releases in one Prometheus do not mix.
@@ -29,7 +39,7 @@ They select the pods of this release alone, so that two releases in one Promethe
       annotations:
         summary: {{ $summary | toRawJson }}
         description: {{ $description | toRawJson }}
-        runbook_url: {{ printf "%s#listener%s" $root.Values.prometheusRule.runbookUrl (lower $name) | toRawJson }}
+        runbook_url: {{ printf "%s#listener%s" (include "listener.runbook" $root) (lower $name) | toRawJson }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -1,0 +1,41 @@
+{{- /* The addresses that hooks post to, as a list in YAML. */ -}}
+{{- define "listener.hookAddresses" -}}
+{{- $found := list -}}
+{{- range $key, $value := .Values.listener.options -}}
+{{- if and (regexMatch "^on-.*-complete$" $key) $value -}}
+{{- $found = concat $found (ternary $value (list $value) (kindIs "slice" $value)) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end -}}
+
+{{- /*
+What may leave the pods so that these addresses can be reached, as a list of rules in YAML: names may be asked for, and each
+address on its port. A policy knows numbers and pods, no names: a name outside of the cluster may be any address. Within the
+cluster it sees the pod's port, which nobody knows here: then the Service's namespace is reached on all of its ports.
+*/ -}}
+{{- define "listener.hookEgress" -}}
+{{- $rules := list -}}
+{{- range include "listener.hookAddresses" . | fromYamlArray | uniq -}}
+{{- $url := urlParse . -}}
+{{- $host := $url.hostname -}}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- $ports := list (dict "protocol" "TCP" "port" (int $port)) -}}
+{{- $parts := splitList "." $host -}}
+{{- if regexMatch "^[0-9.]+$" $host -}}
+{{- $rules = append $rules (dict "to" (list (dict "ipBlock" (dict "cidr" (printf "%s/32" $host)))) "ports" $ports) -}}
+{{- else if contains ":" $host -}}
+{{- $rules = append $rules (dict "to" (list (dict "ipBlock" (dict "cidr" (printf "%s/128" $host)))) "ports" $ports) -}}
+{{- else if eq (len $parts) 1 -}}
+{{- $rules = append $rules (dict "to" (list (dict "podSelector" (dict)))) -}}
+{{- else if and (gt (len $parts) 2) (eq (index $parts 2) "svc") -}}
+{{- $rules = append $rules (dict "to" (list (dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" (index $parts 1)))))) -}}
+{{- else -}}
+{{- $rules = append $rules (dict "ports" $ports) -}}
+{{- end -}}
+{{- end -}}
+{{- if $rules -}}
+{{- $rules = prepend $rules (dict "ports" (list (dict "protocol" "UDP" "port" 53) (dict "protocol" "TCP" "port" 53))) -}}
+{{- end -}}
+{{- toYaml $rules -}}
+{{- end -}}
