@@ -1,7 +1,9 @@
-"""PURE. Tables for people and tab-separated lines for programs. No value can move a cursor or break a line."""
+"""Tables for people, tab- and comma-separated lines for programs. No value can move a cursor or break a line."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +11,9 @@ from listener.status.formatting import plain, size
 
 #: The columns of a series.
 OVERVIEW = ("last arrival (UTC)", "state", "instances", "size", "errors", "modality", "sender", "series")
+
+#: With these a spreadsheet begins a formula.
+_FORMULA = ("=", "+", "-", "@")
 
 #: The gap between two columns.
 _GAP = "  "
@@ -29,9 +34,26 @@ def tabs(values: Iterable[Any]) -> str:
     return "\t".join(plain(str(value)) for value in values) + "\n"
 
 
+def commas(values: Iterable[Any]) -> str:
+    """Return one line of comma-separated values (RFC 4180, ended by a line feed). A sender's text that a spreadsheet
+    would take for a formula gets an apostrophe in front.
+    """
+    line = io.StringIO()
+    cells = (value if isinstance(value, int | float) else plain(str(value)) for value in values)
+    csv.writer(line, lineterminator="\n").writerow(
+        f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in cells
+    )
+    return line.getvalue()
+
+
+def moment(instant: str) -> str:
+    """Return an instant (RFC 3339, "" for never) as people read it: 2026-01-31 08:00:00."""
+    return instant[:19].replace("T", " ")
+
+
 def overview(row: Mapping[str, Any]) -> list[str]:
     """Return a series in the columns of OVERVIEW; instances as 3/5 where a number is expected."""
     received = f"{row['instances']}/{row['expected']}" if row["expected"] else str(row["instances"])
-    came = row["last"][:19].replace("T", " ")
+    came = moment(row["last"])
     about = [row["Modality"], row["sender"], row["SeriesInstanceUID"]]
     return [came, row["state"], received, size(row["bytes"]), str(row["errors"]), *about]

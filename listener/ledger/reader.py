@@ -44,6 +44,12 @@ SELECT reason, sender, StudyInstanceUID, max(Modality), count(*), sum(size), min
 FROM set_aside WHERE gone_ns = 0 AND reason IN ({marks}) AND ? IN ('', sender) AND ? IN ('', StudyInstanceUID)
 GROUP BY reason, sender, StudyInstanceUID ORDER BY max(at_ns) DESC LIMIT ?
 """
+LAST_ARRIVALS = """
+SELECT sender, max(last_ns) FROM (
+    SELECT sender, max(last_ns) AS last_ns FROM series GROUP BY sender
+    UNION ALL SELECT sender, max(arrived_ns) FROM set_aside GROUP BY sender
+) WHERE sender <> '' GROUP BY sender
+"""
 DELIVERY_COUNTS = """
 SELECT c.name, d.state, d.deliveries FROM delivery_counts d JOIN consumers c ON c.id = d.consumer_id WHERE c.active = 1
 """
@@ -169,6 +175,10 @@ class Reader:
         """Return the set-aside files of these reasons (of one sender or study) in groups, the newest first."""
         question = SET_ASIDE_GROUPS.format(marks=", ".join("?" * len(reasons)))
         return [SetAsideGroup(*row) for row in self._ask(question, *reasons, sender, study, limit)]
+
+    def last_arrivals(self) -> dict[str, int]:
+        """Return when the last file of each sender arrived, by calling AE title."""
+        return dict(self._ask(LAST_ARRIVALS))
 
     def delivery_counts(self) -> dict[str, dict[str, int]]:
         """Return the number of deliveries by state, by consumer; without retired ones."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -14,12 +17,14 @@ import pytest
 
 from listener import cli
 from listener.commands import expect, prune, report, series
-from listener.commands.report import moment_of
+from listener.commands._moments import moment_of
+from listener.commands._table import commas
 from listener.config import Config
 from listener.errors import ConfigError, LedgerMissing, UnknownSeries
 from listener.ledger import deliveries, maintenance
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.reader import reading
+from listener.ledger.rows import DayRow, shown
 from tests.instances import uid
 from tests.ledger_bench import LedgerBench
 from tests.service_process import listener
@@ -132,28 +137,28 @@ def test_a_bad_expectation_is_refused(filled: LedgerBench, asked: str, number: i
 # -- report ------------------------------------------------------------------------------------------------------------
 
 
-def ask(since: str = "", until: str = "", by: str = "", *, tsv: bool = False, json: bool = False) -> report.Request:
-    return report.Request.of(since, until, by, tsv=tsv, json=json)
+def ask(since: str = "", until: str = "", by: str = "", shape: str = "") -> report.Request:
+    return report.Request.of(since, until, by.split(), shape)
 
 
 def test_the_accounts_as_tab_separated_values(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.report(filled.config, ask("1d", tsv=True)) == 0
+    assert report.report(filled.config, ask("1d", shape="tsv")) == 0
     head, *rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert len(rows) == 2
     assert all(len(row) == len(head) for row in rows), "no value breaks a line or a column"
     told = dict(zip(head, rows[1], strict=True))
     assert (told["state"], told["instances"], told["Modality"]) == ("complete", "2", "MR")
     assert "PatientID" not in head
-    report.report(filled.config, ask(until="2001-01-01", tsv=True))
+    report.report(filled.config, ask(until="2001-01-01", shape="tsv"))
     assert capsys.readouterr().out.splitlines() == ["\t".join(head)], "a head, also where there is no row"
 
 
 @pytest.mark.parametrize("by", report.BY)
 def test_sums_of_nothing_have_their_head(filled: LedgerBench, capsys: pytest.CaptureFixture[str], by: str) -> None:
-    for tsv in (True, False):
-        report.report(filled.config, ask("2200-01-01", by=by, tsv=tsv))
+    for shape in ("csv", "tsv", ""):
+        report.report(filled.config, ask("2200-01-01", by=by, shape=shape))
         (head,) = capsys.readouterr().out.splitlines()
-        assert head.split()[0] == by
+        assert head.replace(",", " ").split()[0] == by
 
 
 #: Command lines with numbers and dates that sqlite, or the calendar, does not go on to; and their exit status.
@@ -198,16 +203,72 @@ def test_a_number_or_a_date_too_far_is_no_defect(
         ("modality", [("", 0, 1, 0), ("CT", 1, 0, 0), ("MR", 2, 0, 1)]),
         ("day", [(datetime.now(UTC).strftime("%Y-%m-%d"), 3, 1, 1)]),
         ("sender", [("", 0, 1, 0), ("PACS\tONE", 2, 0, 1), ("SENDER", 1, 0, 0)]),
+        ("month", [(datetime.now(UTC).strftime("%Y-%m"), 3, 1, 1)]),
     ],
 )
 def test_sums(
     filled: LedgerBench, capsys: pytest.CaptureFixture[str], by: str, expected: list[tuple[str, int, int, int]]
 ) -> None:
-    assert report.report(filled.config, ask(by=by, json=True)) == 0
+    assert report.report(filled.config, ask(by=by, shape="json")) == 0
     told = lines(capsys.readouterr().out)
     assert [(one[by], one["published"], one["set_aside"], one["complete"]) for one in told] == expected
     assert report.report(filled.config, ask(by=by)) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(expected) + 1
+
+
+def test_sums_of_several_kinds_are_those_of_each_combination(
+    filled: LedgerBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["report", f"--state={filled.config.state}", "--by", "month", "--by", "modality", "--since", "this-month"]
+    assert cli.main([*words, "--csv"]) == 0
+    head, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
+    month = datetime.now(UTC).strftime("%Y-%m")
+    assert head[:3] == ["month", "modality", "published"]
+    assert [row[:3] for row in rows] == [[month, "", "0"], [month, "CT", "1"], [month, "MR", "2"]]
+
+
+DAYS = [
+    DayRow(day, modality, sender, 1, 10, 0, 0, 1, 0, 0)
+    for day in ("2025-12-31", "2026-01-01", "2026-01-31")
+    for modality in ("CT", "MR")
+    for sender in ("A", "B")
+]
+
+
+@pytest.mark.parametrize("by", [*itertools.permutations(("day", "month", "modality", "sender"), 2)])
+def test_sums_keep_the_whole_and_the_order_of_their_keys(by: tuple[str, str]) -> None:
+    rows = report.summed(DAYS, by)
+    assert sum(row["published"] for row in rows) == len(DAYS)
+    keys = [tuple(row[name] for name in by) for row in rows]
+    assert keys == sorted(set(keys))
+    assert list(rows[0])[:2] == list(by)
+
+
+def test_senders_have_their_last_arrival(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.report(filled.config, ask(by="sender", shape="json")) == 0
+    told = {one["sender"]: one["last"] for one in lines(capsys.readouterr().out)}
+    with reading(filled.config.state) as reader:
+        series_ = reader.listed()
+    assert told == {"": "", **{row.sender: shown(row, phi=False)["last"] for row in series_}}
+    assert report.report(filled.config, ask(by="sender")) == 0
+    head, *_, row = capsys.readouterr().out.splitlines()
+    assert head.endswith("last")
+    assert row.endswith(str(told["SENDER"])[:19].replace("T", " "))
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("=1+2", "'=1+2"),
+        ("+49", "'+49"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        (-3, "-3"),
+        ('a,"b"', '"a,""b"""'),
+        ("a\nb", "a\ufffdb"),
+    ],
+)
+def test_no_text_of_a_sender_is_a_formula_or_breaks_a_line(value: object, written: str) -> None:
+    assert commas([value, 1]) == f"{written},1\n"
 
 
 def test_batches_have_accounts(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +276,7 @@ def test_batches_have_accounts(filled: LedgerBench, capsys: pytest.CaptureFixtur
         connection.execute("INSERT INTO batches (name, made_ns) VALUES ('export 1', ?)", (time.time_ns(),))
         connection.execute("INSERT INTO batch_series SELECT 1, id FROM series")
         connection.execute("INSERT INTO batch_errors (batch_id, at_ns, error) VALUES (1, 0, 'refused')")
-    report.report(filled.config, ask(by="batch", json=True))
+    report.report(filled.config, ask(by="batch", shape="json"))
     (one,) = lines(capsys.readouterr().out)
     found = (one["batch"], one["series"], one["complete"], one["instances"], one["errors"])
     assert found == ("export 1", 2, 1, 3, 1)
@@ -233,6 +294,16 @@ NOW = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
         ("2026-01-31T08:00:00+02:00", False, "2026-01-31T06:00:00+00:00"),
         ("2d", False, "2026-02-01T04:05:06+00:00"),
         ("90s", False, "2026-02-03T04:03:36+00:00"),
+        ("today", False, "2026-02-03T00:00:00+00:00"),
+        ("today", True, "2026-02-03T23:59:59.999999+00:00"),
+        ("yesterday", False, "2026-02-02T00:00:00+00:00"),
+        ("this-month", False, "2026-02-01T00:00:00+00:00"),
+        ("this-month", True, "2026-02-28T23:59:59.999999+00:00"),
+        ("last-month", False, "2026-01-01T00:00:00+00:00"),
+        ("last-month", True, "2026-01-31T23:59:59.999999+00:00"),
+        ("this-year", True, "2026-12-31T23:59:59.999999+00:00"),
+        ("2024-02", True, "2024-02-29T23:59:59.999999+00:00"),
+        ("2025-12", True, "2025-12-31T23:59:59.999999+00:00"),
     ],
 )
 def test_times(text: str, end: bool, moment: str) -> None:
@@ -242,7 +313,7 @@ def test_times(text: str, end: bool, moment: str) -> None:
 
 def test_what_is_no_time_is_refused_by_name() -> None:
     with pytest.raises(ConfigError) as raised:
-        ask("yesterday", "99999999999w", tsv=True, json=True)
+        ask("whenever", "99999999999w", by="batch day")
     assert len(raised.value.problems) == 3
 
 
