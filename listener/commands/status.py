@@ -82,7 +82,7 @@ def _looked(config: Config) -> DirectoryTotals:
     return DirectoryTotals(setaside.totals(os.path.join(config.state, "set-aside")), volumes)
 
 
-def _volume(path: str) -> dict[str, int]:
+def _volume(path: str) -> dict[str, int | str]:
     try:
         found = os.statvfs(path)
     except OSError:  # It is not there, or was not named and is the default of another place.
@@ -92,6 +92,7 @@ def _volume(path: str) -> dict[str, int]:
         "available": found.f_bavail * found.f_frsize,
         "files": found.f_files,
         "files_free": found.f_favail,
+        "id": f"{found.f_fsid:x}",
     }
 
 

@@ -38,6 +38,10 @@ SELECT c.name, d.event, d.generation, d.state, d.attempts, d.made_ns, d.next_ns,
 FROM deliveries d JOIN consumers c ON c.id = d.consumer_id WHERE d.series_id = ? ORDER BY d.id
 """
 COUNTS = "SELECT state, series FROM series_counts"
+#: Complete studies are not counted: that would look at all of them.
+STUDY_COUNTS = """
+SELECT state, count(DISTINCT StudyInstanceUID) FROM series WHERE state IN ('open', 'incomplete') GROUP BY state
+"""
 SET_ASIDE = "SELECT reason, files, bytes FROM set_aside_counts"
 SET_ASIDE_GROUPS = """
 SELECT reason, sender, StudyInstanceUID, max(Modality), count(*), sum(size), min(at_ns), max(at_ns), max(error)
@@ -164,6 +168,10 @@ class Reader:
     def counts(self) -> dict[str, int]:
         """Return the number of series by state."""
         return dict.fromkeys(schema.STATES, 0) | dict(self._ask(COUNTS))
+
+    def study_counts(self) -> dict[str, int]:
+        """Return the number of studies with an open series, and of those with an incomplete one."""
+        return {"open": 0, "incomplete": 0} | dict(self._ask(STUDY_COUNTS))
 
     def set_aside(self) -> dict[str, tuple[int, int]]:
         """Return files and bytes in set-aside, by reason."""

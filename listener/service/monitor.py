@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import listener
@@ -26,33 +27,64 @@ from listener.telemetry.http_messages import Request, Response, Route
 from listener.telemetry.metrics import CONTENT_TYPE, Metrics
 from listener.telemetry.server import Server
 
+#: Seconds after which the points of the charts are written again.
+_HISTORY_EVERY = 60.0
+
 
 class SnapshotWriter:
-    """Writes the snapshot below `state_dir`. `live` is the last one, replaced as a whole: any thread may read it."""
+    """Writes the snapshot below `state_dir`. `live` is the last one, replaced as a whole: any thread may read it.
+    `incoming` are the incoming directories.
+    """
 
-    def __init__(self, state_dir: str, numbers: Numbers) -> None:
+    def __init__(self, state_dir: str, numbers: Numbers, incoming: Sequence[str] = ()) -> None:
         self._numbers = numbers
         self._file = snapshot.SnapshotFile(state_dir)
-        self._started = instant(time.time_ns())
+        self._history_file = snapshot.SnapshotFile(state_dir, snapshot.HISTORY)
+        self._history_due = time.monotonic() + _HISTORY_EVERY
+        self._service = {
+            "version": listener.__version__,
+            "host": os.uname().nodename,
+            "incoming": [os.path.basename(path) for path in incoming],
+            "started": instant(time.time_ns()),
+        }
         self._failed = False
         self.history = History(LATENCY)
-        self.live: Mapping[str, Any] = self._snapshot("not-ready", {}, NOTHING_HELD_UP)
+        self._restore(state_dir)
+        self.live: Mapping[str, Any] = self._snapshot("not-ready", {}, {"held_up": NOTHING_HELD_UP})
 
-    def tick(self, state: str, checks: Mapping[str, Any], held_up: Mapping[str, Any], now: float) -> None:
+    def tick(self, state: str, checks: Mapping[str, Any], parts: Mapping[str, Any], now: float) -> None:
         """Take a sample and write the snapshot: the service is in `state` (one of document.STATES) for the reasons in
-        `checks`, and `held_up` is what HeldUp.shown returns; `now` is monotonic.
+        `checks`; `parts` are `held_up` (what HeldUp.shown returns) and `volume_ids` by role; `now` is monotonic.
         """
         self.history.add(sample(self._numbers), now)
-        self.live = self._snapshot(state, checks, held_up)
-        self._write()
+        self.live = self._snapshot(state, checks, parts)
+        self._write(self._file, self.live)
+        if now >= self._history_due:
+            self._write_history(now)
 
-    def _snapshot(self, state: str, checks: Mapping[str, Any], held_up: Mapping[str, Any]) -> dict[str, Any]:
-        service = {"version": listener.__version__, "started": self._started, "state": state, "checks": checks}
-        return {**snapshot_of(self._numbers, self.history, service, time.time_ns()), "held_up": held_up}
+    def _snapshot(self, state: str, checks: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+        service = {**self._service, "state": state, "checks": checks}
+        found = snapshot_of(self._numbers, self.history, service, time.time_ns())
+        for role, volume in found["volumes"].items():
+            volume["id"] = parts.get("volume_ids", {}).get(role, "")
+        return {**found, "held_up": parts["held_up"]}
 
-    def _write(self) -> None:
+    def _write_history(self, now: float) -> None:
+        self._history_due = now + _HISTORY_EVERY
+        self._write(self._history_file, {"time_ns": time.time_ns(), "points": self.history.saved(now)})
+
+    def _restore(self, state_dir: str) -> None:
         try:
-            self._file.write(self.live)
+            saved = snapshot.read(state_dir, snapshot.HISTORY)
+            if saved:
+                late = (time.time_ns() - saved["time_ns"]) / 1e9
+                self.history.restore(saved["points"], late, time.monotonic())
+        except (OSError, LookupError, TypeError, ValueError):  # Charts begin anew; nothing depends on them.
+            return
+
+    def _write(self, file: snapshot.SnapshotFile, content: Mapping[str, Any]) -> None:
+        try:
+            file.write(content)
         except OSError as error:  # No file depends on it; /readyz names what is wrong with the volume.
             if not self._failed:
                 log.warning("the snapshot for 'listener status' cannot be written: %s", error.strerror)
@@ -62,9 +94,11 @@ class SnapshotWriter:
 
     def close(self) -> None:
         """Write the last snapshot: stopped."""
-        self.live = self._snapshot("stopped", {}, NOTHING_HELD_UP)
-        self._write()
+        self.live = self._snapshot("stopped", {}, {"held_up": NOTHING_HELD_UP})
+        self._write(self._file, self.live)
+        self._write_history(time.monotonic())
         self._file.close()
+        self._history_file.close()
 
 
 class ServiceState(NamedTuple):
@@ -93,7 +127,7 @@ class Monitor:
         self._watch = watch
         self._metrics = metrics
         self._guard = guard
-        self._snapshot_writer = SnapshotWriter(config.state, metrics)
+        self._snapshot_writer = SnapshotWriter(config.state, metrics, config.incoming)
         self._systemd = SystemdNotifier()
         self._conditions = Conditions(heartbeat=time.monotonic(), backlog_limit=config.ready_backlog)
         self.is_ready, self.verdict = False, ""
@@ -103,7 +137,8 @@ class Monitor:
         self._conditions = self._find_conditions(service, now)
         self._show_backlog()
         self._show_watch(service.directories)
-        for role, usage in self._guard.state.usage:
+        usages = _fullest(self._guard.state.usage)
+        for role, usage in usages.items():
             self._metrics.volume(role, usage)
         metrics = self._metrics
         metrics.set("heartbeat_timestamp_seconds", time.time())
@@ -113,7 +148,9 @@ class Monitor:
         self.verdict = in_one_line(body)
         metrics.set("ready", int(self.is_ready))
         state = "draining" if service.draining else body["status"]
-        self._snapshot_writer.tick(state, body["checks"], self._engine.held_up.shown(now), now)
+        ids = {role: f"{usage.f_fsid:x}" for role, usage in usages.items()}
+        parts = {"held_up": self._engine.held_up.shown(now), "volume_ids": ids}
+        self._snapshot_writer.tick(state, body["checks"], parts, now)
         self._systemd.tick(self.verdict, started=service.scanned, stopping=service.draining)
 
     def _show_backlog(self) -> None:
@@ -174,6 +211,15 @@ class Monitor:
     def _readyz(self, _request: Request) -> Response:
         fine, body = readiness(self._conditions, time.monotonic())
         return Response.json(200 if fine else 503, body)
+
+
+def _fullest(usage: Sequence[tuple[str, os.statvfs_result]]) -> dict[str, os.statvfs_result]:
+    """Return one volume for each role: of several incoming directories that with the least room."""
+    found: dict[str, os.statvfs_result] = {}
+    for role, one in usage:
+        if role not in found or one.f_bavail * one.f_frsize < found[role].f_bavail * found[role].f_frsize:
+            found[role] = one
+    return found
 
 
 def server_of(config: Config, monitor: Monitor) -> Server | None:

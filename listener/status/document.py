@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from listener.planning.names import instant
+from listener.status.attention import findings
 
 SCHEMA = 1
 
@@ -38,22 +39,23 @@ Snapshot = Mapping[str, Any]
 
 class DirectoryTotals(NamedTuple):
     """What the directories show without a service: files and bytes in set-aside by reason; for each volume its size and
-    available (bytes), files and files_free (inodes).
+    available (bytes), files and files_free (inodes), and its id.
     """
 
     set_aside: Mapping[str, tuple[int, int]]
-    volumes: Mapping[str, Mapping[str, int]]
+    volumes: Mapping[str, Mapping[str, int | str]]
 
 
 class LedgerView(NamedTuple):
     """What the ledger shows; `error` is why it cannot be read ("": it can); `missing`: there is none yet. Rows are
-    dicts as in the document. `counts` maps open, complete, incomplete to a number of series, `hooks` each consumer to
-    its numbers of deliveries.
+    dicts as in the document. `counts` maps open, complete, incomplete to a number of series, `studies` to a number of
+    studies; `hooks` each consumer to its numbers of deliveries.
     """
 
     error: str = ""
     missing: bool = False
     counts: Mapping[str, int] = {}
+    studies: Mapping[str, int] = {}
     in_flight: Sequence[Mapping[str, Any]] = ()
     ended: Sequence[Mapping[str, Any]] = ()
     hooks: Mapping[str, Mapping[str, Any]] = {}
@@ -66,9 +68,10 @@ def document(
     state = _state(live, now_ns)
     runs = state in RUNNING
     running = live if live is not None and runs else {}
-    return {
+    found = {
         "schema": SCHEMA,
         "time": instant(now_ns),
+        "attention": [],
         "service": _service(live, state),
         "files": running.get("files"),
         "rates": running.get("rates"),
@@ -76,14 +79,17 @@ def document(
         "backlog": running.get("backlog"),
         "held_up": running.get("held_up"),
         "workers": running.get("workers"),
+        "lost": running.get("lost"),
         "set_aside": running.get("set_aside") or (set_aside(directories.set_aside) if directories else None),
         "volumes": running.get("volumes") or (dict(directories.volumes) if directories else {}),
         "ledger": {"readable": not ledger.error, "missing": ledger.missing, "error": ledger.error},
         "series": {name: ledger.counts.get(name, 0) for name in ("open", "complete", "incomplete")},
+        "studies": {name: ledger.studies.get(name, 0) for name in ("open", "incomplete")},
         "in_flight": list(ledger.in_flight),
         "completed": list(ledger.ended),
         "hooks": dict(ledger.hooks),
     }
+    return found | {"attention": [finding._asdict() for finding in findings(found)]}
 
 
 def _state(snapshot: Snapshot | None, now_ns: int) -> str:
@@ -101,10 +107,12 @@ def is_running(snapshot: Snapshot | None, now_ns: int) -> bool:
 
 def _service(snapshot: Snapshot | None, state: str) -> dict[str, Any]:
     if snapshot is None:
-        return {"state": state, "version": "", "started": None, "seen": None, "checks": {}}
+        return {"state": state, "version": "", "host": "", "incoming": [], "started": None, "seen": None, "checks": {}}
     return {
         "state": state,
         "version": snapshot["version"],
+        "host": snapshot.get("host", ""),  # an older service does not say
+        "incoming": snapshot.get("incoming", []),
         "started": snapshot["started"],
         "seen": instant(int(snapshot["time_ns"])),
         "checks": snapshot["checks"] if state in RUNNING else {},

@@ -19,19 +19,21 @@ WINDOW = 60.0
 
 
 class Sample(NamedTuple):
-    """Totals since the start: finished files, their bytes, published files by lag (a count for each bucket); and the
-    backlog at that moment, in files.
+    """Totals since the start: finished files, their bytes, published files by lag (a count for each bucket), workers
+    that were lost, overflows of the event queue; and the backlog at that moment, in files.
     """
 
     files: int
     bytes: int
     lags: tuple[int, ...]
     backlog: int
+    lost_workers: int = 0
+    lost_events: int = 0
 
 
 class Point(NamedTuple):
     """One slot: `at` its end (monotonic), files and bytes a second, the 95th percentile of lag in seconds (None: no
-    file), the highest backlog.
+    file), the highest backlog, workers and events lost in it.
     """
 
     at: float
@@ -39,6 +41,8 @@ class Point(NamedTuple):
     bytes: float
     lag: float | None
     backlog: int
+    lost_workers: int = 0
+    lost_events: int = 0
 
 
 class History:
@@ -68,7 +72,19 @@ class History:
 
     def _point(self, begun: tuple[float, Sample], ended: tuple[float, Sample]) -> Point:
         seconds, files, size, lags = _difference(begun, ended)
-        return Point(ended[0], files / seconds, size / seconds, quantile(0.95, self._bounds, lags), self._highest)
+        lag = quantile(0.95, self._bounds, lags)
+        (_, before), (_, after) = begun, ended
+        lost = (after.lost_workers - before.lost_workers, after.lost_events - before.lost_events)
+        return Point(ended[0], files / seconds, size / seconds, lag, self._highest, *lost)
+
+    def lost(self) -> dict[str, int]:
+        """Return the workers that were lost and the overflows of the event queue in the last hour."""
+        workers, events = (sum(getattr(point, name) for point in self.points) for name in Point._fields[-2:])
+        if self._begun and self._recent:
+            before, now = self._begun[1], self._recent[-1][1]
+            workers += now.lost_workers - before.lost_workers
+            events += now.lost_events - before.lost_events
+        return {"workers": workers, "events": events}
 
     def rates(self) -> dict[str, Any]:
         """Return files and bytes a second over the last minute (or the time since the start)."""
@@ -86,6 +102,15 @@ class History:
             "median_seconds": quantile(0.5, self._bounds, lags),
             "p95_seconds": quantile(0.95, self._bounds, lags),
         }
+
+    def saved(self, now: float) -> list[list[Any]]:
+        """Return the points with their age in seconds instead of their time, for restore()."""
+        return [[round(now - point.at, 1), *point[1:]] for point in self.points]
+
+    def restore(self, saved: Sequence[Sequence[Any]], late: float, now: float) -> None:
+        """Put the points that were saved `late` seconds ago, and are not older than an hour, before all others."""
+        points = [Point(now - late - age, *rest) for age, *rest in saved if 0 <= late + age <= SLOT * SLOTS]
+        self.points = (*points, *self.points)[-SLOTS:]
 
     def _window(self) -> tuple[float, int, int, tuple[int, ...]]:
         if len(self._recent) < 2:

@@ -8,6 +8,7 @@ from typing import Any
 from listener.errors import SET_ASIDE_REASONS, LedgerFault, LedgerMissing, remedy
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import ConsumerRow, shown
+from listener.planning.names import instant
 from listener.status.document import ENDED, IN_FLIGHT, LedgerView
 
 #: States of a delivery.
@@ -23,6 +24,7 @@ def read(state_dir: str) -> LedgerView:
         with reading(state_dir) as reader:
             return LedgerView(
                 counts=reader.counts(),
+                studies=reader.study_counts(),
                 in_flight=[shown(row, phi=False) for row in reader.in_flight(IN_FLIGHT)],
                 ended=[shown(row, phi=False) for row in reader.ended(ENDED)],
                 hooks={row.name: _hook(reader, row) for row in reader.consumers() if _is_shown(row)},
@@ -48,4 +50,10 @@ def _is_shown(row: ConsumerRow) -> bool:
 
 def _hook(reader: Reader, row: ConsumerRow) -> dict[str, Any]:
     why = row.error if row.state == "stopped" else reader.last_error(row.name)
-    return {**{state: getattr(row, state) for state in DELIVERY_STATES}, "error": why}
+    oldest = instant(row.oldest_ns) if row.oldest_ns else ""
+    return {
+        "state": row.state,
+        **{state: getattr(row, state) for state in DELIVERY_STATES},
+        "oldest": oldest,
+        "error": why,
+    }

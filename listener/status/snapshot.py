@@ -1,4 +1,6 @@
-"""`<state>/live`: the snapshot of the running service, written once a second, read by `listener status`."""
+"""`<state>/live`: the snapshot of the running service, written once a second, read by `listener status`.
+`<state>/history`: the points of the charts, written once a minute, read by the next service.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,17 @@ def sample(numbers: Numbers) -> Sample:
         bytes=numbers.counters["incoming_bytes_total"][()],
         lags=tuple(numbers.histograms["ingest_latency_seconds"][()].counts),
         backlog=int(sum(numbers.gauges["pending_files"].values())),
+        lost_workers=sum(
+            number for (reason,), number in numbers.counters["worker_restarts_total"].items() if reason != "recycled"
+        ),
+        lost_events=numbers.counters["fs_event_queue_overflows_total"][()],
     )
 
 
 def snapshot_of(numbers: Numbers, history: History, service: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
-    """Return the snapshot at `now_ns` (since the epoch); `service` is its version, started, state and checks."""
+    """Return the snapshot at `now_ns` (since the epoch); `service` is its version, host, incoming, started, state and
+    checks.
+    """
     return {
         **service,
         "schema": SCHEMA,
@@ -38,6 +46,7 @@ def snapshot_of(numbers: Numbers, history: History, service: Mapping[str, Any], 
         "rates": history.rates(),
         "lag": history.lag(),
         "backlog": _backlog(numbers, now_ns),
+        "lost": history.lost(),
         "workers": {"all": int(numbers.gauges["workers"][()]), "busy": int(numbers.gauges["workers_busy"][()])},
         "set_aside": set_aside({reason: _set_aside_totals(numbers, reason) for reason in SET_ASIDE_REASONS}),
         "volumes": {volume: _volume(numbers, volume) for volume in VOLUMES},
@@ -78,16 +87,20 @@ _BLOCK = 8192
 _READ_ATTEMPTS = 50
 
 
-def path_of(state_dir: str) -> str:
-    """Return the snapshot's path in a state directory."""
-    return os.path.join(state_dir, "live")
+#: Names of the files in a state directory.
+LIVE, HISTORY = "live", "history"
+
+
+def path_of(state_dir: str, name: str = LIVE) -> str:
+    """Return the path of a file of ours in a state directory."""
+    return os.path.join(state_dir, name)
 
 
 class SnapshotFile:
-    """Writes snapshots in place. Methods raise OSError."""
+    """Writes snapshots (or what else `name` is for) in place. Methods raise OSError."""
 
-    def __init__(self, state_dir: str) -> None:
-        self._path = path_of(state_dir)
+    def __init__(self, state_dir: str, name: str = LIVE) -> None:
+        self._path = path_of(state_dir, name)
         self._descriptor = -1
 
     def write(self, live: Mapping[str, Any]) -> None:
@@ -120,14 +133,14 @@ def unpack(data: bytes) -> dict[str, Any] | None:
     return snapshot
 
 
-def read(state_dir: str) -> dict[str, Any] | None:
+def read(state_dir: str, name: str = LIVE) -> dict[str, Any] | None:
     """Return the last snapshot of the service of a state directory; None if none ever ran, or it is damaged.
 
     Raises OSError if the file cannot be read.
     """
     for _ in range(_READ_ATTEMPTS):
         try:
-            with open(path_of(state_dir), "rb") as file:
+            with open(path_of(state_dir, name), "rb") as file:
                 snapshot = unpack(file.read())
         except FileNotFoundError:
             return None

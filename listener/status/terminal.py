@@ -29,9 +29,11 @@ def _headline(document: Mapping[str, Any]) -> str:
 
 
 def _troubles(document: Mapping[str, Any]) -> list[str]:
-    bad = [f"  ! {check['text']}" for check in document["service"]["checks"].values() if not check["ok"]]
-    ledger = document["ledger"]
-    return bad if ledger["readable"] else [*bad, f"  ! the ledger cannot be read: {ledger['error']}"]
+    marks = {"problem": "!", "warning": "-"}
+    return [
+        f"  {marks[one['severity']]} {plain(one['what'])}: {plain(one['remedy'])} (runbook: {one['runbook']})"
+        for one in document["attention"]
+    ]
 
 
 def _now(document: Mapping[str, Any]) -> Iterator[str]:

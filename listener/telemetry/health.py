@@ -69,7 +69,7 @@ def readiness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]
         "volumes": _check(
             not conditions.missing,
             "the directories are those of the start",
-            f"not the directories of the start, their volumes are gone or they were replaced: {_listed(conditions)}; "
+            f"not the directories of the start ({_listed(conditions)}), their volumes are gone or they were replaced: "
             "mount them again, or restart if this is meant; no work is taken without data, log and state",
         ),
         "space": _check(

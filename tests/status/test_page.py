@@ -23,9 +23,9 @@ from listener.ledger import deliveries
 from listener.ledger.connection import open_writer, path_of
 from listener.ledger.reader import Reader
 from listener.service.monitor import SnapshotWriter
-from listener.status import ledger_view
+from listener.status import ledger_view, snapshot
 from listener.status.document import LedgerView, document
-from listener.status.history import Point
+from listener.status.history import SLOT, Point
 from listener.status.page import Page
 from listener.status.routes import StatusRoutes, page_file, parse_query
 from listener.telemetry.catalogue import Numbers
@@ -90,6 +90,10 @@ def rendered(told: LedgerView, points: tuple[Point, ...] = ()) -> str:
     return page.render(document(live, None, told, NOW), points, 3600.0).decode()
 
 
+#: A hook as the status document shows it.
+HOOK = {"state": "active", "pending": 1, "delivered": 0, "failed": 0, "oldest": "", "error": ""}
+
+
 class Tags(html.parser.HTMLParser):
     """Names of elements and attributes, and the text."""
 
@@ -111,9 +115,9 @@ class Tags(html.parser.HTMLParser):
 def test_what_a_sender_chose_becomes_no_element_and_no_attribute() -> None:
     hostile = dict.fromkeys(("SeriesInstanceUID", "Modality", "sender", "root", "result", "expected_by"), HOSTILE)
     told = LedgerView(in_flight=[series(**hostile)], ended=[series(**hostile)], counts={"open": 1}, error=HOSTILE,
-                    hooks={HOSTILE: {"pending": 1, "delivered": 0, "failed": 0, "error": HOSTILE}})  # fmt: skip
+                    hooks={HOSTILE: {**HOOK, "error": HOSTILE}})  # fmt: skip
     plain = LedgerView(in_flight=[series()], ended=[series()], counts={"open": 1}, error="x",
-                     hooks={"x": {"pending": 1, "delivered": 0, "failed": 0, "error": "x"}})  # fmt: skip
+                     hooks={"x": {**HOOK, "error": "x"}})  # fmt: skip
     made, usual = Tags(rendered(told)), Tags(rendered(plain))
     assert made.tags == usual.tags
     assert made.names == usual.names
@@ -309,7 +313,19 @@ def test_a_ledger_that_cannot_be_read_is_said(places: Places) -> None:
 
 # -- all agree ---------------------------------------------------------------------------------------------------------
 
-LIVE = ("service", "files", "rates", "lag", "backlog", "held_up", "workers", "set_aside", "volumes")
+LIVE = (
+    "attention",
+    "service",
+    "files",
+    "rates",
+    "lag",
+    "backlog",
+    "held_up",
+    "workers",
+    "lost",
+    "set_aside",
+    "volumes",
+)
 
 
 def agreed(running: Service, places: Places) -> bool:
@@ -386,6 +402,23 @@ def test_status_of_a_service_that_was_stopped_or_killed(places: Places) -> None:
     told = listener("status", *places.flags()).stdout.decode()
     assert "stopped (last word" in told
     assert done in told
+
+
+@pytest.mark.real
+def test_charts_are_kept_over_a_restart(places: Places) -> None:
+    """And a file of them that is damaged is no reason not to start."""
+    with service(places):
+        pass
+    kept = snapshot.read(str(places.state), snapshot.HISTORY)
+    assert kept is not None
+    age_of = SLOT / 2
+    points = [[age_of + SLOT * number, 700.0, 1.0, 0.1, 4, 0, 0] for number in reversed(range(6))]
+    Path(snapshot.path_of(str(places.state), snapshot.HISTORY)).write_bytes(snapshot.pack({**kept, "points": points}))
+    with service(places) as running:
+        assert "at most 700 in the last hour" in running.get("/").body.decode()
+    Path(snapshot.path_of(str(places.state), snapshot.HISTORY)).write_bytes(b"\xff" * 100)
+    with service(places) as running:
+        assert "Files a second: now 0, at most 0" in running.get("/").body.decode()
 
 
 # -- in a browser ------------------------------------------------------------------------------------------------------

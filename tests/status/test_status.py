@@ -112,6 +112,37 @@ def test_a_quantile_is_what_prometheus_makes_of_the_same_buckets() -> None:
     assert quantile(0.95, LATENCY, lags(4, len(LATENCY))) == LATENCY[-1]
 
 
+def test_what_was_lost_is_counted_for_an_hour() -> None:
+    history = History(LATENCY)
+    for second in range(0, 3600, 2):
+        history.add(
+            Sample(0, 0, lags(), 0, lost_workers=second >= 100, lost_events=2 * (second >= 3599)), float(second)
+        )
+    assert history.lost() == {"workers": 1, "events": 0}
+    history.add(Sample(0, 0, lags(), 0, 1, 2), 3601.0)
+    assert history.lost() == {"workers": 1, "events": 2}, "at once, not with the next point"
+    for second in range(3602, 3720, 2):
+        history.add(Sample(0, 0, lags(), 0, 1, 2), float(second))
+    assert history.lost() == {"workers": 0, "events": 2}
+
+
+def test_charts_go_on_after_a_restart_and_end_after_an_hour() -> None:
+    history = History(LATENCY)
+    for second in range(0, 1000, 2):
+        history.add(Sample(second, 0, lags(second), 5), float(second))
+    saved = orjson.loads(orjson.dumps(history.saved(1000.0)))
+    later = History(LATENCY)
+    later.restore(saved, 60.0, 0.0)  # on another clock, as after a boot
+    assert len(later.points) == len(history.points)
+    assert later.points[-1][1:] == history.points[-1][1:]
+    assert later.points[-1].at == pytest.approx(history.points[-1].at - 1060, abs=0.1)
+    late = History(LATENCY)
+    late.restore(saved, 3000.0, 0.0)
+    assert 0 < len(late.points) < len(history.points)
+    late.restore(saved, -7200.0, 0.0)  # the clock was set back: what seems to come from the future is left out
+    assert all(point.at <= 0 for point in late.points)
+
+
 # -- the document ------------------------------------------------------------------------------------------------------
 
 
