@@ -6,7 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from listener.disk import locks, sync
@@ -21,6 +21,16 @@ _NAME_MAX = 255
 def open_regular(path: str) -> int:
     """Open a file read-only and return its descriptor. Raises OSError (ELOOP for a link)."""
     return os.open(path, _OPEN)
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Open as open_regular does, and close at the end."""
+    descriptor = open_regular(path)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def cut_name(prefix: str, name: str, suffix: str = "") -> str:

@@ -16,7 +16,8 @@ from listener.disk import files, leases, moves
 from listener.disk.directories import claim_directories
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
-from listener.repacking.context import CLAIM, COPY, Claimed, FileJob, NotYet, WorkerContext
+from listener.repacking.context import CLAIM, WorkerContext
+from listener.repacking.job import Claimed, NotYet, Source
 
 _SECOND = 10**9
 
@@ -44,87 +45,86 @@ def parse_name(name: str) -> ClaimName | None:
     return ClaimName(int(parts[0]), int(parts[2]), parts[3])
 
 
-def take(job: FileJob, context: WorkerContext) -> Claimed:
+def take(source: Source, context: WorkerContext) -> Claimed:
     """Open the arrival, make sure that nobody writes to it, claim it (in mode CLAIM) and return what was found.
 
     Raises Gone, NotYet, NotRegular, EmptyFile, Unreadable, or OSError.
     """
-    status = _open(job, context)
-    if context.network[job.arrival.root_index] and context.config.keep_source:
+    status = _open(source, context)
+    if context.network[source.arrival.root_index] and context.config.keep_source:
         _require_settled(status, context.config.settle)
     if context.mode == CLAIM:
-        if not job.claim:
-            if not job.leased:
+        if not source.claim:
+            if not source.leased:
                 _require_settled(status, context.config.settle)
-            status = _claim(job, context, status)
+            status = _claim(source, context, status)
         # The rename keeps new writers out, but one that had the file open before it is still there.
-        if not (job.leased and leases.holds(job.resources.descriptor)):
-            _await_writer(job, context)
-            status = os.fstat(job.resources.descriptor)
+        if not (source.leased and leases.holds(source.descriptor)):
+            _await_writer(source, context)
+            status = os.fstat(source.descriptor)
     if not status.st_size:
         raise EmptyFile
-    job.link_source = "" if context.mode == COPY else job.path
     return Claimed(status.st_size, status.st_mtime_ns, (status.st_dev, status.st_ino), status.st_nlink)
 
 
-def _open(job: FileJob, context: WorkerContext) -> os.stat_result:
+def _open(source: Source, context: WorkerContext) -> os.stat_result:
     """Open the file and return its status. Keep a lease on what will be claimed. Raises NotYet while it is open for
     writing.
     """
     try:
-        job.resources.descriptor = files.open_regular(job.path)
+        source.descriptor = files.open_regular(source.path)
     except FileNotFoundError:
         raise Gone from None
     except OSError as error:
-        _raise_for_open_error(job, context, error)
-    state = _take_lease(job, context)
-    if state == leases.BUSY and not job.claim:
+        _raise_for_open_error(source, context, error)
+    state = _take_lease(source, context)
+    if state == leases.BUSY and not source.claim:
         raise NotYet
-    job.leased = state == leases.FREE and context.mode == CLAIM
-    status = os.fstat(job.resources.descriptor)
+    source.leased = state == leases.FREE and context.mode == CLAIM
+    status = os.fstat(source.descriptor)
     if not stat.S_ISREG(status.st_mode):
-        _refuse_special(job, context, status)
+        _refuse_special(source, context, status)
     return status
 
 
-def _take_lease(job: FileJob, context: WorkerContext) -> str:
+def _take_lease(source: Source, context: WorkerContext) -> str:
     """Take a lease as leases.take does, and keep it only on what will be claimed. Return UNKNOWN for a free file on a
     network file system: a lease granted there excludes no other machine (FUSE), so --settle decides.
     """
-    state = leases.take(job.resources.descriptor)
-    network = context.network[job.arrival.root_index]
+    state = leases.take(source.descriptor)
+    network = context.network[source.arrival.root_index]
     if state == leases.FREE and (network or context.mode != CLAIM):
-        leases.release(job.resources.descriptor)
+        leases.release(source.descriptor)
     return leases.UNKNOWN if state == leases.FREE and network else state
 
 
-def _raise_for_open_error(job: FileJob, context: WorkerContext, error: OSError) -> NoReturn:
+def _raise_for_open_error(source: Source, context: WorkerContext, error: OSError) -> NoReturn:
     """Raise what a failed open means: Gone, NotRegular, Unreadable, or the error itself."""
     try:
-        status = os.lstat(job.path)
+        status = os.lstat(source.path)
     except FileNotFoundError:
         raise Gone from None
-    _refuse_special(job, context, status)
+    _refuse_special(source, context, status)
     if isinstance(error, PermissionError):
-        _claim_irregular(job, context, status)
+        _claim_irregular(source, context, status)
         raise Unreadable from None
     if error.errno in (errno.ELOOP, errno.ENXIO):  # It was a link or a socket when it was opened.
         raise Gone from None
     raise error
 
 
-def _refuse_special(job: FileJob, context: WorkerContext, status: os.stat_result) -> None:
+def _refuse_special(source: Source, context: WorkerContext, status: os.stat_result) -> None:
     """Raise Gone for a directory; claim any other irregular file and raise NotRegular, so that it is set aside."""
     if stat.S_ISDIR(status.st_mode):
         raise Gone
     if not stat.S_ISREG(status.st_mode):
-        _claim_irregular(job, context, status)
+        _claim_irregular(source, context, status)
         raise NotRegular
 
 
-def _claim_irregular(job: FileJob, context: WorkerContext, status: os.stat_result) -> None:
-    if context.mode == CLAIM and not job.claim:
-        _claim(job, context, status)
+def _claim_irregular(source: Source, context: WorkerContext, status: os.stat_result) -> None:
+    if context.mode == CLAIM and not source.claim:
+        _claim(source, context, status)
 
 
 def _require_settled(status: os.stat_result, settle: float) -> None:
@@ -139,12 +139,12 @@ def _require_settled(status: os.stat_result, settle: float) -> None:
         raise NotYet
 
 
-def _claim(job: FileJob, context: WorkerContext, status: os.stat_result) -> os.stat_result:
+def _claim(source: Source, context: WorkerContext, status: os.stat_result) -> os.stat_result:
     """Claim the file, whose status is `status`; return the status of the claim."""
-    root, name = job.arrival.root_index, context.claim_name(job.arrival)
+    root, name = source.arrival.root_index, context.claim_name(source.arrival)
     claim = f"{context.directories.claims[root]}/{name}"
     try:
-        _move(job.path, claim)
+        _move(source.path, claim)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -152,16 +152,16 @@ def _claim(job: FileJob, context: WorkerContext, status: os.stat_result) -> os.s
         _, inside = claim_directories(context.directories.incoming[root], context.directories.state)
         claim = f"{inside}/{name}"
         try:
-            _move(job.path, claim)
+            _move(source.path, claim)
         except OSError as second:
             if second.errno != errno.EXDEV:
                 raise
-            return _claim_by_copy(job, claim, status)
-    job.claim = job.path = claim
+            return _claim_by_copy(source, claim, status)
+    source.claim = source.path = claim
     return status
 
 
-def _claim_by_copy(job: FileJob, claim: str, status: os.stat_result) -> os.stat_result:
+def _claim_by_copy(source: Source, claim: str, status: os.stat_result) -> os.stat_result:
     """Claim by copying a file on a volume mounted below incoming, from where no rename works. Return the status of the
     claim.
 
@@ -170,42 +170,40 @@ def _claim_by_copy(job: FileJob, claim: str, status: os.stat_result) -> os.stat_
     """
     os.makedirs(os.path.dirname(claim), mode=0o700, exist_ok=True)
     # The process id in its name lets it be removed if this process dies before the rename.
-    moves.copy(job.path, claim, files.StagingDir(os.path.dirname(claim), moves.COPYING).name())
+    moves.copy(source.path, claim, files.StagingDir(os.path.dirname(claim), moves.COPYING).name())
     try:
-        _remove_source(job, status)
+        _remove_source(source, status)
     except BaseException:
         files.discard(claim)
         raise
-    job.claim = job.path = claim
-    if job.resources.descriptor < 0:  # A special file, which is never opened.
+    source.claim = source.path = claim
+    if source.descriptor < 0:  # A special file, which is never opened.
         return os.lstat(claim)
-    os.close(job.resources.descriptor)
-    job.resources.descriptor = files.open_regular(claim)
-    os.utime(job.resources.descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
-    job.leased = leases.take(job.resources.descriptor) == leases.FREE
-    return os.fstat(job.resources.descriptor)
+    os.close(source.descriptor)
+    source.descriptor = files.open_regular(claim)
+    os.utime(source.descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+    source.leased = leases.take(source.descriptor) == leases.FREE
+    return os.fstat(source.descriptor)
 
 
-def _remove_source(job: FileJob, status: os.stat_result) -> None:
-    if not _is_unchanged(job, status):
+def _remove_source(source: Source, status: os.stat_result) -> None:
+    if not _is_unchanged(source, status):
         raise NotYet
-    os.unlink(job.path)
+    os.unlink(source.path)
 
 
-def _is_unchanged(job: FileJob, status: os.stat_result) -> bool:
+def _is_unchanged(source: Source, status: os.stat_result) -> bool:
     """Return whether the source is still the file with this status, and nobody has written to it since."""
     try:
-        now = os.lstat(job.path)
+        now = os.lstat(source.path)
     except FileNotFoundError:
         raise Gone from None
     same = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)
     if same != (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns):
         return False
-    if job.resources.descriptor < 0:
+    if source.descriptor < 0:
         return True
-    return (
-        leases.holds(job.resources.descriptor) if job.leased else leases.probe(job.resources.descriptor) != leases.BUSY
-    )
+    return leases.holds(source.descriptor) if source.leased else leases.probe(source.descriptor) != leases.BUSY
 
 
 def _move(path: str, claim: str) -> None:
@@ -215,26 +213,26 @@ def _move(path: str, claim: str) -> None:
         raise Gone from None
 
 
-def _await_writer(job: FileJob, context: WorkerContext) -> None:
-    if job.leased:  # A writer waits for the lease to end.
-        leases.release(job.resources.descriptor)
+def _await_writer(source: Source, context: WorkerContext) -> None:
+    if source.leased:  # A writer waits for the lease to end.
+        leases.release(source.descriptor)
     end = time.monotonic() + _WRITER_SECONDS
-    while (state := _take_lease(job, context)) == leases.BUSY:
+    while (state := _take_lease(source, context)) == leases.BUSY:
         if time.monotonic() >= end:
-            job.leased = False
+            source.leased = False
             raise NotYet
         time.sleep(0.002)
-    job.leased = state == leases.FREE
+    source.leased = state == leases.FREE
 
 
-def unchanged(job: FileJob) -> bool:
+def unchanged(source: Source) -> bool:
     """Return whether the source still is what was read; checked before it is released."""
-    if job.leased:
-        return leases.holds(job.resources.descriptor)
-    status = os.fstat(job.resources.descriptor)
-    if (status.st_size, status.st_mtime_ns) != (job.claimed.size, job.claimed.mtime_ns):
+    if source.leased:
+        return leases.holds(source.descriptor)
+    status = os.fstat(source.descriptor)
+    if (status.st_size, status.st_mtime_ns) != (source.claimed.size, source.claimed.mtime_ns):
         return False
-    return leases.probe(job.resources.descriptor) != leases.BUSY
+    return leases.probe(source.descriptor) != leases.BUSY
 
 
 def release(path: str) -> None:

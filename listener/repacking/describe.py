@@ -18,8 +18,8 @@ from listener.planning import documents
 from listener.planning.documents import Document
 from listener.planning.names import OWN, document_name, short_hash
 from listener.planning.plan import Plan
-from listener.repacking import place
-from listener.repacking.context import UNREAD, FileJob, NotYet, WorkerContext
+from listener.repacking.context import WorkerContext
+from listener.repacking.job import Instance, NotYet, Placed, Resources, SharedContent, StagedDocument
 
 #: Seconds after which shared documents are checked again.
 _TRUST_SECONDS = 1.0
@@ -31,51 +31,61 @@ Key = tuple[str, str, str]
 class SharedDocuments:
     """The shared documents that this worker has seen whole: only the first instance of a series pays for them."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, context: WorkerContext, clock: Callable[[], float] = time.monotonic) -> None:
+        self.context = context
         self._clock = clock
         # Hashes instead of signatures: a worker may have met thousands of series.
         self._seen: OrderedDict[Key, tuple[float, int]] = OrderedDict()
 
-    def read_if_missing(self, job: FileJob, context: WorkerContext) -> None:
+    def read_if_missing(self, instance: Instance, *, trusts: bool = True) -> SharedContent | None:
         """Read the whole header if a shared document must be made of it, before the instance is placed: what cannot be
-        described must not be placed. Raises as the reader does.
+        described must not be placed. Return None where all are there; with `trusts`, also where all were there a moment
+        ago. Raises as the reader does.
         """
-        key = _key(job)
+        key = _key(instance)
         seen = self._seen.get(key)
         now = self._clock()
-        # A repeated claim is always checked: its first worker may have died while it wrote the documents.
-        if seen and now - seen[0] < _TRUST_SECONDS and not job.arrival.claim:
-            return
-        paths = _paths(context.directories.log, key)
+        if seen and now - seen[0] < _TRUST_SECONDS and trusts:
+            return None
+        paths = _paths(self.context.directories.log, key)
         signatures = _signatures(paths)
-        if all(signatures) and ((seen and seen[1] == hash(signatures)) or _are_whole(paths, job.header)):
+        if all(signatures) and ((seen and seen[1] == hash(signatures)) or _are_whole(paths, instance.header)):
             self._remember(key, now, signatures)
-            return
-        _read_whole(job, context)
+            return None
+        return _read_whole(instance, self.context)
 
-    def write_missing(self, job: FileJob, context: WorkerContext) -> None:
-        """Write the shared documents that are absent or unreadable, after the instance was placed."""
-        if job.shared is UNREAD:
-            return
-        key = _key(job)
-        paths = _paths(context.directories.log, key)
-        _write_missing(job, context, paths)
+    def write_missing(self, instance: Instance, content: SharedContent, base: str) -> None:
+        """Write the shared documents that are absent or unreadable, after the instance was placed in directory
+        `base`.
+        """
+        key = _key(instance)
+        paths = _paths(self.context.directories.log, key)
+        _write_missing(content, base, self.context, paths)
         self._remember(key, self._clock(), _signatures(paths))
 
-    def ensure(self, job: FileJob, context: WorkerContext) -> None:
-        """Write absent shared documents, whatever was seen before. Call under the lock of the series (`locked_series`),
-        before the first document of an instance in it. Raises as the reader does.
+    def write_if_missing(self, instance: Instance, base: str) -> None:
+        """Read the whole header of an instance in directory `base` and write its shared documents, if one is missing.
+        Raises as the reader does.
         """
-        key = _key(job)
-        paths = _paths(context.directories.log, key)
+        content = self.read_if_missing(instance)
+        if content:
+            self.write_missing(instance, content, base)
+
+    def ensure(self, instance: Instance, content: SharedContent | None, base: str) -> SharedContent | None:
+        """Write absent shared documents, whatever was seen before; return what they were made of, `content` where all
+        are there. Call under the lock of the series (`locked_series`), before the first document of an instance in it.
+        Raises as the reader does.
+        """
+        key = _key(instance)
+        paths = _paths(self.context.directories.log, key)
         signatures, seen = _signatures(paths), self._seen.get(key)
         if all(signatures) and seen and seen[1] == hash(signatures):
-            return
-        if not (all(signatures) and _are_whole(paths, job.header)):
-            if job.shared is UNREAD:
-                _read_whole(job, context)
-            _write_missing(job, context, paths)
+            return content
+        if not (all(signatures) and _are_whole(paths, instance.header)):
+            content = content or _read_whole(instance, self.context)
+            _write_missing(content, base, self.context, paths)
         self._remember(key, self._clock(), _signatures(paths))
+        return content
 
     def _remember(self, key: Key, now: float, signatures: tuple[Signature | None, ...]) -> None:
         self._seen[key] = (now, hash(signatures))
@@ -84,15 +94,18 @@ class SharedDocuments:
             self._seen.popitem(last=False)
 
 
-def _read_whole(job: FileJob, context: WorkerContext) -> None:
+def _read_whole(instance: Instance, context: WorkerContext) -> SharedContent:
     """Read what shared documents are made of. Raises as the reader does."""
-    descriptor, size = job.resources.descriptor, job.claimed.size
-    job.shared = read_header(descriptor, size, context.wanted_shared, context.limits)
-    job.elements = read_elements(descriptor, size, context.limits)
+    descriptor, size = instance.descriptor, instance.header.size
+    return SharedContent(
+        read_header(descriptor, size, context.wanted_shared, context.limits),
+        read_elements(descriptor, size, context.limits),
+    )
 
 
-def _key(job: FileJob) -> Key:
-    return documents.patient_id(job.header), job.header.get("StudyInstanceUID"), job.series
+def _key(instance: Instance) -> Key:
+    header = instance.header
+    return documents.patient_id(header), header.get("StudyInstanceUID"), header.get("SeriesInstanceUID")
 
 
 def _paths(log: str, key: Key) -> tuple[str, ...]:
@@ -113,27 +126,26 @@ def _are_whole(paths: tuple[str, ...], header: Header) -> bool:
     return all(json_file.load_if_readable(path) is not None for path in paths[1:])
 
 
-def _write_missing(job: FileJob, context: WorkerContext, paths: tuple[str, ...]) -> None:
-    header, base = job.shared, os.path.dirname(job.target)
+def _write_missing(content: SharedContent, base: str, context: WorkerContext, paths: tuple[str, ...]) -> None:
+    header, elements = content
     patient, study, study_series, series, pack = paths
-    update(patient, context, lambda there: documents.with_study(there or _former_patient(job, context), header))
+    update(patient, context, lambda there: documents.with_study(there or _former_patient(header, context), header))
     _create_once(study, context, lambda: documents.study(header))
-    _create_once(study_series, context, lambda: documents.study_series(header, base, job.elements))
+    _create_once(study_series, context, lambda: documents.study_series(header, base, elements))
     _create_once(series, context, lambda: documents.series(header))
     _create_once(pack, context, documents.pack)
 
 
-def write_newest(job: FileJob, context: WorkerContext) -> None:
-    """Update the shared documents of an instance to what it says, for one that was corrected. Raises as the reader
-    does.
+def write_newest(instance: Instance, base: str, context: WorkerContext) -> None:
+    """Update the shared documents of an instance in directory `base` to what it says, for one that was corrected.
+    Raises as the reader does.
     """
-    _read_whole(job, context)
-    header, base = job.shared, os.path.dirname(job.target)
-    patient, study, study_series, series, pack = _paths(context.directories.log, _key(job))
+    header, elements = _read_whole(instance, context)
+    patient, study, study_series, series, pack = _paths(context.directories.log, _key(instance))
     newest = (
         (patient, documents.patient(header)),
         (study, documents.study(header)),
-        (study_series, documents.study_series(header, base, job.elements)),
+        (study_series, documents.study_series(header, base, elements)),
         (series, documents.series(header)),
         (pack, documents.pack()),
     )
@@ -156,9 +168,9 @@ def remove(path: str, context: WorkerContext) -> None:
             sync.directories([kept, os.path.dirname(path)])
 
 
-def _former_patient(job: FileJob, context: WorkerContext) -> Document:
+def _former_patient(header: Header, context: WorkerContext) -> Document:
     """Return the patient's document under its file name of earlier versions, {} if none: its studies are kept."""
-    path = documents.former_patient_path(documents.patient_id(job.header))
+    path = documents.former_patient_path(documents.patient_id(header))
     return json_file.load_if_readable(f"{context.directories.log}/{path}") or {} if path else {}
 
 
@@ -224,68 +236,137 @@ def displace_directory(path: str, context: WorkerContext) -> None:
         files.rename(path, f"{displaced}/{time.time_ns()}-{os.path.basename(path)}", 0o700, syncs=context.syncs)
 
 
-def prepare(job: FileJob, context: WorkerContext) -> None:
-    """Stage the instance's document, before the first barrier."""
-    job.document = f"{context.directories.log}/{documents.instance_path(job.series, job.plan.name)}"
-    try:
-        _write_beside(job, context)
-    except OSError:
-        job.step = "describe"  # The log is at fault, and an alert selects by this step.
-        raise
+def stage(instance: Instance, plan: Plan, context: WorkerContext, resources: Resources) -> StagedDocument:
+    """Write the instance's document into staging, before the first barrier."""
+    document = documents.instance(
+        instance.header, plan, f"{context.directories.data}/{plan.directory}", instance.header.size
+    )
+    data = documents.encode(document)
+    return StagedDocument(_write_beside(data, context, resources), data, plan.name)
 
 
-def _write_beside(job: FileJob, context: WorkerContext) -> None:
-    plan = job.plan
-    base = f"{context.directories.data}/{plan.directory}"
-    data = documents.encode(documents.instance(job.header, plan, base, job.claimed.size))
+def _write_beside(data: bytes, context: WorkerContext, resources: Resources) -> str:
     path, descriptor = context.log_staging.write(data)
-    job.resources.temporaries.append(path)
-    job.resources.opened.append(descriptor)
-    job.staged_document = (path, data, plan.name)
+    resources.temporaries.append(path)
+    resources.opened.append(descriptor)
+    return path
 
 
-def describe(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> None:
-    """Put the documents in place: the shared ones, then the instance's own."""
-    shared.write_missing(job, context)
-    if job.kind == "duplicate":
-        _describe_present(job, context, shared)
-        return
-    path, data, name = job.staged_document
-    if job.plan.name != name:  # keep-both renamed the instance
-        _write_beside(job, context)
-        path, data, name = job.staged_document
-        if context.syncs:
-            sync.descriptors(job.resources.opened[-1:])
-    if _give_name(path, data, job, (context, shared)):
-        job.resources.temporaries.remove(path)
+def describe(
+    instance: Instance,
+    placed: Placed,
+    staged: StagedDocument,
+    content: SharedContent | None,
+    shared: SharedDocuments,
+    resources: Resources,
+) -> SharedContent | None:
+    """Put the documents in place: the shared ones, made of `content` (None: they are there), then the instance's own.
 
-
-def _give_name(path: str, data: bytes, job: FileJob, means: tuple[WorkerContext, SharedDocuments]) -> bool:
-    """Rename the staged document into place; return False where the same document is there already.
-
-    Raises NotYet when another worker has described another data set of this instance since its place was decided: one
-    of the two would be in the tree without a document.
+    Return what shared documents were made of, also if they went meanwhile. Raises Overtaken or NotYet where another
+    worker was faster.
     """
-    context, _ = means
-    if job.document_signature is None:
+    if content:
+        shared.write_missing(instance, content, os.path.dirname(placed.target))
+    own = _OwnDocument(instance, placed, content, shared)
+    path = own.describe_present(resources) if placed.kind == "duplicate" else own.describe_new(staged, resources)
+    if path:
+        resources.temporaries.remove(path)
+    return own.content
+
+
+class Overtaken(NotYet):
+    """Another worker has described another data set of this instance since its place was decided: one of the two would
+    be in the tree without a document.
+    """
+
+
+class _OwnDocument:
+    """The document of one instance while it gets its name. `content` is what shared documents were made of."""
+
+    def __init__(
+        self, instance: Instance, placed: Placed, content: SharedContent | None, shared: SharedDocuments
+    ) -> None:
+        self.content = content
+        self._instance = instance
+        self._placed = placed
+        self._path = placed.document
+        self._shared = shared
+        self._context = shared.context
+
+    def describe_new(self, staged: StagedDocument, resources: Resources) -> str:
+        """Rename the staged document into place; return where it was staged, "" if the same document is there."""
+        if self._placed.plan.name != staged.name:  # keep-both renamed the instance
+            staged = stage(self._instance, self._placed.plan, self._context, resources)
+            if self._context.syncs:
+                sync.descriptors(resources.opened[-1:])
+        return staged.path if self._give_name(staged.path, staged.data) else ""
+
+    def _give_name(self, path: str, data: bytes) -> bool:
+        """Rename the staged document into place; return False where the same document is there already."""
+        signature = self._placed.signature
+        if signature is None:
+            try:
+                self._move_in(rename_new, path)
+            except FileExistsError:
+                if json_file.load(self._path) is not None and not _is_identical(self._path, data, self._context):
+                    raise Overtaken from None
+            else:
+                return True
+        with locked(self._path, self._context):
+            # Under the lock: a command that found the document without an instance may be about to remove it.
+            if _is_identical(self._path, data, self._context):
+                return False
+            if signature and json_file.signature(self._path) not in (signature, None):
+                raise NotYet
+            if _rename_or_false(path, self._path):
+                return True
+        self._move_in(os.rename, path)
+        return True
+
+    def _move_in(self, operation: Callable[[str, str], None], path: str) -> None:
+        """Give a staged document its name by `operation`.
+
+        A missing directory means that this is the first document of its series, or that `prune` removed the others:
+        then the shared documents are ensured first, under the series' lock, so that no reader meets an instance without
+        them.
+        """
         try:
-            _move_in(rename_new, path, job, *means)
-        except FileExistsError:
-            if json_file.load(job.document) is not None and not _is_identical(job.document, data, context):
-                place.withdraw(job)
-                raise NotYet from None
-        else:
-            return True
-    with locked(job.document, context):
-        # Under the lock: a command that found the document without an instance may be about to remove it.
-        if _is_identical(job.document, data, context):
-            return False
-        if job.document_signature and json_file.signature(job.document) not in (job.document_signature, None):
-            raise NotYet
-        if _rename_or_false(path, job.document):
-            return True
-    _move_in(os.rename, path, job, *means)
-    return True
+            operation(path, self._path)
+        except FileNotFoundError:
+            os.lstat(path)
+            base = os.path.dirname(self._placed.target)
+            with locked_series(self._instance.series, self._context):
+                files.make_directories(os.path.dirname(self._path), 0o755, syncs=self._context.syncs)
+                self.content = self._shared.ensure(self._instance, self.content, base)
+                operation(path, self._path)
+
+    def describe_present(self, resources: Resources) -> str:
+        """Describe a duplicate: keep the document of the instance in the tree if it names that file and its size, else
+        write it. Return where it was staged, "" if it was kept. Raises NotYet where the instance was withdrawn or
+        replaced meanwhile.
+        """
+        target, size, context = self._placed.target, self._placed.present_size, self._context
+        if documents.describes(json_file.load(self._path) or {}, target, size):
+            return ""
+        displace_directory(self._path, context)
+        base, name = os.path.split(target)
+        document = documents.instance(self._instance.header, Plan("", name), base, size)
+        path = _write_beside(documents.encode(document), context, resources)
+        if context.syncs:
+            sync.descriptors(resources.opened[-1:])
+        with context.locked_place(target):
+            with locked(self._path, context):
+                # Another worker may have replaced the instance and removed it from the tree.
+                changed = (
+                    json_file.signature(self._path) not in (self._placed.signature, None)
+                    and json_file.load(self._path) is not None
+                )
+                if changed or not os.path.lexists(target):
+                    raise NotYet
+                done = _rename_or_false(path, self._path)
+            if not done:
+                self._move_in(os.rename, path)
+        return path
 
 
 def _rename_or_false(path: str, document: str) -> bool:
@@ -295,53 +376,6 @@ def _rename_or_false(path: str, document: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _move_in(
-    operation: Callable[[str, str], None], path: str, job: FileJob, context: WorkerContext, shared: SharedDocuments
-) -> None:
-    """Give a staged document its name by `operation`.
-
-    A missing directory means that this is the first document of its series, or that `prune` removed the others: then
-    the shared documents are ensured first, under the series' lock, so that no reader meets an instance without them.
-    """
-    try:
-        operation(path, job.document)
-    except FileNotFoundError:
-        os.lstat(path)
-        with locked_series(job.series, context):
-            files.make_directories(os.path.dirname(job.document), 0o755, syncs=context.syncs)
-            shared.ensure(job, context)
-            operation(path, job.document)
-
-
-def _describe_present(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> None:
-    """Describe a duplicate: keep the document of the instance in the tree if it names that file and its size, else
-    write it. Raises NotYet where the instance was withdrawn or replaced meanwhile.
-    """
-    if documents.describes(json_file.load(job.document) or {}, job.target, job.present_size):
-        return
-    displace_directory(job.document, context)
-    base, name = os.path.split(job.target)
-    document = documents.instance(job.header, Plan("", name), base, job.present_size)
-    path, descriptor = context.log_staging.write(documents.encode(document))
-    job.resources.temporaries.append(path)
-    job.resources.opened.append(descriptor)
-    if context.syncs:
-        sync.descriptors([descriptor])
-    with place.locked_place(job.target, context):
-        with locked(job.document, context):
-            # Another worker may have replaced the instance and removed it from the tree.
-            changed = (
-                json_file.signature(job.document) not in (job.document_signature, None)
-                and json_file.load(job.document) is not None
-            )
-            if changed or not os.path.lexists(job.target):
-                raise NotYet
-            done = _rename_or_false(path, job.document)
-        if not done:
-            _move_in(os.rename, path, job, context, shared)
-    job.resources.temporaries.remove(path)
 
 
 def _is_identical(path: str, data: bytes, context: WorkerContext) -> bool:

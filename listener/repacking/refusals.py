@@ -18,7 +18,8 @@ from listener.errors import LockHeld, concerns_all
 from listener.planning import documents
 from listener.planning.names import OWN, printable
 from listener.records import Deferral, refusal
-from listener.repacking.context import FileJob, WorkerContext
+from listener.repacking.context import WorkerContext
+from listener.repacking.job import FileJob
 
 #: Seconds for which a probe of the volumes holds: a refused batch probes once.
 _ANSWER_SECONDS = 0.5
@@ -45,10 +46,10 @@ class Refusals:
 
     def deferral(self, job: FileJob, error: OSError) -> Deferral:
         """Return the deferral of `job`, with a place when the error concerns that alone."""
-        arrival = job.arrival._replace(claim=job.claim)
+        arrival = job.source.arrival._replace(claim=job.source.claim)
         if isinstance(error, LockHeld):
             return refusal(arrival, job.step, error, "a lock", job.series)
-        everybodys = error if error.errno in _PROCESS_ERRORS else self._general_error(job.claimed.size)
+        everybodys = error if error.errno in _PROCESS_ERRORS else self._general_error(job.source.claimed.size)
         if everybodys is None:
             return refusal(arrival, job.step, error, self._place(job, error), job.series)
         # Report the file's own error, unless it says nothing about a volume.
@@ -85,18 +86,29 @@ class Refusals:
 
     def _place(self, job: FileJob, error: OSError) -> str:
         for role, root in self._roots(job):
-            for path in _paths(job, error):
+            for path in self._paths(job, error):
                 if root and path.startswith(f"{root}/"):
                     return self._text(role, root, _refusing_component(path, root, error))
         return f"stage {job.step}"
 
     def _roots(self, job: FileJob) -> Iterator[tuple[str, str]]:
         directories = self._context.directories
-        incoming = directories.incoming[job.arrival.root_index]
+        incoming = directories.incoming[job.source.arrival.root_index]
         if job.step == "claim":
             yield "incoming", incoming
         yield from (("data", directories.data), ("log", directories.log))
         yield from (("state", directories.state), ("incoming", incoming))
+
+    def _paths(self, job: FileJob, error: OSError) -> Iterator[str]:
+        """Yield the paths that an error may concern: those it names, the new name first, then where the step works."""
+        named = (error.filename, error.filename2) if job.step == "claim" else (error.filename2, error.filename)
+        yield from (path for path in named if isinstance(path, str))
+        if job.step == "place":
+            yield job.source.target or job.source.arrival.path
+        elif job.step == "describe":
+            yield job.document(self._context) or job.source.arrival.path
+        else:
+            yield job.source.arrival.path
 
     def _text(self, role: str, root: str, path: str) -> str:
         link = ", a link" if os.path.islink(path) else ""
@@ -132,13 +144,6 @@ def _try_to_write(staging: files.StagingDir, size: int) -> None:
     finally:
         os.close(descriptor)
         files.discard(path)
-
-
-def _paths(job: FileJob, error: OSError) -> Iterator[str]:
-    """Yield the paths that an error may concern: those it names, the new name first, then where the step works."""
-    named = (error.filename, error.filename2) if job.step == "claim" else (error.filename2, error.filename)
-    yield from (path for path in named if isinstance(path, str))
-    yield {"place": job.target, "describe": job.document}.get(job.step, "") or job.arrival.path
 
 
 def _refusing_component(path: str, root: str, error: OSError) -> str:

@@ -2,10 +2,10 @@
 
 The order: documents of instances are moved away, then instances, then shared documents. So no reader meets a document
 without its instance, and no instance goes of which a sender was told a moment ago. Each instance is checked under the
-lock under which workers decide that another file is its duplicate or replaces it (`place.locked_place`); both leave a
-mark (ctime, or another inode), and a marked instance stays, with its document. A worker that publishes the instance
-anew finds neither file nor document. Shared documents are removed under the lock of the series, once its directory of
-documents is gone: a worker that must make that directory takes the same lock and checks again
+lock under which workers decide that another file is its duplicate or replaces it (`WorkerContext.locked_place`); both
+leave a mark (ctime, or another inode), and a marked instance stays, with its document. A worker that publishes the
+instance anew finds neither file nor document. Shared documents are removed under the lock of the series, once its
+directory of documents is gone: a worker that must make that directory takes the same lock and checks again
 (`describe.SharedDocuments.ensure`). docs/reliability.md has the whole argument.
 
 Files moved away lie in staging until their removal is on disk; `recover` ends an interrupted run.
@@ -28,7 +28,6 @@ from listener.planning import documents
 from listener.planning.names import document_name
 from listener.repacking.context import WorkerContext
 from listener.repacking.describe import locked, locked_series
-from listener.repacking.place import locked_place
 
 #: Nanoseconds within which a change of an instance may not be in the ledger yet.
 _LEDGER_LAG_NS = 60 * 10**9
@@ -156,7 +155,7 @@ class Remover:
         return [item.instance for item, _ in gone]
 
     def _take_document(self, item: Removable, moved: dict[Removable, str]) -> None:
-        with locked_place(item.path, self._context):
+        with self._context.locked_place(item.path):
             if _marks_of(item.path) != item.marks:
                 return
             with locked(item.document, self._context):
@@ -171,7 +170,7 @@ class Remover:
             files.discard(moved.pop(item))
 
     def _move_away(self, item: Removable, gone: list[tuple[Removable, str]]) -> bool:
-        with locked_place(item.path, self._context):
+        with self._context.locked_place(item.path):
             if _marks_of(item.path) != item.marks or self._is_described(item):
                 return False
             aside = f"{self._context.directories.data_staging}/{_staged_name(item.marks)}-{next(self._serial):x}"
@@ -241,7 +240,7 @@ class Remover:
         document = f"{self._log}/{documents.instance_path(uid, instance.name)}"
         if not os.path.lexists(document):
             return
-        with locked_place(path, self._context), locked(document, self._context):
+        with self._context.locked_place(path), locked(document, self._context):
             location = documents.location(json_file.load_if_readable(document) or {})
             if location == path and not os.path.lexists(path):
                 files.discard(document)
@@ -280,7 +279,7 @@ class Remover:
         with locked_series(uid, self._context):
             if self._give_back(staged, document):
                 return
-        with locked_place(path, self._context):
+        with self._context.locked_place(path):
             now = documents.location(json_file.load_if_readable(document) or {})
             if now not in ("", path) and os.path.isfile(now):
                 files.discard(path)

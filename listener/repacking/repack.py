@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 from operator import sub
 from typing import NamedTuple
 
-from listener.dicom.attributes import SENDER
+from listener.dicom.attributes import SENDER, Header
 from listener.dicom.reader import check_uids, owner, read_header, tag_of
 from listener.disk import sync
 from listener.disk.aliases import is_only_name
@@ -23,8 +23,9 @@ from listener.errors import FatalFault, FileFault, TooLarge, Unplaceable, Unread
 from listener.planning.plan import make_plan, missing_keywords
 from listener.records import Arrival, Deferral, Missing, Outcome
 from listener.repacking import claim, describe, place, setaside
-from listener.repacking.context import CLAIM, MOVE, UNPLANNED, UNREAD, FileJob, NotYet, WorkerContext, share_sync_time
-from listener.repacking.describe import SharedDocuments
+from listener.repacking.context import CLAIM, MOVE, WorkerContext
+from listener.repacking.describe import Overtaken, SharedDocuments
+from listener.repacking.job import UNPLANNED, FileJob, Instance, NotYet, Source, share_sync_time
 from listener.repacking.refusals import Refusals
 
 Result = Outcome | Deferral
@@ -37,40 +38,50 @@ class Barrier(NamedTuple):
     directories: list[str]
 
 
-Story = Generator[Barrier, None, None]
+#: Yields where it must wait; returns "published" or "duplicate".
+Story = Generator[Barrier, None, str]
 
 
 def story(job: FileJob, context: WorkerContext, shared: SharedDocuments) -> Story:
     """Run all steps of one file, with a barrier before it is placed and one before it is released."""
+    source = job.source
     job.enter("claim")
-    job.claimed = claim.take(job, context)
+    source.claimed = claim.take(source, context)
     job.enter("read")
-    _read(job, context)
-    shared.read_if_missing(job, context)
+    job.header = _read(source, context)
+    job.plan = plan = make_plan(job.header, context.layout)
+    instance = Instance(job.header, source.descriptor)
+    job.shared = shared.read_if_missing(instance, trusts=not source.arrival.claim)
     job.enter("place")
-    place.prepare(job, context)
-    describe.prepare(job, context)
+    place.prepare(source, plan, context)
+    job.step = "describe"  # If it fails the log is at fault, and an alert selects by this step.
+    staged = describe.stage(instance, plan, context, source)
+    job.step = "place"
     if context.syncs:
-        yield Barrier(place.descriptors_to_sync(job), [])
-    place.place(job, context)
+        yield Barrier(place.descriptors_to_sync(source), [])
+    job.placed = placed = place.place(source, instance, plan, context)
     job.enter("describe")
-    describe.describe(job, context, shared)
-    place.remove_replaced(job, context)
+    try:
+        job.shared = describe.describe(instance, placed, staged, job.shared, shared, source)
+    except Overtaken:
+        place.withdraw(source)
+        raise
+    changed = place.remove_replaced(placed, context)
     if context.syncs:
-        yield Barrier([], [*job.touched, os.path.dirname(job.target), os.path.dirname(job.document)])
+        yield Barrier([], [*changed, os.path.dirname(placed.target), os.path.dirname(placed.document)])
     job.enter("release")
-    if not claim.unchanged(job):
+    if not claim.unchanged(source):
         raise NotYet
     # A tree repacked onto itself: this may be the file's only name.
-    if context.mode == MOVE and not is_only_name(job.path, job.target):
-        os.unlink(job.path)
+    if context.mode == MOVE and not is_only_name(source.path, placed.target):
+        os.unlink(source.path)
+    return placed.kind
 
 
-def _read(job: FileJob, context: WorkerContext) -> None:
-    header = read_header(job.resources.descriptor, job.claimed.size, context.wanted, context.limits)
+def _read(source: Source, context: WorkerContext) -> Header:
+    header = read_header(source.descriptor, source.claimed.size, context.wanted, context.limits)
     check_uids(header)
-    job.header, job.warning = header, header.warning
-    job.plan = make_plan(header, context.layout)
+    return header
 
 
 def _sync(barriers: list[Barrier]) -> dict[int | str, OSError]:
@@ -97,7 +108,7 @@ class Repacker:
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
-        self._shared = SharedDocuments()
+        self._shared = SharedDocuments(context)
         self._volumes = [DirectoryIdentity(path) for path in (context.directories.data, context.directories.log)]
         self._refusals = Refusals(context)
 
@@ -115,10 +126,7 @@ class Repacker:
 
     def _repack_batch(self, arrivals: Sequence[Arrival]) -> list[Result]:
         """Group commit: run all stories to their first barrier, sync once, to the second, sync once, to the end."""
-        jobs = [
-            FileJob(arrival, arrival.claim or arrival.path, arrival.claim, begun_ns=time.time_ns())
-            for arrival in arrivals
-        ]
+        jobs = [FileJob(Source(arrival), time.time_ns()) for arrival in arrivals]
         stories = [story(job, self._context, self._shared) for job in jobs]
         results: list[Result | None] = [None] * len(jobs)
         try:
@@ -126,7 +134,7 @@ class Repacker:
                 self._to_next_barrier(jobs, stories, results)
         finally:
             for job in jobs:
-                job.resources.close()
+                job.source.close()
         return [result for result in results if result is not None]
 
     def _to_next_barrier(self, jobs: list[FileJob], stories: list[Story], results: list[Result | None]) -> None:
@@ -157,8 +165,8 @@ class Repacker:
         """
         try:
             return next(steps)
-        except StopIteration:
-            return self._outcome(job, job.kind)
+        except StopIteration as end:
+            return self._outcome(job, end.value)
         except claim.Gone:
             return self._outcome(job, "vanished")
         except NotYet:
@@ -183,30 +191,32 @@ class Repacker:
     def _refused(self, job: FileJob, error: OSError) -> Result:
         """Return a deferral for an OSError, or the outcome of setting aside a file that was refused for too long."""
         deferral = self._refusals.deferral(job, error)
+        source = job.source
         try:
-            place.take_back(job, self._context)
+            place.take_back(source, job.document(self._context), self._context)
         except OSError:
             return deferral  # It stays in the tree, in one place only, where the next attempt finds it.
-        may = job.claim or self._context.mode != CLAIM  # An unclaimed file still belongs to its sender.
-        if not (deferral.place and job.arrival.last and may) or place.is_placed(job):
+        may = source.claim or self._context.mode != CLAIM  # An unclaimed file still belongs to its sender.
+        if not (deferral.place and source.arrival.last and may) or place.is_placed(source):
             return deferral
         return self._set_aside(job, Unplaceable.reason, str(Unplaceable(f"{deferral.place}: {deferral.error}")))
 
     def _set_aside(self, job: FileJob, reason: str, error: str) -> Result:
-        arrival = job.arrival
+        source, arrival = job.source, job.source.arrival
         try:
-            place.withdraw(job)
+            place.withdraw(source)
             why = setaside.Why(
                 reason, error, owner({**job.header.values, SENDER: job.header.SourceApplicationEntityTitle})
             )
-            where = setaside.put_aside(job.path, os.path.basename(arrival.path), self._context, why, arrival)
+            where = setaside.put_aside(source.path, os.path.basename(arrival.path), self._context, why, arrival)
         except OSError as failure:
             return self._refusals.deferral(job, failure)
         return self._outcome(job, "set-aside", reason, error, where)
 
     def _outcome(self, job: FileJob, kind: str, reason: str = "", error: str = "", dst: str = "") -> Outcome:
         marks = [*job.marks, time.perf_counter()]
-        arrival, header = job.arrival, job.header
+        source, header, placed = job.source, job.header, job.placed
+        arrival = source.arrival
         get = header.values.get
         # In the order of its fields: naming them costs as much as making it.
         return Outcome(
@@ -217,21 +227,21 @@ class Repacker:
             time.time_ns(),
             job.begun_ns,
             marks[-1] - marks[0],
-            job.claimed.size,
+            source.claimed.size,
             reason,
             job.step if kind == "set-aside" else "",
             error,
-            dst or job.target,
+            dst or (placed.target if placed else source.target),
             get("SOPInstanceUID", ""),
             get("SeriesInstanceUID", ""),
             get("StudyInstanceUID", ""),
             get("PatientID", ""),
             _missing(job, self._context),
             tuple(map(sub, marks[1:], marks)),
-            job.warning,
-            job.superseded,
+            header.warning,
+            placed.superseded if placed else "",
             header.fast,
-            "" if kind == "vanished" else job.claim,
+            "" if kind == "vanished" else source.claim,
             get("Modality", ""),
             header.SourceApplicationEntityTitle,
         )
@@ -245,10 +255,10 @@ def _without_volume(arrival: Arrival) -> Deferral:
 
 
 def _busy(job: FileJob) -> Deferral:
-    arrival = job.arrival
+    arrival = job.source.arrival
     text = "still open for writing" if job.step != "describe" else "another worker has just described this instance"
     return Deferral(
-        arrival.path, arrival.root_index, arrival.time_ns, "busy", job.step, text, job.claim, arrival.attempts
+        arrival.path, arrival.root_index, arrival.time_ns, "busy", job.step, text, job.source.claim, arrival.attempts
     )
 
 
@@ -258,9 +268,8 @@ def _missing(job: FileJob, context: WorkerContext) -> tuple[Missing, ...]:
     """
     if job.plan is UNPLANNED:
         return ()
-    makes = job.shared is not UNREAD
-    wanted = context.wanted_shared if makes else context.wanted
-    absent = missing_keywords(job.shared if makes else job.header, wanted.keywords)
+    wanted = context.wanted_shared if job.shared else context.wanted
+    absent = missing_keywords(job.shared.header if job.shared else job.header, wanted.keywords)
     return tuple([_entry(keyword) for keyword in absent]) if absent else ()
 
 

@@ -17,10 +17,10 @@ from listener.disk import files, json_file, sync
 from listener.errors import FileFault
 from listener.planning import documents
 from listener.planning.documents import Document
-from listener.planning.plan import Plan
-from listener.records import Arrival, Outcome
-from listener.repacking import dataset, describe, place, setaside
-from listener.repacking.context import UNCLAIMED, FileJob, WorkerContext
+from listener.records import Outcome
+from listener.repacking import dataset, describe, setaside
+from listener.repacking.context import WorkerContext
+from listener.repacking.job import Instance
 
 #: PatientID and Study Instance UID.
 Owner = tuple[str, str]
@@ -109,15 +109,10 @@ def _keep_one(uid: str, names: tuple[str, ...], context: WorkerContext) -> Itera
 def _instance(path: str, context: WorkerContext) -> tuple[str, str]:
     """Return Series and SOP Instance UID of a file, or its path and "" where it cannot be read."""
     try:
-        descriptor = files.open_regular(path)
-    except OSError:
-        return path, ""
-    try:
-        header = read_header(descriptor, os.fstat(descriptor).st_size, context.wanted, context.limits)
+        with files.opened(path) as descriptor:
+            header = read_header(descriptor, os.fstat(descriptor).st_size, context.wanted, context.limits)
     except (FileFault, OSError):
         return path, ""
-    finally:
-        os.close(descriptor)
     return header.get("SeriesInstanceUID"), header.get("SOPInstanceUID")
 
 
@@ -129,7 +124,7 @@ def _set_aside(double: Described, keeps: Described, context: WorkerContext) -> O
     if context.config.on_conflict != "replace":
         reason, why = "conflict", "another data set of the same instance is in the tree, under another name"
     series, sop = _instance(double.path, context)
-    with place.locked_place(double.path, context), describe.locked(double.document, context):
+    with context.locked_place(double.path), describe.locked(double.document, context):
         status = os.lstat(double.path)
         location = documents.location(json_file.load(double.document) or {})
         if status.st_ctime_ns != double.marked_ns or location != double.path or not os.path.isfile(keeps.path):
@@ -153,22 +148,17 @@ def _set_aside(double: Described, keeps: Described, context: WorkerContext) -> O
 
 def _update_shared(entry: Described, context: WorkerContext, *, renews: bool) -> None:
     """Write missing shared documents of this instance; with `renews`, update them to what it says."""
-    job = FileJob(Arrival(entry.path, 0, 0, "startup"), entry.path, target=entry.path, document=entry.document)
+    base = os.path.dirname(entry.path)
     try:
-        job.resources.descriptor = files.open_regular(entry.path)
-        job.claimed = UNCLAIMED._replace(size=os.fstat(job.resources.descriptor).st_size)
-        job.header = read_header(job.resources.descriptor, job.claimed.size, context.wanted, context.limits)
-        job.plan = Plan(*os.path.split(os.path.relpath(entry.path, context.directories.data)))
-        looks = describe.SharedDocuments()
-        if renews:
-            describe.write_newest(job, context)
-        else:
-            looks.read_if_missing(job, context)
-            looks.write_missing(job, context)
+        with files.opened(entry.path) as descriptor:
+            header = read_header(descriptor, os.fstat(descriptor).st_size, context.wanted, context.limits)
+            instance = Instance(header, descriptor)
+            if renews:
+                describe.write_newest(instance, base, context)
+            else:
+                describe.SharedDocuments(context).write_if_missing(instance, base)
     except FileFault:
         return  # Damaged since it was published: `verify --deep` names it.
-    finally:
-        job.resources.close()
 
 
 def _forget(uid: str, former: Owner, studies: set[str], context: WorkerContext) -> None:

@@ -7,7 +7,8 @@ import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from contextlib import closing
+from typing import Any, NamedTuple
 
 from listener.config import Config
 from listener.dicom.reader import check_uids, read_header
@@ -18,10 +19,10 @@ from listener.planning import documents
 from listener.planning.documents import Document
 from listener.planning.names import OWN
 from listener.planning.plan import Plan
-from listener.records import Arrival
 from listener.repacking import describe
-from listener.repacking.context import UNCLAIMED, FileJob, NotYet, WorkerContext
+from listener.repacking.context import WorkerContext
 from listener.repacking.describe import SharedDocuments, locked, locked_series, update
+from listener.repacking.job import Instance, NotYet, Placed, Resources, SharedContent, StagedDocument
 from listener.repacking.revision import Revision, revise
 from listener.verification.differences import Difference
 from listener.verification.inventory import base_directory, entry_with
@@ -56,12 +57,22 @@ def staging_in(log: str) -> Iterator[str]:
             os.rmdir(path)
 
 
+class _Staged(NamedTuple):
+    """An instance in the tree whose document is staged; `content` is what missing shared documents are made of."""
+
+    instance: Instance
+    path: str
+    plan: Plan
+    content: SharedContent | None
+    document: StagedDocument
+
+
 class Describer:
     """Writes the documents of instances that are in the tree."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
-        self._shared = SharedDocuments()
+        self._shared = SharedDocuments(context)
 
     def describe(self, paths: Sequence[str]) -> list[bool]:
         """Write the documents of these instances, and missing shared ones; return for each whether that worked."""
@@ -73,76 +84,55 @@ class Describer:
 
     def _describe_batch(self, paths: Sequence[str]) -> list[bool]:
         """Write the documents of one batch with one barrier: data before names, then the names."""
-        jobs = [self._open(path) for path in paths]
-        try:
-            ready = [job is not None and self._prepare(job) for job in jobs]
-            self._sync(job for job, succeeded in zip(jobs, ready, strict=True) if job and succeeded)
-            results = [
-                job is not None and succeeded and self._publish(job) for job, succeeded in zip(jobs, ready, strict=True)
-            ]
+        with closing(Resources()) as instances, closing(Resources()) as fresh:
+            staged = [self._stage(path, instances, fresh) for path in paths]
             if self._context.syncs:
-                described = [job.document for job, succeeded in zip(jobs, results, strict=True) if job and succeeded]
-                sync.directories(dict.fromkeys(map(os.path.dirname, described)))
-            return results
-        finally:
-            for job in jobs:
-                if job is not None:
-                    job.resources.close()
+                sync.descriptors(fresh.opened)
+            described = [self._publish(entry, fresh) if entry else "" for entry in staged]
+            if self._context.syncs:
+                sync.directories(dict.fromkeys(os.path.dirname(path) for path in described if path))
+            return [bool(path) for path in described]
 
-    def _sync(self, jobs: Iterator[FileJob]) -> None:
-        if self._context.syncs:
-            sync.descriptors([descriptor for job in jobs for descriptor in job.resources.opened])
-
-    def _open(self, path: str) -> FileJob | None:
-        """Return an instance of the tree as a job that has just been placed; None for a faulty file."""
+    def _stage(self, path: str, instances: Resources, fresh: Resources) -> _Staged | None:
+        """Read an instance and stage its document; return None for a faulty file or where that fails."""
         context = self._context
-        job = FileJob(Arrival(path, 0, 0, "startup"), path, target=path)
         try:
-            job.resources.descriptor = files.open_regular(path)
-            job.claimed = UNCLAIMED._replace(size=os.fstat(job.resources.descriptor).st_size)
-            job.header = read_header(job.resources.descriptor, job.claimed.size, context.wanted, context.limits)
-            check_uids(job.header)
+            descriptor = files.open_regular(path)
+            instances.opened.append(descriptor)
+            instance = self._read(descriptor)
+            content = self._shared.read_if_missing(instance)
+            plan = Plan(*os.path.split(os.path.relpath(path, context.directories.data)))
+            return _Staged(instance, path, plan, content, describe.stage(instance, plan, context, fresh))
         except (FileFault, OSError):
-            job.resources.close()
             return None
-        job.plan = Plan(*os.path.split(os.path.relpath(path, context.directories.data)))
-        return job
 
-    def _prepare(self, job: FileJob) -> bool:
-        try:
-            self._shared.read_if_missing(job, self._context)
-            describe.prepare(job, self._context)
-        except (FileFault, OSError):
-            return False
-        return True
+    def _read(self, descriptor: int) -> Instance:
+        """Read the header of a complete instance. Raises as the reader does."""
+        size = os.fstat(descriptor).st_size
+        header = read_header(descriptor, size, self._context.wanted, self._context.limits)
+        check_uids(header)
+        return Instance(header, descriptor)
 
-    def _publish(self, job: FileJob) -> bool:
+    def _publish(self, staged: _Staged, fresh: Resources) -> str:
+        """Put the documents of an instance in place; return the path of its own, "" where that failed."""
+        instance, path, plan, content, document = staged
+        placed = Placed("published", path, plan, self._context.document(instance.series, plan.name))
         try:
-            describe.describe(job, self._context, self._shared)
+            describe.describe(instance, placed, document, content, self._shared, fresh)
         except (NotYet, OSError):  # A worker has just described it, or another process holds its lock.
-            return False
-        return True
+            return ""
+        return placed.document
 
     def share(self, path: str) -> bool:
-        """Write the missing shared documents of the instance at `path`; return whether it could be read."""
-        job = self._open(path)
-        if job is None:
-            return False
-        try:
-            shared = SharedDocuments()
-            shared.read_if_missing(job, self._context)
-            shared.write_missing(job, self._context)
-        finally:
-            job.resources.close()
+        """Write the missing shared documents of the instance at `path`. Raises FileFault or OSError."""
+        with files.opened(path) as descriptor:
+            SharedDocuments(self._context).write_if_missing(self._read(descriptor), os.path.dirname(path))
         return True
 
     def whole_size(self, path: str) -> int:
-        """Return the size of a complete instance, in bytes; -1 for any other file."""
-        job = self._open(path)
-        if job is None:
-            return -1
-        job.resources.close()
-        return job.claimed.size
+        """Return the size of a complete instance, in bytes. Raises FileFault or OSError for any other file."""
+        with files.opened(path) as descriptor:
+            return self._read(descriptor).header.size
 
 
 Repair = Callable[[Difference], bool]
@@ -211,8 +201,7 @@ class Repairer:
 
     def _correct_size(self, difference: Difference) -> bool:
         """Correct the size in a document, only if the instance is complete: it may have been truncated."""
-        size = self._describer.whole_size(difference.other)
-        return size >= 0 and self._rewrite(difference.path, "size", size)
+        return self._rewrite(difference.path, "size", self._describer.whole_size(difference.other))
 
     def _repoint(self, difference: Difference) -> bool:
         """Make every document of a series point to where its instances are now."""

@@ -20,52 +20,52 @@ from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
 from listener.repacking import claim
 from listener.repacking.claim import ClaimName, Gone, parse_name
-from listener.repacking.context import COPY, MOVE, FileJob, NotYet
+from listener.repacking.context import COPY, MOVE
+from listener.repacking.job import NotYet, Source
 from tests.holders import breaking, writer
 from tests.hostile_entries import odd_files
 from tests.waiting import until
 from tests.workbench import Bench, arrival_of, need_root
 
 
-def job_of(path: Path | str) -> FileJob:
-    arrival = arrival_of(path)
-    return FileJob(arrival, arrival.path)
+def source_of(path: Path | str) -> Source:
+    return Source(arrival_of(path))
 
 
-def taken(bench: Bench, path: Path | str) -> FileJob:
-    job = job_of(path)
+def taken(bench: Bench, path: Path | str) -> Source:
+    source = source_of(path)
     try:
-        job.claimed = claim.take(job, bench.context)
+        source.claimed = claim.take(source, bench.context)
     finally:
-        job.resources.close()
-    return job
+        source.close()
+    return source
 
 
 def test_a_claim_is_a_rename_and_its_name_tells_all(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     path = bench.put("MR.1.2.3", pixels=8)
     status = os.stat(path)
-    job = taken(bench, path)
+    source = taken(bench, path)
     assert not path.exists()
     (name,) = bench.claims()
     assert parse_name(name) == ClaimName(status.st_ctime_ns, 0, "MR.1.2.3")
-    assert (job.path, job.claim, job.link_source) == (job.claim,) * 3
-    assert job.claimed.inode == (status.st_dev, status.st_ino)
-    assert job.claimed.size == status.st_size
-    claim.release(job.claim)
-    claim.release(job.claim)
+    assert (source.path, source.claim, source.link_source) == (source.claim,) * 3
+    assert source.claimed.inode == (status.st_dev, status.st_ino)
+    assert source.claimed.size == status.st_size
+    claim.release(source.claim)
+    claim.release(source.claim)
     assert bench.claims() == []
 
 
 def test_exactly_one_wins(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     path = bench.put()
-    first, second = job_of(path), job_of(path)
+    first, second = source_of(path), source_of(path)
     first.claimed = claim.take(first, bench.context)
     with pytest.raises(Gone):
         second.claimed = claim.take(second, bench.context)
-    first.resources.close()
-    second.resources.close()
+    first.close()
+    second.close()
     assert len(bench.claims()) == 1
 
 
@@ -73,10 +73,10 @@ def test_exactly_one_wins(tmp_path: Path) -> None:
 def test_without_claims_the_source_stays(mode: str, tmp_path: Path) -> None:
     bench = Bench(tmp_path, mode)
     path = bench.put()
-    job = taken(bench, path)
+    source = taken(bench, path)
     assert path.exists()
     assert bench.claims() == []
-    assert job.link_source == ("" if mode == COPY else str(path))
+    assert source.link_source == str(path)
 
 
 def test_what_is_still_being_written_is_left_alone(tmp_path: Path) -> None:
@@ -96,12 +96,12 @@ def test_one_who_began_to_write_before_the_claim_is_waited_for(tmp_path: Path, m
     answers = iter([leases.UNKNOWN])
     real = leases.take
     monkeypatch.setattr(leases, "take", lambda descriptor: next(answers, None) or real(descriptor))
-    job = job_of(path)
+    source = source_of(path)
     with writer(path), pytest.raises(NotYet):
-        job.claimed = claim.take(job, bench.context)
-    job.resources.close()
+        source.claimed = claim.take(source, bench.context)
+    source.close()
     assert len(bench.claims()) == 1
-    assert job.claim
+    assert source.claim
 
 
 def test_one_who_opens_it_to_write_just_before_the_claim_is_waited_for(
@@ -110,42 +110,42 @@ def test_one_who_opens_it_to_write_just_before_the_claim_is_waited_for(
     """He waits for the lease that is held, until the claim has given the file another name; then he writes."""
     bench = Bench(tmp_path)
     path = bench.put()
-    job = job_of(path)
+    source = source_of(path)
     rename = files.rename
     late = subprocess.Popen(
         [sys.executable, "-c", "import sys; sys.stdin.readline(); f = open(sys.argv[1], 'ab'); input()", path],
         stdin=subprocess.PIPE,
     )
 
-    def after_the_other(source: str, target: str, mode: int, *, syncs: bool) -> None:
+    def after_the_other(path: str, target: str, mode: int, *, syncs: bool) -> None:
         assert late.stdin is not None
         late.stdin.write(b"now\n")
         late.stdin.flush()
-        until(lambda: not leases.holds(job.resources.descriptor), 10, what="somebody waits for the lease")
-        rename(source, target, mode, syncs=syncs)
+        until(lambda: not leases.holds(source.descriptor), 10, what="somebody waits for the lease")
+        rename(path, target, mode, syncs=syncs)
 
     monkeypatch.setattr(files, "rename", after_the_other)
     try:
         with breaking(), pytest.raises(NotYet):
-            job.claimed = claim.take(job, bench.context)
+            source.claimed = claim.take(source, bench.context)
     finally:
-        job.resources.close()
+        source.close()
         late.communicate(b"\n", 10)
-    assert not job.leased
+    assert not source.leased
     assert len(bench.claims()) == 1
 
 
 def test_nobody_writes_to_what_is_held(tmp_path: Path) -> None:
     """As long as the lease is held the file is what was read; whoever waits for it is noticed."""
     bench = Bench(tmp_path)
-    job = job_of(bench.put())
-    with closing(job.resources):
-        job.claimed = claim.take(job, bench.context)
-        assert job.leased
-        assert claim.unchanged(job)
+    source = source_of(bench.put())
+    with closing(source):
+        source.claimed = claim.take(source, bench.context)
+        assert source.leased
+        assert claim.unchanged(source)
         with breaking(), pytest.raises(BlockingIOError):
-            os.open(job.claim, os.O_WRONLY | os.O_NONBLOCK)
-        assert not claim.unchanged(job)
+            os.open(source.claim, os.O_WRONLY | os.O_NONBLOCK)
+        assert not claim.unchanged(source)
 
 
 @pytest.mark.parametrize(("settle", "waits"), [(0.0, False), (60.0, True)])
@@ -166,10 +166,10 @@ def test_where_there_are_no_leases_a_file_must_have_been_untouched(
 def test_what_was_taken_back_is_gone(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     path = bench.put()
-    job = job_of(path)
+    source = source_of(path)
     path.unlink()
     with pytest.raises(Gone):
-        job.claimed = claim.take(job, bench.context)
+        source.claimed = claim.take(source, bench.context)
 
 
 def test_an_empty_file_is_claimed_and_says_so(tmp_path: Path) -> None:
@@ -223,9 +223,9 @@ def test_a_claim_that_an_earlier_run_left_is_taken_up(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     path = bench.put()
     first = taken(bench, path)
-    again = FileJob(first.arrival._replace(claim=first.claim), first.claim, first.claim)
+    again = Source(first.arrival._replace(claim=first.claim))
     again.claimed = claim.take(again, bench.context)
-    again.resources.close()
+    again.close()
     assert again.claimed.inode == first.claimed.inode
     assert bench.claims() == [os.path.basename(first.claim)]
 
@@ -233,13 +233,13 @@ def test_a_claim_that_an_earlier_run_left_is_taken_up(tmp_path: Path) -> None:
 def test_what_was_written_to_after_it_was_read_is_noticed(tmp_path: Path) -> None:
     """Where it is not claimed, nobody is kept from writing to it."""
     bench = Bench(tmp_path, COPY)
-    job = job_of(bench.put())
-    job.claimed = claim.take(job, bench.context)
-    assert claim.unchanged(job)
-    with open(job.path, "ab") as file:
+    source = source_of(bench.put())
+    source.claimed = claim.take(source, bench.context)
+    assert claim.unchanged(source)
+    with open(source.path, "ab") as file:
         file.write(b"more")
-    assert not claim.unchanged(job)
-    job.resources.close()
+    assert not claim.unchanged(source)
+    source.close()
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -287,8 +287,8 @@ def test_what_is_not_a_claim_s_name(name: str) -> None:
 
 def test_attempts_are_counted_in_the_name_and_survive_a_restart(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    job = taken(bench, bench.put("one.dcm"))
-    first = job.arrival._replace(claim=job.claim)
+    source = taken(bench, bench.put("one.dcm"))
+    first = source.arrival._replace(claim=source.claim)
     second = claim.with_attempts(first, 2)
     assert second.attempts == 2
     (name,) = bench.claims()
@@ -309,17 +309,17 @@ def test_on_a_network_file_system_a_lease_tells_nothing_and_settle_decides(tmp_p
     assert path.exists()
     later = Bench(tmp_path, settle=0.05)
     later.context.network = (True,)
-    job = job_of(path)
+    source = source_of(path)
     until(lambda: time.time() - path.stat().st_ctime > 0.06)
     try:
-        job.claimed = claim.take(job, later.context)
-        assert not job.leased
-        descriptor = os.open(job.claim, os.O_WRONLY | os.O_NONBLOCK)  # A lease that were held would refuse it.
-        assert not claim.unchanged(job), "somebody writes here, which the kernel does know"
+        source.claimed = claim.take(source, later.context)
+        assert not source.leased
+        descriptor = os.open(source.claim, os.O_WRONLY | os.O_NONBLOCK)  # A lease that were held would refuse it.
+        assert not claim.unchanged(source), "somebody writes here, which the kernel does know"
         os.close(descriptor)
-        assert claim.unchanged(job)
+        assert claim.unchanged(source)
     finally:
-        job.resources.close()
+        source.close()
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_a_document_that_went_missing_comes_back_within_a_second(tmp_path: Path)
     """A worker trusts what it has seen for a moment, then looks again; here the moment is passed by hand."""
     now = [100.0]
     bench = Bench(tmp_path)
-    bench.repacker._shared = SharedDocuments(lambda: now[0])
+    bench.repacker._shared = SharedDocuments(bench.context, lambda: now[0])
     bench.publish()
     sound = contents(bench.log)
     (bench.log / SHARED["series"]).unlink()

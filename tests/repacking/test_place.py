@@ -13,9 +13,10 @@ from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.planning import documents
 from listener.records import Arrival, Deferral, Outcome
-from listener.repacking import claim, place
+from listener.repacking import claim
 from listener.repacking.context import COPY, MOVE
 from listener.repacking.dataset import digest
+from listener.repacking.job import Instance
 from tests.instances import instance, save, write_instance
 from tests.repacking.tree import consistent, files_of, located, other_pixels
 from tests.workbench import Bench, arrival_of, contents, tmpfs
@@ -148,7 +149,7 @@ def test_the_digest_is_of_the_data_set(tmp_path: Path) -> None:
         path = write_instance(tmp_path / "x", **arguments)
         with path.open("rb") as file:
             header = read_header(file.fileno(), path.stat().st_size, Wanted.of(["SOPInstanceUID"]), Limits())
-            return digest(file.fileno(), header)
+            return digest(Instance(header, file.fileno()))
 
     assert of(sender="A") == of(sender="ANOTHER") == of(sender="")
     assert of() != of(**other_pixels())
@@ -374,16 +375,16 @@ def test_an_instance_that_goes_while_another_one_is_compared_with_it_is_in_no_wa
     """Between the link that was refused and the lock: the new one is published under its own name."""
     bench = Bench(tmp_path, on_conflict=policy)
     first = bench.publish().dst
-    real = place.locked_place
+    real = bench.context.locked_place
     gone: list[str] = []
 
-    def locked(path: str, context: Any) -> Any:
+    def locked(path: str) -> Any:
         if not gone:
             gone.append(path)
             os.unlink(path)
-        return real(path, context)
+        return real(path)
 
-    monkeypatch.setattr(place, "locked_place", locked)
+    monkeypatch.setattr(bench.context, "locked_place", locked)
     outcome = bench.outcome(bench.put("again", **other_pixels()))
     assert (outcome.kind, outcome.dst, gone) == ("published", first, [first])
     consistent(bench)
