@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
 
-from listener.commands._moments import FORMS, LAST, moment_of
 from listener.commands._table import OVERVIEW, commas, moment, overview, table, tabs
 from listener.config import Config
 from listener.errors import ConfigError
+from listener.ledger import accounts
 from listener.ledger.reader import Reader, reading
-from listener.ledger.rows import BatchRow, DayRow, SeriesRow, shown, shown_names
-from listener.planning.names import instant
+from listener.ledger.rows import SeriesRow, shown, shown_names
+from listener.moments import FORMS, LAST, moment_of
 from listener.status.formatting import plain, size
 
-BY = ("day", "month", "modality", "sender", "batch")
-
 _PAGE = 1000
-
-#: The numbers of a day, which are summed.
-_NUMBERS = DayRow._fields[3:]
-
-#: What a row by sender alone has besides.
-_LAST_ARRIVAL = "last"
 
 EPILOG = "times are UTC; exit status: 0; 1 the ledger cannot be read"
 
@@ -36,8 +28,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
     parser.add_argument("--since", default="", metavar="TIME", help=f"from then on: {FORMS}")
     parser.add_argument("--until", default="", metavar="TIME", help="until then, the day or month included")
-    text = f"sums instead of rows, by one of {', '.join(BY)}; again for each combination of several"
-    parser.add_argument("--by", choices=BY, action="append", default=[], metavar="WHAT", help=text)
+    text = f"sums instead of rows, by one of {', '.join(accounts.BY)}; again for each combination of several"
+    parser.add_argument("--by", choices=accounts.BY, action="append", default=[], metavar="WHAT", help=text)
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--csv", action="store_true", help="comma-separated values with a head, for spreadsheets")
     shape.add_argument("--tsv", action="store_true", help="tab-separated values with a head")
@@ -56,8 +48,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 class Request(NamedTuple):
-    """From when to when (nanoseconds since the epoch), summed `by` some of BY (none: a row a series), in a `shape`:
-    csv, tsv, json, or "" for a table.
+    """From when to when (nanoseconds since the epoch), summed `by` some of accounts.BY (none: a row a series), in
+    a `shape`: csv, tsv, json, or "" for a table.
     """
 
     since_ns: int
@@ -75,9 +67,11 @@ class Request(NamedTuple):
                 moments.append(moment_of(text, now, end=option == "--until") if text else default)
             except (ValueError, OverflowError):
                 problems.append(f"{option}: '{plain(text)}' is no time; give {FORMS}")
-        keys = tuple(dict.fromkeys(by))
-        if "batch" in keys and len(keys) > 1:
-            problems.append("--by: a batch has series of many days and senders; give 'batch' alone")
+        keys: tuple[str, ...] = ()
+        try:
+            keys = accounts.keys_of(by)
+        except ValueError as error:
+            problems.append(f"--by: {error}")
         if problems:
             raise ConfigError(problems)
         return cls(moments[0], moments[1], keys, shape)
@@ -105,34 +99,19 @@ def report(config: Config, request: Request) -> int:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     """Return the values of a row as people read them."""
-    shapes: dict[str, Callable[[Any], str]] = {"bytes": size, _LAST_ARRIVAL: moment}
+    shapes: dict[str, Callable[[Any], str]] = {"bytes": size, accounts.LAST_ARRIVAL: moment}
     return [shapes.get(name, str)(value) for name, value in row.items()]
 
 
-def _rows(reader: Reader, request: Request, phi: bool) -> Iterator[dict[str, Any]]:
-    if request.by == ("batch",):
-        return (shown(row, phi) for row in reader.batches(request.since_ns, request.until_ns))
-    if not request.by:
-        return _series(reader, request, phi)
-    first, last = (_day(moment_ns) for moment_ns in (request.since_ns, request.until_ns))
-    sums = summed(reader.days(first, last), request.by)
-    if request.by != ("sender",):
-        return iter(sums)
-    arrivals = reader.last_arrivals()
-    return (
-        {**row, _LAST_ARRIVAL: instant(arrivals[name]) if (name := row["sender"]) in arrivals else ""} for row in sums
-    )
+def _rows(reader: Reader, request: Request, phi: bool) -> Iterable[dict[str, Any]]:
+    if request.by:
+        return accounts.sums(reader, request.since_ns, request.until_ns, request.by, phi)
+    return _series(reader, request, phi)
 
 
 def _head(by: tuple[str, ...], phi: bool) -> list[str]:
     """Return the names of a row's values, also where there is no row."""
-    if by in ((), ("batch",)):
-        return shown_names(BatchRow if by else SeriesRow, phi)
-    return [*by, *_NUMBERS, *([_LAST_ARRIVAL] if by == ("sender",) else [])]
-
-
-def _day(moment_ns: int) -> str:
-    return datetime.fromtimestamp(min(moment_ns // 10**9, 253_402_300_799), UTC).strftime("%Y-%m-%d")
+    return accounts.head(by, phi) if by else shown_names(SeriesRow, phi)
 
 
 def _series(reader: Reader, request: Request, phi: bool) -> Iterator[dict[str, Any]]:
@@ -142,16 +121,3 @@ def _series(reader: Reader, request: Request, phi: bool) -> Iterator[dict[str, A
         after = (page[-1].last_ns, page[-1].id)
         page = reader.listed(after=after, limit=_PAGE, since_ns=request.since_ns, until_ns=request.until_ns)
     yield from (shown(row, phi) for row in reader.only_set_aside(request.since_ns, request.until_ns))
-
-
-def summed(days: Iterable[DayRow], by: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the numbers of days summed by each combination of day, month, modality and sender, in order."""
-    sums: dict[tuple[str, ...], list[int]] = {}
-    for day in days:
-        keys = {"day": day.day, "month": day.day[:7], "modality": day.Modality, "sender": day.sender}
-        so_far = sums.setdefault(tuple(keys[name] for name in by), [0] * len(_NUMBERS))
-        so_far[:] = [one + other for one, other in zip(so_far, day[3:], strict=True)]
-    return [
-        {**dict(zip(by, key, strict=True)), **dict(zip(_NUMBERS, numbers, strict=True))}
-        for key, numbers in sorted(sums.items())
-    ]

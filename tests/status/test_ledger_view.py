@@ -17,14 +17,14 @@ import pytest
 
 from listener import cli
 from listener.commands import expect, prune, report, series
-from listener.commands._moments import moment_of
 from listener.commands._table import commas
 from listener.config import Config
 from listener.errors import ConfigError, LedgerMissing, UnknownSeries
-from listener.ledger import deliveries, maintenance
+from listener.ledger import accounts, deliveries, maintenance
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.reader import reading
 from listener.ledger.rows import DayRow, shown
+from listener.moments import moment_of
 from tests.instances import uid
 from tests.ledger_bench import LedgerBench
 from tests.service_process import listener
@@ -153,7 +153,7 @@ def test_the_accounts_as_tab_separated_values(filled: LedgerBench, capsys: pytes
     assert capsys.readouterr().out.splitlines() == ["\t".join(head)], "a head, also where there is no row"
 
 
-@pytest.mark.parametrize("by", report.BY)
+@pytest.mark.parametrize("by", accounts.BY)
 def test_sums_of_nothing_have_their_head(filled: LedgerBench, capsys: pytest.CaptureFixture[str], by: str) -> None:
     for shape in ("csv", "tsv", ""):
         report.report(filled.config, ask("2200-01-01", by=by, shape=shape))
@@ -237,7 +237,7 @@ DAYS = [
 
 @pytest.mark.parametrize("by", [*itertools.permutations(("day", "month", "modality", "sender"), 2)])
 def test_sums_keep_the_whole_and_the_order_of_their_keys(by: tuple[str, str]) -> None:
-    rows = report.summed(DAYS, by)
+    rows = accounts.summed(DAYS, by)
     assert sum(row["published"] for row in rows) == len(DAYS)
     keys = [tuple(row[name] for name in by) for row in rows]
     assert keys == sorted(set(keys))

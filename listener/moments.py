@@ -1,4 +1,4 @@
-"""PURE. Days, instants and periods as the command line takes them, in nanoseconds since the epoch; UTC."""
+"""PURE. Days, instants and periods as command line and API take them, in nanoseconds since the epoch; UTC."""
 
 from __future__ import annotations
 
