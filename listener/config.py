@@ -80,7 +80,31 @@ class Config:
         shown="processors available to the process",
     )
     http: str = _row(
-        "0.0.0.0:9464", parse.address, "ADDR:PORT", "metrics, health and readiness; port 0 picks one; 'off'", SERVICE
+        "0.0.0.0:9464",
+        parse.address,
+        "ADDR:PORT",
+        "metrics, health, page and API; port 0 picks one; or unix:PATH, or off",
+        SERVICE,
+    )
+    token_file: str = _row(
+        "",
+        parse.file,
+        "FILE",
+        "lines 'name:token' of who may see page and API (without it this machine alone); read again when it changes",
+        SERVICE,
+        shown="none",
+    )
+    http_cert: str = _row(
+        "",
+        parse.file,
+        "FILE",
+        "certificate (PEM, with its chain) for https; read again when it changes",
+        SERVICE,
+        shown="none",
+    )
+    http_key: str = _row("", parse.file, "FILE", "its key", SERVICE, shown="in the certificate's file")
+    http_client_ca: str = _row(
+        "", parse.file, "FILE", "issuers (PEM) whose client certificates may see page and API", SERVICE, shown="none"
     )
     layout: str = _row("rx", parse.choice(*LAYOUTS), "NAME", f"preset of path templates: {', '.join(LAYOUTS)}", READING)
     root_template: str = _row(

@@ -154,13 +154,23 @@ def mode(text: str) -> int:
     return value
 
 
+#: sun_path of unix(7), without its last NUL.
+_LONGEST_SOCKET = 107
+
+
 def address(text: str) -> str:
-    """Return ADDR:PORT ([::]:9464 for IPv6), or "off"."""
+    """Return ADDR:PORT ([::]:9464 for IPv6), unix:PATH with an absolute path, or "off"."""
     if text == "off":
         return text
+    if text.startswith("unix:"):
+        path = file(text.removeprefix("unix:"))
+        if len(path.encode(errors="surrogateescape")) > _LONGEST_SOCKET:
+            raise ValueError(f"is too long for a socket; give a path of at most {_LONGEST_SOCKET} bytes")
+        return f"unix:{path}"
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError("is not ADDR:PORT; give one such as 0.0.0.0:9464, 127.0.0.1:0 (any free port), or off")
+        examples = "0.0.0.0:9464, 127.0.0.1:0 (any free port), unix:/run/listener/http"
+        raise ValueError(f"is not ADDR:PORT; give one such as {examples}, or off")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise ValueError("has an IPv6 address without brackets; give one such as [::]:9464")
     return f"{host or '0.0.0.0'}:{port}"  # noqa: S104 - every address, as asked for by ':PORT'

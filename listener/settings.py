@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from listener import cpu
-from listener.config import INTAKE, Config, Option, defaults, flag, options, variable
+from listener.config import ENGINE, INTAKE, SERVICE, Config, Option, defaults, flag, options, variable
 from listener.errors import ConfigError
 from listener.planning.names import printable
 
@@ -141,8 +141,11 @@ def _parse_into(
 
 
 def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
-    """Yield directories that are equal or lie in one another, and a key file that cannot be used."""
-    yield from _secret_problems(values["hook_secret_file"])
+    """Yield directories that are equal or lie in one another, and files of secrets that cannot be used."""
+    if command in ENGINE:
+        yield from _secret_problems(values["hook_secret_file"])
+    if command in SERVICE:
+        yield from _access_problems(values)
     named = [("--data", values["data"]), ("--log", values["log"]), ("--state", values["state"])]
     if command in INTAKE:
         named += [("--incoming", path) for path in values["incoming"]]
@@ -167,6 +170,25 @@ def _secret_problems(path: str) -> Iterable[str]:
                 yield f"--hook-secret-file: '{path}' is empty; put the HMAC key into it"
     except OSError as error:
         yield f"--hook-secret-file: cannot read '{path}' ({error.strerror}); name a file that holds the HMAC key"
+
+
+def _access_problems(values: Mapping[str, Any]) -> Iterable[str]:
+    """Yield why tokens or certificates of the HTTP port cannot be used."""
+    if values["token_file"]:
+        from listener.telemetry.access import read_tokens  # Imported where it is needed, as is the next.
+
+        yield from (f"--token-file: '{values['token_file']}' {text}" for text in read_tokens(values["token_file"])[1])
+    cert, key, client_ca = values["http_cert"], values["http_key"], values["http_client_ca"]
+    if cert:
+        from listener.telemetry.tls import Tls
+
+        try:
+            Tls(cert, key or cert, client_ca)
+        except ValueError as error:
+            yield str(error)
+    for option, path in (("--http-key", key), ("--http-client-ca", client_ca)):
+        if path and not cert:
+            yield f"{option}: '{path}' is of no use without --http-cert; give both, or none"
 
 
 def _inside(path: str, parent: str) -> bool:

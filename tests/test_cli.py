@@ -28,9 +28,11 @@ COMMANDS = ("run", "once", "repack", "plan", "check")
 #: Options of each command as the contract has them: every option belongs to every command that needs it.
 EVERYWHERE = {"--config", "--data", "--log", "--state", "--layout", "--log-level", "--help"}
 TEMPLATES = {f"--{level}-template" for level in ("root", "study", "series", "image")}
+SERVICE_ONLY = {"--http", "--token-file", "--http-cert", "--http-key", "--http-client-ca"}
+SERVICE_ONLY |= {"--rescan", "--poll", "--ready-backlog", "--page", "--drain"}
 OWN = {
     "run": set(CONTRACT),
-    "once": set(CONTRACT) - {"--http", "--rescan", "--poll", "--ready-backlog", "--page", "--drain"},
+    "once": set(CONTRACT) - SERVICE_ONLY,
     "repack": {"--on-conflict", "--file-mode", "--dir-mode", "--fsync", "--phi", "--cleanup", "--log-ndjson"},
     "plan": {"--json"},
     "check": set(CONTRACT) | {"--json"},

@@ -27,6 +27,10 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
     "state": ("/flag/state", "/env/state", "/file/state", " "),
     "workers": ("3", "4", "5", "none"),
     "http": ("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "port"),
+    "token_file": ("/flag/tokens", "/env/tokens", "/file/tokens", " "),
+    "http_cert": ("/flag/cert", "/env/cert", "/file/cert", " "),
+    "http_key": ("/flag/key", "/env/key", "/file/key", " "),
+    "http_client_ca": ("/flag/ca", "/env/ca", "/file/ca", " "),
     "layout": ("px", "px311", "oxidicom", "py"),
     "root_template": ("%PatientID", "%PatientName", "%PatientSex", "/"),
     "study_template": ("%StudyDate", "%StudyTime", "%StudyID", "%Nothing"),
@@ -56,6 +60,10 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
     "drain": ("3", "4", "5", "-1"),
     "log_level": ("debug", "warning", "error", "loud"),
 }
+
+
+#: Files that `run` reads before it begins; what is wrong with them is told by tests of their own.
+READ_BY_RUN = ("token_file", "http_cert", "http_key", "http_client_ca")
 
 
 class Sources(NamedTuple):
@@ -126,12 +134,13 @@ def test_without_anything_given_directories_are_the_defaults_made_absolute(
 @pytest.mark.parametrize("name", SAMPLES)
 def test_precedence_is_flag_environment_file_default(name: str, tmp_path: Path) -> None:
     by_flag, by_environment, by_file, _ = SAMPLES[name]
+    command = "once" if name in READ_BY_RUN else "run"
     flags, environment = {name: [by_flag]}, {variable(name): by_environment}
     file = f"{name.replace('_', '-')} = {quoted(by_file)}\n"
-    assert getattr(load(Sources(flags, environment, file), tmp_path), name) == parsed(name, by_flag)
-    assert getattr(load(Sources({}, environment, file), tmp_path), name) == parsed(name, by_environment)
-    assert getattr(load(Sources({}, {}, file), tmp_path), name) == parsed(name, by_file)
-    assert getattr(load(Sources({name: [by_flag]}, {}, ""), tmp_path), name) == parsed(name, by_flag)
+    assert getattr(load(Sources(flags, environment, file), tmp_path, command), name) == parsed(name, by_flag)
+    assert getattr(load(Sources({}, environment, file), tmp_path, command), name) == parsed(name, by_environment)
+    assert getattr(load(Sources({}, {}, file), tmp_path, command), name) == parsed(name, by_file)
+    assert getattr(load(Sources({name: [by_flag]}, {}, ""), tmp_path, command), name) == parsed(name, by_flag)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -246,6 +255,19 @@ def test_the_file_may_be_named_by_the_environment_and_the_flag_wins(tmp_path: Pa
     environment = {"LISTENER_CONFIG": str(tmp_path / "one")}
     assert settings.load({}, environment).workers == 1
     assert settings.load({}, environment, config_file=str(tmp_path / "two")).workers == 2
+
+
+def test_files_of_the_http_port_are_read_before_anything_begins(tmp_path: Path) -> None:
+    tokens, absent = tmp_path / "tokens", str(tmp_path / "absent")
+    tokens.write_text("anna:short\nbert\n")
+    tokens.chmod(0o604)
+    for command in ("run", "check"):
+        found = problems(Sources({"token_file": [str(tokens)], "http_key": [absent]}, {}, ""), tmp_path, command)
+        assert [line.partition(": ")[0] for line in found] == ["--token-file"] * 3 + ["--http-key"]
+        (line,) = problems(Sources({"http_cert": [absent]}, {}, ""), tmp_path, command)
+        assert line.startswith(f"--http-cert: '{absent}'")
+    # Who may not read secrets may still ask how it stands.
+    assert load(Sources({"token_file": [absent], "hook_secret_file": [absent]}, {}, ""), tmp_path, "status").token_file
 
 
 NESTED = [

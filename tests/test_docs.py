@@ -400,7 +400,17 @@ def test_the_events_are_told() -> None:
 
 
 def _in_order(names: list[str]) -> list[str]:
-    order = ("started", "ready", "series-complete", "events-lost", "overflow", "worker-lost", "draining", "stopped")
+    order = (
+        "started",
+        "ready",
+        "series-complete",
+        "events-lost",
+        "overflow",
+        "worker-lost",
+        "access",
+        "draining",
+        "stopped",
+    )
     return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 
 

@@ -21,6 +21,7 @@ from listener.status.document import NOTHING_HELD_UP
 from listener.status.history import History
 from listener.status.routes import StatusRoutes
 from listener.status.snapshot import sample, snapshot_of
+from listener.telemetry.access import Access, TlsFiles
 from listener.telemetry.catalogue import LATENCY, Numbers
 from listener.telemetry.health import Conditions, in_one_line, liveness, readiness
 from listener.telemetry.http_messages import Request, Response, Route
@@ -226,7 +227,10 @@ def server_of(config: Config, monitor: Monitor) -> Server | None:
     """Return the server of metrics, health and pages; None with --http off."""
     if config.http == "off":
         return None
-    return Server(config.http, monitor.routes(), _page_failed, slow=monitor.pages() if config.page else {})
+    cert, key, client_ca = config.http_cert, config.http_key, config.http_client_ca
+    access = Access(config.token_file, TlsFiles(cert, key or cert, client_ca) if cert else None)
+    pages = monitor.pages() if config.page else {}
+    return Server(config.http, monitor.routes(), _page_failed, slow=pages, access=access)
 
 
 def _page_failed(error: Exception) -> None:

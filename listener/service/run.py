@@ -6,6 +6,7 @@ begin the first rescan, so that no file can come unseen between the two.
 
 from __future__ import annotations
 
+import math
 import platform
 import selectors
 import time
@@ -52,6 +53,8 @@ def metrics_of(config: Config) -> Metrics:
 
 #: Interval of what is done once in a while, in seconds: disks, health, snapshot.
 _TICK = 1.0
+#: Interval of events that tell who looked at the page, in seconds.
+_VISITS = 60.0
 #: Longest wait of the draining loop before it checks again whether it may go on, in seconds.
 _SOON = 0.2
 #: Time that workers get after --drain to finish what they hold, in seconds; then it stays claimed for the next start.
@@ -93,6 +96,7 @@ class Service:
         self._rescan = Rescan(config.incoming, self._engine, config.rescan)
         self._flow_meter = FlowMeter(self._engine, self._rescan, self._watch, 0.0 if self._leases else config.settle)
         self._next_tick = 0.0
+        self._next_visits = 0.0
         self._announced_ready = False
 
     def run(self) -> int:
@@ -150,10 +154,18 @@ class Service:
         self._recorder.count_set_aside(now)
         self._state = self._state._replace(ledger=self._recorder.show_ledger())
         self._events.flush()
+        self._tell_visits(now)
         disk = self._guard.look(now)
         (self._engine.resume if disk.may_work else self._engine.pause)(_DISK)
         self._monitor.tick(self._state, now)
         self._ledger.flow = self._flow_meter.measure(now, sees=disk.writable["incoming"])
+
+    def _tell_visits(self, now: float) -> None:
+        """Write who looked at the page and its API, once a minute."""
+        if self._server and now >= self._next_visits:
+            self._next_visits = now + _VISITS
+            for visit in self._server.access.visits.take():
+                self._events.service("access", time.time_ns(), **visit)
 
     def _take_events(self) -> None:
         paths = self._watch.take(time.monotonic())
@@ -207,7 +219,7 @@ class Service:
         return self._server.address if self._server else "off"
 
     def _pages(self) -> str:
-        return f"metrics, /healthz and /readyz at http://{self._address}" if self._server else "--http is off"
+        return f"metrics, /healthz and /readyz at {self._server.url}" if self._server else "--http is off"
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -228,6 +240,7 @@ class Service:
         engine.pause(_STOPPING)
         while backlog.working and self._may_go_on(end + _GRACE):
             engine.turn(_SOON)
+        self._tell_visits(math.inf)
         self._events.service("stopped", time.time_ns(), left=backlog.depth)
         log.info("stopped; %d files are left, in incoming or claimed, for the next start", backlog.depth)
         return 1 if self._signals.count > 1 else 0

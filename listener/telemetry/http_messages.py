@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
@@ -20,7 +21,9 @@ METHODS = ("GET", "HEAD")
 
 class Request(NamedTuple):
     """A request; `query` is the undecoded text after the question mark, `gzip` whether the client accepts it, `known`
-    the entity tags that it has already (If-None-Match).
+    the entity tags that it has already (If-None-Match). `host` and `authorization` are these fields, `forwarded`: a
+    proxy says that it sent the request on, `keeps`: the client may send another one on the same connection. `visitor`
+    is who looks, as telemetry.access names it; "" on routes that are open.
     """
 
     method: str
@@ -28,6 +31,11 @@ class Request(NamedTuple):
     query: str = ""
     gzip: bool = False
     known: str = ""
+    host: str = ""
+    authorization: str = ""
+    forwarded: bool = False
+    keeps: bool = False
+    visitor: str = ""
 
 
 class Response(NamedTuple):
@@ -53,32 +61,70 @@ class Response(NamedTuple):
         return cls(status, "application/problem+json", orjson.dumps(problem | ({"detail": detail} if detail else {})))
 
 
+_END = re.compile(rb"\r?\n\r?\n")
+
+
 def head_of(received: bytearray) -> tuple[bytes, bool]:
-    """Return what was received up to and with the empty line, and whether that is there."""
-    for mark in (b"\r\n\r\n", b"\n\n"):
-        at = received.find(mark)
-        if at >= 0:
-            return bytes(received[: at + len(mark)]), True
-    return bytes(received), False
+    """Return what was received up to and with the first empty line, and whether that is there."""
+    end = _END.search(received)
+    return bytes(received[: end.end()] if end else received), end is not None
+
+
+#: RFC 9110, section 5.1, and RFC 9112, section 5: no space before the colon, and no line that goes on the one before.
+#: Who reads these differently than a proxy before it would see other requests than the proxy let through.
+_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0\r]*?)[ \t]*")
+
+#: Fields that tell what the request is; given twice, two programs might follow two of them.
+_ONCE = ("host", "authorization", "content-length", "transfer-encoding")
+
+#: Fields with which a proxy says that it sent a request on.
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 
 
 def parse(head: bytes) -> Request | Response:
     """Return the request in a head (up to and with the empty line), or the response that refuses it."""
-    lines = head.decode("latin-1").replace("\r\n", "\n").split("\n")
+    lines = head.decode("latin-1").replace("\r\n", "\n").removesuffix("\n\n").split("\n")
     try:
         method, target, version = lines[0].split(" ")
     except ValueError:
         return Response.problem(400)
-    if not method.isalpha() or not version.startswith("HTTP/"):
+    fields = _fields(lines[1:])
+    if not method.isalpha() or not version.startswith("HTTP/") or fields is None:
         return Response.problem(400)
     if version not in ("HTTP/1.0", "HTTP/1.1"):
         return Response.problem(505)
+    host = fields.get("host", "")
     if target.startswith(("http://", "https://")):
-        target = "/" + target.partition("://")[2].partition("/")[2]
+        host, _, rest = target.partition("://")[2].partition("/")
+        target = f"/{rest}"
     path, _, query = target.partition("?")
-    fields = [(name.strip().lower(), value) for name, _, value in (line.partition(":") for line in lines[1:])]
-    coded = any(name == "accept-encoding" and _accepts_gzip(value) for name, value in fields)
-    return Request(method, path, query, coded, ",".join(value for name, value in fields if name == "if-none-match"))
+    wishes = {wish.strip().lower() for wish in fields.get("connection", "").split(",")}
+    # A body is not read, so nothing that follows one can be told from it.
+    has_body = "content-length" in fields or "transfer-encoding" in fields or b"\r\n\r\n" not in head
+    stays = "keep-alive" in wishes if version == "HTTP/1.0" else "close" not in wishes
+    return Request(
+        method,
+        path,
+        query,
+        gzip=_accepts_gzip(fields.get("accept-encoding", "")),
+        known=fields.get("if-none-match", ""),
+        host=host,
+        authorization=fields.get("authorization", ""),
+        forwarded=any(name in fields for name in _FORWARDED),
+        keeps=stays and not has_body,
+    )
+
+
+def _fields(lines: list[str]) -> dict[str, str] | None:
+    """Return header fields by lower-case name, those given again joined by commas; None if a line is none."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        match = _FIELD.fullmatch(line)
+        name = match[1].lower() if match else ""
+        if not match or (name in fields and name in _ONCE):
+            return None
+        fields[name] = f"{fields[name]},{match[2]}" if name in fields else match[2]
+    return fields
 
 
 def render(response: Response, request: Request) -> bytes:
@@ -93,7 +139,7 @@ def render(response: Response, request: Request) -> bytes:
     if response.status != HTTPStatus.NOT_MODIFIED:  # it has no body, and must not tell the length of another
         fields.append(f"Content-Length: {len(body)}")
     fields += [f"Date: {formatdate(usegmt=True)}", "X-Content-Type-Options: nosniff"]
-    fields += ["Connection: close", *response.fields]
+    fields += [f"Connection: {'keep-alive' if request.keeps else 'close'}", *response.fields]
     start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"
     head = "\r\n".join([start, *fields, "", ""]).encode("latin-1")
     return head if request.method == "HEAD" else head + body

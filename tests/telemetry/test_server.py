@@ -7,10 +7,13 @@ import http.client
 import re
 import resource
 import socket
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import orjson
 import pytest
@@ -18,11 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.errors import FatalFault
-from listener.telemetry.http_messages import MAX_WAITING, Request, Response, parse
-from listener.telemetry.server import HEAD_LIMIT, Server
+from listener.telemetry.http_messages import MAX_WAITING, Request, Response, Route, parse
+from listener.telemetry.server import HEAD_LIMIT, KEPT, REQUESTS, Limits, Server
 
 PAGE = b"listener_ready 1.0\n" * 1000
-GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+KEEP = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PATIENCE = 10.0
 
 
@@ -61,8 +65,8 @@ def start(errors: list[Exception]) -> Iterator[Start]:
     """Starts servers; afterwards each must stop without leaving its thread."""
     started: list[Server] = []
 
-    def begin(address: str = "127.0.0.1:0", **more: float) -> Server:
-        server = Server(address, ROUTES, errors.append, **more)  # type: ignore[arg-type]
+    def begin(address: str = "127.0.0.1:0", slow: Mapping[str, Route] | None = None, **limits: Any) -> Server:
+        server = Server(address, ROUTES, errors.append, slow, limits=Limits(**limits))
         server.start()
         started.append(server)
         return server
@@ -93,9 +97,16 @@ def everything(peer: socket.socket) -> bytes:
 
 def ask(server: Server, raw: bytes) -> tuple[int, bytes, bytes]:
     """Status, head and body of the answer to raw bytes."""
-    with connect(server) as peer:
+    with connect(server) as peer, peer.makefile("rb") as stream:
         peer.sendall(raw)
-        head, _, body = everything(peer).partition(b"\r\n\r\n")
+        return answer(stream, raw)
+
+
+def answer(stream: BinaryIO, raw: bytes = b"") -> tuple[int, bytes, bytes]:
+    """Status, head and body of the next answer; the connection may be kept."""
+    head = b"".join(iter(stream.readline, b"\r\n"))
+    length = re.search(rb"Content-Length: (\d+)", head)
+    body = stream.read(int(length[1])) if length and not raw.startswith(b"HEAD") else b""
     return int(head.split(b" ")[1]), head, body
 
 
@@ -125,7 +136,7 @@ def test_a_page(start: Start) -> None:
         response = peer.getresponse()
         assert (response.status, response.read()) == (200, PAGE)
         assert response.getheader("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
-        assert response.getheader("Connection") == "close"
+        assert response.getheader("Connection") == "keep-alive"
 
 
 def test_the_query_reaches_the_route_and_the_status_comes_from_it(start: Start) -> None:
@@ -233,7 +244,7 @@ def test_five_hundred_half_open_sockets_cost_a_scrape_nothing(start: Start) -> N
 
 
 def test_above_the_limit_the_oldest_idle_connection_makes_room(start: Start) -> None:
-    server = start(deadline=60, limit=3)
+    server = start(deadline=60, connections=3)
     with connect(server) as first, connect(server) as second, connect(server), connect(server):
         assert first.recv(1) == b""
         second.sendall(GET)
@@ -245,7 +256,7 @@ def test_no_descriptors_left_ends_neither_the_server_nor_new_scrapes(start: Star
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as stack:
         peers = [stack.enter_context(connect(server)) for _ in range(3)]
-        until(lambda: len(server._connections) == 3)
+        until(lambda: len(server._busy) == 3)
         late = stack.enter_context(socket.socket())
         highest = max(one.fileno() for one in (*peers, late))
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
@@ -281,7 +292,7 @@ def test_who_does_not_read_is_dropped_at_the_deadline(start: Start) -> None:
         peer.sendall(b"GET /huge HTTP/1.1\r\n\r\n")
         assert peer.recv(1) == b"H"
         assert ask(server, GET)[2] == PAGE
-        until(lambda: not server._connections)
+        until(lambda: not server._busy)
 
 
 def test_a_large_page_arrives_whole(start: Start) -> None:
@@ -296,7 +307,7 @@ def test_a_peer_that_resets_harms_nobody(start: Start) -> None:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
             peer.sendall(raw[:length])
     assert ask(server, GET)[0] == 200
-    until(lambda: not server._connections)
+    until(lambda: not server._busy)
 
 
 def test_ipv6(start: Start) -> None:
@@ -327,7 +338,7 @@ def test_stop_drops_every_peer_frees_the_port_and_may_be_repeated(errors: list[E
     server.start()
     assert serving() == 1
     with connect(server) as peer:
-        until(lambda: len(server._connections) == 1)
+        until(lambda: len(server._busy) == 1)
         assert server.stop()
         assert not serving()
         assert peer.recv(1) == b""
@@ -371,7 +382,7 @@ def held() -> Iterator[Held]:
 def test_a_slow_route_holds_up_nobody_else(start: Start, held: Held) -> None:
     server = start(slow={"/slow/": held})
     with connect(server) as waiting:
-        waiting.sendall(b"GET /slow/1.2.3?x=1 HTTP/1.1\r\n\r\n")
+        waiting.sendall(b"GET /slow/1.2.3?x=1 HTTP/1.1\r\nConnection: close\r\n\r\n")
         until(lambda: held.asked == 1)
         assert ask(server, GET)[0] == 200
         held.let_go.set()
@@ -393,7 +404,7 @@ def test_too_many_slow_questions_are_refused_at_once(start: Start, held: Held) -
     with ExitStack() as stack:
         peers = [stack.enter_context(connect(server)) for _ in range(MAX_WAITING + 2)]
         for number, peer in enumerate(peers):
-            peer.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
+            peer.sendall(b"GET /slow HTTP/1.1\r\nConnection: close\r\n\r\n")
             if not number:
                 until(lambda: held.asked == 1)
         assert b" 503 " in everything(peers[-1])
@@ -405,7 +416,7 @@ def test_peers_that_went_away_and_deadlines_leave_slow_answers_to_nobody(start: 
     server = start(slow={"/slow": held}, deadline=0.2)
     with connect(server) as gone, connect(server) as late:
         for peer in (gone, late):
-            peer.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
+            peer.sendall(b"GET /slow HTTP/1.1\r\nConnection: close\r\n\r\n")
         until(lambda: held.asked == 1)
         gone.close()
         assert everything(late) == b""
@@ -417,7 +428,7 @@ def test_peers_that_went_away_and_deadlines_leave_slow_answers_to_nobody(start: 
 def test_it_stops_while_a_slow_route_hangs(start: Start, held: Held) -> None:
     server = start(slow={"/slow": held})
     with connect(server) as waiting:
-        waiting.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
+        waiting.sendall(b"GET /slow HTTP/1.1\r\nConnection: close\r\n\r\n")
         until(lambda: held.asked == 1)
         begun = time.monotonic()
         assert server.stop(0.2)
@@ -439,3 +450,222 @@ def test_a_page_may_add_fields_to_the_head(start: Start) -> None:
 
     _, head, _ = ask(start(slow={"/": page}), b"GET / HTTP/1.1\r\n\r\n")
     assert b"\r\nContent-Security-Policy: default-src 'none'" in head
+
+
+# -- kept connections ------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_is_kept_for_the_next_request(start: Start) -> None:
+    server = start(slow={"/slow": metrics})
+    with connect(server) as peer, peer.makefile("rb") as stream:
+        for raw in (
+            KEEP,
+            b"HEAD /metrics HTTP/1.1\r\n\r\n",
+            b"GET /slow HTTP/1.1\r\n\r\n",
+            b"GET /no HTTP/1.1\r\n\r\n",
+            GET,
+        ):
+            peer.sendall(raw)
+            status, head, body = answer(stream, raw)
+            assert status == (404 if b"/no" in raw else 200)
+            assert body == PAGE or status == 404 or raw.startswith(b"HEAD")
+            assert (b"Connection: close" in head) is (raw == GET)
+        assert stream.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("raw", "kept"),
+    [
+        (b"GET /metrics HTTP/1.0\r\n\r\n", False),
+        (b"GET /metrics HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", True),
+        (b"GET /metrics HTTP/1.1\r\n\r\n", True),
+        (b"GET /metrics HTTP/1.1\r\nConnection: TE, Close\r\n\r\n", False),
+        (b"GET /metrics HTTP/1.1\n\n", False),
+        (b"GET /metrics HTTP/1.1\r\nContent-Length: 0\r\n\r\n", False),
+        (b"GET /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", False),
+        (b"POST /metrics HTTP/1.1\r\nContent-Length: 40\r\n\r\n" + b"GET /metrics HTTP/1.1\r\n\r\n", False),
+        (b"GET /metrics HTTP/2.0\r\n\r\n", False),
+        (b"GET /metrics HTTP/1.1\r\nHost : x\r\n\r\n", False),
+        (b"GET /metrics HTTP/1.1\r\nA: b\r\n c\r\n\r\n", False),
+        (b"GET /metrics HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", False),
+        (b"GET /metrics HTTP/1.1\r\nA: b\rContent-Length: 3\r\n\r\n", False),
+    ],
+)
+def test_what_keeps_a_connection(start: Start, raw: bytes, *, kept: bool) -> None:
+    """What could be read in two ways ends the connection: nothing behind it is taken for a request of its own."""
+    _, head, _ = ask(start(), raw)
+    assert (b"Connection: keep-alive" in head) is kept
+    with connect(start(idle=0.3)) as peer:
+        peer.sendall(raw + b"GET /readyz HTTP/1.1\r\n\r\n")
+        assert everything(peer).count(b"HTTP/1.1 ") == 1 + kept
+
+
+def test_requests_sent_at_once_are_answered_in_their_order_and_others_get_their_turn(start: Start) -> None:
+    server, several = start(slow={"/slow": metrics}), 300
+    with connect(server) as greedy, greedy.makefile("rb") as stream:
+        sending = threading.Thread(
+            target=greedy.sendall,
+            args=(b"GET /readyz HTTP/1.1\r\n\r\nGET /slow HTTP/1.1\r\n\r\n" * several + GET,),
+        )
+        sending.start()
+        begun = time.monotonic()
+        assert ask(server, GET)[0] == 200
+        assert time.monotonic() - begun < 1
+        found = [answer(stream)[0] for _ in range(2 * several)]
+        sending.join()
+        assert found == [503, 200] * several
+        assert answer(stream)[2] == PAGE
+
+
+def test_one_who_asks_and_never_reads_is_dropped_and_costs_no_memory(start: Start) -> None:
+    server = start(deadline=0.5)
+    with connect(server) as peer, pytest.raises(OSError):
+        send_for_ever(peer, b"GET /huge HTTP/1.1\r\n\r\n" * 1000)
+    until(lambda: not server._busy)
+
+
+@pytest.mark.parametrize("before", [b"", KEEP])
+def test_a_kept_connection_ends_after_its_time(start: Start, before: bytes) -> None:
+    with connect(start(idle=0.3, deadline=0.2)) as peer:
+        peer.sendall(KEEP + before)
+        begun = time.monotonic()
+        assert everything(peer).count(b" 200 OK") == 1 + bool(before)
+        assert 0.2 < time.monotonic() - begun < 2
+
+
+def test_the_next_request_has_its_own_deadline_from_its_first_byte(start: Start) -> None:
+    with connect(start(idle=60, deadline=0.3)) as peer, peer.makefile("rb") as stream:
+        peer.sendall(KEEP)
+        answer(stream)
+        begun = time.monotonic()
+        peer.sendall(b"GET /met")
+        assert stream.read() == b""
+        assert 0.1 < time.monotonic() - begun < 2
+
+
+def test_kept_connections_are_bounded_and_the_oldest_goes(start: Start) -> None:
+    server = start()
+    with ExitStack() as stack:
+        peers = [stack.enter_context(connect(server)) for _ in range(KEPT + 2)]
+        for peer in peers:
+            peer.sendall(KEEP)
+            with peer.makefile("rb") as stream:
+                answer(stream)
+        until(lambda: len(server._kept) == KEPT)
+        assert [peer.recv(1) for peer in peers[:2]] == [b"", b""]
+        peers[-1].sendall(GET)
+        assert everything(peers[-1]).endswith(PAGE)
+
+
+def test_kept_connections_make_room_before_those_that_ask(start: Start) -> None:
+    server = start(connections=2)
+    with connect(server) as kept, connect(server) as asking:
+        kept.sendall(KEEP)
+        with kept.makefile("rb") as stream:
+            answer(stream)
+        asking.sendall(b"GET /met")
+        until(lambda: len(server._busy) == len(server._kept) == 1)
+        with connect(server) as third:
+            assert kept.recv(1) == b""
+            asking.sendall(GET.removeprefix(b"GET /met"))
+            third.sendall(GET)
+            assert everything(asking).endswith(PAGE)
+            assert everything(third).endswith(PAGE)
+
+
+def test_a_connection_has_so_many_requests_and_no_more(start: Start) -> None:
+    with connect(start()) as peer, peer.makefile("rb") as stream:
+        for number in range(REQUESTS):
+            peer.sendall(b"GET /readyz HTTP/1.1\r\n\r\n")
+            assert (b"Connection: close" in answer(stream)[1]) is (number == REQUESTS - 1)
+        assert stream.read() == b""
+
+
+@given(st.lists(st.sampled_from([KEEP, b"GET /readyz HTTP/1.1\r\n\r\n", b"HEAD /no HTTP/1.1\r\n\r\n"]), max_size=8))
+def test_however_requests_are_cut_each_has_its_answer(requests: list[bytes]) -> None:
+    server = Server("127.0.0.1:0", ROUTES, print)
+    server.start()
+    try:
+        whole = b"".join([*requests, GET])
+        for piece in (1, 7, 61):
+            with connect(server) as peer, peer.makefile("rb") as stream:
+                for at in range(0, len(whole), piece):
+                    peer.sendall(whole[at : at + piece])
+                found = [answer(stream, raw)[0] for raw in [*requests, GET]]
+            assert found == [404 if b"/no" in raw else 503 if b"/readyz" in raw else 200 for raw in [*requests, GET]]
+    finally:
+        assert server.stop()
+
+
+# -- who may look ----------------------------------------------------------------------------------------------------
+
+
+def test_slow_routes_answer_only_who_may_look(start: Start) -> None:
+    server = start(slow={"/slow": metrics})
+    for field, status in ((b"", 200), (b"X-Forwarded-For: 127.0.0.1\r\n", 401), (b"Host: evil.example\r\n", 401)):
+        assert ask(server, b"GET /slow HTTP/1.1\r\n" + field + b"\r\n")[0] == status
+        assert ask(server, b"GET /metrics HTTP/1.1\r\n" + field + b"\r\n")[0] == 200
+    _, head, body = ask(server, b"HEAD /slow HTTP/1.1\r\nVia: x\r\n\r\n")
+    assert b'WWW-Authenticate: Bearer realm="listener"' in head
+    assert body == b""
+    assert [(visit["by"], visit["requests"]) for visit in server.access.visits.take()] == [
+        ("loopback", 1),
+        ("nobody", 3),
+    ]
+
+
+# -- Unix sockets ----------------------------------------------------------------------------------------------------
+
+
+def at(path: Path) -> socket.socket:
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer.settimeout(PATIENCE)
+    peer.connect(str(path))
+    return peer
+
+
+def test_a_unix_socket(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "http"
+    server = start(f"unix:{path}", slow={"/slow": metrics})
+    assert server.address == server.url == f"unix:{path}"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    with at(path) as peer:
+        peer.sendall(b"GET /slow HTTP/1.1\r\nHost: any.name\r\nVia: x\r\nConnection: close\r\n\r\n")
+        assert everything(peer).endswith(PAGE)
+    assert [visit["by"] for visit in server.access.visits.take()] == ["uid"]
+    assert server.stop()
+    assert not path.exists()
+
+
+def test_a_socket_that_a_killed_service_left_is_replaced(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "http"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
+        left.bind(str(path))
+    start(f"unix:{path}")
+    with at(path) as peer:
+        peer.sendall(GET)
+        assert everything(peer).endswith(PAGE)
+
+
+def test_what_others_have_there_is_left_alone(start: Start, tmp_path: Path) -> None:
+    busy, file = tmp_path / "busy", tmp_path / "file"
+    start(f"unix:{busy}")
+    file.write_text("mine")
+    for path, words in ((busy, "another listener"), (file, "no socket"), (tmp_path / "no" / "such", "No such file")):
+        with pytest.raises(FatalFault, match=words):
+            Server(f"unix:{path}", ROUTES, print).start()
+    assert file.read_text() == "mine"
+    with at(busy) as peer:
+        peer.sendall(GET)
+        assert everything(peer).endswith(PAGE)
+
+
+def test_a_socket_of_the_next_service_outlives_this_one(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "http"
+    first = start(f"unix:{path}")
+    path.unlink()
+    start(f"unix:{path}")
+    assert first.stop()
+    with at(path) as peer:
+        peer.sendall(GET)
+        assert everything(peer).endswith(PAGE)
