@@ -19,8 +19,12 @@ EXPOSE 11112
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["storescp"]
 CMD ["--fork", "+uf", "+xa", "-ts", "60", "-pm", "-od", "/dicom/incoming", "11112"]
+ARG DCMTK_IMAGE
 LABEL org.opencontainers.image.title="storescp" \
-      org.opencontainers.image.description="DCMTK's storescp, unmodified, as the user of dicom-listener"
+      org.opencontainers.image.description="DCMTK's storescp, unmodified, as the user of dicom-listener" \
+      org.opencontainers.image.authors="the dicom-listener authors" \
+      org.opencontainers.image.licenses="BSD-3-Clause" \
+      org.opencontainers.image.base.name="${DCMTK_IMAGE}"
 
 FROM ${PYTHON_IMAGE} AS build
 # Neither byte code nor wheel may depend on the order of a set, or on the day (1980 is the first that a wheel knows).
@@ -68,8 +72,11 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=4 CMD ["/op
     "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('LISTENER_HTTP', ':9464').rpartition(':')[2] + '/healthz', timeout=4)"]
 ENTRYPOINT ["/opt/listener/bin/listener"]
 CMD ["run"]
+ARG PYTHON_IMAGE
 LABEL org.opencontainers.image.title="dicom-listener" \
       org.opencontainers.image.description="DICOM intake that never loses a file" \
+      org.opencontainers.image.authors="the dicom-listener authors" \
       org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

@@ -47,7 +47,7 @@ tools: ## fetch what judges the chart and the images: helm 3 and 4, checkov and 
 	@.ci/tools
 
 # Status 3: this machine cannot build images, which was said; tests that need them are skipped by name.
-images: ## build the images of listener and storescp, without a registry, into build/images
+images: ## build the images of listener and storescp, without a registry, into build/images, and what is in them (SBOM)
 	@.ci/images || [ $$? = 3 ]
 
 image-test: $(DEV) ## run the images hardened: take a file, drain, lose nothing; two builds give one digest

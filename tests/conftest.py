@@ -167,11 +167,12 @@ def oracle() -> Path:
     return _shared("oracle")
 
 
-def script(name: str) -> ModuleType:
-    """A script of docs/ as a module."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", PROJECT / f"docs/{name}.py")
+def script(name: str, folder: str = "docs") -> ModuleType:
+    """A script of docs/, or of another folder, as a module."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", PROJECT / folder / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look
     spec.loader.exec_module(module)
     return module

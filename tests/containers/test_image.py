@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
+from listener import __version__
 from listener.quickstart.synthetic import make_series
+from tests import sbom
 from tests.accounting import account, sent
 from tests.conftest import PROJECT
-from tests.containers.podman import HARDENED, LISTENER, STORESCP, UID, inspect, podman, started, tool, why_not
+from tests.containers.podman import HARDENED, IMAGES, LISTENER, STORESCP, UID, inspect, podman, started, tool, why_not
 from tests.service_process import Places
 from tests.waiting import until
 
@@ -74,7 +76,13 @@ def test_what_the_image_says_of_itself() -> None:
     assert config["Cmd"] == ["run"]
     assert config["StopSignal"] == "SIGTERM"
     assert not config.get("Volumes")
-    assert config["Labels"]["org.opencontainers.image.title"] == "dicom-listener"
+    told = {image: inspect(image)["Config"]["Labels"] for image in (LISTENER, STORESCP)}
+    for labels in told.values():
+        for key in ("title", "description", "authors", "licenses", "base.name"):
+            assert labels[f"org.opencontainers.image.{key}"], key
+    assert told[LISTENER]["org.opencontainers.image.title"] == "dicom-listener"
+    assert told[LISTENER]["org.opencontainers.image.version"] == __version__
+    assert told[LISTENER]["org.opencontainers.image.base.name"] == "docker.io/library/python:3.13-slim"
     assert inspect(LISTENER)["Healthcheck"]["Test"][0] == "CMD"
     assert inspect(STORESCP)["Config"]["User"] == f"{UID}:{UID}"
     assert "TCP_NODELAY=1" in inspect(STORESCP)["Config"]["Env"]
@@ -100,7 +108,7 @@ print(json.dumps([name for name, path in caches.items() if path and not os.path.
 """
 
 
-def python(code: str) -> object:
+def python(code: str) -> Any:
     """What a program prints as JSON, run by the image's Python."""
     own = ("--rm", "--no-healthcheck", "--network", "none", "--entrypoint", "python")
     return json.loads(podman("run", *own, *HARDENED, LISTENER, "-c", code).stdout)
@@ -108,6 +116,31 @@ def python(code: str) -> object:
 
 def test_nothing_needless_is_in_it() -> None:
     assert python(_CONTENTS) == {"pip": False, "compilers": [], "tests": 0, "caches": 0, "source": False}
+
+
+_PACKAGES = """
+import importlib.metadata as m, json, subprocess
+deb = subprocess.run(['dpkg-query', '-W', '-f', '${Package}\\n'], capture_output=True, text=True).stdout.split()
+print(json.dumps([deb, [one.metadata['Name'].lower() for one in m.distributions()]]))
+"""
+
+
+def test_the_bills_of_materials_name_all_that_is_in_the_images() -> None:
+    for part, image in (("listener", LISTENER), ("storescp", STORESCP)):
+        bill = json.loads((IMAGES / f"{part}.cdx.json").read_text())
+        (digest,) = bill["metadata"]["component"]["hashes"]
+        assert digest["content"] == inspect(image)["Id"].removeprefix("sha256:")
+        assert not sbom.faults(bill)
+        named = {kind: {one["name"] for one in bill["components"] if one.get("purl", "").startswith(f"pkg:{kind}/")}
+                 for kind in ("deb", "pypi")}  # fmt: skip
+        if image == LISTENER:
+            packages, distributions = python(_PACKAGES)
+            assert named["pypi"] >= {*distributions} >= {"dicom-listener", "pydicom"}
+        else:
+            own = ("--rm", "--network", "none", "--entrypoint", "dpkg-query")
+            packages = podman("run", *own, *HARDENED, STORESCP, "-W", "-f", "${Package}\n").stdout.split()
+            assert "dcmtk" in packages
+        assert named["deb"] == {*packages}
 
 
 def test_byte_code_is_compiled_once() -> None:
