@@ -17,7 +17,7 @@ import yaml
 from listener.telemetry import catalogue
 from tests.conftest import PROJECT
 from tests.observing import pictures, rules, typed
-from tests.observing.dashboard import EVERYTHING, Panel, document, panels
+from tests.observing.dashboard import EVERYTHING, Panel, Target, document, panels
 from tests.observing.prometheus import Prometheus, hastened
 from tests.observing.scene import LABELS, scene
 from tests.observing.session import Answer, answers, ask, session
@@ -26,6 +26,8 @@ from tests.waiting import until
 
 DASHBOARD = document()
 PANELS = list(panels(DASHBOARD))
+RESTARTS = next(one for one in DASHBOARD["annotations"]["list"] if one["name"] == "Restarts")
+STARTED = Target(RESTARTS["target"]["expr"], "", instant=False)
 QUERIES = [target.expression for panel in PANELS for target in panel.targets]
 VARIABLES = {one["name"]: one for one in DASHBOARD["templating"]["list"]}
 
@@ -57,7 +59,7 @@ FIRING = 'ALERTS{alertstate="firing"}'
 
 #: Shown only where something is so; on a machine on which others work too it cannot be brought about for certain.
 #: What is asked instead.
-ONLY_SOMETIMES = {"Time until full": (" > 0", "")}
+ONLY_SOMETIMES = {"Time until full": (" > 0", ""), "Instances by modality": (" > 0", "")}
 
 KNOWN = {row.full_name: row for row in catalogue.rows()}
 
@@ -146,6 +148,14 @@ def test_a_panel_s_queries(panel: Panel) -> None:
         assert all(window == "$__rate_interval" or function == "deriv" for function, window in windows)
 
 
+def test_restarts_are_drawn_where_they_were() -> None:
+    """Grafana takes the value for the time, in milliseconds, and one event for all points with the same value."""
+    assert RESTARTS["enable"]
+    assert RESTARTS["useValueForTime"]
+    assert RESTARTS["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    assert selectors(STARTED.expression) == [("process_start_time_seconds", "{" + CHOSEN + "}")]
+
+
 def test_labels_are_those_of_the_metrics() -> None:
     for query in QUERIES:
         names = [KNOWN[base(name)] for name, _ in selectors(query) if name not in FOREIGN]
@@ -169,8 +179,8 @@ def test_legends_name_labels_that_are_there() -> None:
 
 
 def test_promql_is_valid(promtool: str, tmp_path: Path) -> None:
-    recorded = [{"record": f"q{number}", "expr": target.asked("5m")}
-                for number, target in enumerate(target for panel in PANELS for target in panel.targets)]  # fmt: skip
+    targets = [STARTED, *(target for panel in PANELS for target in panel.targets)]
+    recorded = [{"record": f"q{number}", "expr": target.asked("5m")} for number, target in enumerate(targets)]
     path = tmp_path / "queries.yaml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": recorded}]}))
     done = subprocess.run([promtool, "check", "rules", str(path)], capture_output=True, encoding="utf-8", check=False)
@@ -238,6 +248,8 @@ def test_every_query_returns_series(tmp_path: Path, prometheus_server: None) -> 
                 assert stage.prometheus.label_values(label, selector) == [value]
             fired = {labels["alertname"] for labels, _ in stage.prometheus.query_range(FIRING, start, time.time(), 1)}
             assert fired >= {"ListenerFilesSetAside", "ListenerLogWriteFailing"}
+            ((_, starts),) = ask(stage.prometheus, STARTED, start, time.time()).series
+            assert all(abs(value / 1000 - start) < 30 for _, value in starts), "milliseconds, just before"
             for panel, answer in ((panel, answer) for panel, several in found for answer in several):
                 if not answer.has_numbers:
                     shows(stage.prometheus, panel, answer, start)

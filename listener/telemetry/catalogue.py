@@ -24,6 +24,13 @@ SERIES_STATES = ("open", "complete", "incomplete")
 READERS = ("own", "pydicom")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
+#: Modalities that are told apart (DICOM PS3.3 section C.7.3.1.1.1, without what is retired or rare), and all others.
+_CODES = (
+    "CR CT DX ECG ES IO IVOCT IVUS KO MG MR NM OCT OP OPT OT PR PT PX RF RTDOSE RTIMAGE RTPLAN RTSTRUCT SC SEG SM SR "
+    "US XA XC"
+)
+MODALITIES = (*_CODES.split(), "other")
+
 #: Labels of the two info metrics; their values are given once, when the service starts.
 BUILD_LABELS = ("version", "revision", "python")
 CONFIG_LABELS = ("layout", "fsync", "on_conflict", "keep_source", "poll")
@@ -64,6 +71,7 @@ class Row(NamedTuple):
 
 
 _SOURCE = ("source", SOURCES)
+_MODALITY = ("modality", MODALITIES)
 _OUTCOME = ("outcome", OUTCOMES)
 _READER = ("reader", READERS)
 _STAGE = ("stage", STEPS)
@@ -80,6 +88,7 @@ _RESULT = ("result", ("expected", "quiet", "late"))
 _FLOW = (
     Row("files_discovered_total", "counter", (_SOURCE,), "Files that entered; the rescan share is what events missed."),
     Row("files_processed_total", "counter", (_OUTCOME,), "Files that are finished, by how they ended."),
+    Row("published_instances_total", "counter", (_MODALITY,), "Instances that were published, by modality."),
     Row("failures_total", "counter", (_STAGE, _FAILURE), "Attempts that failed, by stage and reason."),
     Row("retries_total", "counter", (_STAGE,), "Attempts that the system refused and that will be repeated."),
     Row("incoming_bytes_total", "counter", (), "Bytes of the files that are finished, however they ended."),

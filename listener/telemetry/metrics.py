@@ -26,12 +26,13 @@ from prometheus_client.utils import floatToGoString
 
 from listener.errors import SET_ASIDE_REASONS, STEPS, SYSTEM_REASONS
 from listener.records import Deferral, Outcome
-from listener.telemetry.catalogue import LEVELS, READERS, Histogram, Numbers, Row, rows
+from listener.telemetry.catalogue import LEVELS, MODALITIES, READERS, Histogram, Numbers, Row, rows
 
 #: What `exposition` returns (the text format that every Prometheus reads).
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _NS = 1e-9
+_OTHER = (MODALITIES[-1],)
 _READER = {True: (READERS[0],), False: (READERS[1],)}
 
 
@@ -60,6 +61,7 @@ class Metrics(Numbers):
         self._info = {"build_info": build, "config_info": config}
         # For the hot path below: a lookup by name would cost as much as the counting.
         self._processed = self.counters["files_processed_total"]
+        self._published = self.counters["published_instances_total"]
         self._headers = self.counters["headers_read_total"]
         self._latency = self.histograms["ingest_latency_seconds"][()]
         self._queue = self.histograms["queue_duration_seconds"][()]
@@ -100,6 +102,8 @@ class Metrics(Numbers):
             self._size.observe(size)
             if kind == "published":
                 published += size
+                modality = (outcome.Modality,)
+                self._published[modality if modality in self._published else _OTHER] += 1
                 self._latency.observe(max(0, finished - arrived) * _NS)
             if kind == "set-aside":
                 self._failed(outcome.step, outcome.reason)

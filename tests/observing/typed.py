@@ -13,6 +13,9 @@ _SCHEMAS = {"stat": "Stat", "timeseries": "TimeSeries", "heatmap": "Heatmap", "t
 _OWN_FIELDS = ("timeseries", "heatmap", "table")
 _MODULE = "@grafana/schema/dist/esm/raw/composable/{kind}/panelcfg/x/{name}PanelCfg_types.gen"
 
+#: What an annotation has of its data source, Prometheus: no schema tells of it.
+_OF_PROMETHEUS = ("useValueForTime", "titleFormat", "textFormat", "expr")
+
 # JSON has the values of enumerations, not their names.
 _HEAD = """\
 import type { Dashboard } from "@grafana/schema";
@@ -38,10 +41,19 @@ def _imports() -> Iterator[str]:
 
 
 def _statements(document: Mapping[str, Any]) -> Iterator[str]:
-    yield f"export const dashboard: Plain<Dashboard> = {json.dumps(document, indent=1)};"
+    shown = [_without(one, _OF_PROMETHEUS) for one in document["annotations"]["list"]]
+    plain = {**document, "annotations": {"list": shown}}
+    yield f"export const dashboard: Plain<Dashboard> = {json.dumps(plain, indent=1)};"
     for panel in panels(document):
         name, number = _SCHEMAS[panel.kind], panel.json["id"]
         yield f"export const options{number}: Plain<{name}Options> = {json.dumps(panel.json['options'])};"
         if panel.kind in _OWN_FIELDS:
             custom = json.dumps(panel.defaults["custom"])
             yield f"export const field{number}: Plain<{name}Field> = {custom};"
+
+
+def _without(value: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """A copy in which neither the value nor a mapping in it has these keys."""
+    return {
+        key: _without(one, names) if isinstance(one, Mapping) else one for key, one in value.items() if key not in names
+    }

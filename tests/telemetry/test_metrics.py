@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from listener.errors import STEPS
 from listener.records import Deferral, Outcome
 from listener.telemetry import catalogue
-from listener.telemetry.catalogue import Histogram, Row, rows
+from listener.telemetry.catalogue import MODALITIES, Histogram, Row, rows
 from listener.telemetry.metrics import Metrics
 
 Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -206,6 +206,16 @@ def test_the_process_is_on_the_page_and_created_metrics_are_not(metrics: Metrics
     for name in ("process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"):
         assert f"\n{name} " in text
     assert "_created" not in text
+
+
+def test_instances_are_counted_by_modality_and_what_is_rare_as_other(metrics: Metrics) -> None:
+    """Whatever a sender writes there, the labels stay a closed set."""
+    outcomes = [published()._replace(Modality=code) for code in ("MR", "MR", "CT", "BDUS", "", "DOE^JANE")]
+    metrics.record_many([*outcomes, failed("conflict", "place")._replace(Modality="MR")])
+    page = read(metrics)
+    found = {modality: value(page, "published_instances_total", modality=modality) for modality in MODALITIES}
+    assert {modality: number for modality, number in found.items() if number} == {"MR": 2, "CT": 1, "other": 3}
+    assert not any("DOE" in str(labels) for _, labels in page)
 
 
 def test_nothing_of_a_file_reaches_the_page(metrics: Metrics) -> None:
