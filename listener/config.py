@@ -159,6 +159,14 @@ class Config:
         ENGINE,
         unit="s",
     )
+    study_quiet: float = _row(
+        300.0,
+        parse.seconds(0),
+        "SECONDS",
+        "a study whose series have ended, and which got nothing new for this long, has ended; 0: with the last of them",
+        ENGINE,
+        unit="s",
+    )
     deadline: float = _row(
         120.0, parse.seconds(0.1), "SECONDS", "a worker that holds one file for longer is killed", ENGINE, unit="s"
     )

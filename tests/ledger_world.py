@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from listener.config import Config
-from listener.ledger.completion import Completion
+from listener.ledger.completion import Completion, StudyEnd
 from listener.ledger.connection import path_of
 from listener.ledger.writer import LedgerWriter
 from listener.planning import documents
@@ -39,6 +39,7 @@ class World:
         self.wall = BEGIN
         self.clerk = LedgerWriter(self.config, slice_seconds=inf)
         self.told: list[Completion] = []
+        self.studies_told: list[StudyEnd] = []
 
     def uid(self, series: int) -> str:
         return str(uid("series", 0, 0, series))
@@ -132,9 +133,11 @@ class World:
 
     def announce(self) -> list[Completion]:
         ended = self.clerk.take_ended()
-        self.told += ended
         self.clerk.mark_announced(ended, self.now)
-        return ended
+        series = [end for end in ended if isinstance(end, Completion)]
+        self.told += series
+        self.studies_told += [end for end in ended if isinstance(end, StudyEnd)]
+        return series
 
     def crash(self) -> None:
         """The process is killed and started again; its monotonic clock says something else."""

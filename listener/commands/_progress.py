@@ -13,7 +13,7 @@ from listener.service.pool import WorkerExit
 from listener.telemetry.events import Events
 
 if TYPE_CHECKING:  # `repack` without a state directory needs no sqlite, and runs once a file.
-    from listener.ledger.completion import Completion
+    from listener.ledger.completion import End
     from listener.ledger.thread import LedgerThread
 
 #: How often the progress line is drawn, in seconds.
@@ -60,10 +60,10 @@ class Progress:
         """Count a worker that died."""
         self.counts["workers lost"] += 1
 
-    def announce(self, ended: Sequence[Completion]) -> None:
-        """Write the events of series that ended."""
-        for completion in ended:
-            self._events.service("series-complete", time.time_ns(), **completion._asdict())
+    def announce(self, ended: Sequence[End]) -> None:
+        """Write the events of series and studies that ended."""
+        for end in ended:
+            self._events.service(end.announced_as, time.time_ns(), **end._asdict())
 
     def _line(self, now: float) -> str:
         done = sum(self.counts[kind] for kind in ("published", "duplicate", "set-aside", "vanished"))

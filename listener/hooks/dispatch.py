@@ -194,8 +194,8 @@ class HookManager:
 
     def __init__(self, config: Config, *, retires: bool = False) -> None:
         configured = configured_hooks(config)
-        self.names = {hook.name for hook in configured}
-        _register(config, self.names, retires=retires)
+        self.names = {hook.name: "" for hook in configured}
+        _register(config, set(self.names), retires=retires)
         owner = owner_of(config.incoming) if retires else ""
         self._threads = [HookThread(hook, config.state, config.phi, owner) for hook in configured]
 
@@ -239,7 +239,8 @@ def _register(config: Config, names: set[str], *, retires: bool) -> None:
         with contextlib.closing(open_writer(path)) as connection, translated():
             for name in NAMES:
                 if name in names:
-                    deliveries.register(connection, name, now_ns, owner=owner, is_start=True, takes_over=retires)
+                    deliveries.register(connection, name, now_ns, owner=owner, takes_over=retires)
+                    consumers.start(connection, name)
                 elif retires and consumers.is_own(connection, name, owner):
                     deliveries.retire(connection, name, now_ns)
                     log.info("the %s hook is not asked for any more, and retired", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from hashlib import sha256
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from listener.ledger.rows import Change, Delivery, SeriesRow, SetAsideRow, shown
+from listener.ledger.rows import Change, Delivery, SeriesRow, SetAsideRow, Study, StudyChange, shown
 from listener.planning.names import instant
 
 #: Fields of a series' row beside those of its end.
@@ -23,20 +24,29 @@ _OF_ASIDE = (
 
 
 class Payload(NamedTuple):
-    """What is sent. `key` is the same in every attempt, `event` one of deliveries.EVENTS, `body` JSON."""
+    """What is sent. `key` is the same in every attempt, `event` one of interests.EVENTS, `body` JSON."""
 
     key: str
     event: str
     body: bytes
 
 
-def payload_of(delivery: Delivery, phi: bool) -> Payload:
-    """Return the payload of a delivery; with patient keys only if `phi`."""
+def payload_of(delivery: Delivery, phi: bool, data_dir: str = "") -> Payload:
+    """Return the payload of a delivery; with patient keys only if `phi`, and with the folder only if `data_dir` is
+    given, below which it lies.
+    """
     body: dict[str, Any] = {"event": delivery.event, "key": delivery.key}
     if delivery.aside is not None:
         body |= _aside(delivery.aside)
     if delivery.series is not None and delivery.change is not None:
         body |= _series(delivery.series, delivery.change, phi)
+        if data_dir and delivery.folders:
+            body["folder"] = posixpath.join(data_dir, posixpath.commonpath(delivery.folders))
+    if delivery.study is not None and delivery.end is not None:
+        body |= _study(delivery.study, delivery.end, phi)
+        if data_dir and delivery.folders:
+            above = [posixpath.dirname(folder) for folder in delivery.folders]
+            body["folder"] = posixpath.join(data_dir, posixpath.commonpath(above)).rstrip("/")
     return Payload(delivery.key, delivery.event, orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE))
 
 
@@ -58,6 +68,28 @@ def _series(row: SeriesRow, change: Change, phi: bool) -> dict[str, Any]:
         "expected": change.expected,
         "bytes": change.bytes,
         **{name: values[name] for name in names},
+    }
+
+
+def _study(study: Study, end: StudyChange, phi: bool) -> dict[str, Any]:
+    series = study.series
+    private = {name: sorted({getattr(one, name) for one in series} - {""}) for name in _PRIVATE} if phi else {}
+    return {
+        "time": instant(end.at_ns),
+        "StudyInstanceUID": study.StudyInstanceUID,
+        "generation": end.generation,
+        "result": end.result,
+        "series": end.series,
+        "complete": end.complete,
+        "instances": end.instances,
+        "bytes": end.bytes,
+        **{name: ", ".join(values) for name, values in private.items()},
+        "Modality": sorted({one.Modality for one in series} - {""}),
+        "sender": sorted({one.sender for one in series} - {""}),
+        "first": instant(min(one.first_ns for one in series)) if series else "",
+        "last": instant(max(one.last_ns for one in series)) if series else "",
+        "errors": sum(one.errors for one in series),
+        "SeriesInstanceUID": [one.SeriesInstanceUID for one in series],
     }
 
 

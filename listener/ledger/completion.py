@@ -51,6 +51,42 @@ class Completion(NamedTuple):
         """Return the name of the event for consumers."""
         return f"series-{self.state}"
 
+    @property
+    def announced_as(self) -> str:
+        """Return the name of the event on standard output."""
+        return "series-complete"
+
+
+class StudyEnd(NamedTuple):
+    """The end of a generation of a study: its series, those of them that are complete, and what came altogether."""
+
+    StudyInstanceUID: str
+    generation: int
+    series: int
+    complete: int
+    instances: int
+    bytes: int
+    result: str
+
+    @property
+    def event(self) -> str:
+        """Return the name of the event for consumers."""
+        return f"study-{self.result}"
+
+    @property
+    def announced_as(self) -> str:
+        """Return the name of the event on standard output."""
+        return "study-complete"
+
+
+#: What is announced.
+End = Completion | StudyEnd
+
+
+def study_result(states: Iterable[str]) -> str:
+    """Return how a study stands whose series have ended so."""
+    return "incomplete" if "incomplete" in states else "complete"
+
 
 @dataclass(slots=True)
 class SeriesState:
@@ -93,10 +129,12 @@ class SeriesState:
 class CompletionRules(NamedTuple):
     """When series end. `quiet` maps a modality ("": any other) to the seconds without a new instance after which a
     series is complete; `timeout` is the same for a series that lacks expected instances: then it is incomplete.
+    `study_quiet` is the same for a study whose series have ended; 0: it ends with the last of them.
     """
 
     quiet: Mapping[str, float]
     timeout: float
+    study_quiet: float = 300.0
 
     def due(self, series: SeriesState) -> float:
         """Return when the series ends if nothing more comes; -inf if it may end now."""
@@ -117,13 +155,62 @@ class CompletionRules(NamedTuple):
         return "expected" if series.expected else "quiet"
 
 
+class WaitingStudies:
+    """The studies whose series have all ended, as far as was told, in a queue by the moment at which each ends if
+    nothing more comes. `quiet` as in CompletionRules.
+    """
+
+    def __init__(self, quiet: float) -> None:
+        self._quiet = quiet
+        self._due: dict[str, float] = {}
+        self._queue: list[tuple[float, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def keep(self, uid: str, last_activity: float) -> None:
+        """Add a study that got its last instance then (quiet clock), or let one that waits wait longer."""
+        self.postpone(uid, last_activity + self._quiet if self._quiet else -inf)
+
+    def postpone(self, uid: str, moment: float) -> None:
+        """Let a study wait until `moment` at least."""
+        if uid:
+            self._due[uid] = max(moment, self._due.get(uid, -inf))
+            heapq.heappush(self._queue, (self._due[uid], uid))
+
+    def refresh(self, uids: Iterable[str], now: float) -> None:
+        """Replace the studies by these; those that were not known got something `now`."""
+        before, self._due, self._queue = self._due, {}, []
+        for uid in uids:
+            self.postpone(uid, before.get(uid, now + self._quiet))
+
+    def is_due(self, horizon: float) -> bool:
+        """Return whether due() may have something."""
+        return bool(self._queue) and self._queue[0][0] <= horizon
+
+    def due(self, horizon: float) -> list[str]:
+        """Return the studies that end once all that came before `horizon` is done; drop or postpone each."""
+        ended: dict[str, None] = {}
+        while self.is_due(horizon):
+            _, uid = heapq.heappop(self._queue)
+            if self._due.get(uid, inf) <= horizon:
+                ended[uid] = None
+        return list(ended)
+
+    def drop(self, uid: str) -> None:
+        """Remove a study."""
+        self._due.pop(uid, None)
+
+
 class OpenSeries:
     """The open series of the ledger in memory, in a queue by the moment at which each is checked next: idle series cost
-    nothing. Outdated moments stay in the queue until their time, at most MAX_STALE of them.
+    nothing. Outdated moments stay in the queue until their time, at most MAX_STALE of them. `studies` are those of
+    which a series has ended.
     """
 
     def __init__(self, rules: CompletionRules) -> None:
         self._rules = rules
+        self.studies = WaitingStudies(rules.study_quiet)
         self._open: dict[SeriesKey, SeriesState] = {}
         self._queue: list[tuple[float, SeriesKey]] = []
         self._turn: list[SeriesKey] = []

@@ -11,33 +11,44 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from listener.ledger.connection import transaction
-from listener.ledger.deliveries import RETIRED
+from listener.ledger.deliveries import RETIRED, Subject, add_for
+from listener.ledger.interests import About, interest_of
 from listener.planning.names import short_hash
 
 _POSITION = """
-SELECT active, stopped, (SELECT ifnull(max(id), 0) FROM history), (SELECT ifnull(max(id), 0) FROM set_aside)
+SELECT active, stopped, (SELECT ifnull(max(id), 0) FROM history), (SELECT ifnull(max(id), 0) FROM set_aside),
+    (SELECT ifnull(max(id), 0) FROM study_ends)
 FROM consumers WHERE id = ?
 """
-_MISSED_SERIES = """
-INSERT OR IGNORE INTO deliveries (consumer_id, event, series_id, generation, made_ns, next_ns)
-SELECT ?, 'series-' || state, series_id, generation, at_ns, ? FROM history
-WHERE id > ? AND state <> 'open' AND result <> 'recounted' ORDER BY id
-"""
-_MISSED_ASIDE = """
-INSERT OR IGNORE INTO deliveries (consumer_id, event, set_aside_id, made_ns, next_ns)
-SELECT ?, 'set-aside', id, at_ns, ? FROM set_aside WHERE id > ? ORDER BY id
-"""
+#: What was recorded after given ids: event, ids as in Subject, time, and what the event is about.
+_MISSED = (
+    """
+    SELECT 'series-' || h.state, s.id, h.generation, 0, 0, h.at_ns, s.Modality, s.sender, h.result, h.state
+    FROM history h JOIN series s ON s.id = h.series_id
+    WHERE h.id > ? AND h.state <> 'open' AND h.result <> 'recounted' ORDER BY h.id
+    """,
+    """
+    SELECT 'set-aside', 0, 0, id, 0, at_ns, Modality, sender, '', '' FROM set_aside WHERE id > ? ORDER BY id
+    """,
+    """
+    SELECT 'study-' || e.result, 0, e.generation, 0, e.study_id, e.at_ns,
+        (SELECT group_concat(DISTINCT Modality) FROM series s WHERE s.StudyInstanceUID = t.StudyInstanceUID),
+        (SELECT group_concat(DISTINCT sender) FROM series s WHERE s.StudyInstanceUID = t.StudyInstanceUID), e.result, ''
+    FROM study_ends e JOIN study_states t ON t.id = e.study_id WHERE e.id > ? ORDER BY e.id
+    """,
+)
 
 
 class Position(NamedTuple):
-    """State of a consumer: whether it is active, why it is stopped ("": it is not), and the newest ids in history and
-    set_aside, up to which an active consumer has its deliveries.
+    """State of a consumer: whether it is active, why it is stopped ("": it is not), and the newest ids in history,
+    set_aside and study_ends, up to which an active consumer has its deliveries.
     """
 
     is_active: bool
     stopped: str
     history: int
     set_aside: int
+    study_ends: int
 
 
 def owner_of(incoming: Sequence[str]) -> str:
@@ -69,14 +80,25 @@ def resume(connection: sqlite3.Connection, consumer: int, seen: Position, since_
             "WHERE consumer_id = ? AND state = 'failed' AND error = ? AND settled_ns >= ?",
             (now_ns, consumer, RETIRED, since_ns),
         )
-        connection.execute(_MISSED_SERIES, (consumer, now_ns, seen.history))
-        connection.execute(_MISSED_ASIDE, (consumer, now_ns, seen.set_aside))
+        (wants,) = connection.execute("SELECT wants FROM consumers WHERE id = ?", (consumer,)).fetchone()
+        for query, last in zip(_MISSED, (seen.history, seen.set_aside, seen.study_ends), strict=True):
+            for event, *ids, at_ns, modalities, senders, result, state in connection.execute(query, (last,)).fetchall():
+                results = tuple(word for word in (result, state) if word)
+                about = About(modalities.split(","), senders.split(","), results)
+                if interest_of(wants).covers(event, about):
+                    add_for(connection, [consumer], event, Subject(*ids), (at_ns, now_ns))
 
 
 def stop(connection: sqlite3.Connection, consumer: int, why: str) -> None:
     """Deliver nothing more to a consumer until its service starts, or redeliver(). Deliveries are still added."""
     with transaction(connection):
         connection.execute("UPDATE consumers SET stopped = ? WHERE id = ?", (why, consumer))
+
+
+def start(connection: sqlite3.Connection, name: str) -> None:
+    """Deliver again to a consumer that was stopped: its receiver may be another one now."""
+    with transaction(connection):
+        connection.execute("UPDATE consumers SET stopped = '' WHERE name = ?", (name,))
 
 
 def redeliver(connection: sqlite3.Connection, consumer: int, now_ns: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from listener.ledger import generations
 from listener.ledger.completion import OpenSeries, SeriesState
@@ -62,6 +63,7 @@ class Corrections:
                 other.instances = total.instances
             if not total.instances:
                 generations.mark_empty(self._connection, row.id, now_ns)
+                self._open_series.studies.keep(row.StudyInstanceUID, other.last_activity if other else -inf)
                 self._open_series.drop(row.SeriesInstanceUID, row.StudyInstanceUID)
             former = frozenset({(row.PatientID, row.StudyInstanceUID)})
             self.request(Revision(series.SeriesInstanceUID, former=former, renews=True))

@@ -1,5 +1,5 @@
-"""Consumers and their deliveries: one for each generation of a series that ends, and for each file that is set aside,
-added in the transaction that records it.
+"""Consumers and their deliveries: one for each generation of a series or study that ends, and for each file that is set
+aside, added in the transaction that records it for each consumer that wants it.
 
 A consumer takes a delivery under a lease that ends, so that what a killed one held is given out again: at least once,
 with a key that identifies it. Every function works on a writer's connection of the caller's thread.
@@ -8,14 +8,21 @@ with a key that identifies it. Every function works on a writer's connection of 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from listener.ledger.connection import transaction
-from listener.ledger.rows import SERIES_COLUMNS, SET_ASIDE_COLUMNS, Change, Delivery, SeriesRow, SetAsideRow
-
-#: Events of deliveries.
-EVENTS = ("series-complete", "series-incomplete", "set-aside")
+from listener.ledger.interests import About, interest_of
+from listener.ledger.rows import (
+    SERIES_COLUMNS,
+    SET_ASIDE_COLUMNS,
+    Change,
+    Delivery,
+    SeriesRow,
+    SetAsideRow,
+    Study,
+    StudyChange,
+)
 
 #: The error of a delivery that was given up with its consumer.
 RETIRED = "the consumer was retired"
@@ -25,20 +32,31 @@ _NOTHING = "the ledger does not have what it tells of any more"
 _ALWAYS = 2**63 - 1
 
 _DUE = """
-SELECT id, event, attempts, series_id, generation, set_aside_id FROM deliveries
+SELECT id, event, attempts, series_id, generation, set_aside_id, study_id FROM deliveries
 WHERE consumer_id = ? AND state = 'pending' AND next_ns <= ? AND lease_until_ns <= ?
 ORDER BY set_aside_id > 0, next_ns, id LIMIT ?
 """
 
+_SERIES_OF_STUDY = f"""
+SELECT {SERIES_COLUMNS} FROM series s WHERE StudyInstanceUID = ? AND (instances > 0 OR pruned_ns = 0) ORDER BY s.id
+"""
+_FOLDERS = "SELECT path FROM folders WHERE id IN (SELECT folder_id FROM instances WHERE series_id = ?)"
 _FIRST = "SELECT min(id) FROM series WHERE SeriesInstanceUID = ?"
 
 
+_LEFT = """
+SELECT count(*) FROM deliveries d JOIN consumers c ON c.id = d.consumer_id
+WHERE {} AND d.state <> 'delivered' AND c.active = 1 AND c.since_ns <= ?
+"""
+
+
 class Subject(NamedTuple):
-    """What a delivery is about, by ids: a generation of a series, or a set-aside file."""
+    """What a delivery is about, by ids: a generation of a series or of a study, or a set-aside file."""
 
     series_id: int = 0
     generation: int = 0
     set_aside_id: int = 0
+    study_id: int = 0
 
 
 def register(
@@ -47,18 +65,18 @@ def register(
     now_ns: int,
     *,
     owner: str = "",
-    is_start: bool = False,
     takes_over: bool = True,
+    wants: str | None = None,
 ) -> int:
     """Register a consumer for all that happens from now on; return its id. For one that is registered already all
     pending deliveries, leased ones included, become due now; one that was retired gets nothing of the time between.
-    `owner`: the listener that serves it from now on, unless another one does and `takes_over` is False. `is_start`:
-    clear `stopped`, as its receiver may be another one now.
+    `owner`: the listener that serves it from now on, unless another one does and `takes_over` is False. `wants`: the
+    text of an Interest from now on (None: as it was).
     """
     with transaction(connection):
-        add_consumers(connection, [name], now_ns, owner)
-        if is_start:
-            connection.execute("UPDATE consumers SET stopped = '' WHERE name = ?", (name,))
+        add_consumers(connection, {name: wants or ""}, now_ns, owner)
+        if wants is not None:
+            connection.execute("UPDATE consumers SET wants = ? WHERE name = ?", (wants, name))
         if owner:
             connection.execute(
                 "UPDATE consumers SET owner = ? WHERE name = ? AND owner <> ? AND (owner = '' OR active = 0 OR ?)",
@@ -86,24 +104,30 @@ def retire(connection: sqlite3.Connection, name: str, now_ns: int) -> None:
         )
 
 
-def active(connection: sqlite3.Connection) -> set[str]:
-    """Return the names of the active consumers."""
-    return {name for (name,) in connection.execute("SELECT name FROM consumers WHERE active = 1")}
+def active(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the active consumers: names, and what they want as in their rows."""
+    return dict(connection.execute("SELECT name, wants FROM consumers WHERE active = 1"))
 
 
-def add_consumers(connection: sqlite3.Connection, names: Iterable[str], now_ns: int, owner: str = "") -> None:
-    """Within a transaction: add the consumers that the ledger (perhaps a new one) lacks."""
+def add_consumers(connection: sqlite3.Connection, wants: Mapping[str, str], now_ns: int, owner: str = "") -> None:
+    """Within a transaction: add the consumers (as active() returns them) that the ledger, perhaps a new one, lacks."""
     connection.executemany(
-        "INSERT OR IGNORE INTO consumers (name, owner, since_ns) VALUES (?, ?, ?)",
-        [(name, owner, now_ns) for name in sorted(names)],
+        "INSERT OR IGNORE INTO consumers (name, wants, owner, since_ns) VALUES (?, ?, ?, ?)",
+        [(name, text, owner, now_ns) for name, text in sorted(wants.items())],
     )
 
 
 def pending_subjects(connection: sqlite3.Connection) -> tuple[set[str], set[str]]:
-    """Return the subjects of pending deliveries: Series Instance UIDs, and paths of set-aside files."""
+    """Return the subjects of pending deliveries: Series Instance UIDs, and paths of set-aside files. Of studies, and of
+    those that have not ended yet, all series.
+    """
     series = "SELECT DISTINCT s.SeriesInstanceUID FROM deliveries d JOIN series s ON s.id = d.series_id"
+    studies = (
+        "SELECT s.SeriesInstanceUID FROM series s JOIN study_states t ON t.StudyInstanceUID = s.StudyInstanceUID "
+        "WHERE t.state = 'open' OR t.id IN (SELECT study_id FROM deliveries WHERE state = 'pending' AND study_id > 0)"
+    )
     aside = "SELECT DISTINCT a.path FROM deliveries d JOIN set_aside a ON a.id = d.set_aside_id"
-    uids = {uid for (uid,) in connection.execute(f"{series} WHERE d.state = 'pending'")}
+    uids = {uid for (uid,) in connection.execute(f"{series} WHERE d.state = 'pending' UNION {studies}")}
     return uids, {path for (path,) in connection.execute(f"{aside} WHERE d.state = 'pending'")}
 
 
@@ -112,16 +136,31 @@ def add_deliveries(
     event: str,
     subject: Subject,
     now_ns: int,
+    about: About,
     *,
     since: int | None = None,
 ) -> None:
-    """Within a transaction: add a delivery for every active consumer. `since`: only for consumers registered at that
-    moment (nanoseconds since the epoch).
+    """Within a transaction: add a delivery for every active consumer that wants it. `since`: only for consumers
+    registered at that moment (nanoseconds since the epoch).
     """
-    connection.execute(
-        "INSERT OR IGNORE INTO deliveries (consumer_id, event, series_id, generation, set_aside_id, made_ns, next_ns) "
-        "SELECT id, ?, ?, ?, ?, ?, ? FROM consumers WHERE active = 1 AND since_ns <= ? ORDER BY id",
-        (event, *subject, now_ns, now_ns, _ALWAYS if since is None else since),
+    registered = connection.execute(
+        "SELECT id, wants FROM consumers WHERE active = 1 AND since_ns <= ? ORDER BY id",
+        (_ALWAYS if since is None else since,),
+    ).fetchall()
+    wanting = [consumer for consumer, wants in registered if interest_of(wants).covers(event, about)]
+    add_for(connection, wanting, event, subject, (now_ns, now_ns))
+
+
+def add_for(
+    connection: sqlite3.Connection, consumers: Iterable[int], event: str, subject: Subject, times: tuple[int, int]
+) -> None:
+    """Within a transaction: add a delivery for each of these consumers, if it has none; `times`: when it was made, and
+    when it is due.
+    """
+    connection.executemany(
+        "INSERT OR IGNORE INTO deliveries (consumer_id, event, series_id, generation, set_aside_id, study_id, made_ns, "
+        "next_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(consumer, event, *subject, *times) for consumer in consumers],
     )
 
 
@@ -148,10 +187,14 @@ def lease(connection: sqlite3.Connection, consumer: int, now_ns: int, until_ns: 
         return [delivery for delivery in taken.values() if delivery]
 
 
-def _delivery(connection: sqlite3.Connection, row: tuple[int, str, int, int, int, int], holder: str) -> Delivery | None:
+def _delivery(
+    connection: sqlite3.Connection, row: tuple[int, str, int, int, int, int, int], holder: str
+) -> Delivery | None:
     """Return a delivery with its subject; None if the subject was removed."""
-    number, event, attempts, series_id, generation, aside_id = row
+    number, event, attempts, series_id, generation, aside_id, study_id = row
     about = (number, event, f"set-aside/{aside_id}", attempts + 1, holder)
+    if study_id:
+        return _delivery_of_study(connection, Delivery(*about), study_id, generation)
     if aside_id:
         aside = connection.execute(f"SELECT {SET_ASIDE_COLUMNS} FROM set_aside a WHERE id = ?", (aside_id,)).fetchone()
         return Delivery(*about, aside=SetAsideRow(*aside)) if aside else None
@@ -164,7 +207,32 @@ def _delivery(connection: sqlite3.Connection, row: tuple[int, str, int, int, int
         return None
     series = SeriesRow(*series_row)
     delivery = Delivery(*about, series=series, change=Change(*change))
-    return delivery._replace(key=_key(connection, series, generation))
+    return delivery._replace(key=_key(connection, series, generation), folders=_folders(connection, [series]))
+
+
+def _delivery_of_study(
+    connection: sqlite3.Connection, delivery: Delivery, study_id: int, generation: int
+) -> Delivery | None:
+    """Return a delivery with the end of a study's generation, and the study as it is now."""
+    found = connection.execute("SELECT StudyInstanceUID FROM study_states WHERE id = ?", (study_id,)).fetchone()
+    end = connection.execute(
+        f"SELECT {', '.join(StudyChange._fields)} FROM study_ends WHERE study_id = ? AND generation = ?",
+        (study_id, generation),
+    ).fetchone()
+    if not found or not end:
+        return None
+    series = tuple([SeriesRow(*row) for row in connection.execute(_SERIES_OF_STUDY, found)])
+    return delivery._replace(
+        key=f"study/{found[0]}/{generation}",
+        study=Study(found[0], series),
+        end=StudyChange(*end),
+        folders=_folders(connection, series),
+    )
+
+
+def _folders(connection: sqlite3.Connection, series: Iterable[SeriesRow]) -> tuple[str, ...]:
+    found = {path for one in series for (path,) in connection.execute(_FOLDERS, (one.id,))}
+    return tuple(sorted(found))
 
 
 def _key(connection: sqlite3.Connection, series: SeriesRow, generation: int) -> str:
@@ -192,12 +260,15 @@ def settle(
 
 
 def is_delivered(connection: sqlite3.Connection, series: SeriesRow) -> bool:
-    """Return whether the last generation of a series is delivered to every active consumer, as far as it has deliveries
-    (one that `verify --repair` found has none).
+    """Return whether the last generation of a series, and of its study, is delivered to every active consumer, as far
+    as it has deliveries (one that `verify --repair` found has none).
     """
     (left,) = connection.execute(
-        "SELECT count(*) FROM deliveries d JOIN consumers c ON c.id = d.consumer_id WHERE d.series_id = ? "
-        "AND d.generation = ? AND d.state <> 'delivered' AND c.active = 1 AND c.since_ns <= ?",
-        (series.id, series.generation, series.changed_ns),
+        _LEFT.format("d.series_id = ? AND d.generation = ?"), (series.id, series.generation, series.changed_ns)
     ).fetchone()
+    study = connection.execute(
+        "SELECT id, generation, changed_ns FROM study_states WHERE StudyInstanceUID = ?", (series.StudyInstanceUID,)
+    ).fetchone()
+    if study and not left:
+        (left,) = connection.execute(_LEFT.format("d.study_id = ? AND d.generation = ?"), study).fetchone()
     return not left

@@ -56,9 +56,18 @@ class CompletionRecorder:
                             generations.mark_announced(connection, completion)
             self.ended += [completion for completion in ended if not self._is_announced(completion)]
             for completion in ended:
-                self._open_series.drop(completion.SeriesInstanceUID, completion.StudyInstanceUID)
+                self._drop(completion, moment)
         if self._access.connection is None:
             self._end_unrecorded(due, moment)
+
+    def _drop(self, completion: Completion, moment: Moment) -> None:
+        """Drop a series that ended; its study may end next."""
+        key = _key(completion)
+        series = self._open_series.get(*key)
+        known = series is not None and series.last_activity > -inf
+        last = series.last_activity if series and known else moment.quiet
+        self._open_series.studies.keep(completion.StudyInstanceUID, last)
+        self._open_series.drop(*key)
 
     def _is_announced(self, completion: Completion) -> bool:
         return self.unrecorded.get(_key(completion)) == completion

@@ -9,6 +9,7 @@ import sqlite3
 
 from listener.ledger.completion import Completion, SeriesState
 from listener.ledger.deliveries import Subject, add_deliveries
+from listener.ledger.interests import About
 from listener.ledger.rows import SERIES_COLUMNS, SeriesRow
 from listener.ledger.tables import day_of
 
@@ -168,7 +169,9 @@ def end(connection: sqlite3.Connection, series: int, ended: Completion, now_ns: 
     connection.execute(_HISTORY, (now_ns, ended.result, int(quietly), series))
     _count_in_day(connection, ended.state, series, now_ns)
     if not quietly:
-        add_deliveries(connection, ended.event, Subject(series, ended.generation), now_ns)
+        modality, sender = connection.execute("SELECT Modality, sender FROM series WHERE id = ?", (series,)).fetchone()
+        about = About((modality,), (sender,), (ended.result, ended.state))
+        add_deliveries(connection, ended.event, Subject(series, ended.generation), now_ns, about)
     return True
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from listener.config import Config
 from listener.errors import LedgerCorrupt
-from listener.ledger import generations
+from listener.ledger import generations, studies
 from listener.ledger.completion import Completion, CompletionRules, OpenSeries, SeriesState, expected_count
 from listener.ledger.connection import open_writer, path_of, transaction, translated
 from listener.ledger.deliveries import is_delivered
@@ -84,6 +84,7 @@ class LedgerRepair:
             for series in self._outcome_rows.recount(uid, 0.0, now_ns):
                 if series.id not in known:
                     self._end_found(series, now_ns)
+                    studies.close_found(self._connection, series.StudyInstanceUID, now_ns)
 
     def identify(self, uid: str) -> None:
         """Write the identity in their newest instances into the rows of a UID's series. Raises LedgerFault."""

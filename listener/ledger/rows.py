@@ -62,6 +62,25 @@ class StudyRow(NamedTuple):
     last_ns: int
 
 
+class StudyChange(NamedTuple):
+    """The end of a study's generation: its series, those that were complete, and what came altogether."""
+
+    generation: int
+    at_ns: int
+    result: str
+    series: int
+    complete: int
+    instances: int
+    bytes: int
+
+
+class Study(NamedTuple):
+    """A study with the rows of its series."""
+
+    StudyInstanceUID: str
+    series: tuple[SeriesRow, ...]
+
+
 class SetAsideRow(NamedTuple):
     """A set-aside file. `path` is below <state>/set-aside, `name` as it arrived; UIDs, Modality and sender are "" if
     they were not read; `gone_ns` is when it was found gone.
@@ -161,8 +180,8 @@ class ConsumerRow(NamedTuple):
 
 class Delivery(NamedTuple):
     """A leased delivery with its subject. `key` is the same in every attempt; `attempts` counts this one too; `lease`
-    names the holder, without which it cannot be settled. `change` is the end of the generation in question: the series
-    may have gone on since.
+    names the holder, without which it cannot be settled. `change` (of a study `end`) is the end of the generation in
+    question: the series may have gone on since. `folders` are those of its files now, below the data directory.
     """
 
     id: int
@@ -173,6 +192,9 @@ class Delivery(NamedTuple):
     series: SeriesRow | None = None
     change: Change | None = None
     aside: SetAsideRow | None = None
+    study: Study | None = None
+    end: StudyChange | None = None
+    folders: tuple[str, ...] = ()
 
 
 SERIES_COLUMNS = ", ".join(f"s.{name}" for name in SeriesRow._fields)

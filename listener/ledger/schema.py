@@ -286,7 +286,85 @@ ALTER TABLE set_aside ADD COLUMN Modality TEXT NOT NULL DEFAULT '';
 CREATE INDEX set_aside_of_series ON set_aside (SeriesInstanceUID) WHERE SeriesInstanceUID <> '';
 """
 
+# What a study is told of: generations like those of series. A trigger begins one, whoever opens a series; a study that
+# ended before this version has no row, and is told of once something comes for it again. A generation that nobody was
+# told of (`recounted`) goes on instead.
+_STUDY_ENDS = """
+CREATE TABLE study_states (
+    id INTEGER PRIMARY KEY,
+    StudyInstanceUID TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'complete', 'incomplete')),
+    result TEXT NOT NULL DEFAULT '',
+    generation INTEGER NOT NULL DEFAULT 1,
+    changed_ns INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX study_states_open ON study_states (id) WHERE state = 'open';
+CREATE TABLE study_ends (
+    id INTEGER PRIMARY KEY,
+    study_id INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    at_ns INTEGER NOT NULL,
+    result TEXT NOT NULL,
+    series INTEGER NOT NULL,
+    complete INTEGER NOT NULL,
+    instances INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    announced INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (study_id, generation)
+);
+CREATE INDEX study_ends_unannounced ON study_ends (id) WHERE announced = 0;
+INSERT INTO study_states (StudyInstanceUID, changed_ns)
+    SELECT StudyInstanceUID, max(changed_ns) FROM series WHERE state = 'open' AND StudyInstanceUID <> ''
+    GROUP BY StudyInstanceUID;
+CREATE TRIGGER study_begun AFTER UPDATE OF state, StudyInstanceUID ON series
+WHEN new.state = 'open' AND new.StudyInstanceUID <> '' AND (old.state <> 'open' OR old.StudyInstanceUID = '') BEGIN
+    INSERT INTO study_states (StudyInstanceUID, changed_ns) VALUES (new.StudyInstanceUID, new.changed_ns)
+    ON CONFLICT (StudyInstanceUID) DO UPDATE SET state = 'open', changed_ns = excluded.changed_ns,
+        generation = generation + (result <> 'recounted') WHERE state <> 'open';
+END;
+
+ALTER TABLE consumers ADD COLUMN wants TEXT NOT NULL DEFAULT '';
+CREATE TABLE deliveries_of_studies_too (
+    id INTEGER PRIMARY KEY,
+    consumer_id INTEGER NOT NULL REFERENCES consumers (id),
+    event TEXT NOT NULL,
+    series_id INTEGER NOT NULL DEFAULT 0,
+    generation INTEGER NOT NULL DEFAULT 0,
+    set_aside_id INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'failed')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    made_ns INTEGER NOT NULL,
+    next_ns INTEGER NOT NULL DEFAULT 0,
+    lease TEXT NOT NULL DEFAULT '',
+    lease_until_ns INTEGER NOT NULL DEFAULT 0,
+    settled_ns INTEGER NOT NULL DEFAULT 0,
+    error TEXT NOT NULL DEFAULT '',
+    study_id INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (consumer_id, event, series_id, generation, set_aside_id, study_id)
+);
+INSERT INTO deliveries_of_studies_too SELECT *, 0 FROM deliveries;
+DROP TABLE deliveries;
+ALTER TABLE deliveries_of_studies_too RENAME TO deliveries;
+CREATE INDEX deliveries_due ON deliveries (consumer_id, set_aside_id > 0, next_ns) WHERE state = 'pending';
+CREATE INDEX deliveries_oldest ON deliveries (consumer_id, made_ns) WHERE state = 'pending';
+CREATE INDEX deliveries_failed ON deliveries (consumer_id, settled_ns) WHERE state = 'failed';
+CREATE INDEX deliveries_of_series ON deliveries (series_id);
+CREATE INDEX deliveries_of_study ON deliveries (study_id) WHERE study_id > 0;
+CREATE TRIGGER delivery_came AFTER INSERT ON deliveries BEGIN
+    INSERT OR IGNORE INTO delivery_counts VALUES (new.consumer_id, new.state, 0);
+    UPDATE delivery_counts SET deliveries = deliveries + 1 WHERE consumer_id = new.consumer_id AND state = new.state;
+END;
+CREATE TRIGGER delivery_changed AFTER UPDATE OF state ON deliveries WHEN old.state <> new.state BEGIN
+    INSERT OR IGNORE INTO delivery_counts VALUES (new.consumer_id, new.state, 0);
+    UPDATE delivery_counts SET deliveries = deliveries - 1 WHERE consumer_id = old.consumer_id AND state = old.state;
+    UPDATE delivery_counts SET deliveries = deliveries + 1 WHERE consumer_id = new.consumer_id AND state = new.state;
+END;
+CREATE TRIGGER delivery_went AFTER DELETE ON deliveries BEGIN
+    UPDATE delivery_counts SET deliveries = deliveries - 1 WHERE consumer_id = old.consumer_id AND state = old.state;
+END;
+"""
+
 #: Step n migrates version n to n + 1. Steps are only ever added, so that a file of any version can be migrated.
-STEPS = (_SERIES, _COUNTS, _BATCHES_AND_DELIVERIES, _SERIES_OF_A_STUDY, _HOOKS, _OWNERS)
+STEPS = (_SERIES, _COUNTS, _BATCHES_AND_DELIVERIES, _SERIES_OF_A_STUDY, _HOOKS, _OWNERS, _STUDY_ENDS)
 
 VERSION = len(STEPS)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from listener.ledger.deliveries import Subject, add_deliveries
+from listener.ledger.interests import About
 from listener.planning.names import instant, printable
 from listener.records import Outcome
 
@@ -170,7 +171,8 @@ class Tables:
         )
         since = outcome.finished_ns if found else None
         subject = Subject(set_aside_id=made.lastrowid or 0)
-        add_deliveries(self._connection, "set-aside", subject, outcome.finished_ns, since=since)
+        whose = About((outcome.Modality,), (outcome.sender,))
+        add_deliveries(self._connection, "set-aside", subject, outcome.finished_ns, whose, since=since)
         if outcome.SeriesInstanceUID and reason != "superseded":
             study = outcome.StudyInstanceUID
             self._connection.execute(

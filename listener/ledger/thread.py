@@ -12,8 +12,9 @@ from listener.config import Config
 from listener.diagnostics import log
 from listener.errors import internal
 from listener.ledger import schema
-from listener.ledger.completion import UNSEEN, Completion
-from listener.ledger.writer import MAX_PENDING, LedgerWriter
+from listener.ledger.completion import UNSEEN, End
+from listener.ledger.pending import MAX_PENDING
+from listener.ledger.writer import LedgerWriter
 from listener.records import Outcome
 from listener.repacking.revision import Revision
 
@@ -28,12 +29,12 @@ CLOSE_TIMEOUT = 10.0
 
 
 class LedgerThread:
-    """Records outcomes and reports ends of series: `wake` is called (in its thread) when take() has something.
+    """Records outcomes and reports ends: `wake` is called (in its thread) when take() has something.
 
     `counts` is the number of series by state, `fault` "" or why the ledger cannot be written; both are replaced as a
     whole, for any thread to read. So is `flow`, the state of intake, by whoever takes files in; without it no series is
-    quiet. `consumers`: names to register. `is_worked_on` returns whether another listener takes files from an incoming
-    directory.
+    quiet. `consumers`: whom to register, as in deliveries.add_consumers. `is_worked_on` returns whether another
+    listener takes files from an incoming directory.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class LedgerThread:
         config: Config,
         wake: Callable[[], None] = lambda: None,
         *,
-        consumers: Iterable[str] = (),
+        consumers: Mapping[str, str] | None = None,
         is_worked_on: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.flow = UNSEEN
@@ -52,8 +53,8 @@ class LedgerThread:
         self._recounts: deque[str] = deque()
         #: Called in the ledger's thread with corrections.
         self.revise: Callable[[Sequence[Revision]], None] = lambda _: None
-        self._ended: deque[Completion] = deque()
-        self._announced: deque[Completion] = deque()
+        self._ended: deque[End] = deque()
+        self._announced: deque[End] = deque()
         self._set_aside_totals: Mapping[str, tuple[int, int]] = {}
         self._has_work = threading.Event()
         self._closing = threading.Event()
@@ -85,17 +86,17 @@ class LedgerThread:
         """Hand over what was counted in set-aside, files and bytes by reason, to be compared with the rows."""
         self._set_aside_totals = totals
 
-    def take(self) -> list[Completion]:
-        """Return and clear the ends of series that are to be announced."""
+    def take(self) -> list[End]:
+        """Return and clear the ends that are to be announced."""
         return _emptied(self._ended)
 
-    def mark_announced(self, completions: Sequence[Completion]) -> None:
+    def mark_announced(self, ends: Sequence[End]) -> None:
         """Hand over ends that were announced."""
-        self._announced.extend(completions)
+        self._announced.extend(ends)
 
     def close(
         self,
-        announce: Callable[[Sequence[Completion]], None],
+        announce: Callable[[Sequence[End]], None],
         settle: Callable[[], None] = lambda: None,
         *,
         judges: bool = False,

@@ -8,62 +8,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from listener.config import Config
-from listener.ledger import deliveries, generations, schema, set_aside
-from listener.ledger.completion import Completion, CompletionRules, Flow, Moment, OpenSeries, SeriesKey, SeriesState
+from listener.ledger import deliveries, generations, schema, set_aside, studies
+from listener.ledger.completion import CompletionRules, End, Flow, Moment, OpenSeries, SeriesKey, SeriesState, StudyEnd
 from listener.ledger.connection import BehindMarker, WriterConnection, transaction
 from listener.ledger.consumers import owner_of
 from listener.ledger.ending import CompletionRecorder
 from listener.ledger.evidence import DocumentReader, ExpectedCounts
 from listener.ledger.outcome_rows import LedgerPaths, OutcomeRows
+from listener.ledger.pending import PendingOutcomes
+from listener.ledger.studies import StudyRecorder
 from listener.records import Outcome
 from listener.repacking.revision import Revision
-
-#: Outcomes that wait at most; beyond that only their series are kept, to be recounted.
-MAX_PENDING = 50_000
-
-
-class PendingOutcomes:
-    """Outcomes that are not recorded yet, and series to be recounted from their documents.
-
-    Bounded: the series of more than `limit` outcomes are recounted instead.
-    """
-
-    def __init__(self, limit: int = MAX_PENDING) -> None:
-        self._limit = limit
-        self._recounts: dict[str, bool] = {}
-        self.outcomes: list[Outcome] = []
-
-    def keep(self, outcomes: Sequence[Outcome]) -> None:
-        """Add outcomes."""
-        self.outcomes += outcomes
-        if len(self.outcomes) > self._limit:
-            self.give_up()
-
-    def give_up(self) -> None:
-        """Drop the outcomes; recount their series."""
-        self.recount(
-            (outcome.SeriesInstanceUID for outcome in self.outcomes if outcome.kind == "published"), arrived=True
-        )
-        self.outcomes.clear()
-
-    def recount(self, series: Iterable[str], *, arrived: bool = False) -> None:
-        """Recount these series, whose rows may lack something. `arrived`: instances came whose end was not announced,
-        so that the series is open, also if `verify --repair` was faster and recorded it as ended.
-        """
-        for uid in series:
-            if uid:
-                self._recounts[uid] = arrived or self._recounts.get(uid, False)
-
-    @property
-    def has_recounts(self) -> bool:
-        """Return whether a series is to be recounted."""
-        return bool(self._recounts)
-
-    def next_recount(self) -> tuple[str, bool]:
-        """Remove and return the next series to be recounted, and whether instances of it arrived."""
-        uid = next(iter(self._recounts))
-        return uid, self._recounts.pop(uid)
-
 
 #: Outcomes in one transaction.
 _PER_TRANSACTION = 5_000
@@ -88,11 +43,12 @@ _MARGIN_NS = 60 * 10**9
 
 
 class LedgerWriter:
-    """Records outcomes (`record`) and ends series (`take_ended`); `tick` is called about once a second.
+    """Records outcomes (`record`) and ends series and studies (`take_ended`); `tick` is called about once a second.
 
     Arguments `now` are monotonic seconds, `now_ns` the wall clock. `flow` is the state of intake, replaced by whoever
     takes files in; None where time alone counts. `counts`: number of series by state. `access.fault`: "" or why the
-    ledger cannot be written. `consumers` are registered in every ledger that lacks them, before anything is recorded.
+    ledger cannot be written. `consumers` (as in deliveries.add_consumers) are registered in every ledger that lacks
+    them, before anything is recorded.
     `is_worked_on` returns whether another listener takes files from an incoming directory that is not this one's: that
     one decides when its series are quiet.
     """
@@ -102,7 +58,7 @@ class LedgerWriter:
         config: Config,
         slice_seconds: float = _SLICE_SECONDS,
         *,
-        consumers: Iterable[str] = (),
+        consumers: Mapping[str, str] | None = None,
         flow: Flow | None = None,
         is_worked_on: Callable[[str], bool] = lambda _: False,
     ) -> None:
@@ -122,19 +78,22 @@ class LedgerWriter:
         self._behind = BehindMarker(config.state, self._owner)
         self._caught_up_ns = 0
         self._recent_series: set[str] = set()
-        self._own_consumers = frozenset(consumers)
-        self._consumers: set[str] = set()
+        self._own_consumers = dict(consumers or {})
+        self._consumers: dict[str, str] = {}
         self._owed_paths: set[str] = set()
         self._version = -1
         self._read_at = 0.0
         self._wall_ns = 0
-        self._open_series = OpenSeries(CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout))
+        rules = CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout, config.study_quiet)
+        self._open_series = OpenSeries(rules)
         self._recorder = CompletionRecorder(self._open_series, self._documents, self.access)
+        self._studies = StudyRecorder(self._open_series.studies, self.access, self._is_elsewhere)
         self.counts = dict.fromkeys(schema.STATES, 0)
 
-    def take_ended(self) -> list[Completion]:
+    def take_ended(self) -> list[End]:
         """Return and clear the ends since the last call; announce them, then call mark_announced()."""
-        ended, self._recorder.ended = self._recorder.ended, []
+        ended: list[End] = [*self._recorder.ended, *self._studies.ended]
+        self._recorder.ended, self._studies.ended = [], []
         return ended
 
     def take_revisions(self) -> list[Revision]:
@@ -174,6 +133,7 @@ class LedgerWriter:
         self._read_open(connection, moment)
         if not self._begun:
             self._recorder.ended += generations.unannounced(connection)
+            self._studies.ended += studies.unannounced(connection)
             if row:
                 self.pending.recount(self._documents.changed_since(row[0] - self._margin_ns))
             if self._behind.earlier_ns:
@@ -192,6 +152,7 @@ class LedgerWriter:
         self._consumers = deliveries.active(connection)
         fresh = self._outcome_rows is None
         lost = self._open_series.refresh(generations.open_states(connection, moment.quiet), moment.quiet, keeping=fresh)
+        self._studies.refresh(connection, moment.quiet)
         if fresh:
             self.pending.recount(lost, arrived=True)
         took = time.thread_time() - begun
@@ -228,6 +189,7 @@ class LedgerWriter:
             self._open_series.remember(outcomes, moment.quiet)
         self._read_expected(changed, moment)
         self._end([series for series in changed if series.has_reached], moment)
+        self._studies.end_due(moment, self.flow)
 
     def _write(self, moment: Moment) -> list[SeriesState]:
         """Record pending outcomes; return the open series that got instances."""
@@ -277,6 +239,7 @@ class LedgerWriter:
         due = self._open_series.due(moment.horizon)
         self._read_expected(due, moment)
         self._end(due, moment)
+        self._studies.end_due(moment, self.flow)
         if caught_up and self.access.connection:
             self._recorder.unrecorded.clear()
             self.access.mark_working()
@@ -329,13 +292,16 @@ class LedgerWriter:
         if self.flow and series.SeriesInstanceUID in self.flow.held:
             self._open_series.postpone(series, moment.quiet + _HELD)
             return False
-        if series.root in self._paths.roots or not self._is_worked_on(series.root):
+        if not self._is_elsewhere(series.root):
             return True
         self._open_series.postpone(series, moment.quiet + _ELSEWHERE)
         return False
 
+    def _is_elsewhere(self, root: str) -> bool:
+        return root not in self._paths.roots and self._is_worked_on(root)
+
     def end_by_wall_clock(self, now: float, now_ns: int) -> None:
-        """End series by the wall clock, for a command that leaves nothing in incoming and does not wait."""
+        """End series and studies by the wall clock, for a command that leaves nothing in incoming and does not wait."""
         moment = Moment(now, now_ns, 0.0, 0.0)
         connection = self.access.connection
         if connection:
@@ -347,6 +313,10 @@ class LedgerWriter:
                     series.last_activity = -max(0, now_ns - last_ns) / 1e9
                     self._open_series.keep(series)
         self._end(self._open_series.due(moment.horizon), moment)
+        if self.access.connection:
+            with self.access.translating_faults(now):
+                self._studies.read_wall_clock(self.access.connection, now_ns)
+            self._studies.end_due(moment, None)
 
     def reconcile_set_aside(self, counted: Mapping[str, tuple[int, int]], now: float, now_ns: int) -> None:
         """Bring rows of set-aside files in line with what was counted: files and bytes by reason."""
@@ -357,13 +327,15 @@ class LedgerWriter:
                     with outcome_rows.transaction():
                         set_aside.reconcile(outcome_rows.tables, self._paths, reason, now_ns, self._owed_paths)
 
-    def mark_announced(self, completions: Iterable[Completion], now: float) -> None:
+    def mark_announced(self, ends: Sequence[End], now: float) -> None:
         """Record that these ends were announced."""
         connection = self.access.connection
         if connection:
             with self.access.translating_faults(now), transaction(connection):
-                for completion in completions:
-                    generations.mark_announced(connection, completion)
+                studies.mark_announced(connection, [end for end in ends if isinstance(end, StudyEnd)])
+                for end in ends:
+                    if not isinstance(end, StudyEnd):
+                        generations.mark_announced(connection, end)
 
     def reset(self) -> None:
         """After an internal error: recount from the documents what was pending, and close the connection."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from listener.diagnostics import log
-from listener.ledger.completion import Completion
+from listener.ledger.completion import Completion, End
 from listener.ledger.thread import LedgerThread
 from listener.records import Deferral, Outcome
 from listener.repacking import setaside
@@ -89,18 +89,18 @@ class Recorder:
         log.error("a worker %s with %d files in hand; what it did not do is done again", lost.text, len(lost.held))
 
     def announce_ended(self) -> None:
-        """Announce the series that ended since the last call."""
+        """Announce the series and studies that ended since the last call."""
         ended = self._ledger.take()
         if ended:
             self.announce(ended)
             self._ledger.mark_announced(ended)
 
-    def announce(self, ended: Sequence[Completion]) -> None:
-        """Write events and metrics of series that ended."""
-        for series in ended:
-            if series.result != "incomplete":
-                self._metrics.add("series_completed_total", 1, series.result)
-            self._events.service("series-complete", time.time_ns(), **series._asdict())
+    def announce(self, ended: Sequence[End]) -> None:
+        """Write events and metrics of series and studies that ended."""
+        for end in ended:
+            if isinstance(end, Completion) and end.result != "incomplete":
+                self._metrics.add("series_completed_total", 1, end.result)
+            self._events.service(end.announced_as, time.time_ns(), **end._asdict())
 
     def show_ledger(self) -> str:
         """Show how many series are in each state; return "" or why the ledger cannot be written."""

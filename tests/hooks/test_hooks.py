@@ -37,6 +37,7 @@ from listener.hooks.payload import Payload, header_fields, key_of
 from listener.hooks.targets import CommandHook, Webhook
 from listener.ledger import consumers, deliveries
 from listener.ledger.connection import open_writer, path_of, transaction
+from listener.ledger.interests import About
 from listener.ledger.reader import reading
 from listener.status import ledger_view
 from tests.instances import uid, write_instance
@@ -575,7 +576,7 @@ def aside(state: Path, number: int) -> None:
     """A file was set aside, and whoever is to hear of it shall."""
     connection = open_writer(path_of(str(state)))
     connection.execute("INSERT INTO set_aside (path, reason, name) VALUES (?, 'empty', 'x')", (f"empty/{number}",))
-    deliveries.add_deliveries(connection, "set-aside", deliveries.Subject(set_aside_id=number), 1)
+    deliveries.add_deliveries(connection, "set-aside", deliveries.Subject(set_aside_id=number), 1, About())
     connection.close()
 
 
@@ -741,7 +742,7 @@ def test_a_courier_that_was_retired_registers_again_and_misses_nothing(
         until(lambda: "registered again" in caplog.text, 10)
         aside(tmp_path, 3)
         until(lambda: states(connection) == ["delivered"] * 3, 10)
-        assert deliveries.active(connection) == {"webhook"}
+        assert deliveries.active(connection).keys() == {"webhook"}
 
 
 def test_a_ledger_that_is_damaged_while_a_hook_is_told_does_not_end_its_thread(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from listener.ledger import thread as module
-from listener.ledger.completion import Completion
+from listener.ledger.completion import End
 from listener.ledger.reader import reading
 from listener.ledger.thread import LedgerThread
 from listener.ledger.writer import LedgerWriter
@@ -29,7 +29,7 @@ def instances(world: World, series: int = 0) -> int:
     return row.instances if row else 0
 
 
-def nobody(_: Sequence[Completion]) -> None:
+def nobody(_: Sequence[End]) -> None:
     """Nothing is to be announced."""
 
 
@@ -47,7 +47,7 @@ def test_what_ends_wakes_the_loop_and_is_told_once(world: World) -> None:
     keeper.close(nobody)
     again = LedgerThread(world.config)
     again.start()
-    told: list[Completion] = []
+    told: list[End] = []
     again.close(told.extend)
     assert told == []
 
@@ -57,9 +57,9 @@ def test_the_end_puts_down_what_is_there_and_announces_what_ended(world: World) 
     keeper.start()
     world.wall -= 10**9 * 10**6
     keeper.finished([world.publish(0, 1)])
-    told: list[Completion] = []
+    told: list[End] = []
     keeper.close(told.extend, judges=True)
-    assert [one.result for one in told] == ["quiet"], "by the wall clock it is old"
+    assert [one.result for one in told] == ["quiet", "complete"], "by the wall clock series and study are old"
     assert instances(world) == 1
 
 

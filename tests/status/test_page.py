@@ -21,6 +21,7 @@ import pytest
 from listener.hooks.payload import Payload, header_fields, payload_of
 from listener.ledger import deliveries
 from listener.ledger.connection import open_writer, path_of
+from listener.ledger.interests import About
 from listener.ledger.reader import Reader
 from listener.service.monitor import SnapshotWriter
 from listener.status import ledger_view, snapshot
@@ -203,8 +204,8 @@ def test_what_hooks_are_told_is_as_documented(tmp_path: Path) -> None:
         "VALUES (1, 1, 9, 'complete', 'quiet', 1, 1)"
     )
     connection.execute("INSERT INTO set_aside (path, reason, name, at_ns) VALUES ('empty/x', 'empty', 'x', 4)")
-    deliveries.add_deliveries(connection, "set-aside", deliveries.Subject(set_aside_id=1), 1)
-    deliveries.add_deliveries(connection, "series-complete", deliveries.Subject(1, 1), 2)
+    deliveries.add_deliveries(connection, "set-aside", deliveries.Subject(set_aside_id=1), 1, About())
+    deliveries.add_deliveries(connection, "series-complete", deliveries.Subject(1, 1), 2, About())
     told = deliveries.lease(connection, consumer, 10, 20, limit=5)
     assert [one.event for one in told] == ["series-complete", "set-aside"], "series first"
     for phi in (False, True):
