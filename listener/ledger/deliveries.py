@@ -118,16 +118,10 @@ def add_consumers(connection: sqlite3.Connection, wants: Mapping[str, str], now_
 
 
 def pending_subjects(connection: sqlite3.Connection) -> tuple[set[str], set[str]]:
-    """Return the subjects of pending deliveries: Series Instance UIDs, and paths of set-aside files. Of studies, and of
-    those that have not ended yet, all series.
-    """
+    """Return the subjects of pending deliveries: Series Instance UIDs, and paths of set-aside files."""
     series = "SELECT DISTINCT s.SeriesInstanceUID FROM deliveries d JOIN series s ON s.id = d.series_id"
-    studies = (
-        "SELECT s.SeriesInstanceUID FROM series s JOIN study_states t ON t.StudyInstanceUID = s.StudyInstanceUID "
-        "WHERE t.state = 'open' OR t.id IN (SELECT study_id FROM deliveries WHERE state = 'pending' AND study_id > 0)"
-    )
     aside = "SELECT DISTINCT a.path FROM deliveries d JOIN set_aside a ON a.id = d.set_aside_id"
-    uids = {uid for (uid,) in connection.execute(f"{series} WHERE d.state = 'pending' UNION {studies}")}
+    uids = {uid for (uid,) in connection.execute(f"{series} WHERE d.state = 'pending'")}
     return uids, {path for (path,) in connection.execute(f"{aside} WHERE d.state = 'pending'")}
 
 

@@ -7,13 +7,15 @@ series, and with it (by a trigger) the study, so that no file costs anything her
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from listener.ledger.completion import Flow, Moment, StudyEnd, WaitingStudies, study_result
+from listener.ledger import generations
+from listener.ledger.completion import Completion, Flow, Moment, StudyEnd, WaitingStudies, study_result
 from listener.ledger.connection import WriterConnection, transaction
 from listener.ledger.deliveries import Subject, add_deliveries
 from listener.ledger.interests import About
+from listener.ledger.outcome_rows import OutcomeRows
 
 _WAITING = """
 SELECT t.StudyInstanceUID FROM study_states t WHERE t.state = 'open'
@@ -28,6 +30,12 @@ _SERIES = """
 SELECT SeriesInstanceUID, state, instances, bytes, Modality, sender, root FROM series
 WHERE StudyInstanceUID = ? AND (instances > 0 OR pruned_ns = 0) ORDER BY last_ns, id
 """
+_OWED = """
+SELECT s.StudyInstanceUID, s.SeriesInstanceUID FROM study_states t JOIN series s USING (StudyInstanceUID)
+WHERE s.instances > 0
+AND (t.state = 'open' OR t.id IN (SELECT study_id FROM deliveries WHERE state = 'pending' AND study_id > 0))
+"""
+_REOPEN = "UPDATE study_states SET state = 'open' WHERE StudyInstanceUID = ? AND result = 'recounted'"
 _CLOSE = "UPDATE study_states SET state = ?, result = ?, changed_ns = ? WHERE id = ? AND state = 'open'"
 _UNANNOUNCED = """
 SELECT t.StudyInstanceUID, e.generation, e.series, e.complete, e.instances, e.bytes, e.result
@@ -135,6 +143,27 @@ def close_found(connection: sqlite3.Connection, uid: str, now_ns: int) -> None:
         "(SELECT 1 FROM series s WHERE s.StudyInstanceUID = study_states.StudyInstanceUID AND s.state = 'open')",
         (uid, now_ns),
     )
+
+
+def owed(connection: sqlite3.Connection) -> dict[str, set[str]]:
+    """Return the studies that have not ended, or of which a delivery is pending: their series."""
+    found: dict[str, set[str]] = {}
+    for study, series in connection.execute(_OWED):
+        found.setdefault(study, set()).add(series)
+    return found
+
+
+def restore(connection: sqlite3.Connection, rows: OutcomeRows, lost: Mapping[str, set[str]], moment: Moment) -> None:
+    """Within a transaction: bring studies that were `owed` by a lost ledger into the one that took its place, so that
+    they end. Their series that it lacks were told of before, and nobody is told of them again.
+    """
+    for study, uids in lost.items():
+        connection.execute(_REOPEN, (study,))
+        for uid in uids:
+            if not generations.all_of(connection, uid):
+                for series in rows.recount(uid, moment.quiet, moment.now_ns):
+                    ended = Completion(*series.key, series.generation, series.instances, 0, "recounted")
+                    generations.end(connection, series.id, ended, moment.now_ns, quietly=True)
 
 
 def unannounced(connection: sqlite3.Connection) -> list[StudyEnd]:

@@ -81,6 +81,7 @@ class LedgerWriter:
         self._own_consumers = dict(consumers or {})
         self._consumers: dict[str, str] = {}
         self._owed_paths: set[str] = set()
+        self._owed_studies: dict[str, set[str]] = {}
         self._version = -1
         self._read_at = 0.0
         self._wall_ns = 0
@@ -174,6 +175,7 @@ class LedgerWriter:
         with contextlib.suppress(sqlite3.Error):  # A removed file can still be read.
             series, self._owed_paths = deliveries.pending_subjects(connection)
             owed |= series
+            self._owed_studies |= studies.owed(connection)
         self.pending.recount(owed, arrived=True)
         self._recent_series, self._begun, self._outcome_rows = set(), False, None
         self.access.abandon(fault, now)
@@ -235,6 +237,7 @@ class LedgerWriter:
         self._recount(moment)
         caught_up = self._outcome_rows and not (self.pending.outcomes or self.pending.has_recounts)
         if caught_up:
+            self._restore_studies(moment)
             self._recorder.end_unrecorded_soon()
         due = self._open_series.due(moment.horizon)
         self._read_expected(due, moment)
@@ -259,6 +262,15 @@ class LedgerWriter:
             connection = self.access.connection
             if connection is None:
                 self.pending.recount([uid], arrived=arrived)
+
+    def _restore_studies(self, moment: Moment) -> None:
+        connection = self.access.connection
+        if self._owed_studies and self._outcome_rows and connection:
+            with self.access.translating_faults(moment.now):
+                with self._outcome_rows.transaction():
+                    studies.restore(connection, self._outcome_rows, self._owed_studies, moment)
+                self._owed_studies = {}
+                self._read_open(connection, moment)
 
     def _read_expected(self, series: Iterable[SeriesState], moment: Moment) -> None:
         changed = self._expected_counts.read(series)

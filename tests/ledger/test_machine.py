@@ -1,5 +1,6 @@
 """Any history of arrivals, files that wait, kills, clock jumps, promises and locks: the ledger has what the logs have,
-each generation ends once, whoever waits is told, and nobody is told that a series is quiet whose rest waits.
+each generation of a series or study ends once, whoever waits is told, and nobody is told that one is quiet whose rest
+waits.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from listener.ledger import connection, generations
+from listener.ledger import connection, deliveries, generations
 from listener.ledger.completion import Flow
 from listener.ledger.connection import open_writer, path_of, transaction
+from listener.ledger.interests import EVENTS, Interest, text_of
 from listener.ledger.maintenance import LedgerRepair
 from listener.records import Outcome
 from tests.ledger_world import World
@@ -26,7 +28,13 @@ from tests.ledger_world import World
 IN_MEMORY = "/dev/shm"  # noqa: S108 -- a directory of its own is made there
 
 SERIES = st.integers(0, 2)
+STUDY_QUIET = 20.0
 NUMBERS = st.integers(1, 6)
+
+
+def study_of(series: int) -> int:
+    """The first two series are of one study, the third of another."""
+    return series // 2
 
 
 class Ledger(RuleBasedStateMachine):
@@ -38,11 +46,13 @@ class Ledger(RuleBasedStateMachine):
         super().__init__()
         # Each history makes ledgers anew, and a busy disk takes its time to sync each.
         self.base = Path(tempfile.mkdtemp(prefix="ledger-", dir=IN_MEMORY if os.path.isdir(IN_MEMORY) else None))
-        self.world = World(self.base)
+        self.world = World(self.base, study_quiet=STUDY_QUIET)
+        with contextlib.closing(open_writer(path_of(self.world.config.state))) as connection:
+            self._register(connection)
         self.queue: list[Outcome] = []
         self.waiting: list[tuple[int, int, float]] = []
         self.touched: dict[str, float] = {}
-        self.checked = 0
+        self.checked = self.studies_checked = 0
         self.elapsed = 0.0
         self._flow()
         self.lock: sqlite3.Connection | None = None
@@ -52,19 +62,22 @@ class Ledger(RuleBasedStateMachine):
     def first_look(self) -> None:
         self.world.tick()
 
+    def _register(self, connection: sqlite3.Connection) -> None:
+        deliveries.register(connection, "told", 0, wants=text_of(Interest(EVENTS)))
+
     # -- what happens
 
     @rule(series=SERIES, number=NUMBERS)
     def arrive(self, series: int, number: int) -> None:
         known = any(name.startswith(f"{number:04d}-") for name in self.world.described(series))
-        outcome = self.world.publish(series, number)
+        outcome = self.world.publish(series, number, study=study_of(series))
         self.queue.append(outcome._replace(kind="duplicate") if known else outcome)
 
     @rule(series=SERIES)
     def replace(self, series: int) -> None:
         if self.world.described(series):
             number = int(min(self.world.described(series))[:4])
-            self.queue.append(self.world.publish(series, number, superseded=True))
+            self.queue.append(self.world.publish(series, number, superseded=True, study=study_of(series)))
 
     @rule(series=SERIES, number=NUMBERS)
     def arrive_and_wait(self, series: int, number: int) -> None:
@@ -158,6 +171,8 @@ class Ledger(RuleBasedStateMachine):
             for series in range(3):
                 mending.count(self.world.uid(series))
         self.world.tick()
+        with contextlib.closing(open_writer(path_of(self.world.config.state))) as connection:
+            self._register(connection)
 
     # -- what must hold
 
@@ -170,6 +185,15 @@ class Ledger(RuleBasedStateMachine):
                 came = [came for series, _, came in self.waiting if self.world.uid(series) == one.SeriesInstanceUID]
                 assert all(moment >= since + quiet for moment in came), one
         self.checked = len(self.world.told)
+
+    @invariant()
+    def nothing_waits_of_a_study_that_ended(self) -> None:
+        for one in self.world.studies_told[self.studies_checked :]:
+            numbers = [number for number in range(3) if self.world.study(study_of(number)) == one.StudyInstanceUID]
+            since = max(self.touched.get(self.world.uid(number), 0.0) for number in numbers)
+            came = [came for series, _, came in self.waiting if series in numbers]
+            assert all(moment >= since + STUDY_QUIET for moment in came), one
+        self.studies_checked = len(self.world.studies_told)
 
     @invariant()
     def what_is_written_holds_together(self) -> None:
@@ -186,6 +210,11 @@ class Ledger(RuleBasedStateMachine):
                 "instances i WHERE i.series_id = s.id)"
             ).fetchall()
             assert not wrong
+            too_early = connection.execute(
+                "SELECT 1 FROM study_states t JOIN series s USING (StudyInstanceUID) "
+                "WHERE t.state <> 'open' AND s.state = 'open'"
+            ).fetchall()
+            assert not too_early, "a study is open while a series of it is"
 
     def teardown(self) -> None:
         try:
@@ -206,6 +235,28 @@ class Ledger(RuleBasedStateMachine):
         with contextlib.closing(sqlite3.connect(path_of(self.world.config.state))) as connection:
             for series in range(3):
                 self._check(connection, series)
+            for number in {study_of(series) for series in range(3)}:
+                self._check_study(connection, number)
+
+    def _check_study(self, connection: sqlite3.Connection, number: int) -> None:
+        uid = self.world.study(number)
+        row = connection.execute("SELECT * FROM study_states WHERE StudyInstanceUID = ?", (uid,)).fetchone()
+        if row is None:
+            assert not any(self.world.described(series) for series in range(3) if study_of(series) == number)
+            return
+        study, _, state, result, generation, _ = row
+        assert state != "open"
+        ends = connection.execute(
+            "SELECT generation, announced FROM study_ends WHERE study_id = ? ORDER BY id", (study,)
+        ).fetchall()
+        last = generation - (result == "recounted")
+        assert ends == [(one, 1) for one in range(1, last + 1)], "each generation ends, once, and is announced"
+        told = {end.generation for end in self.world.studies_told if end.StudyInstanceUID == uid}
+        assert self.repaired or told == {one for one, _ in ends}
+        made = connection.execute(
+            "SELECT generation FROM deliveries WHERE study_id = ? ORDER BY id", (study,)
+        ).fetchall()
+        assert self.repaired or made == [(one,) for one, _ in ends], "whoever wants it is told, once"
 
     def _check(self, connection: sqlite3.Connection, series: int) -> None:
         uid, described = self.world.uid(series), self.world.described(series)
