@@ -40,6 +40,7 @@ CONTRACT = {
     "--phi": ("off", ""),
     "--series-quiet": ("60", "s"),
     "--series-timeout": ("3600", "s"),
+    "--study-quiet": ("300", "s"),
     "--drain": ("25", "s"),
     "--log-level": ("info", ""),
 }

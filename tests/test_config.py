@@ -40,6 +40,7 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
     "keep_source": ("true", "off", "true", "perhaps"),
     "series_quiet": ("3", "CT=4", "5", "ct=1"),
     "series_timeout": ("3", "4", "5", "-1"),
+    "study_quiet": ("3", "4", "0", "-1"),
     "settle": ("3", "4", "5", "-1"),
     "rescan": ("3", "4", "5", "0"),
     "poll": ("true", "off", "true", "perhaps"),

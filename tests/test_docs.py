@@ -389,7 +389,8 @@ def test_the_reasons_of_set_aside_are_told() -> None:
 
 def test_the_events_are_told() -> None:
     text = section(LAYOUTS_AND_LOGS, "Events")
-    service = [*re.findall(r'\.service\("([a-z-]+)"', SOURCE), "events-lost"]
+    of_ends = re.findall(r'def announced_as.*?return "([a-z-]+)"', SOURCE, re.DOTALL)
+    service = [*re.findall(r'\.service\("([a-z-]+)"', SOURCE), *of_ends, "events-lost"]
     told = [codes(first) for first, *_ in rows(text)]
     keys = [key for cell in told[: -len(OUTCOMES) - len(set(service))] for key in cell]
     assert sorted(keys) == sorted(event_of(_full_outcome(), phi=True))
@@ -404,6 +405,7 @@ def _in_order(names: list[str]) -> list[str]:
         "started",
         "ready",
         "series-complete",
+        "study-complete",
         "events-lost",
         "overflow",
         "worker-lost",
