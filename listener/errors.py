@@ -38,6 +38,20 @@ LOCKED = "locked"
 #: Reasons for which files are held up alone; metric labels.
 HELD_UP_REASONS = (*SYSTEM_REASONS, LOCKED)
 
+#: Why a DICOM peer is unavailable. `title`: it rejects an AE title.
+PEER_CAUSES = (
+    "unresolved",
+    "refused",
+    "unreachable",
+    "timeout",
+    "closed",
+    "tls",
+    "title",
+    "rejected",
+    "aborted",
+    "protocol",
+)
+
 #: Steps of one file's story, in order; metric labels.
 STEPS = ("claim", "read", "place", "describe", "release")
 
@@ -151,6 +165,25 @@ class HookFailed(ListenerError):
 
 class HookGone(HookFailed):
     """A hook wants no more messages."""
+
+
+class PeerFault(ListenerError):
+    """The peer cannot be reached, or does not answer as DICOM says.
+
+    `cause` is one of PEER_CAUSES; the detail names no patient.
+    """
+
+    def __init__(self, cause: str = "", detail: str = "") -> None:
+        self.cause = cause
+        super().__init__(f"{cause} ({detail})" if detail else cause)
+
+
+class NotAccepted(ListenerError):
+    """The peer accepted no presentation context for this SOP class and transfer syntax."""
+
+
+class Unsendable(ListenerError):
+    """The file cannot be sent over DICOM as it is."""
 
 
 class FileFault(ListenerError):

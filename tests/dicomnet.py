@@ -50,16 +50,18 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def storescp(incoming: Path, *args: str, port: int = 0) -> Iterator[Receiver]:
+def storescp(incoming: Path, *args: str, port: int = 0, nodelay: bool = True) -> Iterator[Receiver]:
     """A storescp that writes into `incoming`, ready to be sent to; stopped when the block is left.
 
-    `args` replace RECOMMENDED when there are any: `storescp(incoming, *RECOMMENDED, "-fe", ".dcm")`.
+    `args` replace RECOMMENDED when there are any: `storescp(incoming, *RECOMMENDED, "-fe", ".dcm")`. Without `nodelay`
+    it leaves Nagle's algorithm on, as DCMTK does by itself.
     """
     incoming.mkdir(parents=True, exist_ok=True)
-    receiver = _started(incoming, args or RECOMMENDED, port or free_port())
+    variables = environment() if nodelay else environment(TCP_NODELAY="0")
+    receiver = _started(incoming, args or RECOMMENDED, port or free_port(), variables)
     if receiver.process.poll() is not None and not port:
         # Somebody took the free port in between.
-        receiver = _started(incoming, args or RECOMMENDED, free_port())
+        receiver = _started(incoming, args or RECOMMENDED, free_port(), variables)
     if receiver.process.poll() is not None:
         raise AssertionError(str(receiver))
     try:
@@ -68,13 +70,13 @@ def storescp(incoming: Path, *args: str, port: int = 0) -> Iterator[Receiver]:
         stop(receiver.process)
 
 
-def _started(incoming: Path, args: Iterable[str], port: int) -> Receiver:
+def _started(incoming: Path, args: Iterable[str], port: int, variables: dict[str, str]) -> Receiver:
     """A storescp that either accepts connections or has ended."""
     output = incoming.parent / f"storescp-{port}.txt"
     command = ["storescp", *args, "-od", str(incoming), str(port)]
     with output.open("wb") as sink:
         process = subprocess.Popen(
-            command, env=environment(), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, process_group=0
+            command, env=variables, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, process_group=0
         )
     until(lambda: process.poll() is not None or accepts(port), 10, what=" ".join(command))
     return Receiver(port, incoming, process, output)

@@ -26,7 +26,7 @@ MODULES = sorted(PATHS)
 FLOORS = (
     {"dicom", "planning"},
     {"disk"},
-    {"repacking", "telemetry"},
+    {"network", "repacking", "telemetry"},
     {"ledger"},
     {"status", "hooks"},
     {"service"},
@@ -90,6 +90,7 @@ DOORS = {
         "dicom.decoding",
         "dicom.attributes",
         "dicom.reader",
+        "network.implicit",
         "quickstart.synthetic",
         "benchmark.protocols",
         "checks.check",
@@ -100,6 +101,7 @@ DOORS = {
 BROAD = {
     "repacking.repack": "one of the two places: a file's failure is its own, never the batch's",
     "dicom.decoding": "whatever pydicom raises about one value, the others are still to be had",
+    "network.implicit": "whatever pydicom raises while it re-encodes is this one file's",
     "ledger.thread": "a defect of the ledger's is told, and never intake's trouble",
     "service.watch": "whatever watchdog raises, sweeps find the files, and the watch is made again",
     "telemetry.http_messages": "a page that fails is an answer, never the end of the server",
