@@ -105,7 +105,7 @@ def _labels() -> Iterator[str]:
     for row in catalogue.rows():
         for name, values in row.labels:
             found.setdefault((name, values), []).append(f"`{row.full_name}`")
-    shown = "one value, from the build or the configuration"
+    shown = "from the build or the configuration"
     rows = [
         (f"`{name}`", ", ".join(of), ", ".join(f"`{value}`" for value in values) or shown)
         for (name, values), of in found.items()

@@ -11,6 +11,9 @@ from listener.planning.plan import LAYOUTS
 
 ENVIRONMENT_PREFIX = "LISTENER_"
 
+#: AE titles of --watch-sender: each is a label of a metric.
+MOST_SENDERS = 64
+
 #: Sets of commands that an option belongs to.
 EVERY = frozenset({"run", "once", "repack", "plan", "check", "verify", "retry", "status"})
 READING = EVERY - {"retry", "status"}
@@ -220,6 +223,15 @@ class Config:
     )
     hook_secret_file: str = _row(
         "", parse.file, "FILE", "holds the HMAC key that signs what is posted", ENGINE, shown="none"
+    )
+    watch_sender: tuple[str, ...] = _row(
+        (),
+        parse.ae_title,
+        "AET",
+        f"a calling AE title whose last arrival becomes a metric; give it again for more, at most {MOST_SENDERS}",
+        SERVICE,
+        shown="none",
+        several=True,
     )
     phi: bool = _row(
         False,

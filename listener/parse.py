@@ -143,6 +143,14 @@ def words(text: str) -> str:
     return text
 
 
+def ae_title(text: str) -> str:
+    """Return an application entity title without its outer blanks (PS3.5 section 6.2, VR AE)."""
+    title = text.strip(" ")
+    if not 1 <= len(title) <= 16 or not title.isascii() or not title.isprintable() or "\\" in title:
+        raise ValueError("is not an AE title; give 1 to 16 characters of ASCII without backslashes")
+    return title
+
+
 def mode(text: str) -> int:
     """Return permission bits from octal digits: 0644, 0o2775."""
     digits = text.lower().removeprefix("0o")

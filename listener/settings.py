@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from listener import cpu
-from listener.config import ENGINE, INTAKE, SERVICE, Config, Option, defaults, flag, options, variable
+from listener.config import ENGINE, INTAKE, MOST_SENDERS, SERVICE, Config, Option, defaults, flag, options, variable
 from listener.errors import ConfigError
 from listener.planning.names import printable
 
@@ -141,11 +141,13 @@ def _parse_into(
 
 
 def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
-    """Yield directories that are equal or lie in one another, and files of secrets that cannot be used."""
+    """Yield directories that are equal or lie in one another, secrets that cannot be used, and too many senders."""
     if command in ENGINE:
         yield from _secret_problems(values["hook_secret_file"])
     if command in SERVICE:
         yield from _access_problems(values)
+    if len(set(values["watch_sender"])) > MOST_SENDERS:
+        yield f"--watch-sender: names more than {MOST_SENDERS} senders; leave some out: each costs Prometheus a series"
     named = [("--data", values["data"]), ("--log", values["log"]), ("--state", values["state"])]
     if command in INTAKE:
         named += [("--incoming", path) for path in values["incoming"]]

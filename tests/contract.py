@@ -37,6 +37,7 @@ CONTRACT = {
     "--on-series-complete": ("none", ""),
     "--on-series-complete-exec": ("none", ""),
     "--hook-secret-file": ("none", ""),
+    "--watch-sender": ("none", ""),
     "--phi": ("off", ""),
     "--series-quiet": ("60", "s"),
     "--series-timeout": ("3600", "s"),

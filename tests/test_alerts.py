@@ -20,7 +20,7 @@ from tests.observing import rules
 PROMISED = """
     IngestStalled Absent LoopStuck VolumeAlmostFull VolumeInodesLow VolumeFillingUp IngestSlow BacklogGrowing
     FailureRatioHigh FilesSetAside SetAsideGrowing EventQueueOverflow RescanOverdue WorkersCrashing NotReady
-    SeriesIncomplete LogWriteFailing
+    SeriesIncomplete SenderSilent LogWriteFailing
 """
 
 TARGET = {"instance": "10.0.0.7:9464", "job": "dicom/listener", "namespace": "dicom", "pod": "listener-0"}
@@ -231,6 +231,17 @@ CASES = {
         labels={"state": "incomplete"},
         quiet=[{'series{state="incomplete"}': "0x20", 'series{state="complete"}': "9x20"}],
     ),
+    "SenderSilent": Case(
+        at=4400,
+        fires={'last_arrival_timestamp_seconds{sender="CT1"}': "60x4500"},
+        summary="Nothing came for 3d 1h 19m 0s from CT1",
+        labels={"sender": "CT1"},
+        quiet=[
+            {'last_arrival_timestamp_seconds{sender="CT1"}': "3600x4500"},
+            # not watched at all
+            {},
+        ],
+    ),
     "LogWriteFailing": Case(
         at=12,
         fires={
@@ -247,6 +258,10 @@ CASES = {
         ],
     ),
 }
+
+
+#: Alerts that are of more than one listener, and which of TARGET's labels they keep.
+KEPT = {"Absent": (), "SenderSilent": ("namespace", "job")}
 
 
 def written() -> list[dict[str, Any]]:
@@ -278,7 +293,7 @@ def expectation(name: str, case: Case) -> dict[str, Any]:
         "description": re.sub(r"\{\{.*?\}\}", case.value, alert["annotations"]["description"]),
         "runbook_url": alert["annotations"]["runbook_url"],
     }
-    target = {} if name == "Absent" else TARGET
+    target = {key: value for key, value in TARGET.items() if key in KEPT.get(name, TARGET)}
     return {"exp_labels": {**target, **case.labels, **alert["labels"]}, "exp_annotations": annotations}
 
 
@@ -301,6 +316,21 @@ def test_it_fires_and_it_does_not(name: str, promtool: str, tmp_path: Path) -> N
         trials.append(trial(name, case.fires, 0, []))
     trials += [trial(name, samples, case.at, []) for samples in case.quiet]
     done = promtool_says(promtool, tmp_path, trials)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_sender_is_silent_when_it_is_so_everywhere(promtool: str, tmp_path: Path) -> None:
+    """It may come to any of several listeners; one that never came is told in other words."""
+    one, other = (
+        series({'last_arrival_timestamp_seconds{sender="CT1"}': values}, {**TARGET, "pod": pod})
+        for pod, values in (("listener-0", "60x4500"), ("listener-1", "60x4000 240000x500"))
+    )
+    here = trial("SenderSilent", {}, 4400, []) | {"input_series": [*one, *other]}
+    never = expectation("SenderSilent", CASES["SenderSilent"])
+    never["exp_annotations"]["summary"] = "Nothing ever came from CT1"
+    # Days of promtool begin with the epoch, those of a real Prometheus 56 years later.
+    lately = trial("SenderSilent", {'last_arrival_timestamp_seconds{sender="CT1"}': "-1800000000x4500"}, 4400, [never])
+    done = promtool_says(promtool, tmp_path, [here, lately])
     assert done.returncode == 0, done.stdout + done.stderr
 
 

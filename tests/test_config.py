@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from listener import settings
-from listener.config import Config, defaults, flag, options, variable
+from listener.config import MOST_SENDERS, Config, defaults, flag, options, variable
 from listener.cpu import available_processors
 from listener.errors import ConfigError
 from tests.conftest import PROJECT
@@ -58,6 +58,7 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
     "on_series_complete_exec": ("flag", "environment", "file", "a \\"),
     "hook_secret_file": (f"{PROJECT}/README.md", f"{PROJECT}/LICENSE", f"{PROJECT}/CHANGELOG.md", " "),
     "phi": ("true", "off", "true", "perhaps"),
+    "watch_sender": ("CT 1", "MR1", "US_1", "seventeen letters"),
     "drain": ("3", "4", "5", "-1"),
     "log_level": ("debug", "warning", "error", "loud"),
 }
@@ -392,3 +393,10 @@ def test_a_directory_that_is_no_text_is_refused_with_its_bytes(tmp_path: Path, m
         settings.load({}, {}, "run")
     assert len(raised.value.problems) == 4, "the defaults lie below it"
     settings.load({"state": [str(tmp_path / "state")]}, {}, "series")
+
+
+def test_no_more_senders_than_prometheus_can_bear() -> None:
+    senders = [f"CT{number}" for number in range(MOST_SENDERS + 1)]
+    assert len(settings.load({"watch_sender": senders[:-1]}, {}).watch_sender) == MOST_SENDERS
+    with pytest.raises(ConfigError, match="more than 64 senders"):
+        settings.load({"watch_sender": senders}, {})

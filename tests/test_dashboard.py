@@ -239,7 +239,7 @@ def test_every_query_returns_series(tmp_path: Path, prometheus_server: None) -> 
     """
     folder = os.environ.get("LISTENER_TEST_PICTURES", "")
     fast = hastened(rules.PLAIN.read_text(encoding="utf-8"), IngestStalled=5)
-    with scene(tmp_path, fast) as stage, stage.listener() as running:
+    with scene(tmp_path, fast) as stage, stage.listener("--watch-sender=SENDER0", "--watch-sender=SENDER1") as running:
         start = time.time()
         with session(stage, running, tmp_path / "source", length=9.0 if folder else 1.5):
             found = list(answers(stage.prometheus, start))

@@ -140,6 +140,7 @@ def test_what_is_wrong_is_said_in_one_line_with_what_to_do(read: Read, text: str
         CHOICE,
         parse.boolean,
         parse.mode,
+        parse.ae_title,
         parse.address,
         parse.template,
         parse.directory,
@@ -169,3 +170,14 @@ def test_a_whole_number_means_itself(number: int) -> None:
 @given(st.integers(0, 0o7777))
 def test_octal_digits_are_permission_bits(bits: int) -> None:
     assert parse.mode(f"{bits:03o}") == parse.mode(f"0o{bits:04o}") == bits
+
+
+@pytest.mark.parametrize("text", ["CT 1", " CT1 ", "A", "X" * 16, "a:b/c"])
+def test_an_ae_title(text: str) -> None:
+    assert parse.ae_title(text) == text.strip()
+
+
+@pytest.mark.parametrize("text", ["", "   ", "X" * 17, "A\\B", "A\nB", "\u00c4"])
+def test_no_ae_title(text: str) -> None:
+    with pytest.raises(ValueError, match="AE title"):
+        parse.ae_title(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -10,7 +11,7 @@ from typing import TypeVar
 
 from listener.config import Config
 from listener.diagnostics import log
-from listener.errors import internal
+from listener.errors import LedgerFault, internal
 from listener.ledger import schema
 from listener.ledger.completion import UNSEEN, End
 from listener.ledger.pending import MAX_PENDING
@@ -56,6 +57,9 @@ class LedgerThread:
         self._ended: deque[End] = deque()
         self._announced: deque[End] = deque()
         self._set_aside_totals: Mapping[str, tuple[int, int]] = {}
+        self._arrivals: Mapping[str, int] = {}
+        self._asks_arrivals = bool(config.watch_sender)
+        self._state_dir = config.state
         self._has_work = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -89,6 +93,13 @@ class LedgerThread:
     def take(self) -> list[End]:
         """Return and clear the ends that are to be announced."""
         return _emptied(self._ended)
+
+    def take_arrivals(self) -> Mapping[str, int]:
+        """Return and clear when senders last came before this start, by AE title: given once, with --watch-sender."""
+        arrivals = self._arrivals
+        if arrivals:  # It is set once: what is not empty is whole.
+            self._arrivals = {}
+        return arrivals
 
     def mark_announced(self, ends: Sequence[End]) -> None:
         """Hand over ends that were announced."""
@@ -141,6 +152,8 @@ class LedgerThread:
             if now - ticked >= _TICK_SECONDS:
                 ticked = now
                 self._guarded(self._writer.tick, now)
+                if self._asks_arrivals and not self.fault:
+                    self._guarded(self._ask_arrivals, now)
             self._hand_out()
 
     def _guarded(self, work: Callable[[float, int], None], now: float) -> None:
@@ -170,6 +183,13 @@ class LedgerThread:
         totals, self._set_aside_totals = self._set_aside_totals, {}
         if totals:
             self._writer.reconcile_set_aside(totals, now, now_ns)
+
+    def _ask_arrivals(self, _now: float, _now_ns: int) -> None:
+        from listener.ledger.reader import reading  # needed with --watch-sender alone
+
+        with contextlib.suppress(LedgerFault), reading(self._state_dir) as reader:  # or a second later
+            self._arrivals = reader.last_arrivals()
+            self._asks_arrivals = False
 
     def _hand_out(self) -> None:
         revisions = self._writer.take_revisions()

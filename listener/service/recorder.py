@@ -34,11 +34,14 @@ _MOST_UNSURE = 10
 class Recorder:
     """Writes events, metrics and ledger rows of what the engine reports."""
 
-    def __init__(self, metrics: Metrics, events: Events, ledger: LedgerThread, set_aside: str) -> None:
+    def __init__(
+        self, metrics: Metrics, events: Events, ledger: LedgerThread, set_aside: str, *, watches_senders: bool = False
+    ) -> None:
         self._metrics = metrics
         self._ledger = ledger
         self._events = events
         self._directory = set_aside
+        self._watches_senders = watches_senders
         self._totals: dict[str, Totals] = {}
         self._next_count = 0.0
         self._count: Iterator[dict[str, Totals]] | None = None
@@ -55,6 +58,9 @@ class Recorder:
         self._events.outcomes(outcomes)
         self._metrics.record_many(outcomes)
         self._ledger.finished(outcomes)
+        if self._watches_senders:
+            for outcome in outcomes:
+                self._metrics.arrived(outcome.sender, outcome.arrived_ns)
         for outcome in outcomes:
             if outcome.reason:
                 self._add(outcome.reason, outcome.dst)
@@ -103,7 +109,11 @@ class Recorder:
             self._events.service(end.announced_as, time.time_ns(), **end._asdict())
 
     def show_ledger(self) -> str:
-        """Show how many series are in each state; return "" or why the ledger cannot be written."""
+        """Show how many series are in each state, and when senders came before this start; return "" or why the ledger
+        cannot be written.
+        """
+        for sender, moment_ns in self._ledger.take_arrivals().items():
+            self._metrics.arrived(sender, moment_ns)
         for state, number in self._ledger.counts.items():
             self._metrics.set("series", number, state)
         self._metrics.set("ledger_ok", int(not self._ledger.fault))

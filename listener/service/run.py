@@ -46,6 +46,7 @@ def metrics_of(config: Config) -> Metrics:
             "keep_source": str(config.keep_source).lower(),
             "poll": str(config.poll).lower(),
         },
+        config.watch_sender,
     )
     count_into(metrics.log_record)
     return metrics
@@ -80,7 +81,8 @@ class Service:
         self._hooks = HookManager(config, retires=True)
         others = OtherListeners()
         self._ledger = LedgerThread(config, self._wakeup.set, consumers=self._hooks.names, is_worked_on=others.work_on)
-        self._recorder = Recorder(self._metrics, self._events, self._ledger, directories.set_aside)
+        parts = (self._metrics, self._events, self._ledger, directories.set_aside)
+        self._recorder = Recorder(*parts, watches_senders=bool(config.watch_sender))
         self._revisions = RevisionThread(config, directories, self._wakeup.set, self._lock.descriptors)
         self._ledger.revise = self._revisions.offer
         self._engine = Engine(config, directories, self._recorder, self._lock.descriptors)

@@ -1,8 +1,8 @@
 """PURE. Every metric of the service as a row of one table, and a number for each of its series.
 
 Code and docs are made from the table. Names are a contract. Labels are closed sets, so that every combination is shown
-from the start (a counter that appears with its first failure hides that failure from `increase()`), and no UID, AE
-title, path or patient value can become a label.
+from the start (a counter that appears with its first failure hides that failure from `increase()`), and no UID, path or
+patient value can become a label, nor an AE title that the configuration does not name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Label = tuple[str, tuple[str, ...]]
 
 class Row(NamedTuple):
     """One metric. `kind` is counter, gauge, histogram or info; `labels` are pairs of a name and its closed set of
-    values (empty for labels of info metrics, whose values come with the service); `buckets` are upper bounds.
+    values (empty where they come with the service: of info metrics, and `sender`); `buckets` are upper bounds.
     """
 
     name: str
@@ -125,6 +125,12 @@ _SERIES = (
 
 _ALIVE = (
     Row("last_success_timestamp_seconds", "gauge", (), "When a file was last published or found to be a duplicate."),
+    Row(
+        "last_arrival_timestamp_seconds",
+        "gauge",
+        (("sender", ()),),
+        "When the last file of a sender arrived (those of --watch-sender alone); 0: none ever came.",
+    ),
     Row("last_event_timestamp_seconds", "gauge", (), "When the kernel last told of a file."),
     Row("heartbeat_timestamp_seconds", "gauge", (), "When the service's loop last came round."),
     Row("last_rescan_timestamp_seconds", "gauge", (), "When the last complete sweep of incoming ended."),

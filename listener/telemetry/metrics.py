@@ -53,10 +53,13 @@ class Metrics(Numbers):
     Args:
         build: values of the labels of `build_info` (see catalogue.BUILD_LABELS).
         config: values of the labels of `config_info` (see catalogue.CONFIG_LABELS). A label that is not given is "".
+        senders: values of the label of `last_arrival_timestamp_seconds`.
     """
 
-    def __init__(self, build: Mapping[str, str], config: Mapping[str, str]) -> None:
+    def __init__(self, build: Mapping[str, str], config: Mapping[str, str], senders: Iterable[str] = ()) -> None:
         super().__init__()
+        self._arrivals = self.gauges["last_arrival_timestamp_seconds"]
+        self._arrivals.update({(sender,): 0.0 for sender in senders})
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._info = {"build_info": build, "config_info": config}
         # For the hot path below: a lookup by name would cost as much as the counting.
@@ -113,6 +116,11 @@ class Metrics(Numbers):
         self.add("published_bytes_total", published)
         if newest:
             self.set("last_success_timestamp_seconds", newest * _NS)
+
+    def arrived(self, sender: str, moment_ns: int) -> None:
+        """Set the last arrival of a sender (nanoseconds since the epoch), if it is watched and none was later."""
+        if (sender,) in self._arrivals:
+            self._arrivals[(sender,)] = max(self._arrivals[(sender,)], moment_ns * _NS)
 
     def deferred(self, deferral: Deferral) -> None:
         """Count an attempt that the system refused. A file that is still being written ("busy") is not a failure."""

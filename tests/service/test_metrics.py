@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import dicomnet
 from tests.accounting import account, miscounted, sent
 from tests.instances import write_instance
 from tests.service_process import (
@@ -274,3 +275,29 @@ def test_slow_readers_do_not_stop_the_page(places: Places) -> None:
             for connection in connections:
                 connection.close()
     account(places, expected)
+
+
+@pytest.mark.usefixtures("dcmtk")
+def test_the_last_arrival_of_a_sender_that_is_named_is_told_also_by_the_next_start(places: Places) -> None:
+    """Others become no label, however many call; one that never came is there at 0."""
+    flags = ("--watch-sender=CT1", "--watch-sender=MR1", "--watch-sender=NEVER")
+    (places.base / "sent").mkdir()
+    paths = [write_instance(places.base / "sent" / str(number), series=number) for number in range(3)]
+    with service(places, *flags) as running, dicomnet.storescp(places.incoming) as receiver:
+        assert shown_senders(running) == {"CT1": 0.0, "MR1": 0.0, "NEVER": 0.0}
+        for number, sender in enumerate(("CT1", "MR1", "OTHER")):
+            dicomnet.storescu(receiver.port, paths[number], "-aet", sender)
+        settled(running, 3)
+        first = shown_senders(running)
+        assert set(first) == {"CT1", "MR1", "NEVER"}, "OTHER is no label"
+        assert now() - 60 < first["CT1"] <= first["MR1"] <= now()
+    with service(places, *flags, "--watch-sender=OTHER") as running:
+        until(lambda: shown_senders(running)["CT1"] > 0, 20, what="the ledger was asked")
+        later = shown_senders(running)
+        assert {name: round(later[name]) for name in first} == {name: round(first[name]) for name in first}
+        assert later["OTHER"] >= first["MR1"]
+
+
+def shown_senders(running: Service) -> dict[str, float]:
+    name = "listener_last_arrival_timestamp_seconds"
+    return {dict(labels)["sender"]: number for (metric, labels), number in running.scrape().items() if metric == name}

@@ -73,7 +73,7 @@ PROMISED: dict[str, tuple[str, dict[str, str], str]] = {
 }
 
 #: What came since.
-MORE = {"published_instances_total", "ledger_ok", "headers_read_total"}
+MORE = {"published_instances_total", "ledger_ok", "headers_read_total", "last_arrival_timestamp_seconds"}
 
 
 def names(text: str) -> set[str]:
