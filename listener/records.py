@@ -21,6 +21,22 @@ class Missing(NamedTuple):
     error: str
 
 
+class SeriesHeader(NamedTuple):
+    """What the header of a series says of patient, study and series: texts as in the data set, "" if absent."""
+
+    PatientID: str = ""
+    IssuerOfPatientID: str = ""
+    PatientName: str = ""
+    PatientBirthDate: str = ""
+    StudyDate: str = ""
+    StudyTime: str = ""
+    StudyDescription: str = ""
+    AccessionNumber: str = ""
+    SeriesNumber: str = ""
+    SeriesDescription: str = ""
+    StationName: str = ""
+
+
 class Arrival(NamedTuple):
     """A file that was seen in an incoming directory, or a claim that an earlier run left.
 
@@ -59,7 +75,8 @@ class Outcome(NamedTuple):
     absolute path it was published under, or where it was set aside; `superseded` where the instance that it
     replaced is kept; `fast` whether our own header reader sufficed; `claim` what the parent unlinks to commit it
     ("" when there is nothing to let go); `sender` the calling AE title that storescp wrote into the file
-    (0002,0016). UIDs, Modality and sender of what was set aside are what the walk had read.
+    (0002,0016); `header` that of the series, from a file of which its shared documents were made (None: any other).
+    UIDs, Modality and sender of what was set aside are what the walk had read.
     """
 
     kind: str
@@ -86,6 +103,7 @@ class Outcome(NamedTuple):
     claim: str = ""
     Modality: str = ""
     sender: str = ""
+    header: SeriesHeader | None = None
 
 
 class Deferral(NamedTuple):

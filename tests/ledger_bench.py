@@ -9,6 +9,21 @@ from pathlib import Path
 from listener.ledger.writer import LedgerWriter
 from tests.workbench import Bench
 
+#: What a header says of patient, study and series.
+HEADER = {
+    "PatientName": "Müller^Änne",
+    "PatientID": "M 17",
+    "IssuerOfPatientID": "CITY",
+    "PatientBirthDate": "19610203",
+    "StudyDate": "20260105",
+    "StudyTime": "101500",
+    "StudyDescription": "Schädel",
+    "AccessionNumber": "A1",
+    "SeriesNumber": "3",
+    "SeriesDescription": "t1 ax",
+    "StationName": "MR2",
+}
+
 
 class LedgerBench(Bench):
     """A place to repack in, with a ledger; what is published is recorded, and complete after ten quiet seconds."""

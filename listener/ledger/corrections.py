@@ -10,10 +10,11 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from listener.ledger import generations
+from listener.ledger import descriptions, generations
 from listener.ledger.completion import OpenSeries, SeriesState
 from listener.ledger.evidence import DocumentReader, Instance
 from listener.ledger.tables import InstanceRow, Tables
+from listener.planning.names import printable
 from listener.repacking.revision import Revision, merge
 
 
@@ -40,6 +41,9 @@ class Corrections:
         identity = self._documents.identity(series.SeriesInstanceUID, newest)
         if row is None or identity.StudyInstanceUID not in (series.StudyInstanceUID, ""):
             return
+        if identity.header:
+            folder = self._tables.folder(printable(newest.folder))
+            descriptions.describe(self._connection, series.id, identity.header, folder)
         if not identity.StudyInstanceUID:
             identity = identity._replace(PatientID=patient or row.PatientID, AccessionNumber=row.AccessionNumber)
         texts = (identity.PatientID, identity.AccessionNumber, identity.Modality or row.Modality)

@@ -16,6 +16,7 @@ from listener.errors import FileFault
 from listener.ledger.completion import SeriesState, expected_count
 from listener.planning import documents, plan
 from listener.planning.names import document_name
+from listener.records import SeriesHeader
 
 #: Seconds without an instance after which another process may have recorded those that a series lacks.
 _IDLE = 1.0
@@ -77,13 +78,16 @@ class Instance(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """Patient, study and sender of a series, from the header of one of its instances."""
+    """Patient, study and sender of a series, from the header of one of its instances. PatientID is that of documents
+    (documents.patient_id), that of `header` as in the data set.
+    """
 
     StudyInstanceUID: str = ""
     PatientID: str = ""
     AccessionNumber: str = ""
     Modality: str = ""
     sender: str = ""
+    header: SeriesHeader | None = None
 
 
 class DocumentReader:
@@ -209,16 +213,16 @@ class DocumentReader:
         values = self._header(f"{folder}/{instance.name}")
         if values.get("SeriesInstanceUID") != uid:
             return Identity()
-        return Identity(*[values.get(name, "") for name in Identity._fields])
+        study, modality, sender = (values.get(name, "") for name in ("StudyInstanceUID", "Modality", "sender"))
+        header = documents.series_header(values)
+        return Identity(study, values.get("PatientID") or "PatientID", header.AccessionNumber, modality, sender, header)
 
-    def accession(self, study: str, uid: str) -> str:
-        """Return AccessionNumber, which not every layout reads, from the document with the series' whole header."""
+    def header(self, study: str, uid: str) -> SeriesHeader | None:
+        """Return the header of a series of a study from its document with the whole header; None without one."""
         document = json_file.load_if_readable(f"{self._log_dir}/{documents.study_series_path(study, uid)}") or {}
-        try:
-            value = document[study]["DICOM"]["AccessionNumber"]["value"]
-        except (KeyError, TypeError):
-            return ""
-        return value if isinstance(value, str) else ""
+        entry = document.get(study)
+        values = documents.texts(entry.get("DICOM")) if isinstance(entry, dict) else {}
+        return documents.series_header(values) if values else None
 
     def _header(self, path: str) -> dict[str, str]:
         try:
@@ -229,10 +233,8 @@ class DocumentReader:
                 os.close(descriptor)
         except (FileFault, OSError):
             return {}
-        patient = documents.patient_id(header)
-        return {**header.values, "PatientID": patient, "sender": header.SourceApplicationEntityTitle}
+        return {**header.values, "sender": header.SourceApplicationEntityTitle}
 
 
 def _wanted() -> Wanted:
-    uids = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-    return Wanted.of((*uids, "PatientID", "AccessionNumber", "Modality"))
+    return Wanted.of(("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", *SeriesHeader._fields))

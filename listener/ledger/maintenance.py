@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from listener.config import Config
 from listener.errors import LedgerCorrupt
-from listener.ledger import generations, studies
+from listener.ledger import descriptions, generations, studies
 from listener.ledger.completion import Completion, CompletionRules, OpenSeries, SeriesState, expected_count
 from listener.ledger.connection import open_writer, path_of, transaction, translated
 from listener.ledger.deliveries import is_delivered
 from listener.ledger.evidence import DocumentReader
 from listener.ledger.outcome_rows import LedgerPaths, OutcomeRows
 from listener.ledger.rows import SERIES_COLUMNS, SeriesRow
+from listener.records import SeriesHeader
 from listener.repacking.removal import Instance
 
 _NAMES = """
@@ -59,11 +60,25 @@ def misidentified(connection: sqlite3.Connection, documents: DocumentReader, uid
         owner = (row.PatientID, row.StudyInstanceUID)
         if owner != documents.series_owner(uid) and owner not in documents.owners(uid):
             return True
-        if row.AccessionNumber != documents.accession(row.StudyInstanceUID, uid):
+        with translated():
+            described = descriptions.described(connection, row.id)
+        if not _agrees(described, documents.header(row.StudyInstanceUID, uid)):
             newest = documents.newest(uid, row.StudyInstanceUID)
-            if newest and documents.identity(uid, newest).AccessionNumber != row.AccessionNumber:
+            header = documents.identity(uid, newest).header if newest else None
+            if newest and (header is not None or described is None) and not _agrees(described, header):
                 return True
     return False
+
+
+def _agrees(described: SeriesHeader | None, header: SeriesHeader | None) -> bool:
+    """Return whether a series' rows say what a header says. What they say of the study may be another series' word."""
+    if described is None or header is None:
+        return False
+    of_study = {name: getattr(header, name) for name in _OF_STUDY}
+    return described._replace(**of_study) == header
+
+
+_OF_STUDY = ("StudyDate", "StudyTime", "StudyDescription")
 
 
 class LedgerRepair:

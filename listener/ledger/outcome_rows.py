@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
-from listener.ledger import connection, generations
+from listener.ledger import connection, descriptions, generations
 from listener.ledger.completion import OpenSeries, SeriesKey, SeriesState, updated_state
 from listener.ledger.corrections import Corrections
 from listener.ledger.evidence import DocumentReader, Identity, Instance
@@ -113,7 +113,8 @@ class OutcomeRows:
         self, key: SeriesKey, group: Sequence[Outcome], totals: DailyTotals, now: float, now_ns: int
     ) -> SeriesState:
         """Record published instances of one series, in this order; return its state."""
-        state, new = self._find_or_begin(key, group[0], now, now_ns)
+        header = next((outcome.header for outcome in group if outcome.header), None)
+        state, new = self._find_or_begin(key, group[0]._replace(header=header), now, now_ns)
         had = None if state.is_open else self.tables.total(state.id)
         rows = [self._row(state.id, outcome) for outcome in group]
         replacing = any(outcome.superseded for outcome in group)
@@ -126,7 +127,10 @@ class OutcomeRows:
         arrivals = [row.arrived_ns for row in rows]
         self._add_to_series(state, Total(added, size), min(arrivals), max(arrivals))
         totals.credit(group, added, size)
+        if header and not new:
+            descriptions.describe(self._connection, state.id, header, rows[-1].folder_id)
         if new:
+            descriptions.set_folder(self._connection, state.id, rows[-1].folder_id)
             series = self._all_of(key[0], state, now)
             before = self._totals_of_ended(series.values())
             for other, number in self._reconcile(key[0], series, totals, now, now_ns):
@@ -181,8 +185,10 @@ class OutcomeRows:
             return updated_state(known, series, now) if known else series, False
         uid, study = key
         patient = outcome.PatientID or "PatientID"
-        accession = self._documents.accession(study, uid)
-        identity = Identity(study, patient, accession, outcome.Modality, outcome.sender)
+        # Not every layout reads AccessionNumber.
+        header = outcome.header or self._documents.header(study, uid)
+        accession = header.AccessionNumber if header else ""
+        identity = Identity(study, patient, accession, outcome.Modality, outcome.sender, header)
         row = self._begin(uid, identity, outcome.root_index, now_ns)
         return generations.state_of(self._connection, row, now), True
 
@@ -199,8 +205,10 @@ class OutcomeRows:
 
     def _identify(self, row: SeriesRow, identity: Identity, root_index: int, now_ns: int) -> None:
         incoming = self._paths.roots[root_index] if root_index >= 0 else ""
-        texts = [text.encode("utf-8", "replace").decode() for text in (*identity, incoming)]
+        texts = [text.encode("utf-8", "replace").decode() for text in (*identity[:-1], incoming)]
         generations.identify(self._connection, row.id, tuple(texts), now_ns)
+        if identity.header:
+            descriptions.describe(self._connection, row.id, identity.header)
 
     def _add_to_series(self, series: SeriesState, total: Total, first_ns: int, last_ns: int) -> None:
         self._connection.execute(_ADD, (*total, last_ns, first_ns, first_ns, series.id))

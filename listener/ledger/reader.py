@@ -14,6 +14,7 @@ from listener.ledger import schema
 from listener.ledger.connection import open_reader, path_of, translated
 from listener.ledger.rows import (
     SERIES_COLUMNS,
+    STUDIES,
     BatchRow,
     Change,
     ConsumerRow,
@@ -22,6 +23,7 @@ from listener.ledger.rows import (
     SeriesRow,
     SetAsideGroup,
     StudyRow,
+    study_row,
 )
 
 _FROM_SERIES = f"SELECT {SERIES_COLUMNS} FROM series s"
@@ -31,7 +33,9 @@ OF_UID = f"{_FROM_SERIES} WHERE SeriesInstanceUID = ?"
 _LISTED = f"{_FROM_SERIES} WHERE last_ns BETWEEN ? AND ? AND (last_ns, id) < (?, ?)"
 LISTED = f"{_LISTED} ORDER BY last_ns DESC, id DESC LIMIT ?"
 LISTED_BY_STATE = f"{_LISTED} AND state = ? ORDER BY last_ns DESC, id DESC LIMIT ?"
-STUDY = "SELECT * FROM studies WHERE StudyInstanceUID = ?"
+STUDY = f"{STUDIES} WHERE t.StudyInstanceUID = ? AND t.series > 0"
+NEWEST = f"{STUDIES} WHERE t.series > 0 AND (t.last_ns, t.id) < (?, ?) ORDER BY t.last_ns DESC, t.id DESC LIMIT ?"
+OF_STUDY = f"{_FROM_SERIES} WHERE study_id = ? AND (instances > 0 OR pruned_ns = 0)"
 HISTORY = f"SELECT {', '.join(Change._fields)} FROM history WHERE series_id = ? ORDER BY generation, state <> 'open'"
 DELIVERIES = """
 SELECT c.name, d.event, d.generation, d.state, d.attempts, d.made_ns, d.next_ns, d.lease_until_ns, d.settled_ns, d.error
@@ -39,9 +43,7 @@ FROM deliveries d JOIN consumers c ON c.id = d.consumer_id WHERE d.series_id = ?
 """
 COUNTS = "SELECT state, series FROM series_counts"
 #: Complete studies are not counted: that would look at all of them.
-STUDY_COUNTS = """
-SELECT state, count(DISTINCT StudyInstanceUID) FROM series WHERE state IN ('open', 'incomplete') GROUP BY state
-"""
+STUDY_COUNTS = "SELECT state, count(*) FROM studies WHERE state <> 'complete' GROUP BY state"
 SET_ASIDE = "SELECT reason, files, bytes FROM set_aside_counts"
 SET_ASIDE_GROUPS = """
 SELECT reason, sender, StudyInstanceUID, max(Modality), count(*), sum(size), min(at_ns), max(at_ns), max(error)
@@ -163,7 +165,18 @@ class Reader:
 
     def study(self, uid: str) -> StudyRow | None:
         """Return a study, summed over its series; None if there is none."""
-        return next((StudyRow(*row) for row in self._ask(STUDY, uid)), None)
+        return next((study_row(row) for row in self._ask(STUDY, uid)), None)
+
+    def studies(self, after: tuple[int, int] = (_LAST, _LAST), limit: int = 1000) -> list[StudyRow]:
+        """Return studies, the newest arrival first; the next page begins `after` (last_ns, id) of the last row of this
+        one.
+        """
+        return [study_row(row) for row in self._ask(NEWEST, *after, limit)]
+
+    def series_of(self, study: StudyRow) -> list[SeriesRow]:
+        """Return the series of a study by SeriesNumber."""
+        rows = [SeriesRow(*row) for row in self._ask(OF_STUDY, study.id)]
+        return sorted(rows, key=lambda row: (_number(row.SeriesNumber), row.id))
 
     def counts(self) -> dict[str, int]:
         """Return the number of series by state."""
@@ -223,6 +236,14 @@ class Reader:
     def batches(self, since_ns: int = 0, until_ns: int = _LAST) -> list[BatchRow]:
         """Return the batches made in a period."""
         return [BatchRow(*row) for row in self._ask(BATCHES, since_ns, until_ns)]
+
+
+def _number(text: str) -> int:
+    """Return a SeriesNumber (an integer string) for sorting; 0 if it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        return 0
 
 
 @contextlib.contextmanager

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from listener.planning.names import instant
+from listener.records import SeriesHeader
 
 
 class SeriesRow(NamedTuple):
     """One series. `state` is one of schema.STATES; `result` how its last generation ended ("" while the first is open);
     `expected` its expected number of instances (0: not known), given by `expected_by` ("retrieve" or "expect");
     `errors` the number of its files that were set aside; `root` the incoming directory; `first_ns` and `last_ns` the
-    first and last arrival, `changed_ns` the last change of state, `pruned_ns` the removal of its files.
+    first and last arrival, `changed_ns` the last change of state, `pruned_ns` the removal of its files; `folder` where
+    they lie, below the data directory.
     """
 
     id: int
@@ -35,6 +37,10 @@ class SeriesRow(NamedTuple):
     last_ns: int
     changed_ns: int
     pruned_ns: int
+    SeriesNumber: str = ""
+    SeriesDescription: str = ""
+    StationName: str = ""
+    folder: str = ""
 
 
 class Change(NamedTuple):
@@ -50,9 +56,23 @@ class Change(NamedTuple):
 
 
 class StudyRow(NamedTuple):
-    """A study: complete when all of its series are, open while one is."""
+    """A study: complete when all of its series are, open while one is. Patient, AccessionNumber and `folder` (of the
+    study, below the data directory) are those of its newest series; ModalitiesInStudy and `senders` are separated by
+    backslashes.
+    """
 
+    id: int
     StudyInstanceUID: str
+    PatientName: str
+    PatientID: str
+    IssuerOfPatientID: str
+    PatientBirthDate: str
+    StudyDate: str
+    StudyTime: str
+    StudyDescription: str
+    AccessionNumber: str
+    ModalitiesInStudy: str
+    senders: str
     series: int
     complete: int
     state: str
@@ -60,6 +80,7 @@ class StudyRow(NamedTuple):
     bytes: int
     first_ns: int
     last_ns: int
+    folder: str
 
 
 class StudyChange(NamedTuple):
@@ -197,21 +218,54 @@ class Delivery(NamedTuple):
     folders: tuple[str, ...] = ()
 
 
-SERIES_COLUMNS = ", ".join(f"s.{name}" for name in SeriesRow._fields)
+_VALUES = """(
+    SELECT ifnull(group_concat({0}, '\\'), '') FROM
+    (SELECT DISTINCT n.{0} FROM series n WHERE n.study_id = t.id AND n.{0} <> '' ORDER BY n.{0})
+)"""
+_FOLDER = "ifnull((SELECT f.path FROM folders f WHERE f.id = s.folder_id), '')"
+
+SERIES_COLUMNS = ", ".join(_FOLDER if name == "folder" else f"s.{name}" for name in SeriesRow._fields)
 SET_ASIDE_COLUMNS = ", ".join(f"a.{name}" for name in SetAsideRow._fields)
 
-_PRIVATE = ("PatientID", "AccessionNumber")
+#: The rows of studies (`t`), each with its newest series (`s`) and that one's patient (`p`). Conditions follow.
+STUDIES = f"""
+SELECT t.id, t.StudyInstanceUID, ifnull(p.PatientName, ''),
+    ifnull(p.PatientID, CASE s.PatientID WHEN 'PatientID' THEN '' ELSE s.PatientID END),
+    ifnull(p.IssuerOfPatientID, ''), ifnull(p.PatientBirthDate, ''), t.StudyDate, t.StudyTime, t.StudyDescription,
+    s.AccessionNumber, {_VALUES.format("Modality")}, {_VALUES.format("sender")},
+    t.series, t.complete, t.state, t.instances, t.bytes, t.first_ns, t.last_ns, {_FOLDER}
+FROM studies t CROSS JOIN series s ON s.id = (
+    SELECT n.id FROM series n WHERE n.study_id = t.id AND (n.instances > 0 OR n.pruned_ns = 0)
+    ORDER BY n.last_ns DESC, n.id DESC LIMIT 1
+) LEFT JOIN patients p ON p.id = s.patient_id
+"""
+
+
+def study_row(values: Sequence[Any]) -> StudyRow:
+    """Return a row of STUDIES: its folder is that of its newest series, and a study's is the one above."""
+    row = StudyRow(*values)
+    return row._replace(folder=row.folder.rpartition("/")[0])
+
+
+#: Fields that may hold patient data. Free texts do: people write names into them.
+_PRIVATE = frozenset({*SeriesHeader._fields, "folder"} - {"SeriesNumber"})
+
+#: Fields of several values.
+_LISTS = ("ModalitiesInStudy", "senders")
 
 
 def shown(row: NamedTuple, phi: bool) -> dict[str, Any]:
     """Return a row as a dict for output: times as RFC 3339 ("": never) under their names without `_ns` (`at_ns` as
-    `time`); patient keys only with `phi`, without which an incoming directory is only its last name.
+    `time`), several values as a list; patient data only with `phi`, without which an incoming directory is only its
+    last name.
     """
     values: dict[str, Any] = {}
     for field, name in _names(type(row), phi):
         value = getattr(row, field)
         if field.endswith("_ns"):
             values[name] = instant(value) if value else ""
+        elif field in _LISTS:
+            values[name] = value.split("\\") if value else []
         elif field == "root" and not phi:
             values[name] = value.rstrip("/").rpartition("/")[2]
         else:

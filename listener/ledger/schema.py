@@ -7,6 +7,8 @@ right and no reader counts millions of rows.
 
 from __future__ import annotations
 
+from listener.ledger import released_steps
+
 #: PRAGMA application_id of a ledger: "DLdg".
 APPLICATION = 0x444C6467
 
@@ -14,277 +16,6 @@ APPLICATION = 0x444C6467
 FILE = "ledger.sqlite"
 
 STATES = ("open", "complete", "incomplete")
-
-_SERIES = """
-CREATE TABLE series (
-    id INTEGER PRIMARY KEY,
-    SeriesInstanceUID TEXT NOT NULL UNIQUE,
-    StudyInstanceUID TEXT NOT NULL DEFAULT '',
-    PatientID TEXT NOT NULL DEFAULT '',
-    AccessionNumber TEXT NOT NULL DEFAULT '',
-    Modality TEXT NOT NULL DEFAULT '',
-    sender TEXT NOT NULL DEFAULT '',
-    root TEXT NOT NULL DEFAULT '',
-    state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'complete', 'incomplete')),
-    result TEXT NOT NULL DEFAULT '',
-    generation INTEGER NOT NULL DEFAULT 1,
-    instances INTEGER NOT NULL DEFAULT 0,
-    bytes INTEGER NOT NULL DEFAULT 0,
-    expected INTEGER NOT NULL DEFAULT 0,
-    expected_by TEXT NOT NULL DEFAULT '',
-    errors INTEGER NOT NULL DEFAULT 0,
-    first_ns INTEGER NOT NULL DEFAULT 0,
-    last_ns INTEGER NOT NULL DEFAULT 0,
-    changed_ns INTEGER NOT NULL DEFAULT 0,
-    pruned_ns INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX series_study ON series (StudyInstanceUID);
-CREATE INDEX series_state ON series (state, last_ns);
-CREATE INDEX series_ended ON series (changed_ns) WHERE state <> 'open';
-CREATE INDEX series_last ON series (last_ns);
-
-CREATE TABLE folders (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
-CREATE TABLE instances (
-    series_id INTEGER NOT NULL,
-    SOPInstanceUID TEXT NOT NULL,
-    folder_id INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    arrived_ns INTEGER NOT NULL,
-    PRIMARY KEY (series_id, SOPInstanceUID, name, folder_id)
-) WITHOUT ROWID;
-CREATE VIEW files AS
-    SELECT s.SeriesInstanceUID, i.SOPInstanceUID, f.path || '/' || i.name AS path, i.size, i.arrived_ns
-    FROM instances i JOIN series s ON s.id = i.series_id JOIN folders f ON f.id = i.folder_id;
-CREATE VIEW studies AS
-    SELECT StudyInstanceUID, count(*) AS series, sum(state = 'complete') AS complete,
-        CASE WHEN sum(state = 'open') THEN 'open' WHEN sum(state = 'incomplete') THEN 'incomplete' ELSE 'complete' END
-            AS state,
-        sum(instances) AS instances, sum(bytes) AS bytes, min(first_ns) AS first_ns, max(last_ns) AS last_ns
-    FROM series WHERE StudyInstanceUID <> '' GROUP BY StudyInstanceUID;
-
-CREATE TABLE history (
-    id INTEGER PRIMARY KEY,
-    series_id INTEGER NOT NULL,
-    generation INTEGER NOT NULL,
-    at_ns INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    result TEXT NOT NULL DEFAULT '',
-    instances INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    expected INTEGER NOT NULL DEFAULT 0,
-    announced INTEGER NOT NULL DEFAULT 1
-);
-CREATE UNIQUE INDEX history_once ON history (series_id, generation, state <> 'open');
-CREATE INDEX history_unannounced ON history (id) WHERE announced = 0;
-
-CREATE TABLE set_aside (
-    id INTEGER PRIMARY KEY,
-    path TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    name TEXT NOT NULL,
-    error TEXT NOT NULL DEFAULT '',
-    size INTEGER NOT NULL DEFAULT 0,
-    SOPInstanceUID TEXT NOT NULL DEFAULT '',
-    SeriesInstanceUID TEXT NOT NULL DEFAULT '',
-    sender TEXT NOT NULL DEFAULT '',
-    root TEXT NOT NULL DEFAULT '',
-    arrived_ns INTEGER NOT NULL DEFAULT 0,
-    at_ns INTEGER NOT NULL DEFAULT 0,
-    gone_ns INTEGER NOT NULL DEFAULT 0
-);
-CREATE UNIQUE INDEX set_aside_path ON set_aside (path) WHERE gone_ns = 0;
-CREATE INDEX set_aside_lying ON set_aside (reason, at_ns) WHERE gone_ns = 0;
-
-CREATE TABLE days (
-    day TEXT NOT NULL,
-    Modality TEXT NOT NULL,
-    sender TEXT NOT NULL,
-    published INTEGER NOT NULL DEFAULT 0,
-    bytes INTEGER NOT NULL DEFAULT 0,
-    duplicates INTEGER NOT NULL DEFAULT 0,
-    set_aside INTEGER NOT NULL DEFAULT 0,
-    series INTEGER NOT NULL DEFAULT 0,
-    complete INTEGER NOT NULL DEFAULT 0,
-    incomplete INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (day, Modality, sender)
-) WITHOUT ROWID;
-
-CREATE TABLE writers (name TEXT PRIMARY KEY, written_ns INTEGER NOT NULL) WITHOUT ROWID;
-"""
-
-_COUNTS = """
-CREATE TABLE series_counts (state TEXT PRIMARY KEY, series INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO series_counts
-    SELECT s.state, (SELECT count(*) FROM series WHERE series.state = s.state)
-    FROM (SELECT 'open' AS state UNION SELECT 'complete' UNION SELECT 'incomplete') s;
-CREATE TRIGGER series_came AFTER INSERT ON series BEGIN
-    UPDATE series_counts SET series = series + 1 WHERE state = new.state;
-END;
-CREATE TRIGGER series_went AFTER DELETE ON series BEGIN
-    UPDATE series_counts SET series = series - 1 WHERE state = old.state;
-END;
-CREATE TRIGGER series_changed AFTER UPDATE OF state ON series WHEN old.state <> new.state BEGIN
-    UPDATE series_counts SET series = series - 1 WHERE state = old.state;
-    UPDATE series_counts SET series = series + 1 WHERE state = new.state;
-END;
-
-CREATE TABLE set_aside_counts (
-    reason TEXT PRIMARY KEY,
-    files INTEGER NOT NULL,
-    bytes INTEGER NOT NULL
-) WITHOUT ROWID;
-INSERT INTO set_aside_counts SELECT reason, count(*), sum(size) FROM set_aside WHERE gone_ns = 0 GROUP BY reason;
-CREATE TRIGGER set_aside_came AFTER INSERT ON set_aside WHEN new.gone_ns = 0 BEGIN
-    INSERT OR IGNORE INTO set_aside_counts VALUES (new.reason, 0, 0);
-    UPDATE set_aside_counts SET files = files + 1, bytes = bytes + new.size WHERE reason = new.reason;
-END;
-CREATE TRIGGER set_aside_left AFTER UPDATE OF gone_ns ON set_aside WHEN old.gone_ns = 0 AND new.gone_ns <> 0 BEGIN
-    UPDATE set_aside_counts SET files = files - 1, bytes = bytes - old.size WHERE reason = old.reason;
-END;
-CREATE TRIGGER set_aside_back AFTER UPDATE OF gone_ns ON set_aside WHEN old.gone_ns <> 0 AND new.gone_ns = 0 BEGIN
-    INSERT OR IGNORE INTO set_aside_counts VALUES (new.reason, 0, 0);
-    UPDATE set_aside_counts SET files = files + 1, bytes = bytes + new.size WHERE reason = new.reason;
-END;
-"""
-
-_BATCHES_AND_DELIVERIES = """
-CREATE TABLE batches (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL DEFAULT 'open',
-    made_ns INTEGER NOT NULL DEFAULT 0,
-    changed_ns INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE batch_series (
-    batch_id INTEGER NOT NULL REFERENCES batches (id),
-    series_id INTEGER NOT NULL REFERENCES series (id),
-    PRIMARY KEY (batch_id, series_id)
-) WITHOUT ROWID;
-CREATE INDEX batch_of_series ON batch_series (series_id);
-CREATE TABLE batch_errors (
-    id INTEGER PRIMARY KEY,
-    batch_id INTEGER NOT NULL REFERENCES batches (id),
-    series_id INTEGER NOT NULL DEFAULT 0,
-    at_ns INTEGER NOT NULL,
-    error TEXT NOT NULL
-);
-CREATE INDEX errors_of_batch ON batch_errors (batch_id);
-
-CREATE TABLE consumers (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    active INTEGER NOT NULL DEFAULT 1,
-    since_ns INTEGER NOT NULL
-);
-CREATE TABLE deliveries (
-    id INTEGER PRIMARY KEY,
-    consumer_id INTEGER NOT NULL REFERENCES consumers (id),
-    event TEXT NOT NULL,
-    series_id INTEGER NOT NULL DEFAULT 0,
-    generation INTEGER NOT NULL DEFAULT 0,
-    set_aside_id INTEGER NOT NULL DEFAULT 0,
-    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'failed')),
-    attempts INTEGER NOT NULL DEFAULT 0,
-    made_ns INTEGER NOT NULL,
-    next_ns INTEGER NOT NULL DEFAULT 0,
-    lease TEXT NOT NULL DEFAULT '',
-    lease_until_ns INTEGER NOT NULL DEFAULT 0,
-    settled_ns INTEGER NOT NULL DEFAULT 0,
-    error TEXT NOT NULL DEFAULT '',
-    UNIQUE (consumer_id, event, series_id, generation, set_aside_id)
-);
-CREATE INDEX deliveries_due ON deliveries (consumer_id, set_aside_id > 0, next_ns) WHERE state = 'pending';
-CREATE INDEX deliveries_of_series ON deliveries (series_id);
-CREATE TABLE delivery_counts (
-    consumer_id INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    deliveries INTEGER NOT NULL,
-    PRIMARY KEY (consumer_id, state)
-) WITHOUT ROWID;
-CREATE TRIGGER delivery_came AFTER INSERT ON deliveries BEGIN
-    INSERT OR IGNORE INTO delivery_counts VALUES (new.consumer_id, new.state, 0);
-    UPDATE delivery_counts SET deliveries = deliveries + 1 WHERE consumer_id = new.consumer_id AND state = new.state;
-END;
-CREATE TRIGGER delivery_changed AFTER UPDATE OF state ON deliveries WHEN old.state <> new.state BEGIN
-    INSERT OR IGNORE INTO delivery_counts VALUES (new.consumer_id, new.state, 0);
-    UPDATE delivery_counts SET deliveries = deliveries - 1 WHERE consumer_id = old.consumer_id AND state = old.state;
-    UPDATE delivery_counts SET deliveries = deliveries + 1 WHERE consumer_id = new.consumer_id AND state = new.state;
-END;
-"""
-
-# A Series Instance UID in two studies is two series: UIDs should be unique (PS3.5 section 9), but copies of studies
-# exist in which they are not. Ids stay, and with them all references.
-_SERIES_OF_A_STUDY = """
-DROP VIEW files;
-DROP VIEW studies;
-CREATE TABLE series_of_a_study (
-    id INTEGER PRIMARY KEY,
-    SeriesInstanceUID TEXT NOT NULL,
-    StudyInstanceUID TEXT NOT NULL DEFAULT '',
-    PatientID TEXT NOT NULL DEFAULT '',
-    AccessionNumber TEXT NOT NULL DEFAULT '',
-    Modality TEXT NOT NULL DEFAULT '',
-    sender TEXT NOT NULL DEFAULT '',
-    root TEXT NOT NULL DEFAULT '',
-    state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'complete', 'incomplete')),
-    result TEXT NOT NULL DEFAULT '',
-    generation INTEGER NOT NULL DEFAULT 1,
-    instances INTEGER NOT NULL DEFAULT 0,
-    bytes INTEGER NOT NULL DEFAULT 0,
-    expected INTEGER NOT NULL DEFAULT 0,
-    expected_by TEXT NOT NULL DEFAULT '',
-    errors INTEGER NOT NULL DEFAULT 0,
-    first_ns INTEGER NOT NULL DEFAULT 0,
-    last_ns INTEGER NOT NULL DEFAULT 0,
-    changed_ns INTEGER NOT NULL DEFAULT 0,
-    pruned_ns INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (SeriesInstanceUID, StudyInstanceUID)
-);
-INSERT INTO series_of_a_study SELECT * FROM series;
-DROP TABLE series;
-ALTER TABLE series_of_a_study RENAME TO series;
-CREATE INDEX series_study ON series (StudyInstanceUID);
-CREATE INDEX series_state ON series (state, last_ns);
-CREATE INDEX series_ended ON series (changed_ns) WHERE state <> 'open';
-CREATE INDEX series_last ON series (last_ns);
-CREATE TRIGGER series_came AFTER INSERT ON series BEGIN
-    UPDATE series_counts SET series = series + 1 WHERE state = new.state;
-END;
-CREATE TRIGGER series_went AFTER DELETE ON series BEGIN
-    UPDATE series_counts SET series = series - 1 WHERE state = old.state;
-END;
-CREATE TRIGGER series_changed AFTER UPDATE OF state ON series WHEN old.state <> new.state BEGIN
-    UPDATE series_counts SET series = series - 1 WHERE state = old.state;
-    UPDATE series_counts SET series = series + 1 WHERE state = new.state;
-END;
-CREATE VIEW files AS
-    SELECT s.SeriesInstanceUID, i.SOPInstanceUID, f.path || '/' || i.name AS path, i.size, i.arrived_ns,
-        s.StudyInstanceUID
-    FROM instances i JOIN series s ON s.id = i.series_id JOIN folders f ON f.id = i.folder_id;
-CREATE VIEW studies AS
-    SELECT StudyInstanceUID, count(*) AS series, sum(state = 'complete') AS complete,
-        CASE WHEN sum(state = 'open') THEN 'open' WHEN sum(state = 'incomplete') THEN 'incomplete' ELSE 'complete' END
-            AS state,
-        sum(instances) AS instances, sum(bytes) AS bytes, min(first_ns) AS first_ns, max(last_ns) AS last_ns
-    FROM series WHERE StudyInstanceUID <> '' AND (instances > 0 OR pruned_ns = 0) GROUP BY StudyInstanceUID;
-"""
-
-_HOOKS = """
-ALTER TABLE consumers ADD COLUMN owner TEXT NOT NULL DEFAULT '';
-ALTER TABLE consumers ADD COLUMN stopped TEXT NOT NULL DEFAULT '';
-CREATE INDEX deliveries_failed ON deliveries (consumer_id, settled_ns) WHERE state = 'failed';
-CREATE TRIGGER delivery_went AFTER DELETE ON deliveries BEGIN
-    UPDATE delivery_counts SET deliveries = deliveries - 1 WHERE consumer_id = old.consumer_id AND state = old.state;
-END;
-"""
-
-# Study and modality of a set-aside file, also of one that came before the rest of its series.
-_OWNERS = """
-ALTER TABLE set_aside ADD COLUMN StudyInstanceUID TEXT NOT NULL DEFAULT '';
-ALTER TABLE set_aside ADD COLUMN Modality TEXT NOT NULL DEFAULT '';
-CREATE INDEX set_aside_of_series ON set_aside (SeriesInstanceUID) WHERE SeriesInstanceUID <> '';
-"""
 
 # What a study is told of: generations like those of series. A trigger begins one, whoever opens a series; a study that
 # ended before this version has no row, and is told of once something comes for it again. A generation that nobody was
@@ -364,7 +95,145 @@ CREATE TRIGGER delivery_went AFTER DELETE ON deliveries BEGIN
 END;
 """
 
+# What headers say. A series is counted in its study unless it is empty (its instances are in another study now), as the
+# view did that was here before. A study has one id in all tables. Before `patients` is filled, `patient_id` is 0: the
+# writer fills it in from documents.
+_PATIENTS_AND_STUDIES = """
+DROP VIEW studies;
+CREATE TABLE patients (
+    id INTEGER PRIMARY KEY,
+    PatientID TEXT NOT NULL DEFAULT '',
+    IssuerOfPatientID TEXT NOT NULL DEFAULT '',
+    PatientName TEXT NOT NULL DEFAULT '',
+    PatientBirthDate TEXT NOT NULL DEFAULT '',
+    UNIQUE (PatientID, IssuerOfPatientID, PatientName, PatientBirthDate)
+);
+CREATE INDEX patients_key ON patients (lower(PatientID));
+CREATE TABLE patient_names (
+    patient_id INTEGER NOT NULL,
+    folded TEXT NOT NULL,
+    PRIMARY KEY (patient_id, folded)
+) WITHOUT ROWID;
+CREATE INDEX patient_names_folded ON patient_names (folded);
+
+CREATE TABLE studies (
+    id INTEGER PRIMARY KEY,
+    StudyInstanceUID TEXT NOT NULL UNIQUE,
+    StudyDate TEXT NOT NULL DEFAULT '',
+    StudyTime TEXT NOT NULL DEFAULT '',
+    StudyDescription TEXT NOT NULL DEFAULT '',
+    series INTEGER NOT NULL DEFAULT 0,
+    open INTEGER NOT NULL DEFAULT 0,
+    complete INTEGER NOT NULL DEFAULT 0,
+    incomplete INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL GENERATED ALWAYS AS (
+        CASE WHEN open > 0 THEN 'open' WHEN incomplete > 0 THEN 'incomplete' ELSE 'complete' END
+    ) VIRTUAL,
+    instances INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    first_ns INTEGER NOT NULL DEFAULT 0,
+    last_ns INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO studies (id, StudyInstanceUID) SELECT id, StudyInstanceUID FROM study_states;
+INSERT OR IGNORE INTO studies (StudyInstanceUID)
+    SELECT StudyInstanceUID FROM series WHERE StudyInstanceUID <> '' ORDER BY id;
+UPDATE studies SET (series, open, complete, incomplete, instances, bytes, first_ns, last_ns) = (
+    SELECT sum(counts), sum(counts AND s.state = 'open'), sum(counts AND s.state = 'complete'),
+        sum(counts AND s.state = 'incomplete'), sum(s.instances), sum(s.bytes), ifnull(min(nullif(s.first_ns, 0)), 0),
+        max(s.last_ns)
+    FROM (SELECT *, (instances > 0 OR pruned_ns = 0) AS counts FROM series) s
+    WHERE s.StudyInstanceUID = studies.StudyInstanceUID
+);
+
+ALTER TABLE series ADD COLUMN study_id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE series ADD COLUMN patient_id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE series ADD COLUMN folder_id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE series ADD COLUMN SeriesNumber TEXT NOT NULL DEFAULT '';
+ALTER TABLE series ADD COLUMN SeriesDescription TEXT NOT NULL DEFAULT '';
+ALTER TABLE series ADD COLUMN StationName TEXT NOT NULL DEFAULT '';
+UPDATE series SET study_id = (SELECT id FROM studies t WHERE t.StudyInstanceUID = series.StudyInstanceUID)
+    WHERE StudyInstanceUID <> '';
+
+CREATE INDEX series_of_study ON series (study_id);
+CREATE INDEX series_of_patient ON series (patient_id, study_id);
+CREATE INDEX series_modality ON series (Modality, study_id) WHERE study_id > 0;
+CREATE INDEX series_sender ON series (sender, study_id) WHERE study_id > 0;
+CREATE INDEX series_accession ON series (lower(AccessionNumber), study_id) WHERE AccessionNumber <> '';
+CREATE INDEX series_description ON series (SeriesDescription, study_id) WHERE SeriesDescription <> '';
+CREATE INDEX studies_last ON studies (last_ns);
+CREATE INDEX studies_unfinished ON studies (state, last_ns) WHERE state <> 'complete';
+CREATE INDEX studies_date ON studies (StudyDate) WHERE StudyDate <> '';
+CREATE INDEX studies_description ON studies (StudyDescription) WHERE StudyDescription <> '';
+
+DROP TRIGGER study_begun;
+CREATE TRIGGER study_begun AFTER UPDATE OF state, StudyInstanceUID ON series
+WHEN new.state = 'open' AND new.StudyInstanceUID <> '' AND (old.state <> 'open' OR old.StudyInstanceUID = '') BEGIN
+    INSERT OR IGNORE INTO studies (StudyInstanceUID) VALUES (new.StudyInstanceUID);
+    INSERT INTO study_states (id, StudyInstanceUID, changed_ns)
+    SELECT id, StudyInstanceUID, new.changed_ns FROM studies WHERE StudyInstanceUID = new.StudyInstanceUID
+    ON CONFLICT (StudyInstanceUID) DO UPDATE SET state = 'open', changed_ns = excluded.changed_ns,
+        generation = generation + (result <> 'recounted') WHERE state <> 'open';
+END;
+CREATE TRIGGER series_came_in_study AFTER INSERT ON series WHEN new.StudyInstanceUID <> '' BEGIN
+    INSERT OR IGNORE INTO studies (StudyInstanceUID) VALUES (new.StudyInstanceUID);
+    UPDATE series SET study_id = (SELECT id FROM studies WHERE StudyInstanceUID = new.StudyInstanceUID)
+        WHERE id = new.id;
+END;
+CREATE TRIGGER series_got_study AFTER UPDATE OF StudyInstanceUID ON series
+WHEN new.StudyInstanceUID <> old.StudyInstanceUID AND new.StudyInstanceUID <> '' BEGIN
+    INSERT OR IGNORE INTO studies (StudyInstanceUID) VALUES (new.StudyInstanceUID);
+    UPDATE series SET study_id = (SELECT id FROM studies WHERE StudyInstanceUID = new.StudyInstanceUID)
+        WHERE id = new.id;
+END;
+CREATE TRIGGER study_got_series AFTER UPDATE OF study_id ON series WHEN new.study_id <> old.study_id BEGIN
+    UPDATE studies SET series = series + (new.instances > 0 OR new.pruned_ns = 0),
+        open = open + (new.state = 'open' AND (new.instances > 0 OR new.pruned_ns = 0)),
+        complete = complete + (new.state = 'complete' AND (new.instances > 0 OR new.pruned_ns = 0)),
+        incomplete = incomplete + (new.state = 'incomplete' AND (new.instances > 0 OR new.pruned_ns = 0)),
+        instances = instances + new.instances, bytes = bytes + new.bytes,
+        first_ns = CASE WHEN new.first_ns = 0 THEN first_ns WHEN first_ns = 0 THEN new.first_ns
+            ELSE min(first_ns, new.first_ns) END,
+        last_ns = max(last_ns, new.last_ns)
+        WHERE id = new.study_id;
+END;
+CREATE TRIGGER study_changed AFTER UPDATE OF state, instances, bytes, first_ns, last_ns, pruned_ns ON series
+WHEN new.study_id <> 0 AND new.study_id = old.study_id
+    AND (new.state, new.instances, new.bytes, new.first_ns, new.last_ns, new.pruned_ns)
+    <> (old.state, old.instances, old.bytes, old.first_ns, old.last_ns, old.pruned_ns) BEGIN
+    UPDATE studies SET
+        series = series + (new.instances > 0 OR new.pruned_ns = 0) - (old.instances > 0 OR old.pruned_ns = 0),
+        open = open + (new.state = 'open' AND (new.instances > 0 OR new.pruned_ns = 0))
+            - (old.state = 'open' AND (old.instances > 0 OR old.pruned_ns = 0)),
+        complete = complete + (new.state = 'complete' AND (new.instances > 0 OR new.pruned_ns = 0))
+            - (old.state = 'complete' AND (old.instances > 0 OR old.pruned_ns = 0)),
+        incomplete = incomplete + (new.state = 'incomplete' AND (new.instances > 0 OR new.pruned_ns = 0))
+            - (old.state = 'incomplete' AND (old.instances > 0 OR old.pruned_ns = 0)),
+        instances = instances + new.instances - old.instances, bytes = bytes + new.bytes - old.bytes,
+        first_ns = CASE WHEN new.first_ns = 0 THEN first_ns WHEN first_ns = 0 THEN new.first_ns
+            ELSE min(first_ns, new.first_ns) END,
+        last_ns = max(last_ns, new.last_ns)
+        WHERE id = new.study_id;
+END;
+CREATE TRIGGER study_lost_series AFTER DELETE ON series WHEN old.study_id <> 0 BEGIN
+    UPDATE studies SET series = series - (old.instances > 0 OR old.pruned_ns = 0),
+        open = open - (old.state = 'open' AND (old.instances > 0 OR old.pruned_ns = 0)),
+        complete = complete - (old.state = 'complete' AND (old.instances > 0 OR old.pruned_ns = 0)),
+        incomplete = incomplete - (old.state = 'incomplete' AND (old.instances > 0 OR old.pruned_ns = 0)),
+        instances = instances - old.instances, bytes = bytes - old.bytes
+        WHERE id = old.study_id;
+END;
+"""
+
 #: Step n migrates version n to n + 1. Steps are only ever added, so that a file of any version can be migrated.
-STEPS = (_SERIES, _COUNTS, _BATCHES_AND_DELIVERIES, _SERIES_OF_A_STUDY, _HOOKS, _OWNERS, _STUDY_ENDS)
+STEPS = (
+    released_steps.SERIES,
+    released_steps.COUNTS,
+    released_steps.BATCHES_AND_DELIVERIES,
+    released_steps.SERIES_OF_A_STUDY,
+    released_steps.HOOKS,
+    released_steps.OWNERS,
+    _STUDY_ENDS,
+    _PATIENTS_AND_STUDIES,
+)
 
 VERSION = len(STEPS)

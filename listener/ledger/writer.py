@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from listener.config import Config
 from listener.ledger import deliveries, generations, schema, set_aside, studies
+from listener.ledger.back_fill import BackFill
 from listener.ledger.completion import CompletionRules, End, Flow, Moment, OpenSeries, SeriesKey, SeriesState, StudyEnd
 from listener.ledger.connection import BehindMarker, WriterConnection, transaction
 from listener.ledger.consumers import owner_of
@@ -87,6 +88,7 @@ class LedgerWriter:
         self._wall_ns = 0
         rules = CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout, config.study_quiet)
         self._open_series = OpenSeries(rules)
+        self._back_fill = BackFill(self._documents)
         self._recorder = CompletionRecorder(self._open_series, self._documents, self.access)
         self._studies = StudyRecorder(self._open_series.studies, self.access, self._is_elsewhere)
         self.counts = dict.fromkeys(schema.STATES, 0)
@@ -245,6 +247,9 @@ class LedgerWriter:
         self._studies.end_due(moment, self.flow)
         if caught_up and self.access.connection:
             self._recorder.unrecorded.clear()
+            with self.access.translating_faults(now):
+                self._back_fill.fill(self.access.connection, self._slice)
+        if caught_up and self.access.connection:
             self.access.mark_working()
             self._behind.end()
             self._caught_up_ns = now_ns

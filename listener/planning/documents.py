@@ -16,6 +16,7 @@ import orjson
 from listener.dicom.attributes import Header
 from listener.planning.names import document_name, former_document_name
 from listener.planning.plan import Plan
+from listener.records import SeriesHeader
 
 #: Text for an absent or empty attribute.
 NOT_DEFINED = "Not defined"
@@ -166,6 +167,24 @@ def study_series(header: Header, base: str, elements: Mapping[str, Mapping[str, 
             "DICOM": dict(elements),
         }
     }
+
+
+#: Characters of a text in a SeriesHeader; the longest that DICOM allows (a name) has 194.
+_MOST_CHARACTERS = 512
+
+
+def series_header(values: Mapping[str, str]) -> SeriesHeader:
+    """Return what a header, as texts by keyword, says of patient, study and series; longer texts are cut."""
+    texts = [values.get(keyword, "").replace("\0", " ").strip()[:_MOST_CHARACTERS] for keyword in SeriesHeader._fields]
+    header = SeriesHeader(*[text.encode("utf-8", "replace").decode() for text in texts])
+    return header._replace(SeriesNumber="") if header.SeriesNumber == "None" else header  # An empty number's text.
+
+
+def texts(elements: object) -> dict[str, str]:
+    """Return the texts by keyword of a map `DICOM`, which other programs may have written."""
+    entries = elements.items() if isinstance(elements, dict) else ()
+    values = ((keyword, entry.get("value")) for keyword, entry in entries if isinstance(entry, dict))
+    return {keyword: value for keyword, value in values if isinstance(value, str)}
 
 
 _SERIES_KEYWORDS = (

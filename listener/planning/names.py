@@ -61,6 +61,16 @@ def printable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def folded(text: str) -> str:
+    """Return a text without case and accents, for searching."""
+    if text.isascii():
+        return text.casefold()
+    import unicodedata  # A megabyte that most installations never need.
+
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(character for character in plain if not unicodedata.combining(character)).casefold()
+
+
 def is_temporary(name: str) -> bool:
     """Return whether a file has a temporary name (a dot file, `.part`, `.tmp`): its writer will rename it."""
     return name.startswith(".") or name.endswith((".part", ".tmp"))

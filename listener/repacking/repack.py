@@ -20,6 +20,7 @@ from listener.disk import sync
 from listener.disk.aliases import is_only_name
 from listener.disk.identity import DirectoryIdentity
 from listener.errors import FatalFault, FileFault, TooLarge, Unplaceable, Unreadable, internal
+from listener.planning import documents
 from listener.planning.plan import make_plan, missing_keywords
 from listener.records import Arrival, Deferral, Missing, Outcome
 from listener.repacking import claim, describe, place, setaside
@@ -244,6 +245,7 @@ class Repacker:
             "" if kind == "vanished" else source.claim,
             get("Modality", ""),
             header.SourceApplicationEntityTitle,
+            documents.series_header(documents.texts(job.shared.elements)) if job.shared else None,
         )
 
 

@@ -26,7 +26,7 @@ def test_every_table_and_column_is_told(tmp_path: Path) -> None:
     with contextlib.closing(open_writer(str(tmp_path / "ledger"))) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found = {
-            name: {column for (column,) in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))}
+            name: {column for (column,) in connection.execute("SELECT name FROM pragma_table_xinfo(?)", (name,))}
             for name in tables
             if not name.startswith("sqlite_")
         }

@@ -104,6 +104,25 @@ def test_another_patient_or_accession_is_told_and_mended(
     assert recorded(bench) == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE series SET patient_id = 0",
+        "UPDATE patients SET PatientName = 'Former'",
+        "UPDATE series SET SeriesDescription = 'former'",
+    ],
+)
+def test_what_headers_say_is_compared_and_mended(change: str, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    with reading(bench.config.state) as reader:
+        before = [row[1:] for row in reader.studies()], [row[1:] for row in reader.listed()]
+    execute(bench, f"{change} WHERE id = 1")
+    assert ("wrong-in-ledger", 1, None) in found(bench, capsys)
+    found(bench, capsys, repair=True)
+    assert found(bench, capsys) == []
+    with reading(bench.config.state) as reader:
+        assert before == ([row[1:] for row in reader.studies()], [row[1:] for row in reader.listed()])
+
+
 def test_one_instance_uid_in_two_series_is_told(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = bench.publish("c", series=1, number=7, SOPInstanceUID=str(uid("instance", 0, 0, 0, 1)))
     clerk = LedgerWriter(bench.config)
