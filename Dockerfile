@@ -69,7 +69,7 @@ USER 10001:10001
 EXPOSE 9464
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=4 CMD ["/opt/listener/bin/python", "-c", \
-    "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('LISTENER_HTTP', ':9464').rpartition(':')[2] + '/healthz', timeout=4)"]
+    "import os, ssl, urllib.request as u; e = os.environ.get; s = 's' * bool(e('LISTENER_HTTP_CERT')); u.urlopen('http%s://127.0.0.1:%s/healthz' % (s, e('LISTENER_HTTP', ':9464').rpartition(':')[2]), timeout=4, context=ssl._create_unverified_context() if s else None)"]
 ENTRYPOINT ["/opt/listener/bin/listener"]
 CMD ["run"]
 ARG PYTHON_IMAGE

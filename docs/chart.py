@@ -23,7 +23,7 @@ from listener import config
 CHART = Path(__file__).resolve().parent.parent / "helm/listener"
 
 #: Options of `listener run` that the chart sets itself.
-CHARTS_OWN = ("incoming", "data", "log", "state", "http")
+CHARTS_OWN = ("incoming", "data", "log", "state", "http", "token_file", "http_cert", "http_key", "http_client_ca")
 
 _ANY: dict[str, Any] = {"type": "object", "additionalProperties": True}
 _TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
@@ -36,6 +36,7 @@ _NAME = {"type": "string", "maxLength": 50, "pattern": "^([a-z]([a-z0-9-]*[a-z0-
 _NAMES = {"type": "array", "items": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"}}
 _OWN_LABELS = r"^(app\.kubernetes\.io/(name|instance|component|version|managed-by)|helm\.sh/chart)$"
 _DURATION = {"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$"}
+_SERVICE = {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}
 _SECONDS = {"type": "integer", "minimum": 0}
 _PROBE_KEYS = ("initialDelaySeconds", "periodSeconds", "timeoutSeconds", "failureThreshold")
 _PROBE = {
@@ -80,8 +81,11 @@ RULES: dict[str, dict[str, Any]] = {
     "storescp.command": {"type": "array", "minItems": 1, "items": {"type": "string"}},
     "storescp.args": {"type": "array", "items": {"type": "string"}},
     "storescp.lingerSeconds": _SECONDS,
-    "service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
+    "service.type": _SERVICE,
     "service.port": _PORT,
+    "page.type": _SERVICE,
+    "page.port": _PORT,
+    "page.ingress.hosts": {"type": "array", "items": {"type": "string", "minLength": 1}},
     "service.nodePort": {"type": "integer", "minimum": 0, "maximum": 65535},
     "service.externalTrafficPolicy": {"enum": ["Cluster", "Local"]},
     "service.loadBalancerSourceRanges": {"type": "array", "items": {"type": "string"}},
@@ -95,9 +99,11 @@ RULES: dict[str, dict[str, Any]] = {
     "persistence.whenScaled": _KEPT,
     "networkPolicy.dicomFrom": _OBJECTS,
     "networkPolicy.metricsFrom": _OBJECTS,
+    "networkPolicy.pageFrom": _OBJECTS,
     "networkPolicy.egress": _OBJECTS,
     ".extraEnv": _NAMED,
     ".extraVolumeMounts": _NAMED,
+    ".tlsConfig": _ANY,
     ".relabelings": _OBJECTS,
     ".metricRelabelings": _OBJECTS,
     ".pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},

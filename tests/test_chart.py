@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from secrets import token_hex
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +31,9 @@ CHART = PROJECT / "helm/listener"
 TOOLS = PROJECT / "build/tools"
 HELMS = ("helm3", "helm4")
 
+
+TOKENS = {"tokens": {"secretName": "tokens"}}
+CERTIFICATES = {"tls": {"secretName": "tls", "clientCa": "ca.crt"}}
 
 every_set = pytest.mark.parametrize("name", SETS)
 every_helm = pytest.mark.parametrize("helm", HELMS)
@@ -144,6 +148,8 @@ def test_both_helms_render_the_same(name: str) -> None:
         ({"service": {"type": "Ingress"}}, "type"),
         ({"storescp": {"port": 104}}, "port"),
         ({"uid": 0}, "uid"),
+        ({"listener": {"options": {"token-file": "/x"}}}, "token-file"),
+        ({"page": {"type": "Ingress"}}, "type"),
         ({"global": {"imageRegistry": 5}}, "imageRegistry"),
         ({"commonLabels": {"app.kubernetes.io/name": "x"}}, "name"),
         ({"storescp": {"tls": {"peers": "perhaps"}}}, "peers"),
@@ -171,6 +177,23 @@ def test_the_schema_names_the_wrong_key(helm: str, values: dict[str, Any], key: 
         ({"replicas": 2, "persistence": {"existingClaim": "x"}}, "persistence.existingClaim is one volume"),
         ({"listener": {"port": 11112}}, "listener.port and storescp.port are both 11112"),
         ({"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}, "scraped twice"),
+        ({"page": {"enabled": True}}, "set listener.tokens.secretName, or listener.tls.secretName with"),
+        ({"page": {"enabled": True}, "listener": {"tls": {"secretName": "x"}}}, "unless it is told who may look"),
+        ({"listener": {"tls": {"clientCa": "ca.crt"}}}, "set listener.tls.secretName too"),
+        ({"page": {"enabled": True}, "listener": {**TOKENS, "options": {"page": "off"}}}, "the option page is off"),
+        ({"page": {"ingress": {"enabled": True}}, "listener": TOKENS}, "set that too"),
+        (
+            {"page": {"enabled": True, "ingress": {"enabled": True, "hosts": ["x"]}}, "listener": CERTIFICATES},
+            "a client's certificate ends at the Ingress",
+        ),
+        (
+            {
+                "page": {"enabled": True, "ingress": {"enabled": True, "hosts": ["x"]}},
+                "listener": TOKENS,
+                "replicas": 2,
+            },
+            "page.ingress.hosts has 1 names for 2 shards",
+        ),
     ],
 )
 def test_values_that_do_not_fit_each_other_are_told(values: dict[str, Any], text: str) -> None:
@@ -323,9 +346,9 @@ def test_storescp_takes_what_is_sent_by_tls(tmp_path: Path) -> None:
 
 
 @every_set
-def test_the_listener_understands_what_it_is_given(name: str, tmp_path: Path) -> None:
+def test_the_listener_understands_what_it_is_given(name: str, secrets: Path) -> None:
     spec = one(name, "StatefulSet")["spec"]["template"]["spec"]
-    given = {each["name"]: _of_a_secret(each["value"], tmp_path) for each in listener_of(spec)["env"]}
+    given = {each["name"]: _of_a_secret(each["value"], secrets) for each in listener_of(spec)["env"]}
     found = settings.load({}, given, "run")
     assert found.incoming == ("/dicom/incoming",)
     assert found.state == "/dicom/state"
@@ -337,18 +360,23 @@ def test_the_listener_understands_what_it_is_given(name: str, tmp_path: Path) ->
         assert any(path.startswith(f"{mount}/") or path == mount for mount in mounted), path
 
 
-def _of_a_secret(value: str, folder: Path) -> str:
+def _of_a_secret(value: str, secrets: Path) -> str:
     """A value that names a file of a Secret names one that is there."""
-    if not value.startswith("/run/secrets/"):
-        return value
-    path = folder / value.replace("/", "-")
-    path.write_bytes(b"k" * 32)
-    path.chmod(0o440)
-    return str(path)
+    return str(secrets / Path(value).name) if value.startswith("/run/") else value
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the Secrets of all sets hold, in one folder."""
+    folder = Authority(tmp_path_factory.mktemp("authority")).certify("intake")
+    for name, text in (("tokens", f"anna:{token_hex(32)}\n"), ("key", token_hex(32))):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o440)
+    return folder
 
 
 def test_every_option_can_be_given() -> None:
-    ours = {"incoming", "data", "log", "state", "http"}
+    ours = set(generator().CHARTS_OWN)
     known = json.loads((CHART / "values.schema.json").read_text())
     options = known["properties"]["listener"]["properties"]["options"]["properties"]
     expected = {name for name, row in config.options().items() if "run" in row.commands} - ours
@@ -468,6 +496,46 @@ def test_secrets_are_read_where_options_say() -> None:
     assert volume["secret"] == {"secretName": "hook", "defaultMode": 0o440}
     storescp = next(each for each in spec["containers"] if each["name"] == "storescp")
     assert mount["name"] not in {each["name"] for each in storescp["volumeMounts"]}
+
+
+def test_the_page_of_each_shard_has_a_service_and_a_host() -> None:
+    found = {each["metadata"]["name"]: each["spec"] for each in rendered("page") if "-page" in each["metadata"]["name"]}
+    assert found.keys() == {"intake-listener-page", "intake-listener-page-0", "intake-listener-page-1"}
+    for shard, host in enumerate(("a.intake.example.org", "b.intake.example.org")):
+        service = found[f"intake-listener-page-{shard}"]
+        assert service["selector"]["statefulset.kubernetes.io/pod-name"] == f"intake-listener-{shard}"
+        assert service["publishNotReadyAddresses"], "one looks at it when something is wrong"
+        rule = found["intake-listener-page"]["rules"][shard]
+        assert rule["host"] == host
+        backend = rule["http"]["paths"][0]["backend"]["service"]
+        assert backend == {"name": f"intake-listener-page-{shard}", "port": {"number": 443}}
+
+
+def test_a_port_that_speaks_tls_is_asked_by_tls() -> None:
+    spec = one("page", "StatefulSet")["spec"]["template"]["spec"]
+    listener = listener_of(spec)
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert listener[probe]["httpGet"]["scheme"] == "HTTPS"
+    (endpoint,) = one("page", "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert (endpoint["scheme"], endpoint["tlsConfig"]) == ("https", {"insecureSkipVerify": True})
+    test = one("page", "Pod")["spec"]["containers"][0]
+    assert all(url.startswith("https://") for url in test["env"][0]["value"].split())
+    given = {each["name"]: each["value"] for each in listener["env"]}
+    mounted = {mount["mountPath"]: mount["name"] for mount in listener["volumeMounts"]}
+    secrets = {each["name"]: each["secret"] for each in spec["volumes"]}
+    for name, secret in (("TOKEN_FILE", "page-tokens"), ("HTTP_CERT", "page-tls"), ("HTTP_CLIENT_CA", "page-tls")):
+        volume = mounted[str(Path(given[f"LISTENER_{name}"]).parent)]
+        assert secrets[volume] == {"secretName": secret, "defaultMode": 0o440}, "the mode that the listener asks for"
+
+
+def test_a_policy_lets_the_page_s_readers_in() -> None:
+    rules = one("page", "NetworkPolicy")["spec"]["ingress"]
+    names = [
+        each["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        for each in rules[1]["from"]
+        if "namespaceSelector" in each
+    ]
+    assert names == ["monitoring", "ingress-nginx"]
 
 
 def test_labels_of_all_objects() -> None:

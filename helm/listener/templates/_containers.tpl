@@ -1,3 +1,8 @@
+{{- /* What the listener's port speaks. */ -}}
+{{- define "listener.scheme" -}}
+{{ ternary "https" "http" (ne .Values.listener.tls.secretName "") }}
+{{- end -}}
+
 {{- /* Where the tree and the logs are mounted: below the one volume, unless they have claims of their own. */ -}}
 {{- define "listener.dataDirectory" -}}
 {{ ternary "/dicom-data" "/dicom/data" (ne .Values.persistence.data.existingClaim "") }}
@@ -12,6 +17,20 @@
 - {name: LISTENER_LOG, value: {{ include "listener.logDirectory" . }}}
 - {name: LISTENER_STATE, value: /dicom/state}
 - {name: LISTENER_HTTP, value: "0.0.0.0:{{ .Values.listener.port }}"}
+{{- with .Values.listener.tokens }}
+{{- if .secretName }}
+- {name: LISTENER_TOKEN_FILE, value: {{ printf "/run/tokens/%s" .key | quote }}}
+{{- end }}
+{{- end }}
+{{- with .Values.listener.tls }}
+{{- if .secretName }}
+- {name: LISTENER_HTTP_CERT, value: {{ printf "/run/tls/%s" .certificate | quote }}}
+- {name: LISTENER_HTTP_KEY, value: {{ printf "/run/tls/%s" .key | quote }}}
+{{- with .clientCa }}
+- {name: LISTENER_HTTP_CLIENT_CA, value: {{ printf "/run/tls/%s" . | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range $key, $value := .Values.listener.options }}
 - name: LISTENER_{{ $key | upper | replace "-" "_" }}
   value: {{ if kindIs "slice" $value }}{{ join ":" $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
@@ -28,6 +47,12 @@
 {{- end }}
 {{- if .Values.persistence.log.existingClaim }}
 - {name: log, mountPath: /dicom-log}
+{{- end }}
+{{- if .Values.listener.tokens.secretName }}
+- {name: listener-tokens, mountPath: /run/tokens, readOnly: true}
+{{- end }}
+{{- if .Values.listener.tls.secretName }}
+- {name: listener-tls, mountPath: /run/tls, readOnly: true}
 {{- end }}
 {{- range .Values.listener.secrets }}
 - {name: secret-{{ . }}, mountPath: /run/secrets/{{ . }}, readOnly: true}
@@ -54,6 +79,14 @@
 - name: log
   persistentVolumeClaim: {claimName: {{ . }}}
 {{- end }}
+{{- with .Values.listener.tokens.secretName }}
+- name: listener-tokens
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- with .Values.listener.tls.secretName }}
+- name: listener-tls
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
 {{- range .Values.listener.secrets }}
 - name: secret-{{ . }}
   secret: {secretName: {{ . }}, defaultMode: 0440}
@@ -77,13 +110,13 @@ env:
 ports:
   - {name: http, containerPort: {{ .Values.listener.port }}, protocol: TCP}
 startupProbe:
-  httpGet: {path: /healthz, port: http}
+  httpGet: {path: /healthz, port: http, scheme: {{ include "listener.scheme" . | upper }}}
   {{- toYaml .Values.listener.startupProbe | nindent 2 }}
 livenessProbe:
-  httpGet: {path: /healthz, port: http}
+  httpGet: {path: /healthz, port: http, scheme: {{ include "listener.scheme" . | upper }}}
   {{- toYaml .Values.listener.livenessProbe | nindent 2 }}
 readinessProbe:
-  httpGet: {path: /readyz, port: http}
+  httpGet: {path: /readyz, port: http, scheme: {{ include "listener.scheme" . | upper }}}
   {{- toYaml .Values.listener.readinessProbe | nindent 2 }}
 resources:
   {{- toYaml .Values.listener.resources | nindent 2 }}

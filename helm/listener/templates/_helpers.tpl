@@ -76,6 +76,34 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
+{{- /* The page is shown to those alone who may look. */ -}}
+{{- define "listener.validatePage" -}}
+{{- $tokens := .Values.listener.tokens.secretName -}}
+{{- $certificates := and .Values.listener.tls.secretName .Values.listener.tls.clientCa -}}
+{{- if and .Values.listener.tls.clientCa (not .Values.listener.tls.secretName) -}}
+{{- fail "listener.tls.clientCa is for HTTPS: set listener.tls.secretName too" -}}
+{{- end -}}
+{{- if and .Values.page.enabled (not $tokens) (not $certificates) -}}
+{{- fail "page.enabled: the page answers nobody from outside of its pod unless it is told who may look: set listener.tokens.secretName, or listener.tls.secretName with listener.tls.clientCa" -}}
+{{- end -}}
+{{- if and .Values.page.enabled (has (toString .Values.listener.options.page) (list "off" "false")) -}}
+{{- fail "page.enabled, but the option page is off: set one of them" -}}
+{{- end -}}
+{{- with .Values.page.ingress -}}
+{{- if .enabled -}}
+{{- if not $.Values.page.enabled -}}
+{{- fail "page.ingress.enabled leads to the Services of page.enabled: set that too" -}}
+{{- end -}}
+{{- if not $tokens -}}
+{{- fail "page.ingress.enabled: a client's certificate ends at the Ingress, which every user would look through: set listener.tokens.secretName" -}}
+{{- end -}}
+{{- if ne (len .hosts) (int $.Values.replicas) -}}
+{{- fail (printf "page.ingress.hosts has %d names for %d shards: each shard has a page of its own, so give one name for each" (len .hosts) (int $.Values.replicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* What no schema can see: values that do not fit each other. */ -}}
 {{- define "listener.validate" -}}
 {{- $drain := float64 (get .Values.listener.options "drain" | default 25) -}}
@@ -91,6 +119,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- if eq (int .Values.listener.port) (int .Values.storescp.port) -}}
 {{- fail (printf "listener.port and storescp.port are both %v: both containers share the pod's address; change one" .Values.listener.port) -}}
 {{- end -}}
+{{- include "listener.validatePage" . -}}
 {{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled -}}
 {{- fail "podMonitor.enabled and serviceMonitor.enabled: every metric would be scraped twice; set one of them" -}}
 {{- end -}}
