@@ -13,11 +13,11 @@ from itertools import islice
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding, configured_directories, existing_parent, probe_file
 from listener.config import Config
 from listener.disk import aliases, locks
+from listener.disk.leases import work_in
 from listener.disk.locks import holder
-from listener.disk.mounts import mount_of, private_dir, probe_moves
+from listener.disk.mounts import MountTable, is_network_type, mount_of, private_dir, probe_moves
 from listener.errors import OwnedElsewhere
 from listener.service.lock import IncomingLock
-from listener.service.probes import lease_supported
 from listener.service.recovery import orphans_of
 from listener.status import snapshot
 from listener.status.document import STATES, is_running
@@ -50,7 +50,7 @@ def directory(option: str, path: str) -> Finding:
 
 def overlaps(config: Config) -> Iterator[Finding]:
     """Check that no directory is another one by a second mount, or inside another."""
-    for text in aliases.overlaps(configured_directories(config)):
+    for text in aliases.overlaps(configured_directories(config), MountTable()):
         option, _, rest = text.partition(": ")
         what, _, remedy = rest.rpartition("; ")
         yield Finding(PROBLEM, option, what, remedy)
@@ -175,7 +175,8 @@ _SAMPLE = 100
 
 def leases(config: Config) -> Iterator[Finding]:
     """Check that leases work, by which the kernel tells whether a file is still open for writing."""
-    if lease_supported(config.incoming):
+    table = MountTable()
+    if all(not is_network_type(table.system_of(path)) and work_in(path) for path in config.incoming):
         yield Finding(OK, "--incoming", "the kernel tells whether a file is still open for writing (leases)")
     else:
         text = f"no leases here: a file must be untouched for --settle {config.settle:g} s"

@@ -6,6 +6,7 @@ The engine without a watcher, in byte order of the names.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ from listener.service.backlog import BATCH
 from listener.service.engine import Engine
 from listener.service.lock import IncomingLock
 from listener.service.other_listeners import OtherListeners
-from listener.service.probes import least_free
 from listener.service.rescan import in_byte_order, walk
 from listener.telemetry.events import Events
 
@@ -157,12 +157,21 @@ def _left(engine: Engine, directories: Directories) -> int:
 def _is_short_of_space(config: Config) -> bool:
     floor = config.min_free
     # Work is what frees an incoming that has a volume of its own.
-    if least_free((config.data, config.log, config.state)) >= floor:
+    if all(_free(path) >= floor for path in (config.data, config.log, config.state)):
         return False
     log.error(
         "less than --min-free %.2f GiB is free; every source is kept: make room, or lower --min-free", floor / 2**30
     )
     return True
+
+
+def _free(path: str) -> int:
+    """Return the free bytes of the volume of `path`; 0 where it is gone."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize
 
 
 def _patience(engine: Engine) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from listener.disk.mounts import Location, location_of
+from listener.disk.mounts import Location, MountTable
 
 
 def is_only_name(path: str, kept: str) -> bool:
@@ -36,11 +36,11 @@ def _entry(path: str) -> tuple[int, int, str]:
     return status.st_dev, status.st_ino, name
 
 
-def overlaps(named: Sequence[tuple[str, str]]) -> Iterator[str]:
+def overlaps(named: Sequence[tuple[str, str]], table: MountTable) -> Iterator[str]:
     """Yield a message with a remedy for any two of these existing directories, given as (option, path), that are the
     same or one inside another, by whatever path.
     """
-    places = [(option, path, _identity(path), location_of(path)) for option, path in named]
+    places = [(option, path, _identity(path), table.location_of(path)) for option, path in named]
     for index, (option, path, identity, location) in enumerate(places):
         for second, other, there, elsewhere in places[index + 1 :]:
             if identity == there or (location and location == elsewhere):

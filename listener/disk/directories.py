@@ -12,11 +12,21 @@ import os
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from listener.config import Config
 from listener.disk import aliases, orphans, sync
-from listener.disk.mounts import MoveSupport, is_leftover, is_network, make_private, private_dir, probe_moves
+from listener.disk.identity import DirectoryIdentity
+from listener.disk.mounts import (
+    MountTable,
+    MoveSupport,
+    is_leftover,
+    is_network_type,
+    make_private,
+    private_dir,
+    probe_moves,
+)
 from listener.disk.moves import COPYING
 from listener.disk.retry import is_transient
 from listener.errors import ConfigError
@@ -28,8 +38,8 @@ _DAY = 86_400.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directories:
     """Absolute paths of a run. `claims` and `links` go with `incoming` by index; `links` says whether a claim can be
-    hard linked into data, otherwise bytes are copied through `data_staging`. A reader without incoming needs `data`,
-    `log` and `state` only.
+    hard linked into data, otherwise bytes are copied through `data_staging`. `systems` holds the types of file systems
+    at the start, by directory, for all but staging. A reader without incoming needs `data`, `log` and `state` only.
     """
 
     incoming: tuple[str, ...] = ("",)
@@ -43,6 +53,17 @@ class Directories:
     locks: str = ""
     set_aside: str = ""
     state_staging: str = ""
+    systems: Mapping[str, str] = field(default_factory=dict)
+
+    def is_network(self, path: str) -> bool:
+        """Return whether other machines may change files in one of these directories, by what was there at the
+        start.
+        """
+        return is_network_type(self.systems.get(path, ""))
+
+    def identity_of(self, path: str) -> DirectoryIdentity:
+        """Return the identity of one of these directories, as it is now."""
+        return DirectoryIdentity(path, self.systems.get(path))
 
     @property
     def stagings(self) -> set[str]:
@@ -56,15 +77,16 @@ def prepare(config: Config) -> Directories:
     Raises ConfigError that names every unusable directory.
     """
     ours = [("--data", config.data), ("--log", config.log), ("--state", config.state)]
-    _make_all([*(("--incoming", root) for root in config.incoming), *ours])
+    table = MountTable()
+    _make_all([*(("--incoming", root) for root in config.incoming), *ours], table)
     owner = _owner(config)
-    claims = tuple(_claim_directory(root, config.state) for root in config.incoming)
-    data_staging = _staging(config.data, config.state, owner)
-    log_staging = _staging(config.log, config.state, owner)
+    claims = tuple(_claim_directory(root, config.state, table) for root in config.incoming)
+    data_staging = _staging(config.data, config.state, owner, table)
+    log_staging = _staging(config.log, config.state, owner, table)
     return Directories(
         incoming=config.incoming,
         claims=claims,
-        links=tuple(_probe(claim, private_dir(config.data)).links for claim in claims),
+        links=tuple(_probe(claim, private_dir(config.data), table).links for claim in claims),
         data=config.data,
         log=config.log,
         state=config.state,
@@ -73,7 +95,12 @@ def prepare(config: Config) -> Directories:
         locks=_private(config.log, OWN, "locks"),
         set_aside=_private(config.state, "set-aside"),
         state_staging=_private(config.state, "staging", owner),
+        systems=_systems(table, *config.incoming, *claims, config.data, config.log, config.state),
     )
+
+
+def _systems(table: MountTable, *paths: str) -> dict[str, str]:
+    return {path: table.system_of(path) for path in paths if path}
 
 
 def remove_leftovers(directories: Directories) -> None:
@@ -85,16 +112,22 @@ def remove_leftovers(directories: Directories) -> None:
             for entry in entries:
                 os.unlink(entry.path)
     own = (directories.data, directories.log, directories.state, *directories.incoming, *directories.claims)
-    for home in (*map(private_dir, own), *directories.claims):
+    for path in own:
+        home = private_dir(path)
+        _remove_trials(home)
+        if not directories.is_network(path):
+            with contextlib.suppress(OSError):  # In use, or absent.
+                os.rmdir(home)
+    for home in directories.claims:
         _remove_trials(home)
 
 
-def _probe(source: str, target: str) -> MoveSupport:
+def _probe(source: str, target: str, table: MountTable) -> MoveSupport:
     """Probe moves between two directories. Private ones on a network file system stay, since another machine's kernel
     may still expect them.
     """
-    corners = [path for path in (source, target) if os.path.basename(path) == OWN]
-    return probe_moves(source, target, stays=any(is_network(os.path.dirname(path)) for path in corners))
+    homes = [os.path.dirname(path) for path in (source, target) if os.path.basename(path) == OWN]
+    return probe_moves(source, target, stays=any(is_network_type(table.system_of(path)) for path in homes))
 
 
 def _remove_trials(home: str) -> None:
@@ -103,14 +136,12 @@ def _remove_trials(home: str) -> None:
             with contextlib.suppress(FileNotFoundError):
                 if entry.name.startswith(COPYING) or is_leftover(entry):
                     os.unlink(entry.path)
-    if os.path.basename(home) == OWN and not is_network(os.path.dirname(home)):
-        with contextlib.suppress(OSError):  # In use, or absent.
-            os.rmdir(home)
 
 
 def prepare_direct(data: str, log: str, state: str) -> Directories:
     """Prepare directories for `repack`, which has no incoming and needs no state, with staging of its own."""
-    _make_all([("--data", data), ("--log", log), *([("--state", state)] if state else [])])
+    table = MountTable()
+    _make_all([("--data", data), ("--log", log), *([("--state", state)] if state else [])], table)
     run = f"repack-{os.getpid()}-{secrets.token_hex(4)}"
     for path in (data, log, *([state] if state else [])):
         remove_killed_runs(path)
@@ -123,6 +154,7 @@ def prepare_direct(data: str, log: str, state: str) -> Directories:
         locks=_private(log, OWN, "locks"),
         set_aside=_private(state, "set-aside") if state else "",
         state_staging=_private(state, "staging", run) if state else "",
+        systems=_systems(table, data, log, state),
     )
 
 
@@ -135,7 +167,7 @@ def remove_killed_runs(path: str) -> None:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
 
-def _make_all(named: list[tuple[str, str]]) -> None:
+def _make_all(named: list[tuple[str, str]], table: MountTable) -> None:
     problems = []
     for option, path in named:
         try:
@@ -147,7 +179,7 @@ def _make_all(named: list[tuple[str, str]]) -> None:
             continue
         problems += _access_errors(option, path)
     if not problems:
-        problems += aliases.overlaps(named)
+        problems += aliases.overlaps(named, table)
     if problems:
         raise ConfigError(problems)
 
@@ -213,9 +245,9 @@ def claim_directories(root: str, state: str) -> tuple[str, str]:
     return os.path.join(state, "claim", name), os.path.join(root, OWN, "claim", name)
 
 
-def _claim_directory(root: str, state: str) -> str:
+def _claim_directory(root: str, state: str, table: MountTable) -> str:
     path, inside = claim_directories(root, state)
-    if _probe(private_dir(root), _private(path)).renames:
+    if _probe(private_dir(root), _private(path), table).renames:
         orphans.record(state, os.path.basename(path), root)
         return path
     with contextlib.suppress(OSError):  # Not empty: claims of an earlier run.
@@ -223,8 +255,8 @@ def _claim_directory(root: str, state: str) -> str:
     return _private(inside)
 
 
-def _staging(target: str, state: str, owner: str) -> str:
+def _staging(target: str, state: str, owner: str, table: MountTable) -> str:
     path = _private(state, "staging", owner)
-    if _probe(path, private_dir(target)).renames:
+    if _probe(path, private_dir(target), table).renames:
         return path
     return _private(target, OWN, "staging", owner)

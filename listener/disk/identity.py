@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import os
 
-from listener.disk.mounts import mount_of
+from listener.disk.mounts import MountTable
 
 
 class DirectoryIdentity:
-    """A directory as it is when this object is made, to compare with later."""
+    """A directory as it is when this object is made, to compare with later. `system` is the type of its file system, as
+    far as that is known.
+    """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, system: str | None = None) -> None:
         self.path = path
         status = os.stat(path)
         self._device, self._inode = status.st_dev, status.st_ino
-        self._system = self._file_system()
+        self._system = self._file_system(system)
 
     def is_there(self) -> bool:
         """Return whether the same directory is at the path, by device and inode. A volume mounted again may have
@@ -40,6 +42,6 @@ class DirectoryIdentity:
         except OSError:
             return False
 
-    def _file_system(self) -> tuple[str, int]:
-        mount = mount_of(self.path)
-        return mount.kind if mount else "", os.statvfs(self.path).f_fsid
+    def _file_system(self, system: str | None = None) -> tuple[str, int]:
+        kind = MountTable().system_of(self.path) if system is None else system
+        return kind, os.statvfs(self.path).f_fsid

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import os
+
+from listener.disk import files, mounts
 
 FREE, BUSY, UNKNOWN = "free", "busy", "unknown"
 
@@ -39,3 +43,23 @@ def probe(descriptor: int) -> str:
     if state == FREE:
         release(descriptor)
     return state
+
+
+def work_in(directory: str) -> bool:
+    """Return whether leases show in `directory`, by a trial file, that a file is still open for writing."""
+    path = os.path.join(directory, f".{mounts.trial_name()}")
+    writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        reader = files.open_regular(path)
+        try:
+            while_written = probe(reader)
+            os.close(writer)
+            writer = -1
+            return while_written == BUSY and probe(reader) == FREE
+        finally:
+            os.close(reader)
+    finally:
+        if writer >= 0:
+            os.close(writer)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)

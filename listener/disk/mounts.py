@@ -28,6 +28,11 @@ _OBJECT_STORES = ("s3fs", "mount-s3", "goofys", "geesefs", "gcsfuse", "blobfuse"
 _LOCAL_LOCKS = frozenset(("nolock", "local_lock=all", "local_lock=flock", "nobrl", "localflock", "noflock"))
 
 
+def is_network_type(kind: str) -> bool:
+    """Return whether other machines may change files on a file system of this type; False for "", an unknown one."""
+    return kind in _NETWORK or kind.startswith("fuse.")
+
+
 class Mount(NamedTuple):
     """A mount: its number, type of file system, source and mount options."""
 
@@ -39,7 +44,7 @@ class Mount(NamedTuple):
     @property
     def is_network(self) -> bool:
         """Return whether other machines may change files there."""
-        return self.kind in _NETWORK or self.kind.startswith("fuse.")
+        return is_network_type(self.kind)
 
     @property
     def is_object_store(self) -> bool:
@@ -60,56 +65,88 @@ class Location(NamedTuple):
     path: str
 
 
-def mount_of(directory: str) -> Mount | None:
-    """Return the mount of a directory; None where the system does not tell."""
-    try:
-        number, row, kind, source, options = _row_of(directory)
-    except (OSError, KeyError, ValueError):
-        return None
-    return Mount(number, kind, source, frozenset([*row[5].split(","), *options.split(",")]))
-
-
-def location_of(directory: str) -> Location | None:
-    """Return where a directory lies in its file system; None where the system does not tell."""
-    try:
-        _, row, kind, source, _ = _row_of(directory)
-        root, point = map(_unescaped, row[3:5])
-        below = os.path.relpath(os.path.realpath(directory), point)
-    except (OSError, KeyError, ValueError):
-        return None
-    volume, above = row[2], ""
-    if kind in ("nfs", "nfs4"):  # Mounted twice, it may have two device numbers.
-        volume, _, above = source.rpartition(":")
-    return Location(volume, os.path.normpath(f"/{above}/{root}/{below}"))
-
-
-def _row_of(directory: str) -> tuple[str, list[str], str, str, str]:
-    """Return a directory's row of mountinfo: number of the mount, fields before the separator, file system, source and
-    the file system's own options.
+class _Row(NamedTuple):
+    """A directory's row of mountinfo: number of the mount, fields before the separator, file system, source and the
+    file system's own options.
     """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with open(f"{_PROC}/fdinfo/{descriptor}", encoding="utf-8") as file:
-            info = dict(line.split(":", 1) for line in file if ":" in line)
-    finally:
-        os.close(descriptor)
-    number = info["mnt_id"].strip()
-    with open(f"{_PROC}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        lines = {line.split(" ", 1)[0]: line for line in file}
-    before, _, after = lines[number].partition(" - ")
-    kind, source, options = after.rstrip("\n").split(" ")[:3]
-    return number, before.split(" "), kind, source, options
+
+    number: str
+    fields: list[str]
+    kind: str
+    source: str
+    options: str
+
+
+class MountTable:
+    """Mounts as they are at one moment: the kernel's table is read once, and each directory is looked up once."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, str] = {}
+        self._rows: dict[str, _Row | None] = {}
+
+    def mount_of(self, directory: str) -> Mount | None:
+        """Return the mount of a directory; None where the system does not tell."""
+        row = self._row(directory)
+        if row is None:
+            return None
+        return Mount(row.number, row.kind, row.source, frozenset([*row.fields[5].split(","), *row.options.split(",")]))
+
+    def location_of(self, directory: str) -> Location | None:
+        """Return where a directory lies in its file system; None where the system does not tell."""
+        row = self._row(directory)
+        if row is None:
+            return None
+        root, point = map(_unescaped, row.fields[3:5])
+        below = os.path.relpath(os.path.realpath(directory), point)
+        volume, above = row.fields[2], ""
+        if row.kind in ("nfs", "nfs4"):  # Mounted twice, it may have two device numbers.
+            volume, _, above = row.source.rpartition(":")
+        return Location(volume, os.path.normpath(f"/{above}/{root}/{below}"))
+
+    def system_of(self, directory: str) -> str:
+        """Return the type of a directory's file system; "" where the system does not tell."""
+        row = self._row(directory)
+        return row.kind if row else ""
+
+    def _row(self, directory: str) -> _Row | None:
+        if directory not in self._rows:
+            try:
+                self._rows[directory] = self._look_up(directory)
+            except (OSError, KeyError, ValueError):
+                self._rows[directory] = None
+        return self._rows[directory]
+
+    def _look_up(self, directory: str) -> _Row:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with open(f"{_PROC}/fdinfo/{descriptor}", encoding="utf-8") as file:
+                info = dict(line.split(":", 1) for line in file if ":" in line)
+        finally:
+            os.close(descriptor)
+        number = info["mnt_id"].strip()
+        if number not in self._lines:  # The first one, or mounted since.
+            with open(f"{_PROC}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+                self._lines = {line.split(" ", 1)[0]: line for line in file}
+        before, _, after = self._lines[number].partition(" - ")
+        kind, source, options = after.rstrip("\n").split(" ")[:3]
+        return _Row(number, before.split(" "), kind, source, options)
+
+
+def mount_of(directory: str) -> Mount | None:
+    """Return the mount of a directory as it is now; None where the system does not tell."""
+    return MountTable().mount_of(directory)
+
+
+def is_network(directory: str) -> bool:
+    """Return whether other machines may change files in a directory as it is now; False where the system does not
+    tell.
+    """
+    return is_network_type(MountTable().system_of(directory))
 
 
 def _unescaped(text: str) -> str:
     r"""Return a path of mountinfo, where blanks, tabs, newlines and backslashes are written as `\040` and so on."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
-
-
-def is_network(directory: str) -> bool:
-    """Return whether other machines may change files in a directory; False where the system does not tell."""
-    mount = mount_of(directory)
-    return mount is not None and mount.is_network
 
 
 #: Age in seconds at which a trial file of another machine counts as a leftover.

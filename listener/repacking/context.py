@@ -11,7 +11,6 @@ from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted
 from listener.disk import files, locks
 from listener.disk.directories import Directories
-from listener.disk.mounts import is_network
 from listener.planning import documents, plan
 from listener.planning.names import short_hash
 from listener.planning.plan import INSTANCE_KEYWORDS, SHARED_KEYWORDS, Layout, Plan
@@ -50,8 +49,8 @@ class WorkerContext:
         self.state_staging = files.StagingDir(directories.state_staging, "state")
         self.locks = locks.Locks(lock_timeout)
         # On a network file system leases and cached reads say nothing of what other machines do.
-        self.network = tuple(map(is_network, directories.incoming))
-        self.network_log = is_network(directories.log)
+        self.network = tuple(map(directories.is_network, directories.incoming))
+        self.network_log = directories.is_network(directories.log)
         self.syncs = config.fsync != "none"
         self._serial = itertools.count()
         self._process = f"{os.getpid():x}"

@@ -18,7 +18,6 @@ from listener.dicom.attributes import SENDER, Header
 from listener.dicom.reader import check_uids, owner, read_header, tag_of
 from listener.disk import sync
 from listener.disk.aliases import is_only_name
-from listener.disk.identity import DirectoryIdentity
 from listener.errors import FatalFault, FileFault, TooLarge, Unplaceable, Unreadable, internal
 from listener.planning import documents
 from listener.planning.plan import make_plan, missing_keywords
@@ -110,7 +109,9 @@ class Repacker:
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._shared = SharedDocuments(context)
-        self._volumes = [DirectoryIdentity(path) for path in (context.directories.data, context.directories.log)]
+        self._volumes = [
+            context.directories.identity_of(path) for path in (context.directories.data, context.directories.log)
+        ]
         self._refusals = Refusals(context)
 
     def repack(self, arrivals: Sequence[Arrival]) -> list[Result]:

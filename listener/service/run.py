@@ -7,6 +7,7 @@ begin the first rescan, so that no file can come unseen between the two.
 from __future__ import annotations
 
 import math
+import os
 import platform
 import selectors
 import time
@@ -15,6 +16,7 @@ import listener
 from listener.config import Config
 from listener.cpu import request_short_slices
 from listener.diagnostics import count_into, log
+from listener.disk import leases
 from listener.disk.directories import Directories, prepare, remove_leftovers
 from listener.disk.retry import retry_while_transient
 from listener.hooks.dispatch import HookManager
@@ -25,7 +27,6 @@ from listener.service.flow import FlowMeter
 from listener.service.lock import IncomingLock
 from listener.service.monitor import Monitor, ServiceState, server_of
 from listener.service.other_listeners import OtherListeners
-from listener.service.probes import lease_supported, revision
 from listener.service.recorder import Recorder
 from listener.service.rescan import Rescan, RescanResult, Troubles
 from listener.service.revision_thread import RevisionThread
@@ -36,9 +37,13 @@ from listener.telemetry.metrics import Metrics
 
 
 def metrics_of(config: Config) -> Metrics:
-    """Return the metrics, all at zero, and count diagnostics in them from now on."""
+    """Return the metrics, all at zero, and count diagnostics in them from now on. The build sets LISTENER_REVISION."""
     metrics = Metrics(
-        {"version": listener.__version__, "revision": revision(), "python": platform.python_version()},
+        {
+            "version": listener.__version__,
+            "revision": os.environ.get("LISTENER_REVISION", ""),
+            "python": platform.python_version(),
+        },
         {
             "layout": config.layout,
             "fsync": config.fsync,
@@ -93,7 +98,8 @@ class Service:
         self._monitor = Monitor(config, self._engine, self._guard, self._watch, self._metrics)
         self._state = ServiceState(directories=len(config.incoming))
         self._server = server_of(config, self._monitor)
-        self._leases = lease_supported(directories.claims)
+        # On a network file system they do not cover other machines.
+        self._leases = all(not directories.is_network(path) and leases.work_in(path) for path in directories.claims)
         self._troubles = Troubles(config.incoming, phi=config.phi)
         self._rescan = Rescan(config.incoming, self._engine, config.rescan)
         self._flow_meter = FlowMeter(self._engine, self._rescan, self._watch, 0.0 if self._leases else config.settle)

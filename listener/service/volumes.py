@@ -22,8 +22,8 @@ class Volumes:
     """The directories of the start; `missing` are the roles of those that are gone, as `look` found last."""
 
     def __init__(self, directories: Directories) -> None:
-        self._ours = [(role, DirectoryIdentity(getattr(directories, role))) for role in ("data", "log", "state")]
-        self._incoming = [DirectoryIdentity(root) for root in directories.incoming]
+        self._ours = [(role, directories.identity_of(getattr(directories, role))) for role in ("data", "log", "state")]
+        self._incoming = [directories.identity_of(root) for root in directories.incoming]
         self._state = f"{directories.state}/"
         self._seen, self._seen_missing = float("-inf"), list[str]()
         self.missing: list[str] = []

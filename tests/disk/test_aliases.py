@@ -12,7 +12,7 @@ import pytest
 from listener import cli
 from listener.disk.aliases import is_only_name
 from listener.disk.directories import prepare, prepare_direct
-from listener.disk.mounts import location_of
+from listener.disk.mounts import MountTable
 from listener.errors import ConfigError
 from listener.repacking.context import MOVE
 from tests.checks.configured import about, made
@@ -157,6 +157,6 @@ def test_one_directory_by_two_mounts_is_refused_by_check_and_start(source: str, 
 def test_where_a_directory_lies_in_its_file_system(tmp_path: Path) -> None:
     (tmp_path / "a b" / "c").mkdir(parents=True)
     with bound(tmp_path / "a b", tmp_path / "d e") as mounted:
-        assert location_of(str(mounted / "c")) == location_of(str(tmp_path / "a b" / "c"))
-        assert location_of(str(mounted)) != location_of(str(tmp_path))
-    assert location_of(str(tmp_path / "absent")) is None
+        assert MountTable().location_of(str(mounted / "c")) == MountTable().location_of(str(tmp_path / "a b" / "c"))
+        assert MountTable().location_of(str(mounted)) != MountTable().location_of(str(tmp_path))
+    assert MountTable().location_of(str(tmp_path / "absent")) is None
