@@ -92,13 +92,23 @@ def hastened(rules: str, seconds: int = 2, window: int = 15, **thresholds: float
 
 
 @contextmanager
-def prometheus(folder: Path, target: str, rules: str, labels: Mapping[str, str] | None = None) -> Iterator[Prometheus]:
-    """A server that scrapes `target` (ADDR:PORT) as the job `listener`; stopped when the block is left."""
+def prometheus(
+    folder: Path,
+    target: str,
+    rules: str,
+    labels: Mapping[str, str] | None = None,
+    jobs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Iterator[Prometheus]:
+    """A server that scrapes `target` (ADDR:PORT) as the job `listener`, or as `jobs` with what each has besides.
+
+    It is stopped when the block is left.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rules.yaml").write_text(rules)
-    job = {"job_name": "listener", "static_configs": [{"targets": [target], "labels": dict(labels or {})}]}
+    targets = [{"targets": [target], "labels": dict(labels or {})}]
+    scrapes = [{"job_name": name, "static_configs": targets, **how} for name, how in (jobs or {"listener": {}}).items()]
     pace = {"scrape_interval": f"{INTERVAL}s", "scrape_timeout": f"{INTERVAL}s", "evaluation_interval": f"{INTERVAL}s"}
-    config = {"global": pace, "rule_files": ["rules.yaml"], "scrape_configs": [job]}
+    config = {"global": pace, "rule_files": ["rules.yaml"], "scrape_configs": scrapes}
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
     port = free_port()
     command = ["prometheus", f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/tsdb"]
