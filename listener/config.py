@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from listener import parse
+from listener.hook_config import OPTIONS as HOOK_FIELDS
+from listener.hook_config import HookConfig, of_flags
 from listener.planning.plan import LAYOUTS
 
 ENVIRONMENT_PREFIX = "LISTENER_"
@@ -21,11 +24,14 @@ ENGINE = frozenset({"run", "once", "check"})
 INTAKE = ENGINE | {"retry", "status"}
 SERVICE = frozenset({"run", "check"})
 LEDGER = frozenset({"series", "expect", "report", "prune", "hooks", "set-aside"})
+HOOKS = ENGINE | {"hooks"}
 PLACING = frozenset({"run", "once", "repack", "check"})
 
 
 class Option(NamedTuple):
-    """How a field is read and explained. Help shows `unit` beside the default, or `shown` instead of it."""
+    """How a field is read and explained. Help shows `unit` beside the default, or `shown` instead of it. `divider`
+    stands between the values of an environment variable, if there may be `several`.
+    """
 
     parse: Callable[[str], Any]
     metavar: str
@@ -34,6 +40,7 @@ class Option(NamedTuple):
     unit: str = ""
     shown: str = ""
     several: bool = False
+    divider: str = os.pathsep
 
     @property
     def is_switch(self) -> bool:
@@ -45,6 +52,10 @@ def _row(
     default: Any, read: Callable[[str], Any], metavar: str, text: str, commands: frozenset[str], **more: Any
 ) -> Any:
     return field(default=default, metadata={"option": Option(read, metavar, text, commands, **more)})
+
+
+#: A URL holds colons and a command blanks: several stand on lines of their own.
+_LINES: dict[str, Any] = {"shown": "none", "several": True, "divider": "\n"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +226,28 @@ class Config:
         shown="1GiB",
     )
     page: bool = _row(True, parse.on_off, "on|off", "the status page and its API, on --http", SERVICE, shown="on")
-    on_series_complete: str = _row(
-        "", parse.url, "URL", "post to it when a series ends or a file is set aside", ENGINE, shown="none"
+    on_series_complete: tuple[str, ...] = _row(
+        (),
+        parse.url,
+        "URL",
+        "post to it when a series ends or a file is set aside; give it again for more",
+        HOOKS,
+        **_LINES,
     )
-    on_series_complete_exec: str = _row(
-        "", parse.words, "CMD", "run it then, with the same JSON on its standard input", ENGINE, shown="none"
+    on_series_complete_exec: tuple[str, ...] = _row(
+        (), parse.words, "CMD", "run it then, with the same JSON on its standard input", HOOKS, **_LINES
+    )
+    on_study_complete: tuple[str, ...] = _row(
+        (), parse.url, "URL", "post to it when a study ends; give it again for more", HOOKS, **_LINES
+    )
+    on_study_complete_exec: tuple[str, ...] = _row(
+        (), parse.words, "CMD", "run it then, with the same JSON on its standard input", HOOKS, **_LINES
     )
     hook_secret_file: str = _row(
-        "", parse.file, "FILE", "holds the HMAC key that signs what is posted", ENGINE, shown="none"
+        "", parse.file, "FILE", "holds the HMAC key that signs what is posted", HOOKS, shown="none"
     )
+    #: Tables [hooks.NAME] of the file; no flag or variable gives one.
+    hooks: tuple[HookConfig, ...] = ()
     watch_sender: tuple[str, ...] = _row(
         (),
         parse.ae_title,
@@ -249,15 +273,20 @@ class Config:
         EVERY | LEDGER,
     )
 
+    @property
+    def every_hook(self) -> list[HookConfig]:
+        """Return the hooks of flags, then those of tables."""
+        return [*of_flags({name: getattr(self, name) for name in HOOK_FIELDS}), *self.hooks]
+
 
 def options() -> dict[str, Option]:
     """Return every field's row by field name, in the order of Config."""
-    return {row.name: row.metadata["option"] for row in fields(Config)}
+    return {row.name: row.metadata["option"] for row in fields(Config) if row.metadata}
 
 
 def defaults() -> dict[str, Any]:
     """Return every field's default as documented (directories still relative)."""
-    return {row.name: row.default for row in fields(Config)}
+    return {row.name: row.default for row in fields(Config) if row.metadata}
 
 
 def flag(name: str) -> str:

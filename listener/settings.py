@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from listener import cpu
-from listener.config import ENGINE, INTAKE, MOST_SENDERS, SERVICE, Config, Option, defaults, flag, options, variable
+from listener.config import HOOKS, INTAKE, MOST_SENDERS, SERVICE, Config, Option, defaults, flag, options, variable
 from listener.errors import ConfigError
+from listener.hook_config import HookConfig, clashes, header_fields_of, of_flags, of_tables
 from listener.planning.names import printable
 
 
@@ -30,7 +31,7 @@ def load(
     problems: list[str] = []
     path = config_file or environment.get(variable("config")) or ""
     from_file = _read_file(path, problems) if path else {}
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"hooks": tuple(from_file.pop("hooks", ()))}
     for name, row in options().items():
         where, texts = _find(name, row, flags, environment, from_file, path)
         if texts is None:
@@ -86,6 +87,7 @@ def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
         problems.append(f"--config: '{path}' is not TOML ({error}); mend that line")
         return {}
     known = options()
+    hooks = of_tables(table.pop("hooks", {}), path, problems)
     values = {key.replace("-", "_"): value for key, value in table.items()}
     for key in values.keys() - known.keys():
         close = get_close_matches(key, known, 1)
@@ -94,7 +96,7 @@ def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
     for key in [key for key in values.keys() & known.keys() if not _is_plain(values[key], known[key])]:
         what = "a list of one or more texts" if known[key].several else "one value"
         problems.append(f"{path}: {key.replace('_', '-')}: {values.pop(key)!r} has the wrong shape; give {what}")
-    return values
+    return {**values, "hooks": hooks}
 
 
 def _is_plain(value: Any, row: Option) -> bool:
@@ -115,7 +117,7 @@ def _find(
         return flag(name), given
     if environment.get(variable(name)):
         text = environment[variable(name)]
-        return variable(name), text.split(os.pathsep) if row.several else [text]
+        return variable(name), text.split(row.divider) if row.several else [text]
     if name in from_file:
         value = from_file[name]
         many = value if isinstance(value, list) else [value]
@@ -142,8 +144,10 @@ def _parse_into(
 
 def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
     """Yield directories that are equal or lie in one another, secrets that cannot be used, and too many senders."""
-    if command in ENGINE:
-        yield from _secret_problems(values["hook_secret_file"])
+    if command in HOOKS:
+        yield from _secret_problems("--hook-secret-file", values["hook_secret_file"])
+        yield from _hook_problems(values["hooks"])
+        yield from clashes([*of_flags(values), *values["hooks"]])
     if command in SERVICE:
         yield from _access_problems(values)
     if len(set(values["watch_sender"])) > MOST_SENDERS:
@@ -162,16 +166,30 @@ def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
                 yield f"{inner}: lies inside {outer} ('{path}', '{other}'); put them side by side"
 
 
-def _secret_problems(path: str) -> Iterable[str]:
+def _secret_problems(option: str, path: str) -> Iterable[str]:
     """Yield why the key file cannot be used: else receivers would refuse each message later."""
     if not path:
         return
     try:
         with open(path, "rb") as file:
             if not file.read().strip():
-                yield f"--hook-secret-file: '{path}' is empty; put the HMAC key into it"
+                yield f"{option}: '{path}' is empty; put the HMAC key into it"
     except OSError as error:
-        yield f"--hook-secret-file: cannot read '{path}' ({error.strerror}); name a file that holds the HMAC key"
+        yield f"{option}: cannot read '{path}' ({error.strerror}); name a file that holds the HMAC key"
+
+
+def _hook_problems(hooks: Iterable[HookConfig]) -> Iterable[str]:
+    for hook in hooks:
+        yield from _secret_problems(f"{hook.option}: secret-file", hook.secret_file)
+        where = f"{hook.option}: headers-from"
+        try:
+            if hook.headers_file:
+                with open(hook.headers_file, encoding="latin-1") as file:
+                    header_fields_of(file.read())
+        except OSError as error:
+            yield f"{where}: cannot read '{hook.headers_file}' ({error.strerror}); name a file of lines 'Name: value'"
+        except ValueError as error:
+            yield f"{where}: of '{hook.headers_file}' {error}; give lines 'Name: value'"
 
 
 def _access_problems(values: Mapping[str, Any]) -> Iterable[str]:

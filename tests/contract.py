@@ -36,6 +36,8 @@ CONTRACT = {
     "--page": ("on", ""),
     "--on-series-complete": ("none", ""),
     "--on-series-complete-exec": ("none", ""),
+    "--on-study-complete": ("none", ""),
+    "--on-study-complete-exec": ("none", ""),
     "--hook-secret-file": ("none", ""),
     "--watch-sender": ("none", ""),
     "--phi": ("off", ""),

@@ -13,6 +13,7 @@ from listener.checks.finding import NOTE, OK, PROBLEM, Finding
 from listener.config import Config
 from listener.disk.mounts import mount_of
 from listener.errors import LedgerFault, LedgerMissing
+from listener.hook_config import HookConfig
 from listener.ledger.connection import open_reader, path_of, translated
 from listener.planning import plan
 from listener.planning.plan import Layout
@@ -62,25 +63,27 @@ def _directory(layout: Layout, values: Mapping[str, str], series: str) -> str:
 
 def hooks(config: Config) -> Iterator[Finding]:
     """Check the configured hooks without calling them."""
-    if config.on_series_complete:
-        yield _posted(config)
+    for hook in config.every_hook:
+        yield _program(hook) if hook.command else _posted(hook)
     if config.hook_secret_file and stat.S_IMODE(os.stat(config.hook_secret_file).st_mode) & stat.S_IROTH:
         text = "everybody on this machine can read the key"
         yield Finding(NOTE, "--hook-secret-file", text, "take the permission away (chmod o-r)")
-    program = next(iter(shlex.split(config.on_series_complete_exec)), "")
-    if program and shutil.which(program) is None:
+
+
+def _program(hook: HookConfig) -> Finding:
+    program = next(iter(shlex.split(hook.command)), "")
+    if shutil.which(program) is None:
         text = f"'{program}' is not there, or may not be executed"
-        yield Finding(PROBLEM, "--on-series-complete-exec", text, "give its whole path, and see its mode")
-    elif program:
-        yield Finding(OK, "--on-series-complete-exec", f"'{program}' can be started")
+        return Finding(PROBLEM, hook.option, text, "give its whole path, and see its mode")
+    return Finding(OK, hook.option, f"'{program}' can be started")
 
 
-def _posted(config: Config) -> Finding:
-    option = "--on-series-complete"
-    if config.hook_secret_file:
-        return Finding(OK, option, "what is posted is signed")
+def _posted(hook: HookConfig) -> Finding:
+    if hook.secret_file:
+        return Finding(OK, hook.option, "what is posted is signed")
     text = "what is posted is not signed: its receiver cannot tell it from what others post"
-    return Finding(NOTE, option, text, "give --hook-secret-file")
+    remedy = "give secret-file" if hook.option.startswith("[") else "give --hook-secret-file"
+    return Finding(NOTE, hook.option, text, remedy)
 
 
 def ledger(config: Config) -> Iterator[Finding]:

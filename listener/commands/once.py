@@ -58,7 +58,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
     owner = IncomingLock(config.incoming)
     events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True)
     hooks = HookManager(config)
-    keeper = LedgerThread(config, consumers=hooks.names, is_worked_on=OtherListeners(config.state).work_on)
+    keeper = LedgerThread(config, consumers=hooks.wants, is_worked_on=OtherListeners(config.state).work_on)
     reviser = RevisionThread(config, directories, keep_open=owner.descriptors)
     keeper.revise = reviser.offer
     progress = Progress(events, sys.stderr, keeper)

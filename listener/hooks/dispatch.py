@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from sqlite3 import Connection
 from threading import Event, Thread
 from typing import Protocol
@@ -31,10 +32,14 @@ _LONGEST_PAUSE = 60.0
 
 
 class Hook(Protocol):
-    """A receiver of deliveries. `lease` is how long one is leased, in seconds."""
+    """A receiver of deliveries: `name` and `wants` as in its row of the ledger. `lease` is how long a delivery is
+    leased, in seconds; `is_local`: what it is told stays on this machine.
+    """
 
     name: str
+    wants: str
     lease: float
+    is_local: bool
 
     def send(self, payload: Payload) -> None:
         """Send one payload. Raises HookFailed, or HookGone if the receiver wants no more."""
@@ -44,12 +49,14 @@ class Hook(Protocol):
 
 
 class HookThread:
-    """Sends the deliveries in the ledger of a state directory to `hook`, until stop()."""
+    """Sends the deliveries in the ledger of the state directory to `hook`, until stop()."""
 
-    def __init__(self, hook: Hook, state_dir: str, phi: bool, owner: str = "") -> None:
+    def __init__(self, hook: Hook, config: Config, owner: str = "") -> None:
         self._hook = hook
-        self._path = path_of(state_dir)
-        self._phi = phi
+        self._path = path_of(config.state)
+        self._phi = config.phi
+        #: A folder's name holds what its files tell of the patient.
+        self._data_dir = config.data if hook.is_local or config.phi else ""
         self._owner = owner
         self._stopping = Event()
         self._failures = 0
@@ -109,14 +116,16 @@ class HookThread:
         else:
             self._position, self._since_ns = None, now_ns
         self._stamp = files
-        self._consumer = deliveries.register(connection, self._hook.name, now_ns, owner=self._owner)
+        hook = self._hook
+        self._consumer = deliveries.register(connection, hook.name, now_ns, owner=self._owner, wants=hook.wants)
         self._position = consumers.position(connection, self._consumer)
 
     def _refresh(self, connection: Connection) -> bool:
         """Read the consumer's state, and register it again if it was retired; return False if it is gone."""
         before, self._now_ns = self._now_ns, time.time_ns()
         if self._now_ns < before:  # The clock was set back: without this, what is due soon would wait for as long.
-            deliveries.register(connection, self._hook.name, self._now_ns, owner=self._owner)
+            hook = self._hook
+            deliveries.register(connection, hook.name, self._now_ns, owner=self._owner, wants=hook.wants)
         position = consumers.position(connection, self._consumer)
         if position and self._position and not position.is_active:
             consumers.resume(connection, self._consumer, self._position, self._since_ns, self._now_ns)
@@ -137,7 +146,7 @@ class HookThread:
 
     def _deliver(self, connection: Connection, delivery: Delivery) -> None:
         try:
-            self._hook.send(payload_of(delivery, self._phi))
+            self._hook.send(payload_of(delivery, self._phi, self._data_dir))
         except HookGone as gone:
             self._stop_hook(connection, delivery, gone.detail)
         except HookFailed as failure:
@@ -180,9 +189,6 @@ class HookThread:
             deliveries.settle(connection, delivery, "pending", now, next_ns=later, error=why)
 
 
-#: The consumers' names of all hooks that may be configured.
-NAMES = (Webhook.name, CommandHook.name)
-
 #: Seconds that `once` waits for a hook.
 _STOP_SECONDS = 30.0
 
@@ -190,14 +196,15 @@ _STOP_SECONDS = 30.0
 class HookManager:
     """The configured hooks. They are registered at once, so that nothing is missed, and served from start() to stop().
     `retires`: retire hooks that are configured no more; for the service, not for a command that ends by itself.
+    `wants`: what each is told, by name, as in deliveries.add_consumers.
     """
 
     def __init__(self, config: Config, *, retires: bool = False) -> None:
         configured = configured_hooks(config)
-        self.names = {hook.name: "" for hook in configured}
-        _register(config, set(self.names), retires=retires)
+        self.wants = {hook.name: hook.wants for hook in configured}
+        _register(config, self.wants, retires=retires)
         owner = owner_of(config.incoming) if retires else ""
-        self._threads = [HookThread(hook, config.state, config.phi, owner) for hook in configured]
+        self._threads = [HookThread(hook, config, owner) for hook in configured]
 
     def start(self) -> None:
         """Start the threads."""
@@ -218,32 +225,26 @@ class HookManager:
 
 
 def configured_hooks(config: Config) -> list[Hook]:
-    """Return the hooks that the configuration asks for."""
-    hooks: list[Hook] = []
-    if config.on_series_complete:
-        hooks.append(Webhook(config.on_series_complete, config.hook_secret_file))
-    if config.on_series_complete_exec:
-        hooks.append(CommandHook(config.on_series_complete_exec))
-    return hooks
+    """Return the hooks that the configuration asks for: those of flags, then those of tables."""
+    return [CommandHook(hook) if hook.command else Webhook(hook) for hook in config.every_hook]
 
 
-def _register(config: Config, names: set[str], *, retires: bool) -> None:
+def _register(config: Config, wants: Mapping[str, str], *, retires: bool) -> None:
     """Register the hooks in the ledger. With `retires`, retire those of this listener that are configured no more;
     another listener may serve its own from the same ledger.
     """
     path = path_of(config.state)
-    if not names and not (retires and os.path.exists(path)):
+    if not wants and not (retires and os.path.exists(path)):
         return
     owner, now_ns = owner_of(config.incoming), time.time_ns()
     try:
         with contextlib.closing(open_writer(path)) as connection, translated():
-            for name in NAMES:
-                if name in names:
-                    deliveries.register(connection, name, now_ns, owner=owner, takes_over=retires)
-                    consumers.start(connection, name)
-                elif retires and consumers.is_own(connection, name, owner):
-                    deliveries.retire(connection, name, now_ns)
-                    log.info("the %s hook is not asked for any more, and retired", name)
+            for name, text in wants.items():
+                deliveries.register(connection, name, now_ns, owner=owner, takes_over=retires, wants=text)
+                consumers.start(connection, name)
+            for name in consumers.served_by(connection, owner) - wants.keys() if retires else ():
+                deliveries.retire(connection, name, now_ns)
+                log.info("the %s hook is not asked for any more, and retired", name)
     except LedgerFault as fault:  # Each thread tries again for as long as it takes.
-        if names:
+        if wants:
             log.error("the ledger cannot be used, so hooks get nothing: %s", fault)

@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 
 import listener
 from listener.errors import HookFailed, HookGone
+from listener.hook_config import HookConfig, header_fields_of
 from listener.hooks.payload import Payload, header_fields, key_of
+from listener.ledger.interests import text_of
 
 #: Limits of a POST in seconds: from the first to the last byte, and for one pause within.
 POST_SECONDS, SILENCE_SECONDS = 15.0, 10.0
@@ -30,25 +32,31 @@ _NOT_NOW = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Webhook:
-    """Posts to `url`. The secret is read for each attempt, so that it can be changed without a restart."""
+    """Posts to a URL. Secret and header fields are read for each attempt, so that they can be changed without a
+    restart. `lease`: how long a delivery is leased, in seconds: longer than any attempt.
+    """
 
-    name = "webhook"
-    #: How long a delivery is leased, in seconds: longer than any attempt.
-    lease = 2 * POST_SECONDS
+    #: Whether the receiver is this machine's own.
+    is_local = False
 
-    def __init__(self, url: str, secret_file: str) -> None:
-        self._url = urlsplit(url)
-        self._secret_file = secret_file
+    def __init__(self, config: HookConfig) -> None:
+        self._url = urlsplit(config.url)
+        self._config = config
+        self._seconds = config.timeout or POST_SECONDS
+        self._silence = config.timeout or SILENCE_SECONDS
         self._connection: HTTPConnection | None = None
+        self.name, self.wants = config.name, text_of(config.wants)
+        self.lease = 2 * max(self._seconds, POST_SECONDS)
 
     def send(self, payload: Payload) -> None:
         """Post a payload. Raises HookFailed unless the answer is 2xx, HookGone if it is 410."""
         head = {
             "User-Agent": f"listener/{listener.__version__}",
+            **self._header_fields(),
             **header_fields(payload, self._key(), int(time.time())),
         }
         self._connection = connection = self._connect()
-        timer = Timer(POST_SECONDS, self.abort)
+        timer = Timer(self._seconds, self.abort)
         timer.daemon = True
         begun = time.monotonic()
         timer.start()
@@ -57,8 +65,9 @@ class Webhook:
             with connection.getresponse() as answer:
                 status, answered = answer.status, answer.headers
         except (OSError, HTTPException) as error:
-            late = time.monotonic() - begun >= POST_SECONDS
-            raise HookFailed(f"no whole answer within {POST_SECONDS:g} s" if late else _error_text(error)) from error
+            late = time.monotonic() - begun >= self._seconds
+            text = f"no whole answer within {self._seconds:g} s" if late else _error_text(error, self._silence)
+            raise HookFailed(text) from error
         finally:
             timer.cancel()
             connection.close()
@@ -76,24 +85,35 @@ class Webhook:
     def _connect(self) -> HTTPConnection:
         host = self._url.hostname or ""
         if self._url.scheme == "https":
-            return HTTPSConnection(host, self._url.port, timeout=SILENCE_SECONDS, context=ssl.create_default_context())
-        return HTTPConnection(host, self._url.port, timeout=SILENCE_SECONDS)
+            return HTTPSConnection(host, self._url.port, timeout=self._silence, context=ssl.create_default_context())
+        return HTTPConnection(host, self._url.port, timeout=self._silence)
 
     def _target(self) -> str:
         path = self._url.path or "/"
         return f"{path}?{self._url.query}" if self._url.query else path
 
     def _key(self) -> bytes:
-        if not self._secret_file:
+        if not self._config.secret_file:
             return b""
         try:
-            with open(self._secret_file, "rb") as file:
+            with open(self._config.secret_file, "rb") as file:
                 key = key_of(file.read())
         except OSError as error:
             raise HookFailed(f"the secret cannot be read ({error.strerror})") from error
         if not key:
             raise HookFailed("the secret is empty, or no base64 follows its whsec_")
         return key
+
+    def _header_fields(self) -> dict[str, str]:
+        if not self._config.headers_file:
+            return {}
+        try:
+            with open(self._config.headers_file, encoding="latin-1") as file:
+                return header_fields_of(file.read())
+        except OSError as error:
+            raise HookFailed(f"the file of header fields cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise HookFailed(f"in the file of header fields {error}") from error
 
 
 def _require_success(status: int, head: HTTPMessage) -> None:
@@ -124,10 +144,10 @@ def _retry_after(head: HTTPMessage) -> float:
     return min(max(0.0, seconds), LONGEST_PAUSE)
 
 
-def _error_text(error: Exception) -> str:
+def _error_text(error: Exception, silence: float) -> str:
     """Return why a request failed, without text of the peer's."""
     if isinstance(error, TimeoutError):
-        return f"no answer within {SILENCE_SECONDS:g} s"
+        return f"no answer within {silence:g} s"
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or 'refused'}"
     return getattr(error, "strerror", None) or type(error).__name__
@@ -141,17 +161,19 @@ _KILL_SECONDS = 10.0
 
 
 class CommandHook:
-    """Runs `command`, split into words as by a shell, without a shell. Its standard output is discarded (the service's
+    """Runs a command, split into words as by a shell, without a shell. Its standard output is discarded (the service's
     carries events), its standard error is the service's.
     """
 
-    name = "exec"
-    #: How long a delivery is leased, in seconds: longer than any attempt.
-    lease = COMMAND_SECONDS + 60.0
+    #: Whether the receiver is this machine's own.
+    is_local = True
 
-    def __init__(self, command: str) -> None:
-        self._argv = shlex.split(command)
+    def __init__(self, config: HookConfig) -> None:
+        self._argv = shlex.split(config.command)
+        self._seconds = config.timeout or COMMAND_SECONDS
         self._process: subprocess.Popen[bytes] | None = None
+        self.name, self.wants = config.name, text_of(config.wants)
+        self.lease = self._seconds + 60.0
 
     def send(self, payload: Payload) -> None:
         """Run the command to its end. Raises HookFailed unless its exit status is 0."""
@@ -168,10 +190,10 @@ class CommandHook:
             raise HookFailed(f"cannot be started ({error.strerror})") from error
         self._process = process
         try:
-            process.communicate(payload.body, COMMAND_SECONDS)
+            process.communicate(payload.body, self._seconds)
         except subprocess.TimeoutExpired:
             self.abort()
-            raise HookFailed(f"it ran for more than {COMMAND_SECONDS:g} s") from None
+            raise HookFailed(f"it ran for more than {self._seconds:g} s") from None
         finally:
             self._process = None
             # Closing flushes what the command did not read, and may fail.

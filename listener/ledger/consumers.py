@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from listener.hook_config import OLDEST_NAMES
 from listener.ledger.connection import transaction
 from listener.ledger.deliveries import RETIRED, Subject, add_for
 from listener.ledger.interests import About, interest_of
@@ -56,10 +57,13 @@ def owner_of(incoming: Sequence[str]) -> str:
     return short_hash("\0".join(map(os.path.realpath, incoming)))
 
 
-def is_own(connection: sqlite3.Connection, name: str, owner: str) -> bool:
-    """Return whether an active consumer is this listener's (or, in an older ledger, of no known owner)."""
-    row = connection.execute("SELECT owner FROM consumers WHERE name = ? AND active = 1", (name,)).fetchone()
-    return row is not None and row[0] in ("", owner)
+def served_by(connection: sqlite3.Connection, owner: str) -> set[str]:
+    """Return the names of a listener's active hooks. A stage has no owner; hooks of an old ledger have none either."""
+    return {
+        name
+        for name, of in connection.execute("SELECT name, owner FROM consumers WHERE active = 1")
+        if of == owner or (not of and name in OLDEST_NAMES)
+    }
 
 
 def position(connection: sqlite3.Connection, consumer: int) -> Position | None:

@@ -85,7 +85,7 @@ class Service:
         self._metrics = metrics_of(config)
         self._hooks = HookManager(config, retires=True)
         others = OtherListeners()
-        self._ledger = LedgerThread(config, self._wakeup.set, consumers=self._hooks.names, is_worked_on=others.work_on)
+        self._ledger = LedgerThread(config, self._wakeup.set, consumers=self._hooks.wants, is_worked_on=others.work_on)
         parts = (self._metrics, self._events, self._ledger, directories.set_aside)
         self._recorder = Recorder(*parts, watches_senders=bool(config.watch_sender))
         self._revisions = RevisionThread(config, directories, self._wakeup.set, self._lock.descriptors)

@@ -31,6 +31,7 @@ import pytest
 from listener.checks import configuration
 from listener.config import Config
 from listener.errors import HookFailed
+from listener.hook_config import HookConfig
 from listener.hooks import dispatch, targets
 from listener.hooks.dispatch import HookManager
 from listener.hooks.payload import Payload, header_fields, key_of
@@ -46,6 +47,14 @@ from tests.waiting import until
 
 TOLD = Payload("1.2.3/1", "series-complete", b'{"event":"series-complete"}\n')
 QUIET = ("--series-quiet", "0.2")
+
+
+def webhook(url: str, secret: str = "", **more: Any) -> Webhook:
+    return Webhook(HookConfig("webhook", url=url, secret_file=secret, **more))
+
+
+def program(command: str) -> CommandHook:
+    return CommandHook(HookConfig("exec", command=command))
 
 
 class Post(NamedTuple):
@@ -153,7 +162,7 @@ def test_without_a_key_nothing_is_signed() -> None:
 @pytest.mark.parametrize("status", [200, 204, 299])
 def test_any_2xx_takes_it(receiver: Receiver, status: int) -> None:
     receiver.answer = lambda _: status
-    Webhook(receiver.url, "").send(TOLD)
+    webhook(receiver.url).send(TOLD)
     assert [post.body for post in receiver.posts] == [TOLD.body]
 
 
@@ -161,7 +170,7 @@ def test_any_2xx_takes_it(receiver: Receiver, status: int) -> None:
 def test_anything_else_does_not_and_no_redirect_is_followed(receiver: Receiver, status: int) -> None:
     receiver.answer = lambda _: status
     with pytest.raises(HookFailed, match=f"it answered {status}"):
-        Webhook(receiver.url, "").send(TOLD)
+        webhook(receiver.url).send(TOLD)
     assert len(receiver.posts) == 1
 
 
@@ -186,14 +195,14 @@ def test_a_receiver_may_say_when_it_is_to_be_asked_again(
     text = said or formatdate(time.time() + 90, usegmt=True)
     receiver.answer, receiver.head = lambda _: status, {"Retry-After": text}
     with pytest.raises(HookFailed, match=f"it answered {status}") as caught:
-        Webhook(receiver.url, "").send(TOLD)
+        webhook(receiver.url).send(TOLD)
     assert caught.value.pause == pytest.approx(pause, abs=0 if said else 30)
 
 
 def test_a_date_is_compared_with_the_clock_of_who_said_it() -> None:
     answer = b"HTTP/1.1 429 x\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:50:07 GMT\r\n"
     with answering(answer + b"Content-Length: 0\r\n\r\n") as url, pytest.raises(HookFailed) as caught:
-        Webhook(url, "").send(TOLD)
+        webhook(url).send(TOLD)
     assert caught.value.pause == 30
 
 
@@ -218,14 +227,14 @@ def test_nobody_there() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(HookFailed, match="refused"):
-            Webhook(f"http://127.0.0.1:{taken.getsockname()[1]}/", "").send(TOLD)
+            webhook(f"http://127.0.0.1:{taken.getsockname()[1]}/").send(TOLD)
 
 
 def test_one_that_hangs_is_left_after_a_while(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "SILENCE_SECONDS", 0.3)
     receiver.answer = lambda _: None
     with pytest.raises(HookFailed, match="no answer within"):
-        Webhook(receiver.url, "").send(TOLD)
+        webhook(receiver.url).send(TOLD)
 
 
 @contextmanager
@@ -253,7 +262,7 @@ def dripping() -> Iterator[str]:
 def test_one_that_answers_for_ever_is_left_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "POST_SECONDS", 0.5)
     with dripping() as url, pytest.raises(HookFailed, match=r"no whole answer within 0.5 s"):
-        Webhook(url, "").send(TOLD)
+        webhook(url).send(TOLD)
 
 
 @pytest.fixture
@@ -277,9 +286,9 @@ def test_a_certificate_must_be_one_that_is_trusted(
     secure = Receiver(context)
     try:
         with pytest.raises(HookFailed, match="TLS: CERTIFICATE_VERIFY_FAILED"):
-            Webhook(secure.url, "").send(TOLD)
+            webhook(secure.url).send(TOLD)
         monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
-        Webhook(secure.url, "").send(TOLD)
+        webhook(secure.url).send(TOLD)
     finally:
         secure.close()
     assert len(secure.posts) == 1
@@ -287,7 +296,7 @@ def test_a_certificate_must_be_one_that_is_trusted(
 
 def test_a_secret_that_went_away_is_told(receiver: Receiver, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
-    hook = Webhook(receiver.url, str(secret))
+    hook = webhook(receiver.url, str(secret))
     with pytest.raises(HookFailed, match="the secret cannot be read"):
         hook.send(TOLD)
     secret.write_text("later")
@@ -305,18 +314,18 @@ def script(folder: Path, *lines: str) -> str:
 def test_a_program_gets_the_same_on_its_standard_input(tmp_path: Path) -> None:
     command = script(tmp_path, "open(sys.argv[1], 'w').write(os.environ['HOOK_EVENT'] + os.environ['HOOK_KEY'])",
                      "open(sys.argv[2], 'wb').write(sys.stdin.buffer.read())")  # fmt: skip
-    CommandHook(f"{command} {tmp_path}/names '{tmp_path}/with a blank'").send(TOLD)
+    program(f"{command} {tmp_path}/names '{tmp_path}/with a blank'").send(TOLD)
     assert (tmp_path / "names").read_text() == TOLD.event + TOLD.key
     assert (tmp_path / "with a blank").read_bytes() == TOLD.body
 
 
 def test_a_program_that_fails_or_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(HookFailed, match="exit status 3"):
-        CommandHook(script(tmp_path, "sys.exit(3)")).send(TOLD)
+        program(script(tmp_path, "sys.exit(3)")).send(TOLD)
     with pytest.raises(HookFailed, match="killed by signal 9"):
-        CommandHook(script(tmp_path, "os.kill(os.getpid(), 9)")).send(TOLD)
+        program(script(tmp_path, "os.kill(os.getpid(), 9)")).send(TOLD)
     with pytest.raises(HookFailed, match="cannot be started"):
-        CommandHook(str(tmp_path / "nothing")).send(TOLD)
+        program(str(tmp_path / "nothing")).send(TOLD)
 
 
 def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +335,7 @@ def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path: Path, mon
     lines = ["import signal, subprocess", "signal.signal(15, signal.SIG_IGN)"]
     lines += [f"subprocess.Popen([sys.executable, '-c', {child!r}])", "time.sleep(60)"]
     with pytest.raises(HookFailed, match="it ran for more than"):
-        CommandHook(script(tmp_path, *lines)).send(TOLD)
+        program(script(tmp_path, *lines)).send(TOLD)
 
 
 def test_a_program_that_reads_nothing_and_hangs_leaves_nothing_open(
@@ -337,7 +346,7 @@ def test_a_program_that_reads_nothing_and_hangs_leaves_nothing_open(
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         with pytest.raises(HookFailed, match="it ran for more than"):
-            CommandHook(script(tmp_path, "time.sleep(60)")).send(TOLD._replace(body=bytes(2**20)))
+            program(script(tmp_path, "time.sleep(60)")).send(TOLD._replace(body=bytes(2**20)))
         gc.collect()
     assert [str(one.message) for one in told] == []
 
@@ -466,17 +475,17 @@ def test_a_program_is_run_and_run_again(places: Places, receiver: Receiver, tmp_
 
 
 def test_a_hook_that_is_not_asked_for_any_more_is_retired(tmp_path: Path) -> None:
-    both = Config(state=str(tmp_path), on_series_complete="http://x/", on_series_complete_exec="x")
+    both = Config(state=str(tmp_path), on_series_complete=("http://x/",), on_series_complete_exec=("x",))
     HookManager(both)
     aside(tmp_path, 1)
     for other in (
-        partial(HookManager, replace(both, on_series_complete="")),
-        partial(HookManager, replace(both, on_series_complete="", incoming=("/other",)), retires=True),
+        partial(HookManager, replace(both, on_series_complete=())),
+        partial(HookManager, replace(both, on_series_complete=(), incoming=("/other",)), retires=True),
     ):
         other()
         with reading(str(tmp_path)) as reader:
             assert reader.delivery_counts() == {"exec": {"pending": 1}, "webhook": {"pending": 1}}, "its own alone"
-    HookManager(replace(both, on_series_complete=""), retires=True)
+    HookManager(replace(both, on_series_complete=()), retires=True)
     aside(tmp_path, 2)
     with reading(str(tmp_path)) as reader:
         assert reader.delivery_counts() == {"exec": {"pending": 2}}
@@ -538,17 +547,17 @@ def test_check_looks_at_hooks_and_tells_nobody(tmp_path: Path, receiver: Receive
     secret.write_text("x")
     secret.chmod(0o644)
 
-    def found(**given: str) -> list[tuple[str, str]]:
-        return [(one.level, one.about) for one in configuration.hooks(Config(**given))]  # type: ignore[arg-type]
+    def found(**given: Any) -> list[tuple[str, str]]:
+        return [(one.level, one.about) for one in configuration.hooks(Config(**given))]
 
     url, key, command = "--on-series-complete", "--hook-secret-file", "--on-series-complete-exec"
     assert found() == []
-    assert found(on_series_complete=receiver.url) == [("note", url)]
-    assert found(on_series_complete=receiver.url, hook_secret_file=str(secret)) == [("ok", url), ("note", key)]
+    assert found(on_series_complete=(receiver.url,)) == [("note", url)]
+    assert found(on_series_complete=(receiver.url,), hook_secret_file=str(secret)) == [("ok", url), ("note", key)]
     secret.chmod(0o600)
-    assert found(on_series_complete=receiver.url, hook_secret_file=str(secret)) == [("ok", url)]
-    assert found(on_series_complete_exec="sh -c 'exit 0'") == [("ok", command)]
-    assert found(on_series_complete_exec="/no/such/program") == [("problem", command)]
+    assert found(on_series_complete=(receiver.url,), hook_secret_file=str(secret)) == [("ok", url)]
+    assert found(on_series_complete_exec=("sh -c 'exit 0'",)) == [("ok", command)]
+    assert found(on_series_complete_exec=("/no/such/program",)) == [("problem", command)]
     assert not receiver.posts
 
 
@@ -559,7 +568,9 @@ class Refusing:
     """A hook that never takes anything."""
 
     name = "refusing"
+    wants = ""
     lease = 60.0
+    is_local = False
 
     def __init__(self) -> None:
         self.sent: list[Payload] = []
@@ -587,7 +598,7 @@ def test_after_many_attempts_it_is_given_up_and_shown(tmp_path: Path, monkeypatc
     deliveries.register(connection, "refusing", 0)
     aside(tmp_path, 1)
     hook = Refusing()
-    one = dispatch.HookThread(hook, str(tmp_path), phi=False)
+    one = dispatch.HookThread(hook, Config(state=str(tmp_path)))
     one.start()
     try:
         row = until(lambda: connection.execute("SELECT * FROM deliveries WHERE state = 'failed'").fetchone(), 10)
@@ -609,7 +620,7 @@ def test_a_clock_that_is_set_back_holds_up_no_delivery(tmp_path: Path, monkeypat
     connection.close()
     aside(tmp_path, 1)
     hook = Refusing()
-    one = dispatch.HookThread(hook, str(tmp_path), phi=False)
+    one = dispatch.HookThread(hook, Config(state=str(tmp_path)))
     one.start()
     try:
         until(lambda: hook.sent, 10)
@@ -624,7 +635,7 @@ def test_a_ledger_that_was_made_anew_is_told_from(tmp_path: Path) -> None:
     path = path_of(str(tmp_path))
     open_writer(path).close()
     hook = Refusing()
-    one = dispatch.HookThread(hook, str(tmp_path), phi=False)
+    one = dispatch.HookThread(hook, Config(state=str(tmp_path)))
     one.start()
     try:
         with reading(str(tmp_path)) as reader:
@@ -647,7 +658,7 @@ def test_one_that_refuses_is_not_asked_a_thousand_times_a_second(tmp_path: Path)
     for number in range(1, 30):
         aside(tmp_path, number)
     hook = Refusing()
-    one = dispatch.HookThread(hook, str(tmp_path), phi=False)
+    one = dispatch.HookThread(hook, Config(state=str(tmp_path)))
     one.start()
     try:
         until(lambda: len(hook.sent) >= 2, 10)
@@ -664,7 +675,7 @@ def served_by_a_hook_thread(state: Path, url: str) -> Iterator[sqlite3.Connectio
     """A courier of the webhook at work, and the ledger."""
     connection = open_writer(path_of(str(state)))
     deliveries.register(connection, "webhook", 0)
-    one = dispatch.HookThread(Webhook(url, ""), str(state), phi=False)
+    one = dispatch.HookThread(webhook(url), Config(state=str(state)))
     one.start()
     try:
         yield connection
@@ -710,7 +721,7 @@ def test_who_is_gone_is_told_nothing_more_until_a_person_says_so(
 
 
 def test_the_next_start_asks_who_was_gone_again(tmp_path: Path) -> None:
-    config = Config(state=str(tmp_path), on_series_complete="http://x/")
+    config = Config(state=str(tmp_path), on_series_complete=("http://x/",))
     HookManager(config)
     with reading(str(tmp_path)) as reader:
         (row,) = reader.consumers()

@@ -198,14 +198,14 @@ def test_a_delivery_of_which_nothing_is_there_fails(ledger: sqlite3.Connection) 
 def test_each_listener_owns_its_own(ledger: sqlite3.Connection) -> None:
     here, there = consumers.owner_of(["/a", "/b"]), consumers.owner_of(["/b"])
     assert here != there
-    assert consumers.is_own(ledger, "webhook", here), "nobody knows whose it is"
+    assert consumers.served_by(ledger, here) == {"webhook"}, "nobody knows whose it is"
     deliveries.register(ledger, "webhook", 20, owner=here)
-    assert consumers.is_own(ledger, "webhook", here)
-    assert not consumers.is_own(ledger, "webhook", there)
+    assert consumers.served_by(ledger, here) == {"webhook"}
+    assert consumers.served_by(ledger, there) == set()
     deliveries.register(ledger, "webhook", 20, owner=there, takes_over=False)
-    assert consumers.is_own(ledger, "webhook", here), "a command that serves it for a moment takes nothing over"
+    assert consumers.served_by(ledger, here) == {"webhook"}, "a command that serves it for a moment takes nothing over"
     deliveries.retire(ledger, "webhook", 21)
-    assert not consumers.is_own(ledger, "webhook", here)
+    assert consumers.served_by(ledger, here) == set()
 
 
 @pytest.mark.real

@@ -33,7 +33,7 @@
 {{- end }}
 {{- range $key, $value := .Values.listener.options }}
 - name: LISTENER_{{ $key | upper | replace "-" "_" }}
-  value: {{ if kindIs "slice" $value }}{{ join ":" $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
+  value: {{ if kindIs "slice" $value }}{{ join (ternary "\n" ":" (hasPrefix "on-" $key)) $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
 {{- end }}
 {{- with .Values.listener.extraEnv }}
 {{ toYaml . }}
