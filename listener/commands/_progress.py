@@ -1,23 +1,24 @@
-"""Output of `once` and `repack`: events, a progress line on a terminal, and a summary."""
+"""Output of `once` and `repack`: events, a progress line, and a summary."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from listener.records import Deferral, Outcome
 from listener.service.pool import WorkerExit
+from listener.status.formatting import share, span
 from listener.telemetry.events import Events
 
 if TYPE_CHECKING:  # `repack` without a state directory needs no sqlite, and runs once a file.
     from listener.ledger.completion import End
     from listener.ledger.thread import LedgerThread
 
-#: How often the progress line is drawn, in seconds.
-_TICK = 0.2
+#: How often the progress line is drawn on a terminal, and written elsewhere (a log, a pipe), in seconds.
+_TICK, _SELDOM = 0.2, 30.0
 
 
 class Progress:
@@ -32,6 +33,10 @@ class Progress:
         self.reasons: Counter[str] = Counter()
         self.bytes = 0
         self.seen = 0
+        #: How many files there are in all; 0: not known. `counts_left` counts those that are not done, once, when the
+        #: first line is due.
+        self.total = 0
+        self.counts_left: Callable[[], int] | None = None
 
     def discovered(self, source: str) -> None:
         """Count a file that was found."""
@@ -47,10 +52,18 @@ class Progress:
         self._events.outcomes(outcomes)
         if self._keeper:
             self._keeper.finished(outcomes)
-        now = time.monotonic()
-        if self._screen.isatty() and now - self._drawn >= _TICK:
-            self._drawn = now
-            self._screen.write(f"\r\033[K{self._line(now)}")
+        self._draw(time.monotonic())
+
+    def _draw(self, now: float) -> None:
+        """Write a line when one is due. An error there (a full disk) is ignored: the work goes on."""
+        on_terminal = self._screen.isatty()
+        if now - self._drawn < (_TICK if on_terminal else _SELDOM):
+            return
+        if self.counts_left:
+            self.total, self.counts_left = self._done() + self.counts_left(), None
+        self._drawn = now
+        with contextlib.suppress(OSError):
+            self._screen.write(f"\r\033[K{self._line(now)}" if on_terminal else f"{self._line(now)}\n")
             self._screen.flush()
 
     def deferred(self, deferral: Deferral) -> None:
@@ -66,9 +79,15 @@ class Progress:
             self._events.service(end.announced_as, time.time_ns(), **end._asdict())
 
     def _line(self, now: float) -> str:
-        done = sum(self.counts[kind] for kind in ("published", "duplicate", "set-aside", "vanished"))
+        done, total = self._done(), max(self.total, self.seen)
         rate = done / max(now - self._begun, 1e-9)
-        return f"{done} of {self.seen} files, {self.bytes / 1e6:.1f} MB, {rate:.0f} files/s"
+        line = f"{done} of {total} files, {self.bytes / 1e6:.1f} MB, {rate:.0f} files/s"
+        if not self.total or not rate:
+            return line
+        return f"{share(done, total)}, {span((total - done) / rate)} left: {line}"
+
+    def _done(self) -> int:
+        return sum(self.counts[kind] for kind in ("published", "duplicate", "set-aside", "vanished"))
 
     def refused(self, deferral: Deferral) -> None:
         """Count a file that is not tried again."""

@@ -68,6 +68,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
         keeper.start()
         engine = Engine(config, directories, progress, owner.descriptors)
         try:
+            progress.counts_left = lambda: _left(engine, directories)
             left = _work(engine, directories, config)
             progress.held_up(engine.held_up.shown(time.monotonic()))
         finally:

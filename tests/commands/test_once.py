@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from listener import cli
 from listener.commands import _progress
 from listener.commands._progress import Progress
 from listener.records import Deferral, Outcome
+from listener.status.formatting import span
 from listener.telemetry.events import Events
 from tests.holders import writer
 from tests.instances import uid, write_instance
@@ -169,6 +172,61 @@ def test_a_line_on_a_terminal_and_none_elsewhere(monkeypatch: pytest.MonkeyPatch
             progress.discovered("startup")
         progress.finished([outcome(), outcome("set-aside", reason="empty")])
         assert ("2 of 4 files, 2.0 MB" in screen.getvalue()) is screen.isatty()
+
+
+def test_percent_and_time_left_once_all_files_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are counted when a line is due, which a short run never has."""
+    clock, counted = [0.0], []
+
+    def left() -> int:
+        counted.append(clock[0])
+        return 150
+
+    monkeypatch.setattr("listener.commands._progress.time.monotonic", lambda: clock[0])
+    for screen, due in ((Screen(), 0.2), (io.StringIO(), 30.0)):
+        clock[0] = 0.0
+        progress = Progress(Events(phi=False, descriptor=None), screen)
+        progress.counts_left = left
+        for moment in (due / 2, due, due * 2):
+            clock[0] = moment
+            progress.finished([outcome()] * 25)
+        drawn = screen.getvalue().replace("\r\033[K", "\n").split("\n")
+        rate = 50 / due
+        shown = [line for line in drawn if line]
+        assert shown[0] == f"25 %, {span(150 / rate)} left: 50 of 200 files, 50.0 MB, {rate:.0f} files/s"
+        assert shown[1].startswith("37 %, ")
+        assert shown[1].endswith(f"75 of 200 files, 75.0 MB, {75 / due / 2:.0f} files/s")
+    assert counted == [0.2, 30.0]
+
+
+def test_files_that_come_meanwhile_are_never_more_than_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_progress, "_TICK", 0.0)
+    progress = Progress(Events(phi=False, descriptor=None), screen := Screen())
+    progress.counts_left = lambda: 0
+    progress.finished([outcome()])
+    for _ in range(4):
+        progress.discovered("startup")
+    progress.finished([outcome()] * 3)
+    assert screen.getvalue().rpartition("\033[K")[2].startswith("100 %, 0 ms left: 4 of 4 files")
+
+
+@pytest.mark.slow
+def test_a_real_run_on_a_terminal_shows_how_long_it_will_take(tmp_path: Path) -> None:
+    source = incoming(tmp_path, 1)
+    for number in range(2, 1500):
+        os.link(source / "1", source / f"copy{number}")
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "listener", "once", *directory_options(tmp_path, *FOUR), "--min-free=0"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while piece := os.read(ours, 65536):
+            seen += piece
+    os.close(ours)
+    assert process.wait(20) == 0
+    lines = seen.decode().split("\r\033[K")
+    assert [line for line in lines if re.match(r"\d+ %, \d.* left: \d+ of 1499 files, ", line)], seen
 
 
 def test_the_summary_tells_counts_reasons_and_what_is_left() -> None:
