@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -33,7 +33,7 @@ EPILOG = "exit status: 0; 1 the state cannot be read"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
-    parser.add_argument("--watch", action="store_true", help="show it anew every second, until Ctrl-C")
+    parser.add_argument("--watch", action="store_true", help="show it anew every second, until q or Ctrl-C")
     parser.add_argument("--json", action="store_true", help="the status document, for programs")
 
 
@@ -44,20 +44,35 @@ def acts(_: argparse.Namespace) -> bool:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Print the status once, or every second. Return 0, or 1 when the state cannot be read."""
-    show = _print_json if given.json else _on_screen if given.watch and sys.stdout.isatty() else _print
+    show = _print_json if given.json else _print
     if not given.watch:
         found = _look(config)
         show(found)
         return 0 if found["ledger"]["readable"] or found["ledger"]["missing"] else 1
-    return _watch(config, show)
-
-
-def _watch(config: Config, show: Callable[[Mapping[str, Any]], None]) -> int:
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        if sys.stdout.isatty() and not given.json:
+            return _watch_on_screen(config)
         while True:
             show(_look(config))
             time.sleep(_EVERY)
     return 0
+
+
+def _watch_on_screen(config: Config) -> int:
+    """Show as much as fits, until q. Return 0; raise KeyboardInterrupt."""
+    from listener.commands._keys import END, keys  # for --watch alone
+
+    try:
+        with keys(sys.stdin.fileno()) as key:
+            foot = "q ends" if key else "Ctrl-C ends"
+            while True:
+                _draw(_look(config), foot)
+                if key is None:
+                    time.sleep(_EVERY)
+                elif key(_EVERY) in ("q", "Q", END):
+                    return 0
+    finally:
+        sys.stdout.write("\n")
 
 
 def _look(config: Config) -> dict[str, Any]:
@@ -106,9 +121,8 @@ def _print(found: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _on_screen(found: Mapping[str, Any]) -> None:
-    """Print as much as fits: a UID stands first in its line, and is whole on 64 columns."""
+def _draw(found: Mapping[str, Any], foot: str) -> None:
     columns, lines = shutil.get_terminal_size()
-    shown: Iterable[str] = render(found).splitlines()[: lines - 1]
-    sys.stdout.write(_CLEAR + "\n".join(line[:columns] for line in shown) + "\n")
+    shown = render(found, columns).splitlines()[: max(1, lines - 2)]
+    sys.stdout.write("\n".join([_CLEAR + shown[0], *shown[1:], "", foot]))
     sys.stdout.flush()

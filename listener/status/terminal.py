@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from listener.status.document import RUNNING, STATES
@@ -11,29 +12,48 @@ from listener.status.formatting import brief, count, plain, rate, share, size, s
 #: Characters of a bar, and how many of the series that ended are shown.
 _BAR, _ENDED = 20, 10
 
+#: On a screen: characters of a UID that are shown at least, and columns that are left out before fewer are.
+_LEAST_UID, _SPARE = 24, ("size", "modality")
 
-def render(document: Mapping[str, Any]) -> str:
-    """Return the document as lines of text, with whole UIDs."""
-    parts = [[_headline(document), *_troubles(document)], list(_now(document)), _beside(document)]
-    parts += [_in_flight(document), _completed(document)]
-    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+#: Columns whose cells stand at the right.
+_RIGHT = ("instances", "size")
+
+_GAP = "  "
 
 
-def _headline(document: Mapping[str, Any]) -> str:
+def render(document: Mapping[str, Any], columns: int = 0) -> str:
+    """Return the document as lines of text: with whole UIDs, or no line longer than `columns`."""
+    parts = [[_headline(document, columns), *_troubles(document, columns)], list(_now(document)), _beside(document)]
+    parts += [_in_flight(document, columns), _completed(document, columns)]
+    lines = "\n\n".join("\n".join(lines) for lines in parts if lines).splitlines()
+    return "".join(f"{_cut(line, columns)}\n" for line in lines)
+
+
+def _cut(line: str, columns: int) -> str:
+    return line if not columns or len(line) <= columns else f"{line[: columns - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _headline(document: Mapping[str, Any], columns: int) -> str:
     service = document["service"]
-    name = f"listener {service['version']}".strip()
-    state = STATES[service["state"]]
+    left = f"listener {service['version']}".strip() + f": {STATES[service['state']]}"
     if service["state"] in RUNNING:
-        return f"{name}: {state}, since {_moment(service['started'])}"
-    return f"{name}: {state}" + (f" (last word {_moment(service['seen'])})" if service["seen"] else "")
+        left += f", since {_moment(service['started'])}"
+    elif service["seen"]:
+        left += f" (last word {_moment(service['seen'])})"
+    clock = f"{_moment(document['time'])} UTC"
+    if not columns:
+        return f"{left}; now {clock}"
+    room = columns - len(clock) - len(_GAP)
+    return f"{_cut(left, room):<{room}}{_GAP}{clock}"
 
 
-def _troubles(document: Mapping[str, Any]) -> list[str]:
+def _troubles(document: Mapping[str, Any], columns: int) -> list[str]:
     marks = {"problem": "!", "warning": "-"}
-    return [
+    lines = [
         f"  {marks[one['severity']]} {plain(one['what'])}: {plain(one['remedy'])} (runbook: {one['runbook']})"
         for one in document["attention"]
     ]
+    return [part for line in lines for part in wrap(line, columns, subsequent_indent="    ")] if columns else lines
 
 
 def _now(document: Mapping[str, Any]) -> Iterator[str]:
@@ -83,42 +103,74 @@ def _beside(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _in_flight(document: Mapping[str, Any]) -> list[str]:
+def _in_flight(document: Mapping[str, Any], columns: int) -> list[str]:
     rows = document["in_flight"]
     if not rows:
         return ["no series is in flight"]
     more = document["series"]["open"] - len(rows)
-    lines = [f"{_uid(row)}  {_received(row)}  {_beside_uid(row)}" for row in rows]
-    return ["in flight", *lines, *([f"and {count(more)} more"] if more > 0 else [])]
+    heads = ("in flight", "instances", "modality", "size", "sender", "series")
+    lines = _table(
+        heads, [[_bar(row, columns), _received(row, " of "), *_about(row, columns)] for row in rows], columns
+    )
+    return [*lines, *([f"and {count(more)} more"] if more > 0 else [])]
 
 
-def _completed(document: Mapping[str, Any]) -> list[str]:
+def _completed(document: Mapping[str, Any], columns: int) -> list[str]:
     rows: Sequence[Mapping[str, Any]] = document["completed"][:_ENDED]
-    lines = [f"{_uid(row)}  {_ended(row)}  {_beside_uid(row)}" for row in rows]
-    return [f"last {len(rows)} completed", *lines] if rows else []
+    heads = ("completed (UTC)", "result", "instances", "modality", "size", "sender", "series")
+    cells = [
+        [_moment(row["changed"]), row["result"] or row["state"], _received(row, "/"), *_about(row, columns)]
+        for row in rows
+    ]
+    return _table(heads, cells, columns) if rows else []
 
 
-def _uid(row: Mapping[str, Any]) -> str:
-    return f"{plain(row['SeriesInstanceUID']):<64}"
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> list[str]:
+    """Return aligned lines below their heads. With `columns` the last cell, a UID, loses its beginning where it is too
+    long, and columns of _SPARE are left out before it gets too short.
+    """
+    lines, spare = [list(heads), *map(list, rows)], list(_SPARE)
+    while True:
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        room = columns - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
+        if not columns or not spare or room >= min(_LEAST_UID, widths[-1]):
+            break
+        leaving = lines[0].index(spare.pop(0))
+        for line in lines:
+            del line[leaving]
+    rights = [head in _RIGHT for head in lines[0]]
+    return [
+        _GAP.join(
+            [
+                *(
+                    cell.rjust(width) if right else cell.ljust(width)
+                    for cell, width, right in zip(line[:-1], widths, rights, strict=False)
+                ),
+                line[-1] if not columns or len(line[-1]) <= room else f"\N{HORIZONTAL ELLIPSIS}{line[-1][1 - room :]}",
+            ]
+        )
+        for line in lines
+    ]
 
 
-def _received(row: Mapping[str, Any]) -> str:
-    instances, expected = row["instances"], row["expected"]
-    if not expected:
-        return f"{count(instances):>{_BAR + 16}}"
-    full = _BAR * min(instances, expected) // expected
-    return f"{'#' * full}{'.' * (_BAR - full)} {f'{count(instances)} of {count(expected)}':>15}"
+def _bar(row: Mapping[str, Any], columns: int) -> str:
+    """Return a bar of the instances that came, empty where it is not known how many will; half as long on a screen."""
+    if not row["expected"]:
+        return ""
+    length = _BAR // 2 if columns else _BAR
+    full = int(length * min(row["instances"], row["expected"]) // row["expected"])
+    return "#" * full + "." * (length - full)
 
 
-def _ended(row: Mapping[str, Any]) -> str:
-    number = f"{count(row['instances'])}/{count(row['expected'])}" if row["expected"] else count(row["instances"])
-    return f"{row['result'] or row['state']:<10} {number:>11} {_moment(row['changed']):>14}"
+def _received(row: Mapping[str, Any], of: str) -> str:
+    return count(row["instances"]) + (f"{of}{count(row['expected'])}" if row["expected"] else "")
 
 
-def _beside_uid(row: Mapping[str, Any]) -> str:
-    again = f" (generation {row['generation']})" if row["generation"] > 1 else ""
-    return f"{plain(brief(row['Modality'])):<4} {size(row['bytes']):>8}  {plain(brief(row['sender']))}{again}".rstrip()
+def _about(row: Mapping[str, Any], columns: int) -> list[str]:
+    again = f" (generation {row['generation']})" if row["generation"] > 1 and not columns else ""
+    sender = f"{plain(brief(row['sender']))}{again}"
+    return [plain(brief(row["Modality"])), size(row["bytes"]), sender, plain(row["SeriesInstanceUID"])]
 
 
 def _moment(instant: str | None) -> str:
-    return f"{instant[5:10]} {instant[11:19]}" if instant else "-"
+    return f"{instant[:10]} {instant[11:19]}" if instant else "-"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import pty
+import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -221,11 +224,32 @@ def test_the_screen_shows_whole_uids_and_bars() -> None:
         ended=[series("1.2.5", state="complete", result="late", generation=2)],
     )
     shown = render(document(a_word(), None, told, NOW))
-    assert f"{long}  #####...............       48 of 192" in shown
+    assert re.search(rf"#####\.{{15}}  48 of 192 .* {long}\n", shown)
     assert "and 1 more" in shown
     assert "late" in shown
     assert "(generation 2)" in shown
-    assert "listener 1: ready, since 11-21 07:00:00" in shown
+    assert "listener 1: ready, since 2026-11-21 07:00:00; now 2027-01-15 08:00:00 UTC" in shown
+    assert re.search(r"^in flight +instances  modality +size  sender +series$", shown, re.MULTILINE)
+    assert re.search(r"^completed \(UTC\) +result +instances  modality +size  sender +series$", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
+@pytest.mark.parametrize("sender", ["CT", "S" * 16])
+def test_a_screen_is_never_wider_than_it_is(columns: int, sender: str) -> None:
+    long = "1." + "2" * 57 + ".3333"
+    told = LedgerView(
+        "the ledger cannot be read, and this says at some length why that is, and what may be done about it",
+        counts={"open": 3, "complete": 1},
+        in_flight=[series(long, sender=sender), series(long, instances=123_456, expected=1_234_567)],
+        ended=[series(long, state="complete", result="incomplete", generation=2, sender=sender)],
+    )
+    lines = render(document(a_word(), None, told, NOW), columns).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert lines[0].endswith("2027-01-15 08:00:00 UTC")
+    if columns >= 80:
+        tails = [line for line in lines if line.endswith(".3333")]
+        assert len(tails) == 3, "what tells series apart is seen: the end of their UIDs"
+        assert all(long in line for line in tails) is (columns == 200)
 
 
 def test_what_a_sender_chose_moves_no_cursor() -> None:
@@ -325,18 +349,88 @@ def test_watch_on_a_terminal_draws_over_what_was_there(tmp_path: Path) -> None:
     writer.close()
     process, ours = terminal("status", "--state", str(tmp_path), "--watch", columns=70, lines=8)
     try:
-        seen = b""
-        while seen.count(b"\033[H\033[J") < 2:
-            assert select.select([ours], [], [], 20)[0], seen
-            seen += os.read(ours, 65536)
+        seen = frames(ours, 2)
     finally:
         process.send_signal(2)
         assert process.wait(10) == 0
         os.close(ours)
-    frame = seen.split(b"\033[H\033[J")[1].decode().splitlines()
-    assert len(frame) == 7
+    frame = seen.split(_FRAME)[1].decode().splitlines()
+    assert len(frame) == 8
     assert max(map(len, frame)) == 70
     assert frame[0].startswith("listener vvv")
+    assert frame[-2:] == ["", "Ctrl-C ends"], "a job in the background reads no keys"
+
+
+_FRAME = b"\033[H\033[J"
+
+
+def frames(ours: int, number: int) -> bytes:
+    """What a terminal shows, until so many frames are whole."""
+    seen = b""
+    while seen.count(b" ends") < number:
+        assert select.select([ours], [], [], 20)[0], seen
+        seen += os.read(ours, 65536)
+    return seen
+
+
+def in_front(folder: Path, *, columns: int, lines: int) -> tuple[int, int]:
+    """A `status --watch` that has a terminal for itself, as below a shell; its process and the terminal."""
+    writer = snapshot.SnapshotFile(str(folder))
+    writer.write(a_word() | {"state": "stopped"})
+    writer.close()
+    pid, ours = pty.fork()
+    if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        words = command("status", "--state", str(folder), "--watch")
+        os.execve(words[0], words, environment(COLUMNS="", LINES=""))  # noqa: S606 - ours
+    return pid, ours
+
+
+def status_of(pid: int) -> int:
+    def ended() -> list[int]:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        return [os.waitstatus_to_exitcode(status)] if found else []
+
+    return until(ended, 10)[0]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("end", ["q", "Q", "\x04", "\x03", signal.SIGTERM, signal.SIGQUIT])
+def test_a_key_or_a_signal_ends_it_and_the_terminal_is_as_before(tmp_path: Path, end: str | signal.Signals) -> None:
+    pid, ours = in_front(tmp_path, columns=80, lines=24)
+    try:
+        before = termios.tcgetattr(ours)
+        frame = frames(ours, 1).split(_FRAME)[1].decode().splitlines()
+        assert max(map(len, frame)) == 80
+        assert frame[-1] == "q ends"
+        assert not termios.tcgetattr(ours)[3] & (termios.ICANON | termios.ECHO)
+        if isinstance(end, str):
+            os.write(ours, end.encode())
+        else:
+            os.kill(pid, end)
+        assert status_of(pid) == (0 if isinstance(end, str) else -end)
+        assert termios.tcgetattr(ours) == before
+    finally:
+        os.close(ours)
+
+
+@pytest.mark.real
+def test_stopped_it_gives_the_terminal_back_and_goes_on_afterwards(tmp_path: Path) -> None:
+    pid, ours = in_front(tmp_path, columns=80, lines=24)
+    try:
+        before = termios.tcgetattr(ours)
+        frames(ours, 1)
+        raw = termios.tcgetattr(ours)
+        assert raw != before
+        os.kill(pid, signal.SIGTSTP)
+        # No shell stands above it, so the kernel does not stop an orphan: it goes on at once.
+        frames(ours, 2)
+        until(lambda: termios.tcgetattr(ours) == raw, 10)
+        os.write(ours, b"q")
+        assert status_of(pid) == 0
+        assert termios.tcgetattr(ours) == before
+    finally:
+        os.close(ours)
 
 
 @pytest.mark.real
