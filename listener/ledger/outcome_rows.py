@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
-from listener.ledger import connection, descriptions, generations
+from listener.ledger import connection, descriptions, feed, generations
 from listener.ledger.completion import OpenSeries, SeriesKey, SeriesState, updated_state
 from listener.ledger.corrections import Corrections
 from listener.ledger.evidence import DocumentReader, Identity, Instance
@@ -63,6 +63,8 @@ class OutcomeRows:
         self._paths = paths
         self._is_stale = False
         self._policy = policy
+        #: Who follows the feed, as of the last transaction.
+        self.followers: list[str] = []
         self.tables = Tables(connection)
         self.corrections = Corrections(connection, open_series, documents, self.tables)
 
@@ -101,7 +103,38 @@ class OutcomeRows:
         changed = [self._add_published(key, group, totals, now, now_ns) for key, group in arrived.items()]
         self.tables.record_duplicates(duplicates)
         totals.write(self._connection)
+        self.followers = feed.followers(self._connection)
+        if self.followers:
+            feed.add(self._connection, list(self._feed_rows(outcomes, now, now_ns)))
         return [series for series in changed if series.is_open]
+
+    def _feed_rows(self, outcomes: Iterable[Outcome], now: float, now_ns: int) -> Iterator[feed.NewRow]:
+        ids: dict[SeriesKey, int] = {}
+        for outcome in outcomes:
+            key = outcome.SeriesInstanceUID, outcome.StudyInstanceUID
+            if outcome.kind not in feed.KINDS or not outcome.dst or not key[0]:
+                continue
+            if key not in ids:
+                ids[key] = self._known_id(key, now, now_ns)
+            folder, name = self._paths.below_data(outcome.dst)
+            yield feed.NewRow(
+                outcome.kind,
+                ids[key],
+                outcome.SOPInstanceUID,
+                self.tables.folder(folder),
+                name,
+                outcome.sender.encode("utf-8", "replace").decode(),
+                self._paths.roots[outcome.root_index] if outcome.root_index >= 0 else "",
+                outcome.arrived_ns,
+            )
+
+    def _known_id(self, key: SeriesKey, now: float, now_ns: int) -> int:
+        """Return the id of a series. One that the ledger lacks, of a duplicate, is counted from its documents."""
+        row = generations.find(self._connection, *key)
+        if row is None:
+            self.recount(key[0], now, now_ns)
+            row = generations.find(self._connection, *key)
+        return row.id if row else 0
 
     def _put_aside(self, outcome: Outcome, reason: str, path: str) -> None:
         root = self._paths.roots[outcome.root_index]

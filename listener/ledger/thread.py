@@ -25,6 +25,9 @@ T = TypeVar("T")
 _GATHER_SECONDS = 0.15
 _TICK_SECONDS = 1.0
 
+#: Seconds between two transactions while somebody follows the feed: a lone outcome is put down at once.
+_FOLLOWED_SECONDS = 0.01
+
 #: Seconds that close() waits for pending writes: the next start recounts the rest.
 CLOSE_TIMEOUT = 10.0
 
@@ -62,6 +65,7 @@ class LedgerThread:
         self._state_dir = config.state
         self._has_work = threading.Event()
         self._closing = threading.Event()
+        self._worked = 0.0
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self.counts = dict.fromkeys(schema.STATES, 0)
         self.fault = ""
@@ -144,10 +148,10 @@ class LedgerThread:
         while not self._closing.is_set():
             self._has_work.wait(max(0.0, ticked + _TICK_SECONDS - time.monotonic()))
             if self._has_work.is_set():
-                self._closing.wait(_GATHER_SECONDS)
+                self._closing.wait(self._gather_seconds())
             # Before outcomes are taken: these may be more than the flow covers, never fewer.
             self._writer.flow = self.flow
-            now = time.monotonic()
+            now = self._worked = time.monotonic()
             self._guarded(self._work, now)
             if now - ticked >= _TICK_SECONDS:
                 ticked = now
@@ -155,6 +159,11 @@ class LedgerThread:
                 if self._asks_arrivals and not self.fault:
                     self._guarded(self._ask_arrivals, now)
             self._hand_out()
+
+    def _gather_seconds(self) -> float:
+        if self._writer.followers:
+            return max(0.0, self._worked + _FOLLOWED_SECONDS - time.monotonic())
+        return _GATHER_SECONDS
 
     def _guarded(self, work: Callable[[float, int], None], now: float) -> None:
         """Call `work`; an internal error does not end the thread: it is logged, and shown as `fault`."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from listener.config import Config
-from listener.ledger import deliveries, generations, schema, set_aside, studies
+from listener.ledger import deliveries, feed, generations, schema, set_aside, studies
 from listener.ledger.back_fill import BackFill
 from listener.ledger.completion import CompletionRules, End, Flow, Moment, OpenSeries, SeriesKey, SeriesState, StudyEnd
 from listener.ledger.connection import BehindMarker, WriterConnection, transaction
@@ -49,7 +49,7 @@ class LedgerWriter:
     Arguments `now` are monotonic seconds, `now_ns` the wall clock. `flow` is the state of intake, replaced by whoever
     takes files in; None where time alone counts. `counts`: number of series by state. `access.fault`: "" or why the
     ledger cannot be written. `consumers` (as in deliveries.add_consumers) are registered in every ledger that lacks
-    them, before anything is recorded.
+    them, before anything is recorded. `followers`: names of the consumers that follow the feed.
     `is_worked_on` returns whether another listener takes files from an incoming directory that is not this one's: that
     one decides when its series are quiet.
     """
@@ -72,6 +72,7 @@ class LedgerWriter:
         self._documents = DocumentReader(config)
         self._expected_counts = ExpectedCounts(self._documents)
         self._policy = config.on_conflict
+        self._state_dir = config.state
         self.access = WriterConnection(config.state)
         self._outcome_rows: OutcomeRows | None = None
         self.pending = PendingOutcomes()
@@ -83,6 +84,7 @@ class LedgerWriter:
         self._consumers: dict[str, str] = {}
         self._owed_paths: set[str] = set()
         self._owed_studies: dict[str, set[str]] = {}
+        self.followers: list[str] = []
         self._version = -1
         self._read_at = 0.0
         self._wall_ns = 0
@@ -133,6 +135,7 @@ class LedgerWriter:
             self._stamp(connection, row[0] if row else moment.now_ns)
             deliveries.add_consumers(connection, self._own_consumers, moment.now_ns, self._owner)
             deliveries.add_consumers(connection, self._consumers, moment.now_ns)
+            feed.restore(connection, self.followers)
         self._read_open(connection, moment)
         if not self._begun:
             self._recorder.ended += generations.unannounced(connection)
@@ -209,12 +212,18 @@ class LedgerWriter:
                         states = outcome_rows.post(outcomes, moment.quiet, moment.now_ns, is_stale=is_stale)
                         if len(outcomes) == len(waiting) and not self.pending.has_recounts:
                             self._stamp(connection, moment.now_ns)
+                    self._tell_followers(outcome_rows.followers)
                     changed.update({state.key: state for state in states})
                     self._recent_series.update(
                         outcome.SeriesInstanceUID for outcome in outcomes if outcome.kind == "published"
                     )
                     del waiting[: len(outcomes)]
         return list(changed.values())
+
+    def _tell_followers(self, names: list[str]) -> None:
+        self.followers = names
+        if names:
+            feed.wake(self._state_dir, names)
 
     # -- about once a second -------------------------------------------------------------------------------------------
 
@@ -231,6 +240,8 @@ class LedgerWriter:
                 if now_ns < self._wall_ns and not self.pending.has_recounts:  # The wall clock was set back.
                     with transaction(connection):
                         self._stamp(connection, now_ns)
+                self.followers = feed.followers(connection)
+                feed.trim(connection)
                 self.counts = self.counts | dict(connection.execute("SELECT state, series FROM series_counts"))
         self._wall_ns = now_ns
         some = self._open_series.next_in_turn(_PER_TICK)
