@@ -47,8 +47,8 @@ def once(workdir: WorkDir, corpus: Corpus, options: Options, name: str) -> Sampl
     """
     files = corpus.shape.files
     command = partial(_once_command, options)
-    small = _run(workdir, corpus, files // SPREAD, command, options)
-    large = _run(workdir, corpus, files, command, options)
+    small = _run(workdir, corpus, files // SPREAD, command)
+    large = _run(workdir, corpus, files, command)
     more = files - files // SPREAD
     cpu, wall = (large.cpu - small.cpu) / more, (large.wall - small.wall) / more * files
     return _sample(name, large._replace(wall=wall if wall > 0 else large.wall), cpu if cpu > 0 else large.cpu / files)
@@ -65,14 +65,14 @@ def a_file(workdir: WorkDir, corpus: Corpus, program: str, files: int, jobs: int
     return _sample(f"{program}, {jobs} at once" if jobs > 1 else program, large, large.cpu / files)
 
 
-def copying(workdir: WorkDir, corpus: Corpus, data: str, name: str) -> Sample:
+def copying(workdir: WorkDir, corpus: Corpus) -> Sample:
     """Measure `cp -r` of the same files: the least that copying costs."""
 
     def work(place: RunDirs) -> None:
         subprocess.run(["cp", "-r", str(place.incoming), str(place.data)], check=True)
 
-    large = _measure(workdir, corpus, corpus.shape.files, work, data=data, proof=_copied)
-    return _sample(name, large, large.cpu / corpus.shape.files)
+    large = _measure(workdir, corpus, corpus.shape.files, work, proof=_copied)
+    return _sample("cp -r", large, large.cpu / corpus.shape.files)
 
 
 class _Run(NamedTuple):
@@ -86,13 +86,11 @@ class _Run(NamedTuple):
     joules: float | None
 
 
-def _run(
-    workdir: WorkDir, corpus: Corpus, files: int, command: Callable[[RunDirs], list[str]], options: Options
-) -> _Run:
+def _run(workdir: WorkDir, corpus: Corpus, files: int, command: Callable[[RunDirs], list[str]]) -> _Run:
     def work(place: RunDirs) -> None:
         subprocess.run(command(place), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    return _measure(workdir, corpus, files, work, data=options.data)
+    return _measure(workdir, corpus, files, work)
 
 
 def _measure(
@@ -100,11 +98,9 @@ def _measure(
     corpus: Corpus,
     files: int,
     work: Callable[[RunDirs], None],
-    *,
-    data: str = "",
     proof: Callable[[Path, Path, int, int], None] = verify,
 ) -> _Run:
-    with workdir.place(data) as place:
+    with workdir.place() as place:
         size = corpus.write(place.incoming, files)
         settle(place)
         meter, before, begun = Meter(), spent(), time.perf_counter()

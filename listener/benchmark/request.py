@@ -1,12 +1,13 @@
-"""PURE. What a benchmark is to measure: the corpus, the programs and how often."""
+"""PURE. What a benchmark is to measure: the corpus, the programs and how often. One row an option."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from listener import parse
+from listener.config import Option
 from listener.errors import ConfigError
 
 #: Parts of the benchmark, in order.
@@ -14,8 +15,6 @@ PARTS = ("once", "repackers", "headers", "run", "paced", "xcr")
 
 #: Ratio of files in the large and the small run of `once`.
 SPREAD = 6
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,105 +32,13 @@ class Shape:
     compressed: bool = False
 
 
-#: The defaults.
-_SHAPE = Shape()
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of `once` and `run`; `data` is the directory on another mount for their trees, "" for none."""
+    """Options of `once` and `run`."""
 
     workers: int
     fsync: str = "none"
     keep_source: bool = False
-    data: str = ""
-
-
-@dataclass(frozen=True)
-class Request:
-    """A whole benchmark. `few`: files for a program with one process a file; `pace`: share of storescp's own rate."""
-
-    shape: Shape
-    parts: tuple[str, ...] = PARTS
-    growth: int = 0
-    repeat: int = 3
-    jobs: int = 1
-    few: int = 20
-    senders: int = 4
-    pace: float = 0.5
-    keep_source: bool = False
-    other_mount: str = ""
-    watts_per_core: float = 10.0
-    grid_intensity: float = 475.0
-    directory: str = ""
-    as_json: bool = False
-    markdown: bool = False
-    plot: str = ""
-    save: str = ""
-    emissions: str = ""
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Request:
-        """Make a request of the command line's values. Raises ConfigError that names everything that is wrong."""
-        words = _Values(given)
-        request = cls(
-            shape=_shape(words),
-            parts=words.read("only", _parts, cls.parts),
-            growth=words.read("growth", parse.whole(0, 10**7), cls.growth),
-            repeat=words.read("repeat", parse.whole(1, 1000), cls.repeat),
-            jobs=words.read("jobs", parse.whole(1, 1000), cls.jobs),
-            few=words.read("few", parse.whole(1, 10**6), cls.few),
-            senders=words.read("senders", parse.whole(1, 64), cls.senders),
-            pace=words.read("pace", _positive, cls.pace),
-            keep_source=bool(given.get("keep_source")),
-            other_mount=words.read("other_mount", parse.directory, ""),
-            watts_per_core=words.read("watts_per_core", _positive, cls.watts_per_core),
-            grid_intensity=words.read("grid_intensity", _positive, cls.grid_intensity),
-            directory=words.read("directory", parse.directory, ""),
-            as_json=bool(given.get("as_json")),
-            markdown=bool(given.get("markdown")),
-            save=words.read("save", parse.directory, ""),
-            plot=words.read("plot", parse.directory, ""),
-            emissions=words.read("emissions", parse.directory, ""),
-        )
-        if words.problems:
-            raise ConfigError(words.problems)
-        return request
-
-
-class _Values:
-    """The command line's values, read one by one; problems are collected."""
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._given = given
-        self.problems: list[str] = []
-
-    def read(self, name: str, reader: Callable[[str], T], otherwise: T) -> T:
-        text = self._given.get(name)
-        if text is None:
-            return otherwise
-        try:
-            return reader(text)
-        except ValueError as error:
-            spelled = _SPELLED.get(name, name).replace("_", "-")
-            self.problems.append(f"--{spelled} {error} (given: {text!r})")
-            return otherwise
-
-
-#: Fields whose option has another name.
-_SPELLED = {"source": "from", "directory": "dir"}
-
-
-def _shape(words: _Values) -> Shape:
-    return Shape(
-        files=words.read("files", parse.whole(1, 10**7), _SHAPE.files),
-        size=words.read("size", parse.size(2048), _SHAPE.size),
-        header=words.read("header", parse.size(0), _SHAPE.header),
-        patients=words.read("patients", parse.whole(1, 10**6), _SHAPE.patients),
-        series=words.read("series", parse.whole(1, 10**6), _SHAPE.series),
-        source=words.read("source", parse.directory, ""),
-        compressed=words.read("compressed", bool, False),
-    )
 
 
 def _positive(text: str) -> float:
@@ -149,3 +56,72 @@ def _parts(text: str) -> tuple[str, ...]:
     if unknown := [word for word in words if word not in PARTS]:
         raise ValueError(f"does not know {', '.join(unknown)}; give some of {', '.join(PARTS)}")
     return tuple(part for part in PARTS if part in words)
+
+
+#: Fields whose option has another name.
+_SPELLED = {"source": "from", "directory": "dir", "parts": "only"}
+
+
+def _row(default: Any, read: Callable[[str], Any], metavar: str, text: str, shown: str = "") -> Any:
+    return field(default=default, metadata={"option": Option(read, metavar, text, frozenset({"bench"}), shown=shown)})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole benchmark; `keep_source` as for `once`."""
+
+    keep_source: bool = False
+    files: int = _row(2000, parse.whole(1, 10**7), "N", "files of the large run; the small one has a sixth of them")
+    size: int = _row(230 * 1024, parse.size(2048), "SIZE", "size of a file", shown="230KiB")
+    header: int = _row(110 * 1024, parse.size(0), "SIZE", "so much of it stands before the pixels", shown="110KiB")
+    patients: int = _row(1, parse.whole(1, 10**6), "N", "patients that the files belong to")
+    series: int = _row(1, parse.whole(1, 10**6), "N", "series of each patient")
+    source: str = _row(
+        "", parse.directory, "DIR", "copy the files in DIR, with new UIDs, instead of synthetic ones", shown="none"
+    )
+    compressed: bool = _row(False, parse.boolean, "", "pixels in RLE Lossless, encapsulated")
+    parts: tuple[str, ...] = _row(PARTS, _parts, "PARTS", f"some of {', '.join(PARTS)}, with commas", shown="all")
+    repeat: int = _row(3, parse.whole(1, 1000), "N", "rounds; figures are medians")
+    senders: int = _row(4, parse.whole(1, 64), "N", "senders at once")
+    pace: float = _row(0.5, _positive, "SHARE", "paced senders: share of storescp's own rate")
+    few: int = _row(20, parse.whole(1, 10**6), "N", "files for px-repack; rx-repack gets ten times as many")
+    jobs: int = _row(1, parse.whole(1, 1000), "N", "processes of px-repack and rx-repack at once")
+    directory: str = _row(
+        "", parse.directory, "DIR", "where to work, best a new and empty ext4", shown="the temporary directory"
+    )
+    watts_per_core: float = _row(10.0, _positive, "W", "what a busy processor takes, where RAPL cannot be read")
+    grid_intensity: float = _row(475.0, _positive, "G", "g CO2e a kWh")
+    emissions: str = _row("", parse.file, "FILE", "add a row for each program to this emissions.csv", shown="none")
+    plot: str = _row("", parse.file, "FILE", "draw a picture (SVG)", shown="none")
+    json: bool = _row(False, parse.boolean, "", "figures for programs")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], *, keep_source: bool = False) -> Request:
+        """Make a request of the command line's values. Raises ConfigError that names everything that is wrong."""
+        values: dict[str, Any] = {"keep_source": keep_source}
+        problems = []
+        for name, option in options().items():
+            text = given.get(name)
+            try:
+                if text is not None:
+                    values[name] = option.parse(text)
+            except ValueError as error:
+                problems.append(f"{flag(name)} {error} (given: {text!r})")
+        if problems:
+            raise ConfigError(problems)
+        return cls(**values)
+
+    @property
+    def shape(self) -> Shape:
+        """Return the corpus, of the options that are named as its fields."""
+        return Shape(**{each.name: getattr(self, each.name) for each in fields(Shape)})
+
+
+def options() -> dict[str, Option]:
+    """Return the rows of the options, by field."""
+    return {each.name: each.metadata["option"] for each in fields(Request) if each.metadata}
+
+
+def flag(name: str) -> str:
+    """Return the spelling of an option on the command line."""
+    return f"--{_SPELLED.get(name, name).replace('_', '-')}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -10,13 +10,11 @@ from typing import NamedTuple
 from listener.benchmark import receiving, repackers
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.figures import Figure, Sample, figures
-from listener.benchmark.growth import Row, cases
 from listener.benchmark.reading import readings
 from listener.benchmark.request import SPREAD, Options, Request
 from listener.benchmark.senders import CHUNK, Batches, sender_program
 from listener.benchmark.verify import Unfinished
 from listener.benchmark.workdir import WorkDir, print_progress
-from listener.errors import ListenerError
 from listener.quickstart.processes import dcmtk
 
 _LEVELS = ("none", "batch")
@@ -46,7 +44,6 @@ class Rounds:
     def measure(self) -> list[Measured]:
         """Measure every group that was asked for and can be measured; return those with figures."""
         self._workdir.estimate_space(self._wanted())
-        request = self._request
         steps: dict[str, Sequence[Step]] = {
             "repacking": self._repacking(),
             "reading headers of fresh series": self._headers(),
@@ -54,8 +51,6 @@ class Rounds:
             "receiving, paced": self._paced(),
         }
         groups = [self.group(title, list(made)) for title, made in steps.items() if made]
-        if request.growth:
-            groups += [self.group(case.title, self._grown(case.rows)) for case in cases(request, self._workers)]
         return [group for group in groups if group.figures]
 
     def group(self, title: str, steps: Sequence[Step]) -> Measured:
@@ -90,7 +85,7 @@ class Rounds:
                 more = " --keep-source" if request.keep_source else ""
                 steps.append(partial(repackers.once, workdir, workdir.corpus, options, f"once --fsync {level}{more}"))
             if request.keep_source:
-                steps.append(partial(repackers.copying, workdir, workdir.corpus, "", "cp -r"))
+                steps.append(partial(repackers.copying, workdir, workdir.corpus))
         if "repackers" in request.parts:
             for program in repackers.predecessors():
                 files = self._few(program)
@@ -100,22 +95,10 @@ class Rounds:
     def _headers(self) -> Sequence[Step]:
         if "headers" not in self._request.parts:
             return []
-        return readings(self._workdir.home / "fresh", self._request.shape.source)
+        return readings(self._workdir.home / "fresh", self._request.source)
 
     def _few(self, program: str) -> int:
-        return min(self._request.shape.files, self._request.few * repackers.PREDECESSORS[program])
-
-    def _grown(self, rows: Iterable[Row]) -> list[Step]:
-        return [partial(self._row, row) for row in rows]
-
-    def _row(self, row: Row) -> Sample:
-        try:
-            corpus = Corpus(row.shape)
-        except ListenerError as error:
-            raise Unfinished(f"{row.name}: {error}") from None
-        if row.options is None:
-            return repackers.copying(self._workdir, corpus, self._request.other_mount if row.across else "", row.name)
-        return repackers.once(self._workdir, corpus, row.options, row.name)
+        return min(self._request.files, self._request.few * repackers.PREDECESSORS[program])
 
     # -- what is received
 
@@ -164,17 +147,12 @@ class Rounds:
 
     # -- how much it is
 
-    def _wanted(self) -> Iterator[tuple[int, float]]:
-        """Yield number and size in bytes of the files that all runs write."""
-        request, corpus = self._request, self._workdir.corpus
-        files, repeat = request.shape.files, request.repeat
+    def _wanted(self) -> float:
+        """Return the number of files that all runs write."""
+        request, repeat = self._request, self._request.repeat
         copies = 2 if request.keep_source else 1
         whole = {"once": 2 * repeat * _ONCE * copies, "run": 3 * repeat + 1, "paced": 3 * repeat + 2}
-        yield int(files * sum(whole.get(part, 0) for part in request.parts)), corpus.mean_size
-        for case in cases(request, self._workers) if request.growth else ():
-            for row in case.rows:
-                kept = row.options is None or row.options.keep_source
-                yield int(row.shape.files * repeat * _ONCE * (2 if kept else 1)), row.shape.size
+        return request.files * sum(whole.get(part, 0) for part in request.parts)
 
 
 def _can_receive() -> bool:

@@ -1,4 +1,4 @@
-"""PURE. Figures as a table for people, as Markdown, and as a value for JSON."""
+"""PURE. Figures as a table for people, which is Markdown too, and as a value for JSON."""
 
 from __future__ import annotations
 
@@ -75,13 +75,8 @@ _RECEIVING = (
 
 
 def text(groups: Iterable[Group]) -> str:
-    """Return tables in columns of equal width, for a terminal."""
-    return "\n".join(f"{title}\n{_aligned(cells)}" for title, cells in _tables(groups))
-
-
-def markdown(groups: Iterable[Group]) -> str:
-    """Return the same as Markdown tables."""
-    return "\n".join(f"### {title[0].upper()}{title[1:]}\n\n{_piped(cells)}" for title, cells in _tables(groups))
+    """Return tables in columns of equal width."""
+    return "\n".join(f"{title[0].upper()}{title[1:]}\n\n{_aligned(cells)}" for title, cells in _tables(groups))
 
 
 def value(groups: Iterable[Group], facts: dict[str, Any]) -> dict[str, Any]:
@@ -119,21 +114,8 @@ def _cells(group: Group) -> list[list[str]]:
 
 
 def _aligned(cells: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        first, *others = (
-            cell.rjust(width) if number else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join((first, *others)).rstrip())
-    return "\n".join(lines) + "\n"
-
-
-def _piped(cells: list[list[str]]) -> str:
-    head, *rows = cells
-    rule = ["---", *("---:" for _ in head[1:])]
-    return (
-        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, rule, *rows))
-        + "\n"
-    )
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+    widths = [max(3, *map(len, column)) for column in zip(*escaped, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    head, *rows = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in escaped)
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))

@@ -11,7 +11,7 @@ import mmap
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -26,15 +26,19 @@ _SHARE = 2.5
 
 
 class RunDirs(NamedTuple):
-    """The directories of one run; `data` may be on another mount."""
+    """The directories of one run."""
 
     base: Path
-    data: Path
 
     @property
     def incoming(self) -> Path:
         """Return where files arrive."""
         return self.base / "incoming"
+
+    @property
+    def data(self) -> Path:
+        """Return the tree."""
+        return self.base / "data"
 
     @property
     def log(self) -> Path:
@@ -56,27 +60,24 @@ class WorkDir:
         self.crowded = False
         self._number = 0
 
-    def estimate_space(self, wanted: Iterable[tuple[int, float]]) -> None:
-        """Find out whether all runs fit on the disk: given as numbers of files and bytes of each."""
+    def estimate_space(self, files: float) -> None:
+        """Find out whether all runs, of so many files together, fit on the disk."""
         free = shutil.disk_usage(self.home).free
-        self.crowded = sum(files * (size + 2 * 4096) for files, size in wanted) > 0.9 * free
+        self.crowded = files * (self.corpus.mean_size + 2 * 4096) > 0.9 * free
         if self.crowded:
             print_progress("little room: each run is removed before the next, which makes ext4 slower; see --dir")
 
     @contextmanager
-    def place(self, data: str = "") -> Iterator[RunDirs]:
-        """Make the directories of a run; its tree below `data` if that is given."""
+    def place(self) -> Iterator[RunDirs]:
+        """Make the directories of a run."""
         self._number += 1
         base = self.home / f"run-{self._number}"
         base.mkdir()
-        beside = Path(data) / f"{self.home.name}-{self._number}" if data else base / "data"
         try:
-            yield RunDirs(base, beside)
+            yield RunDirs(base)
         finally:
             if self.crowded:
                 shutil.rmtree(base)
-            if data:
-                shutil.rmtree(beside, ignore_errors=True)
 
 
 def settle(place: RunDirs) -> None:

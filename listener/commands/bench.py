@@ -26,9 +26,8 @@ import orjson
 import listener
 from listener.benchmark import energy, picture, processes, table
 from listener.benchmark.cost import cost
-from listener.benchmark.options import bench_options
 from listener.benchmark.repackers import PREDECESSORS
-from listener.benchmark.request import Request
+from listener.benchmark.request import Request, flag, options
 from listener.benchmark.schedule import Measured, Rounds
 from listener.benchmark.workdir import WorkDir
 from listener.config import Config
@@ -42,7 +41,14 @@ _MILLION = 1_000_000
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
-    bench_options(parser)
+    for name, option in options().items():
+        if option.is_switch:
+            parser.add_argument(flag(name), dest=name, action="store_const", const="true", help=option.help)
+        else:
+            default = getattr(Request(), name)
+            shown = option.shown or (f"{default:g}" if isinstance(default, float) else default)
+            text = f"{option.help} (default: {shown})"
+            parser.add_argument(flag(name), metavar=option.metavar, dest=name, help=text)
 
 
 def acts(_: argparse.Namespace) -> bool:
@@ -52,7 +58,7 @@ def acts(_: argparse.Namespace) -> bool:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Print the figures. Return 0, or 1 when a run did not produce everything."""
-    request = Request.of(vars(given) | {"keep_source": config.keep_source})
+    request = Request.of(vars(given), keep_source=config.keep_source)
     if request.directory and not os.path.isdir(request.directory):
         raise ConfigError([f"--dir is no directory (given: {request.directory!r})"])
     # A SIGTERM is a Ctrl-C: what was started is ended, and nothing is left.
@@ -72,31 +78,13 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 def _write(groups: Sequence[table.Group], facts: dict[str, Any], request: Request) -> None:
     """The files that were asked for."""
-    files = {request.plot: _picture} if request.plot else {}
-    if request.save:
-        os.makedirs(request.save, exist_ok=True)
-        made = {"json": _json, "md": _words, "svg": _picture}
-        files |= {os.path.join(request.save, f"bench.{ending}"): write for ending, write in made.items()}
-    for path, write in files.items():
-        Path(path).write_text(write(groups, facts), encoding="utf-8")
+    if request.plot:
+        Path(request.plot).write_text(picture.svg(groups, "What intake costs", _machine(facts)), encoding="utf-8")
     if request.emissions:
         figures = [row.figure for group in groups for row in group.rows]
         # What the files of one run took, not a million.
         priced = [(one, cost(one, one.files, request.watts_per_core, request.grid_intensity)) for one in figures]
         energy.append(request.emissions, datetime.now(UTC), priced)
-
-
-def _json(groups: Sequence[table.Group], facts: dict[str, Any]) -> str:
-    whole = table.value(groups, facts)
-    return orjson.dumps(whole, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
-
-
-def _words(groups: Sequence[table.Group], facts: dict[str, Any]) -> str:
-    return f"{table.markdown(groups)}\n{_notes(groups, facts)}"
-
-
-def _picture(groups: Sequence[table.Group], facts: dict[str, Any]) -> str:
-    return picture.svg(groups, "What intake costs", _machine(facts))
 
 
 def _priced(measured: Measured, request: Request) -> table.Group:
@@ -105,10 +93,9 @@ def _priced(measured: Measured, request: Request) -> table.Group:
 
 
 def _print(groups: Sequence[table.Group], facts: dict[str, Any], request: Request) -> None:
-    if request.as_json:
-        sys.stdout.write(_json(groups, facts))
-    elif request.markdown:
-        sys.stdout.write(_words(groups, facts))
+    if request.json:
+        whole = table.value(groups, facts)
+        sys.stdout.write(orjson.dumps(whole, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
     else:
         sys.stdout.write(f"{table.text(groups)}\n{_notes(groups, facts)}")
 
