@@ -1,4 +1,4 @@
-"""PURE. What a benchmark is to measure: the corpus, the programs and how often. One row an option."""
+"""What a benchmark is to measure: the corpus, the programs and how often. One row an option."""
 
 from __future__ import annotations
 
