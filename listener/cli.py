@@ -7,8 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from listener import arguments, settings, streams, verbs
-from listener import config as configuration
+from listener import arguments, config_file, settings, streams, verbs
 from listener.errors import ConfigError, ListenerError
 from listener.verbs import Verb
 
@@ -57,9 +56,11 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _run(verb: Verb, given: argparse.Namespace) -> int:
-    from listener.diagnostics import set_up
+    from listener.diagnostics import log, set_up
 
-    flags = {name: getattr(given, name, None) for name in configuration.options()}
-    config = settings.load(flags, os.environ, given.command, given.config)
+    given.config = config_file.find(given.config, os.environ)
+    config = settings.load(arguments.flags(given), os.environ, given.command, given.config)
     set_up(config.log_level)
+    for line in config_file.unknown_variables(os.environ):
+        log.warning(line)
     return verb.run(config, given)

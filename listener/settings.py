@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from listener import cpu
+from listener import config_file, cpu
 from listener.config import HOOKS, INTAKE, MOST_SENDERS, SERVICE, Config, Option, defaults, flag, options, variable
 from listener.errors import ConfigError
-from listener.hook_config import HookConfig, clashes, header_fields_of, of_flags, of_tables
+from listener.hook_config import HookConfig, clashes, header_fields_of, of_flags
 from listener.planning.names import printable
 
 
@@ -21,16 +21,15 @@ def load(
     flags: Mapping[str, list[str] | None],
     environment: Mapping[str, str],
     command: str = "run",
-    config_file: str | None = None,
+    path: str = "",
 ) -> Config:
     """Return the Config for `command`.
 
-    `flags` maps field names to the texts given on the command line (None: not given). Raises ConfigError with every
-    problem found.
+    `flags` maps field names to the texts given on the command line (None: not given), `path` names the file ("": none;
+    config_file.find finds it). Raises ConfigError with every problem found.
     """
     problems: list[str] = []
-    path = config_file or environment.get(variable("config")) or ""
-    from_file = _read_file(path, problems) if path else {}
+    from_file = config_file.read(path, problems) if path else {}
     values: dict[str, Any] = {"hooks": tuple(from_file.pop("hooks", ()))}
     for name, row in options().items():
         where, texts = _find(name, row, flags, environment, from_file, path)
@@ -47,12 +46,9 @@ def load(
     return Config(**values)
 
 
-def is_given(
-    name: str, flags: Mapping[str, list[str] | None], environment: Mapping[str, str], config_file: str | None
-) -> bool:
+def is_given(name: str, flags: Mapping[str, list[str] | None], environment: Mapping[str, str], path: str) -> bool:
     """Return whether an option was given as a flag, a variable or a key of the file."""
-    path = config_file or environment.get(variable("config")) or ""
-    from_file = _read_file(path, []) if path else {}
+    from_file = config_file.read(path, []) if path else {}
     return _find(name, options()[name], flags, environment, from_file, path)[1] is not None
 
 
@@ -71,37 +67,6 @@ def _default_problems(name: str, row: Option, command: str) -> Iterable[str]:
                 row.parse(text)
             except ValueError as error:
                 yield f"{flag(name)}: {text!r} {error}"
-
-
-def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
-    import tomllib  # both only where there is a file
-    from difflib import get_close_matches
-
-    try:
-        with open(path, "rb") as file:
-            table = tomllib.load(file)
-    except OSError as error:
-        problems.append(f"--config: cannot read '{path}' ({error.strerror}); name a readable TOML file")
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problems.append(f"--config: '{path}' is not TOML ({error}); mend that line")
-        return {}
-    known = options()
-    hooks = of_tables(table.pop("hooks", {}), path, problems)
-    values = {key.replace("-", "_"): value for key, value in table.items()}
-    for key in values.keys() - known.keys():
-        close = get_close_matches(key, known, 1)
-        hint = f"did you mean '{close[0].replace('_', '-')}'?" if close else "see 'listener run --help' for the names"
-        problems.append(f"{path}: unknown key '{key.replace('_', '-')}'; {hint}")
-    for key in [key for key in values.keys() & known.keys() if not _is_plain(values[key], known[key])]:
-        what = "a list of one or more texts" if known[key].several else "one value"
-        problems.append(f"{path}: {key.replace('_', '-')}: {values.pop(key)!r} has the wrong shape; give {what}")
-    return {**values, "hooks": hooks}
-
-
-def _is_plain(value: Any, row: Option) -> bool:
-    many = value if row.several and isinstance(value, list) else [value]
-    return bool(many) and not any(isinstance(item, list | dict) for item in many)
 
 
 def _find(

@@ -40,6 +40,8 @@ def pytest_configure() -> None:
     os.environ["PYTEST_SHARED_DATA"] = str(SHARED_DATA)
     for name in [name for name in os.environ if name.startswith("LISTENER_") and not name.startswith("LISTENER_TEST_")]:
         del os.environ[name]
+    # No file of options that the developer has in one of the places where it is looked for.
+    os.environ["LISTENER_CONFIG"] = os.devnull
     os.environ.update([MARK])
 
 

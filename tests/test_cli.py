@@ -82,6 +82,28 @@ def test_what_is_not_understood_ends_with_two(arguments: tuple[str, ...], capsys
     assert "usage: listener" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("rnu",), "did you mean run?"),
+        (("run", "--min-fre", "5"), "did you mean --min-free?"),
+        (("run", "--min-fre=5"), "did you mean --min-free?"),
+        (("retry", "--dryrun"), "did you mean --dry-run?"),
+        (("repack", "--rootTemplate", "x"), "did you mean --root-template?"),
+        (("status", "--workers", "3"), "--workers belongs to bench, check, once, run"),
+        (("hooks", "redelivr"), "did you mean redeliver?"),
+        (("run", "--quite-something-else"), ""),
+    ],
+)
+def test_what_was_probably_meant_is_said(
+    arguments: tuple[str, ...], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(*arguments) == 2
+    told = capsys.readouterr().err
+    assert hint in told
+    assert ("did you mean" in told) is ("did you mean" in hint)
+
+
 def option_texts(text: str) -> dict[str, str]:
     """Help text by option, each in one line."""
     body = text.partition("\noptions:\n")[2].partition("\n\n")[0]

@@ -253,14 +253,6 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         settings.load({}, {}, "run", str(latin))
 
 
-def test_the_file_may_be_named_by_the_environment_and_the_flag_wins(tmp_path: Path) -> None:
-    for name, workers in (("one", 1), ("two", 2)):
-        (tmp_path / name).write_text(f"workers = {workers}")
-    environment = {"LISTENER_CONFIG": str(tmp_path / "one")}
-    assert settings.load({}, environment).workers == 1
-    assert settings.load({}, environment, config_file=str(tmp_path / "two")).workers == 2
-
-
 def test_files_of_the_http_port_are_read_before_anything_begins(tmp_path: Path) -> None:
     tokens, absent = tmp_path / "tokens", str(tmp_path / "absent")
     tokens.write_text("anna:short\nbert\n")

@@ -82,10 +82,8 @@ def test_the_watchdog_outlasts_a_stop() -> None:
     assert own["RestartPreventExitStatus"] == ["2"], "a wrong configuration does not mend itself"
 
 
-def test_the_environment_is_a_configuration() -> None:
-    lines = [line for line in (UNITS / "listener.env").read_text().splitlines() if line and not line.startswith("#")]
-    given = dict(line.split("=", 1) for line in lines)
-    found = settings.load({}, given, "run")
+def test_the_file_of_options_is_a_configuration() -> None:
+    found = settings.load({}, {}, "run", str(UNITS / "listener.toml"))
     assert found.incoming == ("/srv/dicom/incoming",)
     made = [line.split()[1] for line in (UNITS / "listener.tmpfiles.conf").read_text().splitlines() if line[0] == "d"]
     assert {*found.incoming, found.data, found.log, found.state} <= set(made)

@@ -32,7 +32,8 @@ def predecessors() -> list[str]:
 
 def listener(*words: str) -> list[str]:
     """Return the command line of listener, run by this Python."""
-    return [sys.executable, "-m", "listener", *words]
+    # A file of options that lies about would change what is measured, and have its hooks called.
+    return [sys.executable, "-m", "listener", *words, f"--config={os.devnull}"]
 
 
 def repack_words(place: RunDirs) -> list[str]:

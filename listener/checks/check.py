@@ -46,9 +46,9 @@ _ALWAYS: tuple[Check, ...] = (
 )
 
 
-def run(config: Config, as_json: bool) -> int:
-    """Print every finding; return 0, or 1 when one is a problem."""
-    results = list(findings(config))
+def run(config: Config, config_file: str, as_json: bool) -> int:
+    """Print every finding, and first which file was read ("": none); return 0, or 1 when one is a problem."""
+    results = [configuration.file(config_file), *findings(config)]
     for finding in results:
         if as_json:
             sys.stdout.buffer.write(orjson.dumps(finding._asdict(), option=orjson.OPT_APPEND_NEWLINE))

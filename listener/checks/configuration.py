@@ -24,6 +24,13 @@ from listener.status.document import LedgerView, document
 _SAMPLES = 4096
 
 
+def file(path: str) -> Finding:
+    """Return which file of options counts."""
+    if path:
+        return Finding(OK, "--config", f"options are read from '{path}'")
+    return Finding(OK, "--config", "no file of options was found; flags, environment and defaults count")
+
+
 def templates(config: Config) -> Iterator[Finding]:
     """Check that instances that differ only in their UIDs get different paths, and series different directories."""
     layout = Layout(

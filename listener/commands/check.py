@@ -23,4 +23,4 @@ def run(config: Config, given: argparse.Namespace) -> int:
     """Print every finding. Return 0 when nothing is in the way, else 1."""
     from listener.checks import check
 
-    return check.run(config, given.json)
+    return check.run(config, given.config, given.json)

@@ -18,6 +18,7 @@ import orjson
 
 from listener.config import Config
 from listener.errors import StateUnreadable
+from listener.planning.names import printable
 from listener.status import ledger_view, snapshot
 from listener.status.document import RUNNING, SCHEMA, DirectoryTotals, document
 from listener.status.terminal import render
@@ -48,6 +49,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
     if not given.watch:
         found = _look(config)
         show(found)
+        if given.config and not given.json:
+            print(f"\noptions are read from '{printable(given.config)}'")
         return 0 if found["ledger"]["readable"] or found["ledger"]["missing"] else 1
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         if sys.stdout.isatty() and not given.json:

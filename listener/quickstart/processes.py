@@ -28,7 +28,8 @@ def dcmtk(program: str) -> bool:
 
 def start(command: list[str], output: int | None = None) -> subprocess.Popen[bytes]:
     """Start a process in a group of its own. TCP_NODELAY: without it DCMTK waits 40 ms for each instance."""
-    environment = {**os.environ, "TCP_NODELAY": "1"}
+    # Directories are the quickstart's own, and so is everything else: no hook of a file that lies about is called.
+    environment = {**os.environ, "TCP_NODELAY": "1", "LISTENER_CONFIG": os.devnull}
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, process_group=0)
 
 

@@ -36,7 +36,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert {one.level for one in found} <= {OK, NOTE}
     assert {one.about for one in found if one.level == OK} >= {"--incoming", "--data", "--log", "--state", "--layout"}
     assert any("by a link" in one.text for one in found)
-    assert check.run(config, as_json=False) == 0
+    assert check.run(config, "", as_json=False) == 0
 
 
 def test_nothing_is_made_and_nothing_is_left(tmp_path: Path) -> None:
