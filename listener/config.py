@@ -152,9 +152,9 @@ class Config:
         unit="s",
     )
     rescan: float = _row(
-        2.0, parse.seconds(0.05), "SECONDS", "how often incoming is swept for what events missed", SERVICE, unit="s"
+        2.0, parse.seconds(0.05), "SECONDS", "how often incoming is scanned for what events missed", SERVICE, unit="s"
     )
-    poll: bool = _row(False, parse.boolean, "", "no inotify: sweeps only (network file systems, other nodes)", SERVICE)
+    poll: bool = _row(False, parse.boolean, "", "no inotify: rescans only (network file systems, other nodes)", SERVICE)
     series_quiet: tuple[tuple[str, float], ...] = _row(
         (("", 60.0),),
         parse.quiet,

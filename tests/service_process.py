@@ -364,11 +364,13 @@ def settled(running: Service, files: int, seconds: float = 40) -> Scrape:
     return found
 
 
-def sweep_on(running: Service, sweeps: int = 3) -> None:
-    """Until incoming was swept so many times more."""
+def rescan_on(running: Service, rescans: int = 3) -> None:
+    """Until incoming was scanned so many times more."""
     before = value(running.scrape(), "rescan_duration_seconds_count")
     until(
-        lambda: value(running.scrape(), "rescan_duration_seconds_count") > before + sweeps, 20, what=f"{sweeps} sweeps"
+        lambda: value(running.scrape(), "rescan_duration_seconds_count") > before + rescans,
+        20,
+        what=f"{rescans} rescans",
     )
 
 

@@ -193,10 +193,10 @@ CASES = {
     "RescanOverdue": Case(
         at=20,
         fires={"last_rescan_timestamp_seconds": "60x30", 'pending_files{state="waiting"}': "9000x30"},
-        summary="The last complete sweep on listener-0 is 19m 0s ago",
+        summary="The last complete rescan on listener-0 is 19m 0s ago",
         quiet=[
             {"last_rescan_timestamp_seconds": "0+60x30", 'pending_files{state="waiting"}': "0x30"},
-            # a sweep pauses while the queue is full
+            # a rescan pauses while the queue is full
             {
                 "last_rescan_timestamp_seconds": "60x30",
                 'pending_files{state="waiting"}': "9000x30",

@@ -16,7 +16,7 @@ from listener.storescp import RECOMMENDED
 from tests.accounting import Canary, Sent, account, files_below, miscounted, read, read_tree, sent
 from tests.dicomnet import dcmsend, storescp, storescu
 from tests.instances import write_instance
-from tests.service_process import Places, Service, make_places, once, service, settled, sweep_on, value
+from tests.service_process import Places, Service, make_places, once, rescan_on, service, settled, value
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("dcmtk")]
 
@@ -136,7 +136,7 @@ def test_files_are_what_storescp_wrote(places: Places) -> None:
 
 @pytest.mark.parametrize("bring", [os.rename, os.link], ids=["moved", "linked"])
 def test_files_moved_and_linked_in(places: Places, bring: Callable[[Path, Path], None]) -> None:
-    """No close-write tells of them, the sweep does; what has a second name outside is copied, and that one stays."""
+    """No close-write tells of them, the rescan does; what has a second name outside is copied, and that one stays."""
     sources = series(places.base / "outside", 20)
     expected, before = sent(sources), {path: path.read_bytes() for path in sources}
     canary = Canary(places)
@@ -154,7 +154,7 @@ def test_files_moved_and_linked_in(places: Places, bring: Callable[[Path, Path],
 
 
 def test_a_file_that_is_still_being_written(places: Places) -> None:
-    """Not taken before its writer closes it, however long that takes and however often incoming is swept."""
+    """Not taken before its writer closes it, however long that takes and however often incoming is scanned."""
     (source,) = series(places.base / "sent", 1)
     expected, body = sent([source]), source.read_bytes()
     with service(places, "--rescan", "0.1") as running:
@@ -162,7 +162,7 @@ def test_a_file_that_is_still_being_written(places: Places) -> None:
             for part in (body[:300], body[300:-2]):
                 writer.write(part)
                 writer.flush()
-                sweep_on(running)
+                rescan_on(running)
                 assert not list(files_below(places.data))
                 assert not running.events("published", "set-aside")
             writer.write(body[-2:])
@@ -199,7 +199,7 @@ def test_a_restart_with_a_backlog(places: Places) -> None:
 
 
 def test_polling(places: Places) -> None:
-    """Without inotify, by sweeps alone."""
+    """Without inotify, by rescans alone."""
     sources = series(places.base / "sent", 40)
     expected, canary = sent(sources), Canary(places)
     options = ("--poll", "--rescan", "0.2", "--settle", "0.5")
@@ -235,14 +235,14 @@ def test_another_release_of_watchdog(places: Places) -> None:
 
 
 def test_keep_source(places: Places) -> None:
-    """Copied: incoming stays as it is, the tree has the same bytes, and neither sweep nor restart reports it again."""
+    """Copied: incoming stays as it is, the tree has the same bytes, and neither rescan nor restart reports it again."""
     sources = series(places.base / "sent", 30)
     expected, canary = sent(sources), Canary(places)
     flags = ("--keep-source", "--rescan", "0.1")
     with service(places, *flags) as running, storescp(places.incoming, *RECOMMENDED) as receiver:
         storescu(receiver.port, places.base / "sent")
         settled(running, 30)
-        sweep_on(running)
+        rescan_on(running)
         assert value(running.scrape(), "files_discovered_total") == 30
     kept = {path.name: path.read_bytes() for path in places.incoming.iterdir()}
     assert len(kept) == 30

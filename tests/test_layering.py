@@ -103,7 +103,7 @@ BROAD = {
     "dicom.decoding": "whatever pydicom raises about one value, the others are still to be had",
     "network.implicit": "whatever pydicom raises while it re-encodes is this one file's",
     "ledger.thread": "a defect of the ledger's is told, and never intake's trouble",
-    "service.watch": "whatever watchdog raises, sweeps find the files, and the watch is made again",
+    "service.watch": "whatever watchdog raises, rescans find the files, and the watch is made again",
     "telemetry.http_messages": "a page that fails is an answer, never the end of the server",
 }
 

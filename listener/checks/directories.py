@@ -86,7 +86,7 @@ def network(config: Config) -> Iterator[Finding]:
             yield Finding(PROBLEM, option, f"{text}no link and no lock, by which no file is lost", remedy)
         elif option == "--incoming" and not config.poll:
             text = f"'{path}' is on a network file system ({mount.kind}): what other machines write there is no event"
-            remedy = "give --poll unless storescp runs on this machine; sweeps find the files in any case"
+            remedy = "give --poll unless storescp runs on this machine; rescans find the files in any case"
             yield Finding(NOTE, "--incoming", text, remedy)
 
 

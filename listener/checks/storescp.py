@@ -18,8 +18,8 @@ _WANTED = (
 
 #: Options that cause trouble: spellings, and their effect.
 _UNWANTED = (
-    (("-su", "--sort-on-study-uid"), "-su makes a directory a study, whose first file only a sweep finds"),
-    (("-ss", "--sort-conc-studies"), "-ss makes a directory a study, whose first file only a sweep finds"),
+    (("-su", "--sort-on-study-uid"), "-su makes a directory a study, whose first file only a rescan finds"),
+    (("-ss", "--sort-conc-studies"), "-ss makes a directory a study, whose first file only a rescan finds"),
     (("-sp", "--sort-on-patientname"), "-sp makes directories named after patients"),
     (("-rns", "--rename-on-eostudy"), "-rns renames files that are being taken"),
     (("-tn", "--timenames"), "-tn lets two copies of one moment share a name"),

@@ -40,7 +40,7 @@ def inotify(config: Config, *, proc: str = "/proc", can_watch: Callable[[], bool
         watches = min(_limits(proc, "max_user_watches", "max_inotify_watches"))
         queued = _number(f"{proc}/sys/fs/inotify/max_queued_events")
     except (OSError, ValueError):
-        text = "this system has no inotify: sweeps alone find the files"
+        text = "this system has no inotify: rescans alone find the files"
         yield Finding(NOTE, "--poll", text, "give --poll to say so")
         return
     text = f"inotify: {instances} instances and {watches} watches a user, {queued} events queued"
@@ -53,7 +53,7 @@ def inotify(config: Config, *, proc: str = "/proc", can_watch: Callable[[], bool
         yield Finding(OK, "--poll", text)
         return
     remedy = "raise fs.inotify.max_user_instances and max_user_watches (in a container also user.max_inotify_*); "
-    yield Finding(NOTE, "--poll", text, remedy + "sweeps help until then")
+    yield Finding(NOTE, "--poll", text, remedy + "rescans help until then")
 
 
 def _limits(proc: str, host: str, namespace: str) -> list[int]:

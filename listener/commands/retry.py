@@ -211,7 +211,7 @@ def put_back(entry: Entry, root: str) -> str:
 
 
 def _copy_back(path: str, root: str, name: str) -> str:
-    # Sweeps ignore dot files. The same name each time, so that a crash leaves only one.
+    # Rescans ignore dot files. The same name each time, so that a crash leaves only one.
     hidden = os.path.join(root, f".listener-retry-{short_hash(path)}")
     files.discard(hidden)
     moves.copy(path, hidden)

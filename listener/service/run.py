@@ -207,19 +207,19 @@ class Service:
     def _report_overflow(self) -> None:
         self._metrics.add("fs_event_queue_overflows_total", 1)
         self._events.service("overflow", time.time_ns())
-        log.warning("the queue of file system events overflowed; a sweep finds what was missed")
+        log.warning("the queue of file system events overflowed; a rescan finds what was missed")
 
     def _report_rescan(self, result: RescanResult) -> None:
         self._metrics.rescanned(result.seconds, time.time())
         self._state = self._state._replace(directories=result.directories)
         for trouble in self._troubles.news(result.troubles):
-            log.error("a directory cannot be swept, %s", trouble)
+            log.error("a directory cannot be scanned, %s", trouble)
 
     def _announce_ready(self) -> None:
         """Announce once that the service is ready, which is when /readyz first says so."""
         self._announced_ready = True
         self._events.service("ready", time.time_ns(), http=self._address)
-        how = "by sweeps alone" if self._watch.polling else "by events and sweeps"
+        how = "by rescans alone" if self._watch.polling else "by events and rescans"
         log.info("ready: files are found %s; %s", how, self._pages())
 
     @property

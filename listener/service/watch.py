@@ -103,8 +103,8 @@ class Watch:
             if not self._gate.poll(0):
                 return []
             self._observer.read()
-        except Exception as error:  # noqa: BLE001 - whatever watchdog raises, files are found by sweeps
-            log.error("the watch on incoming failed (%s); a sweep finds what it missed", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever watchdog raises, files are found by rescans
+            log.error("the watch on incoming failed (%s); a rescan finds what it missed", type(error).__name__)
             if not self._public and not isinstance(error, OSError):
                 self._go_public("did not do what the short way expects of it")
             self._failed = self.overflowed = True
@@ -224,6 +224,6 @@ def _explain(error: OSError) -> str:
     if error.errno in _LIMITS:
         return (
             f"inotify's limit for this user is reached ({error.strerror}); raise fs.inotify.max_user_instances or "
-            "fs.inotify.max_user_watches; until then sweeps alone find the files"
+            "fs.inotify.max_user_watches; until then rescans alone find the files"
         )
-    return f"inotify cannot be used here ({error.strerror}); sweeps alone find the files"
+    return f"inotify cannot be used here ({error.strerror}); rescans alone find the files"

@@ -153,7 +153,7 @@ def _lost(document: Document) -> Iterator[Finding]:
         yield Finding(WARNING, what, remedy, "Workers are lost")
     if lost["events"]:
         what = f"the queue of file system events overflowed {_several(lost['events'], 'time')} in the last hour"
-        remedy = "a sweep found what it dropped; raise fs.inotify.max_queued_events if it happens often"
+        remedy = "a rescan found what it dropped; raise fs.inotify.max_queued_events if it happens often"
         yield Finding(WARNING, what, remedy, "ListenerEventQueueOverflow")
 
 

@@ -35,10 +35,10 @@ MODALITIES = (*_CODES.split(), "other")
 BUILD_LABELS = ("version", "revision", "python")
 CONFIG_LABELS = ("layout", "fsync", "on_conflict", "keep_source", "poll")
 
-#: Upper bounds of buckets: seconds from close to commit, seconds of one stage, seconds of one sweep, bytes.
+#: Upper bounds of buckets: seconds from close to commit, seconds of one stage, seconds of one rescan, bytes.
 LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 WORK = (0.00005, 0.0001, 0.00025, 0.0005, *LATENCY[:13])
-SWEEP = LATENCY[:15]
+RESCAN = LATENCY[:15]
 SIZES = tuple(float(4**power) for power in range(6, 16))
 
 Label = tuple[str, tuple[str, ...]]
@@ -133,9 +133,11 @@ _ALIVE = (
     ),
     Row("last_event_timestamp_seconds", "gauge", (), "When the kernel last told of a file."),
     Row("heartbeat_timestamp_seconds", "gauge", (), "When the service's loop last came round."),
-    Row("last_rescan_timestamp_seconds", "gauge", (), "When the last complete sweep of incoming ended."),
-    Row("rescan_duration_seconds", "histogram", (), "Duration of one sweep of incoming.", SWEEP),
-    Row("fs_event_queue_overflows_total", "counter", (), "Overflows of the kernel's event queue; each forces a sweep."),
+    Row("last_rescan_timestamp_seconds", "gauge", (), "When the last complete rescan of incoming ended."),
+    Row("rescan_duration_seconds", "histogram", (), "Duration of one rescan of incoming.", RESCAN),
+    Row(
+        "fs_event_queue_overflows_total", "counter", (), "Overflows of the kernel's event queue; each forces a rescan."
+    ),
     Row(
         "watched_directories",
         "gauge",
@@ -143,8 +145,8 @@ _ALIVE = (
         "Directories that are watched, those below the incoming directories included.",
     ),
     Row("watcher_alive", "gauge", (), "1 while the observer and all of its emitters live."),
-    Row("watcher_polling", "gauge", (), "1 when sweeps alone find the files."),
-    Row("watch_mode", "gauge", (), "How files are found; 2: events, 1: watchdog's public observer, 0: sweeps alone."),
+    Row("watcher_polling", "gauge", (), "1 when rescans alone find the files."),
+    Row("watch_mode", "gauge", (), "How files are found; 2: events, 1: watchdog's public observer, 0: rescans alone."),
     Row("lease_supported", "gauge", (), "1 when the kernel tells whether a file is still open for writing."),
     Row("ready", "gauge", (), "1 when /readyz says ready."),
 )

@@ -61,8 +61,8 @@ def readiness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]
         "watching": _watching(conditions),
         "scanned": _check(
             conditions.scanned,
-            "the first sweep of incoming is done, and the workers are warm",
-            "the first sweep of incoming is not done, or a worker has not begun: wait, or look at"
+            "the first rescan of incoming is done, and the workers are warm",
+            "the first rescan of incoming is not done, or a worker has not begun: wait, or look at"
             " listener_last_rescan_timestamp_seconds and the log",
         ),
         **{f"writable-{role}": _writable(role, fine) for role, fine in conditions.writable.items()},
@@ -122,7 +122,7 @@ def _loop(conditions: Conditions, now: float) -> tuple[bool, str]:
 
 def _watcher(conditions: Conditions) -> tuple[bool, str]:
     if conditions.polling:
-        return True, "polling: sweeps find the files"
+        return True, "polling: rescans find the files"
     return _check(
         conditions.watcher_alive,
         "the observer lives",
@@ -132,11 +132,11 @@ def _watcher(conditions: Conditions) -> tuple[bool, str]:
 
 def _watching(conditions: Conditions) -> tuple[bool, str]:
     if conditions.polling:
-        return True, "polling: sweeps find the files"
+        return True, "polling: rescans find the files"
     return _check(
         conditions.watching,
         "incoming is watched",
-        "incoming is not watched: see that it exists, raise the inotify limits or use --poll; sweeps go on meanwhile",
+        "incoming is not watched: see that it exists, raise the inotify limits or use --poll; rescans go on meanwhile",
     )
 
 

@@ -118,9 +118,9 @@ class Namespace:
         return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
     def until_idle(self, pod: str) -> None:
-        """Until two sweeps that began after now have left nothing pending (gauges are set once a second)."""
-        sweeps = self.metric(pod, "rescan_duration_seconds_count") + 2
-        until(lambda: self.metric(pod, "rescan_duration_seconds_count") >= sweeps, 60, what=f"{pod} sweeps")
+        """Until two rescans that began after now have left nothing pending (gauges are set once a second)."""
+        rescans = self.metric(pod, "rescan_duration_seconds_count") + 2
+        until(lambda: self.metric(pod, "rescan_duration_seconds_count") >= rescans, 60, what=f"{pod} rescans")
         beat = self.metric(pod, "heartbeat_timestamp_seconds")
 
         def idle() -> bool:

@@ -231,7 +231,7 @@ def test_nothing_grows(
         seconds = time.monotonic() - begun
         page = Page(running)
         scrape = page.scrape()
-        # `before` may have met a page being answered or a sweep.
+        # `before` may have met a page being answered or a rescan.
         until(lambda: no_more(look(running.pid, 0), before), 10, what="no more descriptors than before")
         after = look(running.pid, 0)
         assert after.threads == before.threads

@@ -22,7 +22,7 @@ from listener.checks import check
 from listener.checks.finding import NOTE, PROBLEM
 from tests.faults.networks import NETWORKS, Machines
 from tests.instances import write_instance
-from tests.service_process import Places, environment, finish, once, service, settled, start, sweep_on
+from tests.service_process import Places, environment, finish, once, rescan_on, service, settled, start
 from tests.waiting import until
 from tests.workbench import make_config
 
@@ -85,7 +85,7 @@ def test_a_file_that_another_machine_writes_is_not_taken_before_its_end(machines
                 file.flush()
                 os.fsync(file.fileno())
                 until(lambda: "slow" in os.listdir(one.incoming), 5)
-                sweep_on(running, 4)
+                rescan_on(running, 4)
         settled(running, 1, 20)
         assert [event["event"] for event in running.events("published", "set-aside")] == ["published"]
         (published,) = one.data.rglob("*.dcm")

@@ -1,7 +1,7 @@
 """How files are noticed when everything conspires: overflows, races, replaced directories, no inotify, jumping clocks,
 bursts, poison, slow readers. Under the real service.
 
-Proven: no event source is trusted, a sweep finds what events missed; nothing blocks the head of the queue; memory is
+Proven: no event source is trusted, a rescan finds what events missed; nothing blocks the head of the queue; memory is
 bounded; a stop or a stall at any moment loses nothing. LISTENER_TEST_SOAK makes the numbers larger.
 """
 
@@ -35,10 +35,10 @@ from tests.service_process import (
     events_of,
     make_places,
     once,
+    rescan_on,
     rss,
     service,
     settled,
-    sweep_on,
     value,
 )
 from tests.waiting import until
@@ -117,7 +117,7 @@ def account_tiny(places: Places, count: int) -> None:
 
 @pytest.mark.timeout(600 if SOAK else 60)
 def test_an_overflow(places: Places) -> None:
-    """The kernel's queue of events overflows while we stand still: counted, and all are processed within a sweep."""
+    """The kernel's queue of events overflows while we stand still: counted, and all are processed within a rescan."""
     count = 100_000 if SOAK else 20_000
     with service(places, *QUICK) as running:
         os.kill(running.pid, signal.SIGSTOP)
@@ -147,7 +147,7 @@ def test_new_directories_race(places: Places) -> None:
         assert len(list(places.incoming.iterdir())) == count
         # Directories that are there for longer are watched.
         discovered = value(running.scrape(), "files_discovered_total", source="event")
-        sweep_on(running)
+        rescan_on(running)
         write(f"{places.incoming}/study-7/more", tiny(count))
         scrape = settled(running, count + 1)
         assert value(scrape, "files_discovered_total", source="event") >= discovered
@@ -195,7 +195,7 @@ REPLACED: dict[str, tuple[Callable[[Places], AbstractContextManager[None]], bool
 def test_incoming_is_replaced(
     places: Places, replaced: Callable[[Places], AbstractContextManager[None]], *, returns: bool
 ) -> None:
-    """Watched again within two sweeps, found by events again, still owned; and once more when it returns."""
+    """Watched again within two rescans, found by events again, still owned; and once more when it returns."""
     with service(places, *QUICK, "--rescan", "0.5") as running:
         burst(places, range(5))
         settled(running, 5)
@@ -212,7 +212,7 @@ def test_incoming_is_replaced(
 
 
 def found_by_event(running: Service, number: int, times: int = 1) -> None:
-    """Once the loss was noticed so many times, write a file: found (by an event, or a sweep that was quicker)."""
+    """Once the loss was noticed so many times, write a file: found (by an event, or a rescan that was quicker)."""
     until(lambda: running.stderr.count("watching again") >= times, 5, what="the loss was noticed")
     until(lambda: value(running.scrape(), "watcher_alive") == 1, 5, what="watched again")
     burst(running.places, range(number, number + 1))
@@ -234,7 +234,7 @@ NO_INOTIFY = (
 
 
 def test_inotify_instances_exhausted(places: Places) -> None:
-    """Sweeps alone find the files; said at the start with the remedy, told by a metric, ready all the same."""
+    """Rescans alone find the files; said at the start with the remedy, told by a metric, ready all the same."""
     if subprocess.run([*NO_INOTIFY, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no user namespaces here (unshare --user)")
     with service(places, *QUICK, "--rescan", "0.3", through=NO_INOTIFY) as running:
@@ -245,8 +245,8 @@ def test_inotify_instances_exhausted(places: Places) -> None:
         burst(places, range(50))
         scrape = settled(running, 50)
         assert value(scrape, "files_discovered_total", source="event") == 0
-        sweep_on(running)
-        assert running.stderr.count("fs.inotify.max_user_instances") == 1, "said once, not with each sweep"
+        rescan_on(running)
+        assert running.stderr.count("fs.inotify.max_user_instances") == 1, "said once, not with each rescan"
     account_tiny(places, 50)
 
 
@@ -350,7 +350,7 @@ def test_the_clock_jumps(places: Places, libfaketime: str) -> None:
             assert running.get("/healthz").status == 200, jump
             ready = running.get("/readyz")
             assert ready.status == 200, (jump, ready.body)
-            sweep_on(running, 1)
+            rescan_on(running, 1)
             assert value(scrape, "ingest_latency_seconds_sum") >= 0
         lags = [event["lag"] for event in running.events("published")]
         assert min(lags) >= 0

@@ -193,7 +193,7 @@ def test_a_series_whose_file_has_no_place_is_not_told_complete(places: Places) -
         until(lambda: ends(running, 3) == [(1, 2, 0, "quiet")], 45)
 
 
-def test_where_sweeps_alone_find_files_a_series_is_quiet_after_the_sweep_that_found_none(
+def test_where_rescans_alone_find_files_a_series_is_quiet_after_the_rescan_that_found_none(
     places: Places, tmp_path: Path
 ) -> None:
     sent = instances(tmp_path / "sent", 2)

@@ -101,7 +101,7 @@ class Model(RuleBasedStateMachine):
         self.line += [self.sleeping.pop(path)[1] for _, path in due]
 
     @rule(count=st.integers(0, 1000))
-    def sweep(self, count: int) -> None:
+    def rescan(self, count: int) -> None:
         self.backlog.set_beyond(count)
 
     @precondition(lambda self: not self.working)

@@ -106,12 +106,12 @@ def test_of_a_real_storescp(option: tuple[str, ...], tmp_path: Path, dcmtk: None
     assert len(list(places.data.rglob("*.dcm"))) == 4
 
 
-def test_a_sweep_of_the_service_comes_by_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rescan_of_the_service_comes_by_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emptied_module, "_DAY", 0.0)
     for name in ("st_1.2.3", "st_1.2.4"):
         (tmp_path / "below" / name).mkdir(parents=True)
     engine = SimpleNamespace(backlog=Backlog(), intake=None)
-    sweeper = Rescan((str(tmp_path),), engine, 2.0)  # type: ignore[arg-type]
-    sweeper.begin(1.0)
-    assert sweeper.step(1.0)
+    scanner = Rescan((str(tmp_path),), engine, 2.0)  # type: ignore[arg-type]
+    scanner.begin(1.0)
+    assert scanner.step(1.0)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["below", "st_1.2.4"]

@@ -75,7 +75,7 @@ def test_what_is_no_arrival(tmp_path: Path) -> None:
         assert (engine.backlog.depth, ear.sources) == (0, [])
 
 
-def test_one_path_is_offered_by_event_and_sweep_and_done_once(tmp_path: Path) -> None:
+def test_one_path_is_offered_by_event_and_rescan_and_done_once(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     with engine_of(bench) as (engine, ear):
         path = bench.put()

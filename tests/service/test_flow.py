@@ -31,8 +31,8 @@ class Loop:
         self.engine = Engine(self.bench.config, self.bench.directories, Ear())
         self.watch = Watch(roots, selectors.DefaultSelector(), lambda: None, polling=polling)
         self.watch.ensure()
-        self.sweeper = Rescan(roots, self.engine, 30.0)
-        self.meter = FlowMeter(self.engine, self.sweeper, self.watch, settle)
+        self.scanner = Rescan(roots, self.engine, 30.0)
+        self.meter = FlowMeter(self.engine, self.scanner, self.watch, settle)
         self.now = time.monotonic()
         self.look()
 
@@ -41,9 +41,9 @@ class Loop:
         self.now += seconds
         return round(self.meter.measure(self.now, sees=sees).lag, 1)
 
-    def sweep(self) -> None:
-        self.sweeper.begin(self.now)
-        while not self.sweeper.step(self.now):
+    def rescan(self) -> None:
+        self.scanner.begin(self.now)
+        while not self.scanner.step(self.now):
             pass
 
     def offer(self, path: Path) -> str:
@@ -63,16 +63,16 @@ def loop(base: Path, *, polling: bool = False, settle: float = 0.0) -> Iterator[
         made.close()
 
 
-def test_before_the_first_sweep_is_complete_nothing_is_known(tmp_path: Path) -> None:
+def test_before_the_first_rescan_is_complete_nothing_is_known(tmp_path: Path) -> None:
     with loop(tmp_path) as one:
         assert one.look(5) == inf
-        one.sweep()
+        one.rescan()
         assert one.look() == 0.0
 
 
 def test_a_file_that_waits_holds_the_clock_up_until_it_is_done(tmp_path: Path) -> None:
     with loop(tmp_path) as one:
-        one.sweep()
+        one.rescan()
         one.look()
         one.engine.pause("test")
         one.offer(one.bench.put())
@@ -86,7 +86,7 @@ def test_a_file_that_waits_holds_the_clock_up_until_it_is_done(tmp_path: Path) -
 
 def test_what_is_noticed_after_a_pause_may_have_come_at_its_begin(tmp_path: Path) -> None:
     with loop(tmp_path) as one:
-        one.sweep()
+        one.rescan()
         one.look()
         one.engine.pause("test")
         one.offer(one.bench.put())
@@ -97,7 +97,7 @@ def test_what_is_noticed_after_a_pause_may_have_come_at_its_begin(tmp_path: Path
 
 def test_a_file_that_is_still_written_delays_only_itself(tmp_path: Path) -> None:
     with loop(tmp_path) as one:
-        one.sweep()
+        one.rescan()
         path = one.bench.put()
         with writer(path):
             one.offer(path)
@@ -109,10 +109,10 @@ def test_a_file_that_is_still_written_delays_only_itself(tmp_path: Path) -> None
         assert one.look(5) >= 5.0, "now it was closed, and waits"
 
 
-def test_what_found_no_room_is_known_after_a_sweep_that_began_later(tmp_path: Path) -> None:
+def test_what_found_no_room_is_known_after_a_rescan_that_began_later(tmp_path: Path) -> None:
     with loop(tmp_path) as one:
         one.engine.pause("test")
-        one.sweep()
+        one.rescan()
         one.look()
         one.engine.backlog._capacity = 1
         one.offer(one.bench.put("a"))
@@ -122,14 +122,14 @@ def test_what_found_no_room_is_known_after_a_sweep_that_began_later(tmp_path: Pa
         one.engine.backlog.finish(str(one.bench.incoming / "a"))
         one.now = time.monotonic() + 5
         assert one.look() >= 5.0
-        one.sweep()
+        one.rescan()
         assert one.look(1) > 1.0, "and waits"
 
 
 @pytest.mark.parametrize("fault", ["events were lost", "incoming is gone", "the watch died"])
-def test_while_arrivals_are_not_seen_the_clock_waits_for_a_sweep(tmp_path: Path, fault: str) -> None:
+def test_while_arrivals_are_not_seen_the_clock_waits_for_a_rescan(tmp_path: Path, fault: str) -> None:
     with loop(tmp_path) as one:
-        one.sweep()
+        one.rescan()
         assert one.look() == 0.0
         if fault == "events were lost":
             one.meter.missed(one.now + 1)
@@ -138,21 +138,21 @@ def test_while_arrivals_are_not_seen_the_clock_waits_for_a_sweep(tmp_path: Path,
         assert one.look(5, sees=fault != "incoming is gone") == 5.0
         one.watch.ensure()
         assert one.look(5) == 10.0
-        one.sweep()
+        one.rescan()
         assert one.look() == 0.0
 
 
-def test_where_sweeps_alone_find_files_nothing_is_known_after_the_last_one_began(tmp_path: Path) -> None:
+def test_where_rescans_alone_find_files_nothing_is_known_after_the_last_one_began(tmp_path: Path) -> None:
     with loop(tmp_path, polling=True, settle=2.0) as one:
-        one.sweep()
+        one.rescan()
         assert one.look(7) == 9.0
 
 
-def test_a_sweep_counts_the_directories_that_it_found(tmp_path: Path) -> None:
+def test_a_rescan_counts_the_directories_that_it_found(tmp_path: Path) -> None:
     with loop(tmp_path) as one:
         (one.bench.incoming / "study" / "series").mkdir(parents=True)
         (one.bench.incoming / ".listener").mkdir(exist_ok=True)
-        one.sweeper.begin(one.now)
-        swept = one.sweeper.step(one.now)
-        assert swept
-        assert swept.directories == 3
+        one.scanner.begin(one.now)
+        scanned = one.scanner.step(one.now)
+        assert scanned
+        assert scanned.directories == 3

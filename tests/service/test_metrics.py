@@ -97,7 +97,7 @@ def test_a_run_in_numbers(places: Places) -> None:
 
 
 def test_gauges_of_an_idle_service(places: Places) -> None:
-    """Workers, heartbeat, sweeps, volumes, build and configuration are there, and go on."""
+    """Workers, heartbeat, rescans, volumes, build and configuration are there, and go on."""
     with service(places, "--rescan", "0.2", "--layout", "px", "--workers", "1") as running:
         first = running.scrape()
         assert value(first, "workers") == 1
@@ -109,9 +109,9 @@ def test_gauges_of_an_idle_service(places: Places) -> None:
         for volume in ("incoming", "data", "log", "state"):
             assert value(first, "filesystem_avail_bytes", volume=volume) > 0
         heartbeat = value(first, "heartbeat_timestamp_seconds")
-        swept = value(first, "rescan_duration_seconds_count")
+        scanned = value(first, "rescan_duration_seconds_count")
         until(lambda: value(running.scrape(), "heartbeat_timestamp_seconds") > heartbeat, 5)
-        until(lambda: value(running.scrape(), "rescan_duration_seconds_count") > swept + 3, 5)
+        until(lambda: value(running.scrape(), "rescan_duration_seconds_count") > scanned + 3, 5)
 
 
 def test_pending_gauges_rise_and_return_to_zero(places: Places) -> None:

@@ -94,7 +94,7 @@ def test_directories_below_are_watched_too(tmp_path: Path) -> None:
         (tmp_path / "after").mkdir()
 
         def written() -> bool:
-            # The watch of a directory that was just made may come later than the first file: the sweep's business.
+            # The watch of a directory that was just made may come later than the first file: the rescan's business.
             (tmp_path / "after/file").write_bytes(b"x")
             return heard.all(tmp_path / "after/file")
 
@@ -280,7 +280,7 @@ class Records(logging.Handler):
         self.texts.append(f"{record.levelname} {record.getMessage()}")
 
 
-def test_without_inotify_sweeps_go_on_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_inotify_rescans_go_on_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit of instances is the host's, so it is a fake here."""
     import errno
 
@@ -296,7 +296,7 @@ def test_without_inotify_sweeps_go_on_alone(tmp_path: Path, monkeypatch: pytest.
         assert watch.polling
         assert not watch.alive()
         watch.ensure()
-        (text,) = [text for text in said.texts if "public observer" not in text]  # Once, not at every sweep.
+        (text,) = [text for text in said.texts if "public observer" not in text]  # Once, not at every rescan.
         assert text.startswith("WARNING inotify's limit")
         assert "raise fs.inotify.max_user_instances" in text
         monkeypatch.undo()
@@ -324,7 +324,7 @@ def test_stopping_twice_is_no_error(tmp_path: Path) -> None:
 
 
 def planted(root: Path) -> list[str]:
-    """What a sweep must find: everything but directories, our own, and names that are not final."""
+    """What a rescan must find: everything but directories, our own, and names that are not final."""
     for folder in ("study/series", f"{OWN}/claim", "empty", f"study/{OWN}"):
         (root / folder).mkdir(parents=True)
     found = ["a", "study/b", "study/series/c", "-rf", "new\nline"]
