@@ -129,9 +129,9 @@ class Deferral(NamedTuple):
     series: str = ""
 
 
-def refusal(arrival: Arrival, stage: str, error: OSError, place: str = "", series: str = "") -> Deferral:
+def refusal(arrival: Arrival, step: str, error: OSError, place: str = "", series: str = "") -> Deferral:
     """Return the deferral for an error of the system. Its text holds no path; `place` and `series` as in Deferral."""
     text = error.strerror or type(error).__name__
     reason = system_reason(error)
-    told = (reason, stage, text, arrival.claim, arrival.attempts)
+    told = (reason, step, text, arrival.claim, arrival.attempts)
     return Deferral(arrival.path, arrival.root_index, arrival.time_ns, *told, place=place, series=series)

@@ -27,7 +27,7 @@ class Lag:
 class Sample:
     """One round of one program. `cpu`: processor seconds a file, with all child processes, without the start of a
     service; `wall`: seconds; `joules`: of the processors, None where not readable; `receiver`: processor seconds a file
-    of storescp; `rate`: files a second that storescp received, from the first to the last; `stages`: seconds a file in
+    of storescp; `rate`: files a second that storescp received, from the first to the last; `steps`: seconds a file in
     each step of a worker.
     """
 
@@ -43,7 +43,7 @@ class Sample:
     lag: Lag | None = None
     receiver: float | None = None
     rate: float | None = None
-    stages: Mapping[str, float] | None = None
+    steps: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Figure:
     share: float | None = None
     receiver_cpu_us: float | None = None
     together_cpu_us: float | None = None
-    stages_us: Mapping[str, float] | None = None
+    steps_us: Mapping[str, float] | None = None
 
 
 def figures(samples: Sequence[Sequence[Sample]]) -> list[Figure]:
@@ -112,11 +112,11 @@ def _figure(rounds: Sequence[Sample], base: Sequence[float], alone: Sequence[flo
         share=statistics.median(shares) if shares else None,
         receiver_cpu_us=median(lambda sample: sample.receiver, 1e6),
         together_cpu_us=median(lambda sample: None if sample.receiver is None else sample.receiver + sample.cpu, 1e6),
-        stages_us=_stages([sample.stages for sample in rounds if sample.stages]),
+        steps_us=_steps([sample.steps for sample in rounds if sample.steps]),
     )
 
 
-def _stages(rounds: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
+def _steps(rounds: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
     """Return the median of each step in microseconds a file."""
     names = rounds[0] if rounds else ()
     return {name: statistics.median(steps[name] for steps in rounds) * 1e6 for name in names} or None

@@ -39,7 +39,7 @@ class Received(NamedTuple):
     arrivals: Sequence[float]
     size: int
     lag: Lag | None = None
-    stages: Mapping[str, float] | None = None
+    steps: Mapping[str, float] | None = None
 
 
 class _Spent(NamedTuple):
@@ -79,10 +79,10 @@ def behind(workdir: WorkDir, batches: Batches, options: Options, name: str, rate
             senders = batches.send(port, rate)
             _until_counted(service, events, batches.files)
         wall, joules = time.perf_counter() - begun, meter.joules()
-        ours, stages = so_far(service.pid) - at_start, servers.stages(events)
+        ours, steps = so_far(service.pid) - at_start, servers.steps(events)
         receiver = _end(storescp, total) - senders
         end(service)
-        received = _reported(events)._replace(stages=stages)
+        received = _reported(events)._replace(steps=steps)
         verify(place.data, place.log, batches.files, received.size)
         return _sample(name, batches.files, received, _Spent(wall, ours, receiver, watcher.peak, joules))
 
@@ -188,5 +188,5 @@ def _sample(name: str, files: int, received: Received, took: _Spent) -> Sample:
         received.lag,
         receiver=took.receiver / files,
         rate=(files - 1) / seconds if seconds > 0 else None,
-        stages={name: each / files for name, each in received.stages.items()} if received.stages else None,
+        steps={name: each / files for name, each in received.steps.items()} if received.steps else None,
     )

@@ -25,7 +25,7 @@ from listener.storescp import RECOMMENDED
 
 _START_SECONDS = 30.0
 
-_SECONDS_OF_STAGE = re.compile(r'^listener_stage_duration_seconds_sum\{stage="([a-z]+)"\} (\S+)', re.MULTILINE)
+_SECONDS_OF_STEP = re.compile(r'^listener_stage_duration_seconds_sum\{stage="([a-z]+)"\} (\S+)', re.MULTILINE)
 
 
 @contextmanager
@@ -86,9 +86,9 @@ def until(done: Callable[[], bool], process: subprocess.Popen[bytes], seconds: f
         time.sleep(0.01)
 
 
-def stages(events: Path) -> dict[str, float]:
+def steps(events: Path) -> dict[str, float]:
     """Return the seconds of all files so far in each step, from the service's metrics."""
     (ready,) = (orjson.loads(line) for line in events.read_bytes().splitlines() if b'"ready"' in line)
     with urlopen(f"http://{ready['http']}/metrics", timeout=10) as answer:
         page = answer.read().decode()
-    return {name: float(seconds) for name, seconds in _SECONDS_OF_STAGE.findall(page)}
+    return {name: float(seconds) for name, seconds in _SECONDS_OF_STEP.findall(page)}

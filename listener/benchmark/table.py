@@ -97,14 +97,14 @@ def _tables(groups: Iterable[Group]) -> Iterator[tuple[str, list[list[str]]]]:
     """Yield title and cells of each group, and of the time in each step where that was measured."""
     for group in groups:
         yield group.title, _cells(group)
-        if any(row.figure.stages_us for row in group.rows):
-            yield f"{group.title}: us a file in each stage of a worker", _stages(group)
+        if any(row.figure.steps_us for row in group.rows):
+            yield f"{group.title}: us a file in each step of a worker", _steps(group)
 
 
-def _stages(group: Group) -> list[list[str]]:
-    timed = [row.figure for row in group.rows if row.figure.stages_us]
-    names = list(timed[0].stages_us or ())
-    rows = [[figure.program, *(number((figure.stages_us or {}).get(name)) for name in names)] for figure in timed]
+def _steps(group: Group) -> list[list[str]]:
+    timed = [row.figure for row in group.rows if row.figure.steps_us]
+    names = list(timed[0].steps_us or ())
+    rows = [[figure.program, *(number((figure.steps_us or {}).get(name)) for name in names)] for figure in timed]
     return [["program", *names], *rows]
 
 

@@ -71,13 +71,13 @@ class Refusals:
         try:
             for path in (directories.data, directories.log, directories.state, *own, *shared):
                 _require_writable(path)
-            for stage, path in (
+            for staging, path in (
                 (context.data_staging, directories.data_staging),
                 (context.log_staging, directories.log_staging),
                 (context.state_staging, directories.state_staging),
             ):
                 if path:
-                    _try_to_write(stage, size)
+                    _try_to_write(staging, size)
         except OSError as error:
             return error
         return None
@@ -89,7 +89,7 @@ class Refusals:
             for path in self._paths(job, error):
                 if root and path.startswith(f"{root}/"):
                     return self._text(role, root, _refusing_component(path, root, error))
-        return f"stage {job.step}"
+        return f"step {job.step}"
 
     def _roots(self, job: FileJob) -> Iterator[tuple[str, str]]:
         directories = self._context.directories

@@ -223,7 +223,7 @@ class Engine:
         tries = self._tries[arrival.path] = self._tries.get(arrival.path, 0) + 1
         longest = min(_BUSY, self._config.rescan) if deferral.reason == "busy" else LONGEST
         if deferral.reason != "busy" and self.breaker.refused(deferral.reason, now):
-            text = "the system refuses (%s, at stage '%s': %s); files wait and are tried again"
+            text = "the system refuses (%s, at step '%s': %s); files wait and are tried again"
             log.error(text, deferral.reason, deferral.step, deferral.error)
         # A file that is still being written delays no other; one whose documents another worker writes may.
         alone = deferral.reason == "busy" and deferral.step != "describe"
@@ -239,7 +239,7 @@ class Engine:
                 log.error("%s; files that need it wait, others go on", deferral.error)
         elif turn.news:
             text = (
-                "%s%s cannot be placed (%s, at stage '%s': %s: %s); it alone waits and is tried again, until"
+                "%s%s cannot be placed (%s, at step '%s': %s: %s); it alone waits and is tried again, until"
                 " --give-up %g s are over"
             )
             name = printable(os.path.basename(arrival.path))
@@ -287,6 +287,6 @@ class Engine:
         self.intake.close()
 
 
-def _refusal(arrival: Arrival, stage: str, error: OSError) -> Deferral:
+def _refusal(arrival: Arrival, step: str, error: OSError) -> Deferral:
     """Return the deferral for what was refused to this process: about this claim only, unless the error says more."""
-    return refusal(arrival, stage, error, "" if concerns_all(error) else "the claim")
+    return refusal(arrival, step, error, "" if concerns_all(error) else "the claim")

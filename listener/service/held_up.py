@@ -32,7 +32,7 @@ class Place(NamedTuple):
     """What was refused where; the fields are those of Deferral."""
 
     reason: str
-    stage: str
+    step: str
     error: str
     place: str
     series: str
@@ -140,7 +140,7 @@ class HeldUp:
         places = [
             {
                 "reason": place.reason,
-                "stage": place.stage,
+                "stage": place.step,
                 "error": place.error,
                 "place": place.place,
                 "SeriesInstanceUID": place.series,

@@ -35,7 +35,7 @@ MODALITIES = (*_CODES.split(), "other")
 BUILD_LABELS = ("version", "revision", "python")
 CONFIG_LABELS = ("layout", "fsync", "on_conflict", "keep_source", "poll")
 
-#: Upper bounds of buckets: seconds from close to commit, seconds of one stage, seconds of one rescan, bytes.
+#: Upper bounds of buckets: seconds from close to commit, seconds of one step, seconds of one rescan, bytes.
 LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 WORK = (0.00005, 0.0001, 0.00025, 0.0005, *LATENCY[:13])
 RESCAN = LATENCY[:15]
@@ -95,7 +95,7 @@ _FLOW = (
     Row("published_bytes_total", "counter", (), "Bytes of the files that were published."),
     Row("ingest_latency_seconds", "histogram", (), "The lag: from written to published and released.", LATENCY),
     Row("queue_duration_seconds", "histogram", (), "From the end of writing until a worker began.", LATENCY),
-    Row("stage_duration_seconds", "histogram", (_STAGE,), "Work of one stage on one file.", WORK),
+    Row("stage_duration_seconds", "histogram", (_STAGE,), "Work of one step on one file.", WORK),
     Row("headers_read_total", "counter", (_READER,), "Headers read, by our own reader alone or with pydicom's help."),
     Row("file_size_bytes", "histogram", (), "Size of the files that are finished.", SIZES),
 )

@@ -125,14 +125,14 @@ class Metrics(Numbers):
     def deferred(self, deferral: Deferral) -> None:
         """Count an attempt that the system refused. A file that is still being written ("busy") is not a failure."""
         if deferral.reason in SYSTEM_REASONS:
-            stage = self._failed(deferral.step, deferral.reason)
-            self.add("retries_total", 1, stage)
+            step = self._failed(deferral.step, deferral.reason)
+            self.add("retries_total", 1, step)
 
-    def _failed(self, stage: str, reason: str) -> str:
+    def _failed(self, step: str, reason: str) -> str:
         """Count a failure and return its step. A worker that died named none: only the claim is certain."""
-        stage = stage if stage in STEPS else STEPS[0]
-        self.add("failures_total", 1, stage, reason)
-        return stage
+        step = step if step in STEPS else STEPS[0]
+        self.add("failures_total", 1, step, reason)
+        return step
 
     # -- the service's state -------------------------------------------------------------------------------------
 

@@ -192,7 +192,7 @@ class FullAtStart:
     says: str
 
 
-NO_ROOM, REFUSED = "No space left on device); trying again", "no-space, at stage"
+NO_ROOM, REFUSED = "No space left on device); trying again", "no-space, at step"
 AT_START = [
     FullAtStart("data", "4m", REFUSED),
     FullAtStart("log", "4m", REFUSED),
