@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from listener import settings
 from listener.quickstart.synthetic import make_series
 from listener.storescp import RECOMMENDED
 from tests.accounting import account, as_stored, read_tree
+from tests.authority import Authority
 from tests.conftest import PROJECT
 from tests.dicomnet import storescp, storescu
+from tests.instances import write_instance
 from tests.service_process import Places, service, settled
 
 UNITS = PROJECT / "docs/systemd"
@@ -124,11 +127,12 @@ def compose() -> dict[str, Any]:
     return found
 
 
-def test_compose_fits_its_schema() -> None:
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.secure.yaml"])
+def test_compose_fits_its_schema(name: str) -> None:
     program = PROJECT / "build/tools/check-jsonschema"
     if not program.exists():
         pytest.skip("check-jsonschema is not there (make tools)")
-    command = [str(program), "--builtin-schema", "vendor.compose-spec", str(PROJECT / "compose.yaml")]
+    command = [str(program), "--builtin-schema", "vendor.compose-spec", str(PROJECT / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -145,6 +149,30 @@ def test_compose_is_the_same_set_up() -> None:
     settings.load({}, _filled(services["listener"]["environment"]), "run")
     drain = settings.load({}, {}, "run").drain
     assert float(services["listener"]["stop_grace_period"].rstrip("s")) > drain + 5
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("dcmtk")
+def test_secure_compose_is_the_same_with_tls_and_tokens(tmp_path: Path) -> None:
+    over = yaml.safe_load((PROJECT / "compose.secure.yaml").read_text())["services"]
+    command = compose()["services"]["storescp"]["command"]
+    secured = over["storescp"]["command"]
+    added = secured[len(RECOMMENDED) : -3]
+    assert [*RECOMMENDED, *added, *command[-3:]] == secured
+    secrets = Authority(tmp_path / "authority").certify("storescp")
+    with storescp(
+        tmp_path / "incoming", *RECOMMENDED, *(text.replace("/run/tls", str(secrets)) for text in added)
+    ) as up:
+        made = write_instance(tmp_path / "made.dcm")
+        assert storescu(up.port, made, check=False).returncode != 0
+        ours = ("+tls", str(secrets / "tls.key"), str(secrets / "tls.crt"), "+cf", str(secrets / "ca.crt"))
+        storescu(up.port, made, *ours)
+    for name, target in (("listener", "/run/secrets"), ("storescp", "/run/tls")):
+        assert over[name]["volumes"] == [f"./secrets/{name}:{target}:ro"]
+    (secrets / "tokens").write_text(f"anna:{token_hex(32)}\n")
+    (secrets / "tokens").chmod(0o400)
+    given = {name: text.replace("/run/secrets", str(secrets)) for name, text in over["listener"]["environment"].items()}
+    assert settings.load({}, given, "run").token_file == f"{secrets}/tokens"
 
 
 def _filled(environment: dict[str, str]) -> dict[str, str]:

@@ -86,6 +86,8 @@ def _class(name: str) -> dict[str, object]:
         "metadata": {"name": name},
         "provisioner": "kubernetes.io/no-provisioner",
         "volumeBindingMode": "WaitForFirstConsumer",
+        # A claim may ask for more; nobody is there to give it.
+        "allowVolumeExpansion": True,
     }
 
 

@@ -73,6 +73,11 @@ class Namespace:
     def apply(self, *objects: Mapping[str, Any]) -> None:
         self.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(objects).encode())
 
+    def secret(self, name: str, folder: Path) -> None:
+        """A Secret of the folder's files; one that is there is replaced."""
+        made = self.kubectl("create", "secret", "generic", name, f"--from-file={folder}", "--dry-run=client", "-o=json")
+        self.kubectl("apply", "-f", "-", given=made)
+
     def get(self, *what: str) -> Any:
         return json.loads(self.kubectl("get", *what, "-o", "json"))
 

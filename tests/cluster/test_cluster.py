@@ -10,16 +10,18 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.accounting import account, as_stored, read_tree
+from tests.authority import Authority
 from tests.chart_values import SETS
 from tests.cluster import senders
-from tests.cluster.kube import CHART, Failed, Namespace
-from tests.dicomnet import free_port
+from tests.cluster.kube import CHART, Failed, Namespace, run
+from tests.dicomnet import accepts, free_port
 from tests.service_process import Places
 from tests.waiting import until
 
@@ -176,6 +178,21 @@ def test_prometheus_discovers_the_pod_and_loads_the_rules(installed: Namespace, 
         assert not [alert["labels"] for alert in alerts if alert["state"] == "firing"]
 
 
+def test_the_page_is_seen_by_whom_the_cluster_lets_through(installed: Namespace) -> None:
+    """Without tokens nobody outside of the pod may look; a forwarded port ends inside of it."""
+    port = free_port()
+    command = ["kubectl", "-n", installed.name, "port-forward", f"pod/{POD}", f"{port}:9464"]
+    forwarding = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: accepts(port), 20, what="the port is forwarded")
+        assert "<title>" in run(["curl", "-sS", "--fail", f"http://localhost:{port}/"]).decode()
+    finally:
+        forwarding.terminate()
+        forwarding.wait(20)
+    address = installed.get("pod", POD)["status"]["podIP"]
+    assert run(["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"http://{address}:9464/"]) == b"401"
+
+
 def test_helm_test(installed: Namespace) -> None:
     told = installed.helm("test", MAIN, "--timeout", "120s")
     assert "Phase:          Succeeded" in told
@@ -226,6 +243,22 @@ def test_two_shards_share_the_work(installed: Namespace, tmp_path: Path) -> None
     senders.remove(installed, seeds)
 
 
+def test_a_claim_grows_while_the_pod_goes_on(installed: Namespace) -> None:
+    """As docs/deployment.md says; whether the volume grows is its driver's matter, and there is none here."""
+    before = installed.get("pod", POD)["metadata"]["uid"]
+    wanted = json.dumps({"spec": {"resources": {"requests": {"storage": "200Mi"}}}})
+    installed.kubectl("patch", "pvc", f"dicom-{POD}", "--type", "merge", "--patch", wanted)
+    values = {**MONITORING, "replicas": 2, "persistence": {"size": "200Mi"}}
+    with pytest.raises(Failed, match="updates to statefulset spec"):
+        installed.deploy(MAIN, values)
+    installed.kubectl("delete", "statefulset", MAIN, "--cascade=orphan")
+    installed.deploy(MAIN, values)
+    (template,) = installed.get("statefulset", MAIN)["spec"]["volumeClaimTemplates"]
+    assert template["spec"]["resources"]["requests"]["storage"] == "200Mi"
+    assert installed.get("pod", POD)["metadata"]["uid"] == before
+    assert installed.is_ready(POD)
+
+
 def test_uninstall_keeps_the_claims(installed: Namespace, tmp_path: Path) -> None:
     before = installed.metric(POD, "ready")
     installed.helm("uninstall", MAIN, "--wait")
@@ -272,6 +305,52 @@ def _addresses(namespace: Namespace) -> int:
     slices = namespace.get("endpointslices", "-l", "kubernetes.io/service-name=small")["items"]
     ends = [one for each in slices for one in each.get("endpoints") or []]
     return sum(bool(one["conditions"].get("ready")) for one in ends)
+
+
+def test_the_page_behind_a_token_and_both_ports_by_tls(namespace: Namespace, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    host = f"guarded-page-0.{namespace.name}.svc"
+    namespace.secret("guarded-tls", authority.certify("guarded", host))
+    first = _token(namespace, tmp_path)
+    secret = {"secretName": "guarded-tls"}
+    values = {
+        "fullnameOverride": "guarded",
+        "persistence": {"enabled": False},
+        "listener": {"tokens": {"secretName": "guarded-tokens"}, "tls": secret},
+        "storescp": {"tls": secret},
+        "page": {"enabled": True, "port": 443},
+    }
+    notes = namespace.deploy("guarded", values)
+    assert "https://localhost:8080/" in notes
+    address = namespace.get("service", "guarded-page-0")["spec"]["clusterIP"]
+    asked = ["curl", "-sS", "--resolve", f"{host}:443:{address}", "-o", "/dev/null", "-w", "%{http_code}"]
+
+    def status(path: str, *more: str) -> int:
+        return int(run([*asked, "--cacert", str(authority.folder / "ca.crt"), *more, f"https://{host}{path}"]))
+
+    with pytest.raises(Failed, match="certificate"):
+        run([*asked, f"https://{host}/"])
+    assert status("/metrics") == 200
+    for path in ("/", "/api/v1/status"):
+        assert status(path) == status(path, "-u", f"anna:{'x' * 64}") == 401
+        assert status(path, "-u", f"anna:{first}") == status(path, "-H", f"Authorization: Bearer {first}") == 200
+    told = namespace.helm("test", "guarded", "--timeout", "120s")
+    assert "Phase:          Succeeded" in told, "sent by TLS, counted by HTTPS"
+    second = _token(namespace, tmp_path)
+    until(lambda: status("/", "-u", f"anna:{second}") == 200, 150, what="the new token is taken")
+    assert status("/", "-u", f"anna:{first}") == 401, "the old one is not"
+    listener = namespace.get("pod", "guarded-0")["status"]["initContainerStatuses"][0]
+    assert listener["restartCount"] == 0
+    namespace.helm("uninstall", "guarded", "--wait")
+
+
+def _token(namespace: Namespace, folder: Path) -> str:
+    """A new token of anna's, which the Secret holds alone."""
+    made = token_hex(32)
+    (folder / "secret").mkdir(exist_ok=True)
+    (folder / "secret/tokens").write_text(f"anna:{made}\n")
+    namespace.secret("guarded-tokens", folder / "secret")
+    return made
 
 
 def test_a_wrong_option_is_told_in_the_pod_s_status(namespace: Namespace) -> None:
