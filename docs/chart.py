@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from listener import config
+from listener import config, hook_config
 
 CHART = Path(__file__).resolve().parent.parent / "helm/listener"
 
@@ -167,6 +167,8 @@ def _of(path: str, value: Any, told: dict[str, str]) -> dict[str, Any]:
     rule = RULES.get(path) or RULES.get("." + path.rpartition(".")[2])
     if path == "listener.options":
         return found | options_schema()
+    if path == "listener.hooks":
+        return found | hooks_schema()
     if rule:
         return found | rule
     if isinstance(value, dict):
@@ -181,6 +183,20 @@ def options_schema() -> dict[str, Any]:
     rows = {name: row for name, row in config.options().items() if "run" in row.commands and name not in CHARTS_OWN}
     properties = {name.replace("_", "-"): _option(row) for name, row in rows.items()}
     return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def hooks_schema() -> dict[str, Any]:
+    """Tables [hooks.NAME], by name."""
+    properties = {
+        key: {"type": ["string", "array"], "items": {"type": "string"}}
+        if several
+        else {"type": "number" if key == "timeout" else "string"}
+        for key, (_, several) in hook_config.KEYS.items()
+    }
+    table = {"type": "object", "additionalProperties": False, "properties": properties}
+    either = [{"required": [key]} for key in ("url", "exec")]
+    names = {"pattern": hook_config.NAME.pattern.join("^$")}
+    return {"type": "object", "propertyNames": names, "additionalProperties": table | {"oneOf": either}}
 
 
 def _option(row: config.Option) -> dict[str, Any]:

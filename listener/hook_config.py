@@ -12,7 +12,8 @@ from listener.ledger.interests import EVENTS, SERIES_EVENTS, STUDY_EVENTS, Inter
 #: What `listener hooks` takes for a deed where a name may stand.
 DEEDS = ("test", "redeliver", "retire", "forget")
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+#: What a hook may be called.
+NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _RESULTS = ("expected", "quiet", "late", "complete", "incomplete")
 
 
@@ -82,7 +83,7 @@ def _sender(text: str) -> str:
 
 
 #: Key -> its parser, and whether it may be a list.
-_KEYS: dict[str, tuple[Callable[[str], Any], bool]] = {
+KEYS: dict[str, tuple[Callable[[str], Any], bool]] = {
     "url": (parse.url, False),
     "exec": (parse.words, False),
     "events": (parse.choice(*EVENTS), True),
@@ -106,14 +107,14 @@ def of_tables(tables: Any, path: str, problems: list[str]) -> list[HookConfig]:
 
 def _of_table(name: str, table: Mapping[str, Any], where: str, problems: list[str]) -> HookConfig | None:
     before = len(problems)
-    if not _NAME.fullmatch(name) or name in DEEDS:
+    if not NAME.fullmatch(name) or name in DEEDS:
         problems.append(f"{where}: is no name for a hook; give small letters, digits and -, and none of {DEEDS}")
     values: dict[str, Any] = {}
     for key, value in ((key.replace("_", "-"), value) for key, value in table.items()):
-        if key in _KEYS:
+        if key in KEYS:
             values[key] = _value(key, value, f"{where}: {key}", problems)
         else:
-            problems.append(f"{where}: unknown key '{key}'; there are {', '.join(_KEYS)}")
+            problems.append(f"{where}: unknown key '{key}'; there are {', '.join(KEYS)}")
     if bool(values.get("url")) == bool(values.get("exec")) and len(problems) == before:
         problems.append(f"{where}: give it either a url or an exec")
     if len(problems) > before:
@@ -132,7 +133,7 @@ def _of_table(name: str, table: Mapping[str, Any], where: str, problems: list[st
 
 
 def _value(key: str, value: Any, where: str, problems: list[str]) -> Any:
-    read, several = _KEYS[key]
+    read, several = KEYS[key]
     many = value if several and isinstance(value, list) else [value]
     parsed = []
     for one in many:

@@ -150,6 +150,9 @@ def test_both_helms_render_the_same(name: str) -> None:
         ({"uid": 0}, "uid"),
         ({"listener": {"options": {"token-file": "/x"}}}, "token-file"),
         ({"page": {"type": "Ingress"}}, "type"),
+        ({"listener": {"hooks": {"archive": {"uri": "https://x/"}}}}, "uri"),
+        ({"listener": {"hooks": {"archive": {}}}}, "archive"),
+        ({"listener": {"hooks": {"Archive": {"url": "https://x/"}}}}, "Archive"),
         ({"global": {"imageRegistry": 5}}, "imageRegistry"),
         ({"commonLabels": {"app.kubernetes.io/name": "x"}}, "name"),
         ({"storescp": {"tls": {"peers": "perhaps"}}}, "peers"),
@@ -349,7 +352,16 @@ def test_storescp_takes_what_is_sent_by_tls(tmp_path: Path) -> None:
 def test_the_listener_understands_what_it_is_given(name: str, secrets: Path) -> None:
     spec = one(name, "StatefulSet")["spec"]["template"]["spec"]
     given = {each["name"]: _of_a_secret(each["value"], secrets) for each in listener_of(spec)["env"]}
+    if "LISTENER_CONFIG" in given:
+        given["LISTENER_CONFIG"] = str(_config(name, secrets))
     found = settings.load({}, given, "run")
+    if name == "hooks":
+        assert [(hook.name, hook.url or hook.command, hook.timeout) for hook in found.every_hook] == [
+            ("webhook", "https://stage.example.org/intake", 0),
+            ("webhook-2", "http://192.0.2.7:8080/", 0),
+            ("archive", "http://archive.research.svc.cluster.local:8080/studies", 20),
+            ("sort", "/scripts/sort --study", 0),
+        ]
     assert found.incoming == ("/dicom/incoming",)
     assert found.state == "/dicom/state"
     if name == "everything":
@@ -358,6 +370,14 @@ def test_the_listener_understands_what_it_is_given(name: str, secrets: Path) -> 
     mounted = [mount["mountPath"] for mount in listener_of(spec)["volumeMounts"]]
     for path in (*found.incoming, found.data, found.log, found.state):
         assert any(path.startswith(f"{mount}/") or path == mount for mount in mounted), path
+
+
+def _config(name: str, secrets: Path) -> Path:
+    """The file of the ConfigMap, with files of Secrets that are there."""
+    (made,) = [each for each in rendered(name) if each["metadata"]["name"].endswith("-config")]
+    text = re.sub(r"/run/secrets/\w+", str(secrets), made["data"]["listener.toml"])
+    (secrets / "listener.toml").write_text(text)
+    return secrets / "listener.toml"
 
 
 def _of_a_secret(value: str, secrets: Path) -> str:
@@ -369,7 +389,7 @@ def _of_a_secret(value: str, secrets: Path) -> str:
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the Secrets of all sets hold, in one folder."""
     folder = Authority(tmp_path_factory.mktemp("authority")).certify("intake")
-    for name, text in (("tokens", f"anna:{token_hex(32)}\n"), ("key", token_hex(32))):
+    for name, text in (("tokens", f"anna:{token_hex(32)}\n"), ("key", token_hex(32)), ("headers", "X-Site: north\n")):
         (folder / name).write_text(text)
         (folder / name).chmod(0o440)
     return folder
@@ -461,6 +481,25 @@ def test_a_hook_s_address_may_be_reached(url: str, rule: dict[str, Any]) -> None
     assert address == rule
 
 
+def test_every_hook_may_be_reached() -> None:
+    rules = one("hooks", "NetworkPolicy")["spec"]["egress"]
+    assert len(rules) == 4
+    assert rules[1] == {"ports": [{"protocol": "TCP", "port": 443}]}
+    assert rules[2]["to"] == [{"ipBlock": {"cidr": "192.0.2.7/32"}}]
+    assert rules[3]["to"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "research"}
+
+
+def test_pods_are_replaced_when_hooks_change() -> None:
+    def told(hooks: dict[str, Any]) -> str:
+        done = template("helm3", yaml.safe_dump({"listener": {"hooks": hooks}}))
+        found = [each for each in yaml.safe_load_all(done.stdout) if each["kind"] == "StatefulSet"]
+        return str(found[0]["spec"]["template"]["metadata"]["annotations"].get("checksum/hooks", ""))
+
+    sums = [told(hooks) for hooks in ({}, {"a": {"url": "https://x/"}}, {"a": {"url": "https://y/"}})]
+    assert len({*sums}) == 3
+    assert sums[0] == ""
+
+
 def test_images_of_another_registry() -> None:
     images = {
         each["image"] for spec in pods("openshift") for each in (*spec.get("initContainers", []), *spec["containers"])
@@ -490,7 +529,7 @@ def test_a_cluster_that_chooses_users_is_given_none() -> None:
 def test_secrets_are_read_where_options_say() -> None:
     spec = one("hooks", "StatefulSet")["spec"]["template"]["spec"]
     given = {each["name"]: each["value"] for each in listener_of(spec)["env"]}
-    (mount,) = [each for each in listener_of(spec)["volumeMounts"] if each["name"] != "dicom"]
+    (mount,) = [each for each in listener_of(spec)["volumeMounts"] if each["name"].startswith("secret-")]
     assert given["LISTENER_HOOK_SECRET_FILE"] == f"{mount['mountPath']}/key"
     (volume,) = [each for each in spec["volumes"] if each["name"] == mount["name"]]
     assert volume["secret"] == {"secretName": "hook", "defaultMode": 0o440}

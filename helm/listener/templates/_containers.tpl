@@ -31,6 +31,9 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if .Values.listener.hooks }}
+- {name: LISTENER_CONFIG, value: /etc/listener/listener.toml}
+{{- end }}
 {{- range $key, $value := .Values.listener.options }}
 - name: LISTENER_{{ $key | upper | replace "-" "_" }}
   value: {{ if kindIs "slice" $value }}{{ join (ternary "\n" ":" (hasPrefix "on-" $key)) $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
@@ -53,6 +56,9 @@
 {{- end }}
 {{- if .Values.listener.tls.secretName }}
 - {name: listener-tls, mountPath: /run/tls, readOnly: true}
+{{- end }}
+{{- if .Values.listener.hooks }}
+- {name: config, mountPath: /etc/listener, readOnly: true}
 {{- end }}
 {{- range .Values.listener.secrets }}
 - {name: secret-{{ . }}, mountPath: /run/secrets/{{ . }}, readOnly: true}
@@ -86,6 +92,10 @@
 {{- with .Values.listener.tls.secretName }}
 - name: listener-tls
   secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- if .Values.listener.hooks }}
+- name: config
+  configMap: {name: {{ include "listener.fullname" . }}-config}
 {{- end }}
 {{- range .Values.listener.secrets }}
 - name: secret-{{ . }}

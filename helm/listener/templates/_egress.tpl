@@ -6,6 +6,11 @@
 {{- $found = concat $found (ternary $value (list $value) (kindIs "slice" $value)) -}}
 {{- end -}}
 {{- end -}}
+{{- range $name, $hook := .Values.listener.hooks -}}
+{{- with $hook.url -}}
+{{- $found = append $found . -}}
+{{- end -}}
+{{- end -}}
 {{- toYaml $found -}}
 {{- end -}}
 
