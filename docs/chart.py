@@ -202,6 +202,9 @@ def hooks_schema() -> dict[str, Any]:
 def _option(row: config.Option) -> dict[str, Any]:
     kinds: dict[str, list[str]] = {"N": ["integer"], "SECONDS": ["number"], "SIZE": ["integer", "string"]}
     types = ["boolean"] if row.is_switch else kinds.get(row.metavar, ["string"])
+    if row.metavar.startswith("on|"):
+        # YAML takes a plain on or off for a boolean.
+        types = ["string", "boolean"]
     if row.several:
         # Texts such as CT=5 stand beside plain numbers.
         types = [*types, *(["string"] if "string" not in types else []), "array"]

@@ -395,6 +395,16 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("given", "expected"), [("{page: off, phi: true}", False), ('{page: "on", phi: on}', True)])
+def test_on_and_off_need_no_quotes(given: str, *, expected: bool) -> None:
+    done = template("helm3", f"listener: {{options: {given}}}")
+    assert done.returncode == 0, done.stderr
+    (spec,) = [each["spec"] for each in yaml.safe_load_all(done.stdout) if each["kind"] == "StatefulSet"]
+    env = {each["name"]: each["value"] for each in listener_of(spec["template"]["spec"])["env"]}
+    found = settings.load({}, env, "run")
+    assert (found.page, found.phi) == (expected, True)
+
+
 def test_every_option_can_be_given() -> None:
     ours = set(generator().CHARTS_OWN)
     known = json.loads((CHART / "values.schema.json").read_text())

@@ -71,6 +71,23 @@ def start(namespace: Namespace, seed: str, files: int, host: str, port: int = 11
     )
 
 
+def server(name: str, code: str, port: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A pod whose container of the same name runs Python, and the Service that leads to it."""
+    container = {
+        "name": name,
+        "image": "localhost/listener:test",
+        "imagePullPolicy": "Never",
+        "securityContext": _SECURITY,
+        "command": ["python", "-c", code],
+        "readinessProbe": {"tcpSocket": {"port": port}},
+    }
+    spec = {"automountServiceAccountToken": False, "terminationGracePeriodSeconds": 0, "containers": [container]}
+    about = {"name": name, "labels": {"app": name}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}
+    ports = {"selector": {"app": name}, "ports": [{"port": port}]}
+    return pod, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": ports}
+
+
 def acknowledged(namespace: Namespace, seed: str) -> int:
     """How many instances this sender has been told Success for."""
     phase = namespace.get("pod", f"sender-{seed}")["status"]["phase"]

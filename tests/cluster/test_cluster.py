@@ -344,6 +344,48 @@ def test_the_page_behind_a_token_and_both_ports_by_tls(namespace: Namespace, tmp
     namespace.helm("uninstall", "guarded", "--wait")
 
 
+#: Prints the body of each POST and whether it was signed.
+_STAGE = """
+import http.server
+class Stage(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers['Content-Length'])).decode()
+        print(bool(self.headers['webhook-signature']), self.headers['X-Site'], body, flush=True)
+        self.send_response(204)
+        self.end_headers()
+http.server.HTTPServer(('', 8080), Stage).serve_forever()
+"""
+
+
+def test_a_hook_is_told_of_a_study_signed(namespace: Namespace, tmp_path: Path) -> None:
+    namespace.apply(*senders.server("stage", _STAGE, 8080))
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook/key").write_text(token_hex(32))
+    (tmp_path / "hook/headers").write_text("X-Site: north\n")
+    namespace.secret("hook", tmp_path / "hook")
+    hook = {"events": ["study-complete"], "secret-file": "/run/secrets/hook/key"}
+    values = {
+        "fullnameOverride": "telling",
+        "persistence": {"enabled": False},
+        "networkPolicy": {"enabled": True},
+        "listener": {
+            "options": {"series-quiet": 2, "study-quiet": 1},
+            "hooks": {"stage": {"url": "http://stage:8080/", "headers-from": "/run/secrets/hook/headers", **hook}},
+            "secrets": ["hook"],
+        },
+    }
+    namespace.deploy("telling", values)
+    senders.start(namespace, "told", 3, "telling")
+    senders.until_acknowledged(namespace, ["told"], 3)
+    told = until(lambda: namespace.logs("stage", "stage").splitlines(), 60, what="the stage is told")
+    signed, site, body = told[0].split(" ", 2)
+    assert (signed, site) == ("True", "north")
+    assert json.loads(body)["event"] == "study-complete"
+    namespace.helm("uninstall", "telling", "--wait")
+    namespace.kubectl("delete", "pod/stage", "service/stage")
+    senders.remove(namespace, ["told"])
+
+
 def _token(namespace: Namespace, folder: Path) -> str:
     """A new token of anna's, which the Secret holds alone."""
     made = token_hex(32)

@@ -35,6 +35,9 @@
 - {name: LISTENER_CONFIG, value: /etc/listener/listener.toml}
 {{- end }}
 {{- range $key, $value := .Values.listener.options }}
+{{- if kindIs "bool" $value }}
+{{- $value = ternary "on" "off" $value }}
+{{- end }}
 - name: LISTENER_{{ $key | upper | replace "-" "_" }}
   value: {{ if kindIs "slice" $value }}{{ join (ternary "\n" ":" (hasPrefix "on-" $key)) $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
 {{- end }}
