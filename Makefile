@@ -74,9 +74,10 @@ format: $(DEV) ## put the code into its format, and mend what can be mended by i
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-docs: $(DEV) ## write the generated parts of the documentation, and the plain alert rules, anew
+docs: $(DEV) ## write the generated parts of the documentation, the plain alert rules, manual pages and completions anew
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python docs/chart.py
+	@$(BIN)/python docs/manual.py
 	@$(BIN)/python -m tests.observing.rules
 
 bench: $(RUN) ## measure this machine (ARGS= for listener bench)

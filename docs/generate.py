@@ -66,10 +66,7 @@ def _commands(commands: frozenset[str]) -> str:
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command, by name, in the order of `listener --help`."""
-    for action in arguments.parser()._actions:  # noqa: SLF001 - argparse shows its parts in no other way
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            return dict(action.choices)
-    return {}
+    return arguments.commands_of(arguments.parser())
 
 
 def flags(parser: argparse.ArgumentParser) -> set[str]:

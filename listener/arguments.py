@@ -86,6 +86,14 @@ def flags(given: argparse.Namespace) -> dict[str, list[str] | None]:
     return {name: getattr(given, name, None) for name in configuration.options()}
 
 
+def commands_of(whole: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command, by name, in the order of `listener --help`."""
+    for action in whole._actions:  # noqa: SLF001 - argparse shows its parts in no other way
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            return dict(action.choices)
+    return {}
+
+
 def _add_shared_options(parser: argparse.ArgumentParser, command: str, aliases: Mapping[str, tuple[str, ...]]) -> None:
     parser.add_argument(
         "--config",

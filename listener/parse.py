@@ -6,6 +6,7 @@ import os.path
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from listener.planning.names import printable
@@ -91,15 +92,22 @@ def size(least: int) -> Callable[[str], int]:
     return read
 
 
-def choice(*words: str) -> Callable[[str], str]:
-    """Return a parser that accepts one of `words`."""
+@dataclass(frozen=True)
+class Choice:
+    """A parser that accepts one of `words`."""
 
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"is not known; give one of {', '.join(words)}")
+    words: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        """Return the text."""
+        if text not in self.words:
+            raise ValueError(f"is not known; give one of {', '.join(self.words)}")
         return text
 
-    return read
+
+def choice(*words: str) -> Choice:
+    """Return a parser that accepts one of `words`."""
+    return Choice(words)
 
 
 def boolean(text: str) -> bool:

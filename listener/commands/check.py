@@ -1,4 +1,4 @@
-"""Is this configuration going to work? one line a finding, with its remedy."""
+"""Is this configuration going to work? One line a finding, with its remedy."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ _BATCH = 32
 EPILOG = (
     "also takes rx-repack's spelling (--xcrdir D --xcrfile F --datadir D --logdir D --cleanup --verbosity N "
     "--log-ndjson) and px-repack's --parseAllFilesWithSubStr S, so that a storescp -xcr line keeps working; "
-    "exit status as once"
+    "exit status: 0 every file was published, or a duplicate; 1 some were set aside, or stay where they are; 2 the "
+    "command line is wrong"
 )
 
 #: px-repack's and rx-repack's spellings of our options.

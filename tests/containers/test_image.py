@@ -118,6 +118,12 @@ def test_nothing_needless_is_in_it() -> None:
     assert python(_CONTENTS) == {"pip": False, "compilers": [], "tests": 0, "caches": 0, "source": False}
 
 
+def test_its_manual_and_completions_are_there() -> None:
+    wanted = ["man/man1/listener-run.1", "bash-completion/completions/listener"]
+    there = f"[name for name in {wanted} if os.path.isfile('/opt/listener/share/' + name)]"
+    assert python(f"import json, os; print(json.dumps({there}))") == wanted
+
+
 _PACKAGES = """
 import importlib.metadata as m, json, subprocess
 deb = subprocess.run(['dpkg-query', '-W', '-f', '${Package}\\n'], capture_output=True, text=True).stdout.split()
