@@ -151,8 +151,8 @@ class ConsumerRetired(ListenerError):
     """The hook is retired, so nobody would take it; start its service again with its option, or forget what failed."""
 
 
-class HookFailed(ListenerError):
-    """A hook did not take a message.
+class NotTaken(ListenerError):
+    """A consumer did not take a delivery.
 
     It gets none for `pause` seconds, if it asked for a pause.
     """
@@ -163,8 +163,20 @@ class HookFailed(ListenerError):
         super().__init__(detail)
 
 
-class HookGone(HookFailed):
-    """A hook wants no more messages."""
+class ConsumerGone(NotTaken):
+    """A consumer wants no more deliveries."""
+
+
+class Postponed(ListenerError):
+    """It is not yet the time for a delivery.
+
+    It is given again after `seconds`; that is no failure.
+    """
+
+    def __init__(self, detail: str = "", seconds: float = 1.0) -> None:
+        self.detail = detail
+        self.seconds = seconds
+        super().__init__(detail)
 
 
 class PeerFault(ListenerError):

@@ -16,11 +16,13 @@ FIRST, LONGEST = 0.1, 30.0
 #: Transient errors: they pass without a change of configuration.
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
-#: First and longest pause for hooks, in seconds: a hook's receiver takes longer to recover.
-HOOK_FIRST, HOOK_LONGEST = 1.0, 600.0
+#: First and longest pause for deliveries, in seconds: a receiver takes longer to recover.
+DELIVERY_FIRST, DELIVERY_LONGEST = 1.0, 600.0
 
 _WAIT = tenacity.wait_exponential(multiplier=FIRST, max=LONGEST) + tenacity.wait_random(0, FIRST)
-_HOOK_WAIT = tenacity.wait_exponential(multiplier=HOOK_FIRST, max=HOOK_LONGEST) + tenacity.wait_random(0, HOOK_FIRST)
+_DELIVERY_WAIT = tenacity.wait_exponential(multiplier=DELIVERY_FIRST, max=DELIVERY_LONGEST) + tenacity.wait_random(
+    0, DELIVERY_FIRST
+)
 _RETRYING = tenacity.Retrying(wait=_WAIT, reraise=True)
 
 
@@ -32,9 +34,9 @@ def pause(attempt: int, longest: float = LONGEST) -> float:
     return min(_WAIT(_after(attempt)), longest, LONGEST)
 
 
-def hook_pause(attempt: int) -> float:
-    """Return the seconds to wait before a hook's delivery is repeated that failed `attempt` times."""
-    return min(_HOOK_WAIT(_after(attempt)), HOOK_LONGEST)
+def delivery_pause(attempt: int) -> float:
+    """Return the seconds to wait before a delivery is repeated that failed `attempt` times."""
+    return min(_DELIVERY_WAIT(_after(attempt)), DELIVERY_LONGEST)
 
 
 def _after(attempt: int) -> tenacity.RetryCallState:

@@ -17,7 +17,7 @@ from threading import Timer
 from urllib.parse import urlsplit
 
 import listener
-from listener.errors import HookFailed, HookGone
+from listener.errors import ConsumerGone, NotTaken
 from listener.hook_config import HookConfig, header_fields_of
 from listener.hooks.payload import Payload, header_fields, key_of
 from listener.ledger.interests import text_of
@@ -49,7 +49,7 @@ class Webhook:
         self.lease = 2 * max(self._seconds, POST_SECONDS)
 
     def send(self, payload: Payload) -> None:
-        """Post a payload. Raises HookFailed unless the answer is 2xx, HookGone if it is 410."""
+        """Post a payload. Raises NotTaken unless the answer is 2xx, ConsumerGone if it is 410."""
         head = {
             "User-Agent": f"listener/{listener.__version__}",
             **self._header_fields(),
@@ -67,7 +67,7 @@ class Webhook:
         except (OSError, HTTPException) as error:
             late = time.monotonic() - begun >= self._seconds
             text = f"no whole answer within {self._seconds:g} s" if late else _error_text(error, self._silence)
-            raise HookFailed(text) from error
+            raise NotTaken(text) from error
         finally:
             timer.cancel()
             connection.close()
@@ -99,9 +99,9 @@ class Webhook:
             with open(self._config.secret_file, "rb") as file:
                 key = key_of(file.read())
         except OSError as error:
-            raise HookFailed(f"the secret cannot be read ({error.strerror})") from error
+            raise NotTaken(f"the secret cannot be read ({error.strerror})") from error
         if not key:
-            raise HookFailed("the secret is empty, or no base64 follows its whsec_")
+            raise NotTaken("the secret is empty, or no base64 follows its whsec_")
         return key
 
     def _header_fields(self) -> dict[str, str]:
@@ -111,21 +111,21 @@ class Webhook:
             with open(self._config.headers_file, encoding="latin-1") as file:
                 return header_fields_of(file.read())
         except OSError as error:
-            raise HookFailed(f"the file of header fields cannot be read ({error.strerror})") from error
+            raise NotTaken(f"the file of header fields cannot be read ({error.strerror})") from error
         except ValueError as error:
-            raise HookFailed(f"in the file of header fields {error}") from error
+            raise NotTaken(f"in the file of header fields {error}") from error
 
 
 def _require_success(status: int, head: HTTPMessage) -> None:
-    """Raise HookFailed for a status other than 2xx, HookGone for 410 (Standard Webhooks). Retry-After (RFC 9110,
+    """Raise NotTaken for a status other than 2xx, ConsumerGone for 410 (Standard Webhooks). Retry-After (RFC 9110,
     10.2.3) is obeyed with 429 and 503.
     """
     if status == HTTPStatus.GONE:
-        raise HookGone("it answered 410, which means for good")
+        raise ConsumerGone("it answered 410, which means for good")
     if not 200 <= status < 300:
         pause = _retry_after(head) if status in _NOT_NOW else 0.0
         asked = f", to be asked again after {pause:.0f} s" if pause else ""
-        raise HookFailed(f"it answered {status}{asked}", pause)
+        raise NotTaken(f"it answered {status}{asked}", pause)
 
 
 def _retry_after(head: HTTPMessage) -> float:
@@ -176,7 +176,7 @@ class CommandHook:
         self.lease = self._seconds + 60.0
 
     def send(self, payload: Payload) -> None:
-        """Run the command to its end. Raises HookFailed unless its exit status is 0."""
+        """Run the command to its end. Raises NotTaken unless its exit status is 0."""
         environment = {**os.environ, "HOOK_EVENT": payload.event, "HOOK_KEY": payload.key}
         try:
             process = subprocess.Popen(
@@ -187,13 +187,13 @@ class CommandHook:
                 process_group=0,
             )
         except OSError as error:
-            raise HookFailed(f"cannot be started ({error.strerror})") from error
+            raise NotTaken(f"cannot be started ({error.strerror})") from error
         self._process = process
         try:
             process.communicate(payload.body, self._seconds)
         except subprocess.TimeoutExpired:
             self.abort()
-            raise HookFailed(f"it ran for more than {self._seconds:g} s") from None
+            raise NotTaken(f"it ran for more than {self._seconds:g} s") from None
         finally:
             self._process = None
             # Closing flushes what the command did not read, and may fail.
@@ -201,7 +201,7 @@ class CommandHook:
                 with contextlib.suppress(OSError):
                     process.stdin.close()
         if process.returncode:
-            raise HookFailed(_exit_text(process.returncode))
+            raise NotTaken(_exit_text(process.returncode))
 
     def abort(self) -> None:
         """Terminate the command and all that it started; from any thread."""

@@ -236,6 +236,16 @@ def _key(connection: sqlite3.Connection, series: SeriesRow, generation: int) -> 
     return key if series.id == first else f"{key}/{series.StudyInstanceUID}"
 
 
+def renew(connection: sqlite3.Connection, delivery: Delivery, until_ns: int) -> bool:
+    """Let the lease of a delivery last until `until_ns`; return False if it ran out and another one holds it."""
+    with transaction(connection):
+        changed = connection.execute(
+            "UPDATE deliveries SET lease_until_ns = ? WHERE id = ? AND lease = ?",
+            (until_ns, delivery.id, delivery.lease),
+        )
+        return changed.rowcount == 1
+
+
 def settle(
     connection: sqlite3.Connection, delivery: Delivery, state: str, now_ns: int, *, next_ns: int = 0, error: str = ""
 ) -> bool:

@@ -30,13 +30,13 @@ import pytest
 
 from listener.checks import configuration
 from listener.config import Config
-from listener.errors import HookFailed
+from listener.errors import NotTaken
 from listener.hook_config import HookConfig
 from listener.hooks import dispatch, targets
 from listener.hooks.dispatch import HookManager
 from listener.hooks.payload import Payload, header_fields, key_of
 from listener.hooks.targets import CommandHook, Webhook
-from listener.ledger import consumers, deliveries
+from listener.ledger import consumers, deliveries, taking
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.interests import About
 from listener.ledger.reader import reading
@@ -169,7 +169,7 @@ def test_any_2xx_takes_it(receiver: Receiver, status: int) -> None:
 @pytest.mark.parametrize("status", [301, 307, 400, 410, 500, 503])
 def test_anything_else_does_not_and_no_redirect_is_followed(receiver: Receiver, status: int) -> None:
     receiver.answer = lambda _: status
-    with pytest.raises(HookFailed, match=f"it answered {status}"):
+    with pytest.raises(NotTaken, match=f"it answered {status}"):
         webhook(receiver.url).send(TOLD)
     assert len(receiver.posts) == 1
 
@@ -194,14 +194,14 @@ def test_a_receiver_may_say_when_it_is_to_be_asked_again(
 ) -> None:
     text = said or formatdate(time.time() + 90, usegmt=True)
     receiver.answer, receiver.head = lambda _: status, {"Retry-After": text}
-    with pytest.raises(HookFailed, match=f"it answered {status}") as caught:
+    with pytest.raises(NotTaken, match=f"it answered {status}") as caught:
         webhook(receiver.url).send(TOLD)
     assert caught.value.pause == pytest.approx(pause, abs=0 if said else 30)
 
 
 def test_a_date_is_compared_with_the_clock_of_who_said_it() -> None:
     answer = b"HTTP/1.1 429 x\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:50:07 GMT\r\n"
-    with answering(answer + b"Content-Length: 0\r\n\r\n") as url, pytest.raises(HookFailed) as caught:
+    with answering(answer + b"Content-Length: 0\r\n\r\n") as url, pytest.raises(NotTaken) as caught:
         webhook(url).send(TOLD)
     assert caught.value.pause == 30
 
@@ -226,14 +226,14 @@ def answering(answer: bytes) -> Iterator[str]:
 def test_nobody_there() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        with pytest.raises(HookFailed, match="refused"):
+        with pytest.raises(NotTaken, match="refused"):
             webhook(f"http://127.0.0.1:{taken.getsockname()[1]}/").send(TOLD)
 
 
 def test_one_that_hangs_is_left_after_a_while(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "SILENCE_SECONDS", 0.3)
     receiver.answer = lambda _: None
-    with pytest.raises(HookFailed, match="no answer within"):
+    with pytest.raises(NotTaken, match="no answer within"):
         webhook(receiver.url).send(TOLD)
 
 
@@ -261,7 +261,7 @@ def dripping() -> Iterator[str]:
 
 def test_one_that_answers_for_ever_is_left_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "POST_SECONDS", 0.5)
-    with dripping() as url, pytest.raises(HookFailed, match=r"no whole answer within 0.5 s"):
+    with dripping() as url, pytest.raises(NotTaken, match=r"no whole answer within 0.5 s"):
         webhook(url).send(TOLD)
 
 
@@ -285,7 +285,7 @@ def test_a_certificate_must_be_one_that_is_trusted(
     context.load_cert_chain(certificate)
     secure = Receiver(context)
     try:
-        with pytest.raises(HookFailed, match="TLS: CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(NotTaken, match="TLS: CERTIFICATE_VERIFY_FAILED"):
             webhook(secure.url).send(TOLD)
         monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
         webhook(secure.url).send(TOLD)
@@ -297,7 +297,7 @@ def test_a_certificate_must_be_one_that_is_trusted(
 def test_a_secret_that_went_away_is_told(receiver: Receiver, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     hook = webhook(receiver.url, str(secret))
-    with pytest.raises(HookFailed, match="the secret cannot be read"):
+    with pytest.raises(NotTaken, match="the secret cannot be read"):
         hook.send(TOLD)
     secret.write_text("later")
     hook.send(TOLD)  # it is read anew each time
@@ -320,11 +320,11 @@ def test_a_program_gets_the_same_on_its_standard_input(tmp_path: Path) -> None:
 
 
 def test_a_program_that_fails_or_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(HookFailed, match="exit status 3"):
+    with pytest.raises(NotTaken, match="exit status 3"):
         program(script(tmp_path, "sys.exit(3)")).send(TOLD)
-    with pytest.raises(HookFailed, match="killed by signal 9"):
+    with pytest.raises(NotTaken, match="killed by signal 9"):
         program(script(tmp_path, "os.kill(os.getpid(), 9)")).send(TOLD)
-    with pytest.raises(HookFailed, match="cannot be started"):
+    with pytest.raises(NotTaken, match="cannot be started"):
         program(str(tmp_path / "nothing")).send(TOLD)
 
 
@@ -334,7 +334,7 @@ def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path: Path, mon
     child = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
     lines = ["import signal, subprocess", "signal.signal(15, signal.SIG_IGN)"]
     lines += [f"subprocess.Popen([sys.executable, '-c', {child!r}])", "time.sleep(60)"]
-    with pytest.raises(HookFailed, match="it ran for more than"):
+    with pytest.raises(NotTaken, match="it ran for more than"):
         program(script(tmp_path, *lines)).send(TOLD)
 
 
@@ -345,7 +345,7 @@ def test_a_program_that_reads_nothing_and_hangs_leaves_nothing_open(
     monkeypatch.setattr(targets, "COMMAND_SECONDS", 0.5)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        with pytest.raises(HookFailed, match="it ran for more than"):
+        with pytest.raises(NotTaken, match="it ran for more than"):
             program(script(tmp_path, "time.sleep(60)")).send(TOLD._replace(body=bytes(2**20)))
         gc.collect()
     assert [str(one.message) for one in told] == []
@@ -577,7 +577,7 @@ class Refusing:
 
     def send(self, payload: Payload) -> None:
         self.sent.append(payload)
-        raise HookFailed("not today")
+        raise NotTaken("not today")
 
     def abort(self) -> None:
         """Nothing is under way."""
@@ -593,12 +593,12 @@ def aside(state: Path, number: int) -> None:
 
 def test_after_many_attempts_it_is_given_up_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "MAX_ATTEMPTS", 3)
-    monkeypatch.setattr(dispatch, "hook_pause", lambda attempt: 0.01 * attempt)
+    monkeypatch.setattr(taking, "delivery_pause", lambda attempt: 0.01 * attempt)
     connection = open_writer(path_of(str(tmp_path)))
     deliveries.register(connection, "refusing", 0)
     aside(tmp_path, 1)
     hook = Refusing()
-    one = dispatch.HookThread(hook, Config(state=str(tmp_path)))
+    one = dispatch.thread_of(hook, Config(state=str(tmp_path)))
     one.start()
     try:
         row = until(lambda: connection.execute("SELECT * FROM deliveries WHERE state = 'failed'").fetchone(), 10)
@@ -620,7 +620,7 @@ def test_a_clock_that_is_set_back_holds_up_no_delivery(tmp_path: Path, monkeypat
     connection.close()
     aside(tmp_path, 1)
     hook = Refusing()
-    one = dispatch.HookThread(hook, Config(state=str(tmp_path)))
+    one = dispatch.thread_of(hook, Config(state=str(tmp_path)))
     one.start()
     try:
         until(lambda: hook.sent, 10)
@@ -635,7 +635,7 @@ def test_a_ledger_that_was_made_anew_is_told_from(tmp_path: Path) -> None:
     path = path_of(str(tmp_path))
     open_writer(path).close()
     hook = Refusing()
-    one = dispatch.HookThread(hook, Config(state=str(tmp_path)))
+    one = dispatch.thread_of(hook, Config(state=str(tmp_path)))
     one.start()
     try:
         with reading(str(tmp_path)) as reader:
@@ -658,7 +658,7 @@ def test_one_that_refuses_is_not_asked_a_thousand_times_a_second(tmp_path: Path)
     for number in range(1, 30):
         aside(tmp_path, number)
     hook = Refusing()
-    one = dispatch.HookThread(hook, Config(state=str(tmp_path)))
+    one = dispatch.thread_of(hook, Config(state=str(tmp_path)))
     one.start()
     try:
         until(lambda: len(hook.sent) >= 2, 10)
@@ -675,7 +675,7 @@ def served_by_a_hook_thread(state: Path, url: str) -> Iterator[sqlite3.Connectio
     """A courier of the webhook at work, and the ledger."""
     connection = open_writer(path_of(str(state)))
     deliveries.register(connection, "webhook", 0)
-    one = dispatch.HookThread(webhook(url), Config(state=str(state)))
+    one = dispatch.thread_of(webhook(url), Config(state=str(state)))
     one.start()
     try:
         yield connection
@@ -759,7 +759,7 @@ def test_a_courier_that_was_retired_registers_again_and_misses_nothing(
 def test_a_ledger_that_is_damaged_while_a_hook_is_told_does_not_end_its_thread(
     tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "_LEDGER_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(taking, "_LEDGER_RETRY_SECONDS", 0.1)
     path = Path(path_of(str(tmp_path)))
     with served_by_a_hook_thread(tmp_path, receiver.url):
         aside(tmp_path, 1)

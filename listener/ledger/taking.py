@@ -1,0 +1,209 @@
+"""A consumer's thread: takes its deliveries from the ledger under leases, hands them to a receiver, records the result.
+
+What a receiver does not take is tried again with growing pauses; what it holds when its process dies is given out again
+when the lease ends. Hooks and stages take deliveries in this one way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from sqlite3 import Connection
+from threading import Event, Thread
+from typing import NamedTuple, Protocol
+
+from listener.diagnostics import log
+from listener.disk.retry import delivery_pause
+from listener.errors import ConsumerGone, LedgerFault, NotTaken, Postponed
+from listener.ledger import consumers, deliveries
+from listener.ledger.connection import Stamp, open_writer, path_of, translated
+from listener.ledger.consumers import Position
+from listener.ledger.rows import Delivery
+
+#: Seconds between two looks for due deliveries, and until a ledger that cannot be used is tried again.
+_POLL_SECONDS, _LEDGER_RETRY_SECONDS = 0.5, 5.0
+
+#: Seconds at most in which a failing receiver gets no delivery at all.
+_LONGEST_PAUSE = 60.0
+
+
+class Consumer(NamedTuple):
+    """Who takes deliveries: `name` and `wants` as in its row of the ledger, `title` as people read it ("webhook hook").
+    `lease` is how long a delivery is leased, in seconds; `remedy` says what to do when it wants no more; `attempts`
+    after how many a delivery is given up, 0: never.
+    """
+
+    name: str
+    title: str
+    wants: str
+    lease: float
+    remedy: str = ""
+    attempts: int = 0
+
+
+class Receiver(Protocol):
+    """What is done with a delivery."""
+
+    def take(self, delivery: Delivery, renew: Callable[[], None]) -> None:
+        """Do it. Call `renew` from time to time where it may take longer than the lease. Raises NotTaken if it failed,
+        Postponed if it is not its time yet, ConsumerGone if nobody wants any more.
+        """
+
+    def abort(self) -> None:
+        """End the attempt that is under way; from any thread."""
+
+
+class DeliveryThread:
+    """Takes the deliveries in the ledger of a state directory for `receiver`, until stop()."""
+
+    def __init__(self, consumer: Consumer, receiver: Receiver, state_dir: str, owner: str = "") -> None:
+        self._consumer, self._receiver = consumer, receiver
+        self._path = path_of(state_dir)
+        self._owner = owner
+        self._stopping = Event()
+        self._failures = 0
+        self._fault = ""
+        self._stamp = Stamp()
+        self._id = 0
+        self._position: Position | None = None
+        self._since_ns = 0
+        self._now_ns = 0
+        self._paused_until = 0.0
+        #: Set when nothing more can be taken now: nothing is due, or the receiver or the ledger fails.
+        self.idle = Event()
+        #: Called in the thread with how a delivery was answered (delivered, postponed, failed), and in how many s.
+        self.answered: Callable[[str, float], None] = lambda _how, _seconds: None
+        self._thread = Thread(target=self._work, name=f"listener-{consumer.name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 3.0) -> None:
+        """Stop. An attempt that is under way is aborted, and repeated by the next start."""
+        self._stopping.set()
+        self._receiver.abort()
+        if self._thread.ident:
+            self._thread.join(timeout)
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with translated():
+                    self._serve()
+            except LedgerFault as fault:
+                if str(fault) != self._fault:
+                    log.error("the %s waits, because the ledger cannot be used: %s", self._consumer.title, fault)
+                self._fault = str(fault)
+                self.idle.set()
+                self._stopping.wait(_LEDGER_RETRY_SECONDS)
+
+    def _serve(self) -> None:
+        with contextlib.closing(open_writer(self._path)) as connection:
+            self._register(connection)
+            # A ledger that replaced this one does not have the consumer yet.
+            while not self._stopping.is_set() and self._stamp.is_still(Stamp.of(self._path)):
+                if not self._refresh(connection):
+                    return
+                due = self._lease(connection)
+                for delivery in due:
+                    self._deliver(connection, delivery)
+                if not due or self._failures:
+                    self.idle.set()
+                if not due:
+                    self._stopping.wait(_POLL_SECONDS)
+
+    def _register(self, connection: Connection) -> None:
+        files, now_ns = Stamp.of(self._path), time.time_ns()
+        if self._position and files.database == self._stamp.database:
+            self._refresh(connection)
+        else:
+            self._position, self._since_ns = None, now_ns
+        self._stamp = files
+        self._register_row(connection, now_ns)
+        self._position = consumers.position(connection, self._id)
+
+    def _register_row(self, connection: Connection, now_ns: int) -> None:
+        name, wants = self._consumer.name, self._consumer.wants
+        self._id = deliveries.register(connection, name, now_ns, owner=self._owner, wants=wants)
+
+    def _refresh(self, connection: Connection) -> bool:
+        """Read the consumer's state, and register it again if it was retired; return False if it is gone."""
+        before, self._now_ns = self._now_ns, time.time_ns()
+        if self._now_ns < before:  # The clock was set back: without this, what is due soon would wait for as long.
+            self._register_row(connection, self._now_ns)
+        position = consumers.position(connection, self._id)
+        if position and self._position and not position.is_active:
+            consumers.resume(connection, self._id, self._position, self._since_ns, self._now_ns)
+            log.warning(
+                "the %s was retired by somebody, and is registered again: this service serves it until its option "
+                "is taken away",
+                self._consumer.title,
+            )
+        self._position = position
+        return position is not None
+
+    def _lease(self, connection: Connection) -> list[Delivery]:
+        """Lease what is due; nothing while the consumer is stopped or paused."""
+        if (self._position and self._position.stopped) or time.monotonic() < self._paused_until:
+            return []
+        until_ns = self._now_ns + int(self._consumer.lease * 1e9)
+        return deliveries.lease(connection, self._id, self._now_ns, until_ns)
+
+    def _deliver(self, connection: Connection, delivery: Delivery) -> None:
+        begun, answer = time.monotonic(), "postponed"
+        try:
+            self._receiver.take(delivery, self._renewal(connection, delivery))
+        except ConsumerGone as gone:
+            self._stop_consumer(connection, delivery, gone.detail)
+        except Postponed as later:
+            next_ns = time.time_ns() + int(later.seconds * 1e9)
+            deliveries.settle(connection, delivery, "pending", time.time_ns(), next_ns=next_ns, error=later.detail)
+        except NotTaken as failure:
+            answer = self._record_failure(connection, delivery, failure.detail, failure.pause)
+        else:
+            if self._failures:
+                log.info("the %s takes deliveries again", self._consumer.title)
+            self._failures, answer = 0, "delivered"
+            deliveries.settle(connection, delivery, "delivered", time.time_ns())
+            self._fault = ""
+        self.answered(answer, time.monotonic() - begun)
+
+    def _renewal(self, connection: Connection, delivery: Delivery) -> Callable[[], None]:
+        """Return a function that makes the lease of a delivery last, called as often as one likes."""
+        seconds, taken = self._consumer.lease, [time.monotonic()]
+
+        def renew() -> None:
+            if time.monotonic() >= taken[0] + seconds / 3:
+                taken[0] = time.monotonic()
+                deliveries.renew(connection, delivery, time.time_ns() + int(seconds * 1e9))
+
+        return renew
+
+    def _stop_consumer(self, connection: Connection, delivery: Delivery, why: str) -> None:
+        """Stop a consumer that wants no more: deliveries wait until a person decides."""
+        now_ns = time.time_ns()
+        deliveries.settle(connection, delivery, "pending", now_ns, next_ns=now_ns, error=why)
+        consumers.stop(connection, self._id, why)
+        log.error("the %s is stopped (%s); %s", self._consumer.title, why, self._consumer.remedy)
+
+    def _record_failure(self, connection: Connection, delivery: Delivery, why: str, pause: float) -> str:
+        """Let a delivery wait, or give it up; return which."""
+        now = time.time_ns()
+        if self._stopping.is_set():  # stop() aborted it.
+            deliveries.settle(connection, delivery, "pending", now, next_ns=now, error="the service stopped meanwhile")
+            return "postponed"
+        if not self._failures:
+            log.warning("the %s failed (%s); it is tried again with growing pauses", self._consumer.title, why)
+        self._failures += 1
+        # A failing receiver is paused before the next delivery is tried.
+        self._paused_until = time.monotonic() + max(pause, min(delivery_pause(self._failures), _LONGEST_PAUSE))
+        most = self._consumer.attempts
+        if most and delivery.attempts >= most:
+            log.error("the %s was sent %s %d times in vain; given up", self._consumer.title, delivery.key, most)
+            deliveries.settle(connection, delivery, "failed", now, error=why)
+            return "failed"
+        later = now + int(max(pause, delivery_pause(delivery.attempts)) * 1e9)
+        deliveries.settle(connection, delivery, "pending", now, next_ns=later, error=why)
+        return "postponed"
