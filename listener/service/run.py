@@ -30,10 +30,10 @@ from listener.service.other_listeners import OtherListeners
 from listener.service.recorder import Recorder
 from listener.service.rescan import Rescan, RescanResult, Troubles
 from listener.service.revision_thread import RevisionThread
-from listener.service.wakeup import Signals, Wakeup, leaving_at_once
 from listener.service.watch import Watch, rest_for
 from listener.telemetry.events import Events
 from listener.telemetry.metrics import Metrics
+from listener.wakeup import Signals, Wakeup, leaving_at_once
 
 
 def metrics_of(config: Config) -> Metrics:

@@ -8,7 +8,7 @@ patient value can become a label, nor an AE title that the configuration does no
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import NamedTuple
 
@@ -186,10 +186,13 @@ class Histogram:
 
 
 class Numbers:
-    """A number for each series of the catalogue, by name and label values; zero from the start."""
+    """A number for each series of a table of metrics (the service's, if none is given), by name and label values; zero
+    from the start.
+    """
 
-    def __init__(self) -> None:
-        of_kind = {kind: [row for row in rows() if row.kind == kind] for kind in ("counter", "gauge", "histogram")}
+    def __init__(self, table: Iterable[Row] = ()) -> None:
+        table = tuple(table) or rows()
+        of_kind = {kind: [row for row in table if row.kind == kind] for kind in ("counter", "gauge", "histogram")}
         self.counters = {row.name: dict.fromkeys(row.combinations(), 0) for row in of_kind["counter"]}
         self.gauges = {row.name: dict.fromkeys(row.combinations(), 0.0) for row in of_kind["gauge"]}
         self.histograms = {

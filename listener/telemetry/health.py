@@ -51,7 +51,7 @@ class Conditions:
 
 def liveness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]:
     """Return whether the process should go on, and the body. Disk and backlog do not count."""
-    return _verdict({"loop": _loop(conditions, now), "watcher": _watcher(conditions)}, "alive", "stuck")
+    return verdict({"loop": _loop(conditions, now), "watcher": _watcher(conditions)}, "alive", "stuck")
 
 
 def readiness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]:
@@ -91,7 +91,7 @@ def readiness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]
         ),
         "draining": _check(not conditions.draining, "taking work", "the service is stopping: wait for its successor"),
     }
-    return _verdict(checks, "ready", "not-ready")
+    return verdict(checks, "ready", "not-ready")
 
 
 def in_one_line(body: Mapping[str, Any]) -> str:
@@ -100,7 +100,8 @@ def in_one_line(body: Mapping[str, Any]) -> str:
     return ": ".join([body["status"], "; ".join(wrong)]) if wrong else str(body["status"])
 
 
-def _verdict(checks: Checks, good: str, bad: str) -> tuple[bool, dict[str, Any]]:
+def verdict(checks: Checks, good: str, bad: str) -> tuple[bool, dict[str, Any]]:
+    """Return whether all conditions but ADVISORY ones hold, and the body: `good` or `bad`, and each condition."""
     ok = all(fine for name, (fine, _) in checks.items() if name not in ADVISORY)
     listed = {name: {"ok": fine, "text": text} for name, (fine, text) in checks.items()}
     return ok, {"status": good if ok else bad, "checks": listed}

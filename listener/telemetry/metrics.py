@@ -37,17 +37,63 @@ _READER = {True: (READERS[0],), False: (READERS[1],)}
 
 
 class _Families(Collector):
-    """Makes the client's families from the numbers of a Metrics, in the order of the catalogue."""
+    """Makes the client's families from the numbers of an Exposition, in the order of its table."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, shown: Exposition) -> None:
+        self._shown = shown
 
     def collect(self) -> Iterator[Metric]:
-        for row in rows():
-            yield self._metrics.family(row)
+        for row in self._shown.table:
+            yield self._shown.family(row)
 
 
-class Metrics(Numbers):
+class Exposition(Numbers):
+    """The numbers of a table of metrics, and the page that shows them. `info`: values of the labels of info metrics, by
+    name; a label that is not given is "".
+    """
+
+    def __init__(self, table: Iterable[Row], info: Mapping[str, Mapping[str, str]]) -> None:
+        self.table = tuple(table)
+        super().__init__(self.table)
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._info = info
+        self._log_lock = Lock()
+        self._registry = CollectorRegistry()
+        self._registry.register(_Families(self))
+        ProcessCollector(registry=self._registry)
+
+    def log_record(self, level: str) -> None:
+        """Count a diagnostic, in any thread; a level that is not in catalogue.LEVELS counts as error."""
+        with self._log_lock:
+            self.add("log_records_total", 1, level if level in LEVELS else "error")
+
+    def exposition(self) -> bytes:
+        """Return the exposition, of type CONTENT_TYPE. Called in the HTTP thread; reads only /proc/self."""
+        return generate_latest(self._registry)
+
+    def family(self, row: Row) -> Metric:
+        """Return one metric of the table with its current values."""
+        if row.kind == "info":
+            given = self._info[row.name]
+            labels = {name: str(given.get(name, "")) for name in row.label_names}
+            return InfoMetricFamily(row.full_name.removesuffix("_info"), row.help, value=labels)
+        if row.kind == "histogram":
+            histograms = HistogramMetricFamily(row.full_name, row.help, labels=row.label_names)
+            for values, histogram in self.histograms[row.name].items():
+                histograms.add_metric(values, _buckets(histogram), histogram.total)
+            return histograms
+        if row.kind == "counter":
+            counters = CounterMetricFamily(row.full_name, row.help, labels=row.label_names)
+            for values, count in self.counters[row.name].items():
+                counters.add_metric(values, count)
+            return counters
+        gauges = GaugeMetricFamily(row.full_name, row.help, labels=row.label_names)
+        for values, value in self.gauges[row.name].items():
+            gauges.add_metric(values, value)
+        return gauges
+
+
+class Metrics(Exposition):
     """Every metric of the catalogue, each label combination at zero from the start.
 
     Args:
@@ -57,11 +103,9 @@ class Metrics(Numbers):
     """
 
     def __init__(self, build: Mapping[str, str], config: Mapping[str, str], senders: Iterable[str] = ()) -> None:
-        super().__init__()
+        super().__init__(rows(), {"build_info": build, "config_info": config})
         self._arrivals = self.gauges["last_arrival_timestamp_seconds"]
         self._arrivals.update({(sender,): 0.0 for sender in senders})
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._info = {"build_info": build, "config_info": config}
         # For the hot path below: a lookup by name would cost as much as the counting.
         self._processed = self.counters["files_processed_total"]
         self._published = self.counters["published_instances_total"]
@@ -70,10 +114,6 @@ class Metrics(Numbers):
         self._queue = self.histograms["queue_duration_seconds"][()]
         self._size = self.histograms["file_size_bytes"][()]
         self._step_seconds = tuple(self.histograms["stage_duration_seconds"][(step,)] for step in STEPS)
-        self._log_lock = Lock()
-        self._registry = CollectorRegistry()
-        self._registry.register(_Families(self))
-        ProcessCollector(registry=self._registry)
 
     # -- one file ------------------------------------------------------------------------------------------------
 
@@ -161,38 +201,6 @@ class Metrics(Numbers):
         self.set("filesystem_avail_bytes", usage.f_bavail * usage.f_frsize, volume)
         self.set("filesystem_files", usage.f_files, volume)
         self.set("filesystem_files_free", usage.f_favail, volume)
-
-    def log_record(self, level: str) -> None:
-        """Count a diagnostic, in any thread; a level that is not in catalogue.LEVELS counts as error."""
-        with self._log_lock:
-            self.add("log_records_total", 1, level if level in LEVELS else "error")
-
-    # -- the page ------------------------------------------------------------------------------------------------
-
-    def exposition(self) -> bytes:
-        """Return the exposition, of type CONTENT_TYPE. Called in the HTTP thread; reads only /proc/self."""
-        return generate_latest(self._registry)
-
-    def family(self, row: Row) -> Metric:
-        """Return one metric of the catalogue with its current values."""
-        if row.kind == "info":
-            given = self._info[row.name]
-            labels = {name: str(given.get(name, "")) for name in row.label_names}
-            return InfoMetricFamily(row.full_name.removesuffix("_info"), row.help, value=labels)
-        if row.kind == "histogram":
-            histograms = HistogramMetricFamily(row.full_name, row.help, labels=row.label_names)
-            for values, histogram in self.histograms[row.name].items():
-                histograms.add_metric(values, _buckets(histogram), histogram.total)
-            return histograms
-        if row.kind == "counter":
-            counters = CounterMetricFamily(row.full_name, row.help, labels=row.label_names)
-            for values, count in self.counters[row.name].items():
-                counters.add_metric(values, count)
-            return counters
-        gauges = GaugeMetricFamily(row.full_name, row.help, labels=row.label_names)
-        for values, value in self.gauges[row.name].items():
-            gauges.add_metric(values, value)
-        return gauges
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

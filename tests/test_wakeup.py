@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from listener.service.wakeup import Wakeup
+from listener.wakeup import Wakeup
 
 
 @pytest.fixture
