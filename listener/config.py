@@ -23,7 +23,7 @@ READING = EVERY - {"retry", "status"}
 ENGINE = frozenset({"run", "once", "check"})
 INTAKE = ENGINE | {"retry", "status"}
 SERVICE = frozenset({"run", "check"})
-LEDGER = frozenset({"series", "expect", "report", "prune", "hooks", "set-aside"})
+LEDGER = frozenset({"find", "studies", "series", "expect", "report", "prune", "hooks", "set-aside"})
 HOOKS = ENGINE | {"hooks"}
 PLACING = frozenset({"run", "once", "repack", "check"})
 
@@ -70,7 +70,13 @@ class Config:
         INTAKE,
         several=True,
     )
-    data: str = _row("./dicom/data", parse.directory, "DIR", "root of the repacked tree", EVERY | {"prune"})
+    data: str = _row(
+        "./dicom/data",
+        parse.directory,
+        "DIR",
+        "root of the repacked tree",
+        EVERY | {"prune", "find", "studies", "series"},
+    )
     log: str = _row(
         "./dicom/log",
         parse.directory,

@@ -135,6 +135,10 @@ class UnknownSeries(ListenerError):
     """The ledger knows no such series; 'listener series' lists them."""
 
 
+class UnknownStudy(ListenerError):
+    """The ledger knows no such study; 'listener find' looks for one."""
+
+
 class UnknownReason(ListenerError):
     """There is no such reason for which files are set aside."""
 

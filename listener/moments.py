@@ -11,6 +11,9 @@ FORMS = "2026-01-31, 2026-01, 2026-01-31T08:00:00Z, 7d (ago), today, yesterday, 
 #: The latest moment that sqlite holds.
 LAST = 2**63 - 1
 
+#: What a period may be, beside a time: for help texts and errors.
+PERIODS = "2026-01-31, 2026-01, 7d, today, this-month, ..., or from one to another: 2026-01-31..2026-03, 2026.., ..7d"
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,6 +34,39 @@ def moment_of(text: str, now: datetime, *, end: bool = False) -> int:
     return min(max(0, (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000), LAST)
 
 
+def period_of(text: str, now: datetime) -> tuple[int, int]:
+    """Return the first and last moment of a period: a day or month, a time before `now` until LAST, or `A..B` of which
+    one may be left out. Raise ValueError or OverflowError.
+    """
+    first, dots, last = text.partition("..")
+    if dots and (first or last):
+        return (moment_of(first, now) if first else 0), (moment_of(last, now, end=True) if last else LAST)
+    begin, end = moment_of(text, now), moment_of(text, now, end=True)
+    return begin, end if end > begin else LAST
+
+
+def dates_of(text: str, now: datetime) -> tuple[str, str]:
+    """Return the first and last date (DA, YYYYMMDD; "": open) of a period as period_of() reads it, of a year, or of a
+    date as DICOM has it. Raise ValueError or OverflowError.
+    """
+    first, dots, last = text.partition("..")
+    if dots and (first or last):
+        return (_dates(first, now)[0] if first else ""), (_dates(last, now)[1] if last else "")
+    begin, end = _dates(text, now)
+    return begin, "" if text[:-1].isdecimal() and text[-1] in _UNITS else end
+
+
+def _dates(text: str, now: datetime) -> tuple[str, str]:
+    found = re.fullmatch(r"(\d{4})(?:-?(\d\d))?(?:-?(\d\d))?", text)
+    if found:
+        year, month, day = found.groups()
+        datetime(int(year), int(month or 1), int(day or 1))  # noqa: DTZ001 -- is there such a day?
+        return f"{year}{month or '01'}{day or '01'}", f"{year}{month or '12'}{day or '31'}"
+    moments = (moment_of(text, now), moment_of(text, now, end=True))
+    begin, end = (f"{_EPOCH + timedelta(seconds=moment // 10**9):%Y%m%d}" for moment in moments)
+    return begin, end
+
+
 def _period(text: str, now: datetime) -> tuple[datetime, datetime] | None:
     """Return the first and the last moment of a named period; None for an instant."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -45,6 +81,9 @@ def _period(text: str, now: datetime) -> tuple[datetime, datetime] | None:
             return _month(today.replace(day=1) - timedelta(days=1))
         case "this-year":
             return today.replace(month=1, day=1), _month(today.replace(month=12, day=1))[1]
+    if re.fullmatch(r"\d{4}", text):
+        first = datetime(int(text), 1, 1, tzinfo=UTC)
+        return first, _month(first.replace(month=12))[1]
     if re.fullmatch(r"\d{4}-\d\d", text):
         return _month(datetime.fromisoformat(f"{text}-01").replace(tzinfo=UTC))
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):

@@ -386,7 +386,7 @@ def test_a_directory_that_is_no_text_is_refused_with_its_bytes(tmp_path: Path, m
     with pytest.raises(ConfigError) as raised:
         settings.load({}, {}, "run")
     assert len(raised.value.problems) == 4, "the defaults lie below it"
-    settings.load({"state": [str(tmp_path / "state")]}, {}, "series")
+    settings.load({"state": [str(tmp_path / "state")]}, {}, "report")
 
 
 def test_no_more_senders_than_prometheus_can_bear() -> None:

@@ -92,6 +92,8 @@ PRINTS = (
     "plan {waiting}",
     "series",
     "series --json",
+    "find --csv",
+    "studies",
     "report",
     "report --tsv",
     "status",

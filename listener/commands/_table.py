@@ -15,18 +15,47 @@ OVERVIEW = ("last arrival (UTC)", "state", "instances", "size", "errors", "modal
 #: With these a spreadsheet begins a formula.
 _FORMULA = ("=", "+", "-", "@")
 
+#: A column is not made narrower than this.
+_NARROWEST = 6
+
 #: The gap between two columns.
 _GAP = "  "
 
 
-def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return aligned columns below their names; the last one is not padded."""
+def table(names: Sequence[str], rows: Iterable[Sequence[str]], most: int = 0, *, keeps: int = -1) -> str:
+    """Return aligned columns below their names; the last one is not padded. With `most`, the widest ones are cut until
+    a line has at most so many columns of a terminal, but not the one at index `keeps` (-1: none).
+    """
     lines = [names, *([plain(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(names) - 1)]
+    widths = [max(columns_of(line[index]) for line in lines) for index in range(len(names))]
+    if most:
+        may = [index for index in range(len(names)) if index != keeps]
+        room = most - len(_GAP) * (len(names) - 1) - (widths[keeps] if keeps >= 0 else 0)
+        while sum(widths[index] for index in may) > room and max(widths[index] for index in may) > _NARROWEST:
+            widths[max(may, key=widths.__getitem__)] -= 1
+        lines = [[_shortened(cell, width) for cell, width in zip(line, widths, strict=True)] for line in lines]
     return "".join(
-        _GAP.join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]]).rstrip() + "\n"
+        _GAP.join(cell + " " * (width - columns_of(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        + "\n"
         for line in lines
     )
+
+
+def _shortened(text: str, most: int) -> str:
+    if columns_of(text) <= most:
+        return text
+    while columns_of(text) > most - 1:
+        text = text[:-1]
+    return f"{text}\N{HORIZONTAL ELLIPSIS}"
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for a wide character, none for one that combines."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(one) else 2 if east_asian_width(one) in "WF" else 1 for one in text)
 
 
 def tabs(values: Iterable[Any]) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
 
-from listener import parse
-from listener.commands._table import OVERVIEW, overview, table
+from listener.commands._studies import add_limit, series_table, terminal_width
+from listener.commands._table import table
 from listener.config import Config
 from listener.errors import UnknownSeries
 from listener.ledger.reader import Reader, reading
@@ -19,15 +18,17 @@ from listener.ledger.rows import SeriesRow, shown
 #: The largest integer of SQLite.
 MOST = 2**63 - 1
 
-EPILOG = "exit status: 0; 1 the ledger cannot be read, or knows no such series"
+EPILOG = (
+    "it shows patients, for whoever may read the ledger. Exit status: 0; 1 the ledger cannot be read, or knows no such "
+    "series"
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
     parser.add_argument("uid", nargs="?", default="", metavar="UID", help="one series, by its SeriesInstanceUID")
     parser.add_argument("--only", choices=("open", "complete", "incomplete"), default="", help="those in this state")
-    limit = _number(0, 10**9)
-    parser.add_argument("--limit", type=limit, default=50, metavar="N", help="the newest N; 0: all (default: 50)")
+    add_limit(parser, 50)
     parser.add_argument("--json", action="store_true", help="one JSON object a series, for programs")
 
 
@@ -39,19 +40,6 @@ def acts(_: argparse.Namespace) -> bool:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Show what the command line asks for. Return 0."""
     return show(config, Request(given.uid, given.only, given.limit, given.json))
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    """Return the type of an argument: a whole number in this range."""
-    read = parse.whole(least, most)
-
-    def number(text: str) -> int:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"'{text[:40]}' {error}") from None
-
-    return number
 
 
 class Request(NamedTuple):
@@ -66,7 +54,7 @@ class Request(NamedTuple):
 def show(config: Config, request: Request) -> int:
     """Print series. Return 0; raise a LedgerFault or UnknownSeries."""
     with reading(config.state) as reader:
-        found = _of_uid(reader, request.uid, config.phi) if request.uid else _several(reader, request, config.phi)
+        found = _of_uid(reader, request.uid, config.data) if request.uid else _several(reader, request, config.data)
     if request.json:
         for one in found:
             sys.stdout.buffer.write(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
@@ -75,32 +63,32 @@ def show(config: Config, request: Request) -> int:
             sys.stdout.write("\n" if number else "")
             _print(one)
     else:
-        sys.stdout.write(table(OVERVIEW, map(overview, found)))
+        sys.stdout.write(series_table(found, terminal_width()))
     sys.stdout.flush()
     return 0
 
 
-def _several(reader: Reader, request: Request, phi: bool) -> list[dict[str, Any]]:
+def _several(reader: Reader, request: Request, data: str) -> list[dict[str, Any]]:
     most = request.limit or MOST
-    return [shown(row, phi) for row in reader.listed(request.only, limit=most)]
+    return [shown(row, True, data) for row in reader.listed(request.only, limit=most)]
 
 
-def _of_uid(reader: Reader, uid: str, phi: bool) -> list[dict[str, Any]]:
+def _of_uid(reader: Reader, uid: str, data: str) -> list[dict[str, Any]]:
     """Return the series of a UID: one for each study that has it. Raise UnknownSeries."""
     rows = reader.all_of(uid)
     if not rows:
         raise UnknownSeries
-    return [_one(reader, row, phi) for row in rows]
+    return [_one(reader, row, data) for row in rows]
 
 
-def _one(reader: Reader, row: SeriesRow, phi: bool) -> dict[str, Any]:
+def _one(reader: Reader, row: SeriesRow, data: str) -> dict[str, Any]:
     key = (row.SeriesInstanceUID, row.StudyInstanceUID)
     study = reader.study(row.StudyInstanceUID)
     return {
-        **shown(row, phi),
-        "study": shown(study, phi) if study else None,
-        "history": [shown(one, phi) for one in reader.history(*key)],
-        "deliveries": [shown(one, phi) for one in reader.deliveries_of(*key)],
+        **shown(row, True, data),
+        "study": shown(study, True, data) if study else None,
+        "history": [shown(one, True) for one in reader.history(*key)],
+        "deliveries": [shown(one, True) for one in reader.deliveries_of(*key)],
     }
 
 
@@ -109,6 +97,8 @@ def _print(one: dict[str, Any]) -> None:
     plain = [(name, str(value)) for name, value in one.items() if name not in parts and value not in ("", 0)]
     study = one["study"]
     if study:
+        known = ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "StudyDescription")
+        plain += [(name, study[name]) for name in known if study[name] and name not in one]
         plain.append(("its study", f"{study['state']}, {study['complete']} of {study['series']} series complete"))
     sys.stdout.write(table(("series", one["SeriesInstanceUID"]), plain[1:]))
     for name in parts[1:]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from listener.ledger import schema
 from listener.ledger.connection import open_reader, path_of, translated
+from listener.ledger.descriptions import HOW_MANY_UNDESCRIBED
+from listener.ledger.finding import Search, find
 from listener.ledger.rows import (
     SERIES_COLUMNS,
     STUDIES,
@@ -22,6 +24,7 @@ from listener.ledger.rows import (
     DeliveryRow,
     SeriesRow,
     SetAsideGroup,
+    StudyChange,
     StudyRow,
     study_row,
 )
@@ -37,10 +40,13 @@ STUDY = f"{STUDIES} WHERE t.StudyInstanceUID = ? AND t.series > 0"
 NEWEST = f"{STUDIES} WHERE t.series > 0 AND (t.last_ns, t.id) < (?, ?) ORDER BY t.last_ns DESC, t.id DESC LIMIT ?"
 OF_STUDY = f"{_FROM_SERIES} WHERE study_id = ? AND (instances > 0 OR pruned_ns = 0)"
 HISTORY = f"SELECT {', '.join(Change._fields)} FROM history WHERE series_id = ? ORDER BY generation, state <> 'open'"
-DELIVERIES = """
+_DELIVERIES = """
 SELECT c.name, d.event, d.generation, d.state, d.attempts, d.made_ns, d.next_ns, d.lease_until_ns, d.settled_ns, d.error
-FROM deliveries d JOIN consumers c ON c.id = d.consumer_id WHERE d.series_id = ? ORDER BY d.id
+FROM deliveries d JOIN consumers c ON c.id = d.consumer_id
 """
+DELIVERIES = f"{_DELIVERIES} WHERE d.series_id = ? ORDER BY d.id"
+STUDY_HISTORY = f"SELECT {', '.join(StudyChange._fields)} FROM study_ends WHERE study_id = ? ORDER BY generation"
+STUDY_DELIVERIES = f"{_DELIVERIES} WHERE d.study_id = ? AND d.study_id > 0 ORDER BY d.id"
 COUNTS = "SELECT state, series FROM series_counts"
 #: Complete studies are not counted: that would look at all of them.
 STUDY_COUNTS = "SELECT state, count(*) FROM studies WHERE state <> 'complete' GROUP BY state"
@@ -172,6 +178,22 @@ class Reader:
         one.
         """
         return [study_row(row) for row in self._ask(NEWEST, *after, limit)]
+
+    def find(self, search: Search) -> list[StudyRow]:
+        """Return the studies found, the newest arrival first."""
+        return find(self._connection, search)
+
+    def undescribed(self) -> int:
+        """Return the number of series that cannot be found by what headers say, until the service has read them."""
+        return int(self._ask(HOW_MANY_UNDESCRIBED)[0][0])
+
+    def study_history(self, study: StudyRow) -> list[StudyChange]:
+        """Return every end of a study, in order."""
+        return [StudyChange(*change) for change in self._ask(STUDY_HISTORY, study.id)]
+
+    def study_deliveries(self, study: StudyRow) -> list[DeliveryRow]:
+        """Return the deliveries of a study."""
+        return [DeliveryRow(*delivery) for delivery in self._ask(STUDY_DELIVERIES, study.id)]
 
     def series_of(self, study: StudyRow) -> list[SeriesRow]:
         """Return the series of a study by SeriesNumber."""

@@ -254,10 +254,10 @@ _PRIVATE = frozenset({*SeriesHeader._fields, "folder"} - {"SeriesNumber"})
 _LISTS = ("ModalitiesInStudy", "senders")
 
 
-def shown(row: NamedTuple, phi: bool) -> dict[str, Any]:
+def shown(row: NamedTuple, phi: bool, data: str = "") -> dict[str, Any]:
     """Return a row as a dict for output: times as RFC 3339 ("": never) under their names without `_ns` (`at_ns` as
     `time`), several values as a list; patient data only with `phi`, without which an incoming directory is only its
-    last name.
+    last name. A folder is below the data directory, or with `data`, that directory, absolute.
     """
     values: dict[str, Any] = {}
     for field, name in _names(type(row), phi):
@@ -266,6 +266,8 @@ def shown(row: NamedTuple, phi: bool) -> dict[str, Any]:
             values[name] = instant(value) if value else ""
         elif field in _LISTS:
             values[name] = value.split("\\") if value else []
+        elif field == "folder" and value and data:
+            values[name] = f"{data.rstrip('/')}/{value}"
         elif field == "root" and not phi:
             values[name] = value.rstrip("/").rpartition("/")[2]
         else:

@@ -156,11 +156,11 @@ UPDATE series SET study_id = (SELECT id FROM studies t WHERE t.StudyInstanceUID 
 
 CREATE INDEX series_of_study ON series (study_id);
 CREATE INDEX series_of_patient ON series (patient_id, study_id);
-CREATE INDEX series_modality ON series (Modality, study_id) WHERE study_id > 0;
-CREATE INDEX series_sender ON series (sender, study_id) WHERE study_id > 0;
+CREATE INDEX series_modality ON series (Modality, study_id);
+CREATE INDEX series_sender ON series (sender, study_id);
 CREATE INDEX series_accession ON series (lower(AccessionNumber), study_id) WHERE AccessionNumber <> '';
 CREATE INDEX series_description ON series (SeriesDescription, study_id) WHERE SeriesDescription <> '';
-CREATE INDEX studies_last ON studies (last_ns);
+CREATE INDEX studies_last ON studies (last_ns) WHERE series > 0;
 CREATE INDEX studies_unfinished ON studies (state, last_ns) WHERE state <> 'complete';
 CREATE INDEX studies_date ON studies (StudyDate) WHERE StudyDate <> '';
 CREATE INDEX studies_description ON studies (StudyDescription) WHERE StudyDescription <> '';

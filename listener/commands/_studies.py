@@ -1,0 +1,123 @@
+"""Studies and their series as commands print them: tables for people; JSON, comma and tab separated for programs.
+
+They show patients: whoever can read the ledger may see them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from listener.commands._table import OVERVIEW, columns_of, commas, moment, overview, table, tabs
+from listener.config import Config
+from listener.ledger.reader import Reader
+from listener.ledger.rows import StudyRow, shown, shown_names
+from listener.parse import whole
+from listener.status.formatting import count, plain
+
+SHAPES = ("csv", "tsv", "json")
+
+#: The columns of a series.
+SERIES = (*OVERVIEW[:-1], "number", "description", OVERVIEW[-1])
+
+_HEADS = ("study date", "patient", "PatientID", "description", "modality", "series", "instances", "arrived (UTC)")
+
+
+def add_shape(parser: argparse.ArgumentParser) -> None:
+    """Add the options for programs, of which one may be given."""
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--csv", action="store_true", help="comma-separated values with a head, for spreadsheets")
+    shape.add_argument("--tsv", action="store_true", help="tab-separated values with a head")
+    shape.add_argument("--json", action="store_true", help="one JSON object a study, for programs")
+
+
+def add_limit(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add --limit."""
+    read = whole(0, 10**9)
+
+    def number(text: str) -> int:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"'{plain(text[:40])}' {error}") from None
+
+    text = f"the newest N; 0: all (default: {default})"
+    parser.add_argument("--limit", type=number, default=default, metavar="N", help=text)
+
+
+def shape_of(given: argparse.Namespace) -> str:
+    """Return one of SHAPES; "" for a table."""
+    return next((name for name in SHAPES if getattr(given, name)), "")
+
+
+def write_studies(found: Sequence[StudyRow], config: Config, shape: str) -> None:
+    """Print studies."""
+    rows = [shown(row, True, config.data) for row in found]
+    if shape == "json":
+        for row in rows:
+            sys.stdout.buffer.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+    elif shape:
+        line = commas if shape == "csv" else tabs
+        sys.stdout.write(line(shown_names(StudyRow, True)))
+        for row in rows:
+            sys.stdout.write(line("\\".join(value) if isinstance(value, list) else value for value in row.values()))
+    else:
+        sys.stdout.write(rendered(rows, terminal_width()))
+
+
+def terminal_width() -> int:
+    """Return how many columns the terminal on standard output has; 0 if there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+
+def rendered(rows: Sequence[Mapping[str, Any]], width: int = 0) -> str:
+    """Return studies as a table. On a terminal so many columns wide, a folder that does not fit has a line of its own,
+    whole, so that it can be copied.
+    """
+    cells = [_cells(row) for row in rows]
+    folders = [plain(row["folder"]) for row in rows]
+    whole = table((*_HEADS, "folder"), [[*line, folder] for line, folder in zip(cells, folders, strict=True)])
+    if not width or all(columns_of(line) <= width for line in whole.splitlines()):
+        return whole
+    head, *lines = table(_HEADS, cells, width).splitlines(keepends=True)
+    return head + "".join(f"{line}  {folder}\n" for line, folder in zip(lines, folders, strict=True))
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [
+        day(row["StudyDate"]),
+        row["PatientName"],
+        row["PatientID"],
+        row["StudyDescription"],
+        ",".join(row["ModalitiesInStudy"]),
+        f"{row['complete']}/{row['series']}",
+        count(row["instances"]),
+        moment(row["last"])[:16],
+    ]
+
+
+def series_table(rows: Sequence[Mapping[str, Any]], width: int = 0) -> str:
+    """Return series as a table, whose last column, the UID, is whole in any width."""
+    cells = []
+    for row in rows:
+        *about, uid = overview(row)
+        cells.append([*about, row["SeriesNumber"], row["SeriesDescription"], uid])
+    return table(SERIES, cells, width, keeps=len(SERIES) - 1)
+
+
+def day(date: str) -> str:
+    """Return a date (DA) as people read it; one that is none as it is."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdecimal() else date
+
+
+def warn_of_undescribed(reader: Reader) -> None:
+    """Say on standard error if series cannot be found yet by what their headers say."""
+    number = reader.undescribed()
+    if number:
+        series = "a series is" if number == 1 else f"{count(number)} series are"
+        sys.stderr.write(f"{series} not read yet: their patients are not known until the service has done it\n")

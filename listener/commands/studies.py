@@ -1,0 +1,114 @@
+"""List the newest studies in the ledger, or show one with its series, history, deliveries and folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from listener.commands._studies import (
+    add_limit,
+    add_shape,
+    day,
+    series_table,
+    shape_of,
+    terminal_width,
+    warn_of_undescribed,
+    write_studies,
+)
+from listener.commands._table import moment, table
+from listener.config import Config
+from listener.errors import ConfigError, UnknownStudy
+from listener.ledger.reader import Reader, reading
+from listener.ledger.rows import shown
+from listener.status.formatting import count, size
+
+#: The largest integer of SQLite.
+_MOST = 2**63 - 1
+
+_HISTORY = ("time (UTC)", "generation", "result", "instances", "series")
+_DELIVERIES = ("consumer", "event", "generation", "state", "attempts", "made (UTC)", "error")
+
+EPILOG = (
+    "it shows patients, for whoever may read the ledger; 'listener find' looks for some. Exit status: 0; 1 the ledger "
+    "cannot be read, or knows no such study"
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    parser.add_argument("uid", nargs="?", default="", metavar="UID", help="one study, by its StudyInstanceUID")
+    add_limit(parser, 50)
+    add_shape(parser)
+
+
+def acts(_: argparse.Namespace) -> bool:
+    """Return False: it only prints."""
+    return False
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Show what the command line asks for. Return 0; raise a LedgerFault, UnknownStudy or ConfigError."""
+    shape = shape_of(given)
+    if given.uid and shape in ("csv", "tsv"):
+        raise ConfigError([f"--{shape}: one study is no table; give --json, or leave UID out"])
+    with reading(config.state) as reader:
+        warn_of_undescribed(reader)
+        if not given.uid:
+            write_studies(reader.studies(limit=given.limit or _MOST), config, shape)
+        elif shape:
+            one = study_of(reader, given.uid, config.data)
+            sys.stdout.buffer.write(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
+        else:
+            sys.stdout.write(rendered(study_of(reader, given.uid, config.data), terminal_width()))
+    sys.stdout.flush()
+    return 0
+
+
+def study_of(reader: Reader, uid: str, data: str) -> dict[str, Any]:
+    """Return a study with its series, each with its history and deliveries. Raise UnknownStudy."""
+    study = reader.study(uid)
+    if study is None:
+        raise UnknownStudy
+    return {
+        **shown(study, True, data),
+        "history": [shown(end, True) for end in reader.study_history(study)],
+        "deliveries": [shown(one, True) for one in reader.study_deliveries(study)],
+        "all_series": [
+            {
+                **shown(row, True, data),
+                "history": [shown(one, True) for one in reader.history(row.SeriesInstanceUID, uid)],
+                "deliveries": [shown(one, True) for one in reader.deliveries_of(row.SeriesInstanceUID, uid)],
+            }
+            for row in reader.series_of(study)
+        ],
+    }
+
+
+def rendered(one: dict[str, Any], width: int = 0) -> str:
+    """Return a study as people read it, on a terminal so many columns wide (0: none)."""
+    parts = ("history", "deliveries", "all_series", "StudyInstanceUID", "series", "complete")
+    shapes: dict[str, Callable[[Any], str]] = {"bytes": size, "instances": count}
+    shapes |= dict.fromkeys(("StudyDate", "PatientBirthDate"), day) | dict.fromkeys(("first", "last"), moment)
+    shapes |= dict.fromkeys(("ModalitiesInStudy", "senders"), ", ".join)
+    plain = [(name, shapes.get(name, str)(value)) for name, value in one.items() if name not in parts and value]
+    plain.append(("series", f"{one['complete']} of {one['series']} complete"))
+    text = table(("study", one["StudyInstanceUID"]), plain) + "\n" + series_table(one["all_series"], width)
+    ends = [_change(end, "all") for end in one["history"]]
+    ends += [_change(change, series["SeriesNumber"]) for series in one["all_series"] for change in series["history"]]
+    told = [*one["deliveries"], *(delivery for series in one["all_series"] for delivery in series["deliveries"])]
+    text += "\nhistory\n" + table(_HISTORY, sorted(ends)) if ends else ""
+    return text + ("\ndeliveries\n" + table(_DELIVERIES, map(_delivery, told)) if told else "")
+
+
+def _change(change: dict[str, Any], number: str) -> list[str]:
+    result = change["result"] or change.get("state", "")
+    return [moment(change["time"]), str(change["generation"]), result, count(change["instances"]), number]
+
+
+def _delivery(one: dict[str, Any]) -> list[str]:
+    texts = [str(one[name]) for name in ("consumer", "event", "generation", "state", "attempts")]
+    return [*texts, moment(one["made"]), one["error"]]
