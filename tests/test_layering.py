@@ -30,10 +30,18 @@ FLOORS = (
     {"ledger"},
     {"status", "hooks"},
     {"service"},
+    {"stages"},
     {"checks", "verification", "quickstart"},
     {"benchmark"},
     {"commands"},
 )
+
+#: Packages of stages, each a program beside `listener run`, and what they may import: nothing of the service, no other
+#: stage. `stages` is the floor on which all of them stand.
+STAGES = {"stages"}
+FOR_STAGES = {"dicom", "planning", "disk", "network", "telemetry", "ledger", "status"}
+#: What stages alone need.
+NOT_OF_THE_CORE = STAGES | {"network"}
 
 #: Rules and data only: what they say depends on their arguments alone. Whoever says PURE of itself is held to it too.
 PURE = {module for module in MODULES if PATHS[module].read_text(encoding="utf-8").startswith('"""PURE')}
@@ -183,6 +191,19 @@ def test_imports_go_downwards(module: str) -> None:
     own = height.get(package_of(module), len(FLOORS))
     for other in ours(module):
         assert height.get(package_of(other), -1) <= own, f"{module} imports {other}"
+
+
+def test_the_core_imports_no_stage() -> None:
+    for module in MODULES:
+        if package_of(module) not in NOT_OF_THE_CORE | {"commands"}:
+            assert not {package_of(other) for other in ours(module)} & NOT_OF_THE_CORE, module
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_what_is_meant_for_stages(stage: str) -> None:
+    for module in MODULES:
+        if package_of(module) == stage:
+            assert {package_of(other) for other in ours(module)} <= {"", "stages", stage} | FOR_STAGES, module
 
 
 def test_no_module_imports_itself_over_others() -> None:

@@ -62,7 +62,7 @@ def test_a_verb_is_parsed_without_the_others(words: tuple[str, ...]) -> None:
 
 
 def test_what_run_and_once_do_not_need_is_not_imported() -> None:
-    others = ("benchmark", "checks", "verification")
+    others = ("benchmark", "checks", "network", "stages", "verification")
     for word in ("run", "once"):
         assert {name for name in imported(word) if name.split(".")[1] in others} == set(), word
 
