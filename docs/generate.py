@@ -49,6 +49,11 @@ def _options() -> Iterator[str]:
     return _table(heads, rows)
 
 
+def _reloads() -> Iterator[str]:
+    named = [f"`{config.flag(name)}`" for name, row in config.options().items() if row.reloads]
+    yield f"{', '.join(named)}, and the tables `[hooks.NAME]`."
+
+
 def _default(row: config.Option, default: Any) -> str:
     if row.shown:
         return row.shown if " " in row.shown else f"`{row.shown}`"
@@ -152,6 +157,7 @@ def _packages() -> Iterator[str]:
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "options": _options,
     "own-flags": _own_flags,
+    "reloads": _reloads,
     "catalogue": _catalogue,
     "labels": _labels,
     "buckets": _buckets,

@@ -30,7 +30,8 @@ PLACING = frozenset({"run", "once", "repack", "check"})
 
 class Option(NamedTuple):
     """How a field is read and explained. Help shows `unit` beside the default, or `shown` instead of it. `divider`
-    stands between the values of an environment variable, if there may be `several`.
+    stands between the values of an environment variable, if there may be `several`. `reloads`: it changes in place when
+    a running service reads its configuration again.
     """
 
     parse: Callable[[str], Any]
@@ -41,6 +42,7 @@ class Option(NamedTuple):
     shown: str = ""
     several: bool = False
     divider: str = os.pathsep
+    reloads: bool = False
 
     @property
     def is_switch(self) -> bool:
@@ -55,7 +57,7 @@ def _row(
 
 
 #: A URL holds colons and a command blanks: several stand on lines of their own.
-_LINES: dict[str, Any] = {"shown": "none", "several": True, "divider": "\n"}
+_LINES: dict[str, Any] = {"shown": "none", "several": True, "divider": "\n", "reloads": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class Config:
         "lines 'name:token' of who may see page and API (without it this machine alone); read again when it changes",
         SERVICE,
         shown="none",
+        reloads=True,
     )
     http_cert: str = _row(
         "",
@@ -158,7 +161,13 @@ class Config:
         unit="s",
     )
     rescan: float = _row(
-        2.0, parse.seconds(0.05), "SECONDS", "how often incoming is scanned for what events missed", SERVICE, unit="s"
+        2.0,
+        parse.seconds(0.05),
+        "SECONDS",
+        "how often incoming is scanned for what events missed",
+        SERVICE,
+        unit="s",
+        reloads=True,
     )
     poll: bool = _row(False, parse.boolean, "", "no inotify: rescans only (network file systems, other nodes)", SERVICE)
     series_quiet: tuple[tuple[str, float], ...] = _row(
@@ -170,6 +179,7 @@ class Config:
         unit="s",
         shown="60",
         several=True,
+        reloads=True,
     )
     series_timeout: float = _row(
         3600.0,
@@ -178,6 +188,7 @@ class Config:
         "a series that was promised more instances than came is incomplete after this long without a new one",
         ENGINE,
         unit="s",
+        reloads=True,
     )
     study_quiet: float = _row(
         300.0,
@@ -186,6 +197,7 @@ class Config:
         "a study whose series have ended, and which got nothing new for this long, has ended; 0: with the last of them",
         ENGINE,
         unit="s",
+        reloads=True,
     )
     deadline: float = _row(
         120.0, parse.seconds(0.1), "SECONDS", "a worker that holds one file for longer is killed", ENGINE, unit="s"
@@ -208,7 +220,13 @@ class Config:
     )
     max_depth: int = _row(64, parse.whole(1, 900), "N", "deepest nesting of sequences; beyond: too-deep", READING)
     ready_backlog: int = _row(
-        100_000, parse.whole(1, 10**12), "N", "above this backlog the service is not ready", SERVICE, unit="files"
+        100_000,
+        parse.whole(1, 10**12),
+        "N",
+        "above this backlog the service is not ready",
+        SERVICE,
+        unit="files",
+        reloads=True,
     )
     file_mode: int | None = _row(
         None, parse.mode, "MODE", "permissions of published files, octal", PLACING, shown="as storescp made it"
@@ -230,6 +248,7 @@ class Config:
         "with less free space than this: take no work, not ready, keep every source",
         ENGINE,
         shown="1GiB",
+        reloads=True,
     )
     page: bool = _row(True, parse.on_off, "on|off", "the status page and its API, on --http", SERVICE, shown="on")
     on_series_complete: tuple[str, ...] = _row(
@@ -250,7 +269,7 @@ class Config:
         (), parse.words, "CMD", "run it then, with the same JSON on its standard input", HOOKS, **_LINES
     )
     hook_secret_file: str = _row(
-        "", parse.file, "FILE", "holds the HMAC key that signs what is posted", HOOKS, shown="none"
+        "", parse.file, "FILE", "holds the HMAC key that signs what is posted", HOOKS, shown="none", reloads=True
     )
     #: Tables [hooks.NAME] of the file; no flag or variable gives one.
     hooks: tuple[HookConfig, ...] = ()
@@ -270,13 +289,24 @@ class Config:
         "allow PatientID and whole paths on standard output (rx-repack's own event shape)",
         READING | {"series", "report"},
     )
-    drain: float = _row(25.0, parse.seconds(0), "SECONDS", "how long a stopping service may go on", SERVICE, unit="s")
+    events: str = _row(
+        "all",
+        parse.choice("all", "series", "off"),
+        "WHICH",
+        "what goes to standard output: all; series (no line for a file, unless it is set aside); off",
+        ENGINE,
+        reloads=True,
+    )
+    drain: float = _row(
+        25.0, parse.seconds(0), "SECONDS", "how long a stopping service may go on", SERVICE, unit="s", reloads=True
+    )
     log_level: str = _row(
         "info",
         parse.choice("debug", "info", "warning", "error"),
         "LEVEL",
         "diagnostics on standard error",
         EVERY | LEDGER,
+        reloads=True,
     )
 
     @property

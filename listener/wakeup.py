@@ -38,21 +38,27 @@ class Wakeup:
         os.close(self._writer)
 
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """Counts requests to stop: the first drains, the second stops at once. `wake` wakes the loop."""
+    """Counts requests to stop: the first drains, the second stops at once. `asks_reload`: SIGHUP came; to be cleared.
+    `wake` wakes the loop.
+    """
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self.count = 0
-        self._before = {number: signal.signal(number, self._note) for number in _STOPPING}
+        self.asks_reload = False
+        self._before = {number: signal.signal(number, self._note) for number in (*_STOPPING, signal.SIGHUP)}
         # A lease that is broken raises SIGIO, which by default ends the process.
         self._before[signal.SIGIO] = signal.signal(signal.SIGIO, signal.SIG_IGN)
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.count += 1
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self.asks_reload = True
+        else:
+            self.count += 1
         self._wake()
 
     def restore(self) -> None:
@@ -63,7 +69,10 @@ class Signals:
 
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """End the process with status 0 at a signal while no file is in hand; process 1 would ignore it by default."""
+    """End the process with status 0 at a signal while no file is in hand; process 1 would ignore it by default. SIGHUP
+    is ignored from then on: nothing of it is in use that could be read again.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     before = {number: signal.signal(number, _leave) for number in _STOPPING}
     try:
         yield

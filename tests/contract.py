@@ -44,6 +44,7 @@ CONTRACT = {
     "--series-quiet": ("60", "s"),
     "--series-timeout": ("3600", "s"),
     "--study-quiet": ("300", "s"),
+    "--events": ("all", ""),
     "--drain": ("25", "s"),
     "--log-level": ("info", ""),
 }

@@ -61,6 +61,7 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
     "hook_secret_file": (f"{PROJECT}/README.md", f"{PROJECT}/LICENSE", f"{PROJECT}/CHANGELOG.md", " "),
     "phi": ("true", "off", "true", "perhaps"),
     "watch_sender": ("CT 1", "MR1", "US_1", "seventeen letters"),
+    "events": ("series", "off", "all", "some"),
     "drain": ("3", "4", "5", "-1"),
     "log_level": ("debug", "warning", "error", "loud"),
 }

@@ -410,6 +410,8 @@ def _in_order(names: list[str]) -> list[str]:
         "overflow",
         "worker-lost",
         "access",
+        "reloaded",
+        "reload-refused",
         "draining",
         "stopped",
     )

@@ -56,7 +56,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
 
     directories = prepare(config)
     owner = IncomingLock(config.incoming)
-    events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True)
+    events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True, which=config.events)
     hooks = HookManager(config)
     keeper = LedgerThread(config, consumers=hooks.wants, is_worked_on=OtherListeners(config.state).work_on)
     reviser = RevisionThread(config, directories, keep_open=owner.descriptors)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 
+from listener import config_file, settings
 from listener.config import Config
 
 EPILOG = (
@@ -21,8 +23,14 @@ def acts(_: argparse.Namespace) -> bool:
     return False
 
 
-def run(config: Config, _: argparse.Namespace) -> int:
+def run(config: Config, given: argparse.Namespace) -> int:
     """Run until the service has stopped. Return 0, or 1 when it failed."""
     from listener.service import run as service
 
-    return service.run(config)
+    return service.run(config, lambda: _read_again(given))
+
+
+def _read_again(given: argparse.Namespace) -> Config:
+    """Return the configuration as it is now. Where there was no file one may have come. Raises ConfigError."""
+    path = config_file.find(given.config, os.environ)
+    return settings.load(vars(given), os.environ, given.command, path)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
 from typing import Protocol
 
 from listener.config import Config
 from listener.diagnostics import log
 from listener.errors import LedgerFault
+from listener.hook_config import HookConfig
 from listener.hooks.payload import Payload, payload_of
 from listener.hooks.targets import CommandHook, Webhook
 from listener.ledger import consumers, deliveries
@@ -77,38 +79,72 @@ class HookManager:
     """
 
     def __init__(self, config: Config, *, retires: bool = False) -> None:
-        configured = configured_hooks(config)
-        self.wants = {hook.name: hook.wants for hook in configured}
-        _register(config, self.wants, retires=retires)
-        owner = owner_of(config.incoming) if retires else ""
-        self._threads = [thread_of(hook, config, owner) for hook in configured]
+        self._retires = retires
+        self._changing = Lock()
+        self._stopped = False
+        self._threads: dict[str, tuple[HookConfig, DeliveryThread]] = {}
+        self._set_up(config)
+
+    def _set_up(self, config: Config) -> list[DeliveryThread]:
+        """Register the hooks of `config` that are new; return their threads."""
+        configured = {hook.name: hook for hook in config.every_hook}
+        made = {name: hook_of(hook) for name, hook in configured.items()}
+        self.wants = {name: hook.wants for name, hook in made.items()}
+        fresh = {name: hook for name, hook in made.items() if name not in self._threads}
+        _register(config, self.wants, fresh, retires=self._retires)
+        owner = owner_of(config.incoming) if self._retires else ""
+        self._threads |= {name: (configured[name], thread_of(hook, config, owner)) for name, hook in fresh.items()}
+        return [self._threads[name][1] for name in fresh]
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
+        for _, thread in self._threads.values():
             thread.start()
+
+    def change(self, config: Config) -> None:
+        """Serve the hooks of another configuration. Those that are the same go on; an attempt of one that is not is
+        aborted, and repeated by its successor. Waits for threads and for the ledger.
+        """
+        with self._changing:
+            if self._stopped:
+                return
+            same = {hook.name: hook for hook in config.every_hook}
+            for name, (hook, thread) in tuple(self._threads.items()):
+                if same.get(name) != hook:
+                    thread.stop()
+                    del self._threads[name]
+            for thread in self._set_up(config):
+                thread.start()
+            log.info("hooks that are served now: %s", ", ".join(self._threads) or "none")
 
     def deliver_due(self) -> None:
         """Send what is due now, for at most _STOP_SECONDS a hook; then stop."""
         self.start()
-        for thread in self._threads:
+        for _, thread in self._threads.values():
             thread.idle.wait(_STOP_SECONDS)
         self.stop()
 
     def stop(self) -> None:
         """Stop the threads; what is left is sent after the next start."""
-        for thread in self._threads:
-            thread.stop()
+        with self._changing:
+            self._stopped = True
+            for _, thread in self._threads.values():
+                thread.stop()
 
 
 def configured_hooks(config: Config) -> list[Hook]:
     """Return the hooks that the configuration asks for: those of flags, then those of tables."""
-    return [CommandHook(hook) if hook.command else Webhook(hook) for hook in config.every_hook]
+    return [hook_of(hook) for hook in config.every_hook]
 
 
-def _register(config: Config, wants: Mapping[str, str], *, retires: bool) -> None:
-    """Register the hooks in the ledger. With `retires`, retire those of this listener that are configured no more;
-    another listener may serve its own from the same ledger.
+def hook_of(config: HookConfig) -> Hook:
+    """Return the receiver that a configured hook names."""
+    return CommandHook(config) if config.command else Webhook(config)
+
+
+def _register(config: Config, wants: Mapping[str, str], fresh: Iterable[str], *, retires: bool) -> None:
+    """Register the `fresh` hooks of `wants` in the ledger. With `retires`, retire those of this listener that are
+    configured no more; another listener may serve its own from the same ledger.
     """
     path = path_of(config.state)
     if not wants and not (retires and os.path.exists(path)):
@@ -116,8 +152,8 @@ def _register(config: Config, wants: Mapping[str, str], *, retires: bool) -> Non
     owner, now_ns = owner_of(config.incoming), time.time_ns()
     try:
         with contextlib.closing(open_writer(path)) as connection, translated():
-            for name, text in wants.items():
-                deliveries.register(connection, name, now_ns, owner=owner, takes_over=retires, wants=text)
+            for name in fresh:
+                deliveries.register(connection, name, now_ns, owner=owner, takes_over=retires, wants=wants[name])
                 consumers.start(connection, name)
             for name in consumers.served_by(connection, owner) - wants.keys() if retires else ():
                 deliveries.retire(connection, name, now_ns)

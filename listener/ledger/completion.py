@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
+from listener.ledger.waiting_studies import WaitingStudies
 from listener.records import Outcome
 
 #: Why a generation ended; `late` is a later generation than the first. Metric label and event field.
@@ -155,53 +156,6 @@ class CompletionRules(NamedTuple):
         return "expected" if series.expected else "quiet"
 
 
-class WaitingStudies:
-    """The studies whose series have all ended, as far as was told, in a queue by the moment at which each ends if
-    nothing more comes. `quiet` as in CompletionRules.
-    """
-
-    def __init__(self, quiet: float) -> None:
-        self._quiet = quiet
-        self._due: dict[str, float] = {}
-        self._queue: list[tuple[float, str]] = []
-
-    def __len__(self) -> int:
-        return len(self._due)
-
-    def keep(self, uid: str, last_activity: float) -> None:
-        """Add a study that got its last instance then (quiet clock), or let one that waits wait longer."""
-        self.postpone(uid, last_activity + self._quiet if self._quiet else -inf)
-
-    def postpone(self, uid: str, moment: float) -> None:
-        """Let a study wait until `moment` at least."""
-        if uid:
-            self._due[uid] = max(moment, self._due.get(uid, -inf))
-            heapq.heappush(self._queue, (self._due[uid], uid))
-
-    def refresh(self, uids: Iterable[str], now: float) -> None:
-        """Replace the studies by these; those that were not known got something `now`."""
-        before, self._due, self._queue = self._due, {}, []
-        for uid in uids:
-            self.postpone(uid, before.get(uid, now + self._quiet))
-
-    def is_due(self, horizon: float) -> bool:
-        """Return whether due() may have something."""
-        return bool(self._queue) and self._queue[0][0] <= horizon
-
-    def due(self, horizon: float) -> list[str]:
-        """Return the studies that end once all that came before `horizon` is done; drop or postpone each."""
-        ended: dict[str, None] = {}
-        while self.is_due(horizon):
-            _, uid = heapq.heappop(self._queue)
-            if self._due.get(uid, inf) <= horizon:
-                ended[uid] = None
-        return list(ended)
-
-    def drop(self, uid: str) -> None:
-        """Remove a study."""
-        self._due.pop(uid, None)
-
-
 class OpenSeries:
     """The open series of the ledger in memory, in a queue by the moment at which each is checked next: idle series cost
     nothing. Outdated moments stay in the queue until their time, at most MAX_STALE of them. `studies` are those of
@@ -217,6 +171,13 @@ class OpenSeries:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def follow(self, rules: CompletionRules) -> None:
+        """Follow other rules from now on, also for what is open."""
+        self._rules = rules
+        for series in self._open.values():
+            self._schedule(series, rules.due(series))
+        self.studies.follow(rules.study_quiet)
 
     def __iter__(self) -> Iterator[SeriesState]:
         return iter(list(self._open.values()))

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from listener.ledger import generations
-from listener.ledger.completion import Completion, Flow, Moment, StudyEnd, WaitingStudies, study_result
+from listener.ledger.completion import Completion, Flow, Moment, StudyEnd, study_result
 from listener.ledger.connection import WriterConnection, transaction
 from listener.ledger.deliveries import Subject, add_deliveries
 from listener.ledger.interests import About
 from listener.ledger.outcome_rows import OutcomeRows
+from listener.ledger.waiting_studies import WaitingStudies
 
 _WAITING = """
 SELECT t.StudyInstanceUID FROM study_states t WHERE t.state = 'open'

@@ -55,6 +55,7 @@ class LedgerThread:
         self._outcomes: deque[Outcome] = deque()
         self._missed: set[str] = set()
         self._recounts: deque[str] = deque()
+        self._followed: tuple[Config, Mapping[str, str]] | None = None
         #: Called in the ledger's thread with corrections.
         self.revise: Callable[[Sequence[Revision]], None] = lambda _: None
         self._ended: deque[End] = deque()
@@ -84,6 +85,11 @@ class LedgerThread:
             self._missed.update(outcome.SeriesInstanceUID for outcome in outcomes)
         if not self._has_work.is_set():
             self._has_work.set()
+
+    def follow(self, config: Config, consumers: Mapping[str, str]) -> None:
+        """Hand over a configuration whose rules hold from now on, and the hooks that it has."""
+        self._followed = (config, consumers)
+        self._has_work.set()
 
     def recount(self, series: Iterable[str]) -> None:
         """Recount series whose files or documents were changed, but not by an outcome."""
@@ -179,6 +185,9 @@ class LedgerThread:
 
     def _work(self, now: float, now_ns: int) -> None:
         self._has_work.clear()
+        followed, self._followed = self._followed, None
+        if followed:
+            self._writer.follow(*followed)
         missed, self._missed = self._missed, set()
         if missed:
             self._writer.pending.recount(missed)

@@ -43,6 +43,11 @@ _HELD, _ELSEWHERE = 1.0, 10.0
 _MARGIN_NS = 60 * 10**9
 
 
+def rules_of(config: Config) -> CompletionRules:
+    """Return when series and studies end by the configuration."""
+    return CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout, config.study_quiet)
+
+
 class LedgerWriter:
     """Records outcomes (`record`) and ends series and studies (`take_ended`); `tick` is called about once a second.
 
@@ -88,12 +93,16 @@ class LedgerWriter:
         self._version = -1
         self._read_at = 0.0
         self._wall_ns = 0
-        rules = CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout, config.study_quiet)
-        self._open_series = OpenSeries(rules)
+        self._open_series = OpenSeries(rules_of(config))
         self._back_fill = BackFill(self._documents)
         self._recorder = CompletionRecorder(self._open_series, self._documents, self.access)
         self._studies = StudyRecorder(self._open_series.studies, self.access, self._is_elsewhere)
         self.counts = dict.fromkeys(schema.STATES, 0)
+
+    def follow(self, config: Config, consumers: Mapping[str, str]) -> None:
+        """Follow the rules and register the consumers of another configuration from now on."""
+        self._open_series.follow(rules_of(config))
+        self._own_consumers = dict(consumers)
 
     def take_ended(self) -> list[End]:
         """Return and clear the ends since the last call; announce them, then call mark_announced()."""

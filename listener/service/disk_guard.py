@@ -27,7 +27,7 @@ class DiskState(NamedTuple):
 
 
 class DiskGuard:
-    """`state` is what `look` found last. `min_free` in bytes."""
+    """`state` is what `look` found last. `min_free` in bytes may be changed."""
 
     def __init__(self, directories: Directories, volumes: Volumes, min_free: int) -> None:
         self._roles = {
@@ -37,7 +37,7 @@ class DiskGuard:
             "state": (directories.state,),
         }
         self._volumes = volumes
-        self._min_free = min_free
+        self.min_free = min_free
         self._enough = True
         self.state = DiskState()
 
@@ -46,13 +46,13 @@ class DiskGuard:
         usage = tuple(self._usage())
         free = [(found.f_bavail * found.f_frsize, role) for role, found in usage]
         # Incoming may be full on a volume of its own: work is what frees it.
-        self._note_space(enough=all(space >= self._min_free for space, role in free if role != "incoming"))
+        self._note_space(enough=all(space >= self.min_free for space, role in free if role != "incoming"))
         writable = {role: all(map(_is_writable, paths)) for role, paths in self._roles.items()}
         missing = tuple(self._volumes.look(now))
         # Nothing can be done without these, so nothing is begun; a second later it may be.
         usable = all(fine for role, fine in writable.items() if role != "incoming")
         may_work = self._enough and usable and not set(missing) - {"incoming"}
-        space_ok = min(free, default=(0, ""))[0] >= self._min_free
+        space_ok = min(free, default=(0, ""))[0] >= self.min_free
         self.state = DiskState(may_work, space_ok, writable, missing, usage)
         return self.state
 

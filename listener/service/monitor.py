@@ -119,10 +119,11 @@ _MOST_LOCKS = 3
 
 class Monitor:
     """The state that /metrics, /healthz and /readyz show. `is_ready` and `verdict`: what /readyz says since the last
-    `tick`, the latter as one line.
+    `tick`, the latter as one line. `ready_backlog` may be changed.
     """
 
     def __init__(self, config: Config, engine: Engine, guard: DiskGuard, watch: Watch, metrics: Metrics) -> None:
+        self.ready_backlog = config.ready_backlog
         self._config = config
         self._engine = engine
         self._watch = watch
@@ -180,7 +181,7 @@ class Monitor:
             space_ok=disk.space_ok,
             refusal=self._engine.breaker.reason,
             backlog=self._engine.backlog.depth,
-            backlog_limit=self._config.ready_backlog,
+            backlog_limit=self.ready_backlog,
             draining=service.draining,
             ledger=service.ledger,
             missing=disk.missing,

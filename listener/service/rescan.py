@@ -119,13 +119,13 @@ class Troubles:
 class Rescan:
     """The rescans of one service, one pass every `interval` seconds, in steps. `looked`: all of incoming was listed at
     least once, if only to be counted; `covered`: when the last complete pass began (monotonic): what came before is
-    known; `next`: when the next pass is due.
+    known; `next`: when the next pass is due. `interval` may be changed.
     """
 
     def __init__(self, roots: tuple[str, ...], engine: Engine, interval: float) -> None:
         self._roots = roots
         self._engine = engine
-        self._interval = interval
+        self.interval = interval
         self._source = "startup"
         self._begun = 0.0
         self._paths: Iterator[tuple[int, str]] | None = None
@@ -216,7 +216,7 @@ class Rescan:
         self.covered = self._begun
         self._source = "rescan"
         self._engine.backlog.set_beyond(0)
-        self.next = now + self._interval
+        self.next = now + self.interval
         self.looked = True
         if self._emptied.due(now):
             self._emptied.remove(now, time.time_ns())

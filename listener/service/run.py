@@ -11,6 +11,8 @@ import os
 import platform
 import selectors
 import time
+from collections.abc import Callable
+from threading import Thread
 
 import listener
 from listener.config import Config
@@ -19,7 +21,8 @@ from listener.diagnostics import count_into, log
 from listener.disk import leases
 from listener.disk.directories import Directories, prepare, remove_leftovers
 from listener.disk.retry import retry_while_transient
-from listener.hooks.dispatch import HookManager
+from listener.errors import ConfigError
+from listener.hooks.dispatch import HookManager, configured_hooks
 from listener.ledger.thread import LedgerThread
 from listener.service.disk_guard import DiskGuard
 from listener.service.engine import Engine
@@ -28,6 +31,7 @@ from listener.service.lock import IncomingLock
 from listener.service.monitor import Monitor, ServiceState, server_of
 from listener.service.other_listeners import OtherListeners
 from listener.service.recorder import Recorder
+from listener.service.reload import reloaded
 from listener.service.rescan import Rescan, RescanResult, Troubles
 from listener.service.revision_thread import RevisionThread
 from listener.service.watch import Watch, rest_for
@@ -75,13 +79,14 @@ _DISK, _STOPPING = "disk", "stopping"
 class Service:
     """Owns all parts, and runs the loop."""
 
-    def __init__(self, config: Config, directories: Directories) -> None:
+    def __init__(self, config: Config, directories: Directories, read_again: Callable[[], Config]) -> None:
         self._config = config
+        self._read_again = read_again
         self._lock = IncomingLock(config.incoming)
         remove_leftovers(directories)
         self._wakeup = Wakeup()
         self._signals = Signals(self._wakeup.set)
-        self._events = Events(config.phi)
+        self._events = Events(config.phi, which=config.events)
         self._metrics = metrics_of(config)
         self._hooks = HookManager(config, retires=True)
         others = OtherListeners()
@@ -113,6 +118,9 @@ class Service:
             self._start()
             while not self._signals.count:
                 self._turn()
+                if self._signals.asks_reload:
+                    self._signals.asks_reload = False
+                    self._reload()
             return self._drain()
         finally:
             self._close()
@@ -229,6 +237,38 @@ class Service:
     def _pages(self) -> str:
         return f"metrics, /healthz and /readyz at {self._server.url}" if self._server else "--http is off"
 
+    # -- another configuration ---------------------------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        """Read the configuration again: what can change does, the rest is named; a wrong one changes nothing."""
+        try:
+            again = reloaded(self._config, self._read_again())
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("the configuration was read again, and is refused: %s", problem)
+            self._events.service("reload-refused", time.time_ns(), problems=len(error.problems))
+            return
+        self._follow(again.config)
+        # With the level and the events that hold now.
+        self._events.service("reloaded", time.time_ns(), changed=again.changed, waiting=again.waiting)
+        log.info("the configuration was read again: %s", ", ".join(again.changed) or "nothing has changed in place")
+        if again.waiting:
+            log.warning("restart for what cannot change in place: %s", ", ".join(again.waiting))
+
+    def _follow(self, config: Config) -> None:
+        before, self._config = self._config, config
+        log.setLevel(config.log_level.upper())
+        self._events.which = config.events
+        self._guard.min_free = config.min_free
+        self._monitor.ready_backlog = config.ready_backlog
+        self._rescan.interval = config.rescan
+        self._rescan.next = min(self._rescan.next, time.monotonic() + config.rescan)
+        self._ledger.follow(config, {hook.name: hook.wants for hook in configured_hooks(config)})
+        if self._server:
+            self._server.access.change(config.token_file)
+        if before.every_hook != config.every_hook:  # It waits for the ledger, as the loop must not.
+            Thread(target=self._hooks.change, args=(config,), name="listener-hooks", daemon=True).start()
+
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _drain(self) -> int:
@@ -280,10 +320,12 @@ class Service:
         self._wakeup.close()
 
 
-def run(config: Config) -> int:
-    """Run the service and return the exit status."""
+def run(config: Config, read_again: Callable[[], Config]) -> int:
+    """Run the service and return the exit status. `read_again` reads the configuration once more, and may raise
+    ConfigError.
+    """
     request_short_slices()
     # A volume that is full at the start is waited for: a crash loop would say less and mend nothing.
     with leaving_at_once():
         directories = retry_while_transient(lambda: prepare(config), log.error)
-    return Service(config, directories).run()
+    return Service(config, directories, read_again).run()

@@ -64,8 +64,10 @@ class Events:
     What waits is bounded. Events beyond that are dropped and counted in an event `events-lost` in their place.
     """
 
-    def __init__(self, phi: bool, descriptor: int | None = 1, *, waits: bool = False) -> None:
+    def __init__(self, phi: bool, descriptor: int | None = 1, *, waits: bool = False, which: str = "all") -> None:
         self._phi = phi
+        #: What is written: "all"; "series": of files only those that were set aside; "off": nothing.
+        self.which = which
         self._descriptor = descriptor
         self._pending = bytearray()
         self._lost = 0
@@ -74,11 +76,14 @@ class Events:
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> None:
         """Write one line a file, all in one write."""
-        if self._descriptor is not None:
-            self._write([_line(event_of(outcome, self._phi)) for outcome in outcomes])
+        if self._descriptor is not None and self.which != "off":
+            told = [one for one in outcomes if self.which == "all" or one.kind == "set-aside"]
+            self._write([_line(event_of(outcome, self._phi)) for outcome in told])
 
     def service(self, name: str, now_ns: int, **more: Any) -> None:
         """Write an event of the service itself."""
+        if self.which == "off":
+            return
         patience = _LAST_SECONDS if name == "stopped" else 0.0
         self.flush(patience)
         self._write([_line({"time": instant(now_ns), "event": name, **more})])

@@ -215,7 +215,7 @@ def test_a_file_that_hangs_every_worker_is_set_aside(places: Places, tmp_path: P
 # -- signals -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_a_burst_drains(places: Places, number: int) -> None:
     """Exit 0, and all that had arrived is published."""
     expected = backlog(places, 500)

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from listener.ledger import deliveries, maintenance
-from listener.ledger.completion import Flow, StudyEnd, WaitingStudies
+from listener.ledger.completion import Flow, StudyEnd
 from listener.ledger.connection import migrate, open_writer, path_of
 from listener.ledger.interests import STUDY_EVENTS, Interest, text_of
 from listener.ledger.maintenance import LedgerRepair
+from listener.ledger.waiting_studies import WaitingStudies
 from listener.ledger.writer import LedgerWriter
 from tests.ledger_world import World
 

@@ -51,7 +51,7 @@ function _shtab_listener_using
 end
 
 set -g _shtab_listener_commands run once repack bench check expect hooks plan prune report retry series set-aside status verify
-set -g _shtab_listener_opts_with_value --by --config --data --datadir --deadline --dir --dir-mode --drain --emissions --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --jobs --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --patients --plot --ready-backlog --reason --repeat --rescan --root-template --rootDirTemplate --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-quiet --study-template --studyDirTemplate --token-file --until --verbosity --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
+set -g _shtab_listener_opts_with_value --by --config --data --datadir --deadline --dir --dir-mode --drain --emissions --events --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --jobs --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --patients --plot --ready-backlog --reason --repeat --rescan --root-template --rootDirTemplate --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-quiet --study-template --studyDirTemplate --token-file --until --verbosity --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
 
 complete -c listener -e
 complete -c listener -f
@@ -101,6 +101,7 @@ complete -c listener -n '_shtab_listener_using run' -l on-study-complete-exec -x
 complete -c listener -n '_shtab_listener_using run' -l hook-secret-file -xka "(__fish_complete_path (commandline -ct))" -d 'holds the HMAC key that signs what is posted (default: none)'
 complete -c listener -n '_shtab_listener_using run' -l watch-sender -x -d 'a calling AE title whose last arrival becomes a metric; give it again for more, at most 64 (default: none)'
 complete -c listener -n '_shtab_listener_using run' -l phi -d 'allow PatientID and whole paths on standard output (rx-repack'"'"'s own event shape) (default: off)'
+complete -c listener -n '_shtab_listener_using run' -l events -xka "all series off" -d 'what goes to standard output: all; series (no line for a file, unless it is set aside); off (default: all)'
 complete -c listener -n '_shtab_listener_using run' -l drain -x -d 'how long a stopping service may go on (default: 25 s)'
 complete -c listener -n '_shtab_listener_using run' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a once -d 'Repack what is in incoming now, and leave.'
@@ -136,6 +137,7 @@ complete -c listener -n '_shtab_listener_using once' -l on-study-complete -x -d 
 complete -c listener -n '_shtab_listener_using once' -l on-study-complete-exec -x -d 'run it then, with the same JSON on its standard input (default: none)'
 complete -c listener -n '_shtab_listener_using once' -l hook-secret-file -xka "(__fish_complete_path (commandline -ct))" -d 'holds the HMAC key that signs what is posted (default: none)'
 complete -c listener -n '_shtab_listener_using once' -l phi -d 'allow PatientID and whole paths on standard output (rx-repack'"'"'s own event shape) (default: off)'
+complete -c listener -n '_shtab_listener_using once' -l events -xka "all series off" -d 'what goes to standard output: all; series (no line for a file, unless it is set aside); off (default: all)'
 complete -c listener -n '_shtab_listener_using once' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a repack -d 'Repack the named files, or every file in the named folders.'
 complete -c listener -n '_shtab_listener_using repack' -s h -l help -d 'show this help message and exit'
@@ -232,6 +234,7 @@ complete -c listener -n '_shtab_listener_using check' -l on-study-complete-exec 
 complete -c listener -n '_shtab_listener_using check' -l hook-secret-file -xka "(__fish_complete_path (commandline -ct))" -d 'holds the HMAC key that signs what is posted (default: none)'
 complete -c listener -n '_shtab_listener_using check' -l watch-sender -x -d 'a calling AE title whose last arrival becomes a metric; give it again for more, at most 64 (default: none)'
 complete -c listener -n '_shtab_listener_using check' -l phi -d 'allow PatientID and whole paths on standard output (rx-repack'"'"'s own event shape) (default: off)'
+complete -c listener -n '_shtab_listener_using check' -l events -xka "all series off" -d 'what goes to standard output: all; series (no line for a file, unless it is set aside); off (default: all)'
 complete -c listener -n '_shtab_listener_using check' -l drain -x -d 'how long a stopping service may go on (default: 25 s)'
 complete -c listener -n '_shtab_listener_using check' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
 complete -c listener -n '_shtab_listener_using check' -l json -d 'one JSON object a finding, for programs'
