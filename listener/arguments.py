@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import listener
@@ -105,13 +105,20 @@ def _add_shared_options(parser: argparse.ArgumentParser, command: str, aliases: 
     for name, row in configuration.options().items():
         if command not in row.commands:
             continue
-        spellings = [configuration.flag(name), *aliases.get(name, ())]
-        if row.is_switch:
-            text = f"{row.help} (default: off)"
-            parser.add_argument(*spellings, dest=name, action="append_const", const="true", help=text)
-        else:
-            text = f"{row.help} (default: {_shown(row, defaults[name])})"
-            parser.add_argument(*spellings, dest=name, action="append", metavar=row.metavar, help=text)
+        add_option(parser, name, row, defaults[name], aliases.get(name, ()))
+
+
+def add_option(
+    parser: argparse.ArgumentParser, name: str, row: configuration.Option, default: Any, aliases: Sequence[str] = ()
+) -> None:
+    """Add the flag of a row; `aliases` are more spellings. Its texts are a list, None if it is not given."""
+    spellings = [configuration.flag(name), *aliases]
+    if row.is_switch:
+        text = f"{row.help} (default: off)"
+        parser.add_argument(*spellings, dest=name, action="append_const", const="true", help=text)
+    else:
+        text = f"{row.help} (default: {_shown(row, default)})"
+        parser.add_argument(*spellings, dest=name, action="append", metavar=row.metavar, help=text)
 
 
 def _shown(row: configuration.Option, default: Any) -> str:

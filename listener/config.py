@@ -14,6 +14,9 @@ from listener.planning.plan import LAYOUTS
 
 ENVIRONMENT_PREFIX = "LISTENER_"
 
+#: Stages: each has a table of its own in the file and variables LISTENER_<STAGE>_<NAME>, over which others pass.
+STAGES = ("route", "deidentify", "export", "notify", "serve")
+
 #: AE titles of --watch-sender: each is a label of a metric.
 MOST_SENDERS = 64
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from listener.config import ENVIRONMENT_PREFIX, Option, options, variable
+from listener.config import ENVIRONMENT_PREFIX, STAGES, Option, options, variable
 from listener.errors import ConfigError
 from listener.hook_config import of_tables
 from listener.planning.names import printable
@@ -68,30 +68,58 @@ def _distrust(path: str) -> str:
 
 
 def read(path: str, problems: list[str]) -> dict[str, Any]:
-    """Return the values in a file, by field name, and `hooks`; append what is wrong with it to `problems`."""
-    import tomllib  # both only where there is a file
-    from difflib import get_close_matches
+    """Return the values in a file, by field name, and `hooks`; append what is wrong with it to `problems`. Tables of
+    stages are passed over.
+    """
+    table = _table(path, problems)
+    hooks = of_tables(table.pop("hooks", {}), path, problems)
+    ours = {key: value for key, value in table.items() if not (key in STAGES and isinstance(value, dict))}
+    return {**_known(ours, options(), path, "run", problems), "hooks": hooks}
+
+
+def read_table(path: str, stage: str, rows: Mapping[str, Option], problems: list[str]) -> dict[str, Any]:
+    """Return the values in the table of a stage by field name; `rows` are its options. Append what is wrong with it to
+    `problems`.
+    """
+    table = _table(path, []).get(stage, {})  # What else is wrong with the file read() has told.
+    if isinstance(table, dict):
+        return _known(table, rows, f"{path}: [{stage}]", stage, problems)
+    problems.append(f"{path}: {stage}: {table!r} has the wrong shape; give a table [{stage}]")
+    return {}
+
+
+def _table(path: str, problems: list[str]) -> dict[str, Any]:
+    import tomllib  # only where there is a file
 
     try:
         with open(path, "rb") as file:
-            table = tomllib.load(file)
+            return tomllib.load(file)
     except OSError as error:
         problems.append(f"--config: cannot read '{path}' ({error.strerror}); name a readable TOML file")
-        return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"--config: '{path}' is not TOML ({error}); mend that line")
-        return {}
-    known = options()
-    hooks = of_tables(table.pop("hooks", {}), path, problems)
+    return {}
+
+
+def _known(
+    table: Mapping[str, Any], known: Mapping[str, Option], where: str, command: str, problems: list[str]
+) -> dict[str, Any]:
+    """Return the values of a table by field name; the problems are keys that `known` lacks, and wrong shapes."""
+    from difflib import get_close_matches
+
     values = {key.replace("-", "_"): value for key, value in table.items()}
     for key in values.keys() - known.keys():
         close = get_close_matches(key, known, 1)
-        hint = f"did you mean '{close[0].replace('_', '-')}'?" if close else "see 'listener run --help' for the names"
-        problems.append(f"{path}: unknown key '{key.replace('_', '-')}'; {hint}")
+        hint = (
+            f"did you mean '{close[0].replace('_', '-')}'?"
+            if close
+            else f"see 'listener {command} --help' for the names"
+        )
+        problems.append(f"{where}: unknown key '{key.replace('_', '-')}'; {hint}")
     for key in [key for key in values.keys() & known.keys() if not _is_plain(values[key], known[key])]:
         what = "a list of one or more texts" if known[key].several else "one value"
-        problems.append(f"{path}: {key.replace('_', '-')}: {values.pop(key)!r} has the wrong shape; give {what}")
-    return {**values, "hooks": hooks}
+        problems.append(f"{where}: {key.replace('_', '-')}: {values.pop(key)!r} has the wrong shape; give {what}")
+    return values
 
 
 def _is_plain(value: Any, row: Option) -> bool:
@@ -99,10 +127,10 @@ def _is_plain(value: Any, row: Option) -> bool:
     return bool(many) and not any(isinstance(item, list | dict) for item in many)
 
 
-#: Variables with the prefix that are no options: what names the file, what a build sets, and what Kubernetes tells
-#: every pod of services whose name begins like that (LISTENER_PORT_9464_TCP_ADDR).
+#: Variables with the prefix that are no options: what names the file, what a build sets, those of stages, and what
+#: Kubernetes tells every pod of services whose name begins like that (LISTENER_PORT_9464_TCP_ADDR).
 _NO_OPTIONS = re.compile(
-    rf"{ENVIRONMENT_PREFIX}(?:CONFIG|REVISION|(?:\w+_)?SERVICE_(?:HOST|PORT)(?:_\w+)?"
+    rf"{ENVIRONMENT_PREFIX}(?:CONFIG|REVISION|(?:{'|'.join(STAGES).upper()})_\w+|(?:\w+_)?SERVICE_(?:HOST|PORT)(?:_\w+)?"
     r"|(?:\w+_)?PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from listener import config_file, cpu
 from listener.config import HOOKS, INTAKE, MOST_SENDERS, SERVICE, Config, Option, defaults, flag, options, variable
@@ -31,13 +31,14 @@ def load(
     problems: list[str] = []
     from_file = config_file.read(path, problems) if path else {}
     values: dict[str, Any] = {"hooks": tuple(from_file.pop("hooks", ()))}
+    sources = Sources(flags, environment, from_file, path)
     for name, row in options().items():
-        where, texts = _find(name, row, flags, environment, from_file, path)
+        where, texts = sources.find(name, row)
         if texts is None:
             values[name] = _default(name)
             problems += _default_problems(name, row, command)
         else:
-            _parse_into(values, name, row, where, texts, problems)
+            parse_into(values, name, row, where, texts, problems)
     if not problems:
         problems += _cross_check(values, command)
     if problems:
@@ -49,7 +50,7 @@ def load(
 def is_given(name: str, flags: Mapping[str, list[str] | None], environment: Mapping[str, str], path: str) -> bool:
     """Return whether an option was given as a flag, a variable or a key of the file."""
     from_file = config_file.read(path, []) if path else {}
-    return _find(name, options()[name], flags, environment, from_file, path)[1] is not None
+    return Sources(flags, environment, from_file, path).find(name, options()[name])[1] is not None
 
 
 def _default(name: str) -> Any:
@@ -69,32 +70,40 @@ def _default_problems(name: str, row: Option, command: str) -> Iterable[str]:
                 yield f"{flag(name)}: {text!r} {error}"
 
 
-def _find(
-    name: str,
-    row: Option,
-    flags: Mapping[str, list[str] | None],
-    environment: Mapping[str, str],
-    from_file: Mapping[str, Any],
-    path: str,
-) -> tuple[str, list[str] | None]:
-    given = flags.get(name)
-    if given is not None:
-        return flag(name), given
-    if environment.get(variable(name)):
-        text = environment[variable(name)]
-        return variable(name), text.split(row.divider) if row.several else [text]
-    if name in from_file:
-        value = from_file[name]
-        many = value if isinstance(value, list) else [value]
-        return f"{path}: {name.replace('_', '-')}", [
-            str(item).lower() if isinstance(item, bool) else str(item) for item in many
-        ]
-    return "", None
+class Sources(NamedTuple):
+    """Where options come from: flags by field name, variables, and the values of the file at `path`. With a `stage`
+    variables are called LISTENER_<STAGE>_<NAME>, and the values are those of its table.
+    """
+
+    flags: Mapping[str, list[str] | None]
+    environment: Mapping[str, str]
+    from_file: Mapping[str, Any]
+    path: str = ""
+    stage: str = ""
+
+    def find(self, name: str, row: Option) -> tuple[str, list[str] | None]:
+        """Return where an option is given, as people read it, and its texts; None if it is given nowhere."""
+        given = self.flags.get(name)
+        if given is not None:
+            return flag(name), given
+        named = variable(f"{self.stage}_{name}" if self.stage else name)
+        if self.environment.get(named):
+            text = self.environment[named]
+            return named, text.split(row.divider) if row.several else [text]
+        if name in self.from_file:
+            value = self.from_file[name]
+            many = value if isinstance(value, list) else [value]
+            table = f"[{self.stage}] " if self.stage else ""
+            return f"{self.path}: {table}{name.replace('_', '-')}", [
+                str(item).lower() if isinstance(item, bool) else str(item) for item in many
+            ]
+        return "", None
 
 
-def _parse_into(
+def parse_into(
     values: dict[str, Any], name: str, row: Option, where: str, texts: list[str], problems: list[str]
 ) -> None:
+    """Put what `texts` say into `values`, and what is wrong with them, given at `where`, into `problems`."""
     parsed = []
     if len(texts) > 1 and not row.several:
         texts = texts[-1:]
