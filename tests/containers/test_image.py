@@ -18,6 +18,7 @@ from listener import __version__
 from listener.quickstart.synthetic import make_series
 from tests import sbom
 from tests.accounting import account, sent
+from tests.authority import Authority
 from tests.conftest import PROJECT
 from tests.containers.podman import HARDENED, IMAGES, LISTENER, STORESCP, UID, inspect, podman, started, tool, why_not
 from tests.service_process import Places
@@ -167,12 +168,18 @@ def test_a_file_is_taken_and_counted(volume: Path) -> None:
     account(places(volume), sent(instances))
 
 
-def test_the_health_check_is_the_image_s_own(volume: Path) -> None:
+def test_the_health_check_is_the_image_s_own(volume: Path, tmp_path: Path) -> None:
     check = inspect(LISTENER)["Healthcheck"]["Test"][1:]
     with started(volume, more=("-e", "LISTENER_HTTP=127.0.0.1:9555")) as container:
         until(lambda: podman("exec", container.identity, *check, check=False).returncode == 0, 30)
     with started(volume, more=("-e", "LISTENER_HTTP=off")) as container:
         assert podman("exec", container.identity, *check, check=False).returncode != 0
+    secrets = Authority(tmp_path / "authority").certify("listener")
+    for path in secrets.iterdir():
+        os.chown(path, UID, UID)
+    https = [("-e", f"LISTENER_HTTP_{name}=/run/tls/tls.{end}") for name, end in (("CERT", "crt"), ("KEY", "key"))]
+    with started(volume, more=(*https[0], *https[1], "-v", f"{secrets}:/run/tls:ro")) as container:
+        until(lambda: podman("exec", container.identity, *check, check=False).returncode == 0, 30)
 
 
 def test_a_stop_with_work_in_flight_loses_nothing(volume: Path) -> None:
