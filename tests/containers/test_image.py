@@ -128,7 +128,7 @@ def test_its_manual_and_completions_are_there() -> None:
 _PACKAGES = """
 import importlib.metadata as m, json, subprocess
 deb = subprocess.run(['dpkg-query', '-W', '-f', '${Package}\\n'], capture_output=True, text=True).stdout.split()
-print(json.dumps([deb, [one.metadata['Name'].lower() for one in m.distributions()]]))
+print(json.dumps([deb, [one.metadata['Name'].lower().replace('_', '-') for one in m.distributions()]]))
 """
 
 
