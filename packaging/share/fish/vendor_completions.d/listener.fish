@@ -50,8 +50,8 @@ function _shtab_listener_using
   test "$_shtab_listener_cmdpath" = "$argv"
 end
 
-set -g _shtab_listener_commands run once repack bench check expect hooks plan prune report retry series set-aside status verify
-set -g _shtab_listener_opts_with_value --by --config --data --datadir --deadline --dir --dir-mode --drain --emissions --events --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --jobs --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --patients --plot --ready-backlog --reason --repeat --rescan --root-template --rootDirTemplate --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-quiet --study-template --studyDirTemplate --token-file --until --verbosity --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
+set -g _shtab_listener_commands run once repack bench check expect find hooks plan prune report retry series set-aside status studies verify
+set -g _shtab_listener_opts_with_value --accession --arrived --by --config --data --datadir --deadline --description --dir --dir-mode --drain --emissions --events --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --jobs --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --patients --plot --ready-backlog --reason --repeat --rescan --root-template --rootDirTemplate --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --token-file --until --verbosity --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
 
 complete -c listener -e
 complete -c listener -f
@@ -243,6 +243,24 @@ complete -c listener -n '_shtab_listener_using expect' -s h -l help -d 'show thi
 complete -c listener -n '_shtab_listener_using expect' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
 complete -c listener -n '_shtab_listener_using expect' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
 complete -c listener -n '_shtab_listener_using expect' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
+complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a find -d 'Find studies by patient, date, accession number, modality, sender or state; the newest arrival first.'
+complete -c listener -n '_shtab_listener_using find' -s h -l help -d 'show this help message and exit'
+complete -c listener -n '_shtab_listener_using find' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
+complete -c listener -n '_shtab_listener_using find' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
+complete -c listener -n '_shtab_listener_using find' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
+complete -c listener -n '_shtab_listener_using find' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
+complete -c listener -n '_shtab_listener_using find' -l mrn -x -d PatientID
+complete -c listener -n '_shtab_listener_using find' -l accession -x -d AccessionNumber
+complete -c listener -n '_shtab_listener_using find' -l study-date -x -d 'StudyDate: 2026-01-31, 2026-01, 7d, today, this-month, ..., or from one to another: 2026-01-31..2026-03, 2026.., ..7d'
+complete -c listener -n '_shtab_listener_using find' -l modality -x -d 'one of its series has this modality'
+complete -c listener -n '_shtab_listener_using find' -l sender -x -d 'one of its series came from this calling AE title'
+complete -c listener -n '_shtab_listener_using find' -l arrived -x -d 'its last instance came then: as --study-date'
+complete -c listener -n '_shtab_listener_using find' -l only -xka "open complete incomplete" -d 'those in this state'
+complete -c listener -n '_shtab_listener_using find' -l description -x -d 'it is in StudyDescription or SeriesDescription'
+complete -c listener -n '_shtab_listener_using find' -l limit -x -d 'the newest N; 0: all (default: 100)'
+complete -c listener -n '_shtab_listener_using find' -l csv -d 'comma-separated values with a head, for spreadsheets'
+complete -c listener -n '_shtab_listener_using find' -l tsv -d 'tab-separated values with a head'
+complete -c listener -n '_shtab_listener_using find' -l json -d 'one JSON object a study, for programs'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a hooks -d 'List hooks and their deliveries; retire one, redeliver or forget what failed.'
 complete -c listener -n '_shtab_listener_using hooks' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using hooks' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
@@ -316,6 +334,7 @@ complete -c listener -n '_shtab_listener_using retry' -l json -d 'one JSON objec
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a series -d 'List the series in the ledger, or show one with its history.'
 complete -c listener -n '_shtab_listener_using series' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using series' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
+complete -c listener -n '_shtab_listener_using series' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
 complete -c listener -n '_shtab_listener_using series' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
 complete -c listener -n '_shtab_listener_using series' -l phi -d 'allow PatientID and whole paths on standard output (rx-repack'"'"'s own event shape) (default: off)'
 complete -c listener -n '_shtab_listener_using series' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
@@ -341,6 +360,16 @@ complete -c listener -n '_shtab_listener_using status' -l state -xka "(__fish_co
 complete -c listener -n '_shtab_listener_using status' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
 complete -c listener -n '_shtab_listener_using status' -l watch -d 'show it anew every second, until q or Ctrl-C'
 complete -c listener -n '_shtab_listener_using status' -l json -d 'the status document, for programs'
+complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a studies -d 'List the newest studies in the ledger, or show one with its series, history, deliveries and folder.'
+complete -c listener -n '_shtab_listener_using studies' -s h -l help -d 'show this help message and exit'
+complete -c listener -n '_shtab_listener_using studies' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
+complete -c listener -n '_shtab_listener_using studies' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
+complete -c listener -n '_shtab_listener_using studies' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
+complete -c listener -n '_shtab_listener_using studies' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
+complete -c listener -n '_shtab_listener_using studies' -l limit -x -d 'the newest N; 0: all (default: 50)'
+complete -c listener -n '_shtab_listener_using studies' -l csv -d 'comma-separated values with a head, for spreadsheets'
+complete -c listener -n '_shtab_listener_using studies' -l tsv -d 'tab-separated values with a head'
+complete -c listener -n '_shtab_listener_using studies' -l json -d 'one JSON object a study, for programs'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a verify -d 'Compare the tree, the JSON logs and the ledger, and name every difference.'
 complete -c listener -n '_shtab_listener_using verify' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using verify' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
