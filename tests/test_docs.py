@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +31,7 @@ from listener.telemetry import catalogue
 from listener.telemetry.events import event_of
 from listener.telemetry.health import Conditions, readiness
 from tests.conftest import PROJECT, script
+from tests.documents import blocks, codes, read, rows, section
 
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")])
 
@@ -48,37 +49,10 @@ SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PROJECT.g
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 
 
-def read(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
-def section(path: Path, heading: str) -> str:
-    """The text between a heading and the next one of its level or above."""
-    found = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,}} |\Z)", read(path), re.DOTALL | re.MULTILINE)
-    assert found, f"{path.name} has no section '{heading}'"
-    return found[2]
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"^ *```{language}\n(.*?)^ *```", read(path), re.DOTALL | re.MULTILINE)
-
-
-def rows(text: str) -> Iterator[list[str]]:
-    """The cells of each row of the tables in a text, without the heads."""
-    for table in re.findall(r"(?:^ *\|.*\n)+", text, re.MULTILINE):
-        for line in table.splitlines()[2:]:
-            cells = re.split(r"(?<!\\)\|", line.strip().removeprefix("|").removesuffix("|"))
-            yield [cell.strip().replace("\\|", "|") for cell in cells]
-
-
 @every_document
 def test_no_table_is_cut_in_two(path: Path) -> None:
     tables = re.findall(r"(?:^ *\|.*\n)+", read(path), re.MULTILINE)
     assert [table.splitlines()[0] for table in tables if not re.search(r"^ *\|[ :|-]+\|$", table, re.MULTILINE)] == []
-
-
-def codes(text: str) -> list[str]:
-    return re.findall(r"`([^`\n]+)`", text)
 
 
 @cache
@@ -463,3 +437,16 @@ def _shorten(shown: dict[str, Any], written: dict[str, Any]) -> None:
     for study, entry in shown.items():
         whole = written[study]["DICOM"]
         written[study]["DICOM"] = {keyword: whole[keyword] for keyword in entry["DICOM"]}
+
+
+# -- where packagers look --------------------------------------------------------------------------------------------
+
+
+def test_wheel_and_chart_name_the_same_people_and_the_chart_s_icon_is_ours() -> None:
+    project = tomllib.loads(read(PROJECT / "pyproject.toml"))["project"]
+    chart = yaml.safe_load(read(PROJECT / "helm/listener/Chart.yaml"))
+    assert chart["maintainers"] == project["maintainers"]
+    assert chart.get("home", "") == project.get("urls", {}).get("Homepage", "")
+    kind, _, data = chart["icon"].partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert base64.b64decode(data) == (PROJECT / "docs/icon.svg").read_bytes()

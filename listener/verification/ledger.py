@@ -32,6 +32,10 @@ def verify(config: Config, report: Report, *, repair: bool) -> None:
     if not os.path.exists(path):
         if repair and os.path.isdir(config.state):
             _rebuild(config)
+        elif repair:
+            sys.stderr.write(
+                f"no ledger is made: the directory '{config.state}' is not there; make it or name another\n"
+            )
         return
     try:
         connection = open_reader(path)

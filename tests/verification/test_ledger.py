@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -176,6 +177,18 @@ def test_a_lost_ledger_is_made_anew_and_tells_nobody_of_the_past(
     with contextlib.closing(sqlite3.connect(path_of(bench.config.state))) as connection:
         assert not connection.execute("SELECT 1 FROM history WHERE announced = 0").fetchall()
     assert found(bench, capsys) == []
+
+
+def test_without_a_state_directory_no_ledger_is_made_and_that_is_told(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who moves over from another program, and mistypes --state, would else wait for a ledger in vain."""
+    config = replace(bench.config, state=f"{bench.state}/mistyped")
+    assert verify.run(config, verify.Request(repair=True)) == 0
+    assert "no ledger is made: the directory" in capsys.readouterr().err
+    assert not os.path.exists(config.state)
+    assert verify.run(config, verify.Request(repair=False)) == 0
+    assert "no ledger is made" not in capsys.readouterr().err
 
 
 def test_a_damaged_ledger_is_told_kept_and_made_anew(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
