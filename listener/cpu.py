@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import struct
 from collections.abc import Iterator
 
@@ -67,7 +66,7 @@ def request_short_slices() -> bool:
     # processors: while senders and storescp keep them busy, a file waits less for each process on its way.
     import ctypes  # 5 ms, and only the service asks
 
-    number = _NUMBERS.get(platform.machine())
+    number = _NUMBERS.get(os.uname().machine)
     policy = os.sched_getscheduler(0)
     if number is None or policy != os.SCHED_OTHER:
         return False

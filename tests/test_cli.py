@@ -174,7 +174,7 @@ def test_a_directory_that_cannot_be_made_is_a_wrong_configuration(
 def test_a_second_owner_ends_with_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("listener.commands.once.IncomingLock", partial(IncomingLock, patience=0))
+    monkeypatch.setattr("listener.oneshot.once.IncomingLock", partial(IncomingLock, patience=0))
     (tmp_path / "incoming").mkdir()
     owner = IncomingLock((str(tmp_path / "incoming"),))
     try:

@@ -31,7 +31,7 @@ FLOORS = (
     {"status", "hooks"},
     {"service"},
     {"stages"},
-    {"checks", "verification", "quickstart"},
+    {"checks", "verification", "quickstart", "oneshot"},
     {"benchmark"},
     {"commands"},
 )

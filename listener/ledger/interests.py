@@ -10,8 +10,6 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import NamedTuple
 
-import orjson
-
 #: Events of deliveries; without a word a consumer gets the first three, as before there were studies.
 SERIES_EVENTS = ("series-complete", "series-incomplete", "set-aside")
 STUDY_EVENTS = ("study-complete", "study-incomplete")
@@ -57,12 +55,16 @@ def _one_matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
 
 def text_of(interest: Interest) -> str:
     """Return the text in a consumer's row: JSON, "" for what a consumer gets that says nothing."""
+    import orjson
+
     return "" if interest == ANYTHING else orjson.dumps(interest._asdict()).decode()
 
 
 @lru_cache(maxsize=256)
 def interest_of(text: str) -> Interest:
     """Return the interest in a consumer's row. What cannot be read (a stage wrote it) excludes nothing."""
+    import orjson  # 4 ms, and the options need the names of events only.
+
     try:
         known = orjson.loads(text) if text else {}
         lists = {name: tuple(map(str, known[name])) for name in Interest._fields if known.get(name)}

@@ -28,8 +28,9 @@ from typing import Any, ClassVar
 import orjson
 
 from listener import arguments, cli
-from listener.commands import prune, repack, retry
+from listener.commands import prune, retry
 from listener.errors import FatalFault
+from listener.oneshot import repack
 from listener.records import Arrival
 from listener.repacking import removal
 from listener.repacking.context import WorkerContext

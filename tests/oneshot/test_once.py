@@ -14,8 +14,7 @@ import orjson
 import pytest
 
 from listener import cli
-from listener.commands import _progress
-from listener.commands._progress import Progress
+from listener.oneshot.progress import Progress
 from listener.records import Deferral, Outcome
 from listener.status.formatting import span
 from listener.telemetry.events import Events
@@ -164,10 +163,9 @@ def outcome(kind: str = "published", **more: object) -> Outcome:
     return Outcome(kind, "/in/x", 0, 1, 2, size=1_000_000, **more)  # type: ignore[arg-type]
 
 
-def test_a_line_on_a_terminal_and_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_progress, "_TICK", 0.0)
+def test_a_line_on_a_terminal_and_none_elsewhere() -> None:
     for screen in (Screen(), io.StringIO()):
-        progress = Progress(Events(phi=False, descriptor=None), screen)
+        progress = Progress(Events(phi=False, descriptor=None), screen, tick=0.0)
         for _ in range(4):
             progress.discovered("startup")
         progress.finished([outcome(), outcome("set-aside", reason="empty")])
@@ -182,7 +180,7 @@ def test_percent_and_time_left_once_all_files_are_counted(monkeypatch: pytest.Mo
         counted.append(clock[0])
         return 150
 
-    monkeypatch.setattr("listener.commands._progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("listener.oneshot.progress.time.monotonic", lambda: clock[0])
     for screen, due in ((Screen(), 0.2), (io.StringIO(), 30.0)):
         clock[0] = 0.0
         progress = Progress(Events(phi=False, descriptor=None), screen)
@@ -199,9 +197,8 @@ def test_percent_and_time_left_once_all_files_are_counted(monkeypatch: pytest.Mo
     assert counted == [0.2, 30.0]
 
 
-def test_files_that_come_meanwhile_are_never_more_than_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_progress, "_TICK", 0.0)
-    progress = Progress(Events(phi=False, descriptor=None), screen := Screen())
+def test_files_that_come_meanwhile_are_never_more_than_all() -> None:
+    progress = Progress(Events(phi=False, descriptor=None), screen := Screen(), tick=0.0)
     progress.counts_left = lambda: 0
     progress.finished([outcome()])
     for _ in range(4):

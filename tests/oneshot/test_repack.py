@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from listener.commands import repack
-from listener.commands.repack import Request
 from listener.errors import ConfigError
+from listener.oneshot import repack
+from listener.oneshot.repack import Request
 from listener.planning.names import OWN
 from tests.holders import writer
 from tests.instances import write_instance
@@ -66,27 +66,27 @@ def test_which_files_of_a_folder(
     substrings: tuple[str, ...], count: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     source = folder(tmp_path)
-    assert repack.repack(make_config(tmp_path), Request((str(source),), substrings)) == 0
+    assert repack.run(make_config(tmp_path), Request((str(source),), substrings)) == 0
     assert len(capfd.readouterr().out.splitlines()) == len(contents(tmp_path / "data")) == count
     assert len(contents(source)) == 6
 
 
 def test_substrings_do_not_matter_to_files_that_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = folder(tmp_path)
-    assert repack.repack(make_config(tmp_path), Request((str(source / "c"),), ("dcm",))) == 0
+    assert repack.run(make_config(tmp_path), Request((str(source / "c"),), ("dcm",))) == 0
     assert len(contents(tmp_path / "data")) == 1
 
 
 def test_a_file_named_twice_is_done_twice_and_published_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = folder(tmp_path)
-    assert repack.repack(make_config(tmp_path), Request((str(source / "c"),) * 2)) == 0
+    assert repack.run(make_config(tmp_path), Request((str(source / "c"),) * 2)) == 0
     assert len(contents(tmp_path / "data")) == 1
 
 
 def test_nothing_is_left_behind(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = folder(tmp_path)
     (source / "text").write_text("hello")
-    assert repack.repack(make_config(tmp_path), Request((str(source),), cleanup=True)) == 1
+    assert repack.run(make_config(tmp_path), Request((str(source),), cleanup=True)) == 1
     assert sorted(os.listdir(tmp_path)) == ["data", "in", "log"]
     for root in ("data", "log"):
         assert list((tmp_path / root / OWN / "staging").iterdir()) == []
@@ -96,7 +96,7 @@ def test_nothing_is_left_behind(tmp_path: Path, capfd: pytest.CaptureFixture[str
 def test_what_is_open_for_writing_fails_and_stays(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = folder(tmp_path)
     with writer(source / "c"):
-        assert repack.repack(make_config(tmp_path), Request((str(source),), cleanup=True)) == 1
+        assert repack.run(make_config(tmp_path), Request((str(source),), cleanup=True)) == 1
     assert (source / "c").exists()
     assert "1 failed; they stay where they are" in capfd.readouterr().err
 
@@ -106,34 +106,34 @@ def test_more_than_one_batch(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     source.mkdir()
     for number in range(1, 71):
         write_instance(source / str(number), number=number)
-    assert repack.repack(make_config(tmp_path), Request((str(source),))) == 0
+    assert repack.run(make_config(tmp_path), Request((str(source),))) == 0
     assert len(contents(tmp_path / "data")) == 70
 
 
 def test_repacking_a_tree_onto_itself_changes_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = folder(tmp_path)
     config = make_config(tmp_path)
-    repack.repack(config, Request((str(source),)))
+    repack.run(config, Request((str(source),)))
     before = contents(config.data)
     for cleanup in (False, True):
-        repack.repack(config, Request((config.data,), cleanup=cleanup))
+        repack.run(config, Request((config.data,), cleanup=cleanup))
         assert contents(config.data) == before
 
 
 def test_a_tree_reached_by_a_link_is_that_tree(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     config = make_config(tmp_path)
-    repack.repack(config, Request((str(folder(tmp_path)),)))
+    repack.run(config, Request((str(folder(tmp_path)),)))
     before = contents(config.data)
     (tmp_path / "link").symlink_to(config.data)
-    repack.repack(config, Request((f"{tmp_path}/link/.",), cleanup=True))
+    repack.run(config, Request((f"{tmp_path}/link/.",), cleanup=True))
     assert contents(config.data) == before
 
 
 def test_a_tree_is_moved_to_another_layout(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     config = make_config(tmp_path)
-    repack.repack(config, Request((str(folder(tmp_path)),)))
+    repack.run(config, Request((str(folder(tmp_path)),)))
     before = sorted(contents(config.data).values())
-    assert repack.repack(make_config(tmp_path, layout="px"), Request((config.data,), cleanup=True)) == 0
+    assert repack.run(make_config(tmp_path, layout="px"), Request((config.data,), cleanup=True)) == 0
     after = contents(config.data)
     assert sorted(after.values()) == before
     assert all("/Series_0-" in name for name in after)

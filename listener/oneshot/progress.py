@@ -17,17 +17,22 @@ if TYPE_CHECKING:  # `repack` without a state directory needs no sqlite, and run
     from listener.ledger.completion import End
     from listener.ledger.thread import LedgerThread
 
-#: How often the progress line is drawn on a terminal, and written elsewhere (a log, a pipe), in seconds.
-_TICK, _SELDOM = 0.2, 30.0
+#: How often the progress line is written where there is no terminal (to a log, a pipe), in seconds.
+_SELDOM = 30.0
 
 
 class Progress:
-    """Counts what becomes of files; writes events, a progress line and a summary."""
+    """Counts what becomes of files; writes events, a progress line and a summary. `tick`: seconds from one line to the
+    next on a terminal.
+    """
 
-    def __init__(self, events: Events, screen: TextIO, keeper: LedgerThread | None = None) -> None:
+    def __init__(
+        self, events: Events, screen: TextIO, keeper: LedgerThread | None = None, *, tick: float = 0.2
+    ) -> None:
         self._events = events
         self._keeper = keeper
         self._screen = screen
+        self._tick = tick
         self._begun = self._drawn = time.monotonic()
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -57,7 +62,7 @@ class Progress:
     def _draw(self, now: float) -> None:
         """Write a line when one is due. An error there (a full disk) is ignored: the work goes on."""
         on_terminal = self._screen.isatty()
-        if now - self._drawn < (_TICK if on_terminal else _SELDOM):
+        if now - self._drawn < (self._tick if on_terminal else _SELDOM):
             return
         if self.counts_left:
             self.total, self.counts_left = self._done() + self.counts_left(), None

@@ -1,0 +1,1 @@
+"""`once` and `repack`: work through the files that are there, and leave."""
