@@ -33,6 +33,9 @@ COMPLETIONS = {
 #: What a shell offers for a metavar.
 _OFFERED = {"DIR": shtab.DIRECTORY, "FILE": shtab.FILE, "PATH": shtab.FILE}
 
+#: What roff would take for something else, or show as another sign.
+_AS_IT_IS = str.maketrans({"\\": r"\e", "-": r"\-", "'": r"\(aq", "^": r"\(ha", "~": r"\(ti", "`": r"\(ga"})
+
 #: Characters of a line of source.
 _WIDTH = 78
 
@@ -150,7 +153,8 @@ def _arguments(parser: argparse.ArgumentParser) -> Iterator[str]:
         if actions:
             yield f".SH {title}"
         for action in actions:
-            takes = "" if action.nargs == 0 else rf" \fI{_roff(str(action.metavar or action.dest.upper()))}\fR"
+            value = action.metavar or "|".join(action.choices or ()) or action.dest.upper()
+            takes = "" if action.nargs == 0 else rf" \fI{_roff(str(value))}\fR"
             names = [rf"\fB{_roff(name)}\fR{takes}" for name in action.option_strings]
             yield from (".TP", ", ".join(names) or takes.strip())
             yield _roff(formatter._expand_help(action) if action.help else "")  # noqa: SLF001
@@ -196,7 +200,7 @@ def _see_also(command: str) -> Iterator[str]:
 
 def _roff(text: str) -> str:
     """Text that roff shows as it is, one sentence a line."""
-    escaped = text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq")
+    escaped = text.translate(_AS_IT_IS)
     sentences = re.split(r"(?<=[.:]) (?=[A-Z])", escaped)
     lines = [line for one in sentences for line in wrap(one, _WIDTH, break_long_words=False, break_on_hyphens=False)]
     return "\n".join(rf"\&{line}" if line.startswith(".") else line for line in lines)

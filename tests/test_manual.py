@@ -74,6 +74,13 @@ def test_a_page_as_man_shows_it_has_every_flag_and_every_status(name: str) -> No
     assert max(map(len, told.splitlines())) <= 100
 
 
+def test_signs_are_shown_as_they_are() -> None:
+    text = "\\-'^~`.x"
+    page_ = f".TH X 1\n.SH NAME\nx \\- y\n.PP\n{manual()._roff(text)}\n"
+    shown = [need("mandoc"), "-Tutf8"]
+    assert text in subprocess.run(shown, input=page_, capture_output=True, text=True, check=True, timeout=20).stdout
+
+
 def test_the_examples_are_command_lines() -> None:
     for name, examples in manual().EXAMPLES.items():
         for line, _ in examples:
