@@ -33,6 +33,7 @@ test: $(DEV) ## run all tests (ARGS= for pytest)
 	@.ci/need dcmtk || echo "Tests that need DCMTK will be skipped."
 	@.ci/need strace || echo "Tests that count system calls will be skipped."
 	@.ci/need chromium || echo "Tests that need a browser will be skipped."
+	@.ci/need axe-core || echo "The test of accessibility will be skipped."
 	@.ci/need promtool prometheus || echo "Tests that need Prometheus will be skipped."
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadgroup --durations=10 $(ARGS)
 

@@ -39,7 +39,7 @@ OWN = {
 }
 
 #: What a help that answers at once must not import.
-HEAVY = ("pydicom", "watchdog", "prometheus_client", "tenacity", "numpy", "asyncio")
+HEAVY = ("pydicom", "watchdog", "prometheus_client", "tenacity", "jinja2", "numpy", "asyncio")
 
 
 def listen(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

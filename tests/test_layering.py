@@ -93,6 +93,7 @@ EXCEPTIONS = {
 DOORS = {
     "watchdog": {"service.observers", "service.inotify"},
     "prometheus_client": {"telemetry.metrics"},
+    "jinja2": {"status.page"},
     "tenacity": {"disk.retry"},
     "pydicom": {
         "dicom.decoding",

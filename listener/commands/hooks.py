@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -23,8 +23,7 @@ from listener.ledger import consumers, deliveries
 from listener.ledger.connection import open_writer, path_of, translated
 from listener.ledger.reader import reading
 from listener.ledger.rows import ConsumerRow
-from listener.planning.names import instant
-from listener.status import snapshot
+from listener.status import ledger_view, snapshot
 from listener.status.document import RUNNING, LedgerView, document
 
 COLUMNS = ("hook", "state", "delivered", "waiting", "given up", "oldest that waits (UTC)", "last error")
@@ -107,21 +106,16 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 def _list(config: Config, request: Request) -> int:
     with reading(config.state) as reader:
-        rows = [_shown(row) for row in reader.consumers()]
+        rows = ledger_view.hooks(reader)
     if request.json:
         sys.stdout.buffer.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
     elif rows:
-        sys.stdout.write(table(COLUMNS, [[str(value) or "-" for value in row.values()] for row in rows]))
+        keys = ("name", "state", "delivered", "pending", "failed", "oldest", "error")
+        sys.stdout.write(table(COLUMNS, [[str(row[key]) or "-" for key in keys] for row in rows]))
     sys.stdout.flush()
     if not rows and not request.json:
         sys.stderr.write("there is no hook; 'listener run --on-series-complete URL' registers one\n")
     return 0
-
-
-def _shown(row: ConsumerRow) -> dict[str, Any]:
-    oldest = instant(row.oldest_ns) if row.oldest_ns else ""
-    counts = {"delivered": row.delivered, "pending": row.pending, "failed": row.failed}
-    return {"name": row.name, "state": row.state, **counts, "oldest": oldest, "error": row.error}
 
 
 def _act(config: Config, request: Request) -> int:

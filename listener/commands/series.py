@@ -13,7 +13,8 @@ from listener.commands._table import table
 from listener.config import Config
 from listener.errors import UnknownSeries
 from listener.ledger.reader import Reader, reading
-from listener.ledger.rows import SeriesRow, shown
+from listener.ledger.rows import shown
+from listener.status import ledger_view
 
 #: The largest integer of SQLite.
 MOST = 2**63 - 1
@@ -75,21 +76,10 @@ def _several(reader: Reader, request: Request, data: str) -> list[dict[str, Any]
 
 def _of_uid(reader: Reader, uid: str, data: str) -> list[dict[str, Any]]:
     """Return the series of a UID: one for each study that has it. Raise UnknownSeries."""
-    rows = reader.all_of(uid)
-    if not rows:
+    found = ledger_view.series_details(reader, uid, True, data)
+    if not found:
         raise UnknownSeries
-    return [_one(reader, row, data) for row in rows]
-
-
-def _one(reader: Reader, row: SeriesRow, data: str) -> dict[str, Any]:
-    key = (row.SeriesInstanceUID, row.StudyInstanceUID)
-    study = reader.study(row.StudyInstanceUID)
-    return {
-        **shown(row, True, data),
-        "study": shown(study, True, data) if study else None,
-        "history": [shown(one, True) for one in reader.history(*key)],
-        "deliveries": [shown(one, True) for one in reader.deliveries_of(*key)],
-    }
+    return found
 
 
 def _print(one: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from listener.commands._table import moment, table
 from listener.config import Config
 from listener.errors import ConfigError, UnknownStudy
 from listener.ledger.reader import Reader, reading
-from listener.ledger.rows import shown
+from listener.status import ledger_view
 from listener.status.formatting import count, size
 
 #: The largest integer of SQLite.
@@ -70,22 +70,10 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 def study_of(reader: Reader, uid: str, data: str) -> dict[str, Any]:
     """Return a study with its series, each with its history and deliveries. Raise UnknownStudy."""
-    study = reader.study(uid)
-    if study is None:
+    found = ledger_view.study_details(reader, uid, True, data)
+    if found is None:
         raise UnknownStudy
-    return {
-        **shown(study, True, data),
-        "history": [shown(end, True) for end in reader.study_history(study)],
-        "deliveries": [shown(one, True) for one in reader.study_deliveries(study)],
-        "all_series": [
-            {
-                **shown(row, True, data),
-                "history": [shown(one, True) for one in reader.history(row.SeriesInstanceUID, uid)],
-                "deliveries": [shown(one, True) for one in reader.deliveries_of(row.SeriesInstanceUID, uid)],
-            }
-            for row in reader.series_of(study)
-        ],
-    }
+    return found
 
 
 def rendered(one: dict[str, Any], width: int = 0) -> str:

@@ -10,10 +10,11 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from listener.ledger import schema
+from listener.ledger import listing, schema
 from listener.ledger.connection import open_reader, path_of, translated
 from listener.ledger.descriptions import HOW_MANY_UNDESCRIBED
 from listener.ledger.finding import Search, find
+from listener.ledger.listing import Page
 from listener.ledger.rows import (
     SERIES_COLUMNS,
     STUDIES,
@@ -50,6 +51,7 @@ STUDY_DELIVERIES = f"{_DELIVERIES} WHERE d.study_id = ? AND d.study_id > 0 ORDER
 COUNTS = "SELECT state, series FROM series_counts"
 #: Complete studies are not counted: that would look at all of them.
 STUDY_COUNTS = "SELECT state, count(*) FROM studies WHERE state <> 'complete' GROUP BY state"
+ALL_STUDIES = "SELECT count(*) FROM studies"
 SET_ASIDE = "SELECT reason, files, bytes FROM set_aside_counts"
 SET_ASIDE_GROUPS = """
 SELECT reason, sender, StudyInstanceUID, max(Modality), count(*), sum(size), min(at_ns), max(at_ns), max(error)
@@ -195,6 +197,16 @@ class Reader:
         """Return the deliveries of a study."""
         return [DeliveryRow(*delivery) for delivery in self._ask(STUDY_DELIVERIES, study.id)]
 
+    def studies_page(self, page: Page) -> list[StudyRow]:
+        """Return a page of studies, the newest arrival first."""
+        question, values = listing.studies(page)
+        return [study_row(row) for row in self._ask(question, *values)]
+
+    def series_page(self, page: Page) -> list[SeriesRow]:
+        """Return a page of series, the newest arrival first."""
+        question, values = listing.series(page)
+        return [SeriesRow(*row) for row in self._ask(question, *values)]
+
     def series_of(self, study: StudyRow) -> list[SeriesRow]:
         """Return the series of a study by SeriesNumber."""
         rows = [SeriesRow(*row) for row in self._ask(OF_STUDY, study.id)]
@@ -207,6 +219,10 @@ class Reader:
     def study_counts(self) -> dict[str, int]:
         """Return the number of studies with an open series, and of those with an incomplete one."""
         return {"open": 0, "incomplete": 0} | dict(self._ask(STUDY_COUNTS))
+
+    def study_count(self) -> int:
+        """Return the number of all studies."""
+        return int(self._ask(ALL_STUDIES)[0][0])
 
     def set_aside(self) -> dict[str, tuple[int, int]]:
         """Return files and bytes in set-aside, by reason."""

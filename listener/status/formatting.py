@@ -31,11 +31,13 @@ def rate(number: float) -> str:
     return f"{number:,.0f}" if number >= 99.95 or not number else f"{number:.3g}"
 
 
-def span(seconds: float | None) -> str:
-    """Return a duration: 4 ms, 1.5 s, 90 s, 12 min, 5 h, 3 d; a dash for None."""
+def span(seconds: float | None, *, whole: bool = False) -> str:
+    """Return a duration: 4 ms, 1.5 s, 90 s, 12 min, 5 h, 3 d; a dash for None. `whole`: seconds without a fraction."""
     if seconds is None:
         return NONE
     value = abs(seconds)
+    if whole and value < 120:
+        return f"{value:.0f} s"
     for least, unit_seconds, unit in _SPANS:
         if value >= least:
             return f"{value / unit_seconds:.0f} {unit}"
@@ -49,9 +51,11 @@ def share(part: int, whole: int) -> str:
     return f"{min(99, 100 * part // whole) if part < whole else 100} %" if whole else NONE
 
 
-def brief(text: str) -> str:
-    """Return a modality or an AE title cut to 16 characters, the limit of DICOM that not every sender keeps."""
-    return text if len(text) <= _MAX_BRIEF else f"{text[: _MAX_BRIEF - 1]}\N{HORIZONTAL ELLIPSIS}"
+def brief(text: str, most: int = _MAX_BRIEF) -> str:
+    """Return a text cut to `most` characters: by default 16, DICOM's limit of modalities and AE titles, which not every
+    sender keeps.
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The ledger as the status document shows it, without patient data."""
+"""The ledger as status document, pages, API and commands show it: one shape for all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from listener.errors import SET_ASIDE_REASONS, LedgerFault, LedgerMissing, remedy
 from listener.ledger.reader import Reader, reading
-from listener.ledger.rows import ConsumerRow, shown
+from listener.ledger.rows import ConsumerRow, SeriesRow, shown
 from listener.planning.names import instant
 from listener.status.document import ENDED, IN_FLIGHT, LedgerView
 
@@ -27,7 +27,9 @@ def read(state_dir: str) -> LedgerView:
                 studies=reader.study_counts(),
                 in_flight=[shown(row, phi=False) for row in reader.in_flight(IN_FLIGHT)],
                 ended=[shown(row, phi=False) for row in reader.ended(ENDED)],
-                hooks={row.name: _hook(reader, row) for row in reader.consumers() if _is_shown(row)},
+                hooks={
+                    row.name: _hook(row, _current_error(reader, row)) for row in reader.consumers() if _is_shown(row)
+                },
             )
     except LedgerFault as fault:
         return LedgerView(error=str(fault), missing=isinstance(fault, LedgerMissing))
@@ -43,17 +45,60 @@ def set_aside_groups(
     return [{**shown(row, phi=False), "remedy": remedy(row.reason)} for row in rows]
 
 
+def series_details(reader: Reader, uid: str, phi: bool, data: str = "") -> list[dict[str, Any]]:
+    """Return the series of a Series Instance UID (one for each study that has it), the newest arrival first, each with
+    its study, history and deliveries; `data` as rows.shown takes it. Raises LedgerFault.
+    """
+    found = []
+    for row in reader.all_of(uid):
+        study = reader.study(row.StudyInstanceUID)
+        found.append({**_series(reader, row, phi, data), "study": shown(study, phi, data) if study else None})
+    return found
+
+
+def study_details(reader: Reader, uid: str, phi: bool, data: str = "") -> dict[str, Any] | None:
+    """Return a study with its history, its deliveries, and its series with theirs; None if there is none; `data` as
+    rows.shown takes it. Raises LedgerFault.
+    """
+    study = reader.study(uid)
+    if study is None:
+        return None
+    return {
+        **shown(study, phi, data),
+        "history": [shown(one, phi) for one in reader.study_history(study)],
+        "deliveries": [shown(one, phi) for one in reader.study_deliveries(study)],
+        "all_series": [_series(reader, row, phi, data) for row in reader.series_of(study)],
+    }
+
+
+def _series(reader: Reader, row: SeriesRow, phi: bool, data: str) -> dict[str, Any]:
+    key = (row.SeriesInstanceUID, row.StudyInstanceUID)
+    return {
+        **shown(row, phi, data),
+        "history": [shown(one, phi) for one in reader.history(*key)],
+        "deliveries": [shown(one, phi) for one in reader.deliveries_of(*key)],
+    }
+
+
+def hooks(reader: Reader) -> list[dict[str, Any]]:
+    """Return every hook and stage that was ever registered, by name. Raises LedgerFault."""
+    return [{"name": row.name, **_hook(row, row.error)} for row in reader.consumers()]
+
+
 def _is_shown(row: ConsumerRow) -> bool:
     """Return False for a consumer that is retired, or had no delivery yet."""
     return row.state != "retired" and bool(row.pending or row.delivered or row.failed)
 
 
-def _hook(reader: Reader, row: ConsumerRow) -> dict[str, Any]:
-    why = row.error if row.state == "stopped" else reader.last_error(row.name)
-    oldest = instant(row.oldest_ns) if row.oldest_ns else ""
+def _current_error(reader: Reader, row: ConsumerRow) -> str:
+    """Return why the last attempt failed, "" where nothing is pending; what was given up long ago is no news."""
+    return row.error if row.state == "stopped" else reader.last_error(row.name)
+
+
+def _hook(row: ConsumerRow, error: str) -> dict[str, Any]:
     return {
         "state": row.state,
         **{state: getattr(row, state) for state in DELIVERY_STATES},
-        "oldest": oldest,
-        "error": why,
+        "oldest": instant(row.oldest_ns) if row.oldest_ns else "",
+        "error": error,
     }

@@ -1,63 +1,67 @@
-"""Routes of the status page and its API, from the service's snapshot and the ledger.
+"""Routes of the status page, from the service's snapshot and the ledger; those of the API are in api.py.
 
-They read the ledger, so they are slow routes (see telemetry.server). Requests within a second get the same document:
-ten viewers cost as much as one.
+They read the ledger, so they are slow routes (see telemetry.server). Requests for a page within a second get the same
+one: ten viewers cost as much as one.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from functools import cached_property
-from importlib import resources
-from typing import Any
-from urllib.parse import parse_qs
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from listener.errors import LedgerFault
+from listener.ledger.listing import Page
 from listener.ledger.reader import Reader, reading
-from listener.ledger.rows import SeriesRow, shown
-from listener.planning.names import instant
+from listener.ledger.rows import shown
 from listener.status import ledger_view
+from listener.status.api import Api, package_file
+from listener.status.charts import charts, figures
 from listener.status.document import Snapshot, document
 from listener.status.history import History
-from listener.status.page import Page
+from listener.status.queries import cursor, parse_query
 from listener.telemetry.http_messages import Request, Response, Route
 from listener.uids import is_uid
 
-#: Seconds for which an answer is reused.
+if TYPE_CHECKING:
+    from listener.status.page import Pages
+
+#: Seconds for which an answer is reused, and how many are kept.
 _FRESH = 1.0
+_KEPT = 64
 
-#: Series in one answer of /api/v1/series: by default, and at most.
-_LIMIT, _MOST = 100, 1000
-
-#: Digits of `limit` in a query, at most.
-_DIGITS = 9
-
-_LAST = 2**63 - 1
-
-_CURSOR = re.compile(r"(\d{1,19})-(\d{1,19})")
+#: Studies on the first page, on that of all, series of a study, and groups of set-aside files.
+_FEW, _MANY = 10, 50
 
 
 class StatusRoutes:
-    """The routes. `live` returns the last snapshot of the service; `history` has the points of the charts."""
+    """The routes. `live` returns the last snapshot of the service; `history` has the points of the charts. With `phi`
+    they show patients.
+    """
 
-    def __init__(self, state_dir: str, live: Callable[[], Snapshot], history: History) -> None:
+    def __init__(self, state_dir: str, live: Callable[[], Snapshot], history: History, *, phi: bool = False) -> None:
         self._state_dir = state_dir
         self._live = live
         self._history = history
+        self._phi = phi
+        self._api = Api(state_dir, phi=phi)
         self._made = -_FRESH
         self._document: dict[str, Any] = {}
-        self._html = (-_FRESH, b"")
+        self._answers: dict[str, Response] = {}
 
     def routes(self) -> dict[str, Route]:
         """Return the routes, which may wait for a disk, by path."""
         return {
-            "/": self._page,
+            "/": self._page(self._overview),
+            "/studies": self._page(self._studies),
+            "/studies/": self._page(self._study),
+            "/series/": self._page(self._series),
+            "/set-aside": self._page(self._set_aside),
+            "/hooks": self._page(self._hooks),
             "/api/v1/status": self._status,
-            "/api/v1/series": self._list,
-            "/api/v1/series/": self._series,
-            "/api/v1/openapi.json": self._openapi,
+            **self._api.routes(),
         }
 
     def _now(self) -> dict[str, Any]:
@@ -65,120 +69,122 @@ class StatusRoutes:
         if now - self._made >= _FRESH:
             looked = ledger_view.read(self._state_dir)
             self._document = document(self._live(), None, looked, time.time_ns())
+            self._answers.clear()
             self._made = now
         return self._document
 
     def _status(self, _request: Request) -> Response:
-        return _answer(self._now())
-
-    def _page(self, _request: Request) -> Response:
-        page, status = self._renderer, self._now()
-        if self._html[0] != self._made:
-            self._html = (self._made, page.render(status, self._history.points, time.monotonic()))
-        policy = f"Content-Security-Policy: {page.policy}"
-        return Response(200, "text/html; charset=utf-8", self._html[1], (policy,))
+        return Response.json(200, self._now())._replace(tagged=True)
 
     @cached_property
-    def _renderer(self) -> Page:
-        return Page(page_file("page.css"), page_file("page.js"))
+    def _pages(self) -> Pages:
+        from listener.status.page import Pages  # Jinja2 costs some 30 ms and 5 MB: only who is looked at pays
 
-    def _openapi(self, _request: Request) -> Response:
-        return Response(200, "application/json", page_file("openapi.json").encode())
+        return Pages(package_file, docs=_docs_address(), phi=self._phi)
 
-    # -- series ----------------------------------------------------------------------------------------------------
+    def _page(self, make: Callable[[Request], Response]) -> Route:
+        """Return a route that makes a page at most once a second."""
 
-    def _list(self, request: Request) -> Response:
-        try:
-            state, limit, after = parse_query(request.query)
-        except ValueError as error:
-            return Response.problem(400, str(error))
+        def route(request: Request) -> Response:
+            self._now()
+            key = f"{request.path}?{request.query}"
+            if key not in self._answers:
+                if len(self._answers) >= _KEPT:
+                    self._answers.clear()
+                self._answers[key] = make(request)
+            return self._answers[key]
+
+        return route
+
+    def _rendered(self, status: int, name: str, request: Request, **more: Any) -> Response:
+        pages = self._pages
+        here = request.path if request.path.count("/") == 1 else ""
+        body = pages.render(name, self._document, here, **more)
+        policy = f"Content-Security-Policy: {pages.policy}"
+        return Response(status, "text/html; charset=utf-8", body, (policy,), tagged=status == 200 and not self._phi)
+
+    def _missing(self, status: int, request: Request, why: str) -> Response:
+        return self._rendered(status, "missing", request, why=why)
+
+    def _asked(self, request: Request, look: Callable[[Reader], Response]) -> Response:
+        """Return what `look` makes of the ledger, or the page that says why it cannot be read."""
         try:
             with reading(self._state_dir) as reader:
-                rows = reader.listed(state, after, limit)
+                return look(reader)
         except LedgerFault as fault:
-            return Response.problem(503, str(fault))
-        following = f"{rows[-1].last_ns}-{rows[-1].id}" if len(rows) == limit else None
-        return _answer({"series": [shown(row, phi=False) for row in rows], "next": following})
+            return self._missing(503, request, str(fault))
+
+    def _overview(self, request: Request) -> Response:
+        now = time.monotonic()
+        told = {"charts": charts(self._document, self._history.points, now), "figures": figures(self._document)}
+        try:
+            with reading(self._state_dir) as reader:
+                rows = [shown(row, self._phi) for row in reader.studies_page(Page(limit=_FEW))]
+                more = reader.study_count() - len(rows)
+        except LedgerFault:  # What needs attention says so.
+            rows, more = [], 0
+        return self._rendered(200, "overview", request, rows=rows, more=more, **told)
+
+    def _studies(self, request: Request) -> Response:
+        try:
+            given = parse_query(request.query, ("state", "after", *(["q"] if self._phi else [])))
+        except ValueError as error:
+            return self._missing(400, request, str(error))
+
+        def look(reader: Reader) -> Response:
+            rows = reader.studies_page(Page(given["state"], limit=_MANY, after=given["after"]))
+            follows = {"state": given["state"], "after": cursor(rows[-1].last_ns, rows[-1].id)} if rows else {}
+            link = f"/studies?{urlencode(follows)}" if len(rows) == _MANY else ""
+            told = {"rows": [shown(row, self._phi) for row in rows], "next": link, "state": given["state"]}
+            return self._rendered(200, "studies", request, after="after" in request.query, **told)
+
+        return self._asked(request, look)
+
+    def _study(self, request: Request) -> Response:
+        def look(reader: Reader) -> Response:
+            uid = request.path.rpartition("/")[2]
+            row = reader.study(uid) if is_uid(uid) else None
+            if row is None:
+                return self._missing(404, request, "The ledger does not know this study")
+            series = reader.series_of(row)
+            told = {"rows": [shown(one, self._phi) for one in series[:_MANY]], "more": len(series) - _MANY}
+            groups = ledger_view.set_aside_groups(reader, study=uid, limit=_MANY)
+            return self._rendered(200, "study", request, study=shown(row, self._phi), groups=groups, **told)
+
+        return self._asked(request, look)
 
     def _series(self, request: Request) -> Response:
-        uid = request.path.rpartition("/")[2]
-        if not is_uid(uid):
-            return Response.problem(404, "this is no UID")
-        try:
-            with reading(self._state_dir) as reader:
-                details = [detail(reader, row) for row in reader.all_of(uid)]
-        except LedgerFault as fault:
-            return Response.problem(503, str(fault))
-        if not details:
-            return Response.problem(404, "the ledger does not know this series")
-        # Two studies may share a series UID.
-        return _answer({**details[0], "elsewhere": details[1:]})
+        def look(reader: Reader) -> Response:
+            uid = request.path.rpartition("/")[2]
+            found = ledger_view.series_details(reader, uid, self._phi) if is_uid(uid) else []
+            if not found:
+                return self._missing(404, request, "The ledger does not know this series")
+            return self._rendered(200, "series", request, found=found, preview=False)
+
+        return self._asked(request, look)
+
+    def _set_aside(self, request: Request) -> Response:
+        def look(reader: Reader) -> Response:
+            groups = ledger_view.set_aside_groups(reader, limit=_MANY + 1)
+            remedies = {group["reason"]: group["remedy"] for group in groups}
+            told = {"groups": groups[:_MANY], "more": len(groups) > _MANY, "remedies": remedies}
+            return self._rendered(200, "set_aside", request, **told)
+
+        return self._asked(request, look)
+
+    def _hooks(self, request: Request) -> Response:
+        return self._asked(
+            request, lambda reader: self._rendered(200, "hooks", request, hooks=ledger_view.hooks(reader))
+        )
 
 
-def page_file(name: str) -> str:
-    """Return the text of a file of this package."""
-    return resources.files("listener.status").joinpath(name).read_text(encoding="utf-8")
+def _docs_address() -> str:
+    """Return the address of the documentation in the project's metadata, "" if it names none."""
+    from importlib import metadata
 
-
-def parse_query(query: str) -> tuple[str, int, tuple[int, int]]:
-    """Return state ("": any), limit and cursor of a query. Raises ValueError that says what to give."""
-    given = {key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()}
-    unknown = given.keys() - {"state", "limit", "after"}
-    if unknown:
-        raise ValueError("unknown parameter; there are state, limit and after")
-    state, limit, after = (
-        given.get("state", ""),
-        given.get("limit", str(_LIMIT)),
-        given.get("after", f"{_LAST}-{_LAST}"),
-    )
-    if state not in ("", "open", "complete", "incomplete"):
-        raise ValueError("state: give open, complete or incomplete")
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= _DIGITS and 1 <= int(limit) <= _MOST):
-        raise ValueError(f"limit: give a whole number from 1 to {_MOST}")
-    cursor = _CURSOR.fullmatch(after)
-    if not cursor or max(int(cursor[1]), int(cursor[2])) > _LAST:
-        raise ValueError("after: give what 'next' of the answer before said")
-    return state, int(limit), (int(cursor[1]), int(cursor[2]))
-
-
-def detail(reader: Reader, row: SeriesRow) -> dict[str, Any]:
-    """Return a series with its history and deliveries, as the API shows it."""
-    key = (row.SeriesInstanceUID, row.StudyInstanceUID)
-    return {
-        "series": shown(row, phi=False),
-        "history": [change(record) for record in reader.history(*key)],
-        "deliveries": [delivery(record) for record in reader.deliveries_of(*key)],
-        "elsewhere": [],
-    }
-
-
-def change(row: Any) -> dict[str, Any]:
-    """Return a change of a series' state, as the API shows it."""
-    return {
-        "generation": row.generation,
-        "time": instant(row.at_ns),
-        "state": row.state,
-        "result": row.result,
-        "instances": row.instances,
-        "bytes": row.bytes,
-        "expected": row.expected,
-    }
-
-
-def delivery(row: Any) -> dict[str, Any]:
-    """Return a delivery, as the API shows it."""
-    return {
-        "to": row.consumer,
-        "event": row.event,
-        "generation": row.generation,
-        "state": row.state,
-        "attempts": row.attempts,
-        "made": instant(row.made_ns),
-        "next": instant(row.next_ns) if row.next_ns and row.state == "pending" else None,
-        "settled": instant(row.settled_ns) if row.settled_ns else None,
-        "error": row.error,
-    }
-
-
-def _answer(value: Any) -> Response:
-    return Response.json(200, value)._replace(tagged=True)
+    try:
+        urls = metadata.metadata("dicom-listener").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:  # run from a checkout that was not installed
+        return ""
+    named = {name.strip().lower(): url.strip() for name, _, url in (line.partition(",") for line in urls)}
+    return str(named.get("documentation", "")).rstrip("/")

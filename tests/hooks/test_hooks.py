@@ -377,7 +377,7 @@ def test_a_series_that_is_complete_is_posted_signed(places: Places, receiver: Re
     assert not {"PatientID", "AccessionNumber"} & told.keys()
     assert b"P0000" not in post.body
     (delivery,) = detail["deliveries"]
-    assert (delivery["to"], delivery["state"], delivery["attempts"]) == ("webhook", "delivered", 1)
+    assert (delivery["consumer"], delivery["state"], delivery["attempts"]) == ("webhook", "delivered", 1)
 
 
 @pytest.mark.real

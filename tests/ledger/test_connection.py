@@ -146,7 +146,7 @@ def test_a_volume_that_cannot_be_written_is_read(tmp_path: Path) -> None:
 # -- flat --------------------------------------------------------------------------------------------------------------
 
 #: Parts of questions.
-PARTS = ("_FROM_SERIES", "_LISTED", "SERIES_COLUMNS", "STUDIES")
+PARTS = ("_FROM_SERIES", "_LISTED", "_DELIVERIES", "SERIES_COLUMNS", "STUDIES")
 
 #: Questions that are asked while the service works, or by `status` and the pages: (text, how many values).
 ASKED = {
@@ -171,6 +171,7 @@ SCANS = {
     "HOW_MANY_UNDESCRIBED": "once after an upgrade: the series that it brings up",
     "LAST_ARRIVALS": "a report that a person asks for: the senders of all series",
     "COUNTS": "three rows",
+    "ALL_STUDIES": "2 ms for 100,000, for the page, once a second at most",
     "SET_ASIDE": "a row a reason",
     "OLDEST_PENDING": "what waits of one consumer",
 }

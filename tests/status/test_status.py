@@ -27,7 +27,6 @@ from listener.status import snapshot
 from listener.status.document import ENDED, LOST_AFTER, DirectoryTotals, LedgerView, document
 from listener.status.formatting import plain, rate, share, size, span
 from listener.status.history import SLOT, SLOTS, History, Sample, quantile
-from listener.status.markup import Html, element, text
 from listener.status.snapshot import sample, snapshot_of
 from listener.status.terminal import render
 from listener.telemetry.catalogue import LATENCY, Histogram, Numbers
@@ -258,19 +257,6 @@ def test_what_a_sender_chose_moves_no_cursor() -> None:
     assert not [one for one in shown if not one.isprintable() and one != "\n"]
     assert plain("a\x1b\u202e") == "a\ufffd\ufffd"
     assert max(map(len, shown.splitlines())) < 160
-
-
-@given(st.text())
-def test_no_text_becomes_markup(value: str) -> None:
-    made = element("p", value, title=value)
-    assert made.count("<") == 2  # the element's own two tags
-    assert made.count('"') == 2
-    assert text(Html("<b>")) == "<b>"
-
-
-def test_attributes() -> None:
-    made = element("td", tabindex=0, hidden=True, id=None, disabled=False, class_="a", aria_label="b")
-    assert made == '<td tabindex="0" hidden class="a" aria-label="b"></td>'
 
 
 # -- the word's file ---------------------------------------------------------------------------------------------------
