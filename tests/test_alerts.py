@@ -20,7 +20,7 @@ from tests.observing import rules
 PROMISED = """
     IngestStalled Absent LoopStuck VolumeAlmostFull VolumeInodesLow VolumeFillingUp IngestSlow BacklogGrowing
     FailureRatioHigh FilesSetAside SetAsideGrowing EventQueueOverflow RescanOverdue WorkersCrashing NotReady
-    SeriesIncomplete SenderSilent LogWriteFailing
+    SeriesIncomplete HookFailing LedgerBroken SenderSilent LogWriteFailing
 """
 
 TARGET = {"instance": "10.0.0.7:9464", "job": "dicom/listener", "namespace": "dicom", "pod": "listener-0"}
@@ -230,6 +230,27 @@ CASES = {
         summary="1 series are incomplete on listener-0",
         labels={"state": "incomplete"},
         quiet=[{'series{state="incomplete"}': "0x20", 'series{state="complete"}': "9x20"}],
+    ),
+    "HookFailing": Case(
+        at=20,
+        fires={'delivery_oldest_timestamp_seconds{hook="webhook"}': "60x30"},
+        summary="A delivery to the hook webhook has waited for 19m 0s on listener-0",
+        labels={"hook": "webhook"},
+        quiet=[
+            # nothing waits
+            {'delivery_oldest_timestamp_seconds{hook="webhook"}': "0x30"},
+            # what waits is told in time
+            {'delivery_oldest_timestamp_seconds{hook="webhook"}': "60+60x30"},
+            # no hook at all
+            {},
+        ],
+    ),
+    "LedgerBroken": Case(
+        at=8,
+        fires={"ledger_ok": "0x20"},
+        summary="The ledger cannot be written on listener-0",
+        # written again within the time
+        quiet=[{"ledger_ok": "1x20"}, {"ledger_ok": "1 0 0 0 1x20"}],
     ),
     "SenderSilent": Case(
         at=4400,

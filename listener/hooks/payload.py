@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from listener.ledger.rows import Change, Delivery, SeriesRow, SetAsideRow, Study, StudyChange, shown
+from listener.ledger.rows import Change, Delivery, SeriesRow, SetAsideRow, StudyChange, StudyRow, shown
 from listener.planning.names import instant
 
 #: Fields of a series' row beside those of its end.
 _OF_SERIES = ("Modality", "sender", "first", "last", "errors")
+_OF_STUDY = ("ModalitiesInStudy", "senders", "first", "last")
 _PRIVATE = ("PatientID", "AccessionNumber")
 _OF_ASIDE = (
     *("reason", "name", "path", "error", "size", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality"),
@@ -32,22 +33,24 @@ class Payload(NamedTuple):
 
 
 def payload_of(delivery: Delivery, phi: bool, data_dir: str = "") -> Payload:
-    """Return the payload of a delivery; with patient keys only if `phi`, and with the folder only if `data_dir` is
-    given, below which it lies.
+    """Return the payload of a delivery. Patient keys are in it only if `phi`; the folder, and descriptions, which are
+    free texts, only if `data_dir` is given, below which the folder lies.
     """
     body: dict[str, Any] = {"event": delivery.event, "key": delivery.key}
     if delivery.aside is not None:
         body |= _aside(delivery.aside)
     if delivery.series is not None and delivery.change is not None:
-        body |= _series(delivery.series, delivery.change, phi)
-        if data_dir and delivery.folders:
-            body["folder"] = posixpath.join(data_dir, posixpath.commonpath(delivery.folders))
+        body |= _series(delivery.series, delivery.change, _allowed(phi, data_dir, "SeriesDescription"))
     if delivery.study is not None and delivery.end is not None:
-        body |= _study(delivery.study, delivery.end, phi)
-        if data_dir and delivery.folders:
-            above = [posixpath.dirname(folder) for folder in delivery.folders]
-            body["folder"] = posixpath.join(data_dir, posixpath.commonpath(above)).rstrip("/")
+        body |= _study(delivery, delivery.study, delivery.end, _allowed(phi, data_dir, "StudyDescription"))
+    if "folder" in body:
+        body["folder"] = posixpath.join(data_dir, body["folder"]) if body["folder"] else ""
     return Payload(delivery.key, delivery.event, orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _allowed(phi: bool, data_dir: str, description: str) -> tuple[str, ...]:
+    """Return the private fields that may be told."""
+    return (*(_PRIVATE if phi else ()), *((description, "folder") if data_dir else ()))
 
 
 def _aside(row: SetAsideRow) -> dict[str, Any]:
@@ -55,9 +58,8 @@ def _aside(row: SetAsideRow) -> dict[str, Any]:
     return {"time": instant(row.at_ns), **{name: values[name] for name in _OF_ASIDE}}
 
 
-def _series(row: SeriesRow, change: Change, phi: bool) -> dict[str, Any]:
-    values = shown(row, phi)
-    names = (*(_PRIVATE if phi else ()), *_OF_SERIES)
+def _series(row: SeriesRow, change: Change, private: tuple[str, ...]) -> dict[str, Any]:
+    values = shown(row, phi=True)
     return {
         "time": instant(change.at_ns),
         "SeriesInstanceUID": row.SeriesInstanceUID,
@@ -67,27 +69,22 @@ def _series(row: SeriesRow, change: Change, phi: bool) -> dict[str, Any]:
         "instances": change.instances,
         "expected": change.expected,
         "bytes": change.bytes,
-        **{name: values[name] for name in names},
+        **{name: values[name] for name in (*private, *_OF_SERIES)},
     }
 
 
-def _study(study: Study, end: StudyChange, phi: bool) -> dict[str, Any]:
-    series = study.series
-    private = {name: sorted({getattr(one, name) for one in series} - {""}) for name in _PRIVATE} if phi else {}
+def _study(delivery: Delivery, row: StudyRow, end: StudyChange, private: tuple[str, ...]) -> dict[str, Any]:
+    values, series = shown(row, phi=True), delivery.series_of_study
     return {
         "time": instant(end.at_ns),
-        "StudyInstanceUID": study.StudyInstanceUID,
+        "StudyInstanceUID": row.StudyInstanceUID,
         "generation": end.generation,
         "result": end.result,
         "series": end.series,
         "complete": end.complete,
         "instances": end.instances,
         "bytes": end.bytes,
-        **{name: ", ".join(values) for name, values in private.items()},
-        "Modality": sorted({one.Modality for one in series} - {""}),
-        "sender": sorted({one.sender for one in series} - {""}),
-        "first": instant(min(one.first_ns for one in series)) if series else "",
-        "last": instant(max(one.last_ns for one in series)) if series else "",
+        **{name: values[name] for name in (*private, *_OF_STUDY)},
         "errors": sum(one.errors for one in series),
         "SeriesInstanceUID": [one.SeriesInstanceUID for one in series],
     }

@@ -16,6 +16,13 @@ from listener.ledger.deliveries import RETIRED, Subject, add_for
 from listener.ledger.interests import About, interest_of
 from listener.planning.names import short_hash
 
+_COUNTS = """
+SELECT state, deliveries FROM delivery_counts WHERE consumer_id = (SELECT id FROM consumers WHERE name = ?)
+"""
+OLDEST_PENDING = """
+SELECT min(made_ns) FROM deliveries WHERE state = 'pending'
+AND consumer_id = (SELECT id FROM consumers WHERE name = ?)
+"""
 _POSITION = """
 SELECT active, stopped, (SELECT ifnull(max(id), 0) FROM history), (SELECT ifnull(max(id), 0) FROM set_aside),
     (SELECT ifnull(max(id), 0) FROM study_ends)
@@ -91,6 +98,20 @@ def resume(connection: sqlite3.Connection, consumer: int, seen: Position, since_
                 about = About(modalities.split(","), senders.split(","), results)
                 if interest_of(wants).covers(event, about):
                     add_for(connection, [consumer], event, Subject(*ids), (at_ns, now_ns))
+
+
+class Standing(NamedTuple):
+    """How deliveries to a consumer stand: numbers by state, and when the oldest pending one was made (0: none)."""
+
+    counts: dict[str, int]
+    oldest_ns: int
+
+
+def standing(connection: sqlite3.Connection, name: str) -> Standing:
+    """Return how deliveries to a consumer stand. By keys: it is read once a second."""
+    counts = dict(connection.execute(_COUNTS, (name,)))
+    (oldest,) = connection.execute(OLDEST_PENDING, (name,)).fetchone()
+    return Standing(counts, oldest or 0)
 
 
 def stop(connection: sqlite3.Connection, consumer: int, why: str) -> None:

@@ -16,12 +16,13 @@ from listener.ledger.interests import About, interest_of
 from listener.ledger.rows import (
     SERIES_COLUMNS,
     SET_ASIDE_COLUMNS,
+    STUDIES,
     Change,
     Delivery,
     SeriesRow,
     SetAsideRow,
-    Study,
     StudyChange,
+    study_row,
 )
 
 #: The error of a delivery that was given up with its consumer.
@@ -37,10 +38,10 @@ WHERE consumer_id = ? AND state = 'pending' AND next_ns <= ? AND lease_until_ns 
 ORDER BY set_aside_id > 0, next_ns, id LIMIT ?
 """
 
+_STUDY = f"{STUDIES} WHERE t.id = ?"
 _SERIES_OF_STUDY = f"""
-SELECT {SERIES_COLUMNS} FROM series s WHERE StudyInstanceUID = ? AND (instances > 0 OR pruned_ns = 0) ORDER BY s.id
+SELECT {SERIES_COLUMNS} FROM series s WHERE study_id = ? AND (instances > 0 OR pruned_ns = 0)
 """
-_FOLDERS = "SELECT path FROM folders WHERE id IN (SELECT folder_id FROM instances WHERE series_id = ?)"
 _FIRST = "SELECT min(id) FROM series WHERE SeriesInstanceUID = ?"
 
 
@@ -201,32 +202,24 @@ def _delivery(
         return None
     series = SeriesRow(*series_row)
     delivery = Delivery(*about, series=series, change=Change(*change))
-    return delivery._replace(key=_key(connection, series, generation), folders=_folders(connection, [series]))
+    return delivery._replace(key=_key(connection, series, generation))
 
 
 def _delivery_of_study(
     connection: sqlite3.Connection, delivery: Delivery, study_id: int, generation: int
 ) -> Delivery | None:
     """Return a delivery with the end of a study's generation, and the study as it is now."""
-    found = connection.execute("SELECT StudyInstanceUID FROM study_states WHERE id = ?", (study_id,)).fetchone()
+    row = connection.execute(_STUDY, (study_id,)).fetchone()
     end = connection.execute(
         f"SELECT {', '.join(StudyChange._fields)} FROM study_ends WHERE study_id = ? AND generation = ?",
         (study_id, generation),
     ).fetchone()
-    if not found or not end:
+    if not row or not end:
         return None
-    series = tuple([SeriesRow(*row) for row in connection.execute(_SERIES_OF_STUDY, found)])
-    return delivery._replace(
-        key=f"study/{found[0]}/{generation}",
-        study=Study(found[0], series),
-        end=StudyChange(*end),
-        folders=_folders(connection, series),
-    )
-
-
-def _folders(connection: sqlite3.Connection, series: Iterable[SeriesRow]) -> tuple[str, ...]:
-    found = {path for one in series for (path,) in connection.execute(_FOLDERS, (one.id,))}
-    return tuple(sorted(found))
+    study = study_row(row)
+    series = tuple([SeriesRow(*one) for one in connection.execute(_SERIES_OF_STUDY, (study_id,))])
+    key = f"study/{study.StudyInstanceUID}/{generation}"
+    return delivery._replace(key=key, study=study, series_of_study=series, end=StudyChange(*end))
 
 
 def _key(connection: sqlite3.Connection, series: SeriesRow, generation: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from listener.ledger import listing, schema
 from listener.ledger.connection import open_reader, path_of, translated
+from listener.ledger.consumers import OLDEST_PENDING
 from listener.ledger.descriptions import HOW_MANY_UNDESCRIBED
 from listener.ledger.finding import Search, find
 from listener.ledger.listing import Page
@@ -66,10 +67,6 @@ SELECT sender, max(last_ns) FROM (
 """
 DELIVERY_COUNTS = """
 SELECT c.name, d.state, d.deliveries FROM delivery_counts d JOIN consumers c ON c.id = d.consumer_id WHERE c.active = 1
-"""
-OLDEST_PENDING = """
-SELECT min(d.made_ns) FROM deliveries d WHERE d.state = 'pending'
-AND d.consumer_id = (SELECT id FROM consumers WHERE name = ?)
 """
 _TRIED = """
 SELECT * FROM (

@@ -95,13 +95,6 @@ class StudyChange(NamedTuple):
     bytes: int
 
 
-class Study(NamedTuple):
-    """A study with the rows of its series."""
-
-    StudyInstanceUID: str
-    series: tuple[SeriesRow, ...]
-
-
 class SetAsideRow(NamedTuple):
     """A set-aside file. `path` is below <state>/set-aside, `name` as it arrived; UIDs, Modality and sender are "" if
     they were not read; `gone_ns` is when it was found gone.
@@ -202,7 +195,7 @@ class ConsumerRow(NamedTuple):
 class Delivery(NamedTuple):
     """A leased delivery with its subject. `key` is the same in every attempt; `attempts` counts this one too; `lease`
     names the holder, without which it cannot be settled. `change` (of a study `end`) is the end of the generation in
-    question: the series may have gone on since. `folders` are those of its files now, below the data directory.
+    question: the series may have gone on since.
     """
 
     id: int
@@ -213,9 +206,9 @@ class Delivery(NamedTuple):
     series: SeriesRow | None = None
     change: Change | None = None
     aside: SetAsideRow | None = None
-    study: Study | None = None
+    study: StudyRow | None = None
     end: StudyChange | None = None
-    folders: tuple[str, ...] = ()
+    series_of_study: tuple[SeriesRow, ...] = ()
 
 
 _VALUES = """(

@@ -19,12 +19,8 @@ from listener.ledger.outcome_rows import OutcomeRows
 from listener.ledger.waiting_studies import WaitingStudies
 
 _WAITING = """
-SELECT t.StudyInstanceUID FROM study_states t WHERE t.state = 'open'
-AND NOT EXISTS (SELECT 1 FROM series s WHERE s.StudyInstanceUID = t.StudyInstanceUID AND s.state = 'open')
-"""
-_LAST_ARRIVALS = f"""
-SELECT w.StudyInstanceUID, (SELECT max(last_ns) FROM series s WHERE s.StudyInstanceUID = w.StudyInstanceUID)
-FROM ({_WAITING}) w
+SELECT t.StudyInstanceUID, t.last_ns FROM study_states o JOIN studies t ON t.id = o.id
+WHERE o.state = 'open' AND t.open = 0
 """
 #: A series that a correction emptied is of the study no more.
 _SERIES = """
@@ -38,7 +34,7 @@ AND (t.state = 'open' OR t.id IN (SELECT study_id FROM deliveries WHERE state = 
 """
 _REOPEN = "UPDATE study_states SET state = 'open' WHERE StudyInstanceUID = ? AND result = 'recounted'"
 _CLOSE = "UPDATE study_states SET state = ?, result = ?, changed_ns = ? WHERE id = ? AND state = 'open'"
-_UNANNOUNCED = """
+_ENDS_UNANNOUNCED = """
 SELECT t.StudyInstanceUID, e.generation, e.series, e.complete, e.instances, e.bytes, e.result
 FROM study_ends e JOIN study_states t ON t.id = e.study_id WHERE e.announced = 0 ORDER BY e.id
 """
@@ -74,11 +70,11 @@ class StudyRecorder:
 
     def refresh(self, connection: sqlite3.Connection, now: float) -> None:
         """Read the studies that wait; those that memory does not have were active `now`, on the quiet clock."""
-        self._waiting.refresh([uid for (uid,) in connection.execute(_WAITING)], now)
+        self._waiting.refresh([uid for uid, _ in connection.execute(_WAITING)], now)
 
     def read_wall_clock(self, connection: sqlite3.Connection, now_ns: int) -> None:
         """Let studies be quiet since their last arrival by the wall clock."""
-        for uid, last_ns in connection.execute(_LAST_ARRIVALS).fetchall():
+        for uid, last_ns in connection.execute(_WAITING).fetchall():
             self._waiting.drop(uid)
             self._waiting.keep(uid, -max(0, now_ns - last_ns) / 1e9)
 
@@ -169,7 +165,7 @@ def restore(connection: sqlite3.Connection, rows: OutcomeRows, lost: Mapping[str
 
 def unannounced(connection: sqlite3.Connection) -> list[StudyEnd]:
     """Return the ends that were recorded and perhaps not announced: a crash came between."""
-    return [StudyEnd(*row) for row in connection.execute(_UNANNOUNCED)]
+    return [StudyEnd(*row) for row in connection.execute(_ENDS_UNANNOUNCED)]
 
 
 def mark_announced(connection: sqlite3.Connection, ends: Iterable[StudyEnd]) -> None:

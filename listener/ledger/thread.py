@@ -14,6 +14,7 @@ from listener.diagnostics import log
 from listener.errors import LedgerFault, internal
 from listener.ledger import schema
 from listener.ledger.completion import UNSEEN, End
+from listener.ledger.consumers import Standing
 from listener.ledger.pending import MAX_PENDING
 from listener.ledger.writer import LedgerWriter
 from listener.records import Outcome
@@ -35,10 +36,10 @@ CLOSE_TIMEOUT = 10.0
 class LedgerThread:
     """Records outcomes and reports ends: `wake` is called (in its thread) when take() has something.
 
-    `counts` is the number of series by state, `fault` "" or why the ledger cannot be written; both are replaced as a
-    whole, for any thread to read. So is `flow`, the state of intake, by whoever takes files in; without it no series is
-    quiet. `consumers`: whom to register, as in deliveries.add_consumers. `is_worked_on` returns whether another
-    listener takes files from an incoming directory.
+    `counts` is the number of series by state, `standings` how its consumers stand, `fault` "" or why the ledger cannot
+    be written; all are replaced as a whole, for any thread to read. So is `flow`, the state of intake, by whoever takes
+    files in; without it no series is quiet. `consumers`: whom to register, as in deliveries.add_consumers.
+    `is_worked_on` returns whether another listener takes files from an incoming directory.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class LedgerThread:
         self._worked = 0.0
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self.counts = dict.fromkeys(schema.STATES, 0)
+        self.standings: Mapping[str, Standing] = {}
         self.fault = ""
 
     # -- for the service's loop: nothing here waits --------------------------------------------------------------------
@@ -176,6 +178,7 @@ class LedgerThread:
         try:
             work(now, time.time_ns())
             self.counts, self.fault = self._writer.counts, self._writer.access.fault
+            self.standings = self._writer.standings
         except Exception as error:  # noqa: BLE001 -- the boundary of the thread
             fault = f"The ledger's writer failed ({internal(error)})."
             if self.fault != fault:

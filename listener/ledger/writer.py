@@ -12,7 +12,7 @@ from listener.ledger import deliveries, feed, generations, schema, set_aside, st
 from listener.ledger.back_fill import BackFill
 from listener.ledger.completion import CompletionRules, End, Flow, Moment, OpenSeries, SeriesKey, SeriesState, StudyEnd
 from listener.ledger.connection import BehindMarker, WriterConnection, transaction
-from listener.ledger.consumers import owner_of
+from listener.ledger.consumers import Standing, owner_of, standing
 from listener.ledger.ending import CompletionRecorder
 from listener.ledger.evidence import DocumentReader, ExpectedCounts
 from listener.ledger.outcome_rows import LedgerPaths, OutcomeRows
@@ -54,9 +54,9 @@ class LedgerWriter:
     Arguments `now` are monotonic seconds, `now_ns` the wall clock. `flow` is the state of intake, replaced by whoever
     takes files in; None where time alone counts. `counts`: number of series by state. `access.fault`: "" or why the
     ledger cannot be written. `consumers` (as in deliveries.add_consumers) are registered in every ledger that lacks
-    them, before anything is recorded. `followers`: names of the consumers that follow the feed.
-    `is_worked_on` returns whether another listener takes files from an incoming directory that is not this one's: that
-    one decides when its series are quiet.
+    them, before anything is recorded; `standings` says how they stand. `followers`: names of the consumers that follow
+    the feed. `is_worked_on` returns whether another listener takes files from an incoming directory that is not this
+    one's: that one decides when its series are quiet.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class LedgerWriter:
         self._recorder = CompletionRecorder(self._open_series, self._documents, self.access)
         self._studies = StudyRecorder(self._open_series.studies, self.access, self._is_elsewhere)
         self.counts = dict.fromkeys(schema.STATES, 0)
+        self.standings: Mapping[str, Standing] = {}
 
     def follow(self, config: Config, consumers: Mapping[str, str]) -> None:
         """Follow the rules and register the consumers of another configuration from now on."""
@@ -252,6 +253,7 @@ class LedgerWriter:
                 self.followers = feed.followers(connection)
                 feed.trim(connection)
                 self.counts = self.counts | dict(connection.execute("SELECT state, series FROM series_counts"))
+                self.standings = {name: standing(connection, name) for name in self._own_consumers}
         self._wall_ns = now_ns
         some = self._open_series.next_in_turn(_PER_TICK)
         self._read_expected(some, moment)

@@ -109,13 +109,15 @@ class Recorder:
             self._events.service(end.announced_as, time.time_ns(), **end._asdict())
 
     def show_ledger(self) -> str:
-        """Show how many series are in each state, and when senders came before this start; return "" or why the ledger
+        """Show series by state, deliveries, and when senders came before this start; return "" or why the ledger
         cannot be written.
         """
         for sender, moment_ns in self._ledger.take_arrivals().items():
             self._metrics.arrived(sender, moment_ns)
         for state, number in self._ledger.counts.items():
             self._metrics.set("series", number, state)
+        for hook, standing in self._ledger.standings.items():
+            self._metrics.delivery(hook, standing.counts, standing.oldest_ns)
         self._metrics.set("ledger_ok", int(not self._ledger.fault))
         return self._ledger.fault
 

@@ -89,6 +89,7 @@ class Service:
         self._events = Events(config.phi, which=config.events)
         self._metrics = metrics_of(config)
         self._hooks = HookManager(config, retires=True)
+        self._metrics.name_hooks(self._hooks.wants)
         others = OtherListeners()
         self._ledger = LedgerThread(config, self._wakeup.set, consumers=self._hooks.wants, is_worked_on=others.work_on)
         parts = (self._metrics, self._events, self._ledger, directories.set_aside)

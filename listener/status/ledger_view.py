@@ -10,9 +10,7 @@ from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import ConsumerRow, SeriesRow, shown
 from listener.planning.names import instant
 from listener.status.document import ENDED, IN_FLIGHT, LedgerView
-
-#: States of a delivery.
-DELIVERY_STATES = ("pending", "delivered", "failed")
+from listener.telemetry.catalogue import DELIVERY_STATES
 
 #: Reasons of files that somebody should look after: nothing is wrong with a superseded one.
 TROUBLES = tuple(reason for reason in SET_ASIDE_REASONS if reason != "superseded")

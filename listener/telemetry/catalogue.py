@@ -21,6 +21,7 @@ PENDING_STATES = ("waiting", "working", "retrying")
 RESTART_REASONS = ("exited", "killed", "deadline", "recycled")
 VOLUMES = ("incoming", "data", "log", "state")
 SERIES_STATES = ("open", "complete", "incomplete")
+DELIVERY_STATES = ("pending", "delivered", "failed")
 READERS = ("own", "pydicom")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -46,7 +47,7 @@ Label = tuple[str, tuple[str, ...]]
 
 class Row(NamedTuple):
     """One metric. `kind` is counter, gauge, histogram or info; `labels` are pairs of a name and its closed set of
-    values (empty where they come with the service: of info metrics, and `sender`); `buckets` are upper bounds.
+    values (empty where they come with the service: of info metrics, `sender` and `hook`); `buckets` are upper bounds.
     """
 
     name: str
@@ -83,6 +84,8 @@ _RESTART = ("reason", RESTART_REASONS)
 _VOLUME = ("volume", VOLUMES)
 _LEVEL = ("level", LEVELS)
 _SERIES_STATE = ("state", SERIES_STATES)
+_HOOK = ("hook", ())
+_DELIVERY = ("state", DELIVERY_STATES)
 _RESULT = ("result", ("expected", "quiet", "late"))
 
 _FLOW = (
@@ -120,6 +123,17 @@ _SERIES = (
         "counter",
         (_RESULT,),
         "Series that were taken for complete; late: not the first time.",
+    ),
+)
+_HOOKS = (
+    Row(
+        "deliveries", "gauge", (_HOOK, _DELIVERY), "Deliveries in the ledger to a hook of the configuration, by state."
+    ),
+    Row(
+        "delivery_oldest_timestamp_seconds",
+        "gauge",
+        (_HOOK,),
+        "When the oldest delivery that waits for a hook was made; 0: none waits.",
     ),
 )
 
@@ -166,7 +180,7 @@ _MACHINE = (
 
 def rows() -> tuple[Row, ...]:
     """Return the whole catalogue in the order of the exposition (the standard `process_*` metrics come beside it)."""
-    return _FLOW + _BACKLOG + _SERIES + _ALIVE + _MACHINE
+    return _FLOW + _BACKLOG + _SERIES + _HOOKS + _ALIVE + _MACHINE
 
 
 class Histogram:

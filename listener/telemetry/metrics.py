@@ -26,7 +26,7 @@ from prometheus_client.utils import floatToGoString
 
 from listener.errors import SET_ASIDE_REASONS, STEPS, SYSTEM_REASONS
 from listener.records import Deferral, Outcome
-from listener.telemetry.catalogue import LEVELS, MODALITIES, READERS, Histogram, Numbers, Row, rows
+from listener.telemetry.catalogue import DELIVERY_STATES, LEVELS, MODALITIES, READERS, Histogram, Numbers, Row, rows
 
 #: What `exposition` returns (the text format that every Prometheus reads).
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -161,6 +161,19 @@ class Metrics(Exposition):
         """Set the last arrival of a sender (nanoseconds since the epoch), if it is watched and none was later."""
         if (sender,) in self._arrivals:
             self._arrivals[(sender,)] = max(self._arrivals[(sender,)], moment_ns * _NS)
+
+    def name_hooks(self, names: Iterable[str]) -> None:
+        """Show metrics of these hooks and no others, from now on."""
+        hooks = list(names)
+        self.gauges["deliveries"] = {(hook, state): 0.0 for hook in hooks for state in DELIVERY_STATES}
+        self.gauges["delivery_oldest_timestamp_seconds"] = {(hook,): 0.0 for hook in hooks}
+
+    def delivery(self, hook: str, counts: Mapping[str, int], oldest_ns: int) -> None:
+        """Set deliveries by state of a hook, and when the oldest that waits was made (nanoseconds; 0: none)."""
+        if (hook,) in self.gauges["delivery_oldest_timestamp_seconds"]:
+            for state in DELIVERY_STATES:
+                self.set("deliveries", counts.get(state, 0), hook, state)
+            self.set("delivery_oldest_timestamp_seconds", oldest_ns * _NS, hook)
 
     def deferred(self, deferral: Deferral) -> None:
         """Count an attempt that the system refused. A file that is still being written ("busy") is not a failure."""

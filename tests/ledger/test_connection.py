@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from listener.errors import LedgerCorrupt, LedgerFault, LedgerLocked, LedgerMissing, LedgerNewer, LedgerUnusable
-from listener.ledger import connection, deliveries, descriptions, generations, maintenance, schema, tables, writer
+from listener.ledger import (
+    connection,
+    deliveries,
+    descriptions,
+    generations,
+    maintenance,
+    schema,
+    studies,
+    tables,
+    writer,
+)
 from listener.ledger import reader as ledger_reader
 from listener.ledger.connection import migrate, open_reader, open_writer, path_of, transaction
 from listener.ledger.evidence import DocumentReader
@@ -151,7 +161,7 @@ PARTS = ("_FROM_SERIES", "_LISTED", "_DELIVERIES", "SERIES_COLUMNS", "STUDIES")
 #: Questions that are asked while the service works, or by `status` and the pages: (text, how many values).
 ASKED = {
     name: text
-    for module in (ledger_reader, generations, tables, deliveries, writer, maintenance, descriptions)
+    for module in (ledger_reader, generations, tables, deliveries, writer, maintenance, descriptions, studies)
     for name, text in vars(module).items()
     if isinstance(text, str) and "SELECT" in text and "{" not in text and name not in PARTS
 }
@@ -166,6 +176,7 @@ SCANS = {
     "_INTERRUPTED": "the same: what was pruned",
     "_SAMPLE": "the same: a few, whichever come first",
     "_AWAITED": "the same: every delivery that waits",
+    "_OWED": "once for a ledger that was lost: the studies that did not end",
     "DELIVERY_COUNTS": "a row a consumer and state",
     "CONSUMERS": "the same",
     "HOW_MANY_UNDESCRIBED": "once after an upgrade: the series that it brings up",
@@ -173,15 +184,16 @@ SCANS = {
     "COUNTS": "three rows",
     "ALL_STUDIES": "2 ms for 100,000, for the page, once a second at most",
     "SET_ASIDE": "a row a reason",
-    "OLDEST_PENDING": "what waits of one consumer",
 }
 
 #: Those that may sort, and what.
-SORTS = dict.fromkeys(("STUDY", "NEWEST"), "the series of one study: its newest, their modalities and senders")
+SORTS = dict.fromkeys(
+    ("STUDY", "_STUDY", "NEWEST", "_SERIES"), "the series of one study: its newest, their modalities and senders"
+)
 
 #: What a step may go through: results of another step, an index in order up to a LIMIT, an index of the few that
 #: are not told, or not complete.
-BOUNDED = (")", "series_ended", "history_unannounced", "studies_unfinished")
+BOUNDED = (")", "series_ended", "unannounced", "studies_unfinished", "study_states_open")
 
 
 @pytest.mark.parametrize("name", ASKED)

@@ -206,8 +206,8 @@ def test_its_delivery_has_the_study_as_it_ended(world: World) -> None:
         assert delivery.end
         assert delivery.study
         assert (delivery.end.series, delivery.end.instances, delivery.end.result) == (2, 3, "complete")
-        assert [one.SeriesInstanceUID for one in delivery.study.series] == [world.uid(0), world.uid(1)]
-        assert delivery.folders == ("p/s/0", "p/s/1")
+        assert [one.SeriesInstanceUID for one in delivery.series_of_study] == [world.uid(0), world.uid(1)]
+        assert delivery.study.folder == "p/s"
         assert deliveries.settle(connection, delivery, "delivered", world.wall)
         assert not deliveries.lease(connection, 1, world.wall, world.wall + 1)
 

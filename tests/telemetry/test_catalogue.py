@@ -74,6 +74,7 @@ PROMISED: dict[str, tuple[str, dict[str, str], str]] = {
 
 #: What came since.
 MORE = {"published_instances_total", "ledger_ok", "headers_read_total", "last_arrival_timestamp_seconds"}
+MORE |= {"deliveries", "delivery_oldest_timestamp_seconds"}
 
 
 def names(text: str) -> set[str]:
