@@ -151,6 +151,14 @@ class UnknownConsumer(ListenerError):
     """The ledger knows no such hook; 'listener hooks' lists them."""
 
 
+class NothingDelivered(ListenerError):
+    """The hook was told nothing of such a series or study; 'listener series UID' shows who was."""
+
+
+class HookNotConfigured(ListenerError):
+    """No such hook is configured here; give the options of its service (or its --config), or see 'listener hooks'."""
+
+
 class ConsumerRetired(ListenerError):
     """The hook is retired, so nobody would take it; start its service again with its option, or forget what failed."""
 

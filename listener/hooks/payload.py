@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from listener.ledger.interests import STUDY_EVENTS
 from listener.ledger.rows import Change, Delivery, SeriesRow, SetAsideRow, StudyChange, StudyRow, shown
 from listener.planning.names import instant
 
@@ -88,6 +89,33 @@ def _study(delivery: Delivery, row: StudyRow, end: StudyChange, private: tuple[s
         "errors": sum(one.errors for one in series),
         "SeriesInstanceUID": [one.SeriesInstanceUID for one in series],
     }
+
+
+#: UIDs of what does not exist, below the root of this program's tests.
+_EXAMPLE = "1.2.826.0.1.3680043.10.1470.0"
+
+
+def example_of(event: str, key: str, now_ns: int) -> Payload:
+    """Return a payload as one of `event` is, but marked as a test: its own event is `test`."""
+    row = SeriesRow(0, f"{_EXAMPLE}.1", _EXAMPLE, "", "", "OT", "EXAMPLE", "", "complete", "quiet", 1, 2, 1024,
+                    0, "", 0, now_ns, now_ns, now_ns, 0)  # fmt: skip
+    study = StudyRow(0, _EXAMPLE, "", "", "", "", "", "", "", "", "OT", "EXAMPLE", 1, 1, "complete", 2, 1024,
+                     now_ns, now_ns, "")  # fmt: skip
+    aside = SetAsideRow(0, "empty/example", "empty", "example", "The file is empty.", 0, "", "", "", "", "EXAMPLE", "",
+                        now_ns, now_ns, 0)  # fmt: skip
+    word = event.rpartition("-")[2]
+    delivery = Delivery(0, "test", key, 1, "")
+    if event in STUDY_EVENTS:
+        end = StudyChange(1, now_ns, word, 1, int(word == "complete"), 2, 1024)
+        delivery = delivery._replace(study=study, end=end, series_of_study=(row,))
+    elif event == "set-aside":
+        delivery = delivery._replace(aside=aside)
+    else:
+        result = "quiet" if word == "complete" else word
+        delivery = delivery._replace(series=row, change=Change(1, now_ns, word, result, 2, 1024, 0))
+    payload = payload_of(delivery, phi=False)
+    body = {**orjson.loads(payload.body), "example_of": event}
+    return payload._replace(body=orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def key_of(secret: bytes) -> bytes:

@@ -16,6 +16,15 @@ from listener.ledger.deliveries import RETIRED, Subject, add_for
 from listener.ledger.interests import About, interest_of
 from listener.planning.names import short_hash
 
+_OF_UID = """
+SELECT id FROM (
+    SELECT d.id, row_number() OVER (PARTITION BY d.series_id, d.study_id ORDER BY d.generation DESC) AS place
+    FROM deliveries d WHERE d.consumer_id = ?1 AND (
+        d.series_id IN (SELECT id FROM series WHERE SeriesInstanceUID = ?2 OR StudyInstanceUID = ?2)
+        OR d.study_id IN (SELECT id FROM studies WHERE StudyInstanceUID = ?2) AND d.study_id > 0
+    )
+) WHERE place = 1 ORDER BY id
+"""
 _COUNTS = """
 SELECT state, deliveries FROM delivery_counts WHERE consumer_id = (SELECT id FROM consumers WHERE name = ?)
 """
@@ -126,19 +135,35 @@ def start(connection: sqlite3.Connection, name: str) -> None:
         connection.execute("UPDATE consumers SET stopped = '' WHERE name = ?", (name,))
 
 
-def redeliver(connection: sqlite3.Connection, consumer: int, now_ns: int) -> None:
-    """Make failed deliveries of a consumer pending again, and all due now; also of one that was stopped."""
+_AGAIN = """
+UPDATE deliveries SET state = 'pending', attempts = 0, settled_ns = 0, lease = '', lease_until_ns = 0, next_ns = ?
+WHERE consumer_id = ? AND
+"""
+
+
+def redeliver(connection: sqlite3.Connection, consumer: int, now_ns: int, *, only_failed: bool = False) -> None:
+    """Make failed deliveries of a consumer pending again, and all (or these) due now; also of one that was stopped."""
     with transaction(connection):
         connection.execute("UPDATE consumers SET stopped = '' WHERE id = ?", (consumer,))
-        connection.execute(
-            "UPDATE deliveries SET state = 'pending', attempts = 0, settled_ns = 0, lease = '', lease_until_ns = 0, "
-            "next_ns = ? WHERE consumer_id = ? AND state = 'failed'",
-            (now_ns, consumer),
-        )
+        connection.execute(f"{_AGAIN} state = 'failed'", (now_ns, consumer))
+        if only_failed:
+            return
         connection.execute(
             "UPDATE deliveries SET next_ns = ? WHERE consumer_id = ? AND state = 'pending' AND next_ns > ?",
             (now_ns, consumer, now_ns),
         )
+
+
+def deliveries_of_uid(connection: sqlite3.Connection, consumer: int, uid: str) -> list[int]:
+    """Return the ids of a consumer's newest deliveries of a series, or of a study and each of its series."""
+    return [number for (number,) in connection.execute(_OF_UID, (consumer, uid))]
+
+
+def redeliver_these(connection: sqlite3.Connection, consumer: int, ids: Sequence[int], now_ns: int) -> None:
+    """Make deliveries of a consumer pending and due now, delivered ones too; also of one that was stopped."""
+    with transaction(connection):
+        connection.execute("UPDATE consumers SET stopped = '' WHERE id = ?", (consumer,))
+        connection.executemany(f"{_AGAIN} id = ?", [(now_ns, consumer, number) for number in ids])
 
 
 def forget(connection: sqlite3.Connection, consumer: int) -> None:

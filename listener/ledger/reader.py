@@ -21,6 +21,7 @@ from listener.ledger.rows import (
     STUDIES,
     BatchRow,
     Change,
+    ConsumerDelivery,
     ConsumerRow,
     DayRow,
     DeliveryRow,
@@ -81,6 +82,14 @@ SELECT error FROM ({_TRIED.format(kind=0)} UNION ALL {_TRIED.format(kind=1)}) WH
 LAST_FAILED = """
 SELECT error FROM deliveries WHERE state = 'failed' AND consumer_id = ? AND error <> '' ORDER BY settled_ns DESC LIMIT 1
 """
+_OF_CONSUMER = """
+SELECT d.event, coalesce(s.SeriesInstanceUID, t.StudyInstanceUID, a.path, ''), d.generation, d.state, d.attempts,
+    d.made_ns, d.next_ns, d.settled_ns, d.error
+FROM deliveries d LEFT JOIN series s ON s.id = d.series_id LEFT JOIN studies t ON t.id = d.study_id
+LEFT JOIN set_aside a ON a.id = d.set_aside_id WHERE d.consumer_id = ? AND d.state = {} LIMIT ?
+"""
+FAILED_OF_CONSUMER = _OF_CONSUMER.format("'failed' ORDER BY d.settled_ns DESC")
+PENDING_OF_CONSUMER = _OF_CONSUMER.format("'pending' ORDER BY d.made_ns")
 CONSUMERS = """
 SELECT id, name, CASE WHEN active = 0 THEN 'retired' WHEN stopped <> '' THEN 'stopped' ELSE 'active' END,
     (SELECT deliveries FROM delivery_counts WHERE consumer_id = c.id AND state = 'delivered'),
@@ -255,6 +264,18 @@ class Reader:
             counts = (delivered or 0, pending or 0, failed or 0)
             consumers.append(ConsumerRow(number, name, state, *counts, self.oldest_pending(name), error))
         return consumers
+
+    def waiting_for(self, consumer: ConsumerRow, limit: int = 20) -> list[ConsumerDelivery]:
+        """Return deliveries that were given up, the last first, and those that wait, the oldest first: `limit` each."""
+        return [
+            ConsumerDelivery(*row)
+            for question in (FAILED_OF_CONSUMER, PENDING_OF_CONSUMER)
+            for row in self._ask(question, consumer.id, limit)
+        ]
+
+    def wants_of(self, consumer: ConsumerRow) -> str:
+        """Return what a consumer wants, as in its row."""
+        return str(self._ask("SELECT wants FROM consumers WHERE id = ?", consumer.id)[0][0])
 
     def oldest_pending(self, consumer: str) -> int:
         """Return when the oldest pending delivery of a consumer was made; 0 if there is none."""

@@ -177,6 +177,20 @@ class DeliveryRow(NamedTuple):
     error: str
 
 
+class ConsumerDelivery(NamedTuple):
+    """A delivery to a consumer; `subject` is the UID of its series or study, or the path of its set-aside file."""
+
+    event: str
+    subject: str
+    generation: int
+    state: str
+    attempts: int
+    made_ns: int
+    next_ns: int
+    settled_ns: int
+    error: str
+
+
 class ConsumerRow(NamedTuple):
     """A consumer and its numbers of deliveries. `state` is active, stopped (its receiver wants no more: see `error`) or
     retired; `oldest_ns` is when the oldest pending delivery was made, `error` that of the last attempt that failed.

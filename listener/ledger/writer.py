@@ -90,9 +90,7 @@ class LedgerWriter:
         self._owed_paths: set[str] = set()
         self._owed_studies: dict[str, set[str]] = {}
         self.followers: list[str] = []
-        self._version = -1
-        self._read_at = 0.0
-        self._wall_ns = 0
+        self._version, self._read_at, self._wall_ns = -1, 0.0, 0
         self._open_series = OpenSeries(rules_of(config))
         self._back_fill = BackFill(self._documents)
         self._recorder = CompletionRecorder(self._open_series, self._documents, self.access)

@@ -80,7 +80,12 @@ def _series(reader: Reader, row: SeriesRow, phi: bool, data: str) -> dict[str, A
 
 def hooks(reader: Reader) -> list[dict[str, Any]]:
     """Return every hook and stage that was ever registered, by name. Raises LedgerFault."""
-    return [{"name": row.name, **_hook(row, row.error)} for row in reader.consumers()]
+    return [hook(row) for row in reader.consumers()]
+
+
+def hook(row: ConsumerRow) -> dict[str, Any]:
+    """Return a hook or stage, with the last error, also one of what was given up."""
+    return {"name": row.name, **_hook(row, row.error)}
 
 
 def _is_shown(row: ConsumerRow) -> bool:

@@ -6,7 +6,6 @@ import base64
 import gc
 import hashlib
 import hmac
-import http.server
 import json
 import shlex
 import shutil
@@ -18,13 +17,13 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -41,6 +40,7 @@ from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.interests import About
 from listener.ledger.reader import reading
 from listener.status import ledger_view
+from tests.hooks.receiver import Receiver
 from tests.instances import uid, write_instance
 from tests.service_process import Places, Service, listener, once, service
 from tests.waiting import until
@@ -55,67 +55,6 @@ def webhook(url: str, secret: str = "", **more: Any) -> Webhook:
 
 def program(command: str) -> CommandHook:
     return CommandHook(HookConfig("exec", command=command))
-
-
-class Post(NamedTuple):
-    head: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.body)
-        return told
-
-
-class Receiver:
-    """A server that answers each POST with what `answer` says: a status, or None for never."""
-
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        self.posts: list[Post] = []
-        self.answer: Callable[[Post], int | None] = lambda _: 200
-        self.head: dict[str, str] = {}
-        self.closing = threading.Event()
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                post = Post({name.lower(): value for name, value in self.headers.items()}, body)
-                outer.posts.append(post)
-                status = outer.answer(post)
-                if status is None:
-                    outer.closing.wait(30)
-                    return
-                self.send_response(status)
-                for name, value in {"Location": "/elsewhere", **outer.head}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Silent."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = False
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
-        if context:
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"http{'s' * bool(context)}://127.0.0.1:{self._server.server_port}/hook?from=listener"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-
-    def close(self) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def told(self, event: str) -> list[dict[str, Any]]:
-        return [post.json for post in self.posts if post.json["event"] == event]
-
-    def wait_for(self, event: str, count: int = 1, seconds: float = 20) -> list[dict[str, Any]]:
-        return until(
-            lambda: self.told(event) if len(self.told(event)) >= count else [], seconds, what=f"{count} times {event}"
-        )
 
 
 @pytest.fixture

@@ -130,7 +130,19 @@ def test_what_is_redelivered_is_due_at_once(
         (("retire",), 2, "give retire NAME"),
         (("retire", "nobody"), 1, "knows no such hook; 'listener hooks' lists them: nobody"),
         (("retire", "nobody", "--yes"), 1, "knows no such hook"),
-        (("sing", "webhook"), 2, "invalid choice"),
+        (
+            ("sing", "webhook"),
+            2,
+            "there is no 'sing'; give a NAME alone, or one of test",
+        ),
+        (("retire", "webhook", "1.2"), 2, "'1.2' is too much; give retire NAME"),
+        (("redeliver", "webhook", "1.2", "x"), 2, "'x' is too much"),
+        (("redeliver", "webhook", "9.9"), 1, "told nothing of such a series or study; 'listener series UID' shows"),
+        (("redeliver", "webhook", "1.2", "--failed"), 2, "--failed is for 'redeliver NAME' without a UID"),
+        (("retire", "webhook", "--failed"), 2, "--failed is for"),
+        (("retire", "webhook", "--yes", "--dry-run"), 2, "exclude each other"),
+        (("test", "webhook"), 1, "No such hook is configured here"),
+        (("nobody",), 1, "knows no such hook"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -144,6 +156,43 @@ def test_what_cannot_be_done_is_said(
     found = hooks(tmp_path, capsys, *words)
     assert (found[0], found[1]) == (status, [])
     assert said in found[2]
+
+
+def test_only_what_failed_is_redelivered_where_that_is_asked(
+    tmp_path: Path, ledger: sqlite3.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"name": "webhook", "action": "redeliver", "deliveries": 1, "done": True}
+    assert hooks(tmp_path, capsys, "redeliver", "webhook", "--failed", "--yes")[:2] == (0, [told])
+    now_ns = time.time_ns()
+    assert [one.key for one in deliveries.lease(ledger, 1, now_ns, now_ns + 5, limit=9)] == ["1.2/1"]
+
+
+def test_a_uid_is_told_again_also_if_it_was_taken(
+    tmp_path: Path, ledger: sqlite3.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = counts(tmp_path, capsys)
+    told = {"name": "webhook", "action": "redeliver", "deliveries": 1}
+    assert hooks(tmp_path, capsys, "redeliver", "webhook", "1.1")[:2] == (0, [{**told, "done": False}])
+    assert counts(tmp_path, capsys) == before
+    assert hooks(tmp_path, capsys, "redeliver", "webhook", "1.1", "--yes")[:2] == (0, [{**told, "done": True}])
+    now_ns = time.time_ns()
+    assert [(one.key, one.attempts) for one in deliveries.lease(ledger, 1, now_ns, now_ns + 5)] == [("1.1/1", 1)]
+
+
+def test_one_with_what_it_wants_and_what_waits(
+    tmp_path: Path, ledger: sqlite3.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, (one,), _ = hooks(tmp_path, capsys, "webhook")
+    assert (status, one["name"], one["failed"]) == (0, "webhook", 1)
+    assert one["wants"]["events"] == ["series-complete", "series-incomplete", "set-aside"]
+    assert [(row["subject"], row["state"], row["error"]) for row in one["deliveries"]] == [
+        ("1.2", "failed", "it answered 500"),
+        ("1.3", "pending", "nobody there"),
+    ]
+    assert cli.main(["hooks", "webhook", "--state", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "events      series-complete, series-incomplete, set-aside" in shown
+    assert "it answered 500" in shown
 
 
 def test_nothing_is_told_again_to_who_is_retired(
