@@ -23,10 +23,10 @@ from listener.config import Config
 from listener.errors import (
     ConfigError,
     ConsumerRetired,
-    HookFailed,
     HookNotConfigured,
     LedgerMissing,
     NothingDelivered,
+    NotTaken,
     UnknownConsumer,
 )
 from listener.hook_config import DEEDS
@@ -178,7 +178,7 @@ def _test(config: Config, request: Request) -> int:
     error, begun = "", time.monotonic()
     try:
         hook.send(payload)
-    except HookFailed as failure:
+    except NotTaken as failure:
         error = failure.detail
     seconds = time.monotonic() - begun
     if request.json:

@@ -264,10 +264,13 @@ class Service:
         self._monitor.ready_backlog = config.ready_backlog
         self._rescan.interval = config.rescan
         self._rescan.next = min(self._rescan.next, time.monotonic() + config.rescan)
-        self._ledger.follow(config, {hook.name: hook.wants for hook in configured_hooks(config)})
+        wants = {hook.name: hook.wants for hook in configured_hooks(config)}
+        self._ledger.follow(config, wants)
         if self._server:
             self._server.access.change(config.token_file)
-        if before.every_hook != config.every_hook:  # It waits for the ledger, as the loop must not.
+        if before.every_hook != config.every_hook:
+            self._metrics.name_hooks(wants)
+            # It waits for the ledger, as the loop must not.
             Thread(target=self._hooks.change, args=(config,), name="listener-hooks", daemon=True).start()
 
     # -- the end ---------------------------------------------------------------------------------------------------

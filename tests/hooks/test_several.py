@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from listener.config import Config
-from listener.errors import HookFailed
+from listener.errors import NotTaken
 from listener.hook_config import HookConfig
 from listener.hooks import payload
 from listener.hooks.dispatch import HookManager
@@ -68,7 +68,7 @@ def states(config: Config) -> dict[str, str]:
 def test_header_fields_are_read_for_each_attempt_and_never_told(receiver: Receiver, tmp_path: Path) -> None:
     path = tmp_path / "headers"
     hook = Webhook(HookConfig("a", url=receiver.url, headers_file=str(path)))
-    with pytest.raises(HookFailed, match="the file of header fields cannot be read"):
+    with pytest.raises(NotTaken, match="the file of header fields cannot be read"):
         hook.send(TOLD)
     for token in ("first", "second"):
         path.write_text(f"Authorization: Bearer {token}\nUser-Agent: ours\n")
@@ -76,7 +76,7 @@ def test_header_fields_are_read_for_each_attempt_and_never_told(receiver: Receiv
     assert [post.head["authorization"] for post in receiver.posts] == ["Bearer first", "Bearer second"]
     assert receiver.posts[0].head["user-agent"] == "ours"
     path.write_text("s3cret")
-    with pytest.raises(HookFailed) as caught:
+    with pytest.raises(NotTaken) as caught:
         hook.send(TOLD)
     assert "s3cret" not in caught.value.detail
     assert len(receiver.posts) == 2
@@ -84,7 +84,7 @@ def test_header_fields_are_read_for_each_attempt_and_never_told(receiver: Receiv
 
 def test_a_hook_has_a_time_limit_of_its_own(receiver: Receiver) -> None:
     receiver.answer = lambda _: None
-    with pytest.raises(HookFailed, match=r"within 0\.3 s"):
+    with pytest.raises(NotTaken, match=r"within 0\.3 s"):
         Webhook(HookConfig("a", url=receiver.url, timeout=0.3)).send(TOLD)
 
 
