@@ -91,7 +91,7 @@ def test_what_is_not_understood_ends_with_two(arguments: tuple[str, ...], capsys
         (("retry", "--dryrun"), "did you mean --dry-run?"),
         (("repack", "--rootTemplate", "x"), "did you mean --root-template?"),
         (("status", "--workers", "3"), "--workers belongs to bench, check, once, run"),
-        (("hooks", "redelivr"), "did you mean redeliver?"),
+        (("hooks", "redelivr", "webhook"), "did you mean redeliver?"),
         (("run", "--quite-something-else"), ""),
     ],
 )

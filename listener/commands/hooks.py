@@ -13,6 +13,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import orjson
@@ -90,7 +91,9 @@ def request_of(given: argparse.Namespace) -> Request:
     if deed and not name:
         raise ConfigError([f"hooks: which one? give {deed} NAME; 'listener hooks' lists them"])
     if uid and not deed:
-        raise ConfigError([f"hooks: there is no '{name}'; give a NAME alone, or one of {', '.join(DEEDS)} and NAME"])
+        close = [*get_close_matches(name, DEEDS, 1), ""][0]
+        hint = f"did you mean {close}?" if close else f"give a NAME alone, or one of {', '.join(DEEDS)} and NAME"
+        raise ConfigError([f"hooks: there is no '{name}'; {hint}"])
     if any(more) or (uid and deed != "redeliver"):
         raise ConfigError([f"hooks: '{more[0] or uid}' is too much; give {deed} NAME"])
     if given.failed and (deed != "redeliver" or uid):
