@@ -19,6 +19,7 @@ from listener.commands._selection import add_reason, reasons_of
 from listener.commands._table import table
 from listener.config import Config
 from listener.ledger.reader import Reader, reading
+from listener.repacking import setaside
 from listener.status import ledger_view, snapshot
 from listener.status.document import is_running
 from listener.status.formatting import count, size, span
@@ -89,16 +90,12 @@ def _superseded(reader: Reader) -> str:
 
 
 def _difference(state_dir: str) -> str:
-    """Return a line where the ledger has other files than the directory, and no service runs that would bring it in
-    line.
-    """
-    if is_running(snapshot.read(state_dir), time.time_ns()):
-        return ""
-    from listener.repacking import setaside  # needed only where no service runs
-
+    """Return a line where the ledger has other files than the directory, as after `listener retry`."""
     with reading(state_dir) as reader:
         recorded = sum(files for files, _ in reader.set_aside().values())
     there = sum(totals.files for totals in setaside.totals(os.path.join(state_dir, "set-aside")).values())
     if there == recorded:
         return ""
-    return f"the ledger has {count(recorded)} files, the directory {count(there)}; the next 'listener run' mends that\n"
+    runs = is_running(snapshot.read(state_dir), time.time_ns())
+    when = "the running service mends that within a minute or two" if runs else "the next 'listener run' mends that"
+    return f"the ledger has {count(recorded)} files, the directory {count(there)}; {when}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from listener import cli
 from listener.commands.set_aside import rendered
 from listener.errors import SET_ASIDE_REASONS, remedy
 from listener.ledger.reader import reading
-from listener.status import ledger_view
+from listener.status import ledger_view, snapshot
 from tests.instances import uid
 from tests.ledger_bench import LedgerBench
 from tests.odd_files import whole
@@ -134,7 +135,12 @@ def test_a_ledger_behind_its_directory_is_told(kept: LedgerBench, capsys: pytest
     """`listener retry` moves files; without a service nobody has told the ledger."""
     (kept.state / "set-aside/not-dicom/note").unlink()
     assert ask(kept, "--reason=not-dicom") == 0
-    assert "the ledger has 5 files, the directory 4" in capsys.readouterr().err
+    assert "the ledger has 5 files, the directory 4; the next 'listener run'" in capsys.readouterr().err
+    writer = snapshot.SnapshotFile(str(kept.state))
+    writer.write({"state": "ready", "time_ns": time.time_ns()})
+    writer.close()
+    assert ask(kept) == 0
+    assert "the directory 4; the running service mends that" in capsys.readouterr().err
 
 
 def test_an_unknown_reason_is_told_with_those_there_are(kept: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
