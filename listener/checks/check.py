@@ -42,6 +42,7 @@ _ALWAYS: tuple[Check, ...] = (
     system.core_files,
     configuration.templates,
     configuration.hooks,
+    configuration.access,
     storescp.receivers,
 )
 

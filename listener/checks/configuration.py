@@ -93,6 +93,27 @@ def _posted(hook: HookConfig) -> Finding:
     return Finding(NOTE, hook.option, text, remedy)
 
 
+def access(config: Config) -> Iterator[Finding]:
+    """Check who may look at the page and its API."""
+    host = config.http.rpartition(":")[0]
+    if not config.page or config.http == "off":
+        return
+    if config.http.startswith("unix:"):
+        yield Finding(OK, "--http", "its owner and group may look at the page")
+    elif not config.token_file and not config.http_client_ca:
+        remedy = "give --token-file to let others in, or --page off"
+        yield Finding(OK if _is_near(host) else NOTE, "--http", "only this machine may look at the page", remedy)
+    elif config.token_file and not config.http_cert and not _is_near(host):
+        text = "tokens cross the network as they are: whoever listens there can use them"
+        yield Finding(NOTE, "--token-file", text, "give --http-cert, or let TLS end at a proxy on this machine")
+    else:
+        yield Finding(OK, "--http", "who has a token or a certificate may look at the page")
+
+
+def _is_near(host: str) -> bool:
+    return host in ("localhost", "[::1]") or host.startswith("127.")
+
+
 def ledger(config: Config) -> Iterator[Finding]:
     """Check the ledger in the state directory; without it intake goes on, and no hook is called."""
     mount = mount_of(config.state)

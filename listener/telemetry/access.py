@@ -226,12 +226,13 @@ class Access:
         self._looking = Lock()
         self._stopping = Event()
         self._changed: Callable[[], None] = lambda: None
+        self._begun = False
         self._thread = Thread(target=self._look_on, name="listener-access", daemon=True)
 
     def start(self, changed: Callable[[], None]) -> None:
         """Look after the files from now on; call `changed` when `tls` was replaced."""
-        self._changed = changed
-        self._thread.start()
+        self._changed, self._begun = changed, True
+        self._look_after()
 
     def stop(self) -> None:
         """Stop looking after the files."""
@@ -245,6 +246,12 @@ class Access:
             if token_file != self._token_file:
                 self._token_file, self._tokens, self._seen = token_file, (), {}
         self.look()
+        self._look_after()
+
+    def _look_after(self) -> None:
+        """Start the thread once there are files to look after."""
+        if self._begun and not self._thread.ident and (self._token_file or self._tls_files):
+            self._thread.start()
 
     def look(self) -> list[str]:
         """Read files that changed; return what is wrong with them. Then what held before still holds."""

@@ -155,7 +155,7 @@ def _unless_known(response: Response, request: Request) -> tuple[Response, list[
     tag = f'W/"{blake2b(response.body, digest_size=12).hexdigest()}"'
     tags = {one.strip().removeprefix("W/") for one in request.known.split(",")}
     known = tag.removeprefix("W/") in tags or "*" in tags
-    fields = [f"ETag: {tag}", "Cache-Control: no-cache"]
+    fields = [f"ETag: {tag}", "Cache-Control: private, no-cache"]
     return (response._replace(status=304, body=b"") if known else response), fields
 
 

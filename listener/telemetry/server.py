@@ -43,6 +43,9 @@ _SPILL = 65536  # bytes that a client may still send behind its last request bef
 _ACCEPTS = 64  # connections accepted at a time, so that those already open get their turn
 
 
+_SPEAKS_TLS = render(Response.problem(400, "this port speaks HTTPS; ask for https://"), Request("GET", ""))
+
+
 class Limits(NamedTuple):
     """Seconds for a request, seconds between two, and connections at once."""
 
@@ -244,6 +247,9 @@ class Server:
             awaited = connection.tls.awaits(error) if connection.tls else 0
             if awaited:
                 self._await(connection, awaited)
+            elif connection.tls and connection.tls.is_plain(error):
+                with suppress(OSError):
+                    socket.socket.send(connection.socket, _SPEAKS_TLS)
             finished = not awaited
         if finished:
             self._drop(connection)

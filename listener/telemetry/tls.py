@@ -1,4 +1,4 @@
-"""TLS for the HTTP port. Imported where a certificate was given: the library takes 3 MB."""
+"""TLS for the HTTP port. Imported where a certificate was given: with its library it takes some MB."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ class Tls:
     def say_goodbye(peer: socket.socket) -> None:
         """Tell the client that nothing follows, so that it can tell an end from a cut. Raises OSError."""
         cast("ssl.SSLSocket", peer).unwrap()
+
+    @staticmethod
+    def is_plain(error: OSError) -> bool:
+        """Return whether a handshake failed because the client spoke HTTP in the clear."""
+        return getattr(error, "reason", "") == "HTTP_REQUEST"
 
     @staticmethod
     def awaits(error: OSError) -> int:

@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from listener import cli
-from listener.checks import check, directories, system
+from listener.checks import check, configuration, directories, system
 from listener.checks import storescp as storescp_checks
 from listener.checks.check import NOTE, OK, PROBLEM, Finding
 from listener.disk.mounts import Mount, mount_of
@@ -450,3 +450,24 @@ def test_a_service_that_runs_is_told_as_such(places: Places) -> None:
         (owner,) = [one for one in found if "owns" in one["text"]]
         assert owner["level"] == "ok"
         assert f"(process {running.pid}, ready)" in owner["text"]
+
+
+@pytest.mark.parametrize(
+    ("given", "level", "words"),
+    [
+        ({}, NOTE, "only this machine"),
+        ({"http": "127.0.0.1:9464"}, OK, "only this machine"),
+        ({"http": "[::1]:9464"}, OK, "only this machine"),
+        ({"http": "unix:/run/listener/http"}, OK, "owner and group"),
+        ({"token_file": "/tokens"}, NOTE, "--http-cert"),
+        ({"token_file": "/tokens", "http": "127.0.0.1:9464"}, OK, "a token or a certificate"),
+        ({"token_file": "/tokens", "http_cert": "/cert"}, OK, "a token or a certificate"),
+        ({"http_client_ca": "/ca", "http_cert": "/cert"}, OK, "a token or a certificate"),
+        ({"page": False}, OK, ""),
+        ({"http": "off"}, OK, ""),
+    ],
+)
+def test_who_may_look(given: dict[str, str], level: str, words: str, tmp_path: Path) -> None:
+    found = list(configuration.access(made(tmp_path, **{"http": "0.0.0.0:9464", **given})))
+    assert [one.level for one in found] == ([level] if words else [])
+    assert all(words in f"{one.text} {one.remedy}" for one in found)

@@ -90,6 +90,19 @@ def test_what_is_set_aside_makes_the_status_one(tmp_path: Path, capfdbinary: pyt
     assert run(tmp_path) == 0, "a second look finds nothing wrong"
 
 
+@pytest.mark.parametrize(
+    ("which", "kinds"), [("all", {"published", "set-aside"}), ("series", {"set-aside"}), ("off", set())]
+)
+def test_which_events_are_written(
+    which: str, kinds: set[str], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (incoming(tmp_path) / "text").write_text("hello")
+    assert run(tmp_path, f"--events={which}") == 1
+    told = {event["event"] for event in events(capfdbinary)}
+    assert told & {"published", "set-aside"} == kinds
+    assert told or which == "off"
+
+
 def test_what_is_left_makes_the_status_one(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     source = incoming(tmp_path)
     with writer(source / "2"):

@@ -127,6 +127,7 @@ def test_a_wrong_file_is_refused_with_all_its_problems(running: Running) -> None
     said = running.service.stderr
     assert all(words in said for words in ("did you mean 'rescan'?", "layout", "settle", "is refused"))
     until(lambda: "of 7 files" in running.service.get("/readyz").body.decode(), 5)
+    running.reload("ready-backlog = 8")
     os.unlink(running._path)
     os.kill(running.service.pid, signal.SIGHUP)
     running.service.wait_for("reload-refused", 2)
