@@ -249,7 +249,7 @@ REFUSED = {
 @pytest.mark.timeout(120)
 def test_checkov(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text((PROJECT / "Dockerfile").read_text())
-    for name in ("defaults", "everything"):
+    for name in ("defaults", "everything", "page", "tls", "hooks"):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump_all(rendered(name)))
     judged = ("--framework", "kubernetes", "dockerfile", "--directory", str(tmp_path))
     done = run(tool("checkov"), *judged, "--compact", "--quiet", "--output", "json", "--skip-download", seconds=110)
