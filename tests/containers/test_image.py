@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -269,6 +270,49 @@ def test_compose_s_two_containers_receive_together(volume: Path) -> None:
             begun = time.monotonic()
             podman("stop", "--time", "20", receiver)
             assert time.monotonic() - begun < 10, "not being process 1, storescp heeds SIGTERM"
+            assert container.stop() == 0
+        finally:
+            podman("rm", "--force", "--time", "1", receiver)
+
+
+_STATUS = """
+import sys, urllib.error, urllib.request as u
+asked = u.Request('http://127.0.0.1:9464/', headers={'Authorization': 'Bearer ' + sys.argv[1]} if sys.argv[1:] else {})
+try: print(u.urlopen(asked, timeout=5).status)
+except urllib.error.HTTPError as error: print(error.code)
+"""
+
+
+def test_secure_compose_takes_who_shows_a_certificate_or_a_token(volume: Path, tmp_path: Path) -> None:
+    """compose.secure.yaml over compose.yaml: its mounts, variables and command, with secrets of uid 10001."""
+    services = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]
+    over = yaml.safe_load((PROJECT / "compose.secure.yaml").read_text())["services"]
+    secrets, token = tmp_path / "secrets", token_hex(32)
+    secrets.mkdir()
+    shutil.copytree(Authority(tmp_path / "authority").certify("storescp"), secrets / "storescp")
+    (secrets / "listener").mkdir()
+    (secrets / "listener/tokens").write_text(f"anna:{token}\n")
+    for path in secrets.glob("*/*"):
+        os.chown(path, UID, UID)
+        path.chmod(0o400)
+    mounts = {name: ("-v", over[name]["volumes"][0].replace("./secrets", str(secrets))) for name in over}
+    variables = [part for name, value in over["listener"]["environment"].items() for part in ("-e", f"{name}={value}")]
+    make_series(volume.parent / "made", instances=2)
+    with started(volume, more=(*flags(services["listener"]), *mounts["listener"], *variables)) as container:
+        container.until_ready()
+        assert container.run_in("python", "-c", _STATUS).strip() == "401"
+        assert container.run_in("python", "-c", _STATUS, token).strip() == "200"
+        shared = f"container:{container.identity}"
+        beside = (*flags(services["storescp"]), "--pid", shared, "--network", shared, *mounts["storescp"])
+        command = ("run", "--detach", "--no-healthcheck", *beside, "-v", f"{volume}:/dicom", STORESCP)
+        receiver = podman(*command, *over["storescp"]["command"]).stdout.strip()
+        made = ("-v", f"{volume.parent}/made:/made:ro", "--entrypoint", "storescu", *mounts["storescp"], STORESCP)
+        send = ("run", "--rm", *HARDENED, "--network", shared, *made, "-v", "+sd", "+r", "localhost", "11112", "/made")
+        tls = ("+tls", "/run/tls/tls.key", "/run/tls/tls.crt", "+cf", "/run/tls/ca.crt")
+        try:
+            until(lambda: podman(*send, *tls, check=False).returncode == 0, 30, what="they are sent by TLS")
+            until(lambda: len(list((volume / "data").rglob("*.dcm"))) == 2, 30, what="both are published")
+            assert podman(*send, check=False).returncode != 0, "not in the clear"
             assert container.stop() == 0
         finally:
             podman("rm", "--force", "--time", "1", receiver)
