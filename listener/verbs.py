@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import pkgutil
+import os
+from contextlib import suppress
 from functools import cache
 from typing import Protocol, cast
 
@@ -42,9 +43,8 @@ def names() -> tuple[str, ...]:
 
 @cache
 def _names_in(folders: tuple[str, ...]) -> tuple[str, ...]:
-    found = [
-        module.name.replace("_", "-") for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")
-    ]
+    files = (entry for folder in folders for entry in os.listdir(folder))
+    found = [file[:-3].replace("_", "-") for file in files if file.endswith(".py") and not file.startswith("_")]
     return tuple(sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)))
 
 
@@ -56,8 +56,10 @@ def load(name: str) -> Verb:
 @cache
 def summary(name: str) -> str:
     """Return the first line of a verb's docstring, read from its source: no verb is imported for `listener --help`."""
-    source = pkgutil.get_data(commands.__name__, f"{_module(name)}.py") or b""
-    return source.partition(b"\n")[0].decode().strip('"')
+    for folder in commands.__path__:
+        with suppress(FileNotFoundError), open(os.path.join(folder, f"{_module(name)}.py"), encoding="utf-8") as file:
+            return file.readline().strip().strip('"')
+    return ""
 
 
 def _module(name: str) -> str:
