@@ -129,7 +129,7 @@ def _is_plain(value: Any, row: Option) -> bool:
 
 #: Variables with the prefix that are no options: what names the file, what a build sets, those of stages, and what
 #: Kubernetes tells every pod of services whose name begins like that (LISTENER_PORT_9464_TCP_ADDR).
-_NO_OPTIONS = re.compile(
+_NO_OPTIONS = (
     rf"{ENVIRONMENT_PREFIX}(?:CONFIG|REVISION|(?:{'|'.join(STAGES).upper()})_\w+|(?:\w+_)?SERVICE_(?:HOST|PORT)(?:_\w+)?"
     r"|(?:\w+_)?PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
@@ -139,7 +139,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Return a line for each variable that looks like an option and is none."""
     known = {variable(name) for name in options()}
     given = {name for name in environment if name.startswith(ENVIRONMENT_PREFIX)}
-    found = sorted(name for name in given - known if not _NO_OPTIONS.fullmatch(name))
+    found = sorted(name for name in given - known if not re.fullmatch(_NO_OPTIONS, name))
     if not found:
         return []
     from difflib import get_close_matches

@@ -159,8 +159,8 @@ def clashes(hooks: Sequence[HookConfig]) -> Iterator[str]:
 # -- header fields -----------------------------------------------------------------------------------------------------
 
 #: Header fields that a request has already, or that say how it is sent.
-_OURS = re.compile(r"content-(length|type)|host|connection|transfer-encoding|expect|idempotency-key|webhook-.*")
-_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\xa0-\xff]*?)[ \t]*")
+_OURS = r"content-(length|type)|host|connection|transfer-encoding|expect|idempotency-key|webhook-.*"
+_FIELD = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\xa0-\xff]*?)[ \t]*"
 
 
 def header_fields_of(text: str) -> dict[str, str]:
@@ -169,10 +169,10 @@ def header_fields_of(text: str) -> dict[str, str]:
     """
     found = {}
     for number, line in _lines(text):
-        match = _FIELD.fullmatch(line)
+        match = re.fullmatch(_FIELD, line)
         if not match:
             raise ValueError(f"line {number} is not 'Name: value'")
-        if _OURS.fullmatch(match[1].lower()):
+        if re.fullmatch(_OURS, match[1].lower()):
             raise ValueError(f"line {number} sets a header field that is set already")
         found[match[1]] = match[2]
     return found
