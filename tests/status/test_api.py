@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from listener.hooks.payload import Payload, header_fields, payload_of
+from listener.hooks.payload import Payload, example_of, header_fields, payload_of
 from listener.ledger import deliveries
 from listener.ledger.connection import open_writer, path_of
 from listener.ledger.interests import About
@@ -59,17 +59,22 @@ def test_what_hooks_are_told_is_as_documented(tmp_path: Path) -> None:
         checker("SeriesEnded")(json.loads(payload_of(told[0], phi).body))
     assert "PatientID" in json.loads(payload_of(told[0], phi=True).body)
     checker("FileSetAside")(json.loads(payload_of(told[1], phi=False).body))
+    for event in ("study-complete", "study-incomplete"):
+        study = json.loads(example_of(event, "k", 10**18).body)
+        study["event"] = study.pop("example_of")
+        checker("StudyEnded")(study)
     assert Reader(connection).last_error("webhook") == ""
     connection.close()
 
 
 def test_the_examples_of_the_docs_are_as_documented() -> None:
     text = (PROJECT / "docs/api.md").read_text(encoding="utf-8")
-    shown, ended, aside = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
+    shown, ended, study, aside = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
     checker("Series")(shown)
     checker("SeriesEnded")(ended)
+    checker("StudyEnded")(study)
     checker("FileSetAside")(aside)
-    told = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    told = re.findall(r"^\| `(\w+)` \|", text.partition("## Hooks")[0], re.MULTILINE)
     assert ["schema", "time", *told] == list(API["components"]["schemas"]["Status"]["properties"])
 
 
