@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,12 +29,14 @@ from listener.network import dimse, pdu
 from listener.network.association import Association, Patience, Peer, Stored
 from listener.network.instance import Instance
 from listener.network.stream import tls_context
+from tests.conftest import PROJECT
 from tests.dicomnet import Receiver, storescp
-from tests.instances import instance, save, write_instance
+from tests.instances import element, instance, part10, save, write_instance
 from tests.network import peers
 from tests.network.peers import Script, peer
 
 SHORT = Patience(connect=1, associate=0.3, response=0.3)
+UIDS = element(0x00080016, "UI", b"1.2.840.10008.5.1.4.1.1.4\0") + element(0x00080018, "UI", b"1.2.3\0")
 JPEG_LOSSLESS, RLE, MPEG4 = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.102"
 
 
@@ -330,6 +334,38 @@ def test_a_file_that_becomes_shorter_is_its_own_fault(tmp_path: Path) -> None:
         with pytest.raises(Unsendable, match="shorter"):
             open_.store(one)
         assert not open_.is_open
+
+
+@pytest.mark.slow
+def test_an_instance_of_a_gigabyte_needs_little_memory(tmp_path: Path) -> None:
+    """A sparse file; what it needs is what a process of its own has at most."""
+    big = tmp_path / "big.dcm"
+    size = 2**30
+    pixels = element(0x7FE00010, "OW", b"", length=size)
+    big.write_bytes(part10(UIDS + pixels))
+    os.truncate(big, big.stat().st_size + size)
+    received: list[int] = []
+
+    def script(connection: socket.socket) -> None:
+        peers.accept(connection, 0)
+        count, space = 0, bytearray(2**20)
+        while count < size:
+            count += connection.recv_into(space)
+        received.append(count)
+        connection.sendall(peers.data(3, peers.command()))
+        wait_for_the_end(connection)
+
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom tests.network.test_association import Patience, send\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert send(int(sys.argv[1]), Path(sys.argv[2]), Patience()).response.status == 0\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    with peer(script) as port:
+        command = [sys.executable, "-c", code, str(port), str(big)]
+        done = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True)
+    assert received
+    assert int(done.stdout) < 16 * 1024, "KiB more than before"
 
 
 def test_causes_are_a_closed_set() -> None:
