@@ -163,6 +163,10 @@ class ConsumerRetired(ListenerError):
     """The hook is retired, so nobody would take it; start its service again with its option, or forget what failed."""
 
 
+class InvalidSignature(ListenerError):
+    """The message of a hook is not signed with this secret, or not at this time."""
+
+
 class NotTaken(ListenerError):
     """A consumer did not take a delivery.
 

@@ -114,6 +114,7 @@ BROAD = {
     "network.implicit": "whatever pydicom raises while it re-encodes is this one file's",
     "ledger.thread": "a defect of the ledger's is told, and never intake's trouble",
     "service.watch": "whatever watchdog raises, rescans find the files, and the watch is made again",
+    "api": "a function of another program's: its failure is tried again",
     "telemetry.http_messages": "a page that fails is an answer, never the end of the server",
 }
 

@@ -42,6 +42,10 @@ LISTED_BY_STATE = f"{_LISTED} AND state = ? ORDER BY last_ns DESC, id DESC LIMIT
 STUDY = f"{STUDIES} WHERE t.StudyInstanceUID = ? AND t.series > 0"
 NEWEST = f"{STUDIES} WHERE t.series > 0 AND (t.last_ns, t.id) < (?, ?) ORDER BY t.last_ns DESC, t.id DESC LIMIT ?"
 OF_STUDY = f"{_FROM_SERIES} WHERE study_id = ? AND (instances > 0 OR pruned_ns = 0)"
+FILES = """
+SELECT f.path || '/' || i.name FROM instances i JOIN folders f ON f.id = i.folder_id WHERE i.series_id = ?
+ORDER BY i.arrived_ns, i.name
+"""
 HISTORY = f"SELECT {', '.join(Change._fields)} FROM history WHERE series_id = ? ORDER BY generation, state <> 'open'"
 _DELIVERIES = """
 SELECT c.name, d.event, d.generation, d.state, d.attempts, d.made_ns, d.next_ns, d.lease_until_ns, d.settled_ns, d.error
@@ -217,6 +221,10 @@ class Reader:
         """Return the series of a study by SeriesNumber."""
         rows = [SeriesRow(*row) for row in self._ask(OF_STUDY, study.id)]
         return sorted(rows, key=lambda row: (_number(row.SeriesNumber), row.id))
+
+    def paths_of(self, series: SeriesRow) -> list[str]:
+        """Return the paths of a series' files below the data directory, in the order of arrival."""
+        return [path for (path,) in self._ask(FILES, series.id)]
 
     def counts(self) -> dict[str, int]:
         """Return the number of series by state."""
