@@ -160,9 +160,6 @@ def fault_of(error: sqlite3.Error) -> LedgerFault:
     return LedgerUnusable(str(error))
 
 
-#: Seconds from a failure to the next attempt: the first, doubled each time up to the second.
-_FIRST_RETRY, _LONGEST_RETRY = 1.0, 5.0
-
 #: Seconds between two log lines at least, while the ledger fails with changing errors.
 _LOG_INTERVAL = 60.0
 
@@ -194,8 +191,10 @@ class Stamp(NamedTuple):
 class WriterConnection:
     """The writer's connection, reopened with growing pauses after a failure. `connection` is None while the ledger
     cannot be used. `fault` is "" or why it cannot be written; it stays until mark_working(), because a ledger that
-    opens is not yet one that can be written.
+    opens is not yet one that can be written. `retry`: seconds of the first and of the longest pause.
     """
+
+    retry = (1.0, 5.0)
 
     def __init__(self, state_dir: str) -> None:
         self._state_dir = state_dir
@@ -266,7 +265,8 @@ class WriterConnection:
 
     def _give_up(self, fault: LedgerFault, now: float) -> None:
         self.close()
-        self._retry_at = now + min(_LONGEST_RETRY, _FIRST_RETRY * 2 ** min(self._failures, 10))
+        first, longest = self.retry
+        self._retry_at = now + min(longest, first * 2 ** min(self._failures, 10))
         self._failures += 1
         if not self.fault or (self.fault != str(fault) and now - self._logged_at >= _LOG_INTERVAL):
             log.error("%s (files are published meanwhile)", fault)

@@ -21,8 +21,8 @@ from listener.ledger.connection import Stamp, open_writer, path_of, translated
 from listener.ledger.consumers import Position
 from listener.ledger.rows import Delivery
 
-#: Seconds between two looks for due deliveries, and until a ledger that cannot be used is tried again.
-_POLL_SECONDS, _LEDGER_RETRY_SECONDS = 0.5, 5.0
+#: Seconds between two looks for due deliveries.
+_POLL_SECONDS = 0.5
 
 #: Seconds at most in which a failing receiver gets no delivery at all.
 _LONGEST_PAUSE = 60.0
@@ -56,6 +56,9 @@ class Receiver(Protocol):
 
 class DeliveryThread:
     """Takes the deliveries in the ledger of a state directory for `receiver`, until stop()."""
+
+    #: Seconds until a ledger that cannot be used is tried again.
+    retry_seconds = 5.0
 
     def __init__(self, consumer: Consumer, receiver: Receiver, state_dir: str, owner: str = "") -> None:
         self._consumer, self._receiver = consumer, receiver
@@ -97,7 +100,7 @@ class DeliveryThread:
                     log.error("the %s waits, because the ledger cannot be used: %s", self._consumer.title, fault)
                 self._fault = str(fault)
                 self.idle.set()
-                self._stopping.wait(_LEDGER_RETRY_SECONDS)
+                self._stopping.wait(self.retry_seconds)
 
     def _serve(self) -> None:
         with contextlib.closing(open_writer(self._path)) as connection:

@@ -30,12 +30,6 @@ _SLICE_SECONDS = 0.05
 #: A person may have said a number (`listener expect`) since the open series were read.
 _SET_EXPECTED = "UPDATE series SET expected = ?, expected_by = ? WHERE id = ? AND expected_by <> 'expect'"
 
-#: Series whose expected number is read in one tick, beside those that got something or are about to end.
-_PER_TICK = 1_000
-
-#: If reading the open series takes longer than _LITTLE seconds, the next time is _SHARE times as much later.
-_SHARE, _LITTLE = 20, 0.02
-
 #: Seconds until a series is checked again: one with a file that is held up, and one that another listener takes in.
 _HELD, _ELSEWHERE = 1.0, 10.0
 
@@ -58,6 +52,13 @@ class LedgerWriter:
     the feed. `is_worked_on` returns whether another listener takes files from an incoming directory that is not this
     one's: that one decides when its series are quiet.
     """
+
+    #: Series whose expected number is read in one tick, beside those that got something or are about to end.
+    per_tick = 1_000
+
+    #: If reading the open series takes longer than the second number of seconds, the next time is the first one's times
+    #: as much later.
+    rereading = (20.0, 0.02)
 
     def __init__(
         self,
@@ -171,7 +172,8 @@ class LedgerWriter:
             self.pending.recount(lost, arrived=True)
         took = time.thread_time() - begun
         # Tens of thousands of series are not read each second, however often others write.
-        self._read_at = moment.now + (_SHARE * took if took > _LITTLE else 0.0)
+        share, little = self.rereading
+        self._read_at = moment.now + (share * took if took > little else 0.0)
 
     def _require_current(self, now: float) -> None:
         """Abandon a connection whose file is gone or replaced. Recount what may be lost with it: series written since
@@ -253,7 +255,7 @@ class LedgerWriter:
                 self.counts = self.counts | dict(connection.execute("SELECT state, series FROM series_counts"))
                 self.standings = {name: standing(connection, name) for name in self._own_consumers}
         self._wall_ns = now_ns
-        some = self._open_series.next_in_turn(_PER_TICK)
+        some = self._open_series.next_in_turn(self.per_tick)
         self._read_expected(some, moment)
         self.pending.recount(self._expected_counts.behind_documents(some, moment.quiet))
         self._recount(moment)

@@ -13,7 +13,7 @@ import re
 from math import inf
 
 #: Time without traffic, interval of the passes, and how far the clocks may drift apart, in seconds.
-_DAY = 86_400.0
+DAY = 86_400.0
 _EVERY = 3_600.0
 _DRIFT = 60.0
 
@@ -26,9 +26,12 @@ _NAME = re.compile(r"_(?:[0-9]+(?:\.[0-9]+)+|[0-9]{8}_[0-9]{9})")
 
 
 class Emptied:
-    """Empty directories that rescans find. Times in seconds on the monotonic clock, `now_ns` on the wall clock."""
+    """Empty directories that rescans find. Times in seconds on the monotonic clock, `now_ns` on the wall clock;
+    `quiet`: seconds without traffic after which one is removed.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: float = DAY) -> None:
+        self._quiet = quiet
         self._found: list[str] = []
         self._next = 0.0
         self._offset: float | None = None
@@ -48,7 +51,7 @@ class Emptied:
         self._next = now + _EVERY
         found, self._found = self._found, []
         self._watch_the_clock(now, now_ns)
-        if now - self._jumped < _DAY:  # Their times may be of the former clock.
+        if now - self._jumped < self._quiet:  # Their times may be of the former clock.
             return 0
         removed = 0
         keep = {newest for parent in {os.path.dirname(path) for path in found} for newest in _newest(parent)}
@@ -57,7 +60,7 @@ class Emptied:
                 continue
             with contextlib.suppress(OSError):  # A file came, or it belongs to another user.
                 status = os.stat(path)
-                if now_ns - max(status.st_mtime_ns, status.st_ctime_ns) >= _DAY * 1e9:
+                if now_ns - max(status.st_mtime_ns, status.st_ctime_ns) >= self._quiet * 1e9:
                     os.rmdir(path)
                     removed += 1
         return removed

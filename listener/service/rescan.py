@@ -122,7 +122,7 @@ class Rescan:
     known; `next`: when the next pass is due. `interval` may be changed.
     """
 
-    def __init__(self, roots: tuple[str, ...], engine: Engine, interval: float) -> None:
+    def __init__(self, roots: tuple[str, ...], engine: Engine, interval: float, emptied: Emptied | None = None) -> None:
         self._roots = roots
         self._engine = engine
         self.interval = interval
@@ -133,7 +133,7 @@ class Rescan:
         self._counted = 0
         self._next_count = 0.0
         self._troubles: list[OSError] = []
-        self._emptied = Emptied()
+        self._emptied = emptied or Emptied()
         self._directories = 0
         self.next = 0.0
         self.looked = False

@@ -698,7 +698,7 @@ def test_a_courier_that_was_retired_registers_again_and_misses_nothing(
 def test_a_ledger_that_is_damaged_while_a_hook_is_told_does_not_end_its_thread(
     tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(taking, "_LEDGER_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(taking.DeliveryThread, "retry_seconds", 0.1)
     path = Path(path_of(str(tmp_path)))
     with served_by_a_hook_thread(tmp_path, receiver.url):
         aside(tmp_path, 1)

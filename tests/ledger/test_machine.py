@@ -288,8 +288,7 @@ class Ledger(RuleBasedStateMachine):
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock of another one is met at once."""
     monkeypatch.setattr(connection, "BUSY_TIMEOUT", 0.0)
-    monkeypatch.setattr(connection, "_FIRST_RETRY", 0.0)
-    monkeypatch.setattr(connection, "_LONGEST_RETRY", 0.0)
+    monkeypatch.setattr(connection.WriterConnection, "retry", (0.0, 0.0))
 
 
 class TestLedger(Ledger.TestCase):  # type: ignore[valid-type, misc]

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from listener.ledger import connection, deliveries, generations, writer
+from listener.ledger import connection, deliveries, generations
 from listener.ledger.completion import UNSEEN, Completion, Flow, Moment, SeriesState
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.evidence import DocumentReader
@@ -382,9 +382,9 @@ def test_beyond_a_number_only_series_are_remembered(world: World) -> None:
     assert (row(world).instances, row(world, 1).instances) == (2, 2)
 
 
-def test_a_ledger_that_was_taken_away_comes_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ledger_that_was_taken_away_comes_back(world: World) -> None:
     """A lost transaction: the book knows of a series that the file does not."""
-    monkeypatch.setattr(connection, "_FIRST_RETRY", 0.0)
+    world.clerk.access.retry = (0.0, 5.0)
     world.came(0, 1)
     world.clerk.access.close()
     Path(path_of(world.config.state)).unlink()
@@ -861,7 +861,7 @@ def test_a_series_that_was_forgotten_and_is_due_ends_no_other_one(world: World) 
 
 
 def test_promises_are_asked_for_in_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_PER_TICK", 2)
+    world.clerk.per_tick = 2
     world.came(0, 1)
     for series in range(1, 6):
         world.came(series, 1)
@@ -880,8 +880,8 @@ def test_promises_are_asked_for_in_turns(world: World, monkeypatch: pytest.Monke
     assert len(set(asked)) == 6, "each has its turn"
 
 
-def test_a_promise_is_read_before_a_series_is_taken_for_complete(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_PER_TICK", 0)
+def test_a_promise_is_read_before_a_series_is_taken_for_complete(world: World) -> None:
+    world.clerk.per_tick = 0
     world.came(0, 1)
     world.promise(0, 2)
     world.advance(10)
@@ -892,9 +892,8 @@ def test_a_promise_is_read_before_a_series_is_taken_for_complete(world: World, m
     assert results(world) == [(1, 2, 2, "expected")]
 
 
-def test_the_book_is_not_read_each_second_where_that_takes_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_LITTLE", -1.0)
-    monkeypatch.setattr(writer, "_SHARE", 1e9)
+def test_the_book_is_not_read_each_second_where_that_takes_long(world: World) -> None:
+    world.clerk.rereading = (1e9, -1.0)
     world.clerk._read_at = 0.0
     expect(world, 1, series=5)
     world.tick()

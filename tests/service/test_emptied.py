@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from listener.service import emptied as emptied_module
 from listener.service.backlog import Backlog
 from listener.service.emptied import Emptied
 from listener.service.rescan import Rescan, walk
@@ -106,12 +105,11 @@ def test_of_a_real_storescp(option: tuple[str, ...], tmp_path: Path, dcmtk: None
     assert len(list(places.data.rglob("*.dcm"))) == 4
 
 
-def test_a_rescan_of_the_service_comes_by_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emptied_module, "_DAY", 0.0)
+def test_a_rescan_of_the_service_comes_by_them(tmp_path: Path) -> None:
     for name in ("st_1.2.3", "st_1.2.4"):
         (tmp_path / "below" / name).mkdir(parents=True)
     engine = SimpleNamespace(backlog=Backlog(), intake=None)
-    scanner = Rescan((str(tmp_path),), engine, 2.0)  # type: ignore[arg-type]
+    scanner = Rescan((str(tmp_path),), engine, 2.0, Emptied(quiet=0.0))  # type: ignore[arg-type]
     scanner.begin(1.0)
     assert scanner.step(1.0)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["below", "st_1.2.4"]
