@@ -253,7 +253,13 @@ class Config:
         shown="1GiB",
         reloads=True,
     )
-    page: bool = _row(True, parse.on_off, "on|off", "the status page and its API, on --http", SERVICE, shown="on")
+    page: str = _row(
+        "on",
+        parse.page,
+        "on|off|phi",
+        "the status page and its API, on --http; phi: with patients, search and images, for who has a token",
+        SERVICE,
+    )
     on_series_complete: tuple[str, ...] = _row(
         (),
         parse.url,

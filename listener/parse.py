@@ -120,9 +120,14 @@ def boolean(text: str) -> bool:
     raise ValueError("is neither on nor off; give true or false")
 
 
-def on_off(text: str) -> bool:
-    """Return the same, for an option that takes a value and is no switch."""
-    return boolean(text)
+def page(text: str) -> str:
+    """Return on, off or phi; on and off as boolean() takes them."""
+    if text.strip().lower() == "phi":
+        return "phi"
+    try:
+        return "on" if boolean(text) else "off"
+    except ValueError:
+        raise ValueError("is neither on, off nor phi; give one of these") from None
 
 
 def url(text: str) -> str:

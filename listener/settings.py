@@ -173,6 +173,8 @@ def _access_problems(values: Mapping[str, Any]) -> Iterable[str]:
 
         yield from (f"--token-file: '{values['token_file']}' {text}" for text in read_tokens(values["token_file"])[1])
     cert, key, client_ca = values["http_cert"], values["http_key"], values["http_client_ca"]
+    if values["page"] == "phi" and not (values["http"].startswith("unix:") or values["token_file"] or client_ca):
+        yield "--page phi: shows patients to whoever asks; give --token-file, --http-client-ca or --http unix:PATH too"
     if cert:
         from listener.telemetry.tls import Tls
 

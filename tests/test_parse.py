@@ -49,7 +49,9 @@ GOOD: list[tuple[Read, str, Any]] = [
     *((parse.url, text, text) for text in ("", "http://host", "https://[::1]:8443/a?b=c")),
     (parse.words, "notify 'a b'", "notify 'a b'"),
     (parse.file, "/a/../b", "/b"),
-    (parse.on_off, "off", False),
+    (parse.page, "off", "off"),
+    (parse.page, "true", "on"),
+    (parse.page, "PHI", "phi"),
 ]
 
 BAD: list[tuple[Read, str, str]] = [
@@ -112,7 +114,7 @@ BAD: list[tuple[Read, str, str]] = [
     (parse.words, "a\0b", "names no program"),
     (parse.words, "  ", "names no program"),
     (parse.file, " ", "names no file"),
-    (parse.on_off, "perhaps", "is neither on nor off"),
+    (parse.page, "perhaps", "is neither on, off nor phi"),
 ]
 
 
@@ -147,7 +149,7 @@ def test_what_is_wrong_is_said_in_one_line_with_what_to_do(read: Read, text: str
         parse.url,
         parse.words,
         parse.file,
-        parse.on_off,
+        parse.page,
     ],
 )
 @given(text=st.text(st.characters(codec=None), max_size=30) | st.from_regex(r"[0-9.eE+\-]{1,20}", fullmatch=True))

@@ -46,6 +46,10 @@ FILES = """
 SELECT f.path || '/' || i.name FROM instances i JOIN folders f ON f.id = i.folder_id WHERE i.series_id = ?
 ORDER BY i.arrived_ns, i.name
 """
+MIDDLE_FILE = """
+SELECT f.path || '/' || i.name FROM instances i JOIN folders f ON f.id = i.folder_id WHERE i.series_id = ?1
+ORDER BY i.name LIMIT 1 OFFSET (SELECT count(*) / 2 FROM instances WHERE series_id = ?1)
+"""
 HISTORY = f"SELECT {', '.join(Change._fields)} FROM history WHERE series_id = ? ORDER BY generation, state <> 'open'"
 _DELIVERIES = """
 SELECT c.name, d.event, d.generation, d.state, d.attempts, d.made_ns, d.next_ns, d.lease_until_ns, d.settled_ns, d.error
@@ -170,6 +174,11 @@ class Reader:
     def only_set_aside(self, since_ns: int = 0, until_ns: int = _LAST) -> list[SeriesRow]:
         """Return series of which all files were set aside, the newest first: id and generation 0, incomplete."""
         return [SeriesRow(*row) for row in self._ask(ONLY_SET_ASIDE, since_ns, until_ns)]
+
+    def middle_file(self, uid: str) -> str:
+        """Return the path below the data directory of the middle one of a series' files by name; "" if it has none."""
+        row = self.series(uid)
+        return str(next((path for (path,) in self._ask(MIDDLE_FILE, row.id)), "")) if row else ""
 
     def history(self, uid: str, study: str = "") -> list[Change]:
         """Return every change of a series' state, in order."""

@@ -16,10 +16,10 @@ from listener.service.disk_guard import DiskGuard
 from listener.service.engine import Engine
 from listener.service.systemd import SystemdNotifier
 from listener.service.watch import Watch
-from listener.status import snapshot
+from listener.status import preview, snapshot
 from listener.status.document import NOTHING_HELD_UP
 from listener.status.history import History
-from listener.status.routes import StatusRoutes
+from listener.status.routes import Shows, StatusRoutes
 from listener.status.snapshot import sample, snapshot_of
 from listener.telemetry.access import Access, TlsFiles
 from listener.telemetry.catalogue import LATENCY, Numbers
@@ -129,6 +129,7 @@ class Monitor:
         self._watch = watch
         self._metrics = metrics
         self._guard = guard
+        preview.forget(config.state)
         self._snapshot_writer = SnapshotWriter(config.state, metrics, config.incoming)
         self._systemd = SystemdNotifier()
         self._conditions = Conditions(heartbeat=time.monotonic(), backlog_limit=config.ready_backlog)
@@ -201,7 +202,8 @@ class Monitor:
     def pages(self) -> dict[str, Route]:
         """Return the status page and its API: slow routes, because they read the ledger."""
         writer = self._snapshot_writer
-        return StatusRoutes(self._config.state, lambda: writer.live, writer.history).routes()
+        shows = Shows(phi=self._config.page == "phi", data_dir=self._config.data)
+        return StatusRoutes(self._config.state, lambda: writer.live, writer.history, shows).routes()
 
     def _page(self, _request: Request) -> Response:
         return Response(200, CONTENT_TYPE, self._metrics.exposition())
@@ -230,7 +232,7 @@ def server_of(config: Config, monitor: Monitor) -> Server | None:
         return None
     cert, key, client_ca = config.http_cert, config.http_key, config.http_client_ca
     access = Access(config.token_file, TlsFiles(cert, key or cert, client_ca) if cert else None)
-    pages = monitor.pages() if config.page else {}
+    pages = {} if config.page == "off" else monitor.pages()
     return Server(config.http, monitor.routes(), _page_failed, slow=pages, access=access)
 
 

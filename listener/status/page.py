@@ -58,7 +58,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            ago=_ago, anchor=anchor, brief=_brief, count=count, share=share, size=size, span=span, utc=_utc
+            ago=_ago, anchor=anchor, brief=_brief, count=count, day=_day, share=share, size=size, span=span, utc=_utc
         )
         self._environment.globals.update(style=Markup(style), script=Markup(script), docs=docs, phi=phi)  # noqa: S704
 
@@ -88,6 +88,11 @@ def _final(value: object) -> object:
 
 def _brief(text: str, most: int = 16) -> str:
     return brief(text, most) or NONE
+
+
+def _day(date: str) -> str:
+    """Return a date of DICOM (DA, YYYYMMDD) as 2026-01-31; what is none as it is."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdecimal() else _brief(date)
 
 
 def _utc(instant: str | None) -> str:

@@ -93,7 +93,9 @@ PARAMETERS = {
     "since": Parameter(_since, 0),
     "until": Parameter(_until, LAST),
     "by": Parameter(_by, (BY[0],)),
-    "q": Parameter(_text, ""),
+    "name": Parameter(_text, ""),
+    "patient": Parameter(_text, ""),
+    "accession": Parameter(_text, ""),
 }
 
 

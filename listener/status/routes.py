@@ -6,13 +6,15 @@ one: ten viewers cost as much as one.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from listener.errors import LedgerFault
+from listener.ledger.finding import Search
 from listener.ledger.listing import Page
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import shown
@@ -21,6 +23,7 @@ from listener.status.api import Api, package_file
 from listener.status.charts import charts, figures
 from listener.status.document import Snapshot, document
 from listener.status.history import History
+from listener.status.preview import NoPreview, Previews, program
 from listener.status.queries import cursor, parse_query
 from listener.telemetry.http_messages import Request, Response, Route
 from listener.uids import is_uid
@@ -36,17 +39,24 @@ _KEPT = 64
 _FEW, _MANY = 10, 50
 
 
-class StatusRoutes:
-    """The routes. `live` returns the last snapshot of the service; `history` has the points of the charts. With `phi`
-    they show patients.
-    """
+class Shows(NamedTuple):
+    """What pages and API show: with `phi` patients, search and images of the files below `data_dir`."""
 
-    def __init__(self, state_dir: str, live: Callable[[], Snapshot], history: History, *, phi: bool = False) -> None:
+    phi: bool = False
+    data_dir: str = ""
+
+
+class StatusRoutes:
+    """The routes. `live` returns the last snapshot of the service; `history` has the points of the charts."""
+
+    def __init__(
+        self, state_dir: str, live: Callable[[], Snapshot], history: History, shows: Shows | None = None
+    ) -> None:
         self._state_dir = state_dir
         self._live = live
         self._history = history
-        self._phi = phi
-        self._api = Api(state_dir, phi=phi)
+        self._phi, self._data_dir = shows or Shows()
+        self._api = Api(state_dir, phi=self._phi)
         self._made = -_FRESH
         self._document: dict[str, Any] = {}
         self._answers: dict[str, Response] = {}
@@ -62,6 +72,7 @@ class StatusRoutes:
             "/hooks": self._page(self._hooks),
             "/api/v1/status": self._status,
             **self._api.routes(),
+            **({"/preview/": self._preview} if self._phi else {}),
         }
 
     def _now(self) -> dict[str, Any]:
@@ -82,6 +93,10 @@ class StatusRoutes:
 
         return Pages(package_file, docs=_docs_address(), phi=self._phi)
 
+    @cached_property
+    def _previews(self) -> Previews:
+        return Previews(self._state_dir)
+
     def _page(self, make: Callable[[Request], Response]) -> Route:
         """Return a route that makes a page at most once a second."""
 
@@ -100,8 +115,8 @@ class StatusRoutes:
         pages = self._pages
         here = request.path if request.path.count("/") == 1 else ""
         body = pages.render(name, self._document, here, **more)
-        policy = f"Content-Security-Policy: {pages.policy}"
-        return Response(status, "text/html; charset=utf-8", body, (policy,), tagged=status == 200 and not self._phi)
+        fields = (f"Content-Security-Policy: {pages.policy}", "Referrer-Policy: no-referrer")
+        return Response(status, "text/html; charset=utf-8", body, fields, tagged=status == 200 and not self._phi)
 
     def _missing(self, status: int, request: Request, why: str) -> Response:
         return self._rendered(status, "missing", request, why=why)
@@ -126,17 +141,23 @@ class StatusRoutes:
         return self._rendered(200, "overview", request, rows=rows, more=more, **told)
 
     def _studies(self, request: Request) -> Response:
+        searched = ("name", "patient", "accession") if self._phi else ()
         try:
-            given = parse_query(request.query, ("state", "after", *(["q"] if self._phi else [])))
+            given = parse_query(request.query, ("state", "after", *searched))
         except ValueError as error:
             return self._missing(400, request, str(error))
+        asked = {name: given[name] for name in searched}
 
         def look(reader: Reader) -> Response:
-            rows = reader.studies_page(Page(given["state"], limit=_MANY, after=given["after"]))
+            if any(asked.values()):
+                rows = reader.find(Search(state=given["state"], limit=_MANY, **asked))
+            else:
+                rows = reader.studies_page(Page(given["state"], limit=_MANY, after=given["after"]))
             follows = {"state": given["state"], "after": cursor(rows[-1].last_ns, rows[-1].id)} if rows else {}
-            link = f"/studies?{urlencode(follows)}" if len(rows) == _MANY else ""
-            told = {"rows": [shown(row, self._phi) for row in rows], "next": link, "state": given["state"]}
-            return self._rendered(200, "studies", request, after="after" in request.query, **told)
+            more = len(rows) == _MANY and not any(asked.values())
+            told = {"rows": [shown(row, self._phi) for row in rows], "state": given["state"], "asked": asked}
+            next_link = f"/studies?{urlencode(follows)}" if more else ""
+            return self._rendered(200, "studies", request, after="after" in request.query, next=next_link, **told)
 
         return self._asked(request, look)
 
@@ -159,9 +180,21 @@ class StatusRoutes:
             found = ledger_view.series_details(reader, uid, self._phi) if is_uid(uid) else []
             if not found:
                 return self._missing(404, request, "The ledger does not know this series")
-            return self._rendered(200, "series", request, found=found, preview=False)
+            return self._rendered(200, "series", request, found=found, preview=self._phi, drawn=bool(program()))
 
         return self._asked(request, look)
+
+    def _preview(self, request: Request) -> Response:
+        """Answer with the middle image of a series, or with why there is none."""
+        uid = request.path.rpartition("/")[2]
+        try:
+            with reading(self._state_dir) as reader:
+                path = reader.middle_file(uid) if is_uid(uid) else ""
+            if path:
+                return Response(200, "image/png", self._previews.of(os.path.join(self._data_dir, path)))
+            return Response.problem(404, "the ledger knows no file of this series")
+        except (LedgerFault, NoPreview) as why:
+            return Response.problem(404, str(why))
 
     def _set_aside(self, request: Request) -> Response:
         def look(reader: Reader) -> Response:

@@ -191,6 +191,7 @@ SORTS = dict.fromkeys(
     ("STUDY", "_STUDY", "NEWEST", "_SERIES"), "the series of one study: its newest, their modalities and senders"
 )
 SORTS["FILES"] = "the files of one series"
+SORTS["MIDDLE_FILE"] = "the files of one series by name, when somebody looks at its image"
 
 #: What a step may go through: results of another step, an index in order up to a LIMIT, an index of the few that
 #: are not told, or not complete.

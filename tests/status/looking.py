@@ -11,7 +11,7 @@ from typing import Any
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.service.monitor import SnapshotWriter
 from listener.status.history import SLOTS
-from listener.status.routes import StatusRoutes
+from listener.status.routes import Shows, StatusRoutes
 from listener.telemetry.catalogue import Numbers
 from listener.telemetry.server import Server
 from tests.instances import uid, write_instance
@@ -70,16 +70,22 @@ def fill(state: Path, studies: int, each: int = 2) -> None:
 
     with contextlib.closing(open_writer(path_of(str(state)))) as connection, transaction(connection):
         connection.executemany(row, (made(number, one) for number in range(studies) for one in range(each)))
+        patient = "INSERT INTO patients (PatientID, PatientName) VALUES ('0042-7', 'Müller^Anna')"
+        connection.execute(patient)
+        connection.execute("UPDATE series SET patient_id = 1, SeriesDescription = 't1 mprage sag'")
+        connection.execute("UPDATE studies SET StudyDate = '20261121', StudyDescription = 'MR Head without contrast'")
 
 
 @contextlib.contextmanager
-def served(state: Path, **live: Any) -> Iterator[Server]:
+def served(state: Path, *, phi: bool = False) -> Iterator[Server]:
     """The pages of a ledger as a service that is ready would serve them, without one; charts of a busy hour."""
     writer = SnapshotWriter(str(state), Numbers(), ("/srv/incoming",))
     points = [[10.0 * at, 50 + at % 37, 1e6, 0.05 + at % 11 / 100, at * 7 % 400, 0, 0] for at in range(SLOTS)]
     writer.history.restore(points[::-1], 0.0, time.monotonic())
-    shown = {**writer.live, "state": "ready", **live}
-    routes = StatusRoutes(str(state), lambda: {**shown, "time_ns": time.time_ns()}, writer.history).routes()
+    shown = {**writer.live, "state": "ready"}
+    routes = StatusRoutes(
+        str(state), lambda: {**shown, "time_ns": time.time_ns()}, writer.history, Shows(phi=phi)
+    ).routes()
     errors: list[Exception] = []
     server = Server("127.0.0.1:0", {}, errors.append, slow=routes)
     server.start()

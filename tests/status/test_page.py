@@ -22,9 +22,15 @@ NOW = 1_800_000_000 * 10**9
 #: Every page with what it alone shows.
 SHOWN: dict[str, dict[str, Any]] = {
     "overview": {"rows": [study()], "more": 190},
-    "studies": {"rows": [study()], "state": "", "next": "/studies?after=1-1", "after": False, "query": "doe"},
+    "studies": {
+        "rows": [study()],
+        "state": "",
+        "next": "/studies?after=1-1",
+        "after": False,
+        "asked": {"name": "doe", "patient": "", "accession": ""},
+    },
     "study": {"study": study(), "rows": [detail()], "more": 3, "groups": [group()]},
-    "series": {"found": [detail()], "preview": False},
+    "series": {"found": [detail()], "preview": True, "drawn": True},
     "set_aside": {"groups": [group()], "more": True, "remedies": {"incomplete": "have it sent again"}},
     "hooks": {"hooks": [hook(oldest="2026-11-21T07:00:10.000000Z", error="refused")]},
     "missing": {"why": "The ledger does not know this study"},

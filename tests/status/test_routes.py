@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import threading
 import time
@@ -9,19 +11,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 
+from listener.quickstart.synthetic import make_series
 from listener.service.monitor import SnapshotWriter
 from listener.status import ledger_view, snapshot
 from listener.status.document import LedgerView
 from listener.status.history import SLOT
+from listener.status.preview import program
 from listener.status.routes import StatusRoutes
 from listener.telemetry.catalogue import Numbers
 from listener.telemetry.http_messages import Request
 from tests.dicomnet import storescp, storescu
 from tests.instances import uid, write_instance
 from tests.service_process import Places, Service, listener, service, settled, value
-from tests.status.contract import checker
+from tests.status.contract import API, checker
 from tests.status.looking import bring, fill, status, status_until
 from tests.waiting import until
 
@@ -168,3 +173,82 @@ def test_charts_are_kept_over_a_restart(places: Places) -> None:
     Path(snapshot.path_of(str(places.state), snapshot.HISTORY)).write_bytes(b"\xff" * 100)
     with service(places) as running:
         assert "Files a second: now 0, at most 0" in running.get("/").body.decode()
+
+
+# -- with patients -----------------------------------------------------------------------------------------------------
+
+TOKEN = "7f3c9a1e5b2d8460" * 2
+CANARY = ("Canary^Tweety", "CANARY-ID", "CANARY-ACC", "Canary study", "Canary series")
+
+
+def asked_for(running: Service, path: str, token: str = "") -> tuple[int, str, bytes]:
+    host, _, port = running.address.rpartition(":")
+    with contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=10)) as connection:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        answer = connection.getresponse()
+        return answer.status, str(answer.getheader("Content-Type")), answer.read()
+
+
+def bring_canary(places: Places) -> tuple[str, str]:
+    """A series with images of a patient whose every value can be found again; its UID and its study's."""
+    name, patient, accession, study, series = CANARY
+    (places.base / "canary").mkdir()
+    uids = ("", "")
+    for number, path in enumerate(make_series(places.base / "canary")):
+        read = pydicom.dcmread(path)
+        read.PatientName, read.PatientID, read.AccessionNumber = name, patient, accession
+        read.StudyDescription, read.SeriesDescription = study, series
+        read.save_as(places.base / "changed")
+        (places.base / "changed").rename(places.incoming / f"canary-{number}")
+        uids = (str(read.SeriesInstanceUID), str(read.StudyInstanceUID))
+    return uids
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("phi", [False, True])
+def test_a_patient_is_shown_to_who_has_a_token_where_that_was_asked_for_and_nowhere_else(
+    places: Places, *, phi: bool
+) -> None:
+    tokens = places.base / "tokens"
+    tokens.write_text(f"anna:{TOKEN}\n")
+    tokens.chmod(0o600)
+    with service(
+        places, "--series-quiet", "0.3", "--page", "phi" if phi else "on", "--token-file", str(tokens)
+    ) as running:
+        series, study = bring_canary(places)
+        running.wait_for("series-complete")
+        pages = ["/", "/studies", f"/studies/{study}", f"/series/{series}", "/set-aside", "/hooks"]
+        pages += [path.replace("{uid}", study if "studies" in path else series) for path in API["paths"]]
+        found: set[str] = set()
+        for path in pages:
+            status, _, body = asked_for(running, path, TOKEN)
+            assert status == 200, path
+            found |= {value for value in CANARY if value.encode() in body}
+            status, _, body = asked_for(running, path)
+            assert status == 401, path
+            assert not [value for value in CANARY if value.encode() in body]
+        assert found == (set(CANARY) if phi else set())
+        for path in ("/metrics", "/healthz", "/readyz"):
+            assert not [value for value in CANARY if value.encode() in asked_for(running, path)[2]]
+        searched = asked_for(running, "/studies?name=canary*", TOKEN)
+        assert (searched[0], study.encode() in searched[2]) == ((200, True) if phi else (400, False))
+        assert study.encode() not in asked_for(running, "/studies?name=nobody", TOKEN)[2]
+        image = asked_for(running, f"/preview/{series}", TOKEN)
+        if not phi:
+            assert image[0] == 404
+        elif program():
+            assert image[:2] == (200, "image/png")
+            assert image[2].startswith(b"\x89PNG")
+        assert asked_for(running, f"/preview/{series}")[0] in (401, 404)
+    assert (places.state / "preview").exists() is (phi and bool(program()))
+    with service(places):
+        assert not (places.state / "preview").exists(), "a service that shows no patients keeps no images of them"
+    assert not [value for value in CANARY if value.encode() in running.stdout]
+    assert not [value for value in CANARY if value in running.stderr]
+
+
+@pytest.mark.real
+def test_patients_for_everybody_are_refused_at_the_start(places: Places) -> None:
+    done = listener("run", *places.flags(), "--http", "127.0.0.1:0", "--page", "phi")
+    assert done.status == 2
+    assert "--page phi: shows patients to whoever asks; give --token-file" in done.stderr
