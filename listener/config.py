@@ -80,7 +80,7 @@ class Config:
         parse.directory,
         "DIR",
         "root of the repacked tree",
-        EVERY | {"prune", "find", "studies", "series"},
+        EVERY | {"prune"},
     )
     log: str = _row(
         "./dicom/log",

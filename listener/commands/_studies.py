@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 
 from listener.commands._table import OVERVIEW, columns_of, commas, moment, overview, table, tabs
-from listener.config import Config
 from listener.ledger.reader import Reader
 from listener.ledger.rows import StudyRow, shown, shown_names
 from listener.parse import whole
@@ -55,9 +54,9 @@ def shape_of(given: argparse.Namespace) -> str:
     return next((name for name in SHAPES if getattr(given, name)), "")
 
 
-def write_studies(found: Sequence[StudyRow], config: Config, shape: str) -> None:
-    """Print studies."""
-    rows = [shown(row, True, config.data) for row in found]
+def write_studies(found: Sequence[StudyRow], data_dir: str, shape: str) -> None:
+    """Print studies, whose folders are in `data_dir`."""
+    rows = [shown(row, True, data_dir) for row in found]
     if shape == "json":
         for row in rows:
             sys.stdout.buffer.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))

@@ -53,11 +53,12 @@ def run(config: Config, given: argparse.Namespace) -> int:
     search = search_of(given, datetime.now(UTC))
     with reading(config.state) as reader:
         found = reader.find(search._replace(limit=search.limit and search.limit + 1))
+        data_dir = reader.data_dir()
         warn_of_undescribed(reader)
     if not found:
         sys.stderr.write("nothing was found\n")
         return 1
-    write_studies(found[: search.limit or None], config, shape_of(given))
+    write_studies(found[: search.limit or None], data_dir, shape_of(given))
     sys.stdout.flush()
     if 0 < search.limit < len(found):
         sys.stderr.write(f"the newest {search.limit}; --limit 0 finds all\n")

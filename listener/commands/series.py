@@ -55,7 +55,7 @@ class Request(NamedTuple):
 def show(config: Config, request: Request) -> int:
     """Print series. Return 0; raise a LedgerFault or UnknownSeries."""
     with reading(config.state) as reader:
-        found = _of_uid(reader, request.uid, config.data) if request.uid else _several(reader, request, config.data)
+        found = _of_uid(reader, request.uid) if request.uid else _several(reader, request)
     if request.json:
         for one in found:
             sys.stdout.buffer.write(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
@@ -69,14 +69,15 @@ def show(config: Config, request: Request) -> int:
     return 0
 
 
-def _several(reader: Reader, request: Request, data: str) -> list[dict[str, Any]]:
+def _several(reader: Reader, request: Request) -> list[dict[str, Any]]:
     most = request.limit or MOST
-    return [shown(row, True, data) for row in reader.listed(request.only, limit=most)]
+    data_dir = reader.data_dir()
+    return [shown(row, True, data_dir) for row in reader.listed(request.only, limit=most)]
 
 
-def _of_uid(reader: Reader, uid: str, data: str) -> list[dict[str, Any]]:
+def _of_uid(reader: Reader, uid: str) -> list[dict[str, Any]]:
     """Return the series of a UID: one for each study that has it. Raise UnknownSeries."""
-    found = ledger_view.series_details(reader, uid, True, data)
+    found = ledger_view.series_details(reader, uid, True, reader.data_dir())
     if not found:
         raise UnknownSeries
     return found

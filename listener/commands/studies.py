@@ -58,19 +58,19 @@ def run(config: Config, given: argparse.Namespace) -> int:
     with reading(config.state) as reader:
         warn_of_undescribed(reader)
         if not given.uid:
-            write_studies(reader.studies(limit=given.limit or _MOST), config, shape)
+            write_studies(reader.studies(limit=given.limit or _MOST), reader.data_dir(), shape)
         elif shape:
-            one = study_of(reader, given.uid, config.data)
+            one = study_of(reader, given.uid)
             sys.stdout.buffer.write(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
         else:
-            sys.stdout.write(rendered(study_of(reader, given.uid, config.data), terminal_width()))
+            sys.stdout.write(rendered(study_of(reader, given.uid), terminal_width()))
     sys.stdout.flush()
     return 0
 
 
-def study_of(reader: Reader, uid: str, data: str) -> dict[str, Any]:
+def study_of(reader: Reader, uid: str) -> dict[str, Any]:
     """Return a study with its series, each with its history and deliveries. Raise UnknownStudy."""
-    found = ledger_view.study_details(reader, uid, True, data)
+    found = ledger_view.study_details(reader, uid, True, reader.data_dir())
     if found is None:
         raise UnknownStudy
     return found

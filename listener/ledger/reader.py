@@ -58,6 +58,8 @@ FROM deliveries d JOIN consumers c ON c.id = d.consumer_id
 DELIVERIES = f"{_DELIVERIES} WHERE d.series_id = ? ORDER BY d.id"
 STUDY_HISTORY = f"SELECT {', '.join(StudyChange._fields)} FROM study_ends WHERE study_id = ? ORDER BY generation"
 STUDY_DELIVERIES = f"{_DELIVERIES} WHERE d.study_id = ? AND d.study_id > 0 ORDER BY d.id"
+#: Of the listener that wrote last: all write to one data directory, since folders are relative to it.
+DATA_DIRECTORY = "SELECT data_dir FROM writers WHERE data_dir <> '' ORDER BY written_ns DESC LIMIT 1"
 COUNTS = "SELECT state, series FROM series_counts"
 #: Complete studies are not counted: that would look at all of them.
 STUDY_COUNTS = "SELECT state, count(*) FROM studies WHERE state <> 'complete' GROUP BY state"
@@ -234,6 +236,11 @@ class Reader:
     def paths_of(self, series: SeriesRow) -> list[str]:
         """Return the paths of a series' files below the data directory, in the order of arrival."""
         return [path for (path,) in self._ask(FILES, series.id)]
+
+    def data_dir(self) -> str:
+        """Return the directory that folders are relative to; "" if no listener has said so yet."""
+        rows = self._ask(DATA_DIRECTORY)
+        return str(rows[0][0]) if rows else ""
 
     def counts(self) -> dict[str, int]:
         """Return the number of series by state."""

@@ -242,6 +242,11 @@ CREATE TABLE feed (
 );
 """
 
+# Folders are relative to the data directory: who reads the ledger from elsewhere has to know which it is.
+_DATA_DIRECTORY = """
+ALTER TABLE writers ADD COLUMN data_dir TEXT NOT NULL DEFAULT '';
+"""
+
 #: Step n migrates version n to n + 1. Steps are only ever added, so that a file of any version can be migrated.
 STEPS = (
     released_steps.SERIES,
@@ -253,6 +258,7 @@ STEPS = (
     _STUDY_ENDS,
     _PATIENTS_AND_STUDIES,
     _FEED,
+    _DATA_DIRECTORY,
 )
 
 VERSION = len(STEPS)

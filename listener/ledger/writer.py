@@ -78,7 +78,7 @@ class LedgerWriter:
         self._documents = DocumentReader(config)
         self._expected_counts = ExpectedCounts(self._documents)
         self._policy = config.on_conflict
-        self._state_dir = config.state
+        self._state_dir, self._data_dir = config.state, config.data
         self.access = WriterConnection(config.state)
         self._outcome_rows: OutcomeRows | None = None
         self.pending = PendingOutcomes()
@@ -158,7 +158,8 @@ class LedgerWriter:
 
     def _stamp(self, connection: sqlite3.Connection, now_ns: int) -> None:
         # All outcomes until now are recorded.
-        connection.execute("INSERT OR REPLACE INTO writers (name, written_ns) VALUES (?, ?)", (self._owner, now_ns))
+        values = (self._owner, now_ns, self._data_dir)
+        connection.execute("INSERT OR REPLACE INTO writers (name, written_ns, data_dir) VALUES (?, ?, ?)", values)
 
     def _read_open(self, connection: sqlite3.Connection, moment: Moment) -> None:
         """Read the open series. On a new connection those that only memory has were never written: recount them."""

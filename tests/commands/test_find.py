@@ -54,7 +54,7 @@ def kept(tmp_path: Path) -> Iterator[LedgerBench]:
 
 
 def ask(kept: LedgerBench, verb: str, *arguments: str) -> int:
-    return cli.main([verb, f"--state={kept.state}", f"--data={kept.data}", *arguments])
+    return cli.main([verb, f"--state={kept.state}", *arguments])
 
 
 def found(kept: LedgerBench, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
@@ -184,7 +184,7 @@ def on_terminal(columns: int, *arguments: str) -> list[str]:
 def test_a_table_fits_a_terminal_and_folders_are_whole(kept: LedgerBench, columns: int) -> None:
     long = {**SECOND, "PatientName": "Featherstonehaugh^" + "X" * 40, "StudyDescription": "山田" * 30}
     kept.receive("e", patient=3, number=1, SpecificCharacterSet="ISO_IR 192", **long)
-    lines = on_terminal(columns, "find", f"--state={kept.state}", f"--data={kept.data}")
+    lines = on_terminal(columns, "find", f"--state={kept.state}")
     folders = [line.strip() for line in lines if line.startswith("  ")]
     assert all(Path(folder).is_dir() for folder in folders)
     if columns >= 80:

@@ -182,6 +182,7 @@ SCANS = {
     "HOW_MANY_UNDESCRIBED": "once after an upgrade: the series that it brings up",
     "LAST_ARRIVALS": "a report that a person asks for: the senders of all series",
     "COUNTS": "three rows",
+    "DATA_DIRECTORY": "a row a listener",
     "ALL_STUDIES": "2 ms for 100,000, for the page, once a second at most",
     "SET_ASIDE": "a row a reason",
 }

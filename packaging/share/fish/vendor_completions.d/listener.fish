@@ -246,7 +246,6 @@ complete -c listener -n '_shtab_listener_using expect' -l log-level -xka "debug 
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a find -d 'Find studies by patient, date, accession number, modality, sender or state; the newest arrival first.'
 complete -c listener -n '_shtab_listener_using find' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using find' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
-complete -c listener -n '_shtab_listener_using find' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
 complete -c listener -n '_shtab_listener_using find' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
 complete -c listener -n '_shtab_listener_using find' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
 complete -c listener -n '_shtab_listener_using find' -l mrn -x -d PatientID
@@ -335,7 +334,6 @@ complete -c listener -n '_shtab_listener_using retry' -l json -d 'one JSON objec
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a series -d 'List the series in the ledger, or show one with its history.'
 complete -c listener -n '_shtab_listener_using series' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using series' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
-complete -c listener -n '_shtab_listener_using series' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
 complete -c listener -n '_shtab_listener_using series' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
 complete -c listener -n '_shtab_listener_using series' -l phi -d 'allow PatientID and whole paths on standard output (rx-repack'"'"'s own event shape) (default: off)'
 complete -c listener -n '_shtab_listener_using series' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
@@ -364,7 +362,6 @@ complete -c listener -n '_shtab_listener_using status' -l json -d 'the status do
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a studies -d 'List the newest studies in the ledger, or show one with its series, history, deliveries and folder.'
 complete -c listener -n '_shtab_listener_using studies' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using studies' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
-complete -c listener -n '_shtab_listener_using studies' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
 complete -c listener -n '_shtab_listener_using studies' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
 complete -c listener -n '_shtab_listener_using studies' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
 complete -c listener -n '_shtab_listener_using studies' -l limit -x -d 'the newest N; 0: all (default: 50)'
