@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from listener.diagnostics import log
-from listener.disk.mounts import mount_of
+from listener.disk.mounts import is_network
 from listener.errors import (
     LedgerCorrupt,
     LedgerFault,
@@ -37,12 +37,13 @@ def path_of(state_dir: str) -> str:
     return os.path.join(state_dir, schema.FILE)
 
 
-def open_writer(path: str, *, local: bool = True) -> sqlite3.Connection:
+def open_writer(path: str) -> sqlite3.Connection:
     """Return a connection that reads and writes; create the file and migrate its schema if needed.
 
-    Use a connection in one thread at a time. `local`: only this machine writes, so that readers and the writer need not
-    wait for each other (WAL). Raises LedgerFault.
+    Use a connection in one thread at a time. Where only this machine writes, readers and the writer need not wait for
+    each other (WAL). Raises LedgerFault.
     """
+    mode = "TRUNCATE" if is_network(os.path.dirname(path) or ".") else "WAL"
     with translated():
         # Mode 0600 from the first moment: it holds patient keys.
         with contextlib.suppress(FileExistsError):
@@ -50,7 +51,7 @@ def open_writer(path: str, *, local: bool = True) -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             version = _version(connection)
-            connection.execute(f"PRAGMA journal_mode = {'WAL' if local else 'TRUNCATE'}")
+            connection.execute(f"PRAGMA journal_mode = {mode}")
             # A power cut may lose the last transactions, never the file: they are recounted from the documents.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA cache_size = -8000")
@@ -212,8 +213,7 @@ class WriterConnection:
         if now >= self._retry_at:
             with self.translating_faults(now):
                 self._require_directory()
-                mount = mount_of(self._state_dir)
-                self.connection = open_writer(self._path, local=not (mount and mount.is_network))
+                self.connection = open_writer(self._path)
                 self._stamp = Stamp.of(self._path)
         return self.connection
 

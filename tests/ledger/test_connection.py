@@ -46,6 +46,14 @@ def test_a_new_ledger_is_ours_alone_and_of_the_newest_version(tmp_path: Path) ->
             assert Reader(reader).counts() == {"open": 0, "complete": 0, "incomplete": 0}
 
 
+def test_no_writer_shares_memory_with_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """WAL needs memory that all writers share. Whoever opens the ledger to write asks which file system it lies on."""
+    path = path_of(str(tmp_path))
+    monkeypatch.setattr(connection, "is_network", lambda directory: directory == str(tmp_path))
+    with contextlib.closing(open_writer(path)) as opened:
+        assert opened.execute("PRAGMA journal_mode").fetchone() == ("truncate",)
+
+
 @pytest.mark.parametrize("version", range(1, schema.VERSION))
 def test_an_older_ledger_is_brought_up_with_what_it_holds(tmp_path: Path, version: int) -> None:
     path = path_of(str(tmp_path))
