@@ -39,7 +39,7 @@ RUN python3 -m venv /tools \
     && /tools/bin/pip --python /opt/listener/bin/python install --no-compile --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY listener ./listener
-COPY packaging ./packaging
+COPY docs/installed ./docs/installed
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation --no-index -w /wheel . \
     && /tools/bin/pip --python /opt/listener/bin/python install --no-compile --no-deps --no-index /wheel/*.whl
 # Compiled once, the standard library too (slim images come without): a read-only root cannot keep byte code of its own.

@@ -1,6 +1,6 @@
 """Write manual pages and shells' completions anew, from the parser of the command line: part of `make docs`.
 
-They lie in packaging/share, which a wheel brings below its prefix. A test holds that they are up to date.
+They lie in docs/installed/share, which a wheel brings below its prefix. A test holds that they are up to date.
 """
 
 # ruff: noqa: INP001 - a script beside what it writes, no package
@@ -21,7 +21,7 @@ from listener import arguments, config, parse
 from listener.errors import SET_ASIDE_REASONS
 from listener.verbs import summary
 
-SHARE = Path(__file__).resolve().parent.parent / "packaging/share"
+SHARE = Path(__file__).resolve().parent / "installed/share"
 
 #: Where a shell looks for its completions.
 COMPLETIONS = {
@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def files() -> dict[str, str]:
-    """Every file below packaging/share, by path, with its text."""
+    """Every file below docs/installed/share, by path, with its text."""
     whole = arguments.parser()
     pages = {"listener": _page("", whole)}
     pages |= {f"listener-{name}": _page(name, parser) for name, parser in arguments.commands_of(whole).items()}
@@ -214,7 +214,7 @@ def main() -> int:
         if not target.is_file() or target.read_text(encoding="utf-8") != text:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
-            print(f"packaging/share/{path} was written anew")
+            print(f"docs/installed/share/{path} was written anew")
     for path in [path for path in SHARE.rglob("*") if path.is_file()]:
         if str(path.relative_to(SHARE)) not in made:
             path.unlink()

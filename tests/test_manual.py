@@ -17,7 +17,7 @@ import pytest
 from listener import arguments
 from tests.conftest import PROJECT, script
 
-SHARE = PROJECT / "packaging/share"
+SHARE = PROJECT / "docs/installed/share"
 PARSERS = arguments.commands_of(arguments.parser())
 PAGES = {"": "listener", **{name: f"listener-{name}" for name in PARSERS}}
 

@@ -127,7 +127,7 @@ def compose() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "compose.secure.yaml"])
+@pytest.mark.parametrize("name", ["compose.yaml", "docs/compose.secure.yaml"])
 def test_compose_fits_its_schema(name: str) -> None:
     program = PROJECT / "build/tools/check-jsonschema"
     if not program.exists():
@@ -154,7 +154,7 @@ def test_compose_is_the_same_set_up() -> None:
 @pytest.mark.real
 @pytest.mark.usefixtures("dcmtk")
 def test_secure_compose_is_the_same_with_tls_and_tokens(tmp_path: Path) -> None:
-    over = yaml.safe_load((PROJECT / "compose.secure.yaml").read_text())["services"]
+    over = yaml.safe_load((PROJECT / "docs/compose.secure.yaml").read_text())["services"]
     command = compose()["services"]["storescp"]["command"]
     secured = over["storescp"]["command"]
     added = secured[len(RECOMMENDED) : -3]

@@ -286,7 +286,7 @@ except urllib.error.HTTPError as error: print(error.code)
 def test_secure_compose_takes_who_shows_a_certificate_or_a_token(volume: Path, tmp_path: Path) -> None:
     """compose.secure.yaml over compose.yaml: its mounts, variables and command, with secrets of uid 10001."""
     services = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]
-    over = yaml.safe_load((PROJECT / "compose.secure.yaml").read_text())["services"]
+    over = yaml.safe_load((PROJECT / "docs/compose.secure.yaml").read_text())["services"]
     secrets, token = tmp_path / "secrets", token_hex(32)
     secrets.mkdir()
     shutil.copytree(Authority(tmp_path / "authority").certify("storescp"), secrets / "storescp")
