@@ -71,7 +71,7 @@ class Stage(Protocol):
         """Return what /readyz tells beside whether the loop turns."""
 
     def shown(self) -> Mapping[str, Any]:
-        """Return what is written once a second: JSON values without patient data."""
+        """Return what is written once a second, and once after end(): JSON values without patient data."""
 
     def drain(self) -> bool:
         """Begin nothing new; return whether nothing is under way. Called until it is True, or --drain is over."""
