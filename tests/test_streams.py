@@ -93,6 +93,7 @@ PRINTS = (
     "series",
     "series --json",
     "find --csv",
+    "set-aside",
     "studies",
     "report",
     "report --tsv",

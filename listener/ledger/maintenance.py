@@ -6,10 +6,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 
 from listener.config import Config
 from listener.errors import LedgerCorrupt
 from listener.ledger import descriptions, generations, studies
+from listener.ledger.back_fill import BackFill
 from listener.ledger.completion import Completion, CompletionRules, OpenSeries, SeriesState, expected_count
 from listener.ledger.connection import open_writer, path_of, transaction, translated
 from listener.ledger.deliveries import is_delivered
@@ -100,6 +102,10 @@ class LedgerRepair:
                 if series.id not in known:
                     self._end_found(series, now_ns)
                     studies.close_found(self._connection, series.StudyInstanceUID, now_ns)
+
+    def fill_in(self) -> None:
+        """Describe all series that an older version recorded without their headers. Raises LedgerFault."""
+        BackFill(self._documents).fill(self._connection, inf)
 
     def identify(self, uid: str) -> None:
         """Write the identity in their newest instances into the rows of a UID's series. Raises LedgerFault."""

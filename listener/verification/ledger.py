@@ -78,6 +78,7 @@ def _rebuild(config: Config) -> bool:
             uids = list(map(DocumentReader(config).uid_of, series_in(config.log)))
             for uid in uids:
                 mending.count(uid)
+            mending.fill_in()
     except LedgerFault as fault:
         sys.stderr.write(f"{fault}\n")
         return False

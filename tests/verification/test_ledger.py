@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from listener.ledger import deliveries, maintenance
-from listener.ledger.connection import open_writer, path_of
+from listener.ledger.connection import migrate, open_writer, path_of
 from listener.ledger.reader import reading
 from listener.ledger.rows import SeriesRow
 from listener.ledger.writer import LedgerWriter
@@ -122,6 +122,27 @@ def test_what_headers_say_is_compared_and_mended(change: str, bench: Bench, caps
     assert found(bench, capsys) == []
     with reading(bench.config.state) as reader:
         assert before == ([row[1:] for row in reader.studies()], [row[1:] for row in reader.listed()])
+
+
+def test_an_older_ledger_is_brought_up_with_what_headers_say(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    path, older = path_of(bench.config.state), path_of(bench.config.state) + ".older"
+    with reading(bench.config.state) as reader:
+        before = [row[1:] for row in reader.studies()], [row[1:] for row in reader.listed()]
+    with contextlib.closing(sqlite3.connect(older, isolation_level=None)) as connection:
+        migrate(connection, 6)
+        connection.execute("ATTACH ? AS newer", (path,))
+        for table in ("series", "instances", "folders", "history"):
+            names = connection.execute("SELECT name FROM pragma_table_info(?, 'main')", (table,)).fetchall()
+            columns = ", ".join(name for (name,) in names)
+            connection.execute(f"INSERT INTO main.{table} SELECT {columns} FROM newer.{table}")  # noqa: S608 -- ours
+    for ending in ("-wal", "-shm"):
+        Path(path + ending).unlink(missing_ok=True)
+    os.replace(older, path)
+    assert ("bad-ledger", 1, None) in found(bench, capsys)
+    found(bench, capsys, repair=True)
+    with reading(bench.config.state) as reader:
+        assert before == ([row[1:] for row in reader.studies()], [row[1:] for row in reader.listed()])
+    assert found(bench, capsys) == []
 
 
 def test_one_instance_uid_in_two_series_is_told(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
