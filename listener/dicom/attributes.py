@@ -108,6 +108,7 @@ USUAL: dict[str, tuple[int, bytes]] = {
     "ManufacturerModelName": (0x00081090, b"LO"),
     "PatientName": (0x00100010, b"PN"),
     "PatientID": (0x00100020, b"LO"),
+    "IssuerOfPatientID": (0x00100021, b"LO"),
     "PatientBirthDate": (0x00100030, b"DA"),
     "PatientSex": (0x00100040, b"CS"),
     "PatientAge": (0x00101010, b"AS"),

@@ -29,6 +29,7 @@ from listener.errors import (
     TooDeep,
     TooLarge,
 )
+from listener.records import SeriesHeader
 from tests.instances import ABSENT, descriptor, element, instance, part10, save, uid
 
 IDENTITY = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName")
@@ -56,6 +57,11 @@ def test_the_table_of_usual_keywords_is_that_of_pydicom() -> None:
     for keyword, (tag, vr) in USUAL.items():
         assert datadict.tag_for_keyword(keyword) == tag
         assert datadict.dictionary_VR(tag).encode() == vr
+
+
+def test_what_the_ledger_keeps_of_a_series_is_usual() -> None:
+    """The service's main process reads it too, and must not load pydicom (30 MB) for one keyword."""
+    assert USUAL.keys() >= set(SeriesHeader._fields)
 
 
 def test_other_keywords_are_looked_up() -> None:
