@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import blake2b
 
 #: Longest path component in bytes (NAME_MAX is 255; `.dcm.json` and hash suffixes must still fit).
 MAX_COMPONENT = 200
@@ -22,6 +21,8 @@ _SAFE_DOCUMENT = re.compile(r'(?:(?![/:*?"<>|])[ -~]){1,200}')
 
 def short_hash(text: str, digits: int = 8) -> str:
     """Return the first hexadecimal `digits` of a hash of `text`; must never change, since names on disk contain it."""
+    from hashlib import blake2b  # It loads OpenSSL, for names that are too long or strange.
+
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()[:digits]
 
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache, partial
-from hashlib import md5
 
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 _PRIME = 0x6EED_0E9D_A4D9_4A4F
@@ -134,6 +133,8 @@ def _head(digest: Function, length: int, value: str) -> str:
 
 @lru_cache(maxsize=256)
 def _md5(value: str) -> str:
+    from hashlib import md5  # It loads OpenSSL, for templates that have it.
+
     return md5(value.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
