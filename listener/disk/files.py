@@ -113,13 +113,13 @@ class StagingDir:
 
     def __init__(self, directory: str, prefix: str = "file") -> None:
         self._directory = directory
-        self._serial = itertools.count()
+        self.serial = itertools.count()
         # Two processes, and two StagingDirs of one process, may share a directory.
         self._prefix = f"{directory}/{prefix}-{os.getpid():x}-"
 
     def name(self) -> str:
         """Return an unused path."""
-        return f"{self._prefix}{next(self._serial):x}"
+        return f"{self._prefix}{next(self.serial):x}"
 
     def create(self, path: str) -> int:
         """Create a file at `path` (from `name`) and return its descriptor, open for writing."""

@@ -30,7 +30,7 @@ def rename_new(source: str, target: str) -> None:
     Where the kernel has no such call, link and unlink: a crash between the two leaves two names, never none.
     """
     try:
-        _renameat2(source, target)
+        renameat2(source, target)
     except OSError as error:
         if error.errno not in _UNKNOWN:
             raise
@@ -60,7 +60,8 @@ def _function() -> Callable[..., int] | None:
     return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
-def _renameat2(source: str, target: str) -> None:
+def renameat2(source: str, target: str) -> None:
+    """Rename without replacing (renameat2(2)). Raises OSError: ENOSYS where the system has no such call."""
     function = _function()
     if function is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

@@ -20,7 +20,7 @@ from listener.ledger.connection import transaction
 MOST = 1_000_000
 
 #: Rows that are removed at a time, so that no transaction is long.
-_PER_REMOVAL = 20_000
+PER_REMOVAL = 20_000
 
 #: Kinds of outcomes that are told.
 KINDS = ("published", "duplicate")
@@ -97,7 +97,7 @@ def trim(connection: sqlite3.Connection) -> None:
     if not last:
         return
     (passed,) = connection.execute(_PASSED, (last,)).fetchone()
-    gone = min(max(passed, last - MOST), first + _PER_REMOVAL)
+    gone = min(max(passed, last - MOST), first + PER_REMOVAL)
     if gone >= first:
         with transaction(connection):
             connection.execute("DELETE FROM feed WHERE seq <= ?", (gone,))

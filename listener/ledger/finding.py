@@ -19,10 +19,10 @@ from listener.moments import LAST
 from listener.planning.names import folded
 
 #: Few studies: to read and sort them takes a few milliseconds.
-_FEW = 8_000
+FEW = 8_000
 
 #: Where what is common is found at once, without a look at all that is there.
-_RECENT = "(SELECT * FROM studies INDEXED BY studies_last WHERE series > 0 ORDER BY last_ns DESC, id DESC LIMIT 3000) t"
+RECENT = "(SELECT * FROM studies INDEXED BY studies_last WHERE series > 0 ORDER BY last_ns DESC, id DESC LIMIT 3000) t"
 
 #: Studies in one question.
 _CHUNK = 500
@@ -89,7 +89,7 @@ def _ids(connection: sqlite3.Connection, search: Search) -> list[int]:
             return _newest(connection, search, "studies t NOT INDEXED", tests, others)
     tests = [condition.test for condition in conditions]
     if search.limit:
-        found = _newest(connection, search, _RECENT, tests, conditions)
+        found = _newest(connection, search, RECENT, tests, conditions)
         if len(found) == search.limit:
             return found
     tests = [f"t.id IN ({condition.ids})" for condition in conditions]
@@ -111,9 +111,9 @@ def _newest(
 
 def _few(connection: sqlite3.Connection, condition: _Condition) -> list[int] | None:
     """Return the ids of the studies that meet a condition; None if they are many."""
-    question = f"SELECT DISTINCT * FROM ({condition.ids}) LIMIT {_FEW + 1}"
+    question = f"SELECT DISTINCT * FROM ({condition.ids}) LIMIT {FEW + 1}"
     ids = [number for (number,) in connection.execute(question, condition.values)]
-    return ids if len(ids) <= _FEW else None
+    return ids if len(ids) <= FEW else None
 
 
 def _listed(ids: Sequence[int]) -> str:

@@ -17,14 +17,14 @@ class PendingOutcomes:
     """
 
     def __init__(self, limit: int = MAX_PENDING) -> None:
-        self._limit = limit
+        self.limit = limit
         self._recounts: dict[str, bool] = {}
         self.outcomes: list[Outcome] = []
 
     def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Add outcomes."""
         self.outcomes += outcomes
-        if len(self.outcomes) > self._limit:
+        if len(self.outcomes) > self.limit:
             self.give_up()
 
     def give_up(self) -> None:

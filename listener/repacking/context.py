@@ -52,14 +52,14 @@ class WorkerContext:
         self.network = tuple(map(directories.is_network, directories.incoming))
         self.network_log = directories.is_network(directories.log)
         self.syncs = config.fsync != "none"
-        self._serial = itertools.count()
+        self.serial = itertools.count()
         self._process = f"{os.getpid():x}"
 
     def claim_name(self, arrival: Arrival) -> str:
         """Return a unique name for a claim: arrival time, process, serial, attempts, original name (cut to fit 255
         bytes).
         """
-        prefix = f"{arrival.time_ns:019d}.{self._process}-{next(self._serial):x}.{arrival.attempts}."
+        prefix = f"{arrival.time_ns:019d}.{self._process}-{next(self.serial):x}.{arrival.attempts}."
         return files.cut_name(prefix, os.path.basename(arrival.path))
 
     def target(self, place: Plan) -> str:

@@ -30,7 +30,7 @@ from listener.repacking.context import WorkerContext
 from listener.repacking.describe import locked, locked_series
 
 #: Nanoseconds within which a change of an instance may not be in the ledger yet.
-_LEDGER_LAG_NS = 60 * 10**9
+LEDGER_LAG_NS = 60 * 10**9
 
 OUTSIDE = "outside --data"
 IRREGULAR = "not a regular file"
@@ -138,15 +138,15 @@ class Remover:
             for item in survey.go:
                 if not goes_on():
                     break
-                self._take_document(item, moved)
+                self.take_document(item, moved)
             self._sync({os.path.dirname(item.document) for item in moved})
             for item in list(moved):
                 if not goes_on():
                     break
-                self._take_instance(item, moved, gone)
+                self.take_instance(item, moved, gone)
         finally:
             for item, document in moved.items():
-                self._put_back(item, document, gone)
+                self.put_back(item, document, gone)
             self._sync({os.path.dirname(item.path) for item, _ in gone})
         for _, aside in gone:
             files.discard(aside)
@@ -154,7 +154,8 @@ class Remover:
             remove_empty(folder, self._data)
         return [item.instance for item, _ in gone]
 
-    def _take_document(self, item: Removable, moved: dict[Removable, str]) -> None:
+    def take_document(self, item: Removable, moved: dict[Removable, str]) -> None:
+        """Move an instance's document to staging if both are unchanged."""
         with self._context.locked_place(item.path):
             if _marks_of(item.path) != item.marks:
                 return
@@ -164,7 +165,7 @@ class Remover:
                     os.rename(item.document, staged)
                     moved[item] = staged
 
-    def _take_instance(self, item: Removable, moved: dict[Removable, str], gone: list[tuple[Removable, str]]) -> None:
+    def take_instance(self, item: Removable, moved: dict[Removable, str], gone: list[tuple[Removable, str]]) -> None:
         """Move an instance away if it is unchanged and was not described anew; then delete its document."""
         if self._move_away(item, gone):
             files.discard(moved.pop(item))
@@ -193,7 +194,7 @@ class Remover:
         """
         return documents.location(json_file.load_if_readable(item.document) or {}) == item.path
 
-    def _put_back(self, item: Removable, document: str, gone: list[tuple[Removable, str]]) -> None:
+    def put_back(self, item: Removable, document: str, gone: list[tuple[Removable, str]]) -> None:
         """Give an instance that stays its document back, unless another file is there, which its worker describes. If
         the document now belongs to another place, remove the instance after all.
         """
@@ -292,7 +293,7 @@ def _reason_to_stay(status: os.stat_result, instance: Instance, changed_ns: int,
         return IRREGULAR
     if status.st_ctime_ns <= changed_ns:
         return ""
-    if now_ns - status.st_ctime_ns < _LEDGER_LAG_NS:
+    if now_ns - status.st_ctime_ns < LEDGER_LAG_NS:
         return FRESH
     # Changed since its series completed: owner, mode and links may differ, content may not.
     return "" if status.st_size == instance.size and status.st_mtime_ns <= instance.arrived_ns else OTHER

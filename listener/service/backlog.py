@@ -36,7 +36,7 @@ class Backlog:
     """The bounded queue, what workers hold, and what waits for another try."""
 
     def __init__(self, capacity: int = 10_000) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         self._waiting: OrderedDict[str, Arrival] = OrderedDict()
         self._working: dict[str, Arrival] = {}
         self._again: set[str] = set()
@@ -67,7 +67,7 @@ class Backlog:
     @property
     def full(self) -> bool:
         """Whether no more arrivals fit."""
-        return len(self._waiting) >= self._capacity or len(self._retrying) >= MOST_RETRYING
+        return len(self._waiting) >= self.capacity or len(self._retrying) >= MOST_RETRYING
 
     @property
     def beyond(self) -> int:

@@ -17,8 +17,8 @@ from listener.service.emptied import Emptied
 from listener.service.engine import Engine
 
 #: Paths that are sorted at once, and those that are compressed together.
-_RUN = 50_000
-_BLOCK = 1_000
+RUN = 50_000
+BLOCK = 1_000
 
 
 def ignore(_: object) -> None:
@@ -60,13 +60,13 @@ def walk(
 
 
 def in_byte_order(root: str) -> Iterator[str]:
-    """Yield every path below `root` of one listing, in byte order; some 15 bytes of memory a path, since beyond _RUN
+    """Yield every path below `root` of one listing, in byte order; some 15 bytes of memory a path, since beyond RUN
     they are kept in sorted, compressed runs.
     """
     names = map(os.fsencode, walk(root))
     runs: list[list[bytes]] = []
-    while len(run := sorted(islice(names, _RUN))) == _RUN:
-        runs.append([compress(b"\0".join(run[at : at + _BLOCK]), 1) for at in range(0, _RUN, _BLOCK)])
+    while len(run := sorted(islice(names, RUN))) == RUN:
+        runs.append([compress(b"\0".join(run[at : at + BLOCK]), 1) for at in range(0, RUN, BLOCK)])
     yield from map(os.fsdecode, merge(run, *map(_unpacked, runs)) if runs else run)
 
 

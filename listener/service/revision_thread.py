@@ -124,7 +124,7 @@ class RevisionThread:
 
     def _revise(self, due: Sequence[_Waiting], seconds: float) -> None:
         request = Request(self._worker_config, [waiting.revision for waiting in due])
-        done = self._run_process(request, max(1.0, seconds))
+        done = self.run_process(request, max(1.0, seconds))
         now = time.monotonic()
         with self._lock:
             self._done += done
@@ -146,7 +146,7 @@ class RevisionThread:
     def _put(self, revision: Revision, due: float, *, tries: int = 0, again: bool) -> None:
         self._waiting.setdefault(revision.SeriesInstanceUID, _Waiting(revision, due, tries, again))
 
-    def _run_process(self, request: Request, seconds: float) -> list[Revised]:
+    def run_process(self, request: Request, seconds: float) -> list[Revised]:
         """Return the results of a process; none if it dies or takes longer than `seconds`."""
         try:
             with subprocess.Popen(

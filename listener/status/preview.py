@@ -18,7 +18,7 @@ PROGRAMS = ("dcmj2pnm", "dcm2pnm")
 
 #: What one drawing may take: seconds, seconds of the processor, bytes of memory, bytes of what it writes; and the
 #: largest file that is drawn.
-_SECONDS, _CPU, _MEMORY, _OUTPUT, _INPUT = 4.0, 3, 2**30, 8 * 2**20, 256 * 2**20
+SECONDS, _CPU, _MEMORY, _OUTPUT, _INPUT = 4.0, 3, 2**30, 8 * 2**20, 256 * 2**20
 
 #: Pixels across, images that are kept, and for how long in seconds.
 WIDTH = 384
@@ -91,9 +91,9 @@ def _draw(path: str, target: str) -> None:
             (resource.RLIMIT_FSIZE, _OUTPUT),
         ):
             resource.prlimit(process.pid, limit, (most, most))
-        status = process.wait(_SECONDS)
+        status = process.wait(SECONDS)
     except subprocess.TimeoutExpired:
-        raise NoPreview(f"drawing it took longer than {_SECONDS:g} s") from None
+        raise NoPreview(f"drawing it took longer than {SECONDS:g} s") from None
     finally:
         process.kill()
         process.wait()

@@ -84,7 +84,7 @@ SENDS: dict[str, dict[str, object]] = {
 }
 
 #: Where in the removal of the second instance the sends fall.
-MOMENTS = ("_take_document", "_take_instance", "_put_back", "forget")
+MOMENTS = ("take_document", "take_instance", "put_back", "forget")
 
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["the ledger knows at once", "the ledger lags"])
@@ -117,8 +117,8 @@ def test_what_is_sent_again_meanwhile_is_in_the_tree_and_described(
         return result
 
     monkeypatch.setattr(Remover, moment, interrupted)
-    if moment == "_put_back":  # It has something to do only where another one stops the removal.
-        monkeypatch.setattr(Remover, "_take_instance", lambda *_: None)
+    if moment == "put_back":  # It has something to do only where another one stops the removal.
+        monkeypatch.setattr(Remover, "take_instance", lambda *_: None)
     assert removing(kept.config) == 0
     monkeypatch.undo()
     if not recorded:
@@ -132,7 +132,7 @@ def test_what_is_sent_again_meanwhile_is_in_the_tree_and_described(
     assert found == [("complete", COUNT, 0)]
 
 
-@pytest.mark.parametrize("moment", ["_take_document", "_take_instance", "forget"])
+@pytest.mark.parametrize("moment", ["take_document", "take_instance", "forget"])
 def test_a_file_that_comes_again_alone_is_a_generation_of_its_own(
     moment: str, kept: LedgerBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +204,7 @@ def test_only_the_file_that_the_ledger_knows_goes(
     path = next(kept.data.rglob("0002-*.dcm"))
     time.sleep(0.01)  # A file system's clock ticks every few milliseconds.
     change(path)
-    monkeypatch.setattr(removal, "_LEDGER_LAG_NS", 0)
+    monkeypatch.setattr(removal, "LEDGER_LAG_NS", 0)
     removing(kept.config)
     assert path.exists() != goes
 

@@ -294,7 +294,7 @@ class Crash(BaseException):
     """The end of the process, as far as files are concerned."""
 
 
-STEPS = [(moves, "_renameat2"), (sync, "directories"), (files, "discard")]
+STEPS = [(moves, "renameat2"), (sync, "directories"), (files, "discard")]
 
 
 @pytest.mark.parametrize(("module", "name"), STEPS)
@@ -332,7 +332,7 @@ def test_where_the_kernel_cannot_rename_without_replacing(
     def refuse(*arguments: Any, **more: Any) -> None:
         raise OSError(errno.EPERM if more else number, "no")
 
-    monkeypatch.setattr(moves, "_renameat2", refuse)
+    monkeypatch.setattr(moves, "renameat2", refuse)
     if not links:
         monkeypatch.setattr(os, "link", refuse)
     for name in ("source", "taken"):

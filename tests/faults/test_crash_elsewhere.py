@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 CALLS: list[tuple[Any, str]] = [
     *((os, name) for name in ("link", "rename", "unlink", "mkdir", "sendfile", "write", "fdatasync", "fsync", "utime")),
-    (moves, "_renameat2"),
+    (moves, "renameat2"),
 ]
 
 KILLED, DONE = 9, 0

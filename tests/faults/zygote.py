@@ -214,8 +214,8 @@ def _once(request: Request) -> int:
     pool.subprocess = SimpleNamespace(  # type: ignore[attr-defined, assignment]
         Popen=process, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
     )
-    RevisionThread._run_process = _revise_in_a_fork  # type: ignore[method-assign]
-    removal._LEDGER_LAG_NS = 0
+    RevisionThread.run_process = _revise_in_a_fork  # type: ignore[method-assign]
+    removal.LEDGER_LAG_NS = 0
     verify.SETTLE = ledger._SETTLE = 0.0
     engine.pause = lambda attempt, longest=0.0: min(0.002 * 2**attempt, 0.5)  # type: ignore[attr-defined]
     try:

@@ -115,7 +115,7 @@ def test_what_nobody_fetches_is_bounded_and_seen_as_a_gap(
     world: World, ledger: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "MOST", 3)
-    monkeypatch.setattr(feed, "_PER_REMOVAL", 2)
+    monkeypatch.setattr(feed, "PER_REMOVAL", 2)
     follower(ledger)
     world.came(0, *range(1, 10))
     for _ in range(3):

@@ -143,8 +143,8 @@ SEARCHES = st.builds(
 @given(search=SEARCHES, few=st.sampled_from((0, 5, 1000)))
 def test_what_is_asked_is_found(ledger: sqlite3.Connection, search: Search, few: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finding, "_FEW", few)
-        patch.setattr(finding, "_RECENT", finding._RECENT.replace("3000", "10"))
+        patch.setattr(finding, "FEW", few)
+        patch.setattr(finding, "RECENT", finding.RECENT.replace("3000", "10"))
         assert [row.StudyInstanceUID for row in find(ledger, search)] == expected(search)
 
 

@@ -370,7 +370,7 @@ def test_what_is_no_file_is_a_fault_and_series_are_told(tmp_path: Path) -> None:
 
 
 def test_beyond_a_number_only_series_are_remembered(world: World) -> None:
-    world.clerk.pending._limit = 3
+    world.clerk.pending.limit = 3
     lock = open_writer(path_of(world.config.state))
     lock.execute("BEGIN IMMEDIATE")
     world.came(0, 1, 2)

@@ -64,7 +64,7 @@ def refusing(number: int, about: Callable[[str], bool]) -> Iterator[None]:
             (os, "link"),
             (os, "rename"),
             (os, "mkdir"),
-            (moves, "_renameat2"),
+            (moves, "renameat2"),
         ):
             patch.setattr(module, name, refuse(getattr(module, name)))
         defaults = files.write_document.__kwdefaults__

@@ -428,7 +428,7 @@ def test_two_data_sets_of_one_instance_at_the_same_time(
             other.context.data_staging,
             other.context.state_staging,
         ):
-            monkeypatch.setattr(namer, "_serial", itertools.count(1000))
+            monkeypatch.setattr(namer, "serial", itertools.count(1000))
         assert [result.kind for result in other.repack(second) if isinstance(result, Outcome)] == ["published"]
         real(*args)
 

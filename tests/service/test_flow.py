@@ -114,10 +114,10 @@ def test_what_found_no_room_is_known_after_a_rescan_that_began_later(tmp_path: P
         one.engine.pause("test")
         one.rescan()
         one.look()
-        one.engine.backlog._capacity = 1
+        one.engine.backlog.capacity = 1
         one.offer(one.bench.put("a"))
         assert one.offer(one.bench.put("b")) == "full"
-        one.engine.backlog._capacity = 9
+        one.engine.backlog.capacity = 9
         one.engine.backlog.take(9)
         one.engine.backlog.finish(str(one.bench.incoming / "a"))
         one.now = time.monotonic() + 5

@@ -374,8 +374,8 @@ def test_however_many_there_are_they_come_in_byte_order(
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).touch()
     with pytest.MonkeyPatch.context() as small:
-        small.setattr(rescan, "_RUN", run)
-        small.setattr(rescan, "_BLOCK", block)
+        small.setattr(rescan, "RUN", run)
+        small.setattr(rescan, "BLOCK", block)
         assert list(in_byte_order(str(root))) == sorted((f"{root}/{name}" for name in names), key=os.fsencode)
 
 

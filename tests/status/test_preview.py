@@ -78,7 +78,7 @@ def test_what_takes_too_long_is_ended(tmp_path: Path, image: str, monkeypatch: p
     stuck.write_text("#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n")
     stuck.chmod(0o755)
     monkeypatch.setattr(preview, "program", lambda: str(stuck))
-    monkeypatch.setattr(preview, "_SECONDS", 0.3)
+    monkeypatch.setattr(preview, "SECONDS", 0.3)
     begun = time.monotonic()
     with pytest.raises(NoPreview, match="took longer"):
         Previews(str(tmp_path)).of(image)
