@@ -135,7 +135,7 @@ def url(text: str) -> str:
     problem = "is not a URL; give one such as https://host/path"
     try:
         parts = urlsplit(text)
-        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        whole = parts.scheme in ("http", "https") and _is_host(parts.hostname or "") and parts.port != 0
     except ValueError:  # brackets that are not closed, a port that is none
         raise ValueError(problem) from None
     if text and not (whole and text.isascii() and text.isprintable() and " " not in text):
@@ -143,6 +143,11 @@ def url(text: str) -> str:
     if parts.username is not None:
         raise ValueError("holds a name or a password; sign with --hook-secret-file instead")
     return text
+
+
+def _is_host(name: str) -> bool:
+    """Return whether a name can be looked up: its labels have 1 to 63 characters (RFC 1035, section 2.3.4)."""
+    return all(1 <= len(label) <= 63 for label in name.removesuffix(".").split("."))
 
 
 def words(text: str) -> str:

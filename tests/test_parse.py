@@ -46,7 +46,7 @@ GOOD: list[tuple[Read, str, Any]] = [
     (parse.address, "example:65535", "example:65535"),
     (parse.template, "%PatientID/%StudyDate", "%PatientID/%StudyDate"),
     (parse.template, "%_pad|5,0_SeriesNumber", "%_pad|5,0_SeriesNumber"),
-    *((parse.url, text, text) for text in ("", "http://host", "https://[::1]:8443/a?b=c")),
+    *((parse.url, text, text) for text in ("", "http://host", "http://a.b./", "https://[::1]:8443/a?b=c")),
     (parse.words, "notify 'a b'", "notify 'a b'"),
     (parse.file, "/a/../b", "/b"),
     (parse.page, "off", "off"),
@@ -107,6 +107,8 @@ BAD: list[tuple[Read, str, str]] = [
             "http://h/a b",
             "http://h/\x07",
             "http://\u00e4/",
+            "http://a..b/",
+            f"http://{'a' * 64}.b/",
         )
     ),
     (parse.url, "http://user:secret@host/", "holds a name or a password"),

@@ -45,18 +45,22 @@ class BackFill:
             found = [(row, *self._header(connection, row)) for row in series]
         with transaction(connection):
             for row, header, folder in found:
-                if descriptions.described(connection, row.id) is None:
+                if descriptions.described(connection, row.id) is not None:
+                    continue
+                if header:
                     descriptions.describe(connection, row.id, header, folder)
+                else:
+                    descriptions.describe_without_header(connection, row, folder)
         self._filled += len(found)
 
-    def _header(self, connection: sqlite3.Connection, row: SeriesRow) -> tuple[SeriesHeader, int]:
-        """Return the header of a series, and the id of its folder."""
+    def _header(self, connection: sqlite3.Connection, row: SeriesRow) -> tuple[SeriesHeader | None, int]:
+        """Return the header of a series, None where nothing has it, and the id of its folder."""
         folder, name, folder_id = descriptions.a_file(connection, row.id)
         header = self._documents.header(row.StudyInstanceUID, row.SeriesInstanceUID)
         if header is None and name:
             instance = Instance("", folder, name, 0, 0)
             header = self._documents.identity(row.SeriesInstanceUID, instance).header
-        return header or descriptions.substitute(row), folder_id
+        return header, folder_id
 
     def _log_begin(self, connection: sqlite3.Connection) -> None:
         if not self._begun:

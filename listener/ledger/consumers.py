@@ -37,7 +37,8 @@ SELECT active, stopped, (SELECT ifnull(max(id), 0) FROM history), (SELECT ifnull
     (SELECT ifnull(max(id), 0) FROM study_ends)
 FROM consumers WHERE id = ?
 """
-#: What was recorded after given ids: event, ids as in Subject, time, and what the event is about.
+#: What was recorded after given ids: event, ids as in Subject, time, and what the event is about (several values are
+#: separated by a backslash, which neither modalities nor AE titles have).
 _MISSED = (
     """
     SELECT 'series-' || h.state, s.id, h.generation, 0, 0, h.at_ns, s.Modality, s.sender, h.result, h.state
@@ -49,8 +50,9 @@ _MISSED = (
     """,
     """
     SELECT 'study-' || e.result, 0, e.generation, 0, e.study_id, e.at_ns,
-        (SELECT group_concat(DISTINCT Modality) FROM series s WHERE s.StudyInstanceUID = t.StudyInstanceUID),
-        (SELECT group_concat(DISTINCT sender) FROM series s WHERE s.StudyInstanceUID = t.StudyInstanceUID), e.result, ''
+        ifnull((SELECT group_concat(Modality, '\\') FROM series s WHERE s.StudyInstanceUID = t.StudyInstanceUID), ''),
+        ifnull((SELECT group_concat(sender, '\\') FROM series s WHERE s.StudyInstanceUID = t.StudyInstanceUID), ''),
+        e.result, ''
     FROM study_ends e JOIN study_states t ON t.id = e.study_id WHERE e.id > ? ORDER BY e.id
     """,
 )
@@ -104,7 +106,7 @@ def resume(connection: sqlite3.Connection, consumer: int, seen: Position, since_
         for query, last in zip(_MISSED, (seen.history, seen.set_aside, seen.study_ends), strict=True):
             for event, *ids, at_ns, modalities, senders, result, state in connection.execute(query, (last,)).fetchall():
                 results = tuple(word for word in (result, state) if word)
-                about = About(modalities.split(","), senders.split(","), results)
+                about = About(modalities.split("\\"), senders.split("\\"), results)
                 if interest_of(wants).covers(event, about):
                     add_for(connection, [consumer], event, Subject(*ids), (at_ns, now_ns))
 

@@ -28,18 +28,28 @@ def describe(connection: sqlite3.Connection, series: int, header: SeriesHeader, 
     """Write what a header says into the rows of a series, its study and patient. `folder`: the id of the series' folder
     (0: as it is).
     """
+    _describe_series(connection, series, header, folder)
+    connection.execute(
+        "UPDATE studies SET StudyDate = ?1, StudyTime = ?2, StudyDescription = ?3 "
+        "WHERE id = (SELECT study_id FROM series WHERE id = ?4) "
+        "AND (StudyDate, StudyTime, StudyDescription) <> (?1, ?2, ?3)",
+        (header.StudyDate, header.StudyTime, header.StudyDescription, series),
+    )
+
+
+def describe_without_header(connection: sqlite3.Connection, row: SeriesRow, folder: int = 0) -> None:
+    """Write what is known of a series without document and file. Its study stays as the other series describe it."""
+    patient = "" if row.PatientID == "PatientID" else row.PatientID
+    _describe_series(connection, row.id, SeriesHeader(PatientID=patient, AccessionNumber=row.AccessionNumber), folder)
+
+
+def _describe_series(connection: sqlite3.Connection, series: int, header: SeriesHeader, folder: int) -> None:
     (former,) = connection.execute("SELECT patient_id FROM series WHERE id = ?", (series,)).fetchone()
     patient = _patient(connection, header)
     connection.execute(
         "UPDATE series SET patient_id = ?, folder_id = iif(? > 0, ?, folder_id), SeriesNumber = ?, "
         "SeriesDescription = ?, StationName = ? WHERE id = ?",
         (patient, folder, folder, header.SeriesNumber, header.SeriesDescription, header.StationName, series),
-    )
-    connection.execute(
-        "UPDATE studies SET StudyDate = ?1, StudyTime = ?2, StudyDescription = ?3 "
-        "WHERE id = (SELECT study_id FROM series WHERE id = ?4) "
-        "AND (StudyDate, StudyTime, StudyDescription) <> (?1, ?2, ?3)",
-        (header.StudyDate, header.StudyTime, header.StudyDescription, series),
     )
     if former not in (0, patient):
         _forget_unused(connection, former)
@@ -86,12 +96,6 @@ def described(connection: sqlite3.Connection, series: int) -> SeriesHeader | Non
     """Return what the rows of a series, its study and patient say; None if they are not filled in."""
     row = connection.execute(_DESCRIBED, (series,)).fetchone()
     return SeriesHeader(*row) if row else None
-
-
-def substitute(row: SeriesRow) -> SeriesHeader:
-    """Return what is known of a series without document and file."""
-    patient = "" if row.PatientID == "PatientID" else row.PatientID
-    return SeriesHeader(PatientID=patient, AccessionNumber=row.AccessionNumber)
 
 
 def a_file(connection: sqlite3.Connection, series: int) -> tuple[str, str, int]:

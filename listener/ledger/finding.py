@@ -41,8 +41,8 @@ class Search(NamedTuple):
     `name`, `patient` (PatientID), `accession`, `modality`, `sender` and `description` (of study or series) may have the
     wildcards `*` and `?` (PS3.4 section C.2.2.2.4). Names and descriptions are compared without case and accents, names
     by each of their component groups and from their begin, descriptions anywhere; PatientID and accession number
-    without the case of ASCII letters. `dates` are the first and last StudyDate (YYYYMMDD), `state` one of
-    schema.STATES; something arrived between `since_ns` and `until_ns`. `limit` 0: all.
+    without the case of ASCII letters. `dates` are the first and last StudyDate (YYYYMMDD), `state` open,
+    complete or incomplete; something arrived between `since_ns` and `until_ns`. `limit` 0: all.
     """
 
     name: str = ""

@@ -10,11 +10,11 @@ from listener.records import SeriesHeader
 
 
 class SeriesRow(NamedTuple):
-    """One series. `state` is one of schema.STATES; `result` how its last generation ended ("" while the first is open);
-    `expected` its expected number of instances (0: not known), given by `expected_by` ("retrieve" or "expect");
-    `errors` the number of its files that were set aside; `root` the incoming directory; `first_ns` and `last_ns` the
-    first and last arrival, `changed_ns` the last change of state, `pruned_ns` the removal of its files; `folder` where
-    they lie, below the data directory.
+    """One series. `PatientID` is the key of its documents, not always the data set's; `state` is open, complete
+    or incomplete; `result` how its last generation ended ("" while the first is open); `expected` its expected number
+    of instances (0: not known), given by `expected_by` ("retrieve" or "expect"); `errors` the number of its files that
+    were set aside; `root` the incoming directory; `first_ns` and `last_ns` the first and last arrival, `changed_ns` the
+    last change of state, `pruned_ns` the removal of its files; `folder` where they lie, below the data directory.
     """
 
     id: int

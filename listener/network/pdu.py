@@ -22,9 +22,6 @@ LONGEST = 128 * 1024
 #: What this side announces to take at most in a P-DATA-TF (PS3.8 annex D.1): responses have about 150 bytes.
 OURS = 16 * 1024
 
-#: Bytes of a P-DATA-TF with one value, beside the value's content.
-FRAGMENT_HEAD = 12
-
 #: PS3.7 annex A.2.1.
 _APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 

@@ -29,6 +29,8 @@ def connect(host: str, port: int, seconds: float) -> socket.socket:
         connection = socket.create_connection((host, port), seconds)
     except socket.gaierror as error:
         raise PeerFault("unresolved", error.strerror or "") from None
+    except UnicodeError:  # An empty label, or one of more than 63 characters.
+        raise PeerFault("unresolved", "this is no name of a host") from None
     except ConnectionRefusedError:
         raise PeerFault("refused", "nobody listens there") from None
     except TimeoutError:

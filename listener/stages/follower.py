@@ -15,9 +15,6 @@ from listener.ledger.feed import FeedRow
 #: Seconds between two reports of how far the follower has come: each makes the ledger's writer look at everything.
 _REPORT_SECONDS = 1.0
 
-#: Bytes received at a time: each transaction of the writer sends one.
-_WAKES = 4096
-
 # Of what came while it was retired it is told nothing, as with deliveries.
 _AGAIN = "UPDATE consumers SET active = 1, since_ns = ? WHERE name = ? AND active = 0"
 _SELF = "SELECT id, since_ns FROM consumers WHERE name = ?"

@@ -80,6 +80,17 @@ def _draw(path: str, target: str) -> None:
         raise NoPreview("DCMTK's dcmj2pnm is not installed here")
     made = f"{target}.part"
     arguments = [command, "--write-png", "--scale-x-size", str(WIDTH), "--min-max-window", path, made]
+    try:
+        if _run(arguments) != 0 or not os.path.exists(made):
+            raise NoPreview("DCMTK cannot draw it: it holds no image, or one of an unknown kind")
+        os.replace(made, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(made)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a program within the limits; return its exit status. Raises NoPreview or OSError."""
     process = subprocess.Popen(
         arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
     )
@@ -91,16 +102,9 @@ def _draw(path: str, target: str) -> None:
             (resource.RLIMIT_FSIZE, _OUTPUT),
         ):
             resource.prlimit(process.pid, limit, (most, most))
-        status = process.wait(SECONDS)
+        return process.wait(SECONDS)
     except subprocess.TimeoutExpired:
         raise NoPreview(f"drawing it took longer than {SECONDS:g} s") from None
     finally:
         process.kill()
         process.wait()
-    try:
-        if status != 0 or not os.path.exists(made):
-            raise NoPreview("DCMTK cannot draw it: it holds no image, or one of an unknown kind")
-        os.replace(made, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(made)

@@ -63,6 +63,31 @@ def test_what_cannot_be_read_any_more_has_its_key_and_is_not_tried_again(tmp_pat
     bench.clerk.close()
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_series_that_is_gone_leaves_its_study_as_the_others_describe_it(tmp_path: Path, lost: int) -> None:
+    bench = LedgerBench(tmp_path)
+    bench.receive("a", number=1, **HEADER)
+    bench.receive("b", number=2, series=1, **HEADER)
+    with reading(bench.config.state) as reader:
+        (before,) = reader.studies()
+        gone = reader.series_of(before)[lost]
+    forget(bench)
+    for path in Path(bench.config.log, "studyData").glob(f"*-series/{gone.SeriesInstanceUID}-meta.json"):
+        path.unlink()
+    for path in Path(bench.config.data, gone.folder).glob("*.dcm"):
+        path.unlink()
+    bench.tick(1.0)
+    with reading(bench.config.state) as reader:
+        (study,) = reader.studies()
+    assert (study.StudyDate, study.StudyTime, study.StudyDescription) == (
+        before.StudyDate,
+        before.StudyTime,
+        before.StudyDescription,
+    )
+    assert study.StudyDate
+    bench.clerk.close()
+
+
 def test_filling_in_goes_on_where_it_stopped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     world = World(tmp_path)
     for series in range(120):

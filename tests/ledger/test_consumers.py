@@ -16,6 +16,7 @@ from listener import cli
 from listener.ledger import consumers, deliveries, generations, maintenance
 from listener.ledger.completion import Completion
 from listener.ledger.connection import open_writer, path_of, transaction
+from listener.ledger.interests import Interest, text_of
 from tests.service_process import Places, listener, service
 
 
@@ -233,6 +234,22 @@ def test_what_was_delivered_is_that_also_when_its_consumer_was_retired_meanwhile
     assert deliveries.settle(ledger, delivered, "delivered", 32)
     found = ledger.execute("SELECT state, error FROM deliveries WHERE id <> 1 ORDER BY id").fetchall()
     assert sorted(found) == [("delivered", ""), ("failed", deliveries.RETIRED)]
+
+
+def test_what_was_missed_while_retired_is_added_by_senders_and_modalities(ledger: sqlite3.Connection) -> None:
+    """Also a sender with a comma, and a study that has no series any more: a correction took them."""
+    wants = text_of(Interest(("series-complete", "study-complete"), senders=("CT,1",)))
+    number = deliveries.register(ledger, "picky", 20, wants=wants)
+    seen = consumers.position(ledger, number)
+    assert seen
+    deliveries.retire(ledger, "picky", 21)
+    end(ledger, "1.4")
+    ledger.execute("UPDATE series SET sender = 'CT,1' WHERE SeriesInstanceUID = '1.4'")
+    with transaction(ledger):
+        ledger.execute("INSERT INTO study_states (StudyInstanceUID, state) VALUES ('9', 'complete')")
+        ledger.execute("INSERT INTO study_ends VALUES (1, 1, 1, 22, 'complete', 0, 0, 0, 0, 0)")
+    consumers.resume(ledger, number, seen, 20, 23)
+    assert [one.key for one in deliveries.lease(ledger, number, 30, 40, limit=9)] == ["1.4/1"]
 
 
 def test_a_delivery_of_which_nothing_is_there_fails(ledger: sqlite3.Connection) -> None:

@@ -282,9 +282,10 @@ def test_nobody_there_is_told_at_once() -> None:
     assert caught.value.cause == "refused"
 
 
-def test_a_name_that_does_not_resolve_is_told() -> None:
+@pytest.mark.parametrize("name", ["nobody.invalid", "no..body", "n" * 64])
+def test_a_name_that_does_not_resolve_is_told(name: str) -> None:
     with pytest.raises(PeerFault) as caught:
-        Association(Peer("nobody.invalid", 104, "ANY"), [])
+        Association(Peer(name, 104, "ANY"), [])
     assert caught.value.cause == "unresolved"
 
 

@@ -75,7 +75,8 @@ def test_what_holds_no_image_says_so_and_leaves_nothing(tmp_path: Path) -> None:
 def test_what_takes_too_long_is_ended(tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of DCMTK a program that would not end, not even when it is asked to."""
     stuck = tmp_path / "stuck"
-    stuck.write_text("#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n")
+    last = 'for half in "$@"; do :; done; echo half > "$half"'
+    stuck.write_text(f"#!/bin/sh\ntrap '' TERM\n{last}\nwhile :; do sleep 1; done\n")
     stuck.chmod(0o755)
     monkeypatch.setattr(preview, "program", lambda: str(stuck))
     monkeypatch.setattr(preview, "SECONDS", 0.3)
@@ -83,6 +84,7 @@ def test_what_takes_too_long_is_ended(tmp_path: Path, image: str, monkeypatch: p
     with pytest.raises(NoPreview, match="took longer"):
         Previews(str(tmp_path)).of(image)
     assert time.monotonic() - begun < 5
+    assert kept(tmp_path) == [], "nor is half an image left"
 
 
 @pytest.mark.real
