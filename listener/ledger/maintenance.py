@@ -24,6 +24,8 @@ from listener.repacking.removal import Instance
 _NAMES = """
 SELECT i.name FROM instances i JOIN series s ON s.id = i.series_id WHERE s.SeriesInstanceUID = ?
 """
+# In the name of no service: how far one has recorded stays its own word.
+_NAME_DATA_DIRECTORY = "INSERT OR REPLACE INTO writers (name, written_ns, data_dir) VALUES ('verify', ?, ?)"
 _RECORDED = "SELECT SeriesInstanceUID FROM series WHERE instances > 0 AND pruned_ns = 0"
 
 
@@ -92,6 +94,12 @@ class LedgerRepair:
         self._connection = _open_or_replace(path_of(config.state))
         places = LedgerPaths(config.incoming, config.data, config.state)
         self._outcome_rows = OutcomeRows(self._connection, OpenSeries(rules), self._documents, places)
+        self._name_data_directory(config.data)
+
+    def _name_data_directory(self, data_dir: str) -> None:
+        # The tree may have moved, and who looks for a study now need not wait for the service's next start.
+        with self._outcome_rows.transaction():
+            self._connection.execute(_NAME_DATA_DIRECTORY, (time.time_ns(), data_dir))
 
     def count(self, uid: str) -> None:
         """Bring the series of a UID in line with their documents. Raises LedgerFault."""

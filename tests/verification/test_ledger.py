@@ -170,6 +170,16 @@ def test_a_series_that_is_gone_is_told_and_one_that_was_pruned_is_not(
     assert found(bench, capsys) == []
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["moved", "made anew"])
+def test_the_ledger_points_to_the_tree_that_it_was_repaired_from(bench: Bench, *, lost: bool) -> None:
+    moved = bench.data.rename(bench.data.with_name("elsewhere"))
+    if lost:
+        Path(path_of(bench.config.state)).unlink()
+    assert verify.run(replace(bench.config, data=str(moved)), verify.Request(repair=True)) == 0
+    with reading(bench.config.state) as reader:
+        assert reader.data_dir() == str(moved)
+
+
 @pytest.mark.parametrize("age", [100_000, 0], ids=["old", "restored just now"])
 def test_a_lost_ledger_is_made_anew_and_tells_nobody_of_the_past(
     bench: Bench, capsys: pytest.CaptureFixture[str], age: int
