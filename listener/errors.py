@@ -228,7 +228,7 @@ class FileFault(ListenerError):
 class EmptyFile(FileFault):
     """The file has no bytes (the mark of a power cut or of a full disk).
 
-    Remedy: have it sent again: the file itself holds nothing.
+    Remedy: have it sent again, then remove it: the file itself holds nothing.
     """
 
     reason = "empty"
@@ -237,7 +237,7 @@ class EmptyFile(FileFault):
 class NotDicom(FileFault):
     """The file cannot be read as DICOM.
 
-    Remedy: see what it is and who put it there; what is none of yours goes with 'listener prune'.
+    Remedy: see what it is and who put it there; remove what is none of yours.
     """
 
     reason = "not-dicom"
@@ -246,7 +246,7 @@ class NotDicom(FileFault):
 class Incomplete(FileFault):
     """The data set is not whole.
 
-    Remedy: have it sent again, and see why the sender or the disk broke off.
+    Remedy: have it sent again, then remove the piece; see why the sender or the disk broke off.
     """
 
     reason = "incomplete"
@@ -339,6 +339,13 @@ _REMEDIES = {
     "uid-mismatch": "'listener retry': it is published now, with a warning",
     "internal": "report the error; 'listener retry' when a newer version is there",
 }
+
+
+#: What ends it for every reason.
+SETTLING = (
+    "put back: 'listener retry --reason R'; remove: 'listener prune --set-aside 0 --reason R'; "
+    "both take --sender, --study and --dry-run"
+)
 
 
 def remedy(reason: str) -> str:

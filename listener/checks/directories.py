@@ -21,6 +21,7 @@ from listener.service.lock import IncomingLock
 from listener.service.recovery import orphans_of
 from listener.status import snapshot
 from listener.status.document import STATES, is_running
+from listener.status.formatting import size
 
 _LEAST_INODES = 1000
 
@@ -160,8 +161,7 @@ def space(config: Config) -> Iterator[Finding]:
         parent = existing_parent(path)
         free = shutil.disk_usage(parent).free
         if free < config.min_free:
-            floor = config.min_free / 2**30
-            text = f"{free / 2**30:.2f} GiB free is below --min-free {floor:.2f} GiB: no work would be taken"
+            text = f"{size(free)} free is below --min-free ({size(config.min_free)}): no work would be taken"
             yield Finding(PROBLEM, option, text, "make room, or lower --min-free")
         status = os.statvfs(parent)
         if status.f_files and status.f_favail < _LEAST_INODES:

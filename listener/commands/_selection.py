@@ -5,13 +5,30 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
+from listener.disk import json_file
 from listener.errors import SET_ASIDE_REASONS, ConfigError, UnknownReason
 from listener.planning.names import printable
+from listener.repacking import setaside
 
 
 def add_reason(parser: argparse.ArgumentParser) -> None:
     """Add --reason, which may be given several times."""
     parser.add_argument("--reason", action="append", dest="reasons", metavar="R", help="only those set aside for R")
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add --reason, --sender and --study."""
+    add_reason(parser)
+    parser.add_argument("--sender", default="", metavar="AET", help="only those of this calling AE title")
+    parser.add_argument("--study", default="", metavar="UID", help="only those of this StudyInstanceUID")
+
+
+def is_of(path: str, sender: str, study: str) -> bool:
+    """Return whether a set-aside file is of a sender and a study ("": of any), as its reason file says."""
+    if not (sender or study):
+        return True
+    told = json_file.load_if_readable(setaside.reason_file(path)) or {}
+    return sender in ("", told.get("sender")) and study in ("", told.get("StudyInstanceUID"))
 
 
 def reasons_of(given: Iterable[str] | None) -> tuple[str, ...]:

@@ -56,13 +56,19 @@ def run(config: Config, given: argparse.Namespace) -> int:
         data_dir = reader.data_dir()
         warn_of_undescribed(reader)
     if not found:
-        sys.stderr.write("nothing was found\n")
+        sys.stderr.write(f"nothing was found{_hint(search.name)}\n")
         return 1
     write_studies(found[: search.limit or None], data_dir, shape_of(given))
     sys.stdout.flush()
     if 0 < search.limit < len(found):
         sys.stderr.write(f"the newest {search.limit}; --limit 0 finds all\n")
     return 0
+
+
+def _hint(name: str) -> str:
+    """Return how a name is written, where it is given as people say it."""
+    said = "^" not in name and len(name.replace(",", " ").split()) > 1
+    return "; in DICOM family and given name are parted by ^: 'doe^jane'" if said else ""
 
 
 def search_of(given: argparse.Namespace, now: datetime) -> Search:

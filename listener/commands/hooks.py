@@ -39,9 +39,13 @@ from listener.ledger.rows import ConsumerDelivery, ConsumerRow
 from listener.planning.names import instant
 from listener.status import ledger_view, snapshot
 from listener.status.document import RUNNING, LedgerView, document
+from listener.status.formatting import several
 
 COLUMNS = ("hook", "state", "delivered", "waiting", "given up", "oldest that waits (UTC)", "last error")
 DELIVERY_COLUMNS = ("event", "of", "generation", "state", "attempts", "since (UTC)", "error")
+
+#: The keys of COLUMNS.
+_KEYS = ("name", "state", "delivered", "pending", "failed", "oldest", "error")
 
 #: How long a running service may take to register a hook of its own again, in seconds.
 _MOMENT = 1.5
@@ -122,8 +126,8 @@ def _list(config: Config, request: Request) -> int:
     if request.json:
         _write_json(rows)
     elif rows:
-        keys = ("name", "state", "delivered", "pending", "failed", "oldest", "error")
-        sys.stdout.write(table(COLUMNS, [[str(row[key]) or "-" for key in keys] for row in rows]))
+        shown = ({**row, "oldest": moment(row["oldest"])} for row in rows)
+        sys.stdout.write(table(COLUMNS, [[str(row[key]) for key in _KEYS] for row in shown]))
     sys.stdout.flush()
     if not rows and not request.json:
         sys.stderr.write("there is no hook; 'listener run --on-series-complete URL' registers one\n")
@@ -138,11 +142,14 @@ def _show_one(config: Config, request: Request) -> int:
     if request.json:
         _write_json([{**ledger_view.hook(row), "wants": wants, "deliveries": waiting}])
         return 0
-    for name, value in {**ledger_view.hook(row), **{name: ", ".join(words) for name, words in wants.items()}}.items():
+    told = ledger_view.hook(row)
+    values = {**told, "oldest": moment(told["oldest"]), **{name: ", ".join(words) for name, words in wants.items()}}
+    names = dict(zip(_KEYS, COLUMNS, strict=True))
+    for name, value in values.items():
         if value != "":
-            print(f"{name:<11} {value}")
+            print(f"{names.get(name, name):<25} {value}")
     if waiting:
-        lines = [[str(value) or "-" for value in one.values()] for one in waiting]
+        lines = [[str(value) for value in one.values()] for one in waiting]
         print(f"\n{table(DELIVERY_COLUMNS, lines)}", end="")
     sys.stdout.flush()
     return 0
@@ -243,8 +250,9 @@ def _tell(request: Request, number: int, words: str) -> None:
     if request.json:
         _write_json([{"name": request.name, "action": request.deed, "deliveries": number, "done": request.yes}])
     else:
-        verb, rest = ("are", "") if request.yes else ("would be", f"; --yes does it ({request.deed})")
-        print(f"{request.name}: {number} deliveries {verb} {words}{rest}")
+        verb = ("is" if number == 1 else "are") if request.yes else "would be"
+        rest = "" if request.yes else f"; --yes does it ({request.deed})"
+        print(f"{request.name}: {several(number, 'delivery', 'deliveries')} {verb} {words}{rest}")
     sys.stdout.flush()
 
 

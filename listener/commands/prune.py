@@ -19,7 +19,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from listener.commands._selection import add_acting, add_reason, check_acting, is_acting, reasons_of
+from listener.commands._selection import (
+    add_acting,
+    add_selection,
+    check_acting,
+    is_acting,
+    is_of,
+    reasons_of,
+)
 from listener.config import Config
 from listener.disk import files, json_file, locks
 from listener.disk.directories import Directories
@@ -42,7 +49,7 @@ from listener.repacking.removal import (
     remove_empty,
     studies_of,
 )
-from listener.status.formatting import plain, size
+from listener.status.formatting import plain, several, size
 
 _DAY = 86_400 * 10**9
 
@@ -68,11 +75,11 @@ EPILOG = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
-    text = "set-aside files that lie there for more than so many days; with --reason only some"
+    text = "set-aside files that lie there for more than so many days; with --reason, --sender or --study only some"
     parser.add_argument("--set-aside", type=float, metavar="DAYS", help=text)
     text = "complete series in which nothing happened for so many days, and that every consumer has taken"
     parser.add_argument("--series", type=float, metavar="DAYS", help=text)
-    add_reason(parser)
+    add_selection(parser)
     add_acting(parser, acts=False)
     parser.add_argument("--json", action="store_true", help="one JSON object a series or file, for programs")
 
@@ -85,17 +92,20 @@ def acts(given: argparse.Namespace) -> bool:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Prune what the command line selects. Return 0."""
     check_acting(given, "prune")
-    return prune(config, Request(given.set_aside, given.series, reasons_of(given.reasons), given.yes, given.json))
+    chosen = (reasons_of(given.reasons), given.sender, given.study)
+    return prune(config, Request(given.set_aside, given.series, *chosen, yes=given.yes, json=given.json))
 
 
 class Request(NamedTuple):
     """What to remove: what is older than so many days (None: nothing of that kind), of set-aside files those of
-    `reasons` (none: of all).
+    `reasons` (none: of all), and of one `sender` or `study` ("": of any).
     """
 
     set_aside: float | None
     series: float | None
     reasons: tuple[str, ...] = ()
+    sender: str = ""
+    study: str = ""
     yes: bool = False
     json: bool = False
 
@@ -122,8 +132,8 @@ def prune(config: Config, request: Request) -> int:
             total = [total[0] + one.files, total[1] + one.bytes]
             _tell(one, request)
     sys.stdout.flush()
-    verb = "removed" if request.yes else "would be removed; --yes removes them"
-    sys.stderr.write(f"{total[0]} files, {size(total[1])}, {verb}\n")
+    verb = "removed" if request.yes else "would be removed; --yes does it"
+    sys.stderr.write(f"{several(total[0], 'file')}, {size(total[1])}, {verb}\n" if total[0] else "nothing is to go\n")
     return 0
 
 
@@ -164,8 +174,9 @@ def _check(config: Config, request: Request) -> None:
     ]
     if not days:
         problems = ["prune: nothing is selected; give --set-aside DAYS, --series DAYS, or both"]
-    if request.reasons and request.set_aside is None:
-        problems.append("prune: --reason chooses among set-aside files; give --set-aside DAYS as well")
+    if (request.reasons or request.sender or request.study) and request.set_aside is None:
+        chosen = "--reason, --sender and --study choose among set-aside files"
+        problems.append(f"prune: {chosen}; give --set-aside DAYS as well")
     used = (("--data", config.data), ("--log", config.log)) if request.series is not None else ()
     problems += [
         f"{option}: '{path}' is not a directory; give the one that the service uses"
@@ -181,7 +192,7 @@ def _tell(one: Pruned, request: Request) -> None:
         line: dict[str, Any] = {**one._asdict(), "removed": request.yes}
         sys.stdout.buffer.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
     else:
-        print(f"{one.what:9} {plain(one.name)}  {one.files} files, {size(one.bytes)}")
+        print(f"{one.what:9} {plain(one.name)}  {several(one.files, 'file')}, {size(one.bytes)}")
 
 
 class _Pruning:
@@ -286,7 +297,8 @@ class _Pruning:
             directory = os.path.join(self._config.state, "set-aside", reason)
             entries = setaside.entries(directory)
             while some := list(islice(entries, _TOGETHER)):
-                old = [one for one in some if f"{reason}/{printable(one.name)}" not in awaited]
+                meant = (one for one in some if is_of(one.path, self._request.sender, self._request.study))
+                old = [one for one in meant if f"{reason}/{printable(one.name)}" not in awaited]
                 found = self._remove_aside(directory, old, before_ns) if self._request.yes else []
                 if not self._request.yes:
                     found = [(one.name, size) for one in old if (size := _old_size(one.path, before_ns)) is not None]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import orjson
 
-from listener.commands._selection import add_acting, add_reason, check_acting, is_acting, reasons_of
+from listener.commands._selection import add_acting, add_selection, check_acting, is_acting, reasons_of
 from listener.config import Config
 from listener.disk import files, json_file, moves, sync
 from listener.disk.moves import rename_free
@@ -36,9 +36,7 @@ EPILOG = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="a set-aside file's name, or a shell pattern of names")
-    add_reason(parser)
-    parser.add_argument("--sender", default="", metavar="AET", help="only those of this calling AE title")
-    parser.add_argument("--study", default="", metavar="UID", help="only those of this StudyInstanceUID")
+    add_selection(parser)
     parser.add_argument("--all", action="store_true", help="all of them, but for superseded ones")
     add_acting(parser, acts=True)
     parser.add_argument("--json", action="store_true", help="one JSON object a file, for programs")

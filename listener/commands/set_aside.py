@@ -15,9 +15,10 @@ from typing import Any
 
 import orjson
 
-from listener.commands._selection import add_reason, reasons_of
+from listener.commands._selection import add_selection, reasons_of
 from listener.commands._table import table
 from listener.config import Config
+from listener.errors import SETTLING
 from listener.ledger.reader import Reader, reading
 from listener.repacking import setaside
 from listener.status import ledger_view, snapshot
@@ -35,9 +36,7 @@ EPILOG = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
-    add_reason(parser)
-    parser.add_argument("--sender", default="", metavar="AET", help="only those of this calling AE title")
-    parser.add_argument("--study", default="", metavar="UID", help="only those of this StudyInstanceUID")
+    add_selection(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a group, for programs")
 
 
@@ -63,7 +62,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 def rendered(groups: Sequence[dict[str, Any]], now: datetime) -> str:
-    """Return the table of groups, and below it a line a reason with its remedy."""
+    """Return the table of groups, below it a line a reason with its remedy, and how to put back and remove."""
     rows = [
         [
             one["reason"],
@@ -77,7 +76,8 @@ def rendered(groups: Sequence[dict[str, Any]], now: datetime) -> str:
         for one in groups
     ]
     remedies = dict.fromkeys((one["reason"], one["remedy"]) for one in groups)
-    return table(_HEADS, rows) + "\n" + "".join(f"{reason}: {text}\n" for reason, text in remedies)
+    said = [*(f"{reason}: {text}\n" for reason, text in remedies), f"\n{SETTLING}\n"]
+    return table(_HEADS, rows) + "\n" + "".join(said)
 
 
 def _age(instant: str, now: datetime) -> str:

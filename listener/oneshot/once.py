@@ -22,6 +22,7 @@ from listener.service.lock import IncomingLock
 from listener.service.other_listeners import OtherListeners
 from listener.service.rescan import in_byte_order, walk
 from listener.service.revision_thread import RevisionThread
+from listener.status.formatting import size
 from listener.telemetry.events import Events
 
 #: Free space is checked again after so many files.
@@ -139,9 +140,7 @@ def _is_short_of_space(config: Config) -> bool:
     # Work is what frees an incoming that has a volume of its own.
     if all(_free(path) >= floor for path in (config.data, config.log, config.state)):
         return False
-    log.error(
-        "less than --min-free %.2f GiB is free; every source is kept: make room, or lower --min-free", floor / 2**30
-    )
+    log.error("less than --min-free (%s) is free; every source is kept: make room, or lower --min-free", size(floor))
     return True
 
 

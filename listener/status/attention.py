@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from listener.status.formatting import count, share, size
+from listener.status.formatting import count, several, share, size
 
 #: A volume is almost full, or almost without inodes, above this share.
 FULL = 0.9
@@ -82,7 +82,7 @@ def _ledger(document: Document) -> Iterator[Finding]:
 def _held_up(document: Document) -> Iterator[Finding]:
     held = document["held_up"] or {}
     if held.get("files"):
-        what = f"{_several(held['files'], 'file')} cannot be placed, in {_several(held['places'], 'place')}"
+        what = f"{several(held['files'], 'file')} cannot be placed, in {several(held['places'], 'place')}"
         remedy = "mend the places that 'listener status' and this page name; the next try publishes the files"
         yield Finding(PROBLEM, what, remedy, "Files are held up")
 
@@ -91,16 +91,17 @@ def _hooks(document: Document) -> Iterator[Finding]:
     heading = "A hook is not told"
     for name, hook in document["hooks"].items():
         if hook["failed"]:
-            number = _several(hook["failed"], "delivery was", "deliveries were")
-            what = f"{name}: {number} given up: {hook['error']}"
+            number = several(hook["failed"], "delivery was", "deliveries were")
+            what = f"hook {name}: {number} given up: {hook['error']}"
             remedy = f"mend the receiver, then 'listener hooks redeliver {name} --yes', or 'forget' instead"
             yield Finding(PROBLEM, what.rstrip(": "), remedy, heading)
         if hook["state"] == "stopped":
             remedy = f"take its flag away, or mend the receiver and 'listener hooks redeliver {name} --yes'"
-            yield Finding(PROBLEM, f"{name} wants no more messages: {hook['error']}", remedy, heading)
+            yield Finding(PROBLEM, f"hook {name} wants no more messages: {hook['error']}", remedy, heading)
         elif hook["pending"] and hook["error"]:
             since = f" since {hook['oldest'][:16].replace('T', ' ')} UTC" if hook["oldest"] else ""
-            what = f"{name} has not been told{since}, {count(hook['pending'])} wait: {hook['error']}"
+            waiting = several(hook["pending"], "message waits", "messages wait")
+            what = f"hook {name} has not been told{since}, {waiting}: {hook['error']}"
             yield Finding(WARNING, what, "mend the receiver; what waits is told again by itself", heading)
 
 
@@ -108,7 +109,7 @@ def _set_aside(document: Document) -> Iterator[Finding]:
     reasons = (document["set_aside"] or {}).get("reasons", {})
     for reason, totals in reasons.items():
         if reason != "superseded":  # the corrected instance is in its place
-            what = f"{_several(totals['files'], 'file is', 'files are')} set aside: {reason} ({size(totals['bytes'])})"
+            what = f"{several(totals['files'], 'file is', 'files are')} set aside: {reason} ({size(totals['bytes'])})"
             remedy = f"'listener set-aside --reason {reason}' names senders and studies, and what to do"
             yield Finding(WARNING, what, remedy, "Files are set aside")
 
@@ -116,8 +117,11 @@ def _set_aside(document: Document) -> Iterator[Finding]:
 def _incomplete(document: Document) -> Iterator[Finding]:
     number = document["studies"]["incomplete"]
     if number:
-        what = f"{_several(number, 'study lacks', 'studies lack')} instances that were promised"
-        remedy = "have the sender send again; where the promise was wrong, 'listener expect UID N' sets it right"
+        what = f"{several(number, 'study lacks', 'studies lack')} instances that were promised"
+        remedy = (
+            "'listener find --only incomplete' names them; have the sender send again, or where the promise was wrong, "
+            "'listener expect UID N' sets it right"
+        )
         yield Finding(WARNING, what, remedy, "ListenerSeriesIncomplete")
 
 
@@ -148,11 +152,11 @@ def volumes_of(document: Document) -> list[tuple[str, Mapping[str, Any]]]:
 def _lost(document: Document) -> Iterator[Finding]:
     lost = document["lost"] or {"workers": 0, "events": 0}
     if lost["workers"]:
-        what = f"{_several(lost['workers'], 'worker was', 'workers were')} lost and replaced in the last hour"
+        what = f"{several(lost['workers'], 'worker was', 'workers were')} lost and replaced in the last hour"
         remedy = "nothing is lost; the log says why: memory, a file that ends workers, or a volume that hangs"
         yield Finding(WARNING, what, remedy, "Workers are lost")
     if lost["events"]:
-        what = f"the queue of file system events overflowed {_several(lost['events'], 'time')} in the last hour"
+        what = f"the queue of file system events overflowed {several(lost['events'], 'time')} in the last hour"
         remedy = "a rescan found what it dropped; raise fs.inotify.max_queued_events if it happens often"
         yield Finding(WARNING, what, remedy, "ListenerEventQueueOverflow")
 
@@ -162,7 +166,3 @@ _PARTS = (_service, _checks, _ledger, _held_up, _hooks, _volumes, _lost, _set_as
 
 def _listed(names: list[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
-
-
-def _several(number: int, one: str, many: str = "") -> str:
-    return f"{count(number)} {one if number == 1 else many or one + 's'}"

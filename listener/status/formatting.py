@@ -16,6 +16,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def several(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: 1 file, 2 files; `many` where it is not `one` with an s."""
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+
+
 def size(number: float) -> str:
     """Return bytes in powers of 1000, three digits: 1.23 GB."""
     value, unit = float(number), _SIZES[0]

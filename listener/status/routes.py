@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
-from listener.errors import LedgerFault
+from listener.errors import SETTLING, LedgerFault
 from listener.ledger.finding import Search
 from listener.ledger.listing import Page
 from listener.ledger.reader import Reader, reading
@@ -200,7 +200,7 @@ class StatusRoutes:
         def look(reader: Reader) -> Response:
             groups = ledger_view.set_aside_groups(reader, limit=_MANY + 1)
             remedies = {group["reason"]: group["remedy"] for group in groups}
-            told = {"groups": groups[:_MANY], "more": len(groups) > _MANY, "remedies": remedies}
+            told = {"groups": groups[:_MANY], "more": len(groups) > _MANY, "remedies": remedies, "settling": SETTLING}
             return self._rendered(200, "set_aside", request, **told)
 
         return self._asked(request, look)

@@ -99,7 +99,9 @@ def _beside(document: Mapping[str, Any]) -> list[str]:
         lines.append(_row(f"disk {role}", f"{used} used", f"{size(values['available'])} free"))
     for name, values in document["hooks"].items():
         waiting = f"{count(values['pending'])} waiting, {count(values['failed'])} given up"
-        lines.append(_row(name, f"{count(values['delivered'])} told", f"{waiting}  {plain(values['error'])}".rstrip()))
+        lines.append(
+            _row(f"hook {name}", f"{count(values['delivered'])} told", f"{waiting}  {plain(values['error'])}".rstrip())
+        )
     return lines
 
 

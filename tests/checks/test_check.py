@@ -65,7 +65,7 @@ def test_a_directory_that_is_not_there_yet_is_a_note(tmp_path: Path) -> None:
 def test_too_little_space_is_a_problem_with_both_numbers(tmp_path: Path) -> None:
     problems = about(made(tmp_path, min_free=2**60), PROBLEM)
     assert len(problems) == 4
-    assert "below --min-free 1073741824.00 GiB" in problems[0]
+    assert "below --min-free (1.15 EB)" in problems[0]
 
 
 def test_an_owner_is_told(tmp_path: Path) -> None:

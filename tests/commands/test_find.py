@@ -103,6 +103,14 @@ def test_what_is_not_found_is_said_in_a_line(kept: LedgerBench, capsys: pytest.C
     assert capsys.readouterr() == ("", "nothing was found\n")
 
 
+@pytest.mark.parametrize("name", ["muller anne", "Müller, Änne"])
+def test_a_name_as_people_say_it_is_told_how_to_be_written(
+    kept: LedgerBench, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert ask(kept, "find", name) == 1
+    assert "parted by ^: 'doe^jane'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("period", ["2026-13", "2026-02-30", "yesteryear", "..", "7x", "2026-01-01...2026-02-01"])
 @pytest.mark.parametrize("option", ["--study-date", "--arrived"])
 def test_what_is_no_period_is_named(

@@ -12,7 +12,7 @@ import pytest
 
 from listener import cli
 from listener.commands.set_aside import rendered
-from listener.errors import SET_ASIDE_REASONS, remedy
+from listener.errors import SET_ASIDE_REASONS, SETTLING, remedy
 from listener.ledger.reader import reading
 from listener.status import ledger_view, snapshot
 from tests.instances import uid
@@ -106,9 +106,8 @@ def test_people_get_a_table_with_a_remedy_a_reason(kept: LedgerBench, capsys: py
     head, *rows = said.out.partition("\n\n")[0].splitlines()
     assert head.split() == ["reason", "sender", "modality", "files", "size", "oldest", "newest", "study"]
     assert len(rows) == 3
-    assert said.out.partition("\n\n")[2] == "".join(
-        f"{reason}: {remedy(reason)}\n" for reason in dict.fromkeys(row.split()[0] for row in rows)
-    )
+    remedies = [f"{reason}: {remedy(reason)}\n" for reason in dict.fromkeys(row.split()[0] for row in rows)]
+    assert said.out.partition("\n\n")[2] == "".join([*remedies, f"\n{SETTLING}\n"])
     assert said.err == "and 1 superseded; --reason superseded lists them\n"
 
 

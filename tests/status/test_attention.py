@@ -70,15 +70,19 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
     ),
     "hook fails": (
         {"hooks": hook(pending=209, error="503", oldest="2026-11-21T07:00:00.000000Z")},
-        (WARNING, "webhook has not been told since 2026-11-21 07:00 UTC, 209 wait: 503", "A hook is not told"),
+        (
+            WARNING,
+            "hook webhook has not been told since 2026-11-21 07:00 UTC, 209 messages wait: 503",
+            "A hook is not told",
+        ),
     ),
     "hook gave up": (
         {"hooks": hook(failed=1, error="503")},
-        (PROBLEM, "webhook: 1 delivery was given up: 503", "A hook is not told"),
+        (PROBLEM, "hook webhook: 1 delivery was given up: 503", "A hook is not told"),
     ),
     "hook is stopped": (
         {"hooks": hook(state="stopped", pending=1, error="410")},
-        (PROBLEM, "webhook wants no more messages: 410", "A hook is not told"),
+        (PROBLEM, "hook webhook wants no more messages: 410", "A hook is not told"),
     ),
     "set aside": (
         {"set_aside": reasons(incomplete=12, superseded=3)},

@@ -337,6 +337,27 @@ def test_of_set_aside_files_some_are_removed(filled: LedgerBench, capsys: pytest
     assert set(filled.set_aside("not-dicom")) <= {".lock"}
 
 
+@pytest.mark.parametrize(("chosen", "left"), [({"sender": "CT1"}, 1), ({"sender": "CT2"}, 2), ({"study": "1.2"}, 1)])
+def test_of_set_aside_files_those_of_one_sender_or_study_are_removed(
+    filled: LedgerBench, chosen: dict[str, str], left: int
+) -> None:
+    directory = filled.state / "set-aside" / "incomplete"
+    directory.mkdir(exist_ok=True)
+    for name, told in (("one", {"sender": "CT1", "StudyInstanceUID": "1.2"}), ("two", {"sender": "CT3"})):
+        (directory / name).write_bytes(b"piece")
+        (directory / f"{name}.json").write_bytes(orjson.dumps(told))
+    assert removing(filled.config, set_aside=0, **chosen) == 0
+    assert len([path for path in directory.iterdir() if path.suffix == ".json"]) == left
+    assert filled.set_aside("not-dicom"), "of another sender"
+    words = [f"--{name}={getattr(filled.config, name)}" for name in ("state", "data", "log")]
+    assert cli.main(["prune", *words, "--series=0", "--sender=CT1"]) == 2
+
+
+def test_where_nothing_is_to_go_that_is_said(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert removing(filled.config, set_aside=0, reasons=("empty",), yes=False) == 0
+    assert capsys.readouterr() == ("", "nothing is to go\n")
+
+
 def test_without_yes_nothing_is_removed(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
     before, aside = tree(filled), filled.set_aside("not-dicom")
     assert removing(filled.config, series=0, set_aside=0, yes=False, json=True) == 0
@@ -345,7 +366,7 @@ def test_without_yes_nothing_is_removed(filled: LedgerBench, capsys: pytest.Capt
         ("set-aside", 1, False),
         ("series", 2, False),
     ]
-    assert "--yes removes them" in told.err
+    assert "--yes does it" in told.err
     assert (tree(filled), filled.set_aside("not-dicom")) == (before, aside)
 
 
@@ -364,7 +385,7 @@ def test_complete_series_go_with_their_documents_and_stay_in_the_accounts(
     assert (one["state"], one["instances"]) == ("complete", 2)
     assert one["pruned"]
     removing(filled.config, series=0)
-    assert "0 files" in capsys.readouterr().err
+    assert "nothing is to go" in capsys.readouterr().err
 
 
 def test_an_instance_that_comes_after_all_begins_the_next_generation(filled: LedgerBench) -> None:

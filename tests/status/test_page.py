@@ -31,7 +31,12 @@ SHOWN: dict[str, dict[str, Any]] = {
     },
     "study": {"study": study(), "rows": [detail()], "more": 3, "groups": [group()]},
     "series": {"found": [detail()], "preview": True, "drawn": True},
-    "set_aside": {"groups": [group()], "more": True, "remedies": {"incomplete": "have it sent again"}},
+    "set_aside": {
+        "groups": [group()],
+        "more": True,
+        "remedies": {"incomplete": "have it sent again"},
+        "settling": "put back",
+    },
     "hooks": {"hooks": [hook(oldest="2026-11-21T07:00:10.000000Z", error="refused")]},
     "missing": {"why": "The ledger does not know this study"},
 }
