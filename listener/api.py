@@ -7,6 +7,7 @@ one what the commands' JSON has. Times are nanoseconds since the epoch, 0: never
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -20,14 +21,17 @@ from listener.errors import (
     ConsumerGone,
     InvalidSignature,
     LedgerFault,
+    LedgerMissing,
     ListenerError,
     NotTaken,
     Postponed,
     internal,
 )
+from listener.hook_config import DEEDS, NAME
 from listener.hooks.payload import key_of
+from listener.ledger.connection import path_of
 from listener.ledger.finding import Search
-from listener.ledger.interests import ANYTHING, Interest, text_of
+from listener.ledger.interests import ANYTHING, Interest, require_known, text_of
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import Delivery, SeriesRow, SetAsideRow, StudyRow, shown
 from listener.ledger.taking import Consumer, DeliveryThread
@@ -38,6 +42,7 @@ __all__ = [
     "Interest",
     "InvalidSignature",
     "LedgerFault",
+    "LedgerMissing",
     "ListenerError",
     "NotTaken",
     "Postponed",
@@ -72,8 +77,15 @@ def follow(
     The consumer is registered, and gets what ends from then on, if the `interest` covers it. A delivery is done when
     `take` returns. It is given again after a pause if that raised, after Postponed.seconds if it was that, and when the
     lease (in seconds) ends if the process died meanwhile: do the work so that a repetition changes nothing. After
-    ConsumerGone nothing is given until `listener hooks redeliver`.
+    ConsumerGone nothing is given until `listener hooks redeliver`. Raises ValueError (or
+    TypeError) for a name that no command takes and an interest that covers nothing, LedgerMissing (a LedgerFault)
+    before the service has made the ledger.
     """
+    if not NAME.fullmatch(name) or name in DEEDS:
+        raise ValueError(f"{name!r} is no name for a consumer; give small letters, digits and -, and none of {DEEDS}")
+    require_known(interest)
+    if not os.path.exists(path_of(state)):  # One made here might not be the service user's.
+        raise LedgerMissing
     consumer = Consumer(name, f"stage {name}", text_of(interest), lease, f"'listener hooks redeliver {name}' goes on")
     thread = DeliveryThread(consumer, _Receiver(take), state)
     thread.start()

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from listener import parse
-from listener.ledger.interests import EVENTS, SERIES_EVENTS, STUDY_EVENTS, Interest
+from listener.ledger.interests import EVENTS, RESULTS, SERIES_EVENTS, STUDY_EVENTS, Interest
 
 #: What `listener hooks` takes for a deed where a name may stand.
 DEEDS = ("test", "redeliver", "retire", "forget")
 
 #: What a hook may be called.
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
-_RESULTS = ("expected", "quiet", "late", "complete", "incomplete")
 
 
 class HookConfig(NamedTuple):
@@ -89,7 +88,7 @@ KEYS: dict[str, tuple[Callable[[str], Any], bool]] = {
     "events": (parse.choice(*EVENTS), True),
     "modality": (_modality, True),
     "sender": (_sender, True),
-    "result": (parse.choice(*_RESULTS), True),
+    "result": (parse.choice(*RESULTS), True),
     "headers-from": (parse.file, False),
     "secret-file": (parse.file, False),
     "timeout": (parse.seconds(0.1), False),

@@ -115,6 +115,31 @@ def test_a_failure_is_told_without_its_text(tmp_path: Path) -> None:
     bench.clerk.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "interest", "told"),
+    [
+        ("Export", api.Interest(), "no name"),
+        ("retire", api.Interest(), "no name"),
+        ("export", api.Interest(("study-done",)), "no 'study-done'; give some of series-complete"),
+        ("export", api.Interest(results=("done",)), "no 'done'; give some of expected"),
+        ("export", api.Interest("study-complete"), "events: 'study-complete' is one text"),  # type: ignore[arg-type]
+        ("export", api.Interest(senders="CT1"), "senders: 'CT1' is one text"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_would_never_be_told_is_refused(tmp_path: Path, name: str, interest: api.Interest, told: str) -> None:
+    with (
+        pytest.raises((TypeError, ValueError), match=told),
+        api.follow(str(tmp_path), name, lambda _, __: None, interest),
+    ):
+        pass
+
+
+def test_following_makes_no_ledger(tmp_path: Path) -> None:
+    with pytest.raises(api.LedgerMissing), api.follow(str(tmp_path), "export", lambda _, __: None):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 @contextmanager
 def stage(places: Places, target: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The example of the documents, as a program."""

@@ -15,6 +15,9 @@ SERIES_EVENTS = ("series-complete", "series-incomplete", "set-aside")
 STUDY_EVENTS = ("study-complete", "study-incomplete")
 EVENTS = SERIES_EVENTS + STUDY_EVENTS
 
+#: Words for how a series or study ended.
+RESULTS = ("expected", "quiet", "late", "complete", "incomplete")
+
 
 class About(NamedTuple):
     """What an event is about: modalities and calling AE titles (of a study: those of its series), and the words for how
@@ -47,6 +50,19 @@ class Interest(NamedTuple):
 
 
 ANYTHING = Interest()
+
+
+def require_known(interest: Interest) -> None:
+    """Raise an error that says what to give where an interest would cover nothing: TypeError for a text in place of a
+    tuple, ValueError for events or results that there are not.
+    """
+    for name, texts in interest._asdict().items():
+        if isinstance(texts, str):
+            raise TypeError(f"{name}: {texts!r} is one text; give a tuple of texts")
+    for name, known in (("events", EVENTS), ("results", RESULTS)):
+        unknown = sorted({*getattr(interest, name)} - {*known})
+        if unknown:
+            raise ValueError(f"{name}: there is no {unknown[0]!r}; give some of {', '.join(known)}")
 
 
 def _one_matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
