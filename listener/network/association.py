@@ -178,13 +178,13 @@ class Association:
         except PeerFault:
             pass  # Everything was answered before.
         self.is_open = False
-        self._stream.say_and_close()
+        self._stream.send_and_close()
 
     def abort(self) -> None:
         """End the association at once, in the thread that uses it."""
         if self.is_open:
             self.is_open = False
-            self._stream.say_and_close(pdu.abort())
+            self._stream.send_and_close(pdu.abort())
 
     def interrupt(self) -> None:
         """Let what is under way fail; from any thread."""

@@ -88,9 +88,9 @@ class Stream:
                 sent = self._sent(pending)
             except _INTERRUPTED as error:
                 if self._wait(error, deadline, sends=True):
-                    self._overhear()
+                    self._receive_early()
             except OSError as error:
-                self._overhear()  # An abort may have come before the end.
+                self._receive_early()  # An abort may have come before the end.
                 raise _closed(error) from None
             else:
                 pending = _without(pending, sent)
@@ -127,7 +127,7 @@ class Stream:
             self._received += data
             return
 
-    def _overhear(self) -> None:
+    def _receive_early(self) -> None:
         """Take in what the peer says while it is still sent to. Raises PeerFault when that is the end."""
         try:
             data = self._connection.recv(_RECEIVE)
@@ -146,7 +146,7 @@ class Stream:
         if taken:
             fail_at_end(taken[0])
         if len(self._received) > pdu.LONGEST:
-            raise PeerFault("protocol", "it talks instead of listening")
+            raise PeerFault("protocol", f"it sends more than {pdu.LONGEST} bytes unasked")
 
     def _wait(self, error: BaseException, deadline: float, *, sends: bool = False) -> bool:
         """Wait until the connection is ready; return whether there is something to be received."""
@@ -166,7 +166,7 @@ class Stream:
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
-    def say_and_close(self, last: bytes = b"") -> None:
+    def send_and_close(self, last: bytes = b"") -> None:
         """Send `last` if that needs no waiting, and close the connection."""
         with contextlib.suppress(OSError), self._connection:
             if last:

@@ -38,14 +38,14 @@ def run(config: Config) -> int:
     owner = IncomingLock(config.incoming)
     events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True, which=config.events)
     hooks = HookManager(config)
-    keeper = LedgerThread(config, consumers=hooks.wants, is_worked_on=OtherListeners(config.state).work_on)
-    reviser = RevisionThread(config, directories, keep_open=owner.descriptors)
-    keeper.revise = reviser.offer
-    progress = Progress(events, sys.stderr, keeper)
+    ledger = LedgerThread(config, consumers=hooks.wants, is_worked_on=OtherListeners(config.state).work_on)
+    revision_thread = RevisionThread(config, directories, keep_open=owner.descriptors)
+    ledger.revise = revision_thread.offer
+    progress = Progress(events, sys.stderr, ledger)
     left = -1
     try:
         remove_leftovers(directories)
-        keeper.start()
+        ledger.start()
         engine = Engine(config, directories, progress, owner.descriptors)
         try:
             progress.counts_left = lambda: _left(engine, directories)
@@ -55,20 +55,20 @@ def run(config: Config) -> int:
             engine.close()
     finally:
         # While something is left, more of any series may be among it.
-        keeper.close(progress.announce, lambda: _revise(reviser, keeper, progress), judges=left == 0)
+        ledger.close(progress.announce, lambda: _revise(revision_thread, ledger, progress), judges=left == 0)
         owner.close()
     hooks.deliver_due()
     progress.summary(left)
     return 1 if left or progress.counts["set-aside"] else 0
 
 
-def _revise(reviser: RevisionThread, keeper: LedgerThread, progress: Progress) -> None:
+def _revise(revision_thread: RevisionThread, ledger: LedgerThread, progress: Progress) -> None:
     """Bring corrected series in line, now that no worker runs."""
-    reviser.finish(_REVISE)
-    for one in reviser.take():
-        keeper.finished(one.outcomes)
+    revision_thread.finish(_REVISE)
+    for one in revision_thread.take():
+        ledger.finished(one.outcomes)
         progress.counts["set-aside"] += sum(outcome.reason == "conflict" for outcome in one.outcomes)
-        keeper.recount([one.revision.SeriesInstanceUID])
+        ledger.recount([one.revision.SeriesInstanceUID])
 
 
 class _Refusal:

@@ -27,10 +27,10 @@ class Progress:
     """
 
     def __init__(
-        self, events: Events, screen: TextIO, keeper: LedgerThread | None = None, *, tick: float = 0.2
+        self, events: Events, screen: TextIO, ledger: LedgerThread | None = None, *, tick: float = 0.2
     ) -> None:
         self._events = events
-        self._keeper = keeper
+        self._ledger = ledger
         self._screen = screen
         self._tick = tick
         self._begun = self._drawn = time.monotonic()
@@ -55,8 +55,8 @@ class Progress:
             if outcome.reason:
                 self.reasons[outcome.reason] += 1
         self._events.outcomes(outcomes)
-        if self._keeper:
-            self._keeper.finished(outcomes)
+        if self._ledger:
+            self._ledger.finished(outcomes)
         self._draw(time.monotonic())
 
     def _draw(self, now: float) -> None:

@@ -68,22 +68,22 @@ def run(config: Config, request: Request) -> int:
     config = replace(config, keep_source=False, on_conflict=_policy(config, request))
     directories = prepare_direct(config.data, config.log, config.state if request.with_state else "")
     events = Events(config.phi, None if request.quiet else sys.stdout.fileno(), waits=True)
-    keeper = _keeper(config) if request.with_state else None
-    progress = Progress(events, sys.stderr, keeper)
-    if keeper:
-        keeper.start()
+    ledger = _ledger(config) if request.with_state else None
+    progress = Progress(events, sys.stderr, ledger)
+    if ledger:
+        ledger.start()
     try:
         left = _repack(config, directories, request, progress)
     finally:
-        if keeper:
-            keeper.close(progress.announce)
+        if ledger:
+            ledger.close(progress.announce)
         _tidy(directories)
     if sys.stderr.isatty() or left or progress.counts["set-aside"]:
         progress.summary(left, "failed; they stay where they are")
     return 1 if left or progress.counts["set-aside"] or progress.counts["vanished"] else 0
 
 
-def _keeper(config: Config) -> LedgerThread:
+def _ledger(config: Config) -> LedgerThread:
     """Return the ledger of the state directory; what the command line names came from no incoming."""
     from listener.ledger.thread import LedgerThread
 

@@ -103,12 +103,13 @@ def parse_query(query: str, names: Collection[str], now: datetime | None = None)
     """Return the values of these parameters in a query; of one that is given twice the last. Raises ValueError that
     says what to give.
     """
+    known = f"are {', '.join(names)}" if names else "is none"
     try:
         given = parse_qs(query, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError:
-        raise ValueError(f"too many parameters; there are {', '.join(names)}") from None
+        raise ValueError(f"too many parameters; there {known}") from None
     if given.keys() - set(names):
-        raise ValueError(f"unknown parameter; there are {', '.join(names)}")
+        raise ValueError(f"unknown parameter; there {known}")
     moment = now or datetime.now(UTC)
     return {
         name: _value(name, given[name][-1], moment) if name in given else PARAMETERS[name].default for name in names

@@ -340,7 +340,7 @@ class Server:
         """
         if connection.tls:
             with suppress(OSError):
-                connection.tls.say_goodbye(connection.socket)
+                connection.tls.send_close_notify(connection.socket)
         connection.socket.shutdown(socket.SHUT_WR)
         return self._await(connection, selectors.EVENT_READ, self._spill)
 

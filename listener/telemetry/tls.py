@@ -49,7 +49,7 @@ class Tls:
         return _name_in(encrypted.getpeercert())
 
     @staticmethod
-    def say_goodbye(peer: socket.socket) -> None:
+    def send_close_notify(peer: socket.socket) -> None:
         """Tell the client that nothing follows, so that it can tell an end from a cut. Raises OSError."""
         cast("ssl.SSLSocket", peer).unwrap()
 

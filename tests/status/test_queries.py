@@ -31,6 +31,8 @@ def test_a_parameter_that_cannot_be_is_refused(query: str) -> None:
 def test_what_is_not_for_a_route_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="unknown parameter; there are state, limit"):
         parse_query("by=day", ("state", "limit"))
+    with pytest.raises(ValueError, match="unknown parameter; there is none"):
+        parse_query("by=day", ())
 
 
 def test_values_and_defaults() -> None:
