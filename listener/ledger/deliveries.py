@@ -47,8 +47,11 @@ _FIRST = "SELECT min(id) FROM series WHERE SeriesInstanceUID = ?"
 
 _LEFT = """
 SELECT count(*) FROM deliveries d JOIN consumers c ON c.id = d.consumer_id
-WHERE {} AND d.state <> 'delivered' AND c.active = 1 AND c.since_ns <= ?
+WHERE d.state <> 'delivered' AND c.active = 1
 """
+_LEFT_OF_SERIES = f"{_LEFT} AND d.series_id = ? AND d.generation = ? AND c.since_ns <= ?"
+# Without the second condition no index would serve.
+_LEFT_OF_STUDY = f"{_LEFT} AND d.study_id = ? AND d.study_id > 0 AND d.generation = ? AND c.since_ns <= ?"
 
 
 class Subject(NamedTuple):
@@ -260,12 +263,10 @@ def is_delivered(connection: sqlite3.Connection, series: SeriesRow) -> bool:
     """Return whether the last generation of a series, and of its study, is delivered to every active consumer, as far
     as it has deliveries (one that `verify --repair` found has none).
     """
-    (left,) = connection.execute(
-        _LEFT.format("d.series_id = ? AND d.generation = ?"), (series.id, series.generation, series.changed_ns)
-    ).fetchone()
+    (left,) = connection.execute(_LEFT_OF_SERIES, (series.id, series.generation, series.changed_ns)).fetchone()
     study = connection.execute(
         "SELECT id, generation, changed_ns FROM study_states WHERE StudyInstanceUID = ?", (series.StudyInstanceUID,)
     ).fetchone()
     if study and not left:
-        (left,) = connection.execute(_LEFT.format("d.study_id = ? AND d.generation = ?"), study).fetchone()
+        (left,) = connection.execute(_LEFT_OF_STUDY, study).fetchone()
     return not left

@@ -30,8 +30,8 @@ Question = tuple[str, tuple[Any, ...]]
 
 def series(page: Page) -> Question:
     """Return the question for a page of series, and its values."""
-    # A plus keeps SQLite from an index of that column, whose rows it would all have to sort.
-    conditions = {"state": "+s.state = ?", "modality": "+s.Modality = ?", "sender": "+s.sender = ?"}
+    # A plus keeps SQLite from an index of that column, all of whose rows it would have to sort; that of states is.
+    conditions = {"state": "s.state = ?", "modality": "+s.Modality = ?", "sender": "+s.sender = ?"}
     conditions["study"] = "s.StudyInstanceUID = ?"
     return _question(f"SELECT {SERIES_COLUMNS} FROM series s WHERE TRUE", "s", page, conditions)
 
