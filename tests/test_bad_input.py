@@ -9,8 +9,7 @@ import stat
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from tests.accounting import REASON_FIELDS, Canary, Sent, account, files_below, 
 from tests.hostile_entries import HOSTILE, make_socket
 from tests.instances import ABSENT, write_instance
 from tests.service_process import Places, Service, once, repack, service, settled, until_value, value
+from tests.workbench import without_powers
 
 pytestmark = pytest.mark.real
 
@@ -353,17 +353,6 @@ def test_unfinished_names_are_left_alone(places: Places) -> None:
         settled(running, 5 + len(UNFINISHED))
     account(places, expected)
     assert (places.incoming / "directory" / "empty").is_dir()
-
-
-@contextmanager
-def without_powers() -> Iterator[tuple[str, ...]]:
-    """How to start a process that may do no more than its files' permissions say: also root is held to them."""
-    if os.geteuid() != 0:
-        yield ()
-        return
-    if shutil.which("setpriv") is None:
-        pytest.skip("setpriv is not installed (util-linux)")
-    yield ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")
 
 
 def test_an_unreadable_file(places: Places) -> None:

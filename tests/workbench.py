@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +112,17 @@ def need_root() -> None:
     """Skip where mounting and other people's files cannot be had."""
     if os.geteuid() != 0:
         pytest.skip("needs root: it mounts a file system or becomes another user")
+
+
+@contextmanager
+def without_powers() -> Iterator[tuple[str, ...]]:
+    """How to start a process that may do no more than its files' permissions say: also root is held to them."""
+    if os.geteuid() != 0:
+        yield ()
+        return
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed (util-linux)")
+    yield ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")
 
 
 @contextmanager

@@ -42,10 +42,12 @@ def directory(option: str, path: str) -> Finding:
         return Finding(PROBLEM, option, f"'{path}' is not a directory", "give a directory")
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         return Finding(PROBLEM, option, f"'{path}' is mounted read-only", "mount it read-write")
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        owner = os.stat(path).st_uid
-        text = f"uid {os.geteuid()} cannot write in '{path}' (owner: uid {owner})"
-        return Finding(PROBLEM, option, text, "run listener and storescp under one uid, or change its owner or mode")
+    for place in (path, private_dir(path)):
+        if os.path.isdir(place) and not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+            owner = os.stat(place).st_uid
+            text = f"uid {os.geteuid()} cannot write in '{place}' (owner: uid {owner})"
+            remedy = "run listener and storescp under one uid, or change its owner or mode"
+            return Finding(PROBLEM, option, text, remedy)
     return Finding(OK, option, f"'{path}' can be written")
 
 

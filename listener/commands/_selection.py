@@ -1,10 +1,12 @@
-"""What the commands for set-aside files share: which reasons are meant, and whether to act or only to show."""
+"""What commands share: which set-aside files are meant, whether to act or only to show, and as which user."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable
 
+from listener.config import Config
 from listener.disk import json_file
 from listener.errors import SET_ASIDE_REASONS, ConfigError, UnknownReason
 from listener.planning.names import printable
@@ -50,6 +52,21 @@ def add_acting(parser: argparse.ArgumentParser, *, acts: bool) -> None:
 def is_acting(given: argparse.Namespace, *, acts: bool) -> bool:
     """Return whether to act: as the two options say, else as the command does by default."""
     return given.yes or (acts and not given.dry_run)
+
+
+def check_user(config: Config, *marks: str) -> None:
+    """Raise ConfigError when root acts on directories of another user's service, which could not use what root makes
+    there. `marks`: paths of which each tells its user, if it is there: what a service makes, or else its directory.
+    """
+    paths = marks or (os.path.join(config.state, "id"),)
+    for mark in () if os.geteuid() else paths:
+        path = next((one for one in (mark, os.path.dirname(mark)) if os.path.exists(one)), "")
+        owner = os.stat(path).st_uid if path else 0
+        if owner:
+            what = (
+                f"'{os.path.dirname(mark)}' belongs to uid {owner}, whose service could not use what root makes there"
+            )
+            raise ConfigError([f"{what}; do this as that user: sudo -u '#{owner}' listener ..."])
 
 
 def check_acting(given: argparse.Namespace, command: str) -> None:

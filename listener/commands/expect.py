@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from listener.commands._selection import check_user
 from listener.config import Config
 from listener.errors import ConfigError
 from listener.ledger import generations
@@ -45,6 +46,7 @@ def expect(config: Config, uid: str, number: int) -> int:
         problems.append(f"--state: '{config.state}' is not a directory; give the one that the service uses")
     if problems:
         raise ConfigError(problems)
+    check_user(config)
     connection = open_writer(path_of(config.state))
     try:
         with transaction(connection):

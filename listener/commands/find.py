@@ -20,7 +20,7 @@ from listener.status.formatting import plain
 _Result = TypeVar("_Result")
 
 EPILOG = (
-    "wildcards * and ? as in DICOM; a NAME without one is the begin of a name, and a description is looked for "
+    "wildcards * and ? as in DICOM; a NAME without one is the beginning of a name, and a description is looked for "
     "anywhere; case and accents do not matter. It shows patients, for whoever may read the ledger. Exit status: 0; 1 "
     "nothing was found, or the ledger cannot be read"
 )

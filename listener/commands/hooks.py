@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from listener.commands._selection import add_acting, check_acting
+from listener.commands._selection import add_acting, check_acting, check_user
 from listener.commands._table import moment, table
 from listener.config import Config
 from listener.errors import (
@@ -208,6 +208,8 @@ def _act(config: Config, request: Request) -> int:
     path = path_of(config.state)
     if not os.path.exists(path):
         raise LedgerMissing
+    if request.yes:
+        check_user(config)
     with reading(config.state) as reader:
         row = _named(reader, request.name)
     if request.deed == "redeliver" and row.state == "retired":

@@ -23,6 +23,7 @@ from listener.commands._selection import (
     add_acting,
     add_selection,
     check_acting,
+    check_user,
     is_acting,
     is_of,
     reasons_of,
@@ -122,6 +123,8 @@ class Pruned(NamedTuple):
 def prune(config: Config, request: Request) -> int:
     """Remove, or only list. Return 0; raise ConfigError, a LedgerFault or LockHeld."""
     _check(config, request)
+    if request.yes:
+        check_user(config)
     path = path_of(config.state)
     with ExitStack() as stack:
         connection = stack.enter_context(closing(open_writer(path) if request.yes else open_reader(path)))

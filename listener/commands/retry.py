@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import orjson
 
-from listener.commands._selection import add_acting, add_selection, check_acting, is_acting, reasons_of
+from listener.commands._selection import add_acting, add_selection, check_acting, check_user, is_acting, reasons_of
 from listener.config import Config
 from listener.disk import files, json_file, moves, sync
 from listener.disk.moves import rename_free
@@ -132,6 +132,8 @@ def _fits(name: str, entry: Entry) -> bool:
 def retry(config: Config, request: Request) -> int:
     """Put files back. Return 0, or 1 when a name is unknown or a file stayed."""
     _check_directories(config)
+    if not request.dry_run:
+        check_user(config)
     choice = choose(request, _entries(os.path.join(config.state, "set-aside"), request.reasons or SET_ASIDE_REASONS))
     for name in choice.unknown:
         _tell(f"listener: nothing of the name '{printable(name)}' is set aside")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 
+from listener.commands._selection import check_user
 from listener.config import Config
+from listener.planning.names import OWN
 
 EPILOG = (
     "reads names, sizes and documents unless --deep; takes over what px-repack or rx-repack left, too; exit "
@@ -31,5 +34,8 @@ def acts(given: argparse.Namespace) -> bool:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Verify. Return 0 when no difference is left, else 1."""
     from listener.verification import verify
+
+    if given.repair:
+        check_user(config, os.path.join(config.state, "id"), os.path.join(config.log, OWN))
 
     return verify.run(config, verify.Request(given.deep, given.repair, given.json))

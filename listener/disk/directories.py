@@ -178,6 +178,8 @@ def _make_all(named: list[tuple[str, str]], table: MountTable) -> None:
             problems.append(_creation_error(option, path, error))
             continue
         problems += _access_errors(option, path)
+        if not problems and os.path.isdir(private_dir(path)):  # As root's, where a command was given as root.
+            problems += _access_errors(option, private_dir(path))
     if not problems:
         problems += aliases.overlaps(named, table)
     if problems:
