@@ -223,3 +223,12 @@ def test_a_ledger_that_cannot_be_read_is_said(places: Places) -> None:
         done = listener("status", "--state", str(places.state))
         assert done.status == 1
         assert b"the ledger cannot be read" in done.stdout
+
+
+def test_names_of_components_are_as_openapi_wants_them_and_each_is_there() -> None:
+    """OpenAPI 3.1, section 4.8.7; generators of clients refuse others."""
+    there = {f"#/components/{kind}/{name}" for kind, named in API["components"].items() for name in named}
+    assert not [path for path in there if not re.fullmatch(r"[a-zA-Z0-9._-]+", path.rpartition("/")[2])]
+    assert set(re.findall(r'"(#/components/[^"]+)"', json.dumps(API))) <= there
+    schemes = {name for one in API["security"] for name in one}
+    assert schemes == set(API["components"]["securitySchemes"])
