@@ -101,13 +101,15 @@ class HookManager:
         for _, thread in self._threads.values():
             thread.start()
 
-    def change(self, config: Config) -> None:
+    def change(self, newest: Callable[[], Config]) -> None:
         """Serve the hooks of another configuration. Those that are the same go on; an attempt of one that is not is
-        aborted, and repeated by its successor. Waits for threads and for the ledger.
+        aborted, and repeated by its successor. Waits for threads and for the ledger; of several calls that wait for
+        each other each asks for the `newest` configuration in its turn, for nobody knows their order.
         """
         with self._changing:
             if self._stopped:
                 return
+            config = newest()
             same = {hook.name: hook for hook in config.every_hook}
             for name, (hook, thread) in tuple(self._threads.items()):
                 if same.get(name) != hook:

@@ -271,7 +271,7 @@ class Service:
         if before.every_hook != config.every_hook:
             self._metrics.name_hooks(wants)
             # It waits for the ledger, as the loop must not.
-            Thread(target=self._hooks.change, args=(config,), name="listener-hooks", daemon=True).start()
+            Thread(target=self._hooks.change, args=(lambda: self._config,), name="listener-hooks", daemon=True).start()
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

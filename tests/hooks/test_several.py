@@ -8,7 +8,9 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -118,6 +120,27 @@ def test_what_a_hook_wants_follows_the_configuration(tmp_path: Path) -> None:
         with closing(sqlite3.connect(path_of(str(tmp_path)))) as connection:
             ((wants,),) = connection.execute("SELECT wants FROM consumers").fetchall()
         assert tuple(json.loads(wants)["events"]) == events
+
+
+def test_of_several_changes_that_wait_the_newest_holds(tmp_path: Path) -> None:
+    """Each in a thread of its own, as SIGHUPs in a row start them."""
+    first = Config(state=str(tmp_path), hooks=(HookConfig("first", url="http://127.0.0.1:9/"),))
+    last = replace(first, hooks=(HookConfig("last", url="http://127.0.0.1:9/"),))
+    manager, now, goes_on = HookManager(first, retires=True), [first], Event()
+
+    def slowly() -> Config:
+        goes_on.wait(30)
+        return first
+
+    threads = [Thread(target=manager.change, args=(newest,)) for newest in (slowly, lambda: now[-1], lambda: now[-1])]
+    for thread in threads:
+        thread.start()
+    now.append(last)
+    goes_on.set()
+    for thread in threads:
+        thread.join(30)
+    manager.stop()
+    assert states(first) == {"first": "retired", "last": "active"}
 
 
 # -- services ----------------------------------------------------------------------------------------------------------
