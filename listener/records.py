@@ -110,10 +110,9 @@ class Deferral(NamedTuple):
     """Why a file was not finished: it is still open for writing, or the system refused. It is offered again.
 
     `reason` is "busy", errors.LOCKED or one of errors.SYSTEM_REASONS; `claim` the claim's path when the file is
-    already claimed; `fatal` says that the process must end (EIO from a sync: the kernel may have dropped the data).
-    `place` names, free of patient data unless --phi, the place that this file alone cannot use, so no other file waits.
-    "" means that the volume or the process was refused something, which the next file would meet too. `series`
-    is the Series Instance UID as far as it is known.
+    already claimed. `place` names, free of patient data unless --phi, the place that this file alone cannot use, so no
+    other file waits. "" means that the volume or the process was refused something, which the next file would meet too.
+    `series` is the Series Instance UID as far as it is known.
     """
 
     path: str
@@ -124,7 +123,6 @@ class Deferral(NamedTuple):
     error: str
     claim: str = ""
     attempts: int = 0
-    fatal: bool = False
     place: str = ""
     series: str = ""
 

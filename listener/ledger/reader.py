@@ -76,9 +76,6 @@ SELECT sender, max(last_ns) FROM (
     UNION ALL SELECT sender, max(arrived_ns) FROM set_aside GROUP BY sender
 ) WHERE sender <> '' GROUP BY sender
 """
-DELIVERY_COUNTS = """
-SELECT c.name, d.state, d.deliveries FROM delivery_counts d JOIN consumers c ON c.id = d.consumer_id WHERE c.active = 1
-"""
 _TRIED = """
 SELECT * FROM (
     SELECT error FROM deliveries WHERE state = 'pending' AND (set_aside_id > 0) = {kind}
@@ -268,13 +265,6 @@ class Reader:
     def last_arrivals(self) -> dict[str, int]:
         """Return when the last file of each sender arrived, by calling AE title."""
         return dict(self._ask(LAST_ARRIVALS))
-
-    def delivery_counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of deliveries by state, by consumer; without retired ones."""
-        counts: dict[str, dict[str, int]] = {}
-        for consumer, state, number in self._ask(DELIVERY_COUNTS):
-            counts.setdefault(consumer, {})[state] = number
-        return counts
 
     def consumers(self) -> list[ConsumerRow]:
         """Return every consumer that was ever registered, by name."""

@@ -191,8 +191,7 @@ SCANS = {
     "_SAMPLE": "the same: a few, whichever come first",
     "_AWAITED": "the same: every delivery that waits",
     "_OWED": "once for a ledger that was lost: the studies that did not end",
-    "DELIVERY_COUNTS": "a row a consumer and state",
-    "CONSUMERS": "the same",
+    "CONSUMERS": "a row a consumer and state",
     "_FOLLOWERS": "the same",
     "_PASSED": "the same",
     "_LAST": "a row a table",
@@ -284,7 +283,7 @@ def ask_everything(state: str, series: int) -> float:
         reader.ended()
         reader.counts()
         reader.set_aside()
-        reader.delivery_counts()
+        reader.consumers()
         uid = f"1.2.840.{random.randrange(series)}"
         reader.series(uid)
         reader.history(uid)
