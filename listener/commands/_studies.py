@@ -79,7 +79,7 @@ def rendered(rows: Sequence[Mapping[str, Any]], width: int = 0) -> str:
     whole, so that it can be copied.
     """
     cells = [_cells(row) for row in rows]
-    folders = [plain(row["folder"]) for row in rows]
+    folders = [plain(row["folder"]) if not row["pruned"] else f"(removed {row['pruned'][:10]})" for row in rows]
     whole = table((*_HEADS, "folder"), [[*line, folder] for line, folder in zip(cells, folders, strict=True)])
     if not width or all(columns_of(line) <= width for line in whole.splitlines()):
         return whole

@@ -100,7 +100,7 @@ def example_of(event: str, key: str, now_ns: int) -> Payload:
     row = SeriesRow(0, f"{_EXAMPLE}.1", _EXAMPLE, "", "", "OT", "EXAMPLE", "", "complete", "quiet", 1, 2, 1024,
                     0, "", 0, now_ns, now_ns, now_ns, 0)  # fmt: skip
     study = StudyRow(0, _EXAMPLE, "", "", "", "", "", "", "", "", "OT", "EXAMPLE", 1, 1, "complete", 2, 1024,
-                     now_ns, now_ns, "")  # fmt: skip
+                     now_ns, now_ns, "", 0)  # fmt: skip
     aside = SetAsideRow(0, "empty/example", "empty", "example", "The file is empty.", 0, "", "", "", "", "EXAMPLE", "",
                         now_ns, now_ns, 0)  # fmt: skip
     word = event.rpartition("-")[2]

@@ -58,7 +58,7 @@ class Change(NamedTuple):
 class StudyRow(NamedTuple):
     """A study: complete when all of its series are, open while one is. Patient, AccessionNumber and `folder` (of the
     study, below the data directory) are those of its newest series; ModalitiesInStudy and `senders` are separated by
-    backslashes.
+    backslashes; `pruned_ns` is the removal of its files, 0 while a series has any.
     """
 
     id: int
@@ -81,6 +81,7 @@ class StudyRow(NamedTuple):
     first_ns: int
     last_ns: int
     folder: str
+    pruned_ns: int
 
 
 class StudyChange(NamedTuple):
@@ -240,7 +241,9 @@ SELECT t.id, t.StudyInstanceUID, ifnull(p.PatientName, ''),
     ifnull(p.PatientID, CASE s.PatientID WHEN 'PatientID' THEN '' ELSE s.PatientID END),
     ifnull(p.IssuerOfPatientID, ''), ifnull(p.PatientBirthDate, ''), t.StudyDate, t.StudyTime, t.StudyDescription,
     s.AccessionNumber, {_VALUES.format("Modality")}, {_VALUES.format("sender")},
-    t.series, t.complete, t.state, t.instances, t.bytes, t.first_ns, t.last_ns, {_FOLDER}
+    t.series, t.complete, t.state, t.instances, t.bytes, t.first_ns, t.last_ns, {_FOLDER}, ifnull((
+        SELECT iif(min(n.pruned_ns) > 0, max(n.pruned_ns), 0) FROM series n WHERE n.study_id = t.id AND n.instances > 0
+    ), 0)
 FROM studies t CROSS JOIN series s ON s.id = (
     SELECT n.id FROM series n WHERE n.study_id = t.id AND (n.instances > 0 OR n.pruned_ns = 0)
     ORDER BY n.last_ns DESC, n.id DESC LIMIT 1

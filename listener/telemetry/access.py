@@ -269,7 +269,7 @@ class Access:
         tokens, problems = read_tokens(self._token_file)
         if not problems:
             self._tokens = tokens
-            log.info("--token-file was read; so many tokens count: %d", len(tokens))
+            log.info("--token-file was read: %d %s", len(tokens), "token" if len(tokens) == 1 else "tokens")
         return [f"--token-file: '{printable(self._token_file)}' {problem}" for problem in problems]
 
     def _look_at_tls(self) -> list[str]:

@@ -19,6 +19,7 @@ import orjson
 import pytest
 
 from listener import cli
+from listener.commands import prune
 from listener.commands._table import columns_of, table
 from listener.ledger.connection import open_writer, path_of
 from tests.ledger_bench import HEADER, LedgerBench
@@ -109,6 +110,20 @@ def test_a_name_as_people_say_it_is_told_how_to_be_written(
 ) -> None:
     assert ask(kept, "find", name) == 1
     assert "parted by ^: 'doe^jane'" in capsys.readouterr().err
+
+
+def test_a_study_whose_files_were_removed_says_so(kept: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
+    kept.tick(20)
+    assert prune.prune(kept.config, prune.Request(set_aside=None, series=0, yes=True)) == 0
+    kept.receive("again", patient=1, number=1, **SECOND)
+    capsys.readouterr()
+    assert ask(kept, "find", "--json") == 0
+    rows = {row["PatientID"]: row for row in map(orjson.loads, capsys.readouterr().out.splitlines())}
+    assert {name: bool(row["pruned"]) for name, row in rows.items()} == {"M 17": True, "M20": False, "+1\u202e2": True}
+    assert ask(kept, "find", "--mrn", "M 17") == 0
+    assert f"(removed {rows['M 17']['pruned'][:10]})" in capsys.readouterr().out
+    assert ask(kept, "studies", rows["M 17"]["StudyInstanceUID"]) == 0
+    assert "pruned" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("period", ["2026-13", "2026-02-30", "yesteryear", "..", "7x", "2026-01-01...2026-02-01"])

@@ -53,6 +53,7 @@ def study(uid: str = "1.2", **more: Any) -> dict[str, Any]:
         "first": "2026-11-21T07:00:00.000000Z",
         "last": "2026-11-21T07:00:10.000000Z",
         "folder": "P1/x",
+        "pruned": "",
     }
     return row | more
 

@@ -86,7 +86,11 @@ class Tags(html.parser.HTMLParser):
 
 def hostile(value: Any) -> Any:
     """The same with every text that is no time, number or word of ours replaced."""
-    ours = {"state", "reason", "result", "next", "first", "last", "oldest", "newest", "time", "made", "settled", "why"}
+    words, times = (
+        {"state", "reason", "result", "why"},
+        {"first", "last", "oldest", "newest", "time", "made", "settled"},
+    )
+    ours = words | times | {"next", "pruned"}
     if isinstance(value, dict):
         return {key: one if key in ours else hostile(one) for key, one in value.items()}
     if isinstance(value, list):
