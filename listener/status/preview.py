@@ -13,6 +13,8 @@ import subprocess
 import time
 from hashlib import blake2b
 
+from listener.disk import files
+
 #: Names of the program: the second cannot read JPEG.
 PROGRAMS = ("dcmj2pnm", "dcm2pnm")
 
@@ -79,9 +81,12 @@ def _draw(path: str, target: str) -> None:
     if not command:
         raise NoPreview("DCMTK's dcmj2pnm is not installed here")
     made = f"{target}.part"
-    arguments = [command, "--write-png", "--scale-x-size", str(WIDTH), "--min-max-window", path, made]
+    arguments = [command, "--write-png", "--scale-x-size", str(WIDTH), "--min-max-window"]
     try:
-        if _run(arguments) != 0 or not os.path.exists(made):
+        # By descriptor: whoever is on the machine sees arguments, and the path names the patient.
+        with files.opened(path) as descriptor:
+            status = _run([*arguments, f"/dev/fd/{descriptor}", made], descriptor)
+        if status != 0 or not os.path.exists(made):
             raise NoPreview("DCMTK cannot draw it: it holds no image, or one of an unknown kind")
         os.replace(made, target)
     finally:
@@ -89,10 +94,15 @@ def _draw(path: str, target: str) -> None:
             os.unlink(made)
 
 
-def _run(arguments: list[str]) -> int:
-    """Run a program within the limits; return its exit status. Raises NoPreview or OSError."""
+def _run(arguments: list[str], descriptor: int) -> int:
+    """Run a program within the limits, with a descriptor; return its exit status. Raises NoPreview or OSError."""
     process = subprocess.Popen(
-        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+        pass_fds=(descriptor,),
     )
     try:
         # The kernel holds these from here on; the program has not read its file yet.

@@ -88,6 +88,21 @@ def test_what_takes_too_long_is_ended(tmp_path: Path, image: str, monkeypatch: p
 
 
 @pytest.mark.real
+def test_the_process_table_does_not_name_the_patient(
+    tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, program = tmp_path / "told", tmp_path / "program"
+    program.write_text(f'#!/bin/sh\necho "$@" > {told}\nexec {preview.program()} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(preview, "program", lambda: str(program))
+    state = tmp_path / "state"
+    state.mkdir()
+    assert width(Previews(str(state)).of(image)) == preview.WIDTH
+    assert Path(image).name not in told.read_text()
+    assert str(state) in told.read_text()
+
+
+@pytest.mark.real
 def test_a_program_gets_no_more_memory_than_its_limit(
     tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
