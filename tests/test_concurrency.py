@@ -125,4 +125,5 @@ def test_eight_workers_that_replace_one_another_set_nothing_aside_as_conflict(pl
     assert len(tree) == 12
     assert len(kept) == 7 * 12
     assert sorted(path.read_bytes() for path in tree + kept) == expected
-    assert listener("verify", "--deep", *places.outputs(), f"--state={places.state}").status == 0
+    verified = listener("verify", "--deep", *places.outputs(), f"--state={places.state}")
+    assert verified.status == 0, verified.stdout
