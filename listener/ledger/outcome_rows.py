@@ -100,6 +100,8 @@ class OutcomeRows:
                 self._put_aside(outcome, outcome.reason, outcome.dst)
             elif kind == "revised":
                 self._put_aside(outcome, outcome.reason, outcome.dst)
+            elif kind == "renewed":
+                self._identify_anew(outcome)
         changed = [self._add_published(key, group, totals, now, now_ns) for key, group in arrived.items()]
         self.tables.record_duplicates(duplicates)
         totals.write(self._connection)
@@ -199,6 +201,16 @@ class OutcomeRows:
         self.corrections.identify(series, newest, outcome.PatientID)
         if outcome.superseded:
             self.corrections.request(Revision(series.SeriesInstanceUID, renews=True))
+
+    def _identify_anew(self, outcome: Outcome) -> None:
+        """Write what the shared documents now describe into a series' row: of instances that workers published at the
+        same time, the last one recorded need not be the newest.
+        """
+        row = generations.find(self._connection, outcome.SeriesInstanceUID, outcome.StudyInstanceUID)
+        if row:
+            folder, name = self._paths.below_data(outcome.dst)
+            newest = Instance("", folder, name, 0, outcome.arrived_ns, outcome.StudyInstanceUID)
+            self.corrections.identify(generations.state_of(self._connection, row, 0.0), newest)
 
     def _row(self, series: int, outcome: Outcome) -> InstanceRow:
         folder, name = self._paths.below_data(outcome.dst)

@@ -71,7 +71,9 @@ def described(series: str, context: WorkerContext) -> Iterator[Described]:
 
 
 def revise(revision: Revision, context: WorkerContext, outcomes: list[Outcome]) -> None:
-    """Revise a series; append the outcomes of files set aside to `outcomes`. Raises OSError or LockHeld: try again."""
+    """Revise a series. Append to `outcomes`: files set aside ("revised"), and the instance that shared documents were
+    renewed from ("renewed"). Raises OSError or LockHeld: try again.
+    """
     uid = revision.SeriesInstanceUID
     before = {entry.owner for entry in described(uid, context)}
     for names in sorted(revision.doubles):
@@ -83,6 +85,13 @@ def revise(revision: Revision, context: WorkerContext, outcomes: list[Outcome]) 
     if owners:  # A series without instances was pruned: nothing is left to forget.
         for former in (revision.former | before) - owners.keys():
             _forget(uid, former, {study for _, study in owners}, context)
+    if there and revision.renews:
+        outcomes.append(_renewed(uid, there[-1]))
+
+
+def _renewed(uid: str, newest: Described) -> Outcome:
+    outcome = Outcome("renewed", newest.path, 0, newest.at_ns, time.time_ns(), dst=newest.path)
+    return outcome._replace(SeriesInstanceUID=uid, StudyInstanceUID=newest.owner[1])
 
 
 # -- one file an instance ----------------------------------------------------------------------------------------------

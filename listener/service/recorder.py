@@ -68,13 +68,15 @@ class Recorder:
                 self._add("superseded", outcome.superseded)
 
     def revised(self, done: Sequence[Revised]) -> None:
-        """Record revised series, whose surplus files were set aside."""
+        """Record revised series: what their documents describe, and surplus files that were set aside."""
         for series in done:
             self._ledger.finished(series.outcomes)
-            for outcome in series.outcomes:
+            surplus = [outcome for outcome in series.outcomes if outcome.reason]
+            for outcome in surplus:
                 self._add(outcome.reason, outcome.dst)
                 log.info("instance %s is set aside as %s: %s", outcome.SOPInstanceUID, outcome.reason, outcome.error)
-        self._ledger.recount(series.revision.SeriesInstanceUID for series in done if series.outcomes)
+            if surplus:
+                self._ledger.recount([series.revision.SeriesInstanceUID])
 
     def _add(self, reason: str, path: str) -> None:
         self._missed = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from listener.ledger import generations
 from listener.ledger.connection import migrate, open_writer, path_of
 from listener.ledger.descriptions import describe, described, spellings
+from listener.ledger.evidence import DocumentReader
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import shown
-from listener.records import SeriesHeader
+from listener.records import Outcome, SeriesHeader
+from listener.repacking.revision import revise
 from tests.ledger_bench import HEADER, LedgerBench
 from tests.ledger_world import BEGIN
 
@@ -79,6 +82,26 @@ def test_corrected_headers_correct_the_rows(tmp_path: Path) -> None:
     assert Path(bench.config.data, series.folder).is_dir(), "the folder is the newest one's"
     assert rows(bench, "SELECT PatientName FROM patients") == [("Mueller^Anne",)], "the wrong name is forgotten"
     assert rows(bench, "SELECT folded FROM patient_names") == [("mueller^anne",)]
+    bench.clerk.close()
+
+
+def test_the_newest_header_counts_in_whatever_order_workers_answer(tmp_path: Path) -> None:
+    """Two workers correct two instances at the same time. The answer of the one that was first comes last."""
+    bench = LedgerBench(tmp_path)
+    bench.receive("a", number=1, **HEADER)
+    bench.receive("b", number=2, **HEADER)
+    first = bench.outcome(bench.put("c", number=1, **{**HEADER, "PatientName": "First"}))
+    second = bench.outcome(bench.put("d", number=2, **{**HEADER, "PatientName": "Second"}))
+    bench.clerk.record([second, first], bench.now, time.time_ns())
+    outcomes: list[Outcome] = []
+    for revision in bench.clerk.take_revisions():
+        revise(revision, bench.context, outcomes)
+    bench.clerk.record(outcomes, bench.now, time.time_ns())
+    with reading(bench.config.state) as reader:
+        assert [study.PatientName for study in reader.studies()] == ["Second"]
+    header = DocumentReader(bench.config).header(second.StudyInstanceUID, second.SeriesInstanceUID)
+    assert header
+    assert header.PatientName == "Second"
     bench.clerk.close()
 
 
