@@ -16,7 +16,7 @@ RUN  := .venv/.made-run
 DEV  := .venv/.made-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test dashboard-check soak tools images image-test cluster-images cluster-test check format docs bench lock clean
+.PHONY: help run demo test dashboard-check faults soak tools images image-test cluster-images cluster-test check format docs bench lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ demo: $(DEV) ## see two faults on a real series: which alerts fire and clear
 	@.ci/need dcmtk prometheus
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.observing.demo
 
-test: $(DEV) ## run all tests (ARGS= for pytest)
+test: $(DEV) ## run all tests but those of make faults and make soak (ARGS= for pytest)
 	@.ci/need dcmtk || echo "Tests that need DCMTK will be skipped."
 	@.ci/need strace || echo "Tests that count system calls will be skipped."
 	@.ci/need chromium || echo "Tests that need a browser will be skipped."
@@ -60,6 +60,10 @@ cluster-images: $(DEV) images ## all that make cluster-test fetches: environment
 
 cluster-test: $(DEV) ## install the chart into a real Kubernetes: KUBECONFIG and CLUSTER_LOAD, or the one of ../shared/tools
 	@.ci/cluster $(BIN)/python -m pytest tests/cluster $(ARGS)
+
+faults: $(DEV) ## kill and refuse at every system call, cut the power, two machines on one volume (ARGS= for pytest)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "faults and not soak" \
+		-n auto --maxprocesses=4 --dist=loadgroup --durations=10 tests/faults $(ARGS)
 
 soak: $(DEV) ## run what takes minutes: kills, power cuts, half a million files, 100,000 mutated ones (ARGS= for pytest)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" LISTENER_TEST_SOAK=1 LISTENER_TEST_FUZZ=100000 $(BIN)/python -m pytest -m "" \

@@ -11,7 +11,7 @@ from tests.faults.crash import Traffic, harness
 from tests.faults.traffic import association, inflow
 from tests.service_process import make_places
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 
 #: What is killed how often, under which traffic: 200 kills for every CI run, 1,000 in `make soak`.
 PLANS: dict[str, tuple[Traffic, dict[str, int]]] = {

@@ -27,7 +27,7 @@ from listener.service.rescan import walk
 from tests.repacking.tree import BAD, DIRECTORY, other_pixels
 from tests.workbench import Bench, arrival_of, contents, tmpfs
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 
 CALLS: list[tuple[Any, str]] = [
     *((os, name) for name in ("link", "rename", "unlink", "mkdir", "sendfile", "write", "fdatasync", "fsync", "utime")),

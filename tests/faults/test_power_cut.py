@@ -17,7 +17,7 @@ from tests.faults.volumes import MAKERS, Disk, disk
 from tests.service_process import Places, once, service
 from tests.waiting import until
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 
 #: What storescp had acknowledged and nobody had synced yet may come back empty, short or full of zeros.
 UNSYNCED = ("empty", "not-dicom", "incomplete")

@@ -26,7 +26,7 @@ from tests.service_process import Places, environment, finish, once, rescan_on, 
 from tests.waiting import until
 from tests.workbench import make_config
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 
 #: What an incoming on a network file system wants.
 NETWORKED = ("--poll", "--rescan", "0.2", "--settle", "3")
