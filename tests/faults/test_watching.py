@@ -206,7 +206,7 @@ def test_incoming_is_replaced(
         if returns:
             found_by_event(running, 6, times=2)
         total = int(value(running.scrape(), "files_processed_total"))
-        assert running.get("/readyz").status == 200
+        until(lambda: running.get("/readyz").status == 200, 5, what="the directory of the start is back")
         until(lambda: value(running.scrape(), "watcher_alive") == 1, 5)
     account_tiny(places, total)
 
