@@ -96,7 +96,7 @@ def _posted(hook: HookConfig) -> Finding:
 def access(config: Config) -> Iterator[Finding]:
     """Check who may look at the page and its API."""
     host = config.http.rpartition(":")[0]
-    if not config.page or config.http == "off":
+    if "off" in (config.page, config.http):
         return
     if config.http.startswith("unix:"):
         yield Finding(OK, "--http", "its owner and group may look at the page")

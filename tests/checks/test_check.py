@@ -463,7 +463,7 @@ def test_a_service_that_runs_is_told_as_such(places: Places) -> None:
         ({"token_file": "/tokens", "http": "127.0.0.1:9464"}, OK, "a token or a certificate"),
         ({"token_file": "/tokens", "http_cert": "/cert"}, OK, "a token or a certificate"),
         ({"http_client_ca": "/ca", "http_cert": "/cert"}, OK, "a token or a certificate"),
-        ({"page": False}, OK, ""),
+        ({"page": "off"}, OK, ""),
         ({"http": "off"}, OK, ""),
     ],
 )
