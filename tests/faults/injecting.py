@@ -246,6 +246,7 @@ class Stand:
         self._fresh = base / "template"
         self._tree: Counter[tuple[str, str]] = Counter()
         self._aside: Counter[tuple[str, str]] = Counter()
+        self.counted = ""
         self.places = make_places(base / "place")
         self._prepare()
 
@@ -293,10 +294,11 @@ class Stand:
 
     def points(self, who: str, meets: Callable[[str, str], bool]) -> list[tuple[str, int]]:
         """What an undisturbed run calls, each by its number among those of its name, as far as `meets(call, line)`; and
-        for each name one number more, which must not be reached.
+        for each name one number more, which must not be reached. Its trace is kept as `counted`.
         """
         self.lay_out()
         counted = self.once(who, "count")
+        self.counted = counted.trace
         assert counted.status == self.status, counted
         assert self.wrong() == []
         numbers: Counter[str] = Counter()

@@ -12,13 +12,23 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mar
 #: What SQLite alone calls, once for each page of the ledger: how many there are depends on which records came together.
 PAGES = "pwrite64"
 
+#: Files that SQLite opens: how often depends on the threads that look at the ledger.
+LEDGER = "/ledger.sqlite"
+
+
+def opens(trace: str) -> int:
+    """How often a run opened anything but the ledger."""
+    return sum(line.startswith("openat(") and LEDGER not in line for line in trace.splitlines())
+
 
 def kill(stood: Stand, who: str, call: str, number: int) -> tuple[bool, list[str]]:
     """Kill at this call; whether that was reached, and what was wrong in the end."""
     stood.lay_out()
     ended = stood.once(who, f"signal=SIGKILL:when={number}", [call])
     if not ended.hit:
-        return False, []
+        # Only SQLite may call less often than it did in the run that was counted.
+        same = call == PAGES or (call == "openat" and opens(ended.trace) == opens(stood.counted))
+        return False, [] if same else [f"{call} number {number} was not reached again"]
     last = stood.once("all") if who == "all" else ended
     complaints = stood.wrong()
     # The run that met the fault in a worker does everything itself; after a kill of all, some was done and told before.
@@ -36,17 +46,12 @@ def test_killed_at_every_call(name: str, who: str) -> None:
     `once` ends it. Either way the tree, the logs and set-aside are as if nothing had happened.
     """
     wrong: list[str] = []
-    missed: list[str] = []
     hits = 0
     with stand(SCENARIOS[name]) as stood:
         for call, number in stood.points(who, changes):
             hit, complaints = kill(stood, who, call, number)
-            if not hit and call != PAGES:
-                missed.append(f"{call} number {number}")
             hits += hit
             wrong += complaints
     print(f"{name}, {who}: {hits} kill points")
     assert not wrong, "\n".join([f"{len(wrong)} violations at {hits} kill points:", *wrong[:40]])
-    # Once a second the ledger is looked at, which opens it: a run of more than a second opens it once more.
-    assert len(missed) <= 2, f"not reached again: {missed}"
     assert hits > 20
