@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import listener
 from listener import config as configuration
-from listener import verbs
+from listener import parse, verbs
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,10 +42,8 @@ def _hint(message: str, words: list[str]) -> str:
 
 
 def _closest(given: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches  # only where something is wrong
-
-    close = get_close_matches(given, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = parse.closest(given, known)
+    return f"; did you mean {close}?" if close else ""
 
 
 def _add_all_options(command: argparse.ArgumentParser, name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from listener.config import ENVIRONMENT_PREFIX, STAGES, Option, options, variable
 from listener.errors import ConfigError
 from listener.hook_config import of_tables
+from listener.parse import closest
 from listener.planning.names import printable
 
 #: The file's name where one is looked for.
@@ -105,16 +106,10 @@ def _known(
     table: Mapping[str, Any], known: Mapping[str, Option], where: str, command: str, problems: list[str]
 ) -> dict[str, Any]:
     """Return the values of a table by field name; the problems are keys that `known` lacks, and wrong shapes."""
-    from difflib import get_close_matches
-
     values = {key.replace("-", "_"): value for key, value in table.items()}
     for key in values.keys() - known.keys():
-        close = get_close_matches(key, known, 1)
-        hint = (
-            f"did you mean '{close[0].replace('_', '-')}'?"
-            if close
-            else f"see 'listener {command} --help' for the names"
-        )
+        close = closest(key, known).replace("_", "-")
+        hint = f"did you mean '{close}'?" if close else f"see 'listener {command} --help' for the names"
         problems.append(f"{where}: unknown key '{key.replace('_', '-')}'; {hint}")
     for key in [key for key in values.keys() & known.keys() if not _is_plain(values[key], known[key])]:
         what = "a list of one or more texts" if known[key].several else "one value"
@@ -140,13 +135,9 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     known = {variable(name) for name in options()}
     given = {name for name in environment if name.startswith(ENVIRONMENT_PREFIX)}
     found = sorted(name for name in given - known if not re.fullmatch(_NO_OPTIONS, name))
-    if not found:
-        return []
-    from difflib import get_close_matches
+    return [f"{printable(name)} is no option and does nothing; {_meant(name, known)}" for name in found]
 
-    close = {name: get_close_matches(name, known, 1) for name in found}
-    return [
-        f"{printable(name)} is no option and does nothing; "
-        + (f"did you mean {close[name][0]}?" if close[name] else "'listener run --help' shows them all")
-        for name in found
-    ]
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = closest(name, known)
+    return f"did you mean {close}?" if close else "'listener run --help' shows them all"

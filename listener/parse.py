@@ -1,11 +1,13 @@
-"""PURE. Turn texts of options into values. All raise ValueError, whose text says what is wrong and what to give."""
+"""PURE. Turn texts of options into values: each function raises ValueError, whose text says what is wrong and what to
+give; and find what was probably meant.
+"""
 
 from __future__ import annotations
 
 import os.path
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -14,6 +16,13 @@ from listener.planning.names import printable
 _UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12}
 _UNITS |= {"tb": 10**12, "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30}
 _UNITS |= {"ti": 2**40, "tib": 2**40}
+
+
+def closest(given: str, known: Iterable[str]) -> str:
+    """Return the one of `known` that was probably meant, "" if none is like it."""
+    from difflib import get_close_matches  # only where something is wrong
+
+    return next(iter(get_close_matches(given, list(known), 1)), "")
 
 
 def directory(text: str) -> str:

@@ -13,7 +13,6 @@ import sqlite3
 import sys
 import time
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import orjson
@@ -36,6 +35,7 @@ from listener.ledger.connection import open_writer, path_of, translated
 from listener.ledger.interests import interest_of
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import ConsumerDelivery, ConsumerRow
+from listener.parse import closest
 from listener.planning.names import instant
 from listener.status import ledger_view, snapshot
 from listener.status.document import RUNNING, LedgerView, document
@@ -95,7 +95,7 @@ def request_of(given: argparse.Namespace) -> Request:
     if deed and not name:
         raise ConfigError([f"hooks: which one? give {deed} NAME; 'listener hooks' lists them"])
     if uid and not deed:
-        close = [*get_close_matches(name, DEEDS, 1), ""][0]
+        close = closest(name, DEEDS)
         hint = f"did you mean {close}?" if close else f"give a NAME alone, or one of {', '.join(DEEDS)} and NAME"
         raise ConfigError([f"hooks: there is no '{name}'; {hint}"])
     if any(more) or (uid and deed != "redeliver"):

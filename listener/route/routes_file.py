@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -237,8 +236,8 @@ def _fields(where: str, table: Any, readers: Mapping[str, Reader], problems: lis
     for key, value in table.items():
         reader = readers.get(key)
         if reader is None:
-            close = get_close_matches(key, readers, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"give {', '.join(readers)}"
+            close = parse.closest(key, readers)
+            hint = f"did you mean '{close}'?" if close else f"give {', '.join(readers)}"
             problems.append(f"{where}: unknown key '{key}'; {hint}")
             continue
         try:
@@ -306,8 +305,8 @@ def _unknown(key: str, names: Iterable[str], known: list[str]) -> Iterator[str]:
     kind = "worker" if key == "workers" else "destination"
     for name in names:
         if name not in known:
-            close = get_close_matches(name, known, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"write [{kind}s.{name}]"
+            close = parse.closest(name, known)
+            hint = f"did you mean '{close}'?" if close else f"write [{kind}s.{name}]"
             yield f"{key}: there is no {kind} '{name}'; {hint}"
 
 
