@@ -53,9 +53,15 @@ class Option(NamedTuple):
         return self.parse is parse.boolean
 
 
-def _row(
-    default: Any, read: Callable[[str], Any], metavar: str, text: str, commands: frozenset[str], **more: Any
+def row(
+    default: Any,
+    read: Callable[[str], Any],
+    metavar: str,
+    text: str,
+    commands: frozenset[str] = frozenset(),
+    **more: Any,
 ) -> Any:
+    """Return a field with its row; the arguments are those of Option."""
     return field(default=default, metadata={"option": Option(read, metavar, text, commands, **more)})
 
 
@@ -67,7 +73,7 @@ _LINES: dict[str, Any] = {"shown": "none", "several": True, "divider": "\n", "re
 class Config:
     """The configuration of one command. Directories are absolute paths."""
 
-    incoming: tuple[str, ...] = _row(
+    incoming: tuple[str, ...] = row(
         ("./dicom/incoming",),
         parse.directory,
         "DIR",
@@ -75,28 +81,22 @@ class Config:
         INTAKE,
         several=True,
     )
-    data: str = _row(
-        "./dicom/data",
-        parse.directory,
-        "DIR",
-        "root of the repacked tree",
-        EVERY | {"prune"},
-    )
-    log: str = _row(
+    data: str = row("./dicom/data", parse.directory, "DIR", "root of the repacked tree", EVERY | {"prune"})
+    log: str = row(
         "./dicom/log",
         parse.directory,
         "DIR",
         "root of the pypx JSON logs (they hold patient data)",
         EVERY | {"prune"},
     )
-    state: str = _row(
+    state: str = row(
         "./dicom/state",
         parse.directory,
         "DIR",
         "ledger, set-aside files, claims, staging and what must survive a restart",
         EVERY | LEDGER,
     )
-    workers: int = _row(
+    workers: int = row(
         0,
         parse.whole(1, 256),
         "N",
@@ -104,14 +104,14 @@ class Config:
         ENGINE | {"bench"},
         shown="processors available to the process",
     )
-    http: str = _row(
+    http: str = row(
         "0.0.0.0:9464",
         parse.address,
         "ADDR:PORT",
         "metrics, health, page and API; port 0 picks one; or unix:PATH, or off",
         SERVICE,
     )
-    token_file: str = _row(
+    token_file: str = row(
         "",
         parse.file,
         "FILE",
@@ -120,7 +120,7 @@ class Config:
         shown="none",
         reloads=True,
     )
-    http_cert: str = _row(
+    http_cert: str = row(
         "",
         parse.file,
         "FILE",
@@ -128,34 +128,32 @@ class Config:
         SERVICE,
         shown="none",
     )
-    http_key: str = _row("", parse.file, "FILE", "its key", SERVICE, shown="in the certificate's file")
-    http_client_ca: str = _row(
+    http_key: str = row("", parse.file, "FILE", "its key", SERVICE, shown="in the certificate's file")
+    http_client_ca: str = row(
         "", parse.file, "FILE", "issuers (PEM) whose client certificates may see page and API", SERVICE, shown="none"
     )
-    layout: str = _row("rx", parse.choice(*LAYOUTS), "NAME", f"preset of path templates: {', '.join(LAYOUTS)}", READING)
-    root_template: str = _row(
+    layout: str = row("rx", parse.choice(*LAYOUTS), "NAME", f"preset of path templates: {', '.join(LAYOUTS)}", READING)
+    root_template: str = row(
         "", parse.template, "TEMPLATE", "the patient's directory", READING, shown="from the layout"
     )
-    study_template: str = _row(
-        "", parse.template, "TEMPLATE", "the study's directory", READING, shown="from the layout"
-    )
-    series_template: str = _row(
+    study_template: str = row("", parse.template, "TEMPLATE", "the study's directory", READING, shown="from the layout")
+    series_template: str = row(
         "", parse.template, "TEMPLATE", "the series' directory", READING, shown="from the layout"
     )
-    image_template: str = _row(
+    image_template: str = row(
         "", parse.template, "TEMPLATE", "the instance's file name", READING, shown="from the layout"
     )
-    on_conflict: str = _row(
+    on_conflict: str = row(
         "replace",
         parse.choice("replace", "keep-both", "set-aside"),
         "POLICY",
         "same SOP Instance UID, different data set: replace (the old one is kept in set-aside), keep-both or set-aside",
         PLACING | {"verify"},
     )
-    keep_source: bool = _row(
+    keep_source: bool = row(
         False, parse.boolean, "", "copy instead of move; incoming is left as it is", ENGINE | {"bench"}
     )
-    settle: float = _row(
+    settle: float = row(
         2.0,
         parse.seconds(0),
         "SECONDS",
@@ -163,7 +161,7 @@ class Config:
         ENGINE,
         unit="s",
     )
-    rescan: float = _row(
+    rescan: float = row(
         2.0,
         parse.seconds(0.05),
         "SECONDS",
@@ -172,8 +170,8 @@ class Config:
         unit="s",
         reloads=True,
     )
-    poll: bool = _row(False, parse.boolean, "", "no inotify: rescans only (network file systems, other nodes)", SERVICE)
-    series_quiet: tuple[tuple[str, float], ...] = _row(
+    poll: bool = row(False, parse.boolean, "", "no inotify: rescans only (network file systems, other nodes)", SERVICE)
+    series_quiet: tuple[tuple[str, float], ...] = row(
         (("", 60.0),),
         parse.quiet,
         "SECONDS",
@@ -184,7 +182,7 @@ class Config:
         several=True,
         reloads=True,
     )
-    series_timeout: float = _row(
+    series_timeout: float = row(
         3600.0,
         parse.seconds(0),
         "SECONDS",
@@ -193,7 +191,7 @@ class Config:
         unit="s",
         reloads=True,
     )
-    study_quiet: float = _row(
+    study_quiet: float = row(
         300.0,
         parse.seconds(0),
         "SECONDS",
@@ -202,10 +200,10 @@ class Config:
         unit="s",
         reloads=True,
     )
-    deadline: float = _row(
+    deadline: float = row(
         120.0, parse.seconds(0.1), "SECONDS", "a worker that holds one file for longer is killed", ENGINE, unit="s"
     )
-    give_up: float = _row(
+    give_up: float = row(
         3600.0,
         parse.seconds(0),
         "SECONDS",
@@ -213,7 +211,7 @@ class Config:
         ENGINE,
         unit="s",
     )
-    max_header: int = _row(
+    max_header: int = row(
         64 * 2**20,
         parse.size(1024),
         "SIZE",
@@ -221,8 +219,8 @@ class Config:
         READING,
         shown="64MiB",
     )
-    max_depth: int = _row(64, parse.whole(1, 900), "N", "deepest nesting of sequences; beyond: too-deep", READING)
-    ready_backlog: int = _row(
+    max_depth: int = row(64, parse.whole(1, 900), "N", "deepest nesting of sequences; beyond: too-deep", READING)
+    ready_backlog: int = row(
         100_000,
         parse.whole(1, 10**12),
         "N",
@@ -231,20 +229,18 @@ class Config:
         unit="files",
         reloads=True,
     )
-    file_mode: int | None = _row(
+    file_mode: int | None = row(
         None, parse.mode, "MODE", "permissions of published files, octal", PLACING, shown="as storescp made it"
     )
-    dir_mode: int = _row(
-        0o755, parse.mode, "MODE", "permissions of published directories, octal", PLACING, shown="0755"
-    )
-    fsync: str = _row(
+    dir_mode: int = row(0o755, parse.mode, "MODE", "permissions of published directories, octal", PLACING, shown="0755")
+    fsync: str = row(
         "batch",
         parse.choice("batch", "each", "none"),
         "LEVEL",
         "when published data is forced to disk: batch (one barrier for all that is finished), each file, none",
         PLACING,
     )
-    min_free: int = _row(
+    min_free: int = row(
         2**30,
         parse.size(0),
         "SIZE",
@@ -253,14 +249,14 @@ class Config:
         shown="1GiB",
         reloads=True,
     )
-    page: str = _row(
+    page: str = row(
         "on",
         parse.page,
         "on|off|phi",
         "the status page and its API, on --http; phi: with patients, search and images, for who has a token",
         SERVICE,
     )
-    on_series_complete: tuple[str, ...] = _row(
+    on_series_complete: tuple[str, ...] = row(
         (),
         parse.url,
         "URL",
@@ -268,21 +264,21 @@ class Config:
         HOOKS,
         **_LINES,
     )
-    on_series_complete_exec: tuple[str, ...] = _row(
+    on_series_complete_exec: tuple[str, ...] = row(
         (), parse.words, "CMD", "run it then, with the same JSON on its standard input", HOOKS, **_LINES
     )
-    on_study_complete: tuple[str, ...] = _row(
+    on_study_complete: tuple[str, ...] = row(
         (), parse.url, "URL", "post to it when a study ends; give it again for more", HOOKS, **_LINES
     )
-    on_study_complete_exec: tuple[str, ...] = _row(
+    on_study_complete_exec: tuple[str, ...] = row(
         (), parse.words, "CMD", "run it then, with the same JSON on its standard input", HOOKS, **_LINES
     )
-    hook_secret_file: str = _row(
+    hook_secret_file: str = row(
         "", parse.file, "FILE", "holds the HMAC key that signs what is posted", HOOKS, shown="none", reloads=True
     )
     #: Tables [hooks.NAME] of the file; no flag or variable gives one.
     hooks: tuple[HookConfig, ...] = ()
-    watch_sender: tuple[str, ...] = _row(
+    watch_sender: tuple[str, ...] = row(
         (),
         parse.ae_title,
         "AET",
@@ -291,14 +287,14 @@ class Config:
         shown="none",
         several=True,
     )
-    phi: bool = _row(
+    phi: bool = row(
         False,
         parse.boolean,
         "",
         "allow PatientID and whole paths on standard output (rx-repack's own event shape)",
         READING | {"series", "report"},
     )
-    events: str = _row(
+    events: str = row(
         "all",
         parse.choice("all", "series", "off"),
         "WHICH",
@@ -306,10 +302,10 @@ class Config:
         ENGINE,
         reloads=True,
     )
-    drain: float = _row(
+    drain: float = row(
         25.0, parse.seconds(0), "SECONDS", "how long a stopping service may go on", SERVICE, unit="s", reloads=True
     )
-    log_level: str = _row(
+    log_level: str = row(
         "info",
         parse.choice("debug", "info", "warning", "error"),
         "LEVEL",
@@ -324,14 +320,19 @@ class Config:
         return [*of_flags({name: getattr(self, name) for name in HOOK_FIELDS}), *self.hooks]
 
 
+def rows_of(kind: type[Any]) -> dict[str, Option]:
+    """Return the rows of a dataclass by field name, in its order; a field without one is no option."""
+    return {one.name: one.metadata["option"] for one in fields(kind) if one.metadata}
+
+
 def options() -> dict[str, Option]:
     """Return every field's row by field name, in the order of Config."""
-    return {row.name: row.metadata["option"] for row in fields(Config) if row.metadata}
+    return rows_of(Config)
 
 
 def defaults() -> dict[str, Any]:
     """Return every field's default as documented (directories still relative)."""
-    return {row.name: row.default for row in fields(Config) if row.metadata}
+    return {one.name: one.default for one in fields(Config) if one.metadata}
 
 
 def flag(name: str) -> str:

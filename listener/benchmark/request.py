@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from listener import parse
-from listener.config import Option
+from listener.config import Option, row, rows_of
 from listener.errors import ConfigError
 
 #: Parts of the benchmark, in order.
@@ -62,38 +62,34 @@ def _parts(text: str) -> tuple[str, ...]:
 _SPELLED = {"source": "from", "directory": "dir", "parts": "only"}
 
 
-def _row(default: Any, read: Callable[[str], Any], metavar: str, text: str, shown: str = "") -> Any:
-    return field(default=default, metadata={"option": Option(read, metavar, text, frozenset({"bench"}), shown=shown)})
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """A whole benchmark; `keep_source` as for `once`."""
 
     keep_source: bool = False
-    files: int = _row(2000, parse.whole(1, 10**7), "N", "files of the large run; the small one has a sixth of them")
-    size: int = _row(230 * 1024, parse.size(2048), "SIZE", "size of a file", shown="230KiB")
-    header: int = _row(110 * 1024, parse.size(0), "SIZE", "so much of it stands before the pixels", shown="110KiB")
-    patients: int = _row(1, parse.whole(1, 10**6), "N", "patients that the files belong to")
-    series: int = _row(1, parse.whole(1, 10**6), "N", "series of each patient")
-    source: str = _row(
+    files: int = row(2000, parse.whole(1, 10**7), "N", "files of the large run; the small one has a sixth of them")
+    size: int = row(230 * 1024, parse.size(2048), "SIZE", "size of a file", shown="230KiB")
+    header: int = row(110 * 1024, parse.size(0), "SIZE", "so much of it stands before the pixels", shown="110KiB")
+    patients: int = row(1, parse.whole(1, 10**6), "N", "patients that the files belong to")
+    series: int = row(1, parse.whole(1, 10**6), "N", "series of each patient")
+    source: str = row(
         "", parse.directory, "DIR", "copy the files in DIR, with new UIDs, instead of synthetic ones", shown="none"
     )
-    compressed: bool = _row(False, parse.boolean, "", "pixels in RLE Lossless, encapsulated")
-    parts: tuple[str, ...] = _row(PARTS, _parts, "PARTS", f"some of {', '.join(PARTS)}, with commas", shown="all")
-    repeat: int = _row(3, parse.whole(1, 1000), "N", "rounds; figures are medians")
-    senders: int = _row(4, parse.whole(1, 64), "N", "senders at once")
-    pace: float = _row(0.5, _positive, "SHARE", "paced senders: share of storescp's own rate")
-    few: int = _row(20, parse.whole(1, 10**6), "N", "files for px-repack; rx-repack gets ten times as many")
-    jobs: int = _row(1, parse.whole(1, 1000), "N", "processes of px-repack and rx-repack at once")
-    directory: str = _row(
+    compressed: bool = row(False, parse.boolean, "", "pixels in RLE Lossless, encapsulated")
+    parts: tuple[str, ...] = row(PARTS, _parts, "PARTS", f"some of {', '.join(PARTS)}, with commas", shown="all")
+    repeat: int = row(3, parse.whole(1, 1000), "N", "rounds; figures are medians")
+    senders: int = row(4, parse.whole(1, 64), "N", "senders at once")
+    pace: float = row(0.5, _positive, "SHARE", "paced senders: share of storescp's own rate")
+    few: int = row(20, parse.whole(1, 10**6), "N", "files for px-repack; rx-repack gets ten times as many")
+    jobs: int = row(1, parse.whole(1, 1000), "N", "processes of px-repack and rx-repack at once")
+    directory: str = row(
         "", parse.directory, "DIR", "where to work, best a new and empty ext4", shown="the temporary directory"
     )
-    watts_per_core: float = _row(10.0, _positive, "W", "what a busy processor takes, where RAPL cannot be read")
-    grid_intensity: float = _row(475.0, _positive, "G", "g CO2e a kWh")
-    emissions: str = _row("", parse.file, "FILE", "add a row for each program to this emissions.csv", shown="none")
-    plot: str = _row("", parse.file, "FILE", "draw a picture (SVG)", shown="none")
-    json: bool = _row(False, parse.boolean, "", "figures for programs")
+    watts_per_core: float = row(10.0, _positive, "W", "what a busy processor takes, where RAPL cannot be read")
+    grid_intensity: float = row(475.0, _positive, "G", "g CO2e a kWh")
+    emissions: str = row("", parse.file, "FILE", "add a row for each program to this emissions.csv", shown="none")
+    plot: str = row("", parse.file, "FILE", "draw a picture (SVG)", shown="none")
+    json: bool = row(False, parse.boolean, "", "figures for programs")
 
     @classmethod
     def of(cls, given: Mapping[str, Any], *, keep_source: bool = False) -> Request:
@@ -119,7 +115,7 @@ class Request:
 
 def options() -> dict[str, Option]:
     """Return the rows of the options, by field."""
-    return {each.name: each.metadata["option"] for each in fields(Request) if each.metadata}
+    return rows_of(Request)
 
 
 def flag(name: str) -> str:

@@ -7,26 +7,16 @@ commands pass over both.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import field, fields
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from listener import arguments, config_file, settings
-from listener.config import Option
+from listener.config import rows_of
 from listener.errors import ConfigError
 
-#: A frozen dataclass whose fields are made by row().
+#: A frozen dataclass whose fields are made by config.row().
 T = TypeVar("T")
-
-
-def row(default: Any, read: Callable[[str], Any], metavar: str, text: str, **more: Any) -> Any:
-    """Return a field with its row; the arguments are those of Option."""
-    return field(default=default, metadata={"option": Option(read, metavar, text, frozenset(), **more)})
-
-
-def rows_of(kind: type[T]) -> dict[str, Option]:
-    """Return the rows of a class by field name."""
-    return {one.name: one.metadata["option"] for one in fields(kind)}  # type: ignore[arg-type]
 
 
 def add_flags(parser: argparse.ArgumentParser, kind: type[T]) -> None:
@@ -45,9 +35,10 @@ def load(kind: type[T], stage: str, given: argparse.Namespace, environment: Mapp
     path = given.config or ""
     rows = rows_of(kind)
     from_file = config_file.read_table(path, stage, rows, problems) if path else {}
+    flags = {name: getattr(given, name, None) for name in rows}
+    sources = settings.Sources(flags, environment, from_file, path, stage)
     values: dict[str, Any] = {}
     for name, one in rows.items():
-        sources = settings.Sources({name: getattr(given, name, None)}, environment, from_file, path, stage)
         where, texts = sources.find(name, one)
         if texts is not None:
             settings.parse_into(values, name, one, where, texts, problems)

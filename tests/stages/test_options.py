@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from listener import config_file, parse, settings
-from listener.config import STAGES
+from listener.config import STAGES, row
 from listener.errors import ConfigError
 from listener.stages import options
-from listener.stages.options import row
 
 
 @dataclass(frozen=True)
