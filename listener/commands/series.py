@@ -16,9 +16,6 @@ from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import shown
 from listener.status import ledger_view
 
-#: The largest integer of SQLite.
-MOST = 2**63 - 1
-
 EPILOG = (
     "it shows patients, for whoever may read the ledger. Exit status: 0; 1 the ledger cannot be read, or knows no such "
     "series"
@@ -70,9 +67,8 @@ def show(config: Config, request: Request) -> int:
 
 
 def _several(reader: Reader, request: Request) -> list[dict[str, Any]]:
-    most = request.limit or MOST
     data_dir = reader.data_dir()
-    return [shown(row, True, data_dir) for row in reader.listed(request.only, limit=most)]
+    return [shown(row, True, data_dir) for row in reader.listed(request.only, limit=request.limit or -1)]
 
 
 def _of_uid(reader: Reader, uid: str) -> list[dict[str, Any]]:

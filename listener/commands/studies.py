@@ -26,9 +26,6 @@ from listener.ledger.reader import Reader, reading
 from listener.status import ledger_view
 from listener.status.formatting import count, size
 
-#: The largest integer of SQLite.
-_MOST = 2**63 - 1
-
 _HISTORY = ("time (UTC)", "generation", "result", "instances", "series")
 _DELIVERIES = ("consumer", "event", "generation", "state", "attempts", "made (UTC)", "error")
 
@@ -58,7 +55,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
     with reading(config.state) as reader:
         warn_of_undescribed(reader)
         if not given.uid:
-            write_studies(reader.studies(limit=given.limit or _MOST), reader.data_dir(), shape)
+            write_studies(reader.studies(limit=given.limit or -1), reader.data_dir(), shape)
         elif shape:
             one = study_of(reader, given.uid)
             sys.stdout.buffer.write(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))

@@ -15,6 +15,7 @@ from listener.ledger.connection import transaction
 from listener.ledger.interests import About, interest_of
 from listener.ledger.rows import (
     SERIES_COLUMNS,
+    SERIES_OF_STUDY,
     SET_ASIDE_COLUMNS,
     STUDIES,
     Change,
@@ -24,13 +25,12 @@ from listener.ledger.rows import (
     StudyChange,
     study_row,
 )
+from listener.moments import LAST
 
 #: The error of a delivery that was given up with its consumer.
 RETIRED = "the consumer was retired"
 
 _NOTHING = "the ledger does not have what it tells of any more"
-
-_ALWAYS = 2**63 - 1
 
 _DUE = """
 SELECT id, event, attempts, series_id, generation, set_aside_id, study_id FROM deliveries
@@ -39,9 +39,6 @@ ORDER BY set_aside_id > 0, next_ns, id LIMIT ?
 """
 
 _STUDY = f"{STUDIES} WHERE t.id = ?"
-_SERIES_OF_STUDY = f"""
-SELECT {SERIES_COLUMNS} FROM series s WHERE study_id = ? AND (instances > 0 OR pruned_ns = 0)
-"""
 _FIRST = "SELECT min(id) FROM series WHERE SeriesInstanceUID = ?"
 
 
@@ -143,7 +140,7 @@ def add_deliveries(
     """
     registered = connection.execute(
         "SELECT id, wants FROM consumers WHERE active = 1 AND since_ns <= ? ORDER BY id",
-        (_ALWAYS if since is None else since,),
+        (LAST if since is None else since,),
     ).fetchall()
     wanting = [consumer for consumer, wants in registered if interest_of(wants).covers(event, about)]
     add_for(connection, wanting, event, subject, (now_ns, now_ns))
@@ -220,7 +217,7 @@ def _delivery_of_study(
     if not row or not end:
         return None
     study = study_row(row)
-    series = tuple([SeriesRow(*one) for one in connection.execute(_SERIES_OF_STUDY, (study_id,))])
+    series = tuple([SeriesRow(*one) for one in connection.execute(SERIES_OF_STUDY, (study_id,))])
     key = f"study/{study.StudyInstanceUID}/{generation}"
     return delivery._replace(key=key, study=study, series_of_study=series, end=StudyChange(*end))
 

@@ -12,8 +12,8 @@ from listener.moments import LAST
 
 
 class Page(NamedTuple):
-    """Which rows: in a `state`, of a `study` (StudyInstanceUID), a `modality`, a `sender` ("": any of each), with an
-    arrival at or after `since_ns`; at most `limit` of those that follow `after` (last_ns, id).
+    """Which rows: in a `state`, of a `study` (StudyInstanceUID), a `modality`, a `sender` ("": any of each), whose last
+    arrival lies from `since_ns` to `until_ns`; at most `limit` (-1: all) of those that follow `after` (last_ns, id).
     """
 
     state: str = ""
@@ -21,6 +21,7 @@ class Page(NamedTuple):
     modality: str = ""
     sender: str = ""
     since_ns: int = 0
+    until_ns: int = LAST
     limit: int = 100
     after: tuple[int, int] = (LAST, LAST)
 
@@ -48,8 +49,8 @@ def studies(page: Page) -> Question:
 
 def _question(begin: str, table: str, page: Page, conditions: dict[str, str]) -> Question:
     given = {name: condition for name, condition in conditions.items() if getattr(page, name)}
-    between = f" AND {table}.last_ns >= ? AND ({table}.last_ns, {table}.id) < (?, ?)"
+    between = f" AND {table}.last_ns BETWEEN ? AND ? AND ({table}.last_ns, {table}.id) < (?, ?)"
     order = f" ORDER BY {table}.last_ns DESC, {table}.id DESC LIMIT ?"
     asked = "".join(f" AND {condition}" for condition in given.values())
-    values = (page.since_ns, *page.after, *(getattr(page, name) for name in given), page.limit)
+    values = (page.since_ns, page.until_ns, *page.after, *(getattr(page, name) for name in given), page.limit)
     return f"{begin}{between}{asked}{order}", values

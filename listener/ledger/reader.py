@@ -18,6 +18,7 @@ from listener.ledger.finding import Search, find
 from listener.ledger.listing import Page
 from listener.ledger.rows import (
     SERIES_COLUMNS,
+    SERIES_OF_STUDY,
     STUDIES,
     BatchRow,
     Change,
@@ -31,17 +32,13 @@ from listener.ledger.rows import (
     StudyRow,
     study_row,
 )
+from listener.moments import LAST
 
 _FROM_SERIES = f"SELECT {SERIES_COLUMNS} FROM series s"
 IN_FLIGHT = f"{_FROM_SERIES} WHERE state = 'open' ORDER BY last_ns DESC LIMIT ?"
 ENDED = f"{_FROM_SERIES} WHERE state <> 'open' ORDER BY changed_ns DESC LIMIT ?"
 OF_UID = f"{_FROM_SERIES} WHERE SeriesInstanceUID = ?"
-_LISTED = f"{_FROM_SERIES} WHERE last_ns BETWEEN ? AND ? AND (last_ns, id) < (?, ?)"
-LISTED = f"{_LISTED} ORDER BY last_ns DESC, id DESC LIMIT ?"
-LISTED_BY_STATE = f"{_LISTED} AND state = ? ORDER BY last_ns DESC, id DESC LIMIT ?"
 STUDY = f"{STUDIES} WHERE t.StudyInstanceUID = ? AND t.series > 0"
-NEWEST = f"{STUDIES} WHERE t.series > 0 AND (t.last_ns, t.id) < (?, ?) ORDER BY t.last_ns DESC, t.id DESC LIMIT ?"
-OF_STUDY = f"{_FROM_SERIES} WHERE study_id = ? AND (instances > 0 OR pruned_ns = 0)"
 FILES = """
 SELECT f.path || '/' || i.name FROM instances i JOIN folders f ON f.id = i.folder_id WHERE i.series_id = ?
 ORDER BY i.arrived_ns, i.name
@@ -123,8 +120,6 @@ FROM batches b LEFT JOIN batch_series m ON m.batch_id = b.id LEFT JOIN series s 
 WHERE b.made_ns BETWEEN ? AND ? GROUP BY b.id ORDER BY b.id
 """
 
-_LAST = 2**63 - 1
-
 
 class Reader:
     """Queries on a connection, for one thread. Every method raises LedgerFault."""
@@ -156,21 +151,18 @@ class Reader:
     def listed(
         self,
         state: str = "",
-        after: tuple[int, int] = (_LAST, _LAST),
+        after: tuple[int, int] = (LAST, LAST),
         limit: int = 1000,
         *,
         since_ns: int = 0,
-        until_ns: int = _LAST,
+        until_ns: int = LAST,
     ) -> list[SeriesRow]:
         """Return series (in one state) whose last arrival lies in a period, the newest first; the next page begins
         `after` (last_ns, id) of the last row of this one.
         """
-        between = (since_ns, until_ns, *after)
-        if state:
-            return [SeriesRow(*row) for row in self._ask(LISTED_BY_STATE, *between, state, limit)]
-        return [SeriesRow(*row) for row in self._ask(LISTED, *between, limit)]
+        return self.series_page(Page(state, since_ns=since_ns, until_ns=until_ns, limit=limit, after=after))
 
-    def only_set_aside(self, since_ns: int = 0, until_ns: int = _LAST) -> list[SeriesRow]:
+    def only_set_aside(self, since_ns: int = 0, until_ns: int = LAST) -> list[SeriesRow]:
         """Return series of which all files were set aside, the newest first: id and generation 0, incomplete."""
         return [SeriesRow(*row) for row in self._ask(ONLY_SET_ASIDE, since_ns, until_ns)]
 
@@ -193,11 +185,11 @@ class Reader:
         """Return a study, summed over its series; None if there is none."""
         return next((study_row(row) for row in self._ask(STUDY, uid)), None)
 
-    def studies(self, after: tuple[int, int] = (_LAST, _LAST), limit: int = 1000) -> list[StudyRow]:
+    def studies(self, after: tuple[int, int] = (LAST, LAST), limit: int = 1000) -> list[StudyRow]:
         """Return studies, the newest arrival first; the next page begins `after` (last_ns, id) of the last row of this
         one.
         """
-        return [study_row(row) for row in self._ask(NEWEST, *after, limit)]
+        return self.studies_page(Page(limit=limit, after=after))
 
     def find(self, search: Search) -> list[StudyRow]:
         """Return the studies found, the newest arrival first."""
@@ -227,7 +219,7 @@ class Reader:
 
     def series_of(self, study: StudyRow) -> list[SeriesRow]:
         """Return the series of a study by SeriesNumber."""
-        rows = [SeriesRow(*row) for row in self._ask(OF_STUDY, study.id)]
+        rows = [SeriesRow(*row) for row in self._ask(SERIES_OF_STUDY, study.id)]
         return sorted(rows, key=lambda row: (_number(row.SeriesNumber), row.id))
 
     def paths_of(self, series: SeriesRow) -> list[str]:
@@ -303,7 +295,7 @@ class Reader:
         """Return the totals of days from `since` to `until` (UTC, YYYY-MM-DD), both included."""
         return [DayRow(*row) for row in self._ask(DAYS, since, until)]
 
-    def batches(self, since_ns: int = 0, until_ns: int = _LAST) -> list[BatchRow]:
+    def batches(self, since_ns: int = 0, until_ns: int = LAST) -> list[BatchRow]:
         """Return the batches made in a period."""
         return [BatchRow(*row) for row in self._ask(BATCHES, since_ns, until_ns)]
 

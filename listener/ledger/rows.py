@@ -233,6 +233,8 @@ _VALUES = """(
 _FOLDER = "ifnull((SELECT f.path FROM folders f WHERE f.id = s.folder_id), '')"
 
 SERIES_COLUMNS = ", ".join(_FOLDER if name == "folder" else f"s.{name}" for name in SeriesRow._fields)
+#: The series of a study, by its id; one that a correction emptied is of it no more.
+SERIES_OF_STUDY = f"SELECT {SERIES_COLUMNS} FROM series s WHERE study_id = ? AND (instances > 0 OR pruned_ns = 0)"
 SET_ASIDE_COLUMNS = ", ".join(f"a.{name}" for name in SetAsideRow._fields)
 
 #: The rows of studies (`t`), each with its newest series (`s`) and that one's patient (`p`). Conditions follow.

@@ -169,7 +169,7 @@ def test_a_volume_that_cannot_be_written_is_read(tmp_path: Path) -> None:
 # -- flat --------------------------------------------------------------------------------------------------------------
 
 #: Parts of questions.
-PARTS = ("_FROM_SERIES", "_LISTED", "_DELIVERIES", "_LEFT", "SERIES_COLUMNS", "STUDIES")
+PARTS = ("_FROM_SERIES", "_DELIVERIES", "_LEFT", "SERIES_COLUMNS", "STUDIES")
 
 #: Questions that are asked while the service works, or by `status` and the pages: (text, how many values).
 MODULES = (ledger_reader, generations, tables, deliveries, consumers, feed, writer, maintenance, descriptions, studies)
@@ -205,7 +205,7 @@ SCANS = {
 
 #: Those that may sort, and what.
 SORTS = dict.fromkeys(
-    ("STUDY", "_STUDY", "NEWEST", "_SERIES"), "the series of one study: its newest, their modalities and senders"
+    ("STUDY", "_STUDY", "_SERIES"), "the series of one study: its newest, their modalities and senders"
 )
 SORTS["FILES"] = "the files of one series"
 SORTS["_OF_UID"] = "the deliveries of one study, by a person"
@@ -241,6 +241,17 @@ def test_a_page_of_series_in_a_state_reads_no_others(tmp_path: Path, state: str,
         steps = [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {question}", values)]
     assert "series_state (state=?" in steps[0]
     assert not [step for step in steps if "TEMP B-TREE" in step]
+
+
+@pytest.mark.parametrize("name", ["series", "studies"])
+def test_a_page_goes_along_the_index_of_arrivals(tmp_path: Path, name: str) -> None:
+    question, values = getattr(listing, name)(Page())
+    with contextlib.closing(open_writer(path_of(str(tmp_path)))) as connection:
+        steps = [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {question}", values)]
+    assert f"USING INDEX {name}_last (last_ns>? AND last_ns<?)" in steps[0], steps
+    assert not [step for step in steps if step.startswith("SCAN") and not step.endswith(BOUNDED)], steps
+    # Of each study its newest series is looked up, and what the others have.
+    assert name == "studies" or not [step for step in steps if "TEMP B-TREE" in step], steps
 
 
 def fill(path: str, series: int, each: int) -> None:
