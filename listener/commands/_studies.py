@@ -11,28 +11,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
-from listener.commands._table import OVERVIEW, columns_of, commas, moment, overview, table, tabs
+from listener.commands._table import OVERVIEW, columns_of, overview, table, write_shaped
 from listener.ledger.reader import Reader
 from listener.ledger.rows import StudyRow, shown, shown_names
 from listener.parse import whole
-from listener.status.formatting import count, plain
-
-SHAPES = ("csv", "tsv", "json")
+from listener.status.formatting import count, day, moment, plain
 
 #: The columns of a series.
 SERIES = (*OVERVIEW[:-1], "number", "description", OVERVIEW[-1])
 
 _HEADS = ("study date", "patient", "PatientID", "description", "modality", "series", "instances", "arrived (UTC)")
-
-
-def add_shape(parser: argparse.ArgumentParser) -> None:
-    """Add the options for programs, of which one may be given."""
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--csv", action="store_true", help="comma-separated values with a head, for spreadsheets")
-    shape.add_argument("--tsv", action="store_true", help="tab-separated values with a head")
-    shape.add_argument("--json", action="store_true", help="one JSON object a study, for programs")
 
 
 def add_limit(parser: argparse.ArgumentParser, default: int) -> None:
@@ -49,22 +37,11 @@ def add_limit(parser: argparse.ArgumentParser, default: int) -> None:
     parser.add_argument("--limit", type=number, default=default, metavar="N", help=text)
 
 
-def shape_of(given: argparse.Namespace) -> str:
-    """Return one of SHAPES; "" for a table."""
-    return next((name for name in SHAPES if getattr(given, name)), "")
-
-
 def write_studies(found: Sequence[StudyRow], data_dir: str, shape: str) -> None:
     """Print studies, whose folders are in `data_dir`."""
     rows = [shown(row, True, data_dir) for row in found]
-    if shape == "json":
-        for row in rows:
-            sys.stdout.buffer.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-    elif shape:
-        line = commas if shape == "csv" else tabs
-        sys.stdout.write(line(shown_names(StudyRow, True)))
-        for row in rows:
-            sys.stdout.write(line("\\".join(value) if isinstance(value, list) else value for value in row.values()))
+    if shape:
+        write_shaped(shown_names(StudyRow, True), rows, shape)
     else:
         sys.stdout.write(rendered(rows, terminal_width()))
 
@@ -107,11 +84,6 @@ def series_table(rows: Sequence[Mapping[str, Any]], width: int = 0) -> str:
         *about, uid = overview(row)
         cells.append([*about, row["SeriesNumber"], row["SeriesDescription"], uid])
     return table(SERIES, cells, width, keeps=len(SERIES) - 1)
-
-
-def day(date: str) -> str:
-    """Return a date (DA) as people read it; one that is none as it is."""
-    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdecimal() else date
 
 
 def warn_of_undescribed(reader: Reader) -> None:

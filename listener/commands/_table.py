@@ -1,13 +1,17 @@
-"""Tables for people, tab- and comma-separated lines for programs. No value can move a cursor or break a line."""
+"""Tables for people; JSON, tab- and comma-separated lines for programs. No value can move a cursor or break a line."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from listener.status.formatting import plain, size
+import orjson
+
+from listener.status.formatting import moment, plain, size
 
 #: The columns of a series.
 OVERVIEW = ("last arrival (UTC)", "state", "instances", "size", "errors", "modality", "sender", "series")
@@ -58,6 +62,40 @@ def columns_of(text: str) -> int:
     return sum(0 if combining(one) else 2 if east_asian_width(one) in "WF" else 1 for one in text)
 
 
+#: For programs: options of these names, of which one may be given.
+SHAPES = ("csv", "tsv", "json")
+
+
+def add_shape(parser: argparse.ArgumentParser, json: str) -> None:
+    """Add the options of SHAPES; `json` is the help of --json."""
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--csv", action="store_true", help="comma-separated values with a head, for spreadsheets")
+    shape.add_argument("--tsv", action="store_true", help="tab-separated values with a head")
+    shape.add_argument("--json", action="store_true", help=json)
+
+
+def shape_of(given: argparse.Namespace) -> str:
+    """Return one of SHAPES; "" for a table."""
+    return next((name for name in SHAPES if getattr(given, name)), "")
+
+
+def write_shaped(names: Sequence[str], rows: Iterable[Mapping[str, Any]], shape: str) -> None:
+    """Print rows in one of SHAPES; `names` are those of their values, also where there is no row."""
+    if shape == "json":
+        write_json(rows)
+        return
+    line = commas if shape == "csv" else tabs
+    sys.stdout.write(line(names))
+    for row in rows:
+        sys.stdout.write(line("\\".join(value) if isinstance(value, list) else value for value in row.values()))
+
+
+def write_json(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print each row as a line of JSON."""
+    sys.stdout.buffer.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+    sys.stdout.flush()
+
+
 def tabs(values: Iterable[Any]) -> str:
     """Return one line of tab-separated values."""
     return "\t".join(plain(str(value)) for value in values) + "\n"
@@ -73,11 +111,6 @@ def commas(values: Iterable[Any]) -> str:
         f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in cells
     )
     return line.getvalue()
-
-
-def moment(instant: str) -> str:
-    """Return an instant (RFC 3339, "" for never) as people read it: 2026-01-31 08:00:00."""
-    return instant[:19].replace("T", " ")
 
 
 def overview(row: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from listener.commands._studies import add_limit, add_shape, shape_of, warn_of_undescribed, write_studies
+from listener.commands._studies import add_limit, warn_of_undescribed, write_studies
+from listener.commands._table import add_shape, shape_of
 from listener.config import Config
 from listener.errors import ConfigError
 from listener.ledger.finding import Search
@@ -40,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--description", default="", metavar="TEXT", help="it is in StudyDescription or SeriesDescription"
     )
     add_limit(parser, 100)
-    add_shape(parser)
+    add_shape(parser, "one JSON object a study, for programs")
 
 
 def acts(_: argparse.Namespace) -> bool:

@@ -12,13 +12,10 @@ import secrets
 import sqlite3
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import orjson
-
 from listener.commands._selection import add_acting, check_acting, check_user
-from listener.commands._table import moment, table
+from listener.commands._table import table, write_json
 from listener.config import Config
 from listener.errors import (
     ConfigError,
@@ -39,7 +36,7 @@ from listener.parse import closest
 from listener.planning.names import instant
 from listener.status import ledger_view, snapshot
 from listener.status.document import RUNNING, LedgerView, document
-from listener.status.formatting import several
+from listener.status.formatting import moment, several
 
 COLUMNS = ("hook", "state", "delivered", "waiting", "given up", "oldest that waits (UTC)", "last error")
 DELIVERY_COLUMNS = ("event", "of", "generation", "state", "attempts", "since (UTC)", "error")
@@ -124,7 +121,7 @@ def _list(config: Config, request: Request) -> int:
     with reading(config.state) as reader:
         rows = ledger_view.hooks(reader)
     if request.json:
-        _write_json(rows)
+        write_json(rows)
     elif rows:
         shown = ({**row, "oldest": moment(row["oldest"])} for row in rows)
         sys.stdout.write(table(COLUMNS, [[str(row[key]) for key in _KEYS] for row in shown]))
@@ -139,10 +136,10 @@ def _show_one(config: Config, request: Request) -> int:
         row = _named(reader, request.name)
         wants = interest_of(reader.wants_of(row))._asdict()
         waiting = [_shown_delivery(one) for one in reader.waiting_for(row)]
-    if request.json:
-        _write_json([{**ledger_view.hook(row), "wants": wants, "deliveries": waiting}])
-        return 0
     told = ledger_view.hook(row)
+    if request.json:
+        write_json([{**told, "wants": wants, "deliveries": waiting}])
+        return 0
     values = {**told, "oldest": moment(told["oldest"]), **{name: ", ".join(words) for name, words in wants.items()}}
     names = dict(zip(_KEYS, COLUMNS, strict=True))
     for name, value in values.items():
@@ -159,11 +156,6 @@ def _shown_delivery(row: ConsumerDelivery) -> dict[str, Any]:
     since = moment(instant(row.settled_ns if row.state == "failed" else row.made_ns))
     about = {"event": row.event, "subject": row.subject, "generation": row.generation, "state": row.state}
     return {**about, "attempts": row.attempts, "since": since, "error": row.error}
-
-
-def _write_json(rows: Sequence[dict[str, Any]]) -> None:
-    sys.stdout.buffer.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
-    sys.stdout.flush()
 
 
 def _named(reader: Reader, name: str) -> ConsumerRow:
@@ -192,9 +184,7 @@ def _test(config: Config, request: Request) -> int:
         error = failure.detail
     seconds = time.monotonic() - begun
     if request.json:
-        _write_json(
-            [{"name": request.name, "key": payload.key, "taken": not error, "seconds": seconds, "error": error}]
-        )
+        write_json([{"name": request.name, "key": payload.key, "taken": not error, "seconds": seconds, "error": error}])
     else:
         print(f"{request.name}: " + (f"did not take the example: {error}" if error else f"took it in {seconds:.3f} s"))
     sys.stdout.flush()
@@ -250,7 +240,7 @@ def _do(connection: sqlite3.Connection, row: ConsumerRow, request: Request) -> t
 
 def _tell(request: Request, number: int, words: str) -> None:
     if request.json:
-        _write_json([{"name": request.name, "action": request.deed, "deliveries": number, "done": request.yes}])
+        write_json([{"name": request.name, "action": request.deed, "deliveries": number, "done": request.yes}])
     else:
         verb = ("is" if number == 1 else "are") if request.yes else "would be"
         rest = "" if request.yes else f"; --yes does it ({request.deed})"

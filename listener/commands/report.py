@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import orjson
-
-from listener.commands._table import OVERVIEW, commas, moment, overview, table, tabs
+from listener.commands._table import OVERVIEW, add_shape, overview, shape_of, table, write_shaped
 from listener.config import Config
 from listener.errors import ConfigError
 from listener.ledger import accounts
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import SeriesRow, shown, shown_names
 from listener.moments import FORMS, LAST, moment_of
-from listener.status.formatting import plain, size
+from listener.status.formatting import moment, plain, size
 
 _PAGE = 1000
 
@@ -30,10 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", default="", metavar="TIME", help="until then, the day or month included")
     text = f"sums instead of rows, by one of {', '.join(accounts.BY)}; again for each combination of several"
     parser.add_argument("--by", choices=accounts.BY, action="append", default=[], metavar="WHAT", help=text)
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--csv", action="store_true", help="comma-separated values with a head, for spreadsheets")
-    shape.add_argument("--tsv", action="store_true", help="tab-separated values with a head")
-    shape.add_argument("--json", action="store_true", help="one JSON object a row")
+    add_shape(parser, "one JSON object a row")
 
 
 def acts(_: argparse.Namespace) -> bool:
@@ -43,8 +38,7 @@ def acts(_: argparse.Namespace) -> bool:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Print what the command line asks for. Return 0."""
-    shape = next((name for name in ("csv", "tsv", "json") if getattr(given, name)), "")
-    return report(config, Request.of(given.since, given.until, given.by, shape))
+    return report(config, Request.of(given.since, given.until, given.by, shape_of(given)))
 
 
 class Request(NamedTuple):
@@ -81,14 +75,8 @@ def report(config: Config, request: Request) -> int:
     """Print the accounts. Return 0; raise a LedgerFault."""
     with reading(config.state) as reader:
         rows = _rows(reader, request, config.phi)
-        if request.shape == "json":
-            for row in rows:
-                sys.stdout.buffer.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-        elif request.shape:
-            line = commas if request.shape == "csv" else tabs
-            sys.stdout.write(line(_head(request.by, config.phi)))
-            for row in rows:
-                sys.stdout.write(line(row.values()))
+        if request.shape:
+            write_shaped(_head(request.by, config.phi), rows, request.shape)
         elif request.by:
             sys.stdout.write(table(_head(request.by, config.phi), map(_cells, rows)))
         else:

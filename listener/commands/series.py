@@ -6,10 +6,8 @@ import argparse
 import sys
 from typing import Any, NamedTuple
 
-import orjson
-
 from listener.commands._studies import add_limit, series_table, terminal_width
-from listener.commands._table import table
+from listener.commands._table import table, write_json
 from listener.config import Config
 from listener.errors import UnknownSeries
 from listener.ledger.reader import Reader, reading
@@ -54,8 +52,7 @@ def show(config: Config, request: Request) -> int:
     with reading(config.state) as reader:
         found = _of_uid(reader, request.uid) if request.uid else _several(reader, request)
     if request.json:
-        for one in found:
-            sys.stdout.buffer.write(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
+        write_json(found)
     elif request.uid:
         for number, one in enumerate(found):
             sys.stdout.write("\n" if number else "")

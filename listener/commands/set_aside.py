@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from listener.commands._selection import add_selection, reasons_of
-from listener.commands._table import table
+from listener.commands._table import table, write_json
 from listener.config import Config
 from listener.errors import SETTLING
 from listener.ledger.reader import Reader, reading
@@ -52,8 +50,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         found = ledger_view.set_aside_groups(reader, reasons or ledger_view.TROUBLES, given.sender, given.study, -1)
         left = "" if reasons else _superseded(reader)
     if given.json:
-        for one in found:
-            sys.stdout.buffer.write(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
+        write_json(found)
     else:
         sys.stdout.write(rendered(found, datetime.now(UTC)) if found else "nothing is set aside\n")
     sys.stdout.flush()

@@ -7,24 +7,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import orjson
-
 from listener.commands._studies import (
     add_limit,
-    add_shape,
-    day,
     series_table,
-    shape_of,
     terminal_width,
     warn_of_undescribed,
     write_studies,
 )
-from listener.commands._table import moment, table
+from listener.commands._table import add_shape, shape_of, table, write_json
 from listener.config import Config
 from listener.errors import ConfigError, UnknownStudy
 from listener.ledger.reader import Reader, reading
 from listener.status import ledger_view
-from listener.status.formatting import count, size
+from listener.status.formatting import count, day, moment, size
 
 _HISTORY = ("time (UTC)", "generation", "result", "instances", "series")
 _DELIVERIES = ("consumer", "event", "generation", "state", "attempts", "made (UTC)", "error")
@@ -39,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
     parser.add_argument("uid", nargs="?", default="", metavar="UID", help="one study, by its StudyInstanceUID")
     add_limit(parser, 50)
-    add_shape(parser)
+    add_shape(parser, "one JSON object a study, for programs")
 
 
 def acts(_: argparse.Namespace) -> bool:
@@ -57,8 +52,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         if not given.uid:
             write_studies(reader.studies(limit=given.limit or -1), reader.data_dir(), shape)
         elif shape:
-            one = study_of(reader, given.uid)
-            sys.stdout.buffer.write(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
+            write_json([study_of(reader, given.uid)])
         else:
             sys.stdout.write(rendered(study_of(reader, given.uid), terminal_width()))
     sys.stdout.flush()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from listener.status.formatting import count, several, share, size
+from listener.status.formatting import count, moment, several, share, size
 
 #: A volume is almost full, or almost without inodes, above this share.
 FULL = 0.9
@@ -99,7 +99,7 @@ def _hooks(document: Document) -> Iterator[Finding]:
             remedy = f"take its flag away, or mend the receiver and 'listener hooks redeliver {name} --yes'"
             yield Finding(PROBLEM, f"hook {name} wants no more messages: {hook['error']}", remedy, heading)
         elif hook["pending"] and hook["error"]:
-            since = f" since {hook['oldest'][:16].replace('T', ' ')} UTC" if hook["oldest"] else ""
+            since = f" since {moment(hook['oldest'])[:16]} UTC" if hook["oldest"] else ""
             waiting = several(hook["pending"], "message waits", "messages wait")
             what = f"hook {name} has not been told{since}, {waiting}: {hook['error']}"
             yield Finding(WARNING, what, "mend the receiver; what waits is told again by itself", heading)

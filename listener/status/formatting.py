@@ -51,6 +51,16 @@ def span(seconds: float | None, *, whole: bool = False) -> str:
     return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
 
 
+def moment(instant: str) -> str:
+    """Return an instant (RFC 3339, "" for never) to the second: 2026-01-31 08:00:00."""
+    return instant[:19].replace("T", " ")
+
+
+def day(date: str) -> str:
+    """Return a date of DICOM (DA, YYYYMMDD) as 2026-01-31; what is none as it is."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdecimal() else date
+
+
 def share(part: int, whole: int) -> str:
     """Return a share in percent, never 100 for less than all; a dash without a whole."""
     return f"{min(99, 100 * part // whole) if part < whole else 100} %" if whole else NONE

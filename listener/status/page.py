@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from listener.status.attention import anchor, volumes_of
 from listener.status.document import STATES
-from listener.status.formatting import NONE, brief, count, plain, share, size, span
+from listener.status.formatting import NONE, brief, count, day, moment, plain, share, size, span
 
 
 class Badge(NamedTuple):
@@ -91,13 +91,11 @@ def _brief(text: str, most: int = 16) -> str:
 
 
 def _day(date: str) -> str:
-    """Return a date of DICOM (DA, YYYYMMDD) as 2026-01-31; what is none as it is."""
-    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdecimal() else _brief(date)
+    return _brief(day(date))
 
 
 def _utc(instant: str | None) -> str:
-    """Return an instant to the second, as people read it."""
-    return f"{instant[:10]} {instant[11:19]} UTC" if instant else NONE
+    return f"{moment(instant)} UTC" if instant else NONE
 
 
 def _ago(instant: str, now: datetime) -> str:

@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from listener.status.document import RUNNING, STATES
-from listener.status.formatting import brief, count, plain, rate, share, size, span
+from listener.status.formatting import brief, count, moment, plain, rate, share, size, span
 
 #: Characters of a bar, and how many of the series that ended are shown.
 _BAR, _ENDED = 20, 10
@@ -175,4 +175,4 @@ def _about(row: Mapping[str, Any], columns: int) -> list[str]:
 
 
 def _moment(instant: str | None) -> str:
-    return f"{instant[:10]} {instant[11:19]}" if instant else "-"
+    return moment(instant) if instant else "-"
