@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import os
@@ -22,6 +23,7 @@ from hypothesis import HealthCheck, settings
 from tests.waiting import alive, until
 
 if TYPE_CHECKING:
+    from tests.ledger_world import World
     from tests.service_process import Places
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -124,6 +126,16 @@ def places(tmp_path: Path) -> Places:
     from tests.service_process import make_places  # It imports this module.
 
     return make_places(tmp_path)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A ledger that was begun, and its writer with clocks that the test moves."""
+    from tests.ledger_world import World  # It imports this module.
+
+    with contextlib.closing(World(tmp_path)) as made:
+        made.tick()
+        yield made
 
 
 @pytest.fixture(scope="session")

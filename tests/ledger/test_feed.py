@@ -23,14 +23,6 @@ from tests.waiting import until
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    world.tick()
-    yield world
-    world.close()
-
-
-@pytest.fixture
 def ledger(world: World) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(open_writer(path_of(world.config.state))) as connection:
         yield connection

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import orjson
 import pytest
 
 from listener import settings
 from listener.config import Config, options
 from listener.service.reload import reloaded
+from tests.hooks.receiver import Receiver
 from tests.instances import write_instance
 from tests.service_process import Event, Places, Service, service, until_value
 from tests.waiting import until
@@ -201,33 +199,6 @@ def test_which_events_are_told(running: Running, which: str, kinds: set[str]) ->
 # -- hooks -----------------------------------------------------------------------------------------------------------
 
 
-class Receiver:
-    """A web server that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[Event] = []
-        told = self.told
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # the library's name
-                told.append(orjson.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
 @pytest.fixture
 def receivers() -> Iterator[list[Receiver]]:
     made = [Receiver(), Receiver()]
@@ -243,7 +214,7 @@ def test_hooks_come_and_go_and_each_series_is_told_to_those_of_its_time(
     quiet = "series-quiet = 0.2\n"
     running.reload(f"{quiet}[hooks.first]\nurl = '{first.url}'\nevents = ['series-complete']\n")
     write_instance(running.service.places.incoming / "one", SeriesInstanceUID="1.2.3.1", SOPInstanceUID="1.2.3.1.1")
-    until(lambda: [event["SeriesInstanceUID"] for event in first.told] == ["1.2.3.1"], 15)
+    until(lambda: [event["SeriesInstanceUID"] for event in first.told("series-complete")] == ["1.2.3.1"], 15)
     both = "".join(
         f"[hooks.{name}]\nurl = '{to.url}'\nevents = ['series-complete']\n"
         for name, to in (("first", first), ("second", second))
@@ -251,12 +222,12 @@ def test_hooks_come_and_go_and_each_series_is_told_to_those_of_its_time(
     running.reload(quiet + both)
     until(lambda: "hooks that are served now: first, second" in running.service.stderr, 10)
     write_instance(running.service.places.incoming / "two", SeriesInstanceUID="1.2.3.2", SOPInstanceUID="1.2.3.2.1")
-    until(lambda: len(second.told) == 1 and len(first.told) == 2, 15)
+    until(lambda: len(second.posts) == 1 and len(first.posts) == 2, 15)
     running.reload(f"{quiet}[hooks.second]\nurl = '{second.url}'\nevents = ['series-complete']\n")
     until(lambda: "the first hook is not asked for any more" in running.service.stderr, 10)
     write_instance(running.service.places.incoming / "three", SeriesInstanceUID="1.2.3.3", SOPInstanceUID="1.2.3.3.1")
-    until(lambda: len(second.told) == 2, 15)
-    assert len(first.told) == 2
+    until(lambda: len(second.posts) == 2, 15)
+    assert len(first.posts) == 2
 
 
 def test_a_reload_in_the_start_and_in_the_end_harms_nothing(places: Places, tmp_path: Path) -> None:

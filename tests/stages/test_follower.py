@@ -17,14 +17,6 @@ Follow = Callable[..., Follower]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    world.tick()
-    yield world
-    world.close()
-
-
-@pytest.fixture
 def follow(world: World) -> Iterator[Follow]:
     with contextlib.ExitStack() as stack:
 
