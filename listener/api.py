@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from hashlib import sha256
-from hmac import compare_digest, digest
+from hmac import compare_digest
 from typing import Any
 
 import orjson
@@ -27,8 +25,8 @@ from listener.errors import (
     Postponed,
     internal,
 )
-from listener.hook_config import DEEDS, NAME
-from listener.hooks.payload import key_of
+from listener.hook_config import require_name
+from listener.hooks.payload import key_of, signature
 from listener.ledger.connection import path_of
 from listener.ledger.finding import Search
 from listener.ledger.interests import ANYTHING, Interest, require_known, text_of
@@ -81,8 +79,7 @@ def follow(
     TypeError) for a name that no command takes and an interest that covers nothing, LedgerMissing (a LedgerFault)
     before the service has made the ledger.
     """
-    if not NAME.fullmatch(name) or name in DEEDS:
-        raise ValueError(f"{name!r} is no name for a consumer; give small letters, digits and -, and none of {DEEDS}")
+    require_name(name, "consumer")
     require_known(interest)
     if not os.path.exists(path_of(state)):  # One made here might not be the service user's.
         raise LedgerMissing
@@ -123,8 +120,7 @@ def verify_hook(
     """
     fields = {name.lower(): value for name, value in headers.items()}
     key, seconds = key_of(secret), fields.get("webhook-timestamp", "")
-    signed = f"{fields.get('webhook-id', '')}.{seconds}.".encode("utf-8", "replace") + body
-    wanted = b"v1," + b64encode(digest(key, signed, sha256)) if key else b""
+    wanted = signature(key, fields.get("webhook-id", ""), seconds, body) if key else b""
     given = fields.get("webhook-signature", "").encode("utf-8", "replace").split()
     if not wanted or not any(compare_digest(wanted, one) for one in given):
         raise InvalidSignature

@@ -12,8 +12,13 @@ from listener.ledger.interests import EVENTS, RESULTS, SERIES_EVENTS, STUDY_EVEN
 #: What `listener hooks` takes for a deed where a name may stand.
 DEEDS = ("test", "redeliver", "retire", "forget")
 
-#: What a hook may be called.
-NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+
+
+def require_name(name: str, whose: str) -> None:
+    """Raise ValueError that says what to give, if a hook or another consumer (`whose`) cannot be called `name`."""
+    if not _NAME.fullmatch(name) or name in DEEDS:
+        raise ValueError(f"{name!r} is no name for a {whose}; give small letters, digits and -, and none of {DEEDS}")
 
 
 class HookConfig(NamedTuple):
@@ -106,8 +111,10 @@ def of_tables(tables: Any, path: str, problems: list[str]) -> list[HookConfig]:
 
 def _of_table(name: str, table: Mapping[str, Any], where: str, problems: list[str]) -> HookConfig | None:
     before = len(problems)
-    if not NAME.fullmatch(name) or name in DEEDS:
-        problems.append(f"{where}: is no name for a hook; give small letters, digits and -, and none of {DEEDS}")
+    try:
+        require_name(name, "hook")
+    except ValueError as error:
+        problems.append(f"{where}: {error}")
     values: dict[str, Any] = {}
     for key, value in ((key.replace("_", "-"), value) for key, value in table.items()):
         if key in KEYS:

@@ -100,8 +100,8 @@ def test_a_table_takes_the_place_of_a_flag_by_its_name(tmp_path: Path) -> None:
 WRONG = {
     "neither": ("[hooks.a]", "[hooks.a]: give it either a url or an exec"),
     "both": ('[hooks.a]\nurl = "http://x/"\nexec = "x"', "[hooks.a]: give it either a url or an exec"),
-    "a name": ('[hooks."A b"]\nexec = "x"', "[hooks.A b]: is no name for a hook"),
-    "a word of the command": ('[hooks.retire]\nexec = "x"', "[hooks.retire]: is no name for a hook"),
+    "a name": ('[hooks."A b"]\nexec = "x"', "[hooks.A b]: 'A b' is no name for a hook"),
+    "a word of the command": ('[hooks.retire]\nexec = "x"', "[hooks.retire]: 'retire' is no name for a hook"),
     "a key": ('[hooks.a]\nexec = "x"\nsenders = "x"', "[hooks.a]: unknown key 'senders'; there are url, exec, events"),
     "an event": ('[hooks.a]\nexec = "x"\nevents = ["study"]', "[hooks.a]: events: 'study' is not known; give one of"),
     "a modality": ('[hooks.a]\nexec = "x"\nmodality = "ct"', "[hooks.a]: modality: 'ct' is no modality"),

@@ -138,6 +138,11 @@ def header_fields(payload: Payload, key: bytes, seconds: int) -> dict[str, str]:
         "Webhook-Timestamp": str(seconds),
     }
     if key:
-        signed = f"{payload.key}.{seconds}.".encode() + payload.body
-        head["Webhook-Signature"] = f"v1,{b64encode(digest(key, signed, sha256)).decode()}"
+        head["Webhook-Signature"] = signature(key, payload.key, str(seconds), payload.body).decode()
     return head
+
+
+def signature(key: bytes, message: str, seconds: str, body: bytes) -> bytes:
+    """Return the signature of a message (its id, its time in seconds since the epoch, its body) with an HMAC key."""
+    signed = f"{message}.{seconds}.".encode("utf-8", "replace") + body
+    return b"v1," + b64encode(digest(key, signed, sha256))

@@ -26,7 +26,7 @@ from listener.telemetry.catalogue import LATENCY, Numbers
 from listener.telemetry.health import Conditions, in_one_line, liveness, readiness
 from listener.telemetry.http_messages import Request, Response, Route
 from listener.telemetry.metrics import CONTENT_TYPE, Metrics
-from listener.telemetry.server import Server
+from listener.telemetry.server import Server, log_failed_page
 
 #: Seconds after which the points of the charts are written again.
 _HISTORY_EVERY = 60.0
@@ -233,8 +233,4 @@ def server_of(config: Config, monitor: Monitor) -> Server | None:
     cert, key, client_ca = config.http_cert, config.http_key, config.http_client_ca
     access = Access(config.token_file, TlsFiles(cert, key or cert, client_ca) if cert else None)
     pages = {} if config.page == "off" else monitor.pages()
-    return Server(config.http, monitor.routes(), _page_failed, slow=pages, access=access)
-
-
-def _page_failed(error: Exception) -> None:
-    log.error("a page could not be made: %s", type(error).__name__)
+    return Server(config.http, monitor.routes(), log_failed_page, slow=pages, access=access)

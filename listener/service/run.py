@@ -7,8 +7,6 @@ begin the first rescan, so that no file can come unseen between the two.
 from __future__ import annotations
 
 import math
-import os
-import platform
 import selectors
 import time
 from collections.abc import Callable
@@ -36,18 +34,14 @@ from listener.service.rescan import Rescan, RescanResult, Troubles
 from listener.service.revision_thread import RevisionThread
 from listener.service.watch import Watch, rest_for
 from listener.telemetry.events import Events
-from listener.telemetry.metrics import Metrics
+from listener.telemetry.metrics import Metrics, build_labels
 from listener.wakeup import Signals, Wakeup, leaving_at_once
 
 
 def metrics_of(config: Config) -> Metrics:
-    """Return the metrics, all at zero, and count diagnostics in them from now on. The build sets LISTENER_REVISION."""
+    """Return the metrics, all at zero, and count diagnostics in them from now on."""
     metrics = Metrics(
-        {
-            "version": listener.__version__,
-            "revision": os.environ.get("LISTENER_REVISION", ""),
-            "python": platform.python_version(),
-        },
+        build_labels(),
         {
             "layout": config.layout,
             "fsync": config.fsync,

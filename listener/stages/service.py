@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import selectors
 import time
 from collections.abc import Mapping, Sequence
@@ -23,10 +22,10 @@ from listener.status.snapshot import SnapshotFile
 from listener.telemetry.access import Access
 from listener.telemetry.catalogue import Row
 from listener.telemetry.events import Events
-from listener.telemetry.health import HEARTBEAT_LIMIT, Checks, in_one_line, verdict
+from listener.telemetry.health import Checks, in_one_line, loop_turns, verdict
 from listener.telemetry.http_messages import Request, Response, Route
-from listener.telemetry.metrics import CONTENT_TYPE, Exposition
-from listener.telemetry.server import Server
+from listener.telemetry.metrics import CONTENT_TYPE, Exposition, build_labels
+from listener.telemetry.server import Server, log_failed_page
 from listener.wakeup import Signals, Wakeup
 
 #: Seconds between two looks at everything, and whether the owner has gone.
@@ -102,9 +101,7 @@ class StageService:
         self._signals = Signals(self._wakeup.set)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wakeup.reader, selectors.EVENT_READ)
-        revision = os.environ.get("LISTENER_REVISION", "")
-        build = {"version": listener.__version__, "revision": revision, "python": platform.python_version()}
-        self._metrics = Exposition(catalogue.rows(stage.name, stage.rows), {"build_info": build})
+        self._metrics = Exposition(catalogue.rows(stage.name, stage.rows), {"build_info": build_labels()})
         count_into(self._metrics.log_record)
         self._tools = Tools(stage.name, self._folder, Events(phi=False), self._metrics, self._wakeup)
         self._live = SnapshotFile(self._folder)
@@ -114,7 +111,7 @@ class StageService:
         self._next_tick = 0.0
         routes = {"/metrics": self._page, "/healthz": self._healthz, "/readyz": self._readyz}
         http, access = settings.http, settings.access
-        self._server = Server(http, routes, _page_failed, slow=pages or {}, access=access) if http != "off" else None
+        self._server = Server(http, routes, log_failed_page, slow=pages or {}, access=access) if http != "off" else None
 
     def run(self) -> int:
         """Wait until this process is the owner, work, and drain at a signal. Return 0 after a clean stop, 1 after a
@@ -243,20 +240,14 @@ class StageService:
 
     # -- read by the HTTP thread: what they use is replaced as a whole -------------------------------------------------
 
-    def _loop(self, now: float) -> tuple[bool, str]:
-        age = max(0.0, now - self._heartbeat)
-        if age < HEARTBEAT_LIMIT:
-            return True, f"the loop came round {age:.1f} s ago"
-        return False, f"the loop has not come round for {age:.0f} s (limit {HEARTBEAT_LIMIT:.0f} s): restart"
-
     def _readiness(self, now: float) -> tuple[bool, dict[str, Any]]:
-        return verdict({"loop": self._loop(now), **self._checks}, "ready", "not-ready")
+        return verdict({"loop": loop_turns(self._heartbeat, now), **self._checks}, "ready", "not-ready")
 
     def _page(self, _request: Request) -> Response:
         return Response(200, CONTENT_TYPE, self._metrics.exposition())
 
     def _healthz(self, _request: Request) -> Response:
-        fine, body = verdict({"loop": self._loop(time.monotonic())}, "alive", "stuck")
+        fine, body = verdict({"loop": loop_turns(self._heartbeat, time.monotonic())}, "alive", "stuck")
         return Response.json(200 if fine else 503, body)
 
     def _readyz(self, _request: Request) -> Response:
@@ -274,7 +265,3 @@ class StageService:
         self._selector.close()
         self._signals.restore()
         self._wakeup.close()
-
-
-def _page_failed(error: Exception) -> None:
-    log.error("a page could not be made: %s", type(error).__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from listener.errors import LedgerFault
 from listener.ledger import accounts
@@ -16,6 +16,7 @@ from listener.status.queries import cursor, parse_query
 from listener.telemetry.http_messages import Request, Response, Route
 from listener.uids import is_uid
 
+Given = TypeVar("Given")
 Answer = Callable[[Reader, dict[str, Any]], Any]
 
 
@@ -48,11 +49,7 @@ class Api:
                 values = parse_query(request.query, names)
             except ValueError as error:
                 return Response.problem(400, str(error))
-            try:
-                with reading(self._state_dir) as reader:
-                    return self._answer(answer(reader, values))
-            except LedgerFault as fault:
-                return Response.problem(503, str(fault))
+            return self._read(answer, values)
 
         return route
 
@@ -63,16 +60,19 @@ class Api:
             uid = request.path.rpartition("/")[2]
             if not is_uid(uid):
                 return Response.problem(404, "this is no UID")
-            try:
-                with reading(self._state_dir) as reader:
-                    found = answer(reader, uid)
-            except LedgerFault as fault:
-                return Response.problem(503, str(fault))
-            return self._answer(found) if found else Response.problem(404, f"the ledger does not know this {what}")
+            return self._read(answer, uid, f"the ledger does not know this {what}")
 
         return route
 
-    def _answer(self, value: Any) -> Response:
+    def _read(self, answer: Callable[[Reader, Given], Any], given: Given, missing: str = "") -> Response:
+        """Return an answer from the ledger as JSON; 404 where it is nothing and `missing` says what that means."""
+        try:
+            with reading(self._state_dir) as reader:
+                value = answer(reader, given)
+        except LedgerFault as fault:
+            return Response.problem(503, str(fault))
+        if missing and not value:
+            return Response.problem(404, missing)
         # What shows patients is kept by no cache.
         return Response.json(200, value)._replace(tagged=not self._phi)
 

@@ -51,13 +51,13 @@ class Conditions:
 
 def liveness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]:
     """Return whether the process should go on, and the body. Disk and backlog do not count."""
-    return verdict({"loop": _loop(conditions, now), "watcher": _watcher(conditions)}, "alive", "stuck")
+    return verdict({"loop": loop_turns(conditions.heartbeat, now), "watcher": _watcher(conditions)}, "alive", "stuck")
 
 
 def readiness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]:
     """Return whether new files can be kept, and the body."""
     checks: Checks = {
-        "loop": _loop(conditions, now),
+        "loop": loop_turns(conditions.heartbeat, now),
         "watching": _watching(conditions),
         "scanned": _check(
             conditions.scanned,
@@ -111,9 +111,10 @@ def _check(fine: bool, good: str, bad: str) -> tuple[bool, str]:
     return fine, good if fine else bad
 
 
-def _loop(conditions: Conditions, now: float) -> tuple[bool, str]:
+def loop_turns(heartbeat: float, now: float) -> tuple[bool, str]:
+    """Return whether a loop that last turned at `heartbeat` still does, and what to know or do."""
     # A heartbeat later than `now` was written after `now` was read.
-    age = max(0.0, now - conditions.heartbeat)
+    age = max(0.0, now - heartbeat)
     return _check(
         age < HEARTBEAT_LIMIT,
         f"the loop came round {age:.1f} s ago",

@@ -12,6 +12,7 @@ may show one metric a file ahead of another; counters only rise.
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from math import inf
@@ -24,6 +25,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+import listener
 from listener.errors import SET_ASIDE_REASONS, STEPS, SYSTEM_REASONS
 from listener.records import Deferral, Outcome
 from listener.telemetry.catalogue import DELIVERY_STATES, LEVELS, MODALITIES, READERS, Histogram, Numbers, Row, rows
@@ -214,6 +216,14 @@ class Metrics(Exposition):
         self.set("filesystem_avail_bytes", usage.f_bavail * usage.f_frsize, volume)
         self.set("filesystem_files", usage.f_files, volume)
         self.set("filesystem_files_free", usage.f_favail, volume)
+
+
+def build_labels() -> dict[str, str]:
+    """Return the labels of build_info: version, revision (LISTENER_REVISION, which the build of an image sets) and that
+    of Python.
+    """
+    revision = os.environ.get("LISTENER_REVISION", "")
+    return {"version": listener.__version__, "revision": revision, "python": platform.python_version()}
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

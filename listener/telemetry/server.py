@@ -23,6 +23,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+from listener.diagnostics import log
 from listener.errors import FatalFault
 from listener.telemetry.access import Access, Peer
 from listener.telemetry.binding import UNIX, inode, listen, peer_of, shown
@@ -44,6 +45,11 @@ _ACCEPTS = 64  # connections accepted at a time, so that those already open get 
 
 
 _SPEAKS_TLS = render(Response.problem(400, "this port speaks HTTPS; ask for https://"), Request("GET", ""))
+
+
+def log_failed_page(error: Exception) -> None:
+    """Log that a route raised, for Server's `on_error`; never what it raised, which may tell of patients."""
+    log.error("a page could not be made: %s", type(error).__name__)
 
 
 class Limits(NamedTuple):
