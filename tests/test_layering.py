@@ -26,7 +26,7 @@ MODULES = sorted(PATHS)
 FLOORS = (
     {"dicom", "planning"},
     {"disk"},
-    {"network", "repacking", "telemetry"},
+    {"frames", "network", "repacking", "telemetry"},
     {"ledger"},
     {"status", "hooks"},
     {"service"},
@@ -40,9 +40,9 @@ FLOORS = (
 #: Packages of stages, each a program beside `listener run`, and what they may import: nothing of the service, no other
 #: stage. `stages` is the floor on which all of them stand.
 STAGES = {"route", "stages"}
-FOR_STAGES = {"dicom", "planning", "disk", "network", "telemetry", "ledger", "status"}
+FOR_STAGES = {"dicom", "planning", "disk", "frames", "network", "telemetry", "ledger", "status"}
 #: What stages alone need.
-NOT_OF_THE_CORE = STAGES | {"network"}
+NOT_OF_THE_CORE = STAGES | {"frames", "network"}
 
 #: Rules and data only: what they say depends on their arguments alone. Whoever says PURE of itself is held to it too.
 PURE = {module for module in MODULES if PATHS[module].read_text(encoding="utf-8").startswith('"""PURE')}

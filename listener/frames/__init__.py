@@ -1,0 +1,1 @@
+"""Single frames of instances: where they lie, and how they are read."""
