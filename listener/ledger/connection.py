@@ -110,13 +110,13 @@ def migrate(connection: sqlite3.Connection, version: int = schema.VERSION) -> No
     with transaction(connection):
         (now,) = connection.execute("PRAGMA user_version").fetchone()
         for step in schema.STEPS[now:version]:
-            for statement in _statements(step):
+            for statement in statements(step):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION}")
         connection.execute(f"PRAGMA user_version = {max(now, version)}")
 
 
-def _statements(script: str) -> Iterator[str]:
+def statements(script: str) -> Iterator[str]:
     """Yield the single statements of a script: executescript() would commit first."""
     statement = ""
     for line in script.splitlines(keepends=True):

@@ -165,11 +165,11 @@ class StageService:
             due = self._stage.turn(now)
         except LedgerFault as fault:
             if not self._fault:
-                log.error("the stage %s waits, because the ledger cannot be used: %s", self._stage.name, fault)
+                log.error("the stage %s waits: %s", self._stage.name, fault)
             self._fault = str(fault)
             return now + _LEDGER_RETRY
         if self._fault:
-            log.info("the stage %s can use the ledger again", self._stage.name)
+            log.info("the stage %s goes on", self._stage.name)
         self._fault = ""
         return due
 
