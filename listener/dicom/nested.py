@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from listener.dicom.encoding import HEAD, ITEM, ITEM_END, SEQUENCE_END, SEQUENCE_VRS, UNDEFINED, Encoding
+from listener.dicom.encoding import HEAD, ITEM, ITEM_END, SEQUENCE_END, SEQUENCE_VRS, UNDEFINED, Encoding, Head
 from listener.dicom.source import WINDOW, Source
 from listener.errors import Incomplete, NotDicom, TooDeep
 
@@ -39,7 +39,8 @@ class Nested:
     """Finds the end of sequences and fragments.
 
     `tick()` is called for each element and item, and raises when there are too many. `lost` is set when a value of
-    undefined length was not made of fragments, so that its end was searched for.
+    undefined length was not made of fragments, so that its end was searched for. `visit`, if set, is called for each
+    element of known length within items, and then nothing is passed over for being shallow.
     """
 
     def __init__(self, source: Source, encoding: Encoding, max_depth: int, tick: Callable[[], None]) -> None:
@@ -48,6 +49,7 @@ class Nested:
         self._max_depth = max_depth
         self._tick = tick
         self.lost = False
+        self.visit: Callable[[Head], None] | None = None
 
     def prove_depth(self, pos: int, *, end: int, implicit: bool) -> None:
         """Raise TooDeep if the value between `pos` and `end` is a sequence that nests too deeply."""
@@ -109,6 +111,8 @@ class Nested:
         if end != OPEN:
             if end <= frame.limit and not self._source.reaches(end):
                 raise Incomplete("an element is longer than the file")
+            if self.visit and end <= frame.limit:
+                self.visit(head)
             if end > frame.limit or head.vr not in SEQUENCE_VRS or self._is_shallow(stack, head.length):
                 return end
         if not (self._encoding.starts_items(head.start) or head.vr == b"SQ"):
@@ -136,13 +140,14 @@ class Nested:
         if depth >= self._max_depth:
             raise TooDeep(f"more than {self._max_depth} sequences within each other")
         other = Nested(self._source, encoding, self._max_depth - depth, self._tick)
+        other.visit = self.visit
         end = other.sequence_end(start, end=OPEN, implicit=True)
         self.lost = self.lost or other.lost
         return end
 
     def _is_shallow(self, stack: list[_Frame], length: int) -> bool:
         """Return whether `length` bytes are too few to exceed the remaining depth."""
-        return len(stack) // 2 + 1 + length // _LEVEL <= self._max_depth
+        return not self.visit and len(stack) // 2 + 1 + length // _LEVEL <= self._max_depth
 
     def fragments_end(self, start: int, limit: int = OPEN) -> int:
         """Return the offset behind the delimiter of encapsulated pixels, or of another value of undefined length that

@@ -107,7 +107,7 @@ def _decode_with_pydicom(
                     values[keyword] = text
 
 
-__all__ = ["Wanted", "check_uids", "owner", "read_elements", "read_header", "tag_of"]
+__all__ = ["Wanted", "check_uids", "owner", "read_elements", "read_header", "structure_of", "tag_of"]
 
 #: File meta information of a file that was not read yet.
 _NOTHING = FileMeta(0, little=True)
@@ -138,7 +138,7 @@ def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
     meta = _NOTHING
     try:
         meta = read_file_meta(source)
-        structure = _structure(fd, source, meta, limits)
+        structure = structure_of(fd, source, meta, limits)
         return _read(structure, meta, size, wanted, found)
     except FileFault as fault:
         uid, sender = meta.MediaStorageSOPInstanceUID, meta.SourceApplicationEntityTitle
@@ -169,7 +169,7 @@ def _read(structure: Structure, meta: FileMeta, size: int, wanted: Wanted, found
     )
 
 
-def _structure(fd: int, source: FileSource, meta: FileMeta, limits: Limits) -> Structure:
+def structure_of(fd: int, source: FileSource, meta: FileMeta, limits: Limits) -> Structure:
     """Return the walk over a file's data set (inflated where it is deflated)."""
     begin = meta.dataset_offset
     if meta.TransferSyntaxUID not in ALL_DEFLATED:
@@ -239,7 +239,7 @@ def read_elements(fd: int, size: int, limits: Limits) -> dict[str, dict[str, str
     from listener.dicom import decoding
 
     source = FileSource(fd, size)
-    structure = _structure(fd, source, read_file_meta(source), limits)
+    structure = structure_of(fd, source, read_file_meta(source), limits)
     raws: dict[int, decoding.Raw] = {}
     long: dict[int, str] = {}
     for element in structure.elements():
