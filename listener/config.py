@@ -171,6 +171,13 @@ class Config:
         reloads=True,
     )
     poll: bool = row(False, parse.boolean, "", "no inotify: rescans only (network file systems, other nodes)", SERVICE)
+    standby: bool = row(
+        False,
+        parse.boolean,
+        "",
+        "where another listener owns incoming, wait until it has ended, and take over",
+        SERVICE,
+    )
     series_quiet: tuple[tuple[str, float], ...] = row(
         (("", 60.0),),
         parse.quiet,

@@ -24,6 +24,7 @@ CONTRACT = {
     "--settle": ("2", "s"),
     "--rescan": ("2", "s"),
     "--poll": ("off", ""),
+    "--standby": ("off", ""),
     "--deadline": ("120", "s"),
     "--give-up": ("3600", "s"),
     "--max-header": ("64MiB", ""),

@@ -227,7 +227,7 @@ class Service:
 
     @property
     def address(self) -> str:
-        return str(self.wait_for("started", seconds=START)[0]["http"])
+        return str((self.events("standby") or self.wait_for("started", seconds=START))[0]["http"])
 
     def get(self, path: str) -> Answer:
         host, _, port = self.address.rpartition(":")

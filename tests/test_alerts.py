@@ -50,9 +50,12 @@ CASES = {
     ),
     "Absent": Case(
         at=10,
-        fires={},
+        fires={"heartbeat_timestamp_seconds": "0+60x20", "standby": "1x20"},
         summary="Prometheus sees 0 listeners of 1",
-        quiet=[{"heartbeat_timestamp_seconds": "0+60x20"}, {"heartbeat_timestamp_seconds": "0 60 120 _x4 480 540 600"}],
+        quiet=[
+            {"heartbeat_timestamp_seconds": "0+60x20", "standby": "0x20"},
+            {"heartbeat_timestamp_seconds": "0 60 120 _x4 480 540 600"},
+        ],
     ),
     "LoopStuck": Case(
         at=10,

@@ -44,6 +44,7 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
     "settle": ("3", "4", "5", "-1"),
     "rescan": ("3", "4", "5", "0"),
     "poll": ("true", "off", "true", "perhaps"),
+    "standby": ("true", "off", "true", "perhaps"),
     "deadline": ("3", "4", "5", "soon"),
     "give_up": ("3", "4", "5", "-1"),
     "max_header": ("2KiB", "3KiB", "4KiB", "5 parsecs"),

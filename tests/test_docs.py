@@ -377,6 +377,8 @@ def test_the_events_are_told() -> None:
 def _in_order(names: list[str]) -> list[str]:
     order = (
         "started",
+        "standby",
+        "took-over",
         "ready",
         "series-complete",
         "study-complete",

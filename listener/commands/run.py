@@ -9,8 +9,8 @@ from listener import config_file, settings
 from listener.config import Config
 
 EPILOG = (
-    "exit status: 0 stopped cleanly; 1 failed at run time, incoming is owned by another listener, or a second"
-    " signal; 2 the configuration is wrong"
+    "exit status: 0 stopped cleanly; 1 failed at run time, incoming is owned by another listener (--standby"
+    " waits for it), or a second signal; 2 the configuration is wrong"
 )
 
 

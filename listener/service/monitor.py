@@ -195,11 +195,12 @@ class Monitor:
 
     # -- read by web threads: `_conditions` is replaced as a whole -------------------------------------------------
 
-    def routes(self) -> dict[str, Route]:
-        """Return the fast routes of the HTTP port."""
-        return {"/metrics": self._page, "/healthz": self._healthz, "/readyz": self._readyz}
+    def serve_on(self, server: Server) -> None:
+        """Let the HTTP port show metrics and health, and page and API unless --page is off."""
+        routes: dict[str, Route] = {"/metrics": self._page, "/healthz": self._healthz, "/readyz": self._readyz}
+        server.serve(routes, {} if self._config.page == "off" else self._pages())
 
-    def pages(self) -> dict[str, Route]:
+    def _pages(self) -> dict[str, Route]:
         """Return the status page and its API: slow routes, because they read the ledger."""
         writer = self._snapshot_writer
         shows = Shows(phi=self._config.page == "phi", data_dir=self._config.data)
@@ -226,11 +227,10 @@ def _fullest(usage: Sequence[tuple[str, os.statvfs_result]]) -> dict[str, os.sta
     return found
 
 
-def server_of(config: Config, monitor: Monitor) -> Server | None:
-    """Return the server of metrics, health and pages; None with --http off."""
+def server_of(config: Config) -> Server | None:
+    """Return the server of the HTTP port, which has no routes yet; None with --http off."""
     if config.http == "off":
         return None
     cert, key, client_ca = config.http_cert, config.http_key, config.http_client_ca
     access = Access(config.token_file, TlsFiles(cert, key or cert, client_ca) if cert else None)
-    pages = {} if config.page == "off" else monitor.pages()
-    return Server(config.http, monitor.routes(), log_failed_page, slow=pages, access=access)
+    return Server(config.http, {}, log_failed_page, access=access)

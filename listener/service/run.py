@@ -22,6 +22,7 @@ from listener.disk.retry import retry_while_transient
 from listener.errors import ConfigError
 from listener.hooks.dispatch import HookManager, configured_hooks
 from listener.ledger.thread import LedgerThread
+from listener.service import standby
 from listener.service.disk_guard import DiskGuard
 from listener.service.engine import Engine
 from listener.service.flow import FlowMeter
@@ -32,6 +33,7 @@ from listener.service.recorder import Recorder
 from listener.service.reload import reloaded
 from listener.service.rescan import Rescan, RescanResult, Troubles
 from listener.service.revision_thread import RevisionThread
+from listener.service.standby import TakenOver
 from listener.service.watch import Watch, rest_for
 from listener.telemetry.events import Events
 from listener.telemetry.metrics import Metrics, build_labels
@@ -73,10 +75,17 @@ _DISK, _STOPPING = "disk", "stopping"
 class Service:
     """Owns all parts, and runs the loop."""
 
-    def __init__(self, config: Config, directories: Directories, read_again: Callable[[], Config]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        directories: Directories,
+        read_again: Callable[[], Config],
+        taken: TakenOver | None = None,
+    ) -> None:
         self._config = config
         self._read_again = read_again
-        self._lock = IncomingLock(config.incoming)
+        self._taken = taken or TakenOver(IncomingLock(config.incoming), server_of(config))
+        self._lock = self._taken.lock
         remove_leftovers(directories)
         self._wakeup = Wakeup()
         self._signals = Signals(self._wakeup.set)
@@ -97,7 +106,7 @@ class Service:
         self._guard = DiskGuard(directories, self._engine.volumes, config.min_free)
         self._monitor = Monitor(config, self._engine, self._guard, self._watch, self._metrics)
         self._state = ServiceState(directories=len(config.incoming))
-        self._server = server_of(config, self._monitor)
+        self._server = self._taken.server
         # On a network file system they do not cover other machines.
         self._leases = all(not directories.is_network(path) and leases.work_in(path) for path in directories.claims)
         self._troubles = Troubles(config.incoming, phi=config.phi)
@@ -122,7 +131,9 @@ class Service:
 
     def _start(self) -> None:
         if self._server:
-            self._server.start()
+            self._monitor.serve_on(self._server)
+            if not self._server.alive:
+                self._server.start()
         fields = {"version": listener.__version__, "workers": self._config.workers, "http": self._address}
         self._events.service("started", time.time_ns(), **fields)
         self._ledger.start()
@@ -132,6 +143,9 @@ class Service:
             settle = self._config.settle
             log.warning("no leases here: files must be untouched for --settle %g s before they are taken", settle)
         requeued = self._engine.intake.requeue_claims()
+        if self._taken.waited:
+            self._signals.asks_reload |= self._taken.asks_reload
+            self._events.service("took-over", time.time_ns(), **self._taken.told(), claims=requeued)
         if requeued:
             log.info("%d files that an earlier run had begun are done again", requeued)
         self._watch.ensure()
@@ -323,7 +337,15 @@ def run(config: Config, read_again: Callable[[], Config]) -> int:
     ConfigError.
     """
     request_short_slices()
+    directories = _prepared(config)
+    if not config.standby:
+        return Service(config, directories, read_again).run()
+    taken = standby.wait(config)
+    # What was mounted while it waited may be another volume.
+    return Service(config, _prepared(config), read_again, taken).run() if taken else 0
+
+
+def _prepared(config: Config) -> Directories:
     # A volume that is full at the start is waited for: a crash loop would say less and mend nothing.
     with leaving_at_once():
-        directories = retry_while_transient(lambda: prepare(config), log.error)
-    return Service(config, directories, read_again).run()
+        return retry_while_transient(lambda: prepare(config), log.error)

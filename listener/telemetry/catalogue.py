@@ -163,6 +163,12 @@ _ALIVE = (
     Row("watch_mode", "gauge", (), "How files are found; 2: events, 1: watchdog's public observer, 0: rescans alone."),
     Row("lease_supported", "gauge", (), "1 when the kernel tells whether a file is still open for writing."),
     Row("ready", "gauge", (), "1 when /readyz says ready."),
+    Row(
+        "standby",
+        "gauge",
+        (),
+        "1 while it waits for another listener to end, and shows heartbeat and build_info alone.",
+    ),
 )
 _MACHINE = (
     Row("workers", "gauge", (), "Worker processes that run."),

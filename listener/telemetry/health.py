@@ -94,6 +94,19 @@ def readiness(conditions: Conditions, now: float) -> tuple[bool, dict[str, Any]]
     return verdict(checks, "ready", "not-ready")
 
 
+def standby_liveness(heartbeat: float, now: float) -> tuple[bool, dict[str, Any]]:
+    """Return whether a service that waits for another one's end should go on, and the body."""
+    return verdict({"loop": loop_turns(heartbeat, now)}, "alive", "stuck")
+
+
+def standby_readiness(heartbeat: float, now: float, fault: str) -> dict[str, Any]:
+    """Return the body of /readyz of a service that waits; `fault`: "" or why incoming cannot be locked."""
+    text = "another listener owns incoming: this one takes over when that one has ended"
+    if fault:
+        text = f"incoming cannot be locked ({fault}): see that it is there, and that its file system answers"
+    return verdict({"loop": loop_turns(heartbeat, now), "owner": (False, text)}, "ready", "standby")[1]
+
+
 def in_one_line(body: Mapping[str, Any]) -> str:
     """Return a body in one line: "ready", or "not-ready: space: free space is below ..."."""
     wrong = [f"{name}: {check['text']}" for name, check in body["checks"].items() if not check["ok"]]

@@ -90,7 +90,7 @@ class Server:
         limits: Limits = Limits(),  # noqa: B008 - it cannot be changed
     ) -> None:
         self.address, self.access = address, access or Access()
-        self._router, self._limits = Router(routes, slow or {}, on_error), limits
+        self._router, self._limits, self._on_error = Router(routes, slow or {}, on_error), limits, on_error
         # Clients must not take the descriptors that the rest of the process needs.
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         most = limits.connections if descriptors == resource.RLIM_INFINITY else descriptors // 2
@@ -121,6 +121,10 @@ class Server:
         self.access.start(self._wake)
         self._thread = Thread(target=self._serve, name="listener-http", daemon=True)
         self._thread.start()
+
+    def serve(self, routes: Mapping[str, Route], slow: Mapping[str, Route] | None = None) -> None:
+        """Serve these routes from now on, in place of the former ones."""
+        self._router = Router(routes, slow or {}, self._on_error)
 
     @property
     def alive(self) -> bool:

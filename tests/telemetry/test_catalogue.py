@@ -68,6 +68,7 @@ PROMISED: dict[str, tuple[str, dict[str, str], str]] = {
     "filesystem_files_free": ("gauge", VOLUMES, ""),
     "log_records_total": ("counter", {"level": "debug info warning error critical"}, ""),
     "ready": ("gauge", {}, ""),
+    "standby": ("gauge", {}, ""),
     "build_info": ("info", {"version": "", "revision": "", "python": ""}, ""),
     "config_info": ("info", {"layout": "", "fsync": "", "on_conflict": "", "keep_source": "", "poll": ""}, ""),
 }
