@@ -166,5 +166,17 @@ CREATE TABLE requests (
 CREATE INDEX requests_open ON requests (id) WHERE done_ns = 0;
 """
 
+# `moves.stored`: how many instances the origin had got of the study. `hints`: what a held orphan refers to.
+_RETURNS = """
+ALTER TABLE moves ADD COLUMN stored INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE hints (
+    uid TEXT NOT NULL,
+    held_id INTEGER NOT NULL,
+    PRIMARY KEY (uid, held_id)
+) WITHOUT ROWID;
+CREATE INDEX hints_of_held ON hints (held_id);
+CREATE INDEX studies_awaited ON studies (last_ns) WHERE awaits_result = 1 AND results = 0 AND unanswered_ns = 0;
+"""
+
 #: "DLrt" is its PRAGMA application_id.
-ROUTE = Schema("route", 0x444C7274, (_FIRST,))
+ROUTE = Schema("route", 0x444C7274, (_FIRST, _RETURNS))
