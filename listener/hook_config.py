@@ -12,12 +12,13 @@ from listener.ledger.interests import EVENTS, RESULTS, SERIES_EVENTS, STUDY_EVEN
 #: What `listener hooks` takes for a deed where a name may stand.
 DEEDS = ("test", "redeliver", "retire", "forget")
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+#: What a hook may be called.
+NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
 def require_name(name: str, whose: str) -> None:
     """Raise ValueError that says what to give, if a hook or another consumer (`whose`) cannot be called `name`."""
-    if not _NAME.fullmatch(name) or name in DEEDS:
+    if not NAME.fullmatch(name) or name in DEEDS:
         raise ValueError(f"{name!r} is no name for a {whose}; give small letters, digits and -, and none of {DEEDS}")
 
 
