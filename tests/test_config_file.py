@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -121,6 +122,7 @@ def test_every_command_finds_it_and_check_and_status_name_it(home: Path, tmp_pat
     status = run(home / "work", "status")
     assert status.status == 0, status.stderr
     assert f"options are read from '{path}'" in status.stdout.decode()
+    assert json.loads(run(home / "work", "status", "--json").stdout)["config"] == str(path)
     assert run(home / "work", "series").status == 0
     elsewhere = run(home, "check", HOME=str(tmp_path))
     assert "no file of options was found" in elsewhere.stdout.decode() or "/etc/listener.toml" in str(elsewhere.stdout)

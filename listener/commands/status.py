@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import shutil
 import sys
@@ -45,7 +46,7 @@ def acts(_: argparse.Namespace) -> bool:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Print the status once, or every second. Return 0, or 1 when the state cannot be read."""
-    show = _print_json if given.json else _print
+    show = functools.partial(_print_json, given.config or "") if given.json else _print
     if not given.watch:
         found = _look(config)
         show(found)
@@ -114,7 +115,8 @@ def _volume(path: str) -> dict[str, int | str]:
     }
 
 
-def _print_json(found: Mapping[str, Any]) -> None:
+def _print_json(config_file: str, found: Mapping[str, Any]) -> None:
+    found = {**found, "config": printable(config_file)}
     sys.stdout.buffer.write(orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE))
     sys.stdout.buffer.flush()
 
