@@ -1,4 +1,4 @@
-"""The accounts: a row a series, or sums by day, month, modality, sender or batch."""
+"""The accounts: a row a series, or sums by day, month, year, modality, sender or batch."""
 
 from __future__ import annotations
 

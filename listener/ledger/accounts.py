@@ -1,22 +1,26 @@
-"""The accounts: sums by day, month, modality, sender or batch, for `listener report` and the API."""
+"""The accounts: sums by day, month, year, modality, sender or batch, for `listener report` and the API."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from listener.ledger.reader import Reader
 from listener.ledger.rows import BatchRow, DayRow, shown, shown_names
+from listener.moments import moment_of
 from listener.planning.names import instant
 
+_PERIODS = ("day", "month", "year")
+
 #: What may be summed by.
-BY = ("day", "month", "modality", "sender", "batch")
+BY = (*_PERIODS, "modality", "sender", "batch")
 
 #: The numbers of a day, which are summed.
 _NUMBERS = DayRow._fields[3:]
 
-#: What a row by sender alone has besides: its last arrival.
+#: What a row by sender has besides, if not by modality as well: the last arrival, of which a modality is not known.
 LAST_ARRIVAL = "last"
 
 
@@ -31,36 +35,41 @@ def keys_of(by: Iterable[str]) -> tuple[str, ...]:
 
 
 def sums(reader: Reader, since_ns: int, until_ns: int, by: tuple[str, ...], phi: bool = False) -> list[dict[str, Any]]:
-    """Return a row for each combination of the keys in a period. Raises LedgerFault."""
+    """Return a row for each combination of the keys in a period, in whole days. Raises LedgerFault."""
     if by == ("batch",):
         return [shown(row, phi) for row in reader.batches(since_ns, until_ns)]
-    rows = summed(reader.days(_day(since_ns), _day(until_ns)), by)
-    if by != ("sender",):
-        return rows
-    arrivals = reader.last_arrivals()
-    return [
-        {**row, LAST_ARRIVAL: instant(arrivals[name]) if (name := row["sender"]) in arrivals else ""} for row in rows
-    ]
+    days, names = (_day(since_ns), _day(until_ns)), (*by, *_NUMBERS)
+    rows = [dict(zip(names, row, strict=True)) for row in reader.sums(by, *days)]
+    if _has_last(by):
+        for row in rows:
+            moment_ns = reader.last_arrival(row["sender"], *_bounds(row, days)) if row["sender"] else 0
+            row[LAST_ARRIVAL] = instant(moment_ns) if moment_ns else ""
+    return rows
 
 
 def head(by: tuple[str, ...], phi: bool) -> list[str]:
     """Return the names of the values of a row of sums(), also where there is no row."""
     if by == ("batch",):
         return shown_names(BatchRow, phi)
-    return [*by, *_NUMBERS, *([LAST_ARRIVAL] if by == ("sender",) else [])]
+    return [*by, *_NUMBERS, *([LAST_ARRIVAL] if _has_last(by) else [])]
 
 
-def summed(days: Iterable[DayRow], by: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the numbers of days summed by each combination of day, month, modality and sender, in order."""
-    found: dict[tuple[str, ...], list[int]] = {}
-    for day in days:
-        keys = {"day": day.day, "month": day.day[:7], "modality": day.Modality, "sender": day.sender}
-        so_far = found.setdefault(tuple(keys[name] for name in by), [0] * len(_NUMBERS))
-        so_far[:] = [one + other for one, other in zip(so_far, day[3:], strict=True)]
-    return [
-        {**dict(zip(by, key, strict=True)), **dict(zip(_NUMBERS, numbers, strict=True))}
-        for key, numbers in sorted(found.items())
-    ]
+def _has_last(by: tuple[str, ...]) -> bool:
+    return "sender" in by and "modality" not in by
+
+
+def _bounds(row: Mapping[str, Any], days: tuple[str, str]) -> tuple[int, int]:
+    """Return the first and last moment that a row sums: its shortest period, within the first and the last day."""
+    period = next((row[name] for name in _PERIODS if name in row), "")
+    edges = [_edges(*days), *([_edges(period, period)] if period else [])]
+    return max(first for first, _ in edges), min(last for _, last in edges)
+
+
+@lru_cache(maxsize=1000)
+def _edges(first: str, last: str) -> tuple[int, int]:
+    """Return the first moment of a day, month or year, and the last of another."""
+    now = datetime(1970, 1, 1, tzinfo=UTC)  # It counts for nothing here.
+    return moment_of(first, now), moment_of(last, now, end=True)
 
 
 def _day(moment_ns: int) -> str:

@@ -1,4 +1,4 @@
-"""Find studies: by patient, study and series, newest arrivals first.
+"""Find studies: by patient, study and series, newest arrivals first; and pages of studies.
 
 A search costs what it finds, not what the ledger holds: the first condition that few studies meet yields them by an
 index, the others are asked of these. If every condition is met by many, studies are walked from the newest until enough
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from listener.ledger.connection import translated
+from listener.ledger.listing import Page, bounds, newest
 from listener.ledger.rows import STUDIES, StudyRow, study_row
 from listener.moments import LAST
 from listener.planning.names import folded
@@ -21,8 +22,8 @@ from listener.planning.names import folded
 #: Few studies: to read and sort them takes a few milliseconds.
 FEW = 8_000
 
-#: Where what is common is found at once, without a look at all that is there.
-RECENT = "(SELECT * FROM studies INDEXED BY studies_last WHERE series > 0 ORDER BY last_ns DESC, id DESC LIMIT 3000) t"
+#: So many of the newest are walked first: what is common is found there at once, without a look at all that is there.
+RECENT = 1000
 
 #: Studies in one question.
 _CHUNK = 500
@@ -59,54 +60,91 @@ class Search(NamedTuple):
 
 
 class _Condition(NamedTuple):
-    """One condition, twice: as a question for ids of studies, and as a test of a study `t`; each with its values."""
+    """One condition, twice: as a question for ids of studies, and as a test of a study `t`; each with its values.
+    `is_of_row`: the test looks at the study's row alone.
+    """
 
     ids: str
     test: str
     values: tuple[Any, ...] = ()
+    is_of_row: bool = False
 
 
 def find(connection: sqlite3.Connection, search: Search) -> list[StudyRow]:
     """Return the studies found, the newest arrival first. Raises LedgerFault."""
+    page = Page(since_ns=search.since_ns, until_ns=search.until_ns, limit=search.limit or -1)
     with translated():
-        ids = _ids(connection, search)
-        found: list[StudyRow] = []
-        for start in range(0, len(ids), _CHUNK):
-            some = ids[start : start + _CHUNK]
-            rows = {row[0]: row for row in connection.execute(f"{STUDIES} WHERE t.id IN ({_listed(some)})")}
-            found += [study_row(rows[number]) for number in some if number in rows]
-        return found
+        return _rows(connection, _ids(connection, list(_conditions(connection, search)), page))
 
 
-def _ids(connection: sqlite3.Connection, search: Search) -> list[int]:
-    """Return the ids of the studies found."""
-    conditions = list(_conditions(connection, search))
+def studies_page(connection: sqlite3.Connection, page: Page) -> list[StudyRow]:
+    """Return a page of studies, the newest arrival first; of modality and sender one series is enough. Raises
+    LedgerFault.
+    """
+    conditions = []
+    if page.study:
+        conditions.append(_of_study("t.StudyInstanceUID = ?", (page.study,)))
+    if page.state not in ("", "complete"):
+        conditions.append(_in_state(page.state))
+    if page.sender:
+        conditions.append(_of_series("s.sender = ?", (page.sender,)))
+    if page.modality:
+        conditions.append(_of_series("s.Modality = ?", (page.modality,)))
+    if page.state == "complete":
+        conditions.append(_in_state(page.state))
+    with translated():
+        return _rows(connection, _ids(connection, conditions, page))
+
+
+def _rows(connection: sqlite3.Connection, ids: Sequence[int]) -> list[StudyRow]:
+    found: list[StudyRow] = []
+    for start in range(0, len(ids), _CHUNK):
+        some = ids[start : start + _CHUNK]
+        rows = {row[0]: row for row in connection.execute(f"{STUDIES} WHERE t.id IN ({_listed(some)})")}
+        found += [study_row(rows[number]) for number in some if number in rows]
+    return found
+
+
+def _ids(connection: sqlite3.Connection, conditions: Sequence[_Condition], page: Page) -> list[int]:
+    """Return the ids of the studies within a page's bounds that meet the conditions."""
     for number, condition in enumerate(conditions):
         few = _few(connection, condition)
         if few is not None:
-            others = conditions[:number] + conditions[number + 1 :]
+            others = [*conditions[:number], *conditions[number + 1 :]]
             tests = [f"t.id IN ({_listed(few)})", *(other.test for other in others)]
-            return _newest(connection, search, "studies t NOT INDEXED", tests, others)
-    tests = [condition.test for condition in conditions]
-    if search.limit:
-        found = _newest(connection, search, RECENT, tests, conditions)
-        if len(found) == search.limit:
+            return _newest(connection, page, "studies t NOT INDEXED", tests, others)
+    if conditions and page.limit > 0:
+        found = _newest(connection, page, _WALKED, [condition.test for condition in conditions], conditions, RECENT)
+        if len(found) == page.limit:
             return found
-    tests = [f"t.id IN ({condition.ids})" for condition in conditions]
-    return _newest(connection, search, "studies t INDEXED BY studies_last", tests, conditions)
+    tests = [condition.test if condition.is_of_row else f"t.id IN ({condition.ids})" for condition in conditions]
+    return _newest(connection, page, _WALKED, tests, conditions)
+
+
+#: Studies in the order of their arrivals.
+_WALKED = "studies t INDEXED BY studies_last"
 
 
 def _newest(
-    connection: sqlite3.Connection, search: Search, source: str, tests: list[str], conditions: Sequence[_Condition]
+    connection: sqlite3.Connection,
+    page: Page,
+    source: str,
+    tests: list[str],
+    conditions: Sequence[_Condition],
+    walked: int = 0,
 ) -> list[int]:
-    """Return the ids of the newest studies `t` of a source that meet the tests, with the conditions' values."""
-    question = (
-        f"SELECT t.id FROM {source} WHERE {' AND '.join(['t.series > 0 AND t.last_ns BETWEEN ? AND ?', *tests])} "
-        "ORDER BY t.last_ns DESC, t.id DESC LIMIT ?"
-    )
-    values = [value for condition in conditions for value in condition.values]
-    asked = connection.execute(question, (search.since_ns, search.until_ns, *values, search.limit or -1))
-    return [number for (number,) in asked]
+    """Return the ids of the newest studies `t` of a source that meet the tests, with the conditions' values; of those
+    `walked` that are newest (0: of all).
+    """
+    between, edges = bounds("t", page)
+    inside = f"t.series > 0 AND {between}"
+    values = [*edges]
+    if walked:
+        source, values = f"(SELECT * FROM {source} WHERE {inside} {newest('t')}) t", [*edges, walked]
+        inside = "TRUE"
+    question = f"SELECT t.id FROM {source} WHERE {' AND '.join([inside, *tests])} {newest('t')}"
+    values += [value for condition in conditions for value in condition.values]
+    return [number for (number,) in connection.execute(question, (*values, page.limit))]
 
 
 def _few(connection: sqlite3.Connection, condition: _Condition) -> list[int] | None:
@@ -136,9 +174,8 @@ def _conditions(connection: sqlite3.Connection, search: Search) -> Iterator[_Con
         pattern = folded(search.name).rstrip("^ ")
         test, values = _matches("n.folded", pattern if _is_pattern(pattern) else f"{pattern}*")
         yield _of_patient("patient_names n", "n.patient_id", test, values)
-    if search.state:
-        few = "" if search.state == "complete" else "t.state <> 'complete' AND "
-        yield _of_study(f"{few}t.state = ?", (search.state,))
+    if search.state not in ("", "complete"):
+        yield _in_state(search.state)
     if any(search.dates):
         first, last = search.dates
         yield _of_study("t.StudyDate <> '' AND t.StudyDate BETWEEN ? AND ?", (first, last or _LAST_CHARACTER))
@@ -148,10 +185,18 @@ def _conditions(connection: sqlite3.Connection, search: Search) -> Iterator[_Con
         yield _of_series(*_matches("s.sender", search.sender))
     if search.modality:
         yield _of_series(*_matches("s.Modality", search.modality.upper()))
+    if search.state == "complete":
+        yield _in_state(search.state)
+
+
+def _in_state(state: str) -> _Condition:
+    # Those that are not complete have an index.
+    few = "" if state == "complete" else "t.state <> 'complete' AND "
+    return _of_study(f"{few}t.state = ?", (state,))
 
 
 def _of_study(test: str, values: tuple[str, ...]) -> _Condition:
-    return _Condition(f"SELECT t.id FROM studies t WHERE {test}", test, values)
+    return _Condition(f"SELECT t.id FROM studies t WHERE {test}", test, values, is_of_row=True)
 
 
 def _of_series(test: str, values: tuple[str, ...]) -> _Condition:

@@ -1,13 +1,13 @@
-"""PURE. Questions for pages of series and studies, the newest arrival first, narrowed by what a request names.
+"""PURE. Pages of series and studies, the newest arrival first, narrowed by what a request names.
 
-Each goes along the index of arrivals and ends with the page's last row: only what is seldom is looked for longer.
+A page of series goes along an index of arrivals and ends with its last row; finding.py looks for those of studies.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from listener.ledger.rows import SERIES_COLUMNS, STUDIES
+from listener.ledger.rows import SERIES_COLUMNS
 from listener.moments import LAST
 
 
@@ -31,26 +31,23 @@ Question = tuple[str, tuple[Any, ...]]
 
 def series(page: Page) -> Question:
     """Return the question for a page of series, and its values."""
-    # A plus keeps SQLite from an index of that column, all of whose rows it would have to sort; that of states is.
-    conditions = {"state": "s.state = ?", "modality": "+s.Modality = ?", "sender": "+s.sender = ?"}
-    conditions["study"] = "s.StudyInstanceUID = ?"
-    return _question(f"SELECT {SERIES_COLUMNS} FROM series s WHERE TRUE", "s", page, conditions)
+    narrowed = {"StudyInstanceUID": page.study, "sender": page.sender, "Modality": page.modality, "state": page.state}
+    if page.state != "complete":  # Of all series few are open or incomplete.
+        narrowed = {"state": page.state} | narrowed
+    given = {column: value for column, value in narrowed.items() if value}
+    # The index of the first serves. A plus keeps SQLite from any other, all of whose rows it would have to sort.
+    tests = "".join(f" AND {'+' * bool(number)}s.{column} = ?" for number, column in enumerate(given))
+    between, values = bounds("s", page)
+    question = f"SELECT {SERIES_COLUMNS} FROM series s WHERE {between}{tests} {newest('s')}"
+    return question, (*values, *given.values(), page.limit)
 
 
-def studies(page: Page) -> Question:
-    """Return the question for a page of studies, and its values; of modality and sender one series is enough."""
-    one = "EXISTS (SELECT 1 FROM series n WHERE n.study_id = t.id AND n.{} = ?)"
-    conditions = {"modality": one.format("Modality"), "sender": one.format("sender")}
-    # Open and incomplete ones have an index, in the same order.
-    conditions["state"] = "+t.state = ?" if page.state == "complete" else "t.state = ? AND t.state <> 'complete'"
-    conditions["study"] = "t.StudyInstanceUID = ?"
-    return _question(f"{STUDIES} WHERE t.series > 0", "t", page, conditions)
+def bounds(table: str, page: Page) -> Question:
+    """Return the test of a table's arrivals for a page, and its values."""
+    test = f"{table}.last_ns BETWEEN ? AND ? AND ({table}.last_ns, {table}.id) < (?, ?)"
+    return test, (page.since_ns, min(page.until_ns, page.after[0]), *page.after)
 
 
-def _question(begin: str, table: str, page: Page, conditions: dict[str, str]) -> Question:
-    given = {name: condition for name, condition in conditions.items() if getattr(page, name)}
-    between = f" AND {table}.last_ns BETWEEN ? AND ? AND ({table}.last_ns, {table}.id) < (?, ?)"
-    order = f" ORDER BY {table}.last_ns DESC, {table}.id DESC LIMIT ?"
-    asked = "".join(f" AND {condition}" for condition in given.values())
-    values = (page.since_ns, page.until_ns, *page.after, *(getattr(page, name) for name in given), page.limit)
-    return f"{begin}{between}{asked}{order}", values
+def newest(table: str) -> str:
+    """Return the order of a page's rows, and its limit, a value."""
+    return f"ORDER BY {table}.last_ns DESC, {table}.id DESC LIMIT ?"

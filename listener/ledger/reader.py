@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from listener.ledger import listing, schema
 from listener.ledger.connection import open_reader, path_of, translated
 from listener.ledger.consumers import OLDEST_PENDING
 from listener.ledger.descriptions import HOW_MANY_UNDESCRIBED
-from listener.ledger.finding import Search, find
+from listener.ledger.finding import Search, find, studies_page
 from listener.ledger.listing import Page
 from listener.ledger.rows import (
     SERIES_COLUMNS,
@@ -64,14 +64,13 @@ ALL_STUDIES = "SELECT count(*) FROM studies"
 SET_ASIDE = "SELECT reason, files, bytes FROM set_aside_counts"
 SET_ASIDE_GROUPS = """
 SELECT reason, sender, StudyInstanceUID, max(Modality), count(*), sum(size), min(at_ns), max(at_ns), max(error)
-FROM set_aside WHERE gone_ns = 0 AND reason IN ({marks}) AND ? IN ('', sender) AND ? IN ('', StudyInstanceUID)
-GROUP BY reason, sender, StudyInstanceUID ORDER BY max(at_ns) DESC LIMIT ?
+FROM set_aside WHERE gone_ns = 0 AND {tests} GROUP BY reason, sender, StudyInstanceUID ORDER BY max(at_ns) DESC LIMIT ?
 """
-LAST_ARRIVALS = """
-SELECT sender, max(last_ns) FROM (
-    SELECT sender, max(last_ns) AS last_ns FROM series GROUP BY sender
-    UNION ALL SELECT sender, max(arrived_ns) FROM set_aside GROUP BY sender
-) WHERE sender <> '' GROUP BY sender
+LAST_ARRIVAL = """
+SELECT max(
+    ifnull((SELECT max(last_ns) FROM series WHERE sender = ?1 AND last_ns BETWEEN ?2 AND ?3), 0),
+    ifnull((SELECT max(arrived_ns) FROM set_aside WHERE sender = ?1 AND arrived_ns BETWEEN ?2 AND ?3), 0)
+)
 """
 _TRIED = """
 SELECT * FROM (
@@ -101,7 +100,11 @@ SELECT id, name, CASE WHEN active = 0 THEN 'retired' WHEN stopped <> '' THEN 'st
     (SELECT deliveries FROM delivery_counts WHERE consumer_id = c.id AND state = 'failed'), stopped
 FROM consumers c ORDER BY name
 """
-DAYS = "SELECT * FROM days WHERE day BETWEEN ? AND ? ORDER BY day, Modality, sender"
+_OF_DAYS = "FROM days WHERE day BETWEEN ? AND ?"
+DAYS = f"SELECT * {_OF_DAYS} ORDER BY day, Modality, sender"
+#: What days are summed by.
+_KEYS = {"month": "substr(day, 1, 7)", "year": "substr(day, 1, 4)", "modality": "Modality"}
+_SUMMED = ", ".join(f"sum({name})" for name in DayRow._fields[3:])
 
 #: Series of which all files were set aside, as rows of series.
 ONLY_SET_ASIDE = """
@@ -209,8 +212,7 @@ class Reader:
 
     def studies_page(self, page: Page) -> list[StudyRow]:
         """Return a page of studies, the newest arrival first."""
-        question, values = listing.studies(page)
-        return [study_row(row) for row in self._ask(question, *values)]
+        return studies_page(self._connection, page)
 
     def series_page(self, page: Page) -> list[SeriesRow]:
         """Return a page of series, the newest arrival first."""
@@ -251,12 +253,20 @@ class Reader:
         self, reasons: Collection[str], sender: str = "", study: str = "", limit: int = 1000
     ) -> list[SetAsideGroup]:
         """Return the set-aside files of these reasons (of one sender or study) in groups, the newest first."""
-        question = SET_ASIDE_GROUPS.format(marks=", ".join("?" * len(reasons)))
-        return [SetAsideGroup(*row) for row in self._ask(question, *reasons, sender, study, limit)]
+        tests = {f"reason IN ({', '.join('?' * len(reasons))})": reasons}
+        if sender:
+            tests["sender = ?"] = [sender]
+        if study:
+            tests["StudyInstanceUID <> '' AND StudyInstanceUID = ?"] = [study]
+        question = SET_ASIDE_GROUPS.format(tests=" AND ".join(tests))
+        values = [value for some in tests.values() for value in some]
+        return [SetAsideGroup(*row) for row in self._ask(question, *values, limit)]
 
-    def last_arrivals(self) -> dict[str, int]:
-        """Return when the last file of each sender arrived, by calling AE title."""
-        return dict(self._ask(LAST_ARRIVALS))
+    def last_arrival(self, sender: str, since_ns: int = 0, until_ns: int = LAST) -> int:
+        """Return when the last file of a sender (its calling AE title) arrived within a period, 0 for never. Of a
+        series only its last arrival is known.
+        """
+        return int(self._ask(LAST_ARRIVAL, sender, since_ns, until_ns)[0][0])
 
     def consumers(self) -> list[ConsumerRow]:
         """Return every consumer that was ever registered, by name."""
@@ -294,6 +304,14 @@ class Reader:
     def days(self, since: str = "", until: str = "9999-12-31") -> list[DayRow]:
         """Return the totals of days from `since` to `until` (UTC, YYYY-MM-DD), both included."""
         return [DayRow(*row) for row in self._ask(DAYS, since, until)]
+
+    def sums(self, by: Sequence[str], since: str, until: str) -> list[tuple[Any, ...]]:
+        """Return the numbers of days(), summed by each combination of day, month, year, modality and sender, in order:
+        the values of these and the sums.
+        """
+        keys = ", ".join(_KEYS.get(name, name) for name in by)
+        order = ", ".join(str(number) for number in range(1, len(by) + 1))
+        return self._ask(f"SELECT {keys}, {_SUMMED} {_OF_DAYS} GROUP BY {order} ORDER BY {order}", since, until)
 
     def batches(self, since_ns: int = 0, until_ns: int = LAST) -> list[BatchRow]:
         """Return the batches made in a period."""

@@ -247,6 +247,15 @@ _DATA_DIRECTORY = """
 ALTER TABLE writers ADD COLUMN data_dir TEXT NOT NULL DEFAULT '';
 """
 
+# What a page or a report narrows by modality, sender or study it finds by these; a report asks for each sender's last
+# arrival in a period.
+_NARROWED = """
+CREATE INDEX series_modality_last ON series (Modality, last_ns);
+CREATE INDEX series_sender_last ON series (sender, last_ns);
+CREATE INDEX set_aside_sender ON set_aside (sender, arrived_ns);
+CREATE INDEX set_aside_of_study ON set_aside (StudyInstanceUID) WHERE StudyInstanceUID <> '';
+"""
+
 #: Step n migrates version n to n + 1. Steps are only ever added, so that a file of any version can be migrated.
 STEPS = (
     released_steps.SERIES,
@@ -259,6 +268,7 @@ STEPS = (
     _PATIENTS_AND_STUDIES,
     _FEED,
     _DATA_DIRECTORY,
+    _NARROWED,
 )
 
 VERSION = len(STEPS)

@@ -63,7 +63,7 @@ class LedgerThread:
         self._announced: deque[End] = deque()
         self._set_aside_totals: Mapping[str, tuple[int, int]] = {}
         self._arrivals: Mapping[str, int] = {}
-        self._asks_arrivals = bool(config.watch_sender)
+        self._unasked = config.watch_sender
         self._state_dir = config.state
         self._has_work = threading.Event()
         self._closing = threading.Event()
@@ -164,7 +164,7 @@ class LedgerThread:
             if now - ticked >= _TICK_SECONDS:
                 ticked = now
                 self._guarded(self._writer.tick, now)
-                if self._asks_arrivals and not self.fault:
+                if self._unasked and not self.fault:
                     self._guarded(self._ask_arrivals, now)
             self._hand_out()
 
@@ -209,8 +209,8 @@ class LedgerThread:
         from listener.ledger.reader import reading  # needed with --watch-sender alone
 
         with contextlib.suppress(LedgerFault), reading(self._state_dir) as reader:  # or a second later
-            self._arrivals = reader.last_arrivals()
-            self._asks_arrivals = False
+            self._arrivals = {sender: reader.last_arrival(sender) for sender in self._unasked}
+            self._unasked = ()
 
     def _hand_out(self) -> None:
         revisions = self._writer.take_revisions()

@@ -7,6 +7,7 @@ import csv
 import io
 import itertools
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,10 +22,10 @@ from listener.commands._table import commas
 from listener.config import Config
 from listener.errors import ConfigError, LedgerMissing, UnknownSeries
 from listener.ledger import accounts, deliveries, maintenance
-from listener.ledger.connection import open_writer, path_of, transaction
-from listener.ledger.reader import reading
-from listener.ledger.rows import DayRow, shown
-from listener.moments import moment_of
+from listener.ledger.connection import migrate, open_writer, path_of, transaction
+from listener.ledger.reader import Reader, reading
+from listener.ledger.rows import shown
+from listener.moments import LAST, moment_of
 from tests.instances import uid
 from tests.ledger_bench import LedgerBench
 from tests.service_process import listener
@@ -221,21 +222,29 @@ def test_sums_of_several_kinds_are_those_of_each_combination(
     assert [row[:3] for row in rows] == [[month, "", "0"], [month, "CT", "1"], [month, "MR", "2"]]
 
 
-DAYS = [
-    DayRow(day, modality, sender, 1, 10, 0, 0, 1, 0, 0)
-    for day in ("2025-12-31", "2026-01-01", "2026-01-31")
-    for modality in ("CT", "MR")
-    for sender in ("A", "B")
-]
+@pytest.fixture(scope="module")
+def days() -> Iterator[Reader]:
+    """A ledger with totals of four days alone."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection)
+        for day in ("2024-07-01", "2025-12-31", "2026-01-01", "2026-01-31"):
+            for key in itertools.product(("CT", "MR"), ("A", "B")):
+                connection.execute("INSERT INTO days VALUES (?, ?, ?, 1, 10, 0, 0, 1, 0, 0)", (day, *key))
+        yield Reader(connection)
 
 
-@pytest.mark.parametrize("by", [*itertools.permutations(("day", "month", "modality", "sender"), 2)])
-def test_sums_keep_the_whole_and_the_order_of_their_keys(by: tuple[str, str]) -> None:
-    rows = accounts.summed(DAYS, by)
-    assert sum(row["published"] for row in rows) == len(DAYS)
+@pytest.mark.parametrize("by", [*itertools.permutations(("day", "month", "year", "modality", "sender"), 2)])
+def test_sums_keep_the_whole_and_the_order_of_their_keys(days: Reader, by: tuple[str, str]) -> None:
+    rows = accounts.sums(days, 0, LAST, by)
+    assert (sum(row["published"] for row in rows), sum(row["bytes"] for row in rows)) == (16, 160)
     keys = [tuple(row[name] for name in by) for row in rows]
     assert keys == sorted(set(keys))
-    assert list(rows[0])[:2] == list(by)
+    assert [*rows[0]] == accounts.head(by, phi=False)
+
+
+def test_a_year_is_the_sum_of_its_days(days: Reader) -> None:
+    rows = accounts.sums(days, 0, LAST, ("year",))
+    assert [(row["year"], row["published"]) for row in rows] == [("2024", 4), ("2025", 4), ("2026", 8)]
 
 
 def test_senders_have_their_last_arrival(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,6 +257,40 @@ def test_senders_have_their_last_arrival(filled: LedgerBench, capsys: pytest.Cap
     head, *_, row = capsys.readouterr().out.splitlines()
     assert head.endswith("last")
     assert row.endswith(str(told["SENDER"])[:19].replace("T", " "))
+
+
+#: Arrivals of a sender: of a series in January and of one in March, and of a set-aside file in February.
+ARRIVED = {"2026-01": "2026-01-20T10:00:00", "2026-02": "2026-02-03T04:05:06", "2026-03": "2026-03-31T23:59:59"}
+
+LAST_OF = [
+    (("sender",), 0, LAST, {"A": "2026-03"}),
+    (("sender",), 0, moment_of("2026-02", datetime.now(UTC), end=True), {"A": "2026-02"}),
+    (("month", "sender"), 0, LAST, {"2026-01": "2026-01", "2026-02": "2026-02", "2026-03": "2026-03"}),
+    (("sender", "year"), 0, LAST, {"A": "2026-03"}),
+    (("day", "sender"), 0, LAST, {"2026-01-20": "2026-01", "2026-02-03": "2026-02", "2026-03-31": "2026-03"}),
+]
+
+
+@pytest.mark.parametrize(("by", "since", "until", "expected"), LAST_OF)
+def test_the_last_arrival_of_a_sender_is_that_in_the_period_of_its_row(
+    by: tuple[str, ...], since: int, until: int, expected: dict[str, str]
+) -> None:
+    moments = {month: moment_of(f"{text}Z", datetime.now(UTC)) for month, text in ARRIVED.items()}
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection)
+        for text in ARRIVED.values():
+            connection.execute("INSERT INTO days (day, Modality, sender) VALUES (?, 'CT', 'A')", (text[:10],))
+        for month in ("2026-01", "2026-03"):
+            row = (f"1.{month[-1]}", moments[month])
+            connection.execute("INSERT INTO series (SeriesInstanceUID, sender, last_ns) VALUES (?, 'A', ?)", row)
+        aside = "INSERT INTO set_aside (path, reason, name, sender, arrived_ns) VALUES ('x', 'empty', 'x', 'A', ?)"
+        connection.execute(aside, (moments["2026-02"],))
+        rows = accounts.sums(Reader(connection), since, until, by)
+    assert {row[by[0]]: row["last"][:19] for row in rows} == {key: ARRIVED[month] for key, month in expected.items()}
+
+
+def test_a_row_by_modality_has_no_last_arrival(days: Reader) -> None:
+    assert "last" not in accounts.sums(days, 0, LAST, ("modality", "sender"))[0]
 
 
 @pytest.mark.parametrize(
