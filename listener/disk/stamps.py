@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import re
 import time
 from hashlib import blake2b
 from typing import NamedTuple
@@ -22,6 +23,7 @@ SIZE = 4096
 _HEX = 16
 _LINE = 3 * (_HEX + 1)
 _MOST = SIZE // _LINE
+_STAMP = re.compile(rf"^(\S+) (\S+) ([0-9a-f]{{{_HEX}}})$", re.MULTILINE)
 
 #: Seconds for which a stamp counts: no kernel shows an old document for longer (NFS: acregmax 60 s).
 VALID_SECONDS = 60.0
@@ -76,14 +78,9 @@ def read_direct(descriptor: int) -> list[Stamp]:
 
 
 def _parsed(data: bytes) -> list[Stamp]:
-    lines = [line.split() for line in data.decode("ascii", "replace").splitlines()]
-    return [
-        Stamp(fields[0], fields[1], int(fields[2], 16)) for fields in lines if len(fields) == 3 and _is_hex(fields[2])
-    ]
-
-
-def _is_hex(word: str) -> bool:
-    return len(word) == _HEX and all(letter in "0123456789abcdef" for letter in word)
+    # One expression over the page, most of which is empty lines: each change of a shared document costs it.
+    lines = _STAMP.findall(data.rstrip(b"\n").decode("ascii", "replace"))
+    return [Stamp(document, digest, int(time_ns, 16)) for document, digest, time_ns in lines]
 
 
 def _hash(data: bytes) -> str:

@@ -27,7 +27,7 @@ from listener.disk.moves import rename_new
 from listener.planning import documents
 from listener.planning.names import document_name
 from listener.repacking.context import WorkerContext
-from listener.repacking.describe import locked, locked_series
+from listener.repacking.document_files import locked, locked_series
 
 #: Nanoseconds within which a change of an instance may not be in the ledger yet.
 LEDGER_LAG_NS = 60 * 10**9

@@ -24,9 +24,10 @@ from listener.planning.plan import make_plan, missing_keywords
 from listener.records import Arrival, Deferral, Missing, Outcome
 from listener.repacking import claim, describe, place, setaside
 from listener.repacking.context import CLAIM, MOVE, WorkerContext
-from listener.repacking.describe import Overtaken, SharedDocuments
+from listener.repacking.describe import Overtaken
 from listener.repacking.job import UNPLANNED, FileJob, Instance, NotYet, Source, share_sync_time
 from listener.repacking.refusals import Refusals
+from listener.repacking.shared_documents import SharedDocuments
 
 Result = Outcome | Deferral
 
@@ -131,6 +132,7 @@ class Repacker:
         jobs = [FileJob(Source(arrival), time.time_ns()) for arrival in arrivals]
         stories = [story(job, self._context, self._shared) for job in jobs]
         results: list[Result | None] = [None] * len(jobs)
+        self._shared.begin_batch()
         try:
             while any(result is None for result in results):
                 self._to_next_barrier(jobs, stories, results)

@@ -18,7 +18,7 @@ from listener.errors import FileFault
 from listener.planning import documents
 from listener.planning.documents import Document
 from listener.records import Outcome
-from listener.repacking import dataset, describe, setaside
+from listener.repacking import dataset, document_files, setaside, shared_documents
 from listener.repacking.context import WorkerContext
 from listener.repacking.job import Instance
 
@@ -133,7 +133,7 @@ def _set_aside(double: Described, keeps: Described, context: WorkerContext) -> O
     if context.config.on_conflict != "replace":
         reason, why = "conflict", "another data set of the same instance is in the tree, under another name"
     series, sop = _instance(double.path, context)
-    with context.locked_place(double.path), describe.locked(double.document, context):
+    with context.locked_place(double.path), document_files.locked(double.document, context):
         status = os.lstat(double.path)
         location = documents.location(json_file.load(double.document) or {})
         if status.st_ctime_ns != double.marked_ns or location != double.path or not os.path.isfile(keeps.path):
@@ -163,9 +163,9 @@ def _update_shared(entry: Described, context: WorkerContext, *, renews: bool) ->
             header = read_header(descriptor, os.fstat(descriptor).st_size, context.wanted, context.limits)
             instance = Instance(header, descriptor)
             if renews:
-                describe.write_newest(instance, base, context)
+                shared_documents.write_newest(instance, base, context)
             else:
-                describe.SharedDocuments(context).write_if_missing(instance, base)
+                shared_documents.SharedDocuments(context).write_if_missing(instance, base)
     except FileFault:
         return  # Damaged since it was published: `verify --deep` names it.
 
@@ -177,17 +177,17 @@ def _forget(uid: str, former: Owner, studies: set[str], context: WorkerContext) 
         return
     log = context.directories.log
     if study not in studies:
-        describe.remove(f"{log}/{documents.study_series_path(study, uid)}", context)
+        document_files.remove(f"{log}/{documents.study_series_path(study, uid)}", context)
     beside = os.path.dirname(f"{log}/{documents.study_series_path(study, uid)}")
     if patient and not is_documented(former, context):
-        describe.update(
+        document_files.update(
             f"{log}/{documents.patient_path(patient)}",
             context,
             lambda there: documents.without_study(there, patient, study) if there else None,
         )
     with contextlib.suppress(OSError):
         os.rmdir(beside)
-        describe.remove(f"{log}/{documents.study_path(study)}", context)
+        document_files.remove(f"{log}/{documents.study_path(study)}", context)
 
 
 def is_documented(owner: Owner, context: WorkerContext) -> bool:

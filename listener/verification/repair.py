@@ -19,11 +19,12 @@ from listener.planning import documents
 from listener.planning.documents import Document
 from listener.planning.names import OWN
 from listener.planning.plan import Plan
-from listener.repacking import describe
+from listener.repacking import describe, document_files
 from listener.repacking.context import WorkerContext
-from listener.repacking.describe import SharedDocuments, locked, locked_series, update
+from listener.repacking.document_files import locked, locked_series, update
 from listener.repacking.job import Instance, NotYet, Placed, Resources, SharedContent, StagedDocument
 from listener.repacking.revision import Revision, revise
+from listener.repacking.shared_documents import SharedDocuments
 from listener.verification.differences import Difference
 from listener.verification.inventory import base_directory, entry_with
 from listener.verification.tree import Relocation, names_in
@@ -76,14 +77,12 @@ class Describer:
 
     def describe(self, paths: Sequence[str]) -> list[bool]:
         """Write the documents of these instances, and missing shared ones; return for each whether that worked."""
-        # Most are of one series: the first writes the shared documents, so that the others read few attributes.
-        results = self._describe_batch(paths[:1])
-        for start in range(1, len(paths), BATCH):
-            results += self._describe_batch(paths[start : start + BATCH])
-        return results
+        batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+        return [done for batch in batches for done in self._describe_batch(batch)]
 
     def _describe_batch(self, paths: Sequence[str]) -> list[bool]:
         """Write the documents of one batch with one barrier: data before names, then the names."""
+        self._shared.begin_batch()
         with closing(Resources()) as instances, closing(Resources()) as fresh:
             staged = [self._stage(path, instances, fresh) for path in paths]
             if self._context.syncs:
@@ -119,7 +118,7 @@ class Describer:
         placed = Placed("published", path, plan, self._context.document(instance.series, plan.name))
         try:
             describe.describe(instance, placed, document, content, self._shared, fresh)
-        except (NotYet, OSError):  # A worker has just described it, or another process holds its lock.
+        except (NotYet, FileFault, OSError):  # Described by a worker just now, locked by a process, or damaged.
             return ""
         return placed.document
 
@@ -178,7 +177,7 @@ class Repairer:
 
     def _remove(self, path: str) -> bool:
         """Move a file or directory out of the logs, to `.listener/removed`."""
-        describe.remove(path, self._context)
+        document_files.remove(path, self._context)
         return True
 
     def _remove_dangling(self, difference: Difference) -> bool:
@@ -236,7 +235,7 @@ class Repairer:
             changed = (documents.without_study(there, patient, difference.study) for patient in patients)
             return next((document for document in changed if document), None)
 
-        describe.update(difference.path, self._context, without)
+        document_files.update(difference.path, self._context, without)
         return True
 
     def _rewrite(self, path: str, key: str, value: object) -> bool:

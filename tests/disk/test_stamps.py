@@ -64,6 +64,16 @@ def test_what_is_no_stamp_tells_nothing(there: bytes, lock: int) -> None:
         check(lock, "a", b"y")
 
 
+def test_lines_that_are_no_stamps_hide_none(lock: int) -> None:
+    put(lock, "a", b"x")
+    line = os.pread(lock, stamps.SIZE, 0).rstrip(b"\n")
+    torn = b"\n\n" + line[:40] + b"\n" + line + b"\nfour words of text\n\xff\xfe 1 2\n"
+    os.pwrite(lock, torn.ljust(stamps.SIZE, b"\n"), 0)
+    assert [stamp.time_ns for stamp in stamps.read(lock)] == [int(line.split()[2], 16)]
+    with pytest.raises(NotCurrent):
+        check(lock, "a", b"y")
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.binary(max_size=3)), max_size=200))
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_newest_are_kept_in_one_page(lock: int, written: list[tuple[str, bytes]]) -> None:

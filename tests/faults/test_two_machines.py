@@ -98,7 +98,7 @@ ADD = """
 import sys, time
 from listener.config import Config
 from listener.disk.directories import prepare_direct
-from listener.repacking import describe
+from listener.repacking.document_files import update
 from listener.repacking.context import COPY, WorkerContext
 
 data, log, first, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -106,7 +106,7 @@ context = WorkerContext(Config(data=data, log=log, fsync="none"), prepare_direct
 for number in range(first, first + count):
     while True:
         try:
-            describe.update(f"{log}/patientData/P.json", context, lambda there: {**(there or {}), str(number): {}})
+            update(f"{log}/patientData/P.json", context, lambda there: {**(there or {}), str(number): {}})
             break
         except OSError:
             time.sleep(0.05)

@@ -22,7 +22,6 @@ from listener.planning.documents import (
 )
 from listener.records import Deferral, Outcome
 from listener.repacking.context import CLAIM, WorkerContext
-from listener.repacking.describe import SharedDocuments
 from listener.repacking.repack import Repacker
 from listener.service.pool import Pool, Worker
 from listener.service.protocol import WorkerConfig
@@ -181,20 +180,6 @@ def test_a_directory_in_place_of_a_document_is_moved_out_of_the_way(name: str, t
     assert orjson.loads(path.read_bytes())
     (displaced,) = (bench.log / ".listener/displaced").iterdir()
     assert (displaced / "somebody's").is_dir()
-
-
-def test_a_document_that_went_missing_comes_back_within_a_second(tmp_path: Path) -> None:
-    """A worker trusts what it has seen for a moment, then looks again; here the moment is passed by hand."""
-    now = [100.0]
-    bench = Bench(tmp_path)
-    bench.repacker._shared = SharedDocuments(bench.context, lambda: now[0])
-    bench.publish()
-    sound = contents(bench.log)
-    (bench.log / SHARED["series"]).unlink()
-    (bench.log / SHARED["patient"]).write_bytes(b"garbage")
-    now[0] += 1.5
-    bench.publish(number=2)
-    assert {name: contents(bench.log)[name] for name in sound} == sound
 
 
 #: As px-repack and rx-repack write them (shapes as in /docs; values another's).
