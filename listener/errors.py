@@ -170,12 +170,11 @@ class InvalidSignature(ListenerError):
 class NotTaken(ListenerError):
     """A consumer did not take a delivery.
 
-    It gets none for `pause` seconds, if it asked for a pause.
+    It gets none for `pause` seconds, if it asked for a pause; `is_final`: it is of no use to try this one again.
     """
 
-    def __init__(self, detail: str = "", pause: float = 0.0) -> None:
-        self.detail = detail
-        self.pause = pause
+    def __init__(self, detail: str = "", pause: float = 0.0, *, is_final: bool = False) -> None:
+        self.detail, self.pause, self.is_final = detail, pause, is_final
         super().__init__(detail)
 
 

@@ -84,6 +84,12 @@ def served_by(connection: sqlite3.Connection, owner: str) -> set[str]:
     }
 
 
+def id_of(connection: sqlite3.Connection, name: str) -> int:
+    """Return the id of a consumer; 0 if the ledger lacks it."""
+    row = connection.execute("SELECT id FROM consumers WHERE name = ?", (name,)).fetchone()
+    return int(row[0]) if row else 0
+
+
 def position(connection: sqlite3.Connection, consumer: int) -> Position | None:
     """Return the state of a consumer; None if the ledger lacks it. By primary keys: it is read twice a second."""
     row = connection.execute(_POSITION, (consumer,)).fetchone()

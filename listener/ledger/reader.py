@@ -26,6 +26,7 @@ from listener.ledger.rows import (
     ConsumerRow,
     DayRow,
     DeliveryRow,
+    InstanceRow,
     SeriesRow,
     SetAsideGroup,
     StudyChange,
@@ -42,6 +43,10 @@ STUDY = f"{STUDIES} WHERE t.StudyInstanceUID = ? AND t.series > 0"
 FILES = """
 SELECT f.path || '/' || i.name FROM instances i JOIN folders f ON f.id = i.folder_id WHERE i.series_id = ?
 ORDER BY i.arrived_ns, i.name
+"""
+INSTANCES = """
+SELECT i.SOPInstanceUID, f.path || '/' || i.name, i.size FROM instances i JOIN folders f ON f.id = i.folder_id
+WHERE i.series_id = ?
 """
 MIDDLE_FILE = """
 SELECT f.path || '/' || i.name FROM instances i JOIN folders f ON f.id = i.folder_id WHERE i.series_id = ?1
@@ -227,6 +232,10 @@ class Reader:
     def paths_of(self, series: SeriesRow) -> list[str]:
         """Return the paths of a series' files below the data directory, in the order of arrival."""
         return [path for (path,) in self._ask(FILES, series.id)]
+
+    def instances_of(self, series: SeriesRow) -> list[InstanceRow]:
+        """Return the instances of a series, by their paths."""
+        return sorted((InstanceRow(*row) for row in self._ask(INSTANCES, series.id)), key=lambda row: row.path)
 
     def data_dir(self) -> str:
         """Return the directory that folders are relative to; "" if no listener has said so yet."""

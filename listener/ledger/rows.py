@@ -43,6 +43,14 @@ class SeriesRow(NamedTuple):
     folder: str = ""
 
 
+class InstanceRow(NamedTuple):
+    """A file of the tree: `path` below the data directory, `size` in bytes when it came."""
+
+    SOPInstanceUID: str
+    path: str
+    size: int
+
+
 class Change(NamedTuple):
     """One change of a series' state: a generation began ("open") or ended."""
 

@@ -55,13 +55,26 @@ class Receiver(Protocol):
 
 
 class DeliveryThread:
-    """Takes the deliveries in the ledger of a state directory for `receiver`, until stop()."""
+    """Takes the deliveries in the ledger of a state directory for `receiver`, until stop(). One with a `leader`,
+    another thread of the same consumer, leaves it to that to register it.
+    """
 
     #: Seconds until a ledger that cannot be used is tried again.
     retry_seconds = 5.0
 
-    def __init__(self, consumer: Consumer, receiver: Receiver, state_dir: str, owner: str = "") -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        receiver: Receiver,
+        state_dir: str,
+        owner: str = "",
+        *,
+        leader: DeliveryThread | None = None,
+    ) -> None:
         self._consumer, self._receiver = consumer, receiver
+        self._leader = leader
+        #: Set once the consumer is registered, which gives out anew what was leased.
+        self.registered = Event()
         self._path = path_of(state_dir)
         self._owner = owner
         self._stopping = Event()
@@ -90,6 +103,15 @@ class DeliveryThread:
         if self._thread.ident:
             self._thread.join(timeout)
 
+    def finish(self) -> None:
+        """Take nothing new, and end when what is under way is done."""
+        self._stopping.set()
+
+    @property
+    def is_working(self) -> bool:
+        """Return whether the thread runs."""
+        return self._thread.is_alive()
+
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -108,6 +130,7 @@ class DeliveryThread:
             # A ledger that replaced this one does not have the consumer yet.
             while not self._stopping.is_set() and self._stamp.is_still(Stamp.of(self._path)):
                 if not self._refresh(connection):
+                    self._stopping.wait(_POLL_SECONDS if self._leader else 0)
                     return
                 due = self._lease(connection)
                 for delivery in due:
@@ -119,6 +142,11 @@ class DeliveryThread:
 
     def _register(self, connection: Connection) -> None:
         files, now_ns = Stamp.of(self._path), time.time_ns()
+        if self._leader:
+            while not self._stopping.is_set() and not self._leader.registered.wait(_POLL_SECONDS):
+                pass
+            self._stamp, self._id = files, consumers.id_of(connection, self._consumer.name)
+            return
         if self._position and files.database == self._stamp.database:
             self._refresh(connection)
         else:
@@ -126,6 +154,7 @@ class DeliveryThread:
         self._stamp = files
         self._register_row(connection, now_ns)
         self._position = consumers.position(connection, self._id)
+        self.registered.set()
 
     def _register_row(self, connection: Connection, now_ns: int) -> None:
         name, wants = self._consumer.name, self._consumer.wants
@@ -134,6 +163,9 @@ class DeliveryThread:
     def _refresh(self, connection: Connection) -> bool:
         """Read the consumer's state, and register it again if it was retired; return False if it is gone."""
         before, self._now_ns = self._now_ns, time.time_ns()
+        if self._leader:
+            self._position = consumers.position(connection, self._id)
+            return self._position is not None
         if self._now_ns < before:  # The clock was set back: without this, what is due soon would wait for as long.
             self._register_row(connection, self._now_ns)
         position = consumers.position(connection, self._id)
@@ -164,7 +196,7 @@ class DeliveryThread:
             next_ns = time.time_ns() + int(later.seconds * 1e9)
             deliveries.settle(connection, delivery, "pending", time.time_ns(), next_ns=next_ns, error=later.detail)
         except NotTaken as failure:
-            answer = self._record_failure(connection, delivery, failure.detail, failure.pause)
+            answer = self._record_failure(connection, delivery, failure)
         else:
             if self._failures:
                 log.info("the %s takes deliveries again", self._consumer.title)
@@ -191,9 +223,14 @@ class DeliveryThread:
         consumers.stop(connection, self._id, why)
         log.error("the %s is stopped (%s); %s", self._consumer.title, why, self._consumer.remedy)
 
-    def _record_failure(self, connection: Connection, delivery: Delivery, why: str, pause: float) -> str:
+    def _record_failure(self, connection: Connection, delivery: Delivery, failure: NotTaken) -> str:
         """Let a delivery wait, or give it up; return which."""
         now = time.time_ns()
+        if failure.is_final:
+            log.error("the %s cannot take %s (%s); given up", self._consumer.title, delivery.key, failure.detail)
+            deliveries.settle(connection, delivery, "failed", now, error=failure.detail)
+            return "failed"
+        why, pause = failure.detail, failure.pause
         if self._stopping.is_set():  # stop() aborted it.
             deliveries.settle(connection, delivery, "pending", now, next_ns=now, error="the service stopped meanwhile")
             return "postponed"
@@ -210,3 +247,44 @@ class DeliveryThread:
         later = now + int(max(pause, delivery_pause(delivery.attempts)) * 1e9)
         deliveries.settle(connection, delivery, "pending", now, next_ns=later, error=why)
         return "postponed"
+
+
+class DeliveryThreads:
+    """So many DeliveryThreads of one consumer: as many deliveries are under way at once, and the receiver is called in
+    all of them.
+    """
+
+    def __init__(self, count: int, consumer: Consumer, receiver: Receiver, state_dir: str) -> None:
+        leader = DeliveryThread(consumer, receiver, state_dir)
+        self._threads = [
+            leader,
+            *(DeliveryThread(consumer, receiver, state_dir, leader=leader) for _ in range(count - 1)),
+        ]
+
+    def start(self, answered: Callable[[str, float], None]) -> None:
+        """Start all; `answered` is called in each as DeliveryThread.answered."""
+        for thread in self._threads:
+            thread.answered = answered
+            thread.start()
+
+    def finish(self) -> None:
+        """Take nothing new, and end when what is under way is done."""
+        for thread in self._threads:
+            thread.finish()
+
+    def stop(self, timeout: float = 3.0) -> None:
+        """Stop, as DeliveryThread.stop does; `timeout` seconds are for all."""
+        end = time.monotonic() + timeout
+        self.finish()
+        for thread in self._threads:
+            thread.stop(max(0.0, end - time.monotonic()))
+
+    @property
+    def is_working(self) -> bool:
+        """Return whether one of them runs."""
+        return any(thread.is_working for thread in self._threads)
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether each of them has found nothing to take, or failed."""
+        return all(thread.idle.is_set() for thread in self._threads)

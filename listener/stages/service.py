@@ -8,12 +8,12 @@ import contextlib
 import os
 import selectors
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import listener
 from listener.diagnostics import count_into, log
-from listener.errors import LedgerFault
+from listener.errors import LedgerFault, ListenerError
 from listener.ledger.reader import reading
 from listener.planning.names import instant
 from listener.stages import catalogue
@@ -33,6 +33,10 @@ _TICK = 1.0
 
 #: Longest seconds between two turns (a follower's wake-up may be lost), and until a ledger is tried again.
 _TURN, _LEDGER_RETRY = 0.25, 1.0
+
+
+class StageOwned(ListenerError):
+    """Another process of this stage works on the collection; stop it, or leave the work to it."""
 
 
 class Tools(NamedTuple):
@@ -113,10 +117,15 @@ class StageService:
         http, access = settings.http, settings.access
         self._server = Server(http, routes, log_failed_page, slow=pages or {}, access=access) if http != "off" else None
 
-    def run(self) -> int:
+    def run(self, until: Callable[[], bool] | None = None) -> int:
         """Wait until this process is the owner, work, and drain at a signal. Return 0 after a clean stop, 1 after a
-        second signal.
+        second signal. With `until` (the word once) work until that is True; raise StageOwned where another process is
+        the owner.
         """
+        self._until = until or (lambda: False)
+        if until and not self._ownership.take():
+            self._close()
+            raise StageOwned(self._stage.name)
         try:
             if self._server:
                 self._server.start()
@@ -146,7 +155,7 @@ class StageService:
             self._selector.register(descriptor, selectors.EVENT_READ)
         try:
             self._state = "not-ready"
-            while not self._signals.count:
+            while not self._signals.count and not self._until():
                 self._turn()
             self._drain()
         finally:

@@ -115,3 +115,39 @@ def test_a_lease_lasts_while_it_is_renewed_and_is_lost_otherwise(tmp_path: Path,
     (other,) = deliveries.lease(ledger, 1, 2**62 + 2, 2**62 + 3)
     assert not deliveries.renew(ledger, held, 2**62 + 9)
     assert deliveries.renew(ledger, other, 2**62 + 9)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_several_threads_take_each_delivery_once(count: int, ledger: sqlite3.Connection, tmp_path: Path) -> None:
+    for number in range(30):
+        end(ledger, f"1.{number}")
+    together = threading.Barrier(count)
+
+    def meet(_delivery: Delivery, _renew: Callable[[], None]) -> None:
+        together.wait(20)
+
+    receiver = Scripted(*[meet] * count)
+    threads = taking.DeliveryThreads(count, Consumer("stage", "stage", "", 60.0), receiver, str(tmp_path))
+    answers: list[str] = []
+    threads.start(lambda how, _seconds: answers.append(how))
+    try:
+        until(lambda: len(answers) == 30 and threads.is_idle, 20)
+        threads.finish()
+        until(lambda: not threads.is_working, 20)
+    finally:
+        threads.stop()
+    assert sorted(receiver.taken) == sorted(f"1.{number}/1" for number in range(30))
+    assert answers == ["delivered"] * 30
+
+
+def test_what_failed_for_good_is_given_up_and_the_next_one_is_taken(ledger: sqlite3.Connection, tmp_path: Path) -> None:
+    def refuse(_delivery: Delivery, _renew: Callable[[], None]) -> None:
+        raise NotTaken("never", is_final=True)
+
+    end(ledger, "1.1")
+    end(ledger, "1.2")
+    with working(tmp_path, Scripted(refuse)) as answers:
+        until(lambda: len(answers) == 2, 10)
+    assert answers == ["failed", "delivered"]
+    rows = ledger.execute("SELECT state, attempts, error FROM deliveries ORDER BY id").fetchall()
+    assert rows == [("failed", 1, "never"), ("delivered", 1, "")]
