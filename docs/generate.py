@@ -12,14 +12,23 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from listener import arguments, config
+from listener.export import catalogue as export_catalogue
+from listener.export.options import ExportOptions
 from listener.telemetry import catalogue
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent / "listener"
+
+#: Stages: the class of their options, and their own metrics.
+STAGES: dict[str, tuple[type[Any], tuple[catalogue.Row, ...]]] = {
+    "export": (ExportOptions, export_catalogue.ROWS),
+}
 
 _PART = re.compile(r"(?<=<!-- generated: )([a-z-]+) -->\n.*?(?=<!-- end: \1 -->)", re.DOTALL)
 
@@ -47,6 +56,27 @@ def _options() -> Iterator[str]:
         rows.append((*spelled, _default(row, defaults[name]), unit, row.help, _commands(row.commands)))
     heads = ("flag", "environment variable", "TOML key", "default", "unit", "meaning", "commands")
     return _table(heads, rows)
+
+
+def _stage_options(stage: str) -> Iterator[str]:
+    """The options of a stage, each with its variable and its key in the table of the stage."""
+    kind, _ = STAGES[stage]
+    rows = []
+    for one in fields(kind):
+        row = one.metadata["option"]
+        flag = config.flag(one.name) if row.is_switch else f"{config.flag(one.name)} {row.metavar}"
+        spelled = (f"`{flag}`", f"`{config.variable(f'{stage}_{one.name}')}`", f"`{one.name.replace('_', '-')}`")
+        rows.append((*spelled, _default(row, one.default), row.unit or "", row.help))
+    return _table(("flag", "environment variable", f"key of `[{stage}]`", "default", "unit", "meaning"), rows)
+
+
+def _stage_metrics(stage: str) -> Iterator[str]:
+    rows = [(f"`{row.full_name}`", row.kind, _shown_labels(row), row.help) for row in STAGES[stage][1]]
+    return _table(("name", "type", "labels", "meaning"), rows)
+
+
+def _shown_labels(row: catalogue.Row) -> str:
+    return "; ".join(f"`{name}`: {', '.join(f'`{value}`' for value in values)}" for name, values in row.labels)
 
 
 def _reloads() -> Iterator[str]:
@@ -80,9 +110,10 @@ def flags(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def _own_flags() -> Iterator[str]:
-    shared = {config.flag(name) for name in config.options()} | {"--config", "--help"}
     rows = []
     for command, parser in parsers().items():
+        shared = {config.flag(name) for name in config.options()} | {"--config", "--help"}
+        shared |= {config.flag(one.name) for one in fields(STAGES[command][0])} if command in STAGES else set()
         for action in parser._actions:  # noqa: SLF001
             spelled = action.option_strings
             if shared.isdisjoint(spelled):
@@ -164,7 +195,13 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "packages": _packages,
 }
 
-DOCUMENTS = ("configuration.md", "metrics.md", "architecture.md")
+for _stage in STAGES:
+    PARTS |= {
+        f"{_stage}-options": partial(_stage_options, _stage),
+        f"{_stage}-metrics": partial(_stage_metrics, _stage),
+    }
+
+DOCUMENTS = ("configuration.md", "metrics.md", "architecture.md", *(f"{stage}.md" for stage in STAGES))
 
 
 def main() -> int:

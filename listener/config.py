@@ -22,6 +22,7 @@ MOST_SENDERS = 64
 
 #: Sets of commands that an option belongs to.
 EVERY = frozenset({"run", "once", "repack", "plan", "check", "verify", "retry", "status"})
+STAGE_VERBS = frozenset({"export"})
 READING = EVERY - {"retry", "status"}
 ENGINE = frozenset({"run", "once", "check"})
 INTAKE = ENGINE | {"retry", "status"}
@@ -81,7 +82,9 @@ class Config:
         INTAKE,
         several=True,
     )
-    data: str = row("./dicom/data", parse.directory, "DIR", "root of the repacked tree", EVERY | {"prune"})
+    data: str = row(
+        "./dicom/data", parse.directory, "DIR", "root of the repacked tree", EVERY | STAGE_VERBS | {"prune"}
+    )
     log: str = row(
         "./dicom/log",
         parse.directory,
@@ -94,7 +97,7 @@ class Config:
         parse.directory,
         "DIR",
         "ledger, set-aside files, claims, staging and what must survive a restart",
-        EVERY | LEDGER,
+        EVERY | LEDGER | STAGE_VERBS,
     )
     workers: int = row(
         0,
@@ -299,7 +302,7 @@ class Config:
         parse.boolean,
         "",
         "allow PatientID and whole paths on standard output (rx-repack's own event shape)",
-        READING | {"series", "report"},
+        READING | {"series", "report", "export"},
     )
     events: str = row(
         "all",
@@ -317,7 +320,7 @@ class Config:
         parse.choice("debug", "info", "warning", "error"),
         "LEVEL",
         "diagnostics on standard error",
-        EVERY | LEDGER,
+        EVERY | LEDGER | STAGE_VERBS,
         reloads=True,
     )
 

@@ -27,6 +27,7 @@ from listener.planning.template import TemplateError, compile_template
 from listener.planning.template_functions import USAGE, with_ages
 from listener.quickstart.synthetic import make_series
 from listener.records import OUTCOMES, Missing, Outcome
+from listener.stages import catalogue as stage_catalogue
 from listener.telemetry import catalogue
 from listener.telemetry.events import event_of
 from listener.telemetry.health import Conditions, readiness
@@ -70,10 +71,15 @@ def flags(*commands: str) -> set[str]:
     return {flag for command in commands or parsers() for flag in generate().flags(parsers()[command])}
 
 
+def stage_options() -> list[str]:
+    """The options of stages, each with the stage's name before its own."""
+    return [f"{stage}_{name}" for stage, (kind, _) in generate().STAGES.items() for name in config.rows_of(kind)]
+
+
 # -- what is generated, and what is parsed ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["configuration.md", "metrics.md", "architecture.md"])
+@pytest.mark.parametrize("name", generate().DOCUMENTS)
 def test_generated_parts_are_up_to_date(name: str) -> None:
     written = read(PROJECT / "docs" / name)
     assert generate().renewed(written) == written, "run `make docs`"
@@ -120,13 +126,15 @@ def test_flags_and_variables_exist(path: Path) -> None:
             unknown = set(re.findall(r"(?<![\w-])--[A-Za-z][A-Za-z-]*", text)) - flags() - FOREIGN_FLAGS
             assert not unknown, f"{path.name}: {unknown}"
         for name in re.findall(r"LISTENER_(?!TEST_)[A-Z_]+", text):
-            known = {config.variable(option) for option in (*options(), "config")}
+            known = {config.variable(option) for option in (*options(), "config", *stage_options())}
             assert name in known | {"LISTENER_REVISION"}, f"{path.name}: {name}"
 
 
 @every_document
 def test_metrics_exist(path: Path) -> None:
     known = {row.full_name for row in catalogue.rows()}
+    for stage, (_, rows_) in generate().STAGES.items():
+        known |= {row.full_name for row in stage_catalogue.rows(stage, rows_)}
     for name in re.findall(r"\blistener_[a-z_]+", read(path)):
         assert {name, re.sub("_(bucket|sum|count)$", "", name)} & known, f"{path.name}: {name}"
 

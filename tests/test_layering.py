@@ -31,7 +31,7 @@ FLOORS = (
     {"status", "hooks"},
     {"service"},
     {"stages"},
-    {"route"},
+    {"export", "route"},
     {"checks", "verification", "quickstart", "oneshot"},
     {"benchmark"},
     {"commands"},
@@ -39,7 +39,7 @@ FLOORS = (
 
 #: Packages of stages, each a program beside `listener run`, and what they may import: nothing of the service, no other
 #: stage. `stages` is the floor on which all of them stand.
-STAGES = {"route", "stages"}
+STAGES = {"export", "route", "stages"}
 FOR_STAGES = {"dicom", "planning", "disk", "frames", "network", "telemetry", "ledger", "status"}
 #: What stages alone need.
 NOT_OF_THE_CORE = STAGES | {"frames", "network"}
@@ -114,6 +114,7 @@ BROAD = {
     "network.implicit": "whatever pydicom raises while it re-encodes is this one file's",
     "ledger.thread": "a defect of the ledger's is told, and never intake's trouble",
     "service.watch": "whatever watchdog raises, rescans find the files, and the watch is made again",
+    "export.receiver": "a defect that one series meets is that series' own; the others are exported",
     "api": "a function of another program's: its failure is tried again",
     "telemetry.http_messages": "a page that fails is an answer, never the end of the server",
 }

@@ -50,8 +50,8 @@ function _shtab_listener_using
   test "$_shtab_listener_cmdpath" = "$argv"
 end
 
-set -g _shtab_listener_commands run once repack bench check expect find hooks plan prune report retry series set-aside status studies verify
-set -g _shtab_listener_opts_with_value --accession --arrived --by --config --data --datadir --deadline --description --dir --dir-mode --drain --emissions --events --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --jobs --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --patients --plot --ready-backlog --reason --repeat --rescan --root-template --rootDirTemplate --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --token-file --until --verbosity --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
+set -g _shtab_listener_commands run once repack bench check expect export find hooks plan prune report retry series set-aside status studies verify
+set -g _shtab_listener_opts_with_value --accession --arrived --by --config --data --datadir --deadline --description --dir --dir-mode --drain --emissions --events --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --incomplete --jobs --keys --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --patients --plot --rate --ready-backlog --reason --repeat --rescan --root-template --rootDirTemplate --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --to --token-file --until --uploads --verbosity --verify --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
 
 complete -c listener -e
 complete -c listener -f
@@ -245,6 +245,25 @@ complete -c listener -n '_shtab_listener_using expect' -s h -l help -d 'show thi
 complete -c listener -n '_shtab_listener_using expect' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
 complete -c listener -n '_shtab_listener_using expect' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
 complete -c listener -n '_shtab_listener_using expect' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
+complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a export -d 'Export complete series to a directory: each once, listed, read back and compared, and only then prunable.'
+complete -c listener -n '_shtab_listener_using export' -s h -l help -d 'show this help message and exit'
+complete -c listener -n '_shtab_listener_using export' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
+complete -c listener -n '_shtab_listener_using export' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
+complete -c listener -n '_shtab_listener_using export' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
+complete -c listener -n '_shtab_listener_using export' -l phi -d 'allow PatientID and whole paths on standard output (rx-repack'"'"'s own event shape) (default: off)'
+complete -c listener -n '_shtab_listener_using export' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
+complete -c listener -n '_shtab_listener_using export' -l to -x -d 'where to: a directory, or file:///DIR (default: none)'
+complete -c listener -n '_shtab_listener_using export' -l keys -x -d 'names of instances: by their path, or by their UIDs (default: path)'
+complete -c listener -n '_shtab_listener_using export' -l verify -x -d 'read: every object is read back and compared; head: its size and the store'"'"'s digest (default: read)'
+complete -c listener -n '_shtab_listener_using export' -l allow-identified -d 'export instances that do not say PatientIdentityRemoved YES (default: off)'
+complete -c listener -n '_shtab_listener_using export' -l incomplete -x -d 'series of which fewer instances came than were promised (default: hold)'
+complete -c listener -n '_shtab_listener_using export' -l uploads -x -d 'objects in flight, over all series (default: 10)'
+complete -c listener -n '_shtab_listener_using export' -l rate -x -d 'bytes that are written a second (default: no limit)'
+complete -c listener -n '_shtab_listener_using export' -l http -x -d 'metrics and health; port 0 picks one; or unix:PATH, or off (default: 0.0.0.0:9467)'
+complete -c listener -n '_shtab_listener_using export' -l drain -x -d 'how long a stopping export may go on (default: 25 s)'
+complete -c listener -n '_shtab_listener_using export' -l deep -d 'of audit: read every object'
+complete -c listener -n '_shtab_listener_using export' -l watch -d 'of status: anew every second, until Ctrl-C'
+complete -c listener -n '_shtab_listener_using export' -l json -d 'of status: one JSON object, for programs'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a find -d 'Find studies by patient, date, accession number, modality, sender or state; the newest arrival first.'
 complete -c listener -n '_shtab_listener_using find' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using find' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'

@@ -1,0 +1,160 @@
+"""Export complete series to a directory: each once, listed, read back and compared, and only then prunable.
+
+A stage: a program beside `listener run` that follows its collection through the ledger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from listener.commands._selection import check_user
+from listener.commands._table import write_json
+from listener.config import Config
+from listener.errors import ConfigError
+from listener.export.catalogue import NAME
+from listener.export.options import ExportOptions
+from listener.ledger.reader import reading
+from listener.ledger.rows import ConsumerRow
+from listener.parse import closest
+from listener.stages import options
+from listener.status import ledger_view, snapshot
+from listener.status.formatting import several
+
+#: The other deeds of the stage; without one it is the service.
+DEEDS = ("once", "check", "status", "audit")
+
+EPILOG = (
+    "without a word: serves until a signal. once: exports what is due, and leaves; check: tries target and collection; "
+    "status: how it stands, also without a running service; audit: compares the manifests with what is there, a JSON "
+    "line for each thing that is off (missing, size, altered, unknown, unreadable; keys of instances with --phi alone, "
+    "since they may name patients). Series that end from the first start on are exported. "
+    "Exit status: 0; 1 something was not exported, is off, or a second signal came; 2 the configuration cannot work"
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    parser.add_argument("word", nargs="?", default="", metavar="WORD", help=f"one of {', '.join(DEEDS)}")
+    options.add_flags(parser, ExportOptions)
+    parser.add_argument("--deep", action="store_true", help="of audit: read every object")
+    parser.add_argument("--watch", action="store_true", help="of status: anew every second, until Ctrl-C")
+    parser.add_argument("--json", action="store_true", help="of status: one JSON object, for programs")
+
+
+def acts(given: argparse.Namespace) -> bool:
+    """Return whether it does more than print."""
+    return given.word in ("", "once")
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Serve, or do one of DEEDS. Return the exit status; raise ConfigError, StageOwned, or a TargetFault."""
+    if given.word and given.word not in DEEDS:
+        close = closest(given.word, DEEDS)
+        hint = f"did you mean {close}?" if close else f"give one of {', '.join(DEEDS)}, or none"
+        raise ConfigError([f"export: there is no '{given.word}'; {hint}"])
+    for flag, word in (("deep", "audit"), ("watch", "status"), ("json", "status")):
+        if getattr(given, flag) and given.word != word:
+            raise ConfigError([f"export: --{flag} is for '{word}'"])
+    if given.word == "status":
+        return _status(config, given)
+    chosen = options.load(ExportOptions, NAME, given, os.environ)
+    return {"": _serve, "once": _once, "check": _check, "audit": _audit}[given.word](config, given, chosen)
+
+
+def _serve(config: Config, _: argparse.Namespace, chosen: ExportOptions) -> int:
+    return _run(config, chosen, once=False)
+
+
+def _once(config: Config, _: argparse.Namespace, chosen: ExportOptions) -> int:
+    status = _run(config, chosen, once=True)
+    with reading(config.state) as reader:
+        row = next((one for one in reader.consumers() if one.name == NAME), None)
+    return int(bool(status or row is None or row.pending or row.failed))
+
+
+def _run(config: Config, chosen: ExportOptions, *, once: bool) -> int:
+    from listener.export.service import Collection, ExportStage, open_target, require
+    from listener.stages.service import StageService, StageSettings
+
+    check_user(config)
+    collection, target = Collection(config.state, config.data), open_target(chosen)
+    require(collection, target)
+    stage = ExportStage(collection, chosen, target)
+    settings = StageSettings(config.state, "off" if once else chosen.http, None, chosen.drain)
+    return StageService(stage, settings).run((lambda: stage.is_idle) if once else None)
+
+
+# -- look --------------------------------------------------------------------------------------------------------------
+
+
+def _check(config: Config, _: argparse.Namespace, chosen: ExportOptions) -> int:
+    from listener.export.service import Collection, open_target, require
+
+    check_user(config)
+    target = open_target(chosen)
+    require(Collection(config.state, config.data), target)
+    print(f"ok: {target.shown} can be written and read")
+    if not target.is_conditional:
+        print(f"warning: {target.shown} does not refuse to replace; let no other program write there")
+    print("ok: the ledger can be read")
+    return 0
+
+
+def _audit(config: Config, given: argparse.Namespace, chosen: ExportOptions) -> int:
+    from listener.export.audit import audit, shown
+    from listener.export.service import open_target
+
+    found = 0
+    target = open_target(chosen)
+    with contextlib.closing(target):
+        for finding in audit(target, deep=given.deep):
+            write_json([shown(finding, phi=config.phi)])
+            found += 1
+    print("nothing is off" if not found else several(found, "thing is off", "things are off"), file=sys.stderr)
+    return int(found > 0)
+
+
+def _status(config: Config, given: argparse.Namespace) -> int:
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            found = _standing(config)
+            if given.json:
+                write_json([found])
+            else:
+                sys.stdout.writelines(_lines(found))
+                sys.stdout.flush()
+            if not given.watch:
+                break
+            time.sleep(1.0)
+            print()
+    return 0
+
+
+def _standing(config: Config) -> dict[str, Any]:
+    with reading(config.state) as reader:
+        row = next((one for one in reader.consumers() if one.name == NAME), None)
+    live = snapshot.read(os.path.join(config.state, NAME)) or {}
+    return {**_consumer(row), "service": live}
+
+
+def _consumer(row: ConsumerRow | None) -> dict[str, Any]:
+    return ledger_view.hook(row) if row else {"name": NAME, "state": "never started"}
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    live = found["service"]
+    names = {"delivered": "exported", "pending": "waiting", "failed": "given up", "oldest": "oldest that waits (UTC)"}
+    values = {name: value for name, value in found.items() if name not in ("name", "service") and value != ""}
+    for name, value in values.items():
+        yield f"{names.get(name, name):<25} {value}\n"
+    for name in ("to", "in_flight", "time"):
+        if name in live:
+            yield f"{name.replace('_', ' '):<25} {live[name]}\n"
+    for name, check in live.get("checks", {}).items():
+        yield f"{name:<25} {check}\n"

@@ -1,0 +1,166 @@
+"""The stage export: takes deliveries of series in several threads, and tells in the loop what became of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty
+from typing import Any, NamedTuple
+
+from listener.diagnostics import log
+from listener.errors import ConfigError, LedgerFault
+from listener.export import catalogue
+from listener.export.address import parse
+from listener.export.directory import DirectoryTarget
+from listener.export.faults import TargetFault, TargetRefuses
+from listener.export.flow import Flow
+from listener.export.instances import Survey
+from listener.export.options import ExportOptions
+from listener.export.receiver import SeriesReceiver, Told, interest_in
+from listener.export.series import Rules, SeriesExporter
+from listener.export.target import Target
+from listener.export.upload import Rules as UploadRules
+from listener.export.upload import Uploader
+from listener.ledger.interests import text_of
+from listener.ledger.reader import reading
+from listener.ledger.taking import Consumer, DeliveryThreads
+from listener.stages.service import Tools
+from listener.telemetry.catalogue import Row
+from listener.telemetry.health import Checks
+
+#: Seconds for which a delivery is leased; renewed while it is worked on.
+_LEASE = 120.0
+
+#: Seconds between two looks whether a stage that is to end has nothing to do any more.
+_HURRY = 0.02
+
+#: Seconds that a thread is waited for when what it does was aborted.
+_LAST_SECONDS = 5.0
+
+
+class Collection(NamedTuple):
+    """What is exported: directories of the collection's state and data."""
+
+    state: str
+    data: str
+
+
+def open_target(options: ExportOptions) -> Target:
+    """Return the target of --to. Raises ConfigError."""
+    try:
+        address = parse(options.to)
+    except ValueError as error:
+        raise ConfigError([f"--to: '{options.to}' {error}" if options.to else f"--to: {error}"]) from None
+    if address.scheme == "file":
+        return DirectoryTarget(address.path)
+    raise ConfigError([f"--to: '{address.shown}' is an object store; this version exports to directories"])
+
+
+def require(collection: Collection, target: Target) -> None:
+    """Raise ConfigError where the collection has no ledger, or the target will never take anything by itself."""
+    problems = []
+    try:
+        with reading(collection.state) as reader:
+            reader.data_dir()
+    except LedgerFault as fault:
+        problems.append(f"--state: '{collection.state}': {fault}")
+    try:
+        target.probe()
+    except TargetRefuses as fault:
+        problems.append(f"--to: {fault}")
+    except TargetFault as fault:
+        log.warning("%s (%s); what is due waits until it can", fault, target.shown)
+    if problems:
+        raise ConfigError(problems)
+
+
+class ExportStage:
+    """See Stage."""
+
+    name = catalogue.NAME
+    rows: Sequence[Row] = catalogue.ROWS
+
+    def __init__(self, collection: Collection, options: ExportOptions, target: Target) -> None:
+        self._collection, self._options, self._target = collection, options, target
+        #: Seconds until the next turn where nothing wakes it: a stage that is to end looks often whether it can.
+        self.pause = 1.0
+
+    def begin(self, tools: Tools) -> Sequence[int]:
+        """Start the threads."""
+        self._tools = tools
+        options, flow = self._options, Flow(self._options.rate)
+        self._pool = ThreadPoolExecutor(options.uploads, thread_name_prefix="listener-upload")
+        plan = Survey(self._collection.data, allow_identified=options.allow_identified, tick=flow.tick)
+        rules = Rules(by_uid=options.keys == "uid", verified=options.verify)
+
+        def count(name: str, amount: int) -> None:
+            self._receiver.count(name, amount)
+
+        uploader = Uploader(self._target, UploadRules(reads=options.verify == "read"), flow, count)
+        exporter = SeriesExporter(self._target, uploader, plan, rules, self._pool)
+        self._receiver = SeriesReceiver(self._collection.state, exporter, flow, tools.wakeup.set)
+        wants = text_of(interest_in(options.incomplete))
+        consumer = Consumer(self.name, "stage export", wants, _LEASE)
+        self._threads = DeliveryThreads(options.uploads, consumer, self._receiver, self._collection.state)
+        self._threads.start(self._receiver.answered)
+        return ()
+
+    def turn(self, now: float) -> float:
+        """Tell what the threads have to tell."""
+        while True:
+            try:
+                self._tell(self._receiver.outbox.get_nowait())
+            except Empty:
+                break
+        metrics = self._tools.metrics
+        metrics.set("export_in_flight", self._receiver.in_flight)
+        metrics.set("export_target_ok", float(not self._receiver.fault))
+        oldest = metrics.gauges["consumer_oldest_pending_timestamp_seconds"][(self.name,)]
+        metrics.set("export_oldest_pending_age_seconds", max(0.0, time.time() - oldest) if oldest else 0.0)
+        return now + self.pause
+
+    def _tell(self, told: Told) -> None:
+        kind, name, values, more = told
+        if kind == "event":
+            self._tools.events.service(name, time.time_ns(), **more)
+        elif kind == "answered":
+            self._tools.answered(name, *values)
+        else:
+            getattr(self._tools.metrics, kind)(name, *values)
+
+    def checks(self) -> Checks:
+        """Tell whether the target takes what is exported."""
+        fault = self._receiver.fault
+        return {"target": (not fault, fault or f"{self._target.shown} takes what is exported")}
+
+    def shown(self) -> Mapping[str, Any]:
+        """Return what is shown of the stage."""
+        return {
+            "to": self._target.shown,
+            "in_flight": self._receiver.in_flight,
+            "counters": {name: dict(_named(series)) for name, series in self._tools.metrics.counters.items()},
+        }
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether nothing is due, or nothing that is can be done now; it is asked when that is to be the end."""
+        self.pause = _HURRY
+        return self._threads.is_idle
+
+    def drain(self) -> bool:
+        """Take nothing new."""
+        self.pause = _HURRY
+        self._threads.finish()
+        return not self._threads.is_working
+
+    def end(self) -> None:
+        """Stop: what is under way is given back."""
+        self._threads.stop(_LAST_SECONDS)
+        self._pool.shutdown(cancel_futures=True)
+        self.turn(time.monotonic())
+        self._target.close()
+
+
+def _named(series: Mapping[tuple[str, ...], int]) -> Mapping[str, int]:
+    return {",".join(labels): value for labels, value in series.items() if labels}

@@ -1,0 +1,102 @@
+"""One object to its key: created, never replaced, read back, and the key under which it is at last."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from listener.disk.retry import pause
+from listener.export import keys
+from listener.export.faults import NotThere, TargetFault, TargetRefuses
+from listener.export.flow import Flow
+from listener.export.target import Content, Found, Target
+
+#: How often one object is tried before its whole delivery waits.
+_TRIES = 3
+
+#: How often an object is read back that differs: what came over the network may have been altered on its way.
+_READS = 2
+
+#: What is counted of an upload, with an amount: see listener.export.catalogue.
+Count = Callable[[str, int], None]
+
+
+class Rules(NamedTuple):
+    """How objects are uploaded. `reads`: each is read back, else only its size and the store's digest are compared."""
+
+    reads: bool = True
+
+
+class Uploader:
+    """Brings content to a target. Used in several threads."""
+
+    def __init__(self, target: Target, rules: Rules, flow: Flow, count: Count) -> None:
+        self._target, self._rules, self._flow, self._count = target, rules, flow, count
+
+    def put(self, content: Content, *, looks: bool = True) -> str:
+        """Write content, or find it written; return the key that has it, verified. Where another content has the key,
+        it gets one of its own. `looks`: it is probably there already. Raises TargetFault, and what the content raises.
+        """
+        for key in (content.key, keys.in_conflict(content.key, content.sha256)):
+            if self._is_at(content._replace(key=key), looks=looks):
+                return key
+            self._count("export_conflicts_total", 1)
+            looks = True
+        raise TargetFault("two other contents have the keys of an object; see 'listener export audit'")
+
+    def holds(self, key: str, size: int, sha256: str) -> bool:
+        """Return whether an object is there that has this size and, as far as the target tells, this SHA-256."""
+        found = self._target.look(key)
+        return bool(found and found.size == size and found.sha256 in ("", sha256))
+
+    def _is_at(self, content: Content, *, looks: bool) -> bool:
+        """Return whether the key has this content at last; False if it has another one."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                found = self._target.look(content.key) if looks else None
+                if not found and self._target.create(content, self._flow.pace):
+                    self._count("export_bytes_total", content.size)
+                    return self._is_verified(content)
+                found = found or self._target.look(content.key)
+                if found:
+                    return self._has(found, content)
+            except TargetRefuses:
+                raise
+            except TargetFault as fault:
+                # The creation may have been done all the same, or refused: the next attempt looks what is there.
+                if attempt == _TRIES or fault.pause:
+                    raise
+                self._count("export_retries_total", 1)
+                self._flow.wait(pause(attempt))
+            looks = True
+        raise TargetFault("an object is there and is not there by turns")
+
+    def _has(self, found: Found, content: Content) -> bool:
+        """Return whether an object that was there before has this content."""
+        if found.size != content.size or found.sha256 not in ("", content.sha256):
+            return False
+        if found.sha256 and not self._rules.reads:
+            return True
+        return self._is_read_back(content)
+
+    def _is_verified(self, content: Content) -> bool:
+        """Return whether an object that was just written has this content. Raises NotThere."""
+        if self._rules.reads:
+            return self._is_read_back(content)
+        found = self._target.look(content.key)
+        if not found:
+            raise NotThere
+        return found.size == content.size and found.sha256 in ("", content.sha256)
+
+    def _is_read_back(self, content: Content) -> bool:
+        for _ in range(_READS):
+            digest, size = hashlib.sha256(), 0
+            for chunk in self._target.read(content.key):
+                self._flow.tick()
+                digest.update(chunk)
+                size += len(chunk)
+            self._count("export_verified_bytes_total", size)
+            if size == content.size and digest.hexdigest() == content.sha256:
+                return True
+        return False
