@@ -1,4 +1,6 @@
-"""PURE. The payload of a delivery and its signature (https://www.standardwebhooks.com)."""
+"""PURE. The payload of a delivery, its signature (https://www.standardwebhooks.com), and the header fields that make it
+a CloudEvent in binary mode (CloudEvents 1.0.2, HTTP protocol binding, section 3.1).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from binascii import Error as NotBase64
 from hashlib import sha256
 from hmac import digest
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import orjson
 
@@ -26,11 +29,15 @@ _OF_ASIDE = (
 
 
 class Payload(NamedTuple):
-    """What is sent. `key` is the same in every attempt, `event` one of interests.EVENTS, `body` JSON."""
+    """What is sent. `key` is the same in every attempt, `event` one of interests.EVENTS, `body` JSON, `subject` the UID
+    that it is about ("": none is known), `time` when it happened (RFC 3339).
+    """
 
     key: str
     event: str
     body: bytes
+    subject: str = ""
+    time: str = ""
 
 
 def payload_of(delivery: Delivery, phi: bool, data_dir: str = "") -> Payload:
@@ -46,7 +53,17 @@ def payload_of(delivery: Delivery, phi: bool, data_dir: str = "") -> Payload:
         body |= _study(delivery, delivery.study, delivery.end, _allowed(phi, data_dir, "StudyDescription"))
     if "folder" in body:
         body["folder"] = posixpath.join(data_dir, body["folder"]) if body["folder"] else ""
-    return Payload(delivery.key, delivery.event, orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE))
+    told = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+    return Payload(delivery.key, delivery.event, told, _subject(delivery), body.get("time", ""))
+
+
+def _subject(delivery: Delivery) -> str:
+    """Return the UID of the series, study or set-aside instance that a delivery is about, "" if none is known."""
+    if delivery.aside is not None:
+        return delivery.aside.SOPInstanceUID
+    if delivery.study is not None:
+        return delivery.study.StudyInstanceUID
+    return delivery.series.SeriesInstanceUID if delivery.series is not None else ""
 
 
 def _allowed(phi: bool, data_dir: str, description: str) -> tuple[str, ...]:
@@ -127,6 +144,24 @@ def key_of(secret: bytes) -> bytes:
         except NotBase64:
             return b""
     return text
+
+
+#: What may stand in a header field of a CloudEvent as it is (section 3.1.3.2): printable ASCII but for three.
+_PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+
+
+def cloud_event_fields(payload: Payload, source: str) -> dict[str, str]:
+    """Return the attributes of a CloudEvent; `source` is the collection, as a URI reference."""
+    attributes = {
+        "specversion": "1.0",
+        "id": payload.key,
+        "source": source,
+        "type": f"listener.{payload.event}",
+        "subject": payload.subject,
+        "time": payload.time,
+    }
+    # An attribute must not be empty; a UID of a file that was set aside may hold anything.
+    return {f"ce-{name}": quote(value, safe=_PLAIN, errors="replace") for name, value in attributes.items() if value}
 
 
 def header_fields(payload: Payload, key: bytes, seconds: int) -> dict[str, str]:

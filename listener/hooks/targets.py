@@ -14,12 +14,12 @@ from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnection
 from threading import Timer
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import listener
 from listener.errors import ConsumerGone, NotTaken
 from listener.hook_config import HookConfig, header_fields_of
-from listener.hooks.payload import Payload, header_fields, key_of
+from listener.hooks.payload import Payload, cloud_event_fields, header_fields, key_of
 from listener.ledger.interests import text_of
 
 #: Limits of a POST in seconds: from the first to the last byte, and for one pause within.
@@ -45,6 +45,8 @@ class Webhook:
         self._seconds = config.timeout or POST_SECONDS
         self._silence = config.timeout or SILENCE_SECONDS
         self._connection: HTTPConnection | None = None
+        #: Of all that this machine tells: a key is unique within one collection.
+        self._source = f"/listener/{quote(socket.gethostname(), safe='')}"
         self.name, self.wants = config.name, text_of(config.wants)
         self.lease = 2 * max(self._seconds, POST_SECONDS)
 
@@ -53,6 +55,7 @@ class Webhook:
         head = {
             "User-Agent": f"listener/{listener.__version__}",
             **self._header_fields(),
+            **cloud_event_fields(payload, self._source),
             **header_fields(payload, self._key(), int(time.time())),
         }
         self._connection = connection = self._connect()

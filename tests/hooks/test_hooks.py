@@ -24,8 +24,11 @@ from email.utils import formatdate
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from listener.checks import configuration
 from listener.config import Config
@@ -33,7 +36,7 @@ from listener.errors import NotTaken
 from listener.hook_config import HookConfig
 from listener.hooks import dispatch, targets
 from listener.hooks.dispatch import HookManager
-from listener.hooks.payload import Payload, header_fields, key_of
+from listener.hooks.payload import Payload, cloud_event_fields, example_of, header_fields, key_of
 from listener.hooks.targets import CommandHook, Webhook
 from listener.ledger import consumers, deliveries, taking
 from listener.ledger.connection import open_writer, path_of, transaction
@@ -47,6 +50,8 @@ from tests.waiting import until
 
 TOLD = Payload("1.2.3/1", "series-complete", b'{"event":"series-complete"}\n')
 QUIET = ("--series-quiet", "0.2")
+EXAMPLE_STUDY = "1.2.826.0.1.3680043.10.1470.0"
+EXAMPLE_SERIES = f"{EXAMPLE_STUDY}.1"
 
 
 def webhook(url: str, secret: str = "", **more: Any) -> Webhook:
@@ -93,6 +98,36 @@ def test_without_a_key_nothing_is_signed() -> None:
     assert "Webhook-Signature" not in header_fields(TOLD, b"", 1)
     assert key_of(b"whsec_no base64") == b""
     assert key_of(b"plain words \r\n") == b"plain words"
+
+
+@pytest.mark.parametrize(
+    ("event", "subject"),
+    [
+        ("series-complete", EXAMPLE_SERIES),
+        ("series-incomplete", EXAMPLE_SERIES),
+        ("study-complete", EXAMPLE_STUDY),
+        ("set-aside", None),
+    ],
+)
+def test_a_post_is_a_cloud_event(receiver: Receiver, event: str, subject: str | None) -> None:
+    told = example_of(event, "1.2.3/1", 1_700_000_000_123_456_789)
+    webhook(receiver.url).send(told)
+    (post,) = receiver.posts
+    head = {name: value for name, value in post.head.items() if name.startswith("ce-")}
+    source = head.pop("ce-source")
+    assert source == f"/listener/{socket.gethostname()}"
+    expected = {"ce-specversion": "1.0", "ce-id": "1.2.3/1", "ce-type": "listener.test", "ce-time": post.json["time"]}
+    assert head == (expected if subject is None else {**expected, "ce-subject": subject})
+    assert post.body == told.body
+
+
+@given(st.text())
+def test_any_uid_of_a_file_becomes_a_subject_that_can_be_read_back(uid: str) -> None:
+    fields = cloud_event_fields(TOLD._replace(subject=uid), "/listener/x")
+    value = fields.get("ce-subject", "")
+    assert all(" " < letter < "\x7f" and letter != '"' for letter in value)
+    assert unquote(value) == uid.encode("utf-8", "replace").decode()
+    assert fields["ce-type"] == "listener.series-complete"
 
 
 # -- one attempt -------------------------------------------------------------------------------------------------------
