@@ -35,6 +35,12 @@ class FrameChanged(FramesFault):
     reason = "changed"
 
 
+class UnknownInstance(FramesFault):
+    """The collection has no such instance."""
+
+    reason = "unknown"
+
+
 class InvalidLRUMaxCacheSizeError(FramesFault, ValueError):
     """The largest size of a cache is at least one byte."""
 

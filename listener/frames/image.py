@@ -240,6 +240,8 @@ class ImageFile:
         self, path: str, limits: Limits | None = None, folder: str | None = None, cap: int = MAX_INFLATED
     ) -> None:
         self._descriptor = open_regular(path)
+        #: The file's status when it was opened.
+        self.status = os.fstat(self._descriptor)
         try:
             self._look(limits or Limits(), folder, cap)
         except BaseException:
@@ -247,7 +249,7 @@ class ImageFile:
             raise
 
     def _look(self, limits: Limits, folder: str | None, cap: int) -> None:
-        size = os.fstat(self._descriptor).st_size
+        size = self.status.st_size
         if not is_deflated(self._descriptor, size):
             self.image = look(self._descriptor, size, limits)
             return

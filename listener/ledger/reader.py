@@ -48,6 +48,12 @@ INSTANCES = """
 SELECT i.SOPInstanceUID, f.path || '/' || i.name, i.size FROM instances i JOIN folders f ON f.id = i.folder_id
 WHERE i.series_id = ?
 """
+#: Of the same instance, a replaced one may have another name: the newest last.
+FILES_OF_INSTANCE = """
+SELECT f.path || '/' || i.name FROM series s JOIN instances i ON i.series_id = s.id AND i.SOPInstanceUID = ?3
+JOIN folders f ON f.id = i.folder_id WHERE s.StudyInstanceUID = ?1 AND s.SeriesInstanceUID = ?2
+ORDER BY i.arrived_ns, i.name
+"""
 MIDDLE_FILE = """
 SELECT f.path || '/' || i.name FROM instances i JOIN folders f ON f.id = i.folder_id WHERE i.series_id = ?1
 ORDER BY i.name LIMIT 1 OFFSET (SELECT count(*) / 2 FROM instances WHERE series_id = ?1)
@@ -236,6 +242,10 @@ class Reader:
     def instances_of(self, series: SeriesRow) -> list[InstanceRow]:
         """Return the instances of a series, by their paths."""
         return sorted((InstanceRow(*row) for row in self._ask(INSTANCES, series.id)), key=lambda row: row.path)
+
+    def paths_of_instance(self, study: str, series: str, instance: str) -> list[str]:
+        """Return the paths of an instance's files below the data directory, in the order of arrival."""
+        return [path for (path,) in self._ask(FILES_OF_INSTANCE, study, series, instance)]
 
     def data_dir(self) -> str:
         """Return the directory that folders are relative to; "" if no listener has said so yet."""

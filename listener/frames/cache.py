@@ -1,0 +1,256 @@
+"""A cache of frames for programs that look at slides: what EZ-WSI's in-memory cache is to its DicomSlide."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Self, Unpack
+
+from listener.dicom.attributes import Limits
+from listener.errors import ConfigError
+from listener.frames.blocks import is_sorted
+from listener.frames.errors import InvalidFrameNumberError, InvalidLRUMaxCacheSizeError, UnexpectedTypeError
+from listener.frames.image import MAX_INFLATED
+from listener.frames.loader import PATIENCE, Loader
+from listener.frames.memory import Memory
+from listener.frames.reference import Instance, reference
+from listener.frames.settings import (
+    FRAMES_TO_READ,
+    PREFER_WHOLE_BELOW,
+    CacheStats,
+    Logger,
+    OptimizationHint,
+    PythonLogging,
+    Settings,
+    system_memory,
+)
+from listener.frames.tree import Tree
+
+_YEAR = 365 * 86_400.0
+
+_DEFAULTS = Settings(
+    max_cache_frame_memory_lru_cache_size_bytes=None,
+    number_of_frames_to_read=FRAMES_TO_READ,
+    max_instance_number_of_frames_to_prefer_whole_instance_download=PREFER_WHOLE_BELOW,
+    optimization_hint=OptimizationHint.MINIMIZE_DICOM_STORE_QPM,
+    logging_factory=None,
+)
+
+
+class FrameCache:
+    """Frames of a collection, by its directories `data` and `state`, in memory; for any number of threads.
+
+    `settings` are those of Settings. What names an instance: see reference.Instance. Frames are numbered from 1. An
+    instance that was replaced is found out within a second, and read anew. Pickling and copying carry the settings and
+    `cache_instance_uid` only.
+    """
+
+    def __init__(self, *, data: str = "", state: str = "", **settings: Unpack[Settings]) -> None:
+        """Raise InvalidLRUMaxCacheSizeError for a limit below 1 byte, ConfigError without an origin, TypeError for an
+        unknown setting.
+        """
+        unknown = settings.keys() - _DEFAULTS.keys()
+        if unknown:
+            raise TypeError(f"unknown setting: {', '.join(sorted(unknown))}")
+        if not (data and state):
+            raise ConfigError(["a frame cache needs an origin: data and state, the directories of a listener"])
+        self._origin = {"data": data, "state": state}
+        self._settings: Settings = {**_DEFAULTS, **settings}
+        limit = self._settings["max_cache_frame_memory_lru_cache_size_bytes"]
+        if limit is not None and limit < 1:
+            raise InvalidLRUMaxCacheSizeError(f"{limit}")
+        self._settings["number_of_frames_to_read"] = max(1, int(self._settings["number_of_frames_to_read"]))
+        self._cache_instance_uid = str(uuid.uuid4())
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what is not pickled."""
+        settings = self._settings
+        self._memory = Memory(settings["max_cache_frame_memory_lru_cache_size_bytes"])
+        self._logger: Logger | None = None
+        self._loader = Loader(
+            Tree(**self._origin, limits=Limits(), cap=MAX_INFLATED),
+            self._memory,
+            settings["number_of_frames_to_read"],
+            settings["max_instance_number_of_frames_to_prefer_whole_instance_download"],
+            self._log,
+        )
+
+    # -- what is set ---------------------------------------------------------------------------------------------------
+
+    @property
+    def optimization_hint(self) -> OptimizationHint:
+        """What a miss does, unless the call says otherwise."""
+        return self._settings["optimization_hint"]
+
+    @optimization_hint.setter
+    def optimization_hint(self, hint: OptimizationHint) -> None:
+        self._settings["optimization_hint"] = OptimizationHint.of(hint)
+
+    @property
+    def cache_instance_uid(self) -> str:
+        """What log lines of this cache have in common; kept when it is pickled or copied."""
+        return self._cache_instance_uid
+
+    @property
+    def lru_caching_enabled(self) -> bool:
+        """Return whether there is a limit, beyond which the least recently used go."""
+        return self._memory.limit is not None
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def get_frame(
+        self,
+        instance: Instance,
+        number_of_frames: int,
+        frame_number: int,
+        optimization_hint: OptimizationHint | None = None,
+    ) -> bytes | None:
+        """Return a frame of an instance that has `number_of_frames`; None where it is not among them, could not be
+        loaded, or is not cached and shall not be waited for.
+
+        Raises TimeoutError where the load takes longer than ten minutes.
+        """
+        if not 1 <= frame_number <= number_of_frames:
+            return None
+        key = reference(instance)
+        frame = self._loader.hit(key, frame_number)
+        if frame is None:
+            hint = self._hint(optimization_hint, number_of_frames)
+            frame = self._loader.miss(key, number_of_frames, frame_number, hint)
+        return frame
+
+    def get_cached_frame(self, instance: Instance, frame_number: int) -> bytes | None:
+        """Return a frame that is in memory; None otherwise, and nothing is loaded."""
+        return self._loader.cached(reference(instance), frame_number)
+
+    def cache_externally_acquired_bytes(self, key: str, data: bytes) -> bool:
+        """Keep bytes under a name, within the same limit; return False where they alone are larger than that."""
+        if self._loader.put(key, data):
+            return True
+        self._log().warning("the bytes are larger than the cache, and not kept", {"bytes": len(data)})
+        return False
+
+    def get_cached_externally_acquired_bytes(self, key: str) -> bytes | None:
+        """Return bytes that were kept under a name; None where they are not in memory."""
+        return self._loader.named(key)
+
+    def preload_instance_frame_numbers(
+        self, instance_frame_numbers: Mapping[Any, Sequence[int]], copy_from_cache: Any = None
+    ) -> None:
+        """Load frames in the background, by instance, but for those that are cached or on their way. What
+        `copy_from_cache` has is copied.
+
+        Raises InvalidFrameNumberError for a number below 1.
+        """
+        for instance, numbers in instance_frame_numbers.items():
+            key, wanted = reference(instance), self._in_order(numbers)
+            if copy_from_cache is not None:
+                wanted = self._loader.copy(key, wanted, partial(copy_from_cache.get_cached_frame, instance))
+            self._loader.load(key, wanted)
+
+    def cache_whole_instance_in_memory(self, instance_paths: Any, blocking: bool) -> None:
+        """Load every frame of an instance, or of the instances of a level of a pyramid: EZ-WSI's Level or Instance, or
+        a pair of what names an instance and its number of frames. `blocking`: wait until they are there.
+
+        Raises UnexpectedTypeError for anything else, TimeoutError after ten minutes.
+        """
+        loads = [
+            self._loader.load(reference(one), range(1, count + 1), count) for one, count in _instances(instance_paths)
+        ]
+        if blocking:
+            self._loader.wait(filter(None, loads), PATIENCE)
+
+    def block_until_frames_are_loaded(self, instance: Instance | None = None, timeout: float | None = 600.0) -> float:
+        """Wait for the loads that run now, of one instance or all; return the seconds waited.
+
+        Raises TimeoutError after `timeout` seconds in all (None: a year).
+        """
+        loads = self._loader.running(None if instance is None else reference(instance))
+        return self._loader.wait(loads, _YEAR if timeout is None else timeout) if loads else 0.0
+
+    # -- figures and end -----------------------------------------------------------------------------------------------
+
+    @property
+    def cache_stats(self) -> CacheStats:
+        """A copy of the figures, with those of memory."""
+        stats = copy.copy(self._loader.stats)
+        stats.frame_cache_memory_size_limit = self._memory.limit
+        stats.current_frame_cache_memory_size = self._memory.used
+        stats.system_memory = system_memory()
+        return stats
+
+    def reset_cache_stats(self) -> None:
+        """Begin the figures anew; log lines get another worker's id."""
+        self._loader.stats = CacheStats()
+        self._logger = None
+
+    def close(self) -> None:
+        """End loads that have not begun, wait for those that have, and let go of what is open. What is in memory can
+        still be had.
+        """
+        self._loader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in ("_origin", "_settings", "_cache_instance_uid")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._settings = {**self._settings}
+        self._begin()
+
+    def __copy__(self) -> Self:
+        other = type(self).__new__(type(self))
+        other.__setstate__(self.__getstate__())
+        return other
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self.__copy__()
+
+    # -- beneath -------------------------------------------------------------------------------------------------------
+
+    def _log(self) -> Logger:
+        logger = self._logger
+        if logger is None:
+            signature = {
+                "instance_cache_worker_trace_uid": str(uuid.uuid4()),
+                "instance_cache_lifetime_trace_uid": self._cache_instance_uid,
+            }
+            logger = self._logger = (self._settings["logging_factory"] or PythonLogging()).create_logger(signature)
+        return logger
+
+    def _hint(self, given: OptimizationHint | None, count: int) -> OptimizationHint:
+        if given is not None:
+            return OptimizationHint.of(given)
+        hint = OptimizationHint.of(self.optimization_hint)
+        # A fetch at once of the only frame there is would be followed by a load of nothing.
+        is_single = hint is OptimizationHint.MINIMIZE_LATENCY and count == 1
+        return OptimizationHint.MINIMIZE_DICOM_STORE_QPM if is_single else hint
+
+    def _in_order(self, numbers: Sequence[int]) -> list[int]:
+        """Return numbers ascending, each once."""
+        if any(number < 1 for number in numbers):
+            raise InvalidFrameNumberError(f"{min(numbers)}")
+        if not is_sorted(numbers):
+            self._log().warning("frame numbers are not sorted: sorted ones are quicker")
+        return sorted(set(numbers))
+
+
+def _instances(paths: Any) -> list[tuple[Any, int]]:
+    """Return the instances, and how many frames each has, of a level, an instance, or a pair."""
+    if isinstance(paths, tuple) and len(paths) == 2 and isinstance(paths[1], int):
+        return [(paths[0], paths[1])]
+    several = getattr(paths, "instances", None)
+    instances = list(several.values()) if isinstance(several, Mapping) else [paths]
+    try:
+        return [(instance.dicom_object.path, int(instance.frame_count)) for instance in instances]
+    except AttributeError:
+        raise UnexpectedTypeError(type(paths).__name__) from None
