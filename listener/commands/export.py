@@ -1,4 +1,4 @@
-"""Export complete series to a directory: each once, listed, read back and compared, and only then prunable.
+"""Export complete series to object storage or a directory: each once, listed, verified, and only then prunable.
 
 A stage: a program beside `listener run` that follows its collection through the ledger.
 """

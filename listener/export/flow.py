@@ -1,9 +1,11 @@
-"""How fast an export may write, and when it stops."""
+"""How fast an export may write, how much it may hold, and when it stops."""
 
 from __future__ import annotations
 
 import time
-from threading import Event, Lock
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition, Event, Lock
 
 from listener.export.faults import Stopped
 
@@ -41,3 +43,29 @@ class Flow:
     def abort(self) -> None:
         """End what is under way."""
         self._aborted.set()
+
+
+class Budget:
+    """So many bytes may be held at once; who comes first gets them first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._changed = Condition()
+        self._next = self._served = 0
+
+    @contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Hold `size` bytes, or all there are where that is less; wait until they are free."""
+        size = min(size, self._size)
+        with self._changed:
+            ticket, self._next = self._next, self._next + 1
+            self._changed.wait_for(lambda: self._served == ticket and self._free >= size)
+            self._served += 1
+            self._free -= size
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()

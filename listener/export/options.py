@@ -15,11 +15,37 @@ def _target(text: str) -> str:
     return text
 
 
+def _endpoint(text: str) -> str:
+    """Return the address of a store; it holds nothing secret."""
+    try:
+        return parse.url(text).rstrip("/")
+    except ValueError as error:
+        if "password" in str(error):
+            raise ValueError("holds a name or a password; credentials come from the environment or files") from None
+        raise
+
+
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
     """The options of `listener export`."""
 
-    to: str = row("", _target, "TARGET", "where to: a directory, or file:///DIR", shown="none")
+    to: str = row(
+        "",
+        _target,
+        "TARGET",
+        "where to: s3://BUCKET/PREFIX, gs://, az://CONTAINER/PREFIX, or a directory",
+        shown="none",
+    )
+    endpoint: str = row(
+        "", _endpoint, "URL", "address of a store that is compatible with S3, or of Azure's", shown="the cloud's own"
+    )
+    part: int = row(
+        8 * 2**20,
+        parse.size(5 * 2**20),
+        "SIZE",
+        "objects up to this go in one request that only creates; larger ones in such parts",
+        shown="8MiB",
+    )
     keys: str = row("path", parse.choice("path", "uid"), "WHICH", "names of instances: by their path, or by their UIDs")
     verify: str = row(
         "read",

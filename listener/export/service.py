@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,9 @@ _LEASE = 120.0
 #: Seconds between two looks whether a stage that is to end has nothing to do any more.
 _HURRY = 0.02
 
+#: Bytes of objects that may be on their way to a store at once.
+_MEMORY = 48 * 2**20
+
 #: Seconds that a thread is waited for when what it does was aborted.
 _LAST_SECONDS = 5.0
 
@@ -50,11 +54,13 @@ def open_target(options: ExportOptions) -> Target:
     """Return the target of --to. Raises ConfigError."""
     try:
         address = parse(options.to)
-    except ValueError as error:
-        raise ConfigError([f"--to: '{options.to}' {error}" if options.to else f"--to: {error}"]) from None
+    except ValueError as error:  # Only of an option that was not given: the others were parsed.
+        raise ConfigError([f"--to: {error}"]) from None
     if address.scheme == "file":
-        return DirectoryTarget(address.path)
-    raise ConfigError([f"--to: '{address.shown}' is an object store; this version exports to directories"])
+        return DirectoryTarget(os.path.abspath(address.path))
+    from listener.export.objects import ObjectTarget
+
+    return ObjectTarget(address, options.endpoint, options.part, _MEMORY)
 
 
 def require(collection: Collection, target: Target) -> None:

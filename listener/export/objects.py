@@ -1,0 +1,194 @@
+"""An object store as the target of an export: S3 and what is compatible, Google Storage, Azure; by obstore (extra
+`export`), which is imported here alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from listener.errors import ConfigError
+from listener.export import credentials
+from listener.export.address import Address
+from listener.export.faults import NotThere, TargetFault, TargetRefuses
+from listener.export.flow import Budget
+from listener.export.target import PROBE, Content, Found, Pace
+
+#: Name of the metadata that hold the SHA-256 of an object's content.
+DIGEST = "sha256"
+
+#: Bytes that are read back at a time.
+_PIECE = 4 * 2**20
+
+#: Parts of one large object that are under way at once; one more is being filled.
+_PARTS = 2
+
+#: Seconds in which a request must be answered, its body included: 3 MB at 10 kB/s.
+_TIMEOUT = timedelta(seconds=300)
+
+#: Codes of stores for what passes by itself, though its status says that it was refused.
+_PASSING = frozenset(
+    {"RequestTimeTooSkewed", "ExpiredToken", "ExpiredTokenException", "RequestExpired", "SlowDown", "RequestTimeout"}
+)
+
+_REMEDIES = {
+    401: "the store does not take the credentials: see that they are there and valid",
+    403: "the store refuses: see the bucket's policy and the credentials",
+    404: "there is no such bucket: make it, or mend --to",
+    400: "the store does not understand: see --endpoint, region and credentials",
+}
+
+
+class ObjectTarget:
+    """See Target. `part` is the size of the parts of large objects in bytes, `memory` how many bytes may be on their
+    way at once.
+    """
+
+    is_conditional = True
+
+    def __init__(self, address: Address, endpoint: str, part: int, memory: int) -> None:
+        try:
+            import obstore
+        except ImportError:
+            text = f"--to {address.scheme}://: needs the extra export: pip install 'dicom-listener[export]'"
+            raise ConfigError([text]) from None
+        self._store = _store(address, endpoint)
+        self._obstore: Any = obstore
+        self._part = part
+        self._budget = Budget(max(memory, part * (_PARTS + 1)))
+        self.shown = address.shown
+        self.prefix = f"{address.path}/" if address.path else ""
+
+    def probe(self) -> None:
+        """Create an object that may be there already, and see whether it is refused the second time."""
+        data = b"listener export: may this object be replaced?\n"
+        with _faults():
+            self.is_conditional = not (self._created(PROBE, data, {}) and self._created(PROBE, data, {}))
+
+    def _created(self, key: str, data: bytes, attributes: dict[str, str]) -> bool:
+        try:
+            self._obstore.put(self._store, key, data, mode="create", use_multipart=False, attributes=attributes or None)
+        except self._obstore.exceptions.AlreadyExistsError:
+            return False
+        except self._obstore.exceptions.PreconditionError:
+            return False
+        return True
+
+    def look(self, key: str) -> Found | None:
+        """Return what is there, with the SHA-256 that its metadata tell."""
+        with _faults():
+            try:
+                found = self._obstore.get(self._store, key, options={"head": True})
+            except FileNotFoundError:
+                return None
+            return Found(found.meta["size"], found.attributes.get(DIGEST, ""))
+
+    def create(self, content: Content, pace: Pace) -> bool:
+        """Write an object in one request that only creates, or in parts after a look. A kill within parts leaves them
+        unseen in the store, whose own rule removes them; the object is not there.
+        """
+        if (content.size > self._part or not self.is_conditional) and self.look(content.key):
+            return False
+        attributes = {DIGEST: content.sha256}
+        if content.size <= self._part:
+            with self._budget.held(content.size):
+                data = b"".join(content.chunks())
+                pace(len(data))
+                with _faults():
+                    return self._created(content.key, data, attributes)
+        with self._budget.held(self._part * (_PARTS + 1)), _faults():
+            self._obstore.put(
+                self._store,
+                content.key,
+                _paced(content, pace),
+                attributes=attributes,
+                use_multipart=True,
+                chunk_size=self._part,
+                max_concurrency=_PARTS,
+            )
+        return True
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """Yield the bytes of an object, piece by piece."""
+        with _faults():
+            try:
+                first = self._obstore.get(self._store, key, options={"range": (0, _PIECE)})
+                size = first.meta["size"]
+                yield bytes(first.bytes())
+                for begin in range(_PIECE, size, _PIECE):
+                    length = min(_PIECE, size - begin)
+                    yield bytes(self._obstore.get_range(self._store, key, start=begin, length=length))
+            except FileNotFoundError:
+                raise NotThere from None
+
+    def listed(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Yield key and size of all objects in a folder."""
+        with _faults():
+            for page in self._obstore.list(self._store, folder or None, chunk_size=1000):
+                for one in page:
+                    if not one["path"].startswith(".listener/"):
+                        yield one["path"], one["size"]
+
+    def close(self) -> None:
+        """Connections end with the object."""
+
+
+def _paced(content: Content, pace: Pace) -> Iterator[bytes]:
+    for chunk in content.chunks():
+        pace(len(chunk))
+        yield chunk
+
+
+def _store(address: Address, endpoint: str) -> Any:
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    plain = endpoint.startswith("http://")
+    client = {"timeout": _TIMEOUT, "connect_timeout": timedelta(seconds=10), "allow_http": plain}
+    # Few: who calls looks what is there before it tries again.
+    retries = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
+    given: dict[str, Any] = {"prefix": address.path or None, "client_options": client, "retry_config": retries}
+    if address.scheme == "s3":
+        given |= {"checksum_algorithm": "SHA256", **credentials.of_aws()}
+        given |= {"endpoint": endpoint} if endpoint else {}
+        return S3Store(address.bucket, **given)
+    if address.scheme == "az":
+        given |= {"endpoint": endpoint} if endpoint else {}
+        return AzureStore(address.bucket, **given)
+    if endpoint:
+        raise ConfigError(["--endpoint: is for s3:// and az://; Google Storage has one place"])
+    return GCSStore(address.bucket, **given)
+
+
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    """Tell what obstore raises as TargetFault: by status and code alone, since its texts hold keys."""
+    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _fault(str(error), 404) from None
+    except PermissionDeniedError as error:
+        raise _fault(str(error), 403) from None
+    except UnauthenticatedError as error:
+        raise _fault(str(error), 401) from None
+    except BaseError as error:
+        raise _fault(str(error), 0) from None
+
+
+def _fault(text: str, status: int) -> TargetFault:
+    """Return the fault that a text of obstore's tells of."""
+    found = re.search(r"status code: (\d{3})", text)
+    status = int(found[1]) if found else status
+    named = re.search(r"<Code>(\w{1,60})</Code>", text)
+    code = named[1] if named else ""
+    if status in _REMEDIES and code not in _PASSING:
+        return TargetRefuses(f"{_REMEDIES[status]} ({' '.join(filter(None, (str(status), code)))})")
+    if status:
+        return TargetFault(" ".join(filter(None, ("the store answers", str(status), code))))
+    kind = re.search(r"kind: (Connect|Timeout|Request|Decode|Interrupted)\b", text)
+    words = {"Connect": "it cannot be reached", "Timeout": "it does not answer in time"}
+    return TargetFault(words.get(kind[1], "the connection broke off") if kind else "the connection broke off")
