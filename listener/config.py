@@ -27,6 +27,7 @@ READING = EVERY - {"retry", "status"}
 ENGINE = frozenset({"run", "once", "check"})
 INTAKE = ENGINE | {"retry", "status"}
 SERVICE = frozenset({"run", "check"})
+BATCHES = ENGINE | {"status"}
 LEDGER = frozenset({"find", "studies", "series", "expect", "report", "prune", "hooks", "set-aside"})
 HOOKS = ENGINE | {"hooks"}
 PLACING = frozenset({"run", "once", "repack", "check"})
@@ -81,6 +82,37 @@ class Config:
         "where storescp writes (its -od); give it again for more roots",
         INTAKE,
         several=True,
+    )
+    batches: tuple[str, ...] = row(
+        (),
+        parse.directory,
+        "DIR",
+        "each folder in it is a batch; without --incoming there is no incoming then; give it again for more",
+        BATCHES,
+        shown="none",
+        several=True,
+    )
+    batch_source: str = row(
+        "keep",
+        parse.choice("keep", "remove"),
+        "WHAT",
+        "of a batch's folder: keep (it is copied, and never changed) or remove (it goes when all of it has passed)",
+        ENGINE,
+    )
+    batch_quiet: float = row(
+        60.0,
+        parse.seconds(0),
+        "SECONDS",
+        "a folder that was not seen renamed is finished when nothing in it changed for this long",
+        ENGINE,
+        unit="s",
+    )
+    batches_at_once: int = row(
+        16,
+        parse.whole(0, 10**6),
+        "N",
+        "most batches that are processed at once; 0: no limit",
+        ENGINE,
     )
     data: str = row(
         "./dicom/data", parse.directory, "DIR", "root of the repacked tree", EVERY | STAGE_VERBS | {"prune"}
@@ -323,6 +355,11 @@ class Config:
         EVERY | LEDGER | STAGE_VERBS,
         reloads=True,
     )
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Return all directories that files come from: those of incoming, then those of batches."""
+        return (*self.incoming, *self.batches)
 
     @property
     def every_hook(self) -> list[HookConfig]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from listener.errors import system_reason
 
 #: How an arrival was noticed; metric label.
-SOURCES = ("event", "rescan", "startup", "retry")
+SOURCES = ("event", "rescan", "startup", "retry", "batch")
 
 #: How one arrival can end; metric label and event name.
 OUTCOMES = ("published", "duplicate", "set-aside", "vanished")

@@ -39,6 +39,13 @@ def load(
             problems += _default_problems(name, row, command)
         else:
             parse_into(values, name, row, where, texts, problems)
+    if (
+        not problems
+        and command in INTAKE
+        and values["batches"]
+        and sources.find("incoming", options()["incoming"])[1] is None
+    ):
+        values["incoming"] = ()
     if not problems:
         problems += _cross_check(values, command)
     if problems:
@@ -129,6 +136,7 @@ def _cross_check(values: Mapping[str, Any], command: str) -> Iterable[str]:
     named = [("--data", values["data"]), ("--log", values["log"]), ("--state", values["state"])]
     if command in INTAKE:
         named += [("--incoming", path) for path in values["incoming"]]
+        named += [("--batches", path) for path in values["batches"]]
     # Links are followed: what is published through one would arrive again without end.
     named = [(option, os.path.realpath(path)) for option, path in named]
     for index, (first, path) in enumerate(named):

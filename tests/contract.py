@@ -5,6 +5,10 @@ from __future__ import annotations
 #: The contract's table of options, written out: flag, default as a person reads it, unit.
 CONTRACT = {
     "--incoming": ("./dicom/incoming", ""),
+    "--batches": ("none", ""),
+    "--batch-source": ("keep", ""),
+    "--batch-quiet": ("60", "s"),
+    "--batches-at-once": ("16", ""),
     "--data": ("./dicom/data", ""),
     "--log": ("./dicom/log", ""),
     "--state": ("./dicom/state", ""),

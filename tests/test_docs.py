@@ -21,6 +21,7 @@ from listener import config, settings
 from listener.config import options
 from listener.dicom.attributes import is_keyword
 from listener.errors import SET_ASIDE_REASONS
+from listener.ledger.batches import ANNOUNCED
 from listener.planning import plan
 from listener.planning.names import sanitize
 from listener.planning.template import TemplateError, compile_template
@@ -372,7 +373,7 @@ def test_the_reasons_of_set_aside_are_told() -> None:
 def test_the_events_are_told() -> None:
     text = section(LAYOUTS_AND_LOGS, "Events")
     of_ends = re.findall(r'def announced_as.*?return "([a-z-]+)"', SOURCE, re.DOTALL)
-    service = [*re.findall(r'\.service\("([a-z-]+)"', SOURCE), *of_ends, "events-lost"]
+    service = [*re.findall(r'\.service\("([a-z-]+)"', SOURCE), *of_ends, *ANNOUNCED.values(), "events-lost"]
     told = [codes(first) for first, *_ in rows(text)]
     keys = [key for cell in told[: -len(OUTCOMES) - len(set(service))] for key in cell]
     assert sorted(keys) == sorted(event_of(_full_outcome(), phi=True))
@@ -390,6 +391,9 @@ def _in_order(names: list[str]) -> list[str]:
         "ready",
         "series-complete",
         "study-complete",
+        "batch-queued",
+        "batch-done",
+        "batch-empty",
         "events-lost",
         "overflow",
         "worker-lost",

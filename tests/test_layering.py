@@ -92,7 +92,7 @@ EXCEPTIONS = {
 
 #: The only modules that may import a dependency.
 DOORS = {
-    "watchdog": {"service.observers", "service.inotify"},
+    "watchdog": {"service.observers", "service.inotify", "service.batch_watch"},
     "prometheus_client": {"telemetry.metrics"},
     "jinja2": {"status.page"},
     "tenacity": {"disk.retry"},

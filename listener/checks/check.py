@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import orjson
 
-from listener.checks import configuration, directories, storescp, system
+from listener.checks import batches, configuration, directories, storescp, system
 from listener.checks.finding import NOTE, OK, PROBLEM, Finding, configured_directories
 from listener.config import Config
 from listener.diagnostics import in_colour
@@ -33,6 +33,7 @@ _IN_DIRECTORIES: tuple[Check, ...] = (
 
 #: Checks that are always possible.
 _ALWAYS: tuple[Check, ...] = (
+    batches.folders,
     directories.space,
     directories.modes,
     system.inotify,

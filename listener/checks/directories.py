@@ -53,7 +53,8 @@ def directory(option: str, path: str) -> Finding:
 
 def overlaps(config: Config) -> Iterator[Finding]:
     """Check that no directory is another one by a second mount, or inside another."""
-    for text in aliases.overlaps(configured_directories(config), MountTable()):
+    named = [*configured_directories(config), *(("--batches", root) for root in config.batches if os.path.isdir(root))]
+    for text in aliases.overlaps(named, MountTable()):
         option, _, rest = text.partition(": ")
         what, _, remedy = rest.rpartition("; ")
         yield Finding(PROBLEM, option, what, remedy)
@@ -178,6 +179,8 @@ _SAMPLE = 100
 def leases(config: Config) -> Iterator[Finding]:
     """Check that leases work, by which the kernel tells whether a file is still open for writing."""
     table = MountTable()
+    if not config.incoming:
+        return
     if all(not is_network_type(table.system_of(path)) and work_in(path) for path in config.incoming):
         yield Finding(OK, "--incoming", "the kernel tells whether a file is still open for writing (leases)")
     else:

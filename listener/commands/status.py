@@ -96,7 +96,7 @@ def _look(config: Config) -> dict[str, Any]:
 def _looked(config: Config) -> DirectoryTotals:
     from listener.repacking import setaside  # a third of the start, and needed only where no service runs
 
-    named = {"incoming": config.incoming[0], "data": config.data, "log": config.log, "state": config.state}
+    named = {"incoming": config.roots[0], "data": config.data, "log": config.log, "state": config.state}
     volumes = {role: one for role, path in named.items() if (one := _volume(path))}
     return DirectoryTotals(setaside.totals(os.path.join(config.state, "set-aside")), volumes)
 

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from listener.config import Config
@@ -38,13 +38,15 @@ _DAY = 86_400.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directories:
     """Absolute paths of a run. `claims` and `links` go with `incoming` by index; `links` says whether a claim can be
-    hard linked into data, otherwise bytes are copied through `data_staging`. `systems` holds the types of file systems
+    hard linked into data, otherwise bytes are copied through `data_staging`. The last of `incoming` are `batches`,
+    whose files are not claimed (""). `systems` holds the types of file systems
     at the start, by directory, for all but staging. A reader without incoming needs `data`, `log` and `state` only.
     """
 
     incoming: tuple[str, ...] = ("",)
     claims: tuple[str, ...] = ("",)
     links: tuple[bool, ...] = (True,)
+    batches: tuple[str, ...] = ()
     data: str
     log: str
     state: str
@@ -78,15 +80,21 @@ def prepare(config: Config) -> Directories:
     """
     ours = [("--data", config.data), ("--log", config.log), ("--state", config.state)]
     table = MountTable()
-    _make_all([*(("--incoming", root) for root in config.incoming), *ours], table)
+    _make_all([*(("--incoming", root) for root in config.incoming), *ours], table, _roots_of_batches(config))
     owner = _owner(config)
     claims = tuple(_claim_directory(root, config.state, table) for root in config.incoming)
     data_staging = _staging(config.data, config.state, owner, table)
     log_staging = _staging(config.log, config.state, owner, table)
+    links = [_probe(claim, private_dir(config.data), table).links for claim in claims]
+    if config.batch_source == "remove":
+        links += [_probe(private_dir(root), private_dir(config.data), table).links for root in config.batches]
+    else:
+        links += [False for _ in config.batches]
     return Directories(
-        incoming=config.incoming,
-        claims=claims,
-        links=tuple(_probe(claim, private_dir(config.data), table).links for claim in claims),
+        incoming=config.roots,
+        claims=(*claims, *("" for _ in config.batches)),
+        links=tuple(links),
+        batches=config.batches,
         data=config.data,
         log=config.log,
         state=config.state,
@@ -95,7 +103,7 @@ def prepare(config: Config) -> Directories:
         locks=_private(config.log, OWN, "locks"),
         set_aside=_private(config.state, "set-aside"),
         state_staging=_private(config.state, "staging", owner),
-        systems=_systems(table, *config.incoming, *claims, config.data, config.log, config.state),
+        systems=_systems(table, *config.roots, *claims, config.data, config.log, config.state),
     )
 
 
@@ -111,14 +119,15 @@ def remove_leftovers(directories: Directories) -> None:
         with contextlib.suppress(FileNotFoundError), os.scandir(staging) as entries:
             for entry in entries:
                 os.unlink(entry.path)
-    own = (directories.data, directories.log, directories.state, *directories.incoming, *directories.claims)
+    places = (directories.data, directories.log, directories.state, *directories.incoming, *directories.claims)
+    own = [path for path in places if path]
     for path in own:
         home = private_dir(path)
         _remove_trials(home)
         if not directories.is_network(path):
             with contextlib.suppress(OSError):  # In use, or absent.
                 os.rmdir(home)
-    for home in directories.claims:
+    for home in filter(None, directories.claims):
         _remove_trials(home)
 
 
@@ -167,8 +176,15 @@ def remove_killed_runs(path: str) -> None:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
 
-def _make_all(named: list[tuple[str, str]], table: MountTable) -> None:
+def _roots_of_batches(config: Config) -> list[tuple[str, str, bool]]:
+    """Return option and path of the directories of batches, and whether these are only read."""
+    return [("--batches", root, config.batch_source == "keep") for root in config.batches]
+
+
+def _make_all(named: list[tuple[str, str]], table: MountTable, batches: Sequence[tuple[str, str, bool]] = ()) -> None:
     problems = []
+    read_only = {path for _, path, only_read in batches if only_read}
+    named = [*named, *((option, path) for option, path, _ in batches)]
     for option, path in named:
         try:
             os.makedirs(path, exist_ok=True)
@@ -177,7 +193,7 @@ def _make_all(named: list[tuple[str, str]], table: MountTable) -> None:
                 raise
             problems.append(_creation_error(option, path, error))
             continue
-        problems += _access_errors(option, path)
+        problems += _access_errors(option, path, writes=path not in read_only)
         if not problems and os.path.isdir(private_dir(path)):  # As root's, where a command was given as root.
             problems += _access_errors(option, private_dir(path))
     if not problems:
@@ -200,14 +216,15 @@ def _creation_error(option: str, path: str, error: OSError) -> str:
     return f"{option}: cannot make '{path}' ({why}); {remedy}"
 
 
-def _access_errors(option: str, path: str) -> list[str]:
+def _access_errors(option: str, path: str, *, writes: bool = True) -> list[str]:
     if not os.path.isdir(path):
         return [f"{option}: '{path}' is not a directory; give a directory"]
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+    if not os.access(path, os.R_OK | os.X_OK | (os.W_OK if writes else 0)):
         owner = os.stat(path).st_uid
         who = f"it belongs to uid {owner}, this process is uid {os.geteuid()}"
         remedy = "run both under one uid, or change its owner or mode"
-        return [f"{option}: no permission to write in '{path}' ({who}); {remedy}"]
+        what = "no permission to write in" if writes else "no permission to read in"
+        return [f"{option}: {what} '{path}' ({who}); {remedy}"]
     return []
 
 
@@ -236,7 +253,7 @@ def _owner(config: Config) -> str:
                 os.unlink(fresh)
     with open(path, encoding="utf-8", errors="replace") as file:
         identity = file.read()
-    return short_hash("\0".join((identity, *map(os.path.realpath, config.incoming))))
+    return short_hash("\0".join((identity, *map(os.path.realpath, config.incoming or config.batches))))
 
 
 def claim_directories(root: str, state: str) -> tuple[str, str]:

@@ -92,7 +92,7 @@ class HookManager:
         self.wants = {name: hook.wants for name, hook in made.items()}
         fresh = {name: hook for name, hook in made.items() if name not in self._threads}
         _register(config, self.wants, fresh, retires=self._retires)
-        owner = owner_of(config.incoming) if self._retires else ""
+        owner = owner_of(config.incoming or config.batches) if self._retires else ""
         self._threads |= {name: (configured[name], thread_of(hook, config, owner)) for name, hook in fresh.items()}
         return [self._threads[name][1] for name in fresh]
 
@@ -151,7 +151,7 @@ def _register(config: Config, wants: Mapping[str, str], fresh: Iterable[str], *,
     path = path_of(config.state)
     if not wants and not (retires and os.path.exists(path)):
         return
-    owner, now_ns = owner_of(config.incoming), time.time_ns()
+    owner, now_ns = owner_of(config.incoming or config.batches), time.time_ns()
     try:
         with contextlib.closing(open_writer(path)) as connection, translated():
             for name in fresh:

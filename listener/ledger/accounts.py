@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from listener.ledger.reader import Reader
-from listener.ledger.rows import BatchRow, DayRow, shown, shown_names
+from listener.ledger.rows import BatchRow, DayRow
 from listener.moments import moment_of
 from listener.planning.names import instant
 
@@ -19,6 +19,22 @@ BY = (*_PERIODS, "modality", "sender", "batch")
 
 #: The numbers of a day, which are summed.
 _NUMBERS = DayRow._fields[3:]
+
+#: Columns of a row by batch: Sendit's, then ours.
+_OF_BATCH = (
+    "batch_id",
+    "status",
+    "size_mb",
+    "start_time",
+    "finish_time",
+    "total_time_sec",
+    "total_time_min",
+    "has_error",
+    "series",
+    "instances",
+    "errors",
+    "generation",
+)
 
 #: What a row by sender has besides, if not by modality as well: the last arrival, of which a modality is not known.
 LAST_ARRIVAL = "last"
@@ -37,7 +53,7 @@ def keys_of(by: Iterable[str]) -> tuple[str, ...]:
 def sums(reader: Reader, since_ns: int, until_ns: int, by: tuple[str, ...], phi: bool = False) -> list[dict[str, Any]]:
     """Return a row for each combination of the keys in a period, in whole days. Raises LedgerFault."""
     if by == ("batch",):
-        return [shown(row, phi) for row in reader.batches(since_ns, until_ns)]
+        return [of_batch(row, phi) for row in reader.batches(since_ns, until_ns)]
     days, names = (_day(since_ns), _day(until_ns)), (*by, *_NUMBERS)
     rows = [dict(zip(names, row, strict=True)) for row in reader.sums(by, *days)]
     if _has_last(by):
@@ -47,10 +63,23 @@ def sums(reader: Reader, since_ns: int, until_ns: int, by: tuple[str, ...], phi:
     return rows
 
 
+def of_batch(row: BatchRow, phi: bool) -> dict[str, Any]:
+    """Return a batch as Sendit tells of one, times in seconds since the epoch ("": not yet), and what it does not tell.
+    The name of its folder only with `phi`: it often is an accession number.
+    """
+    start, finish = row.started_ns, row.finished_ns
+    seconds = round((finish - start) / 1e9, 3) if start and finish else ""
+    minutes = round((finish - start) / 6e10, 3) if start and finish else ""
+    times = (round(start / 1e9, 3) or "", round(finish / 1e9, 3) or "", seconds, minutes)
+    ours = (row.errors > 0, row.series, row.instances, row.errors, row.generation)
+    values = (row.id, row.state, round(row.bytes / 1e6, 3), *times, *ours)
+    return dict(zip(_OF_BATCH, values, strict=True)) | ({"name": row.name} if phi else {})
+
+
 def head(by: tuple[str, ...], phi: bool) -> list[str]:
     """Return the names of the values of a row of sums(), also where there is no row."""
     if by == ("batch",):
-        return shown_names(BatchRow, phi)
+        return [*_OF_BATCH, "name"] if phi else list(_OF_BATCH)
     return [*by, *_NUMBERS, *([LAST_ARRIVAL] if _has_last(by) else [])]
 
 

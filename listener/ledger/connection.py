@@ -126,6 +126,12 @@ def statements(script: str) -> Iterator[str]:
             statement = ""
 
 
+def data_version(connection: sqlite3.Connection) -> int:
+    """Return a number that changes when another connection writes."""
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Run the block in a transaction; roll back on any error. SQLite's errors become LedgerFaults."""

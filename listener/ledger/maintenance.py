@@ -92,7 +92,7 @@ class LedgerRepair:
         self._documents = DocumentReader(config)
         rules = CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout)
         self._connection = _open_or_replace(path_of(config.state))
-        places = LedgerPaths(config.incoming, config.data, config.state)
+        places = LedgerPaths(config.roots, config.data, config.state)
         self._outcome_rows = OutcomeRows(self._connection, OpenSeries(rules), self._documents, places)
         self._name_data_directory(config.data)
 

@@ -117,7 +117,7 @@ class OutcomeRows:
             if outcome.kind not in feed.KINDS or not outcome.dst or not key[0]:
                 continue
             if key not in ids:
-                ids[key] = self._known_id(key, now, now_ns)
+                ids[key] = self.known_id(key, now, now_ns)
             folder, name = self._paths.below_data(outcome.dst)
             yield feed.NewRow(
                 outcome.kind,
@@ -130,7 +130,7 @@ class OutcomeRows:
                 outcome.arrived_ns,
             )
 
-    def _known_id(self, key: SeriesKey, now: float, now_ns: int) -> int:
+    def known_id(self, key: SeriesKey, now: float, now_ns: int) -> int:
         """Return the id of a series. One that the ledger lacks, of a duplicate, is counted from its documents."""
         row = generations.find(self._connection, *key)
         if row is None:

@@ -20,6 +20,7 @@ from listener.ledger.rows import (
     SERIES_COLUMNS,
     SERIES_OF_STUDY,
     STUDIES,
+    BatchErrorRow,
     BatchRow,
     Change,
     ConsumerDelivery,
@@ -126,12 +127,20 @@ AND NOT EXISTS (SELECT 1 FROM series s WHERE s.SeriesInstanceUID = a.SeriesInsta
 GROUP BY a.SeriesInstanceUID HAVING max(a.at_ns) BETWEEN ? AND ? ORDER BY max(a.at_ns) DESC
 """
 
-BATCHES = """
-SELECT b.name, b.state, count(s.id), ifnull(sum(s.state = 'complete'), 0), ifnull(sum(s.instances), 0),
-    ifnull(sum(s.bytes), 0),
-    ifnull(sum(s.errors), 0) + (SELECT count(*) FROM batch_errors e WHERE e.batch_id = b.id), b.made_ns, b.changed_ns
-FROM batches b LEFT JOIN batch_series m ON m.batch_id = b.id LEFT JOIN series s ON s.id = m.series_id
-WHERE b.made_ns BETWEEN ? AND ? GROUP BY b.id ORDER BY b.id
+_BATCHES = """
+SELECT b.id, b.name, b.root, b.state, b.generation, b.files, count(m.series_id), ifnull(sum(m.instances), 0),
+    ifnull(sum(m.bytes), 0), b.errors, b.made_ns, b.queued_ns, b.started_ns, b.finished_ns, b.withheld_by
+FROM batches b LEFT JOIN batch_series m ON m.batch_id = b.id AND m.generation = b.generation
+"""
+BATCHES = f"{_BATCHES} WHERE b.made_ns BETWEEN ? AND ? GROUP BY b.id ORDER BY b.id"
+ONE_BATCH = f"{_BATCHES} WHERE b.id = ? GROUP BY b.id"
+SERIES_OF_BATCH = f"""
+SELECT {SERIES_COLUMNS} FROM batches b JOIN batch_series m ON m.batch_id = b.id AND m.generation = b.generation
+JOIN series s ON s.id = m.series_id WHERE b.id = ? ORDER BY s.id
+"""
+ERRORS_OF_BATCH = """
+SELECT e.path, e.reason, e.error, ifnull(s.SeriesInstanceUID, ''), e.at_ns
+FROM batch_errors e LEFT JOIN series s ON s.id = e.series_id WHERE e.batch_id = ? ORDER BY e.id
 """
 
 
@@ -333,8 +342,20 @@ class Reader:
         return self._ask(f"SELECT {keys}, {_SUMMED} {_OF_DAYS} GROUP BY {order} ORDER BY {order}", since, until)
 
     def batches(self, since_ns: int = 0, until_ns: int = LAST) -> list[BatchRow]:
-        """Return the batches made in a period."""
+        """Return the batches that were first seen in a period."""
         return [BatchRow(*row) for row in self._ask(BATCHES, since_ns, until_ns)]
+
+    def batch(self, number: int) -> BatchRow | None:
+        """Return the batch of this number; None if there is none."""
+        return next((BatchRow(*row) for row in self._ask(ONE_BATCH, number)), None)
+
+    def series_of_batch(self, number: int) -> list[SeriesRow]:
+        """Return the series of a batch's last generation."""
+        return [SeriesRow(*row) for row in self._ask(SERIES_OF_BATCH, number)]
+
+    def errors_of_batch(self, number: int) -> list[BatchErrorRow]:
+        """Return the files of a batch that did not pass."""
+        return [BatchErrorRow(*row) for row in self._ask(ERRORS_OF_BATCH, number)]
 
 
 def _number(text: str) -> int:

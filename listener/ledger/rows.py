@@ -158,17 +158,39 @@ class DayRow(NamedTuple):
 
 
 class BatchRow(NamedTuple):
-    """A batch, and its series summed; `errors` counts its own and those of its series."""
+    """A batch. Counts are those of its last generation: `files` of its folder, `series`, `instances` that passed and
+    their bytes, files that did not (`errors`). `root` is the directory where its folder lies, `name` the folder's,
+    `made_ns` when it was first seen, `queued_ns` when it was finished, `started_ns` and `finished_ns` when it was begun
+    and had ended; `withheld_by` the consumer that let nothing of it pass.
+    """
 
-    batch: str
+    id: int
+    name: str
+    root: str
     state: str
+    generation: int
+    files: int
     series: int
-    complete: int
     instances: int
     bytes: int
     errors: int
     made_ns: int
-    changed_ns: int
+    queued_ns: int
+    started_ns: int
+    finished_ns: int
+    withheld_by: str
+
+
+class BatchErrorRow(NamedTuple):
+    """A file of a batch that did not pass: its path in the folder, why, the same in words, and its series ("": not
+    known).
+    """
+
+    path: str
+    reason: str
+    error: str
+    SeriesInstanceUID: str
+    at_ns: int
 
 
 class DeliveryRow(NamedTuple):

@@ -256,6 +256,48 @@ CREATE INDEX set_aside_sender ON set_aside (sender, arrived_ns);
 CREATE INDEX set_aside_of_study ON set_aside (StudyInstanceUID) WHERE StudyInstanceUID <> '';
 """
 
+# Folders as batches. `folder` is its name in bytes, as the file system has it, `root` the directory where it lies (""
+# of a batch that is no folder); counts and errors are those of its last generation. Of a batch's series `awaits` is the
+# generation that its files came in.
+_FOLDERS = """
+CREATE TABLE batches_of_a_root (
+    id INTEGER PRIMARY KEY,
+    root TEXT NOT NULL DEFAULT '',
+    folder BLOB NOT NULL,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'new' CHECK (state IN ('new', 'queue', 'processing', 'done', 'empty')),
+    generation INTEGER NOT NULL DEFAULT 1,
+    made_ns INTEGER NOT NULL DEFAULT 0,
+    queued_ns INTEGER NOT NULL DEFAULT 0,
+    started_ns INTEGER NOT NULL DEFAULT 0,
+    files_ended_ns INTEGER NOT NULL DEFAULT 0,
+    finished_ns INTEGER NOT NULL DEFAULT 0,
+    changed_ns INTEGER NOT NULL DEFAULT 0,
+    files INTEGER NOT NULL DEFAULT 0,
+    errors INTEGER NOT NULL DEFAULT 0,
+    withheld_by TEXT NOT NULL DEFAULT '',
+    signature TEXT NOT NULL DEFAULT '',
+    inode INTEGER NOT NULL DEFAULT 0,
+    renamed INTEGER NOT NULL DEFAULT 0,
+    announced TEXT NOT NULL DEFAULT '',
+    UNIQUE (root, folder)
+);
+INSERT INTO batches_of_a_root (id, folder, name, state, made_ns, changed_ns)
+    SELECT id, CAST(name AS BLOB), name, CASE WHEN state IN ('new', 'queue', 'done', 'empty') THEN state
+        ELSE 'processing' END, made_ns, changed_ns FROM batches;
+DROP TABLE batches;
+ALTER TABLE batches_of_a_root RENAME TO batches;
+CREATE INDEX batches_state ON batches (state, errors > 0);
+CREATE INDEX batches_made ON batches (made_ns);
+ALTER TABLE batch_series ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE batch_series ADD COLUMN awaits INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE batch_series ADD COLUMN instances INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE batch_series ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE batch_errors ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE batch_errors ADD COLUMN path TEXT NOT NULL DEFAULT '';
+ALTER TABLE batch_errors ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+"""
+
 #: Step n migrates version n to n + 1. Steps are only ever added, so that a file of any version can be migrated.
 STEPS = (
     released_steps.SERIES,
@@ -269,6 +311,7 @@ STEPS = (
     _FEED,
     _DATA_DIRECTORY,
     _NARROWED,
+    _FOLDERS,
 )
 
 VERSION = len(STEPS)

@@ -12,7 +12,8 @@ from typing import TypeVar
 from listener.config import Config
 from listener.diagnostics import log
 from listener.errors import LedgerFault, internal
-from listener.ledger import schema
+from listener.ledger import batches, schema
+from listener.ledger.batch_recorder import BatchNews, Change
 from listener.ledger.completion import UNSEEN, End
 from listener.ledger.consumers import Standing
 from listener.ledger.pending import MAX_PENDING
@@ -36,10 +37,11 @@ CLOSE_TIMEOUT = 10.0
 class LedgerThread:
     """Records outcomes and reports ends: `wake` is called (in its thread) when take() has something.
 
-    `counts` is the number of series by state, `standings` how its consumers stand, `fault` "" or why the ledger cannot
-    be written; all are replaced as a whole, for any thread to read. So is `flow`, the state of intake, by whoever takes
-    files in; without it no series is quiet. `consumers`: whom to register, as in deliveries.add_consumers.
-    `is_worked_on` returns whether another listener takes files from an incoming directory.
+    `counts` is the number of series by state, `batch_counts` that of batches, `standings` how its consumers stand,
+    `fault` "" or why the ledger cannot be written; all are replaced as a whole, for any thread to read. So is
+    `flow`, the state of intake, by whoever takes files in; without it no series is quiet. `consumers`: whom to
+    register, as in deliveries.add_consumers. `is_worked_on` returns whether another listener takes files from an
+    incoming directory.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class LedgerThread:
         #: Called in the ledger's thread with corrections.
         self.revise: Callable[[Sequence[Revision]], None] = lambda _: None
         self._ended: deque[End] = deque()
+        self._batch_changes: deque[Change] = deque()
+        self._batch_news: deque[BatchNews] = deque()
         self._announced: deque[End] = deque()
         self._set_aside_totals: Mapping[str, tuple[int, int]] = {}
         self._arrivals: Mapping[str, int] = {}
@@ -70,6 +74,8 @@ class LedgerThread:
         self._worked = 0.0
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self.counts = dict.fromkeys(schema.STATES, 0)
+        self.batch_counts: Mapping[str, int] = dict.fromkeys(batches.STATES, 0)
+        self.batches_with_error = 0
         self.standings: Mapping[str, Standing] = {}
         self.fault = ""
 
@@ -101,6 +107,15 @@ class LedgerThread:
     def reconcile_set_aside(self, totals: Mapping[str, tuple[int, int]]) -> None:
         """Hand over what was counted in set-aside, files and bytes by reason, to be compared with the rows."""
         self._set_aside_totals = totals
+
+    def change_batches(self, changes: Iterable[Change]) -> None:
+        """Hand over changes of batches: recorded in this order, behind the outcomes that were handed over before."""
+        self._batch_changes.extend(changes)
+        self._has_work.set()
+
+    def take_batch_news(self) -> list[BatchNews]:
+        """Return and clear how batches stand that changed."""
+        return _emptied(self._batch_news)
 
     def take(self) -> list[End]:
         """Return and clear the ends that are to be announced."""
@@ -179,6 +194,7 @@ class LedgerThread:
             work(now, time.time_ns())
             self.counts, self.fault = self._writer.counts, self._writer.access.fault
             self.standings = self._writer.standings
+            self.batch_counts, self.batches_with_error = self._writer.batches.counts, self._writer.batches.with_error
         except Exception as error:  # noqa: BLE001 -- the boundary of the thread
             fault = f"The ledger's writer failed ({internal(error)})."
             if self.fault != fault:
@@ -195,9 +211,13 @@ class LedgerThread:
         if missed:
             self._writer.pending.recount(missed)
         self._writer.pending.recount(_emptied(self._recounts))
+        # Before outcomes are taken: those that a change follows are then among them.
+        changes = _emptied(self._batch_changes)
         outcomes = _emptied(self._outcomes)
         if outcomes:
             self._writer.record(outcomes, now, now_ns)
+        if changes:
+            self._writer.record_batches(changes, now, now_ns)
         announced = _emptied(self._announced)
         if announced:
             self._writer.mark_announced(announced, now)
@@ -217,8 +237,10 @@ class LedgerThread:
         if revisions:
             self.revise(revisions)
         ended = self._writer.take_ended()
-        if ended:
+        news, self._writer.batches.news = self._writer.batches.news, []
+        if ended or news:
             self._ended.extend(ended)
+            self._batch_news.extend(news)
             self._wake()
 
 

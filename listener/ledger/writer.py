@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from listener.config import Config
 from listener.ledger import deliveries, feed, generations, schema, set_aside, studies
 from listener.ledger.back_fill import BackFill
+from listener.ledger.batch_recorder import BatchRecorder, Change
 from listener.ledger.completion import CompletionRules, End, Flow, Moment, OpenSeries, SeriesKey, SeriesState, StudyEnd
-from listener.ledger.connection import BehindMarker, WriterConnection, transaction
+from listener.ledger.connection import BehindMarker, WriterConnection, data_version, transaction
 from listener.ledger.consumers import Standing, owner_of, standing
 from listener.ledger.ending import CompletionRecorder
 from listener.ledger.evidence import DocumentReader, ExpectedCounts
@@ -72,9 +73,9 @@ class LedgerWriter:
         self.flow = flow
         self._is_worked_on = is_worked_on
         self._slice = slice_seconds
-        self._owner = owner_of(config.incoming)
+        self._owner = owner_of(config.incoming or config.batches)
         self._margin_ns = _MARGIN_NS + int(config.deadline * 1e9)
-        self._paths = LedgerPaths(config.incoming, config.data, config.state)
+        self._paths = LedgerPaths(config.roots, config.data, config.state)
         self._documents = DocumentReader(config)
         self._expected_counts = ExpectedCounts(self._documents)
         self._policy = config.on_conflict
@@ -95,6 +96,7 @@ class LedgerWriter:
         self._open_series = OpenSeries(rules_of(config))
         self._back_fill = BackFill(self._documents)
         self._recorder = CompletionRecorder(self._open_series, self._documents, self.access)
+        self.batches = BatchRecorder(self.access, self._open_series, self._documents, self._recorder)
         self._studies = StudyRecorder(self._open_series.studies, self.access, self._is_elsewhere)
         self.counts = dict.fromkeys(schema.STATES, 0)
         self.standings: Mapping[str, Standing] = {}
@@ -164,7 +166,7 @@ class LedgerWriter:
     def _read_open(self, connection: sqlite3.Connection, moment: Moment) -> None:
         """Read the open series. On a new connection those that only memory has were never written: recount them."""
         begun = time.thread_time()
-        self._version = _version_of(connection)
+        self._version = data_version(connection)
         self._consumers = deliveries.active(connection)
         fresh = self._outcome_rows is None
         lost = self._open_series.refresh(generations.open_states(connection, moment.quiet), moment.quiet, keeping=fresh)
@@ -219,7 +221,7 @@ class LedgerWriter:
                 while waiting:
                     outcomes = waiting[:_PER_TRANSACTION]
                     with outcome_rows.transaction():
-                        is_stale = _version_of(connection) != self._version
+                        is_stale = data_version(connection) != self._version
                         states = outcome_rows.post(outcomes, moment.quiet, moment.now_ns, is_stale=is_stale)
                         if len(outcomes) == len(waiting) and not self.pending.has_recounts:
                             self._stamp(connection, moment.now_ns)
@@ -236,6 +238,12 @@ class LedgerWriter:
         if names:
             feed.wake(self._state_dir, names)
 
+    def record_batches(self, changes: Sequence[Change], now: float, now_ns: int) -> None:
+        """Record changes of batches, and end what is due of them."""
+        self.batches.add(changes)
+        moment, is_behind = self._moment(now, now_ns), bool(self.pending.outcomes or self.pending.has_recounts)
+        self.batches.step(self._open(moment), moment, is_caught_up=not is_behind)
+
     # -- about once a second -------------------------------------------------------------------------------------------
 
     def tick(self, now: float, now_ns: int) -> None:
@@ -246,7 +254,7 @@ class LedgerWriter:
         connection = self.access.connection
         if connection and self._outcome_rows:
             with self.access.translating_faults(now):
-                if now >= self._read_at and _version_of(connection) != self._version:
+                if now >= self._read_at and data_version(connection) != self._version:
                     self._read_open(connection, moment)
                 if now_ns < self._wall_ns and not self.pending.has_recounts:  # The wall clock was set back.
                     with transaction(connection):
@@ -264,9 +272,8 @@ class LedgerWriter:
         if caught_up:
             self._restore_studies(moment)
             self._recorder.end_unrecorded_soon()
-        due = self._open_series.due(moment.horizon)
-        self._read_expected(due, moment)
-        self._end(due, moment)
+        self._end_due(moment)
+        self.record_batches((), now, now_ns)
         self._studies.end_due(moment, self.flow)
         if caught_up and self.access.connection:
             self._recorder.unrecorded.clear()
@@ -278,6 +285,11 @@ class LedgerWriter:
             self._caught_up_ns = now_ns
         elif self.access.fault:
             self._behind.begin(self._caught_up_ns or now_ns)
+
+    def _end_due(self, moment: Moment) -> None:
+        due = self._open_series.due(moment.horizon)
+        self._read_expected(due, moment)
+        self._end(due, moment)
 
     def _recount(self, moment: Moment) -> None:
         """Recount series for a slice of time."""
@@ -386,9 +398,3 @@ class LedgerWriter:
         """Close the connection."""
         self.access.close()
         self._outcome_rows = None
-
-
-def _version_of(connection: sqlite3.Connection) -> int:
-    """Return a number that changes when another connection writes."""
-    (version,) = connection.execute("PRAGMA data_version").fetchone()
-    return int(version)

@@ -5,24 +5,24 @@ The engine without a watcher, in byte order of the names.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
+from collections.abc import Sequence
 
 from listener.config import Config
-from listener.diagnostics import log
 from listener.disk import locks
 from listener.disk.directories import Directories, prepare, remove_leftovers
 from listener.hooks.dispatch import HookManager
 from listener.ledger.thread import LedgerThread
+from listener.oneshot import once_batches
 from listener.oneshot.progress import Progress
+from listener.oneshot.refusal import Refusal, is_short_of_space
 from listener.service.backlog import BATCH
 from listener.service.engine import Engine
 from listener.service.lock import IncomingLock
 from listener.service.other_listeners import OtherListeners
 from listener.service.rescan import in_byte_order, walk
 from listener.service.revision_thread import RevisionThread
-from listener.status.formatting import size
 from listener.telemetry.events import Events
 
 #: Free space is checked again after so many files.
@@ -32,10 +32,12 @@ _LOOK = 10_000
 _REVISE = 600.0
 
 
-def run(config: Config) -> int:
-    """Repack everything. Return 0, or 1 when some files were set aside or are left."""
+def run(config: Config, number: int | None = None) -> int:
+    """Repack everything; of batches at most `number` (None: all). Return 0, or 1 when some files were set aside or are
+    left.
+    """
     directories = prepare(config)
-    owner = IncomingLock(config.incoming)
+    owner = IncomingLock(config.roots)
     events = Events(config.phi, None if sys.stdout.isatty() else sys.stdout.fileno(), waits=True, which=config.events)
     hooks = HookManager(config)
     ledger = LedgerThread(config, consumers=hooks.wants, is_worked_on=OtherListeners(config.state).work_on)
@@ -46,20 +48,30 @@ def run(config: Config) -> int:
     try:
         remove_leftovers(directories)
         ledger.start()
-        engine = Engine(config, directories, progress, owner.descriptors)
-        try:
-            progress.counts_left = lambda: _left(engine, directories)
-            left = _work(engine, directories, config)
-            progress.held_up(engine.held_up.shown(time.monotonic()))
-        finally:
-            engine.close()
+        left = _work_on_incoming(config, directories, progress, owner.descriptors) if config.incoming else 0
+        if config.batches:
+            left += once_batches.work(config, directories, progress, ledger, owner.descriptors, number)
     finally:
         # While something is left, more of any series may be among it.
         ledger.close(progress.announce, lambda: _revise(revision_thread, ledger, progress), judges=left == 0)
         owner.close()
     hooks.deliver_due()
+    if config.batches:
+        once_batches.end_due(config, progress)
     progress.summary(left)
     return 1 if left or progress.counts["set-aside"] else 0
+
+
+def _work_on_incoming(config: Config, directories: Directories, progress: Progress, keep_open: Sequence[int]) -> int:
+    """Work through incoming; return how many files are left."""
+    engine = Engine(config, directories, progress, keep_open)
+    try:
+        progress.counts_left = lambda: left_in(config.incoming, engine)
+        left = _work(engine, config)
+        progress.held_up(engine.held_up.shown(time.monotonic()))
+    finally:
+        engine.close()
+    return left
 
 
 def _revise(revision_thread: RevisionThread, ledger: LedgerThread, progress: Progress) -> None:
@@ -71,45 +83,27 @@ def _revise(revision_thread: RevisionThread, ledger: LedgerThread, progress: Pro
         ledger.recount([one.revision.SeriesInstanceUID])
 
 
-class _Refusal:
-    """Ends waiting when the system has refused everything for as long as one file may wait."""
-
-    def __init__(self, engine: Engine, patience: float) -> None:
-        self._engine = engine
-        self._patience = patience
-        self._since = 0.0
-
-    @property
-    def lasts(self) -> bool:
-        """Return whether to give up; called after each turn of the engine."""
-        now = time.monotonic()
-        if not self._engine.breaker.reason:
-            self._since = 0.0
-        self._since = self._since or now
-        return not self._engine.backlog.working and now - self._since > self._patience
-
-
-def _work(engine: Engine, directories: Directories, config: Config) -> int:
+def _work(engine: Engine, config: Config) -> int:
     """Offer claims, then each root in byte order. Return how many files are left."""
     # Without leases a file must have been untouched for the settle time; one that the system refuses gets as long.
     patience = config.settle + 1
-    refusal = _Refusal(engine, patience)
+    refusal = Refusal(engine, patience)
     engine.intake.requeue_claims()
-    for root, path in enumerate(directories.incoming):
+    for root, path in enumerate(config.incoming):
         for index, name in enumerate(in_byte_order(path)):
-            if index % _LOOK == 0 and _is_short_of_space(config):
-                return _left(engine, directories)
+            if index % _LOOK == 0 and is_short_of_space(config):
+                return left_in(config.incoming, engine)
             while engine.backlog.full:
                 engine.turn(_patience(engine))
                 if refusal.lasts:
-                    return _left(engine, directories)
+                    return left_in(config.incoming, engine)
             engine.intake.offer(name, root, "startup")
             if index % BATCH == BATCH - 1:
                 engine.turn(0)
     return _finish(engine, refusal, patience)
 
 
-def _finish(engine: Engine, refusal: _Refusal, patience: float) -> int:
+def _finish(engine: Engine, refusal: Refusal, patience: float) -> int:
     """Work until nothing is left, or what is left has waited for `patience` seconds. Return how many files are left."""
     backlog, least, end = engine.backlog, engine.backlog.depth, float("inf")
     while backlog.queued or backlog.working or (backlog.retrying and _is_worth_waiting(engine, end)):
@@ -129,28 +123,10 @@ def _is_worth_waiting(engine: Engine, end: float) -> bool:
     return now < end or (now < end + locks.COMMAND_SECONDS and bool(engine.waits.texts(now)))
 
 
-def _left(engine: Engine, directories: Directories) -> int:
+def left_in(incoming: Sequence[str], engine: Engine) -> int:
     """Return how many files are left: in the backlog, and beside those in incoming."""
     backlog = engine.backlog
-    return backlog.depth + sum(1 for root in directories.incoming for path in walk(root) if not backlog.holds(path))
-
-
-def _is_short_of_space(config: Config) -> bool:
-    floor = config.min_free
-    # Work is what frees an incoming that has a volume of its own.
-    if all(_free(path) >= floor for path in (config.data, config.log, config.state)):
-        return False
-    log.error("less than --min-free (%s) is free; every source is kept: make room, or lower --min-free", size(floor))
-    return True
-
-
-def _free(path: str) -> int:
-    """Return the free bytes of the volume of `path`; 0 where it is gone."""
-    try:
-        found = os.statvfs(path)
-    except OSError:
-        return 0
-    return found.f_bavail * found.f_frsize
+    return backlog.depth + sum(1 for root in incoming for path in walk(root) if not backlog.holds(path))
 
 
 def _patience(engine: Engine) -> float | None:

@@ -14,6 +14,7 @@ from listener.status.formatting import share, span
 from listener.telemetry.events import Events
 
 if TYPE_CHECKING:  # `repack` without a state directory needs no sqlite, and runs once a file.
+    from listener.ledger.batch_recorder import BatchNews
     from listener.ledger.completion import End
     from listener.ledger.thread import LedgerThread
 
@@ -82,6 +83,10 @@ class Progress:
         """Write the events of series and studies that ended."""
         for end in ended:
             self._events.service(end.announced_as, time.time_ns(), **end._asdict())
+
+    def announce_batch(self, news: BatchNews) -> None:
+        """Write the event of a batch."""
+        self._events.service(news.event_name, time.time_ns(), **news.shown(self._events.phi))
 
     def _line(self, now: float) -> str:
         done, total = self._done(), max(self.total, self.seen)

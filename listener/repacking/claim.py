@@ -16,7 +16,7 @@ from listener.disk import files, leases, moves
 from listener.disk.directories import claim_directories
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
-from listener.repacking.context import CLAIM, WorkerContext
+from listener.repacking.context import CLAIM, HOLDING, WorkerContext
 from listener.repacking.job import Claimed, NotYet, Source
 
 _SECOND = 10**9
@@ -80,7 +80,7 @@ def _open(source: Source, context: WorkerContext) -> os.stat_result:
     state = _take_lease(source, context)
     if state == leases.BUSY and not source.claim:
         raise NotYet
-    source.leased = state == leases.FREE and context.mode == CLAIM
+    source.leased = state == leases.FREE and context.mode in HOLDING
     status = os.fstat(source.descriptor)
     if not stat.S_ISREG(status.st_mode):
         _refuse_special(source, context, status)
@@ -93,7 +93,7 @@ def _take_lease(source: Source, context: WorkerContext) -> str:
     """
     state = leases.take(source.descriptor)
     network = context.network[source.arrival.root_index]
-    if state == leases.FREE and (network or context.mode != CLAIM):
+    if state == leases.FREE and (network or context.mode not in HOLDING):
         leases.release(source.descriptor)
     return leases.UNKNOWN if state == leases.FREE and network else state
 

@@ -16,9 +16,12 @@ from listener.planning.names import short_hash
 from listener.planning.plan import INSTANCE_KEYWORDS, SHARED_KEYWORDS, Layout, Plan
 from listener.records import Arrival
 
-#: What happens to a source: claimed by a rename (the service), copied and left, or moved without a claim (`repack
-#: --cleanup`).
-CLAIM, COPY, MOVE = "claim", "copy", "move"
+#: What happens to a source: claimed by a rename (the service), copied and left, moved without a claim (`repack
+#: --cleanup`), or linked and left (a folder that goes when all of it has passed).
+CLAIM, COPY, MOVE, LINK = "claim", "copy", "move", "link"
+
+#: In these a lease is held from the look at the source to its release.
+HOLDING = (CLAIM, LINK)
 
 
 class WorkerContext:

@@ -15,7 +15,7 @@ from listener.errors import Conflict
 from listener.planning import documents
 from listener.planning.plan import Plan
 from listener.repacking import dataset, link, setaside
-from listener.repacking.context import COPY, WorkerContext
+from listener.repacking.context import COPY, LINK, WorkerContext
 from listener.repacking.dataset import compare
 from listener.repacking.job import Instance, NotYet, Placed, Source
 
@@ -89,7 +89,8 @@ class _Placing:
         """Return what was decided."""
         source = self._source
         target = self._duplicated or source.target
-        if source.arrival.claim and source.claimed.links > 1:  # A replay: its last step may be missing.
+        replays = source.arrival.claim or self._context.mode == LINK
+        if replays and source.claimed.links > 1:  # A replay: its last step may be missing.
             still = setaside.still_in_tree(self._plan.name, self._context)
             self._leaves += [(path, _inode(path)) for path in still if path != target]
         return Placed(

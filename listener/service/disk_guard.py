@@ -36,6 +36,8 @@ class DiskGuard:
             "log": (directories.log,),
             "state": (directories.state,),
         }
+        # A folder of a batch need not be writable: it is told where it cannot be renamed or removed.
+        self._only_read = frozenset(directories.batches)
         self._volumes = volumes
         self.min_free = min_free
         self._enough = True
@@ -47,7 +49,7 @@ class DiskGuard:
         free = [(found.f_bavail * found.f_frsize, role) for role, found in usage]
         # Incoming may be full on a volume of its own: work is what frees it.
         self._note_space(enough=all(space >= self.min_free for space, role in free if role != "incoming"))
-        writable = {role: all(map(_is_writable, paths)) for role, paths in self._roles.items()}
+        writable = {role: all(map(self._is_usable, paths)) for role, paths in self._roles.items()}
         missing = tuple(self._volumes.look(now))
         # Nothing can be done without these, so nothing is begun; a second later it may be.
         usable = all(fine for role, fine in writable.items() if role != "incoming")
@@ -73,6 +75,5 @@ class DiskGuard:
             log.error("free space is below --min-free; no work is taken, every source is kept")
         self._enough = enough
 
-
-def _is_writable(path: str) -> bool:
-    return os.access(path, os.W_OK | os.X_OK)
+    def _is_usable(self, path: str) -> bool:
+        return os.access(path, os.X_OK | (os.R_OK if path in self._only_read else os.W_OK))

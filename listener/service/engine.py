@@ -12,6 +12,7 @@ import selectors
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 from listener.config import Config
 from listener.diagnostics import log
@@ -40,13 +41,31 @@ _WENT_THROUGH = ("published", "duplicate")
 _BUSY = 1.0
 
 
+class Lane(NamedTuple):
+    """What an engine is for: how its files are taken (a mode of repacking.context; "": as --keep-source says), and how
+    nice its workers are to other processes.
+    """
+
+    mode: str = ""
+    niceness: int = 0
+
+
+#: That of incoming.
+INCOMING = Lane()
+
+
 class Engine:
     """Takes arrivals from `intake`, and reports outcomes to `observer`."""
 
     def __init__(
-        self, config: Config, directories: Directories, observer: EngineObserver, keep_open: Sequence[int] = ()
+        self,
+        config: Config,
+        directories: Directories,
+        observer: EngineObserver,
+        keep_open: Sequence[int] = (),
+        lane: Lane = INCOMING,
     ) -> None:
-        mode = COPY if config.keep_source else CLAIM
+        mode = lane.mode or (COPY if config.keep_source else CLAIM)
         self._config = config
         self._directories = directories
         self._observer = observer
@@ -60,7 +79,8 @@ class Engine:
         self.held_up = HeldUp(config.give_up, pause)
         self.volumes = Volumes(directories)
         self._pauses: set[str] = set()
-        self.pool = Pool(WorkerConfig(config, directories, mode), config.workers, config.deadline, keep_open)
+        worker_config = WorkerConfig(config, directories, mode, lane.niceness)
+        self.pool = Pool(worker_config, config.workers, config.deadline, keep_open)
         self.selector = selectors.DefaultSelector()
         for worker in self.pool.workers:
             self._listen_to(worker)

@@ -27,13 +27,15 @@ class FlowMeter:
         """Record that events were lost: only a rescan that begins later finds everything."""
         self._missed = now
 
-    def measure(self, now: float, *, sees: bool) -> Flow:
-        """Return the state of intake at `now` (monotonic). `sees`: every incoming directory is there and accessible."""
+    def measure(self, now: float, *, sees: bool, coming: frozenset[str] = frozenset()) -> Flow:
+        """Return the state of intake at `now` (monotonic). `sees`: every incoming directory is there and accessible;
+        `coming`: series of which batches bring more.
+        """
         if not sees or not (self._watch.polling or self._watch.alive()):
             self.missed(now)
         lag = self._lag(now)
         flows = sees and lag < inf and self._engine.flows
-        self._flow = self._flow.next(now, lag, flows=flows, held=self._engine.held_up.series())
+        self._flow = self._flow.next(now, lag, flows=flows, held=self._engine.held_up.series() | coming)
         return self._flow
 
     def _lag(self, now: float) -> float:

@@ -70,7 +70,7 @@ class IncomingLock:
                 raise
             # Network file systems lock only files that are open for writing.
             network = True
-        if network:  # Other machines do not see the lock of a directory.
+        if network and os.access(root, os.W_OK):  # Other machines do not see the lock of a directory.
             self._lock_file(owner_file(root))
 
     def _lock_file(self, path: str) -> None:

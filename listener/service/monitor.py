@@ -119,13 +119,15 @@ _MOST_LOCKS = 3
 
 class Monitor:
     """The state that /metrics, /healthz and /readyz show. `is_ready` and `verdict`: what /readyz says since the last
-    `tick`, the latter as one line. `ready_backlog` may be changed.
+    `tick`, the latter as one line. `ready_backlog` may be changed. The first of `engines` is that of incoming.
     """
 
-    def __init__(self, config: Config, engine: Engine, guard: DiskGuard, watch: Watch, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Config, engines: Sequence[Engine], guard: DiskGuard, watch: Watch, metrics: Metrics
+    ) -> None:
         self.ready_backlog = config.ready_backlog
         self._config = config
-        self._engine = engine
+        self._engine, self._engines = engines[0], engines
         self._watch = watch
         self._metrics = metrics
         self._guard = guard
@@ -145,8 +147,8 @@ class Monitor:
             self._metrics.volume(role, usage)
         metrics = self._metrics
         metrics.set("heartbeat_timestamp_seconds", time.time())
-        metrics.set("workers", len(self._engine.pool.workers))
-        metrics.set("workers_busy", self._engine.pool.busy)
+        metrics.set("workers", sum(len(engine.pool.workers) for engine in self._engines))
+        metrics.set("workers_busy", sum(engine.pool.busy for engine in self._engines))
         self.is_ready, body = readiness(self._conditions, now)
         self.verdict = in_one_line(body)
         metrics.set("ready", int(self.is_ready))
@@ -180,7 +182,7 @@ class Monitor:
             scanned=service.scanned,
             writable=disk.writable,
             space_ok=disk.space_ok,
-            refusal=self._engine.breaker.reason,
+            refusal=next((reason for engine in self._engines if (reason := engine.breaker.reason)), ""),
             backlog=self._engine.backlog.depth,
             backlog_limit=self.ready_backlog,
             draining=service.draining,

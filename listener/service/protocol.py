@@ -22,11 +22,14 @@ _FINISHED_NS = Outcome._fields.index("finished_ns")
 
 
 class WorkerConfig(NamedTuple):
-    """First message to a worker: configuration, directories, and how files are taken (context.CLAIM, COPY or MOVE)."""
+    """First message to a worker: configuration, directories, how files are taken (context.CLAIM, COPY, MOVE or LINK),
+    and how nice it is to other processes (nice(2)).
+    """
 
     config: Config
     directories: Directories
     mode: str
+    niceness: int = 0
 
 
 class Ready(NamedTuple):

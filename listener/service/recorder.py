@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from listener.diagnostics import log
+from listener.ledger.batch_recorder import BatchNews
 from listener.ledger.completion import Completion, End
 from listener.ledger.thread import LedgerThread
 from listener.records import Deferral, Outcome
@@ -62,7 +63,7 @@ class Recorder:
             for outcome in outcomes:
                 self._metrics.arrived(outcome.sender, outcome.arrived_ns)
         for outcome in outcomes:
-            if outcome.reason:
+            if outcome.reason and outcome.dst:  # What fails of a batch stays in its folder.
                 self._add(outcome.reason, outcome.dst)
             if outcome.superseded:
                 self._add("superseded", outcome.superseded)
@@ -109,6 +110,10 @@ class Recorder:
             if isinstance(end, Completion) and end.result != "incomplete":
                 self._metrics.add("series_completed_total", 1, end.result)
             self._events.service(end.announced_as, time.time_ns(), **end._asdict())
+
+    def announce_batch(self, news: BatchNews) -> None:
+        """Write the event of a batch."""
+        self._events.service(news.event_name, time.time_ns(), **news.shown(self._events.phi))
 
     def show_ledger(self) -> str:
         """Show series by state, deliveries, and when senders came before this start; return "" or why the ledger

@@ -10,6 +10,7 @@ import math
 import selectors
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Thread
 
 import listener
@@ -23,6 +24,7 @@ from listener.errors import ConfigError
 from listener.hooks.dispatch import HookManager, configured_hooks
 from listener.ledger.thread import LedgerThread
 from listener.service import standby
+from listener.service.batch_lane import BatchLane
 from listener.service.disk_guard import DiskGuard
 from listener.service.engine import Engine
 from listener.service.flow import FlowMeter
@@ -84,7 +86,7 @@ class Service:
     ) -> None:
         self._config = config
         self._read_again = read_again
-        self._taken = taken or TakenOver(IncomingLock(config.incoming), server_of(config))
+        self._taken = taken or TakenOver(IncomingLock(config.roots), server_of(config))
         self._lock = self._taken.lock
         remove_leftovers(directories)
         self._wakeup = Wakeup()
@@ -99,16 +101,22 @@ class Service:
         self._recorder = Recorder(*parts, watches_senders=bool(config.watch_sender))
         self._revisions = RevisionThread(config, directories, self._wakeup.set, self._lock.descriptors)
         self._ledger.revise = self._revisions.offer
-        self._engine = Engine(config, directories, self._recorder, self._lock.descriptors)
+        of_incoming = config if config.incoming else replace(config, workers=0)
+        self._engine = Engine(of_incoming, directories, self._recorder, self._lock.descriptors)
+        self._lane = BatchLane(config, self._wakeup.set)
+        self._lane.open(directories, self._recorder, self._ledger, self._lock.descriptors)
+        self._engines = (self._engine, *self._lane.engines)
         selector, rest = self._engine.selector, rest_for(config.fsync)
         selector.register(self._wakeup.reader, selectors.EVENT_READ, self._wakeup.clear)
         self._watch = Watch(config.incoming, selector, self._take_events, polling=config.poll, rest=rest)
         self._guard = DiskGuard(directories, self._engine.volumes, config.min_free)
-        self._monitor = Monitor(config, self._engine, self._guard, self._watch, self._metrics)
+        self._monitor = Monitor(config, self._engines, self._guard, self._watch, self._metrics)
         self._state = ServiceState(directories=len(config.incoming))
         self._server = self._taken.server
         # On a network file system they do not cover other machines.
-        self._leases = all(not directories.is_network(path) and leases.work_in(path) for path in directories.claims)
+        self._leases = all(
+            not directories.is_network(path) and leases.work_in(path) for path in directories.claims if path
+        )
         self._troubles = Troubles(config.incoming, phi=config.phi)
         self._rescan = Rescan(config.incoming, self._engine, config.rescan)
         self._flow_meter = FlowMeter(self._engine, self._rescan, self._watch, 0.0 if self._leases else config.settle)
@@ -149,6 +157,7 @@ class Service:
         if requeued:
             log.info("%d files that an earlier run had begun are done again", requeued)
         self._watch.ensure()
+        self._lane.start(self._engine.selector)
         self._tick(time.monotonic())
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -167,9 +176,10 @@ class Service:
         if self._watch.opens is not None and now >= self._watch.opens:
             self._take_events()
         self._step_rescan(now)
+        self._lane.turn(now)
 
     def _wake_at(self) -> float:
-        moments = [self._next_tick, self._engine.next_wake(), self._watch.opens]
+        moments = [self._next_tick, self._engine.next_wake(), self._watch.opens, self._lane.next_wake()]
         if not self._rescan.under_way:
             moments.append(self._rescan.next)
         return min(moment for moment in moments if moment is not None)
@@ -181,9 +191,12 @@ class Service:
         self._events.flush()
         self._tell_visits(now)
         disk = self._guard.look(now)
-        (self._engine.resume if disk.may_work else self._engine.pause)(_DISK)
+        for engine in self._engines:
+            (engine.resume if disk.may_work else engine.pause)(_DISK)
+        self._lane.tick()
         self._monitor.tick(self._state, now)
-        self._ledger.flow = self._flow_meter.measure(now, sees=disk.writable["incoming"])
+        sees, coming = disk.writable["incoming"], self._lane.open_series()
+        self._ledger.flow = self._flow_meter.measure(now, sees=sees, coming=coming)
 
     def _tell_visits(self, now: float) -> None:
         """Write who looked at the page and its API, once a minute."""
@@ -213,7 +226,7 @@ class Service:
         result = self._rescan.step(now)
         if result:
             self._report_rescan(result)
-        if not self._state.scanned and self._rescan.looked and self._engine.pool.is_warm:
+        if not self._state.scanned and self._rescan.looked and all(engine.pool.is_warm for engine in self._engines):
             self._state = self._state._replace(scanned=True)
             self._tick(now)
             if not self._monitor.is_ready:
@@ -293,13 +306,15 @@ class Service:
         self._events.service("draining", time.time_ns(), backlog=backlog.depth)
         self._tick(time.monotonic())
         self._watch.stop()
+        self._lane.stop()
         self._last_rescan(end)
         # Below --min-free, or while the system refuses, waiting for the queue would only delay the stop.
         while ((engine.flows and backlog.queued) or backlog.working) and self._may_go_on(end):
             engine.turn(min(_SOON, max(0.0, end - time.monotonic())))
         engine.pause(_STOPPING)
-        while backlog.working and self._may_go_on(end + _GRACE):
+        while (backlog.working or self._lane.working) and self._may_go_on(end + _GRACE):
             engine.turn(_SOON)
+            self._lane.turn(time.monotonic())
         self._tell_visits(math.inf)
         self._events.service("stopped", time.time_ns(), left=backlog.depth)
         log.info("stopped; %d files are left, in incoming or claimed, for the next start", backlog.depth)
@@ -323,6 +338,7 @@ class Service:
         self._watch.close()
         if self._server:
             self._server.stop()
+        self._lane.close(at_once=self._signals.count > 1)
         self._engine.close(at_once=self._signals.count > 1)
         self._ledger.close(self._recorder.announce, self._finish_revisions)
         self._hooks.stop()

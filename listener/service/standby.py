@@ -63,7 +63,7 @@ class TakenOver(NamedTuple):
 def wait(config: Config) -> TakenOver | None:
     """Return when this process owns the incoming directories; None if a signal told it to stop before that."""
     with contextlib.suppress(OwnedElsewhere):
-        return TakenOver(IncomingLock(config.incoming), server_of(config))
+        return TakenOver(IncomingLock(config.roots), server_of(config))
     standby = _Standby(config)
     try:
         return standby.wait()
@@ -124,7 +124,7 @@ class _Standby:
         if now < self._not_before:
             return None
         try:
-            return IncomingLock(self._config.incoming, patience=0)
+            return IncomingLock(self._config.roots, patience=0)
         except OwnedElsewhere:
             self._note("")
         except OSError as error:  # Incoming is gone, or its server does not answer.
@@ -159,7 +159,7 @@ class _Standby:
 def _identities(config: Config) -> list[tuple[int, int]]:
     """Return device and inode of each incoming directory; (0, 0) of one that is not there."""
     found = []
-    for root in config.incoming:
+    for root in config.roots:
         try:
             status = os.stat(root)
         except OSError:

@@ -56,8 +56,10 @@ class Volumes:
         return missing
 
     def hides(self, arrival: Arrival) -> bool:
-        """Whether the claim of `arrival` is gone only because the volume of its incoming is."""
-        return bool(arrival.claim) and not self._incoming[arrival.root_index].is_on_its_volume()
+        """Whether the claim of `arrival`, or a file of a batch, is gone only because the volume of its directory is."""
+        return (bool(arrival.claim) or arrival.source == "batch") and not self._incoming[
+            arrival.root_index
+        ].is_on_its_volume()
 
     def kept(self, arrival: Arrival, result: Outcome | Deferral, gone: list[str]) -> Deferral:
         """Return the deferral of a file whose `result` does not count because `gone` are missing. A claim below the

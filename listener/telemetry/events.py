@@ -65,7 +65,7 @@ class Events:
     """
 
     def __init__(self, phi: bool, descriptor: int | None = 1, *, waits: bool = False, which: str = "all") -> None:
-        self._phi = phi
+        self.phi = phi
         #: What is written: "all"; "series": of files only those that were set aside; "off": nothing.
         self.which = which
         self._descriptor = descriptor
@@ -78,7 +78,7 @@ class Events:
         """Write one line a file, all in one write."""
         if self._descriptor is not None and self.which != "off":
             told = [one for one in outcomes if self.which == "all" or one.kind == "set-aside"]
-            self._write([_line(event_of(outcome, self._phi)) for outcome in told])
+            self._write([_line(event_of(outcome, self.phi)) for outcome in told])
 
     def service(self, name: str, now_ns: int, **more: Any) -> None:
         """Write an event of the service itself."""

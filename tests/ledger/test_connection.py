@@ -15,6 +15,7 @@ import pytest
 
 from listener.errors import LedgerCorrupt, LedgerFault, LedgerLocked, LedgerMissing, LedgerNewer, LedgerUnusable
 from listener.ledger import (
+    batches,
     connection,
     consumers,
     deliveries,
@@ -169,10 +170,22 @@ def test_a_volume_that_cannot_be_written_is_read(tmp_path: Path) -> None:
 # -- flat --------------------------------------------------------------------------------------------------------------
 
 #: Parts of questions.
-PARTS = ("_FROM_SERIES", "_DELIVERIES", "_LEFT", "SERIES_COLUMNS", "STUDIES")
+PARTS = ("_FROM_SERIES", "_BATCHES", "_STATE", "_DELIVERIES", "_LEFT", "SERIES_COLUMNS", "STUDIES")
 
 #: Questions that are asked while the service works, or by `status` and the pages: (text, how many values).
-MODULES = (ledger_reader, generations, tables, deliveries, consumers, feed, writer, maintenance, descriptions, studies)
+MODULES = (
+    batches,
+    ledger_reader,
+    generations,
+    tables,
+    deliveries,
+    consumers,
+    feed,
+    writer,
+    maintenance,
+    descriptions,
+    studies,
+)
 ASKED = {
     name: text
     for module in MODULES
@@ -206,6 +219,8 @@ SCANS = {
 SORTS = dict.fromkeys(
     ("STUDY", "_STUDY", "_SERIES"), "the series of one study: its newest, their modalities and senders"
 )
+SORTS["_OPEN_SERIES"] = "the series that end with their batches"
+SORTS["SERIES_OF_BATCH"] = "the series of one batch"
 SORTS["FILES"] = "the files of one series"
 SORTS["_OF_UID"] = "the deliveries of one study, by a person"
 SORTS["MIDDLE_FILE"] = "the files of one series by name, when somebody looks at its image"

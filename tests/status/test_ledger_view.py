@@ -21,7 +21,7 @@ from listener.commands import expect, prune, report, series
 from listener.commands._table import commas
 from listener.config import Config
 from listener.errors import ConfigError, LedgerMissing, UnknownSeries
-from listener.ledger import accounts, deliveries, maintenance
+from listener.ledger import accounts, batches, deliveries, maintenance
 from listener.ledger.connection import migrate, open_writer, path_of, transaction
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import shown
@@ -153,7 +153,7 @@ def test_sums_of_nothing_have_their_head(filled: LedgerBench, capsys: pytest.Cap
     for shape in ("csv", "tsv", ""):
         report.report(filled.config, ask("2200-01-01", by=by, shape=shape))
         (head,) = capsys.readouterr().out.splitlines()
-        assert head.replace(",", " ").split()[0] == by
+        assert head.replace(",", " ").split()[0] == ("batch_id" if by == "batch" else by)
 
 
 #: Command lines with numbers and dates that sqlite, or the calendar, does not go on to; and their exit status.
@@ -310,13 +310,14 @@ def test_no_text_of_a_sender_is_a_formula_or_breaks_a_line(value: object, writte
 
 def test_batches_have_accounts(filled: LedgerBench, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.closing(open_writer(path_of(filled.config.state))) as connection, transaction(connection):
-        connection.execute("INSERT INTO batches (name, made_ns) VALUES ('export 1', ?)", (time.time_ns(),))
-        connection.execute("INSERT INTO batch_series SELECT 1, id FROM series")
-        connection.execute("INSERT INTO batch_errors (batch_id, at_ns, error) VALUES (1, 0, 'refused')")
+        shares = [batches.SeriesShare(number, 2, 10**6) for (number,) in connection.execute("SELECT id FROM series")]
+        account = batches.Account(5, shares, [batches.FileError("a/b", "not-dicom", "no")])
+        batches.end_files(connection, batches.BatchKey("", b"export 1"), account, time.time_ns())
     report.report(filled.config, ask(by="batch", shape="json"))
     (one,) = lines(capsys.readouterr().out)
-    found = (one["batch"], one["series"], one["complete"], one["instances"], one["errors"])
-    assert found == ("export 1", 2, 1, 3, 1)
+    found = (one["batch_id"], one["status"], one["size_mb"], one["series"], one["instances"], one["errors"])
+    assert found == (1, "processing", 2.0, 2, 4, 1)
+    assert "name" not in one
 
 
 NOW = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)

@@ -22,7 +22,7 @@ VOLUMES = {"volume": "incoming data log state"}
 #: The promise: name -> (kind, labels with their values, upper bounds). Adding is fine, renaming is not: dashboards,
 #: rules and other people's queries use these names.
 PROMISED: dict[str, tuple[str, dict[str, str], str]] = {
-    "files_discovered_total": ("counter", {"source": "event rescan startup retry"}, ""),
+    "files_discovered_total": ("counter", {"source": "event rescan startup retry batch"}, ""),
     "files_processed_total": ("counter", {"outcome": "published duplicate set-aside vanished"}, ""),
     "failures_total": (
         "counter",
