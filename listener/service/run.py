@@ -74,6 +74,12 @@ _REVISE = 5.0
 _DISK, _STOPPING = "disk", "stopping"
 
 
+def _cover_all(directories: Directories) -> bool:
+    """Return whether leases show who has a file open. On a network file system they do not cover other machines."""
+    claims = filter(None, directories.claims)
+    return all(not directories.is_network(path) and leases.work_in(path) for path in claims)
+
+
 class Service:
     """Owns all parts, and runs the loop."""
 
@@ -101,10 +107,7 @@ class Service:
         self._recorder = Recorder(*parts, watches_senders=bool(config.watch_sender))
         self._revisions = RevisionThread(config, directories, self._wakeup.set, self._lock.descriptors)
         self._ledger.revise = self._revisions.offer
-        of_incoming = config if config.incoming else replace(config, workers=0)
-        self._engine = Engine(of_incoming, directories, self._recorder, self._lock.descriptors)
-        self._lane = BatchLane(config, self._wakeup.set)
-        self._lane.open(directories, self._recorder, self._ledger, self._lock.descriptors)
+        self._engine, self._lane = self._ways_in(config, directories)
         self._engines = (self._engine, *self._lane.engines)
         selector, rest = self._engine.selector, rest_for(config.fsync)
         selector.register(self._wakeup.reader, selectors.EVENT_READ, self._wakeup.clear)
@@ -113,16 +116,21 @@ class Service:
         self._monitor = Monitor(config, self._engines, self._guard, self._watch, self._metrics)
         self._state = ServiceState(directories=len(config.incoming))
         self._server = self._taken.server
-        # On a network file system they do not cover other machines.
-        self._leases = all(
-            not directories.is_network(path) and leases.work_in(path) for path in directories.claims if path
-        )
+        self._leases = _cover_all(directories)
         self._troubles = Troubles(config.incoming, phi=config.phi)
         self._rescan = Rescan(config.incoming, self._engine, config.rescan)
         self._flow_meter = FlowMeter(self._engine, self._rescan, self._watch, 0.0 if self._leases else config.settle)
         self._next_tick = 0.0
         self._next_visits = 0.0
         self._announced_ready = False
+
+    def _ways_in(self, config: Config, directories: Directories) -> tuple[Engine, BatchLane]:
+        """Return the engine of incoming, without workers where there is none, and the way of batches."""
+        of_incoming = config if config.incoming else replace(config, workers=0)
+        engine = Engine(of_incoming, directories, self._recorder, self._lock.descriptors)
+        lane = BatchLane(config, self._wakeup.set)
+        lane.open(directories, self._recorder, self._ledger, self._lock.descriptors)
+        return engine, lane
 
     def run(self) -> int:
         """Serve until a signal; return 0 after a clean stop, 1 after a second signal."""
