@@ -51,7 +51,7 @@ function _shtab_listener_using
 end
 
 set -g _shtab_listener_commands run once repack bench check expect export find hooks plan prune report retry series set-aside status studies verify
-set -g _shtab_listener_opts_with_value --accession --arrived --by --config --data --datadir --deadline --description --dir --dir-mode --drain --emissions --endpoint --events --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --incomplete --jobs --keys --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --part --patients --plot --rate --ready-backlog --reason --repeat --rescan --root-template --rootDirTemplate --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --to --token-file --until --uploads --verbosity --verify --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
+set -g _shtab_listener_opts_with_value --accession --arrived --batch-quiet --batch-source --batches --batches-at-once --by --config --data --datadir --deadline --description --dir --dir-mode --drain --emissions --endpoint --events --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --incomplete --jobs --keys --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --number --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --part --patients --plot --rate --ready-backlog --reason --repeat --rescan --root-template --rootDirTemplate --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --to --token-file --until --uploads --verbosity --verify --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
 
 complete -c listener -e
 complete -c listener -f
@@ -62,6 +62,10 @@ complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -
 complete -c listener -n '_shtab_listener_using run' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using run' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
 complete -c listener -n '_shtab_listener_using run' -l incoming -xka "(__fish_complete_directories)" -d 'where storescp writes (its -od); give it again for more roots (default: ./dicom/incoming)'
+complete -c listener -n '_shtab_listener_using run' -l batches -xka "(__fish_complete_directories)" -d 'each folder in it is a batch; without --incoming there is no incoming then; give it again for more (default: none)'
+complete -c listener -n '_shtab_listener_using run' -l batch-source -xka "keep remove" -d 'of a batch'"'"'s folder: keep (it is copied, and never changed) or remove (it goes when all of it has passed) (default: keep)'
+complete -c listener -n '_shtab_listener_using run' -l batch-quiet -x -d 'a folder that was not seen renamed is finished when nothing in it changed for this long (default: 60 s)'
+complete -c listener -n '_shtab_listener_using run' -l batches-at-once -x -d 'most batches that are processed at once; 0: no limit (default: 16)'
 complete -c listener -n '_shtab_listener_using run' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
 complete -c listener -n '_shtab_listener_using run' -l log -xka "(__fish_complete_directories)" -d 'root of the pypx JSON logs (they hold patient data) (default: ./dicom/log)'
 complete -c listener -n '_shtab_listener_using run' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
@@ -109,6 +113,10 @@ complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -
 complete -c listener -n '_shtab_listener_using once' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using once' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
 complete -c listener -n '_shtab_listener_using once' -l incoming -xka "(__fish_complete_directories)" -d 'where storescp writes (its -od); give it again for more roots (default: ./dicom/incoming)'
+complete -c listener -n '_shtab_listener_using once' -l batches -xka "(__fish_complete_directories)" -d 'each folder in it is a batch; without --incoming there is no incoming then; give it again for more (default: none)'
+complete -c listener -n '_shtab_listener_using once' -l batch-source -xka "keep remove" -d 'of a batch'"'"'s folder: keep (it is copied, and never changed) or remove (it goes when all of it has passed) (default: keep)'
+complete -c listener -n '_shtab_listener_using once' -l batch-quiet -x -d 'a folder that was not seen renamed is finished when nothing in it changed for this long (default: 60 s)'
+complete -c listener -n '_shtab_listener_using once' -l batches-at-once -x -d 'most batches that are processed at once; 0: no limit (default: 16)'
 complete -c listener -n '_shtab_listener_using once' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
 complete -c listener -n '_shtab_listener_using once' -l log -xka "(__fish_complete_directories)" -d 'root of the pypx JSON logs (they hold patient data) (default: ./dicom/log)'
 complete -c listener -n '_shtab_listener_using once' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
@@ -140,6 +148,7 @@ complete -c listener -n '_shtab_listener_using once' -l hook-secret-file -xka "(
 complete -c listener -n '_shtab_listener_using once' -l phi -d 'allow PatientID and whole paths on standard output (rx-repack'"'"'s own event shape) (default: off)'
 complete -c listener -n '_shtab_listener_using once' -l events -xka "all series off" -d 'what goes to standard output: all; series (no line for a file, unless it is set aside); off (default: all)'
 complete -c listener -n '_shtab_listener_using once' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
+complete -c listener -n '_shtab_listener_using once' -l number -x -d 'take at most N folders of --batches, the oldest first, and leave'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a repack -d 'Repack the named files, or every file in the named folders.'
 complete -c listener -n '_shtab_listener_using repack' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using repack' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
@@ -196,6 +205,10 @@ complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -
 complete -c listener -n '_shtab_listener_using check' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using check' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
 complete -c listener -n '_shtab_listener_using check' -l incoming -xka "(__fish_complete_directories)" -d 'where storescp writes (its -od); give it again for more roots (default: ./dicom/incoming)'
+complete -c listener -n '_shtab_listener_using check' -l batches -xka "(__fish_complete_directories)" -d 'each folder in it is a batch; without --incoming there is no incoming then; give it again for more (default: none)'
+complete -c listener -n '_shtab_listener_using check' -l batch-source -xka "keep remove" -d 'of a batch'"'"'s folder: keep (it is copied, and never changed) or remove (it goes when all of it has passed) (default: keep)'
+complete -c listener -n '_shtab_listener_using check' -l batch-quiet -x -d 'a folder that was not seen renamed is finished when nothing in it changed for this long (default: 60 s)'
+complete -c listener -n '_shtab_listener_using check' -l batches-at-once -x -d 'most batches that are processed at once; 0: no limit (default: 16)'
 complete -c listener -n '_shtab_listener_using check' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
 complete -c listener -n '_shtab_listener_using check' -l log -xka "(__fish_complete_directories)" -d 'root of the pypx JSON logs (they hold patient data) (default: ./dicom/log)'
 complete -c listener -n '_shtab_listener_using check' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
@@ -378,6 +391,7 @@ complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -
 complete -c listener -n '_shtab_listener_using status' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using status' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
 complete -c listener -n '_shtab_listener_using status' -l incoming -xka "(__fish_complete_directories)" -d 'where storescp writes (its -od); give it again for more roots (default: ./dicom/incoming)'
+complete -c listener -n '_shtab_listener_using status' -l batches -xka "(__fish_complete_directories)" -d 'each folder in it is a batch; without --incoming there is no incoming then; give it again for more (default: none)'
 complete -c listener -n '_shtab_listener_using status' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
 complete -c listener -n '_shtab_listener_using status' -l log -xka "(__fish_complete_directories)" -d 'root of the pypx JSON logs (they hold patient data) (default: ./dicom/log)'
 complete -c listener -n '_shtab_listener_using status' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
