@@ -176,6 +176,7 @@ CREATE TABLE hints (
 ) WITHOUT ROWID;
 CREATE INDEX hints_of_held ON hints (held_id);
 CREATE INDEX studies_awaited ON studies (last_ns) WHERE awaits_result = 1 AND results = 0 AND unanswered_ns = 0;
+CREATE INDEX studies_unanswered ON studies (unanswered_ns) WHERE unanswered_ns > 0 AND results = 0;
 """
 
 #: "DLrt" is its PRAGMA application_id.

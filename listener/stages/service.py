@@ -109,6 +109,7 @@ class StageService:
         count_into(self._metrics.log_record)
         self._tools = Tools(stage.name, self._folder, Events(phi=False), self._metrics, self._wakeup)
         self._live = SnapshotFile(self._folder)
+        self._started = instant(time.time_ns())
         self._live_fault = self._fault = ""
         self._state, self._checks = "standby", Checks()
         self._heartbeat = time.monotonic()
@@ -238,7 +239,9 @@ class StageService:
         }
 
     def _write_live(self, body: Mapping[str, Any]) -> None:
-        about = {"time": instant(time.time_ns()), "pid": os.getpid(), "version": listener.__version__}
+        now_ns = time.time_ns()
+        about = {"time": instant(now_ns), "time_ns": now_ns, "started": self._started, "pid": os.getpid()}
+        about |= {"host": os.uname().nodename, "version": listener.__version__}
         try:
             self._live.write({**about, "state": self._state, "checks": body["checks"], **self._stage.shown()})
             self._live_fault = ""

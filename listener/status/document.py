@@ -65,7 +65,7 @@ def document(
     live: Snapshot | None, directories: DirectoryTotals | None, ledger: LedgerView, now_ns: int
 ) -> dict[str, Any]:
     """Return the status document at `now_ns` (since the epoch)."""
-    state = _state(live, now_ns)
+    state = state_of(live, now_ns)
     runs = state in RUNNING
     running = live if live is not None and runs else {}
     found = {
@@ -92,7 +92,8 @@ def document(
     return found | {"attention": [finding._asdict() for finding in findings(found)]}
 
 
-def _state(snapshot: Snapshot | None, now_ns: int) -> str:
+def state_of(snapshot: Snapshot | None, now_ns: int) -> str:
+    """Return the state (of STATES) at `now_ns` of the service, or the stage, of this snapshot."""
     if snapshot is None:
         return "absent"
     # A clock that was set back makes the age negative; the next snapshot, a second later, mends that.
@@ -102,7 +103,7 @@ def _state(snapshot: Snapshot | None, now_ns: int) -> str:
 
 def is_running(snapshot: Snapshot | None, now_ns: int) -> bool:
     """Return whether the service of this snapshot runs at `now_ns`."""
-    return _state(snapshot, now_ns) in RUNNING
+    return state_of(snapshot, now_ns) in RUNNING
 
 
 def _service(snapshot: Snapshot | None, state: str) -> dict[str, Any]:

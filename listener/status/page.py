@@ -18,6 +18,7 @@ from markupsafe import Markup
 from listener.status.attention import anchor, volumes_of
 from listener.status.document import STATES
 from listener.status.formatting import NONE, brief, count, day, moment, plain, share, size, span
+from listener.status.site import COLLECTION, Site
 
 
 class Badge(NamedTuple):
@@ -41,7 +42,9 @@ class Pages:
     images of ours and have a form.
     """
 
-    def __init__(self, source: Callable[[str], str], *, docs: str = "", phi: bool = False) -> None:
+    def __init__(
+        self, source: Callable[[str], str], site: Site = COLLECTION, *, docs: str = "", phi: bool = False
+    ) -> None:
         style, script = source("page.css"), source("page.js")
         images, forms = ("'self' data:", "'self'") if phi else ("data:", "'none'")
         #: The Content-Security-Policy to send with every page.
@@ -60,7 +63,8 @@ class Pages:
         self._environment.filters.update(
             ago=_ago, anchor=anchor, brief=_brief, count=count, day=_day, share=share, size=size, span=span, utc=_utc
         )
-        self._environment.globals.update(style=Markup(style), script=Markup(script), docs=docs, phi=phi)  # noqa: S704
+        parts = {"style": Markup(style), "script": Markup(script)}  # noqa: S704
+        self._environment.globals.update(**parts, docs=docs, phi=phi, site=site)
 
     def render(self, name: str, document: Mapping[str, Any], here: str, **more: Any) -> bytes:
         """Return the page of a template in UTF-8; `here` is its path, `more` what it alone shows."""

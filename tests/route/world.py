@@ -63,6 +63,9 @@ class World:
         """Go by another routes file."""
         self.routes: Routes = read(routes)
         self.returns.use(self.routes)
+        self.run("INSERT OR REPLACE INTO meta VALUES ('routes', ?)", routes)
+        for name in self.routes.targets:
+            self.run("INSERT OR IGNORE INTO targets (name) VALUES (?)", name)
 
     def file(self, ds: Dataset, sender: str, root: str) -> int:
         """Write an instance into the data directory, and record that it came; return its number."""
