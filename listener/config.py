@@ -28,7 +28,7 @@ ENGINE = frozenset({"run", "once", "check"})
 INTAKE = ENGINE | {"retry", "status"}
 SERVICE = frozenset({"run", "check"})
 BATCHES = ENGINE | {"status"}
-LEDGER = frozenset({"find", "studies", "series", "expect", "report", "prune", "hooks", "set-aside"})
+LEDGER = frozenset({"find", "studies", "series", "expect", "acknowledge", "report", "prune", "hooks", "set-aside"})
 HOOKS = ENGINE | {"hooks"}
 PLACING = frozenset({"run", "once", "repack", "check"})
 

@@ -229,10 +229,18 @@ CASES = {
     ),
     "SeriesIncomplete": Case(
         at=10,
-        fires={'series{state="incomplete"}': "1x20", 'series{state="complete"}': "9x20"},
+        fires={
+            'series{state="incomplete"}': "8x20",
+            'series{state="complete"}': "9x20",
+            "series_acknowledged": "7x20",
+        },
         summary="1 series are incomplete on listener-0",
         labels={"state": "incomplete"},
-        quiet=[{'series{state="incomplete"}': "0x20", 'series{state="complete"}': "9x20"}],
+        quiet=[
+            {'series{state="incomplete"}': "0x20", 'series{state="complete"}': "9x20", "series_acknowledged": "0x20"},
+            # a person knows of all
+            {'series{state="incomplete"}': "7x20", "series_acknowledged": "7x20"},
+        ],
     ),
     "HookFailing": Case(
         at=20,

@@ -62,6 +62,18 @@ def registered(kept: LedgerBench) -> None:
         deliveries.register(connection, "stage", 1)
 
 
+def incomplete(kept: LedgerBench) -> None:
+    """Every study lacks instances."""
+    with closing(open_writer(path_of(str(kept.state)))) as connection:
+        connection.execute("UPDATE series SET state = 'incomplete'")
+
+
+def is_acknowledged(kept: LedgerBench) -> bool:
+    with reading(str(kept.state)) as reader:
+        counts = reader.study_counts()
+        return counts["acknowledged"] == counts["incomplete"] > 0
+
+
 def is_retired(kept: LedgerBench) -> bool:
     with reading(str(kept.state)) as reader:
         return [consumer.state for consumer in reader.consumers()] == ["retired"]
@@ -80,6 +92,7 @@ ACTS: dict[str, tuple[Callable[[LedgerBench], object] | None, Callable[[LedgerBe
     "once --log-level error": (None, lambda kept: count(kept, "*.dcm.json") == 2 * MANY),
     "repack --cleanup --log-ndjson {named}": (None, lambda kept: count(kept, "named/*") == 0),
     "expect 1.2.3 4": (None, lambda kept: True),
+    "acknowledge --all": (incomplete, is_acknowledged),
     "hooks retire stage --yes": (registered, is_retired),
 }
 
@@ -94,6 +107,7 @@ PRINTS = (
     "series --json",
     "find --csv",
     "set-aside",
+    "acknowledge --all --dry-run",
     "studies",
     "report",
     "report --tsv",

@@ -71,7 +71,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         row["PatientID"],
         row["StudyDescription"],
         ",".join(row["ModalitiesInStudy"]),
-        f"{row['complete']}/{row['series']}",
+        f"{row['complete']}/{row['series']}{' known' * bool(row['acknowledged'])}",
         count(row["instances"]),
         moment(row["last"])[:16],
     ]

@@ -71,7 +71,9 @@ def rendered(one: dict[str, Any], width: int = 0) -> str:
     """Return a study as people read it, on a terminal so many columns wide (0: none)."""
     parts = ("history", "deliveries", "all_series", "StudyInstanceUID", "series", "complete")
     shapes: dict[str, Callable[[Any], str]] = {"bytes": size, "instances": count}
-    shapes |= dict.fromkeys(("StudyDate", "PatientBirthDate"), day) | dict.fromkeys(("first", "last", "pruned"), moment)
+    shapes |= dict.fromkeys(("StudyDate", "PatientBirthDate"), day) | dict.fromkeys(
+        ("first", "last", "pruned", "acknowledged"), moment
+    )
     shapes |= dict.fromkeys(("ModalitiesInStudy", "senders"), ", ".join)
     plain = [(name, shapes.get(name, str)(value)) for name, value in one.items() if name not in parts and value]
     plain.append(("series", f"{one['complete']} of {one['series']} complete"))

@@ -6,14 +6,28 @@ import sqlite3
 from collections.abc import Container, Sequence
 from math import inf
 
+from listener.config import Config
 from listener.ledger import generations
-from listener.ledger.completion import Completion, Moment, OpenSeries, SeriesKey, SeriesState, updated_state
+from listener.ledger.completion import (
+    Completion,
+    CompletionRules,
+    Moment,
+    OpenSeries,
+    SeriesKey,
+    SeriesState,
+    updated_state,
+)
 from listener.ledger.connection import WriterConnection
 from listener.ledger.evidence import DocumentReader
 from listener.ledger.outcome_rows import OutcomeRows
 
 #: Ends kept at most until they can be recorded; one beyond may be announced twice.
 _MAX_UNRECORDED = 50_000
+
+
+def rules_of(config: Config) -> CompletionRules:
+    """Return when series and studies end by the configuration."""
+    return CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout, config.study_quiet)
 
 
 class CompletionRecorder:

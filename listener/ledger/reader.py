@@ -72,6 +72,7 @@ DATA_DIRECTORY = "SELECT data_dir FROM writers WHERE data_dir <> '' ORDER BY wri
 COUNTS = "SELECT state, series FROM series_counts"
 #: Complete studies are not counted: that would look at all of them.
 STUDY_COUNTS = "SELECT state, count(*) FROM studies WHERE state <> 'complete' GROUP BY state"
+ACKNOWLEDGED = "SELECT count(*) FROM studies WHERE acknowledged_ns > 0 AND incomplete > 0 AND open = 0"
 ALL_STUDIES = "SELECT count(*) FROM studies"
 SET_ASIDE = "SELECT reason, files, bytes FROM set_aside_counts"
 SET_ASIDE_GROUPS = """
@@ -266,8 +267,11 @@ class Reader:
         return dict.fromkeys(schema.STATES, 0) | dict(self._ask(COUNTS))
 
     def study_counts(self) -> dict[str, int]:
-        """Return the number of studies with an open series, and of those with an incomplete one."""
-        return {"open": 0, "incomplete": 0} | dict(self._ask(STUDY_COUNTS))
+        """Return the number of studies with an open series, of those with an incomplete one, and how many of these are
+        acknowledged.
+        """
+        counts = {"open": 0, "incomplete": 0} | dict(self._ask(STUDY_COUNTS))
+        return {**counts, "acknowledged": int(self._ask(ACKNOWLEDGED)[0][0])}
 
     def study_count(self) -> int:
         """Return the number of all studies."""

@@ -66,7 +66,8 @@ class Change(NamedTuple):
 class StudyRow(NamedTuple):
     """A study: complete when all of its series are, open while one is. Patient, AccessionNumber and `folder` (of the
     study, below the data directory) are those of its newest series; ModalitiesInStudy and `senders` are separated by
-    backslashes; `pruned_ns` is the removal of its files, 0 while a series has any.
+    backslashes; `pruned_ns` is the removal of its files, 0 while a series has any; `acknowledged_ns` when a person,
+    `acknowledged_by`, said that it is known to be incomplete.
     """
 
     id: int
@@ -90,6 +91,8 @@ class StudyRow(NamedTuple):
     last_ns: int
     folder: str
     pruned_ns: int
+    acknowledged_ns: int = 0
+    acknowledged_by: str = ""
 
 
 class StudyChange(NamedTuple):
@@ -275,7 +278,7 @@ SELECT t.id, t.StudyInstanceUID, ifnull(p.PatientName, ''),
     s.AccessionNumber, {_VALUES.format("Modality")}, {_VALUES.format("sender")},
     t.series, t.complete, t.state, t.instances, t.bytes, t.first_ns, t.last_ns, {_FOLDER}, ifnull((
         SELECT iif(min(n.pruned_ns) > 0, max(n.pruned_ns), 0) FROM series n WHERE n.study_id = t.id AND n.instances > 0
-    ), 0)
+    ), 0), t.acknowledged_ns, t.acknowledged_by
 FROM studies t CROSS JOIN series s ON s.id = (
     SELECT n.id FROM series n WHERE n.study_id = t.id AND (n.instances > 0 OR n.pruned_ns = 0)
     ORDER BY n.last_ns DESC, n.id DESC LIMIT 1

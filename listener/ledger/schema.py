@@ -298,6 +298,17 @@ ALTER TABLE batch_errors ADD COLUMN path TEXT NOT NULL DEFAULT '';
 ALTER TABLE batch_errors ADD COLUMN reason TEXT NOT NULL DEFAULT '';
 """
 
+# A person knows of an incomplete study. What changes it for the worse afterwards is news.
+_ACKNOWLEDGED = """
+ALTER TABLE studies ADD COLUMN acknowledged_ns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE studies ADD COLUMN acknowledged_by TEXT NOT NULL DEFAULT '';
+CREATE INDEX studies_acknowledged ON studies (incomplete, open) WHERE acknowledged_ns > 0;
+CREATE TRIGGER study_is_news AFTER UPDATE OF open, incomplete ON studies
+WHEN old.acknowledged_ns > 0 AND (new.open > old.open OR new.incomplete > old.incomplete) BEGIN
+    UPDATE studies SET acknowledged_ns = 0, acknowledged_by = '' WHERE id = new.id;
+END;
+"""
+
 #: Step n migrates version n to n + 1. Steps are only ever added, so that a file of any version can be migrated.
 STEPS = (
     released_steps.SERIES,
@@ -312,6 +323,7 @@ STEPS = (
     _DATA_DIRECTORY,
     _NARROWED,
     _FOLDERS,
+    _ACKNOWLEDGED,
 )
 
 VERSION = len(STEPS)

@@ -37,11 +37,11 @@ CLOSE_TIMEOUT = 10.0
 class LedgerThread:
     """Records outcomes and reports ends: `wake` is called (in its thread) when take() has something.
 
-    `counts` is the number of series by state, `batch_counts` that of batches, `standings` how its consumers stand,
-    `fault` "" or why the ledger cannot be written; all are replaced as a whole, for any thread to read. So is
-    `flow`, the state of intake, by whoever takes files in; without it no series is quiet. `consumers`: whom to
-    register, as in deliveries.add_consumers. `is_worked_on` returns whether another listener takes files from an
-    incoming directory.
+    `counts` is the number of series by state, `acknowledged` of incomplete ones that a person knows of, `batch_counts`
+    that of batches, `standings` how its consumers stand, `fault` "" or why the ledger cannot be written; all are
+    replaced as a whole, for any thread to read. So is `flow`, the state of intake, by whoever takes files in; without
+    it no series is quiet. `consumers`: whom to register, as in deliveries.add_consumers. `is_worked_on` returns whether
+    another listener takes files from an incoming directory.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class LedgerThread:
         self.counts = dict.fromkeys(schema.STATES, 0)
         self.batch_counts: Mapping[str, int] = dict.fromkeys(batches.STATES, 0)
         self.batches_with_error = 0
+        self.acknowledged = 0
         self.standings: Mapping[str, Standing] = {}
         self.fault = ""
 
@@ -193,6 +194,7 @@ class LedgerThread:
         try:
             work(now, time.time_ns())
             self.counts, self.fault = self._writer.counts, self._writer.access.fault
+            self.acknowledged = self._writer.acknowledged
             self.standings = self._writer.standings
             self.batch_counts, self.batches_with_error = self._writer.batches.counts, self._writer.batches.with_error
         except Exception as error:  # noqa: BLE001 -- the boundary of the thread

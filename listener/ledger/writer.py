@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from listener.config import Config
-from listener.ledger import deliveries, feed, generations, schema, set_aside, studies
+from listener.ledger import acknowledgements, deliveries, feed, generations, schema, set_aside, studies
 from listener.ledger.back_fill import BackFill
 from listener.ledger.batch_recorder import BatchRecorder, Change
-from listener.ledger.completion import CompletionRules, End, Flow, Moment, OpenSeries, SeriesKey, SeriesState, StudyEnd
+from listener.ledger.completion import End, Flow, Moment, OpenSeries, SeriesKey, SeriesState, StudyEnd
 from listener.ledger.connection import BehindMarker, WriterConnection, data_version, transaction
 from listener.ledger.consumers import Standing, owner_of, standing
-from listener.ledger.ending import CompletionRecorder
+from listener.ledger.ending import CompletionRecorder, rules_of
 from listener.ledger.evidence import DocumentReader, ExpectedCounts
 from listener.ledger.outcome_rows import LedgerPaths, OutcomeRows
 from listener.ledger.pending import PendingOutcomes
@@ -38,20 +38,16 @@ _HELD, _ELSEWHERE = 1.0, 10.0
 _MARGIN_NS = 60 * 10**9
 
 
-def rules_of(config: Config) -> CompletionRules:
-    """Return when series and studies end by the configuration."""
-    return CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout, config.study_quiet)
-
-
 class LedgerWriter:
     """Records outcomes (`record`) and ends series and studies (`take_ended`); `tick` is called about once a second.
 
     Arguments `now` are monotonic seconds, `now_ns` the wall clock. `flow` is the state of intake, replaced by whoever
-    takes files in; None where time alone counts. `counts`: number of series by state. `access.fault`: "" or why the
-    ledger cannot be written. `consumers` (as in deliveries.add_consumers) are registered in every ledger that lacks
-    them, before anything is recorded; `standings` says how they stand. `followers`: names of the consumers that follow
-    the feed. `is_worked_on` returns whether another listener takes files from an incoming directory that is not this
-    one's: that one decides when its series are quiet.
+    takes files in; None where time alone counts. `counts`: number of series by state, `acknowledged`: of incomplete
+    ones that a person knows of. `access.fault`: "" or why the ledger cannot be written. `consumers` (as in
+    deliveries.add_consumers) are registered in every ledger that lacks them, before anything is recorded; `standings`
+    says how they stand. `followers`: names of the consumers that follow the feed. `is_worked_on` returns whether
+    another listener takes files from an incoming directory that is not this one's, and decides when its series are
+    quiet.
     """
 
     #: Series whose expected number is read in one tick, beside those that got something or are about to end.
@@ -99,6 +95,7 @@ class LedgerWriter:
         self.batches = BatchRecorder(self.access, self._open_series, self._documents, self._recorder)
         self._studies = StudyRecorder(self._open_series.studies, self.access, self._is_elsewhere)
         self.counts = dict.fromkeys(schema.STATES, 0)
+        self.acknowledged = 0
         self.standings: Mapping[str, Standing] = {}
 
     def follow(self, config: Config, consumers: Mapping[str, str]) -> None:
@@ -262,6 +259,7 @@ class LedgerWriter:
                 self.followers = feed.followers(connection)
                 feed.trim(connection)
                 self.counts = self.counts | dict(connection.execute("SELECT state, series FROM series_counts"))
+                self.acknowledged = acknowledgements.number_of_series(connection)
                 self.standings = {name: standing(connection, name) for name in self._own_consumers}
         self._wall_ns = now_ns
         some = self._open_series.next_in_turn(self.per_tick)

@@ -123,6 +123,7 @@ class Recorder:
             self._metrics.arrived(sender, moment_ns)
         for state, number in self._ledger.counts.items():
             self._metrics.set("series", number, state)
+        self._metrics.set("series_acknowledged", self._ledger.acknowledged)
         for hook, standing in self._ledger.standings.items():
             self._metrics.delivery(hook, standing.counts, standing.oldest_ns)
         self._metrics.set("ledger_ok", int(not self._ledger.fault))

@@ -115,12 +115,13 @@ def _set_aside(document: Document) -> Iterator[Finding]:
 
 
 def _incomplete(document: Document) -> Iterator[Finding]:
-    number = document["studies"]["incomplete"]
-    if number:
+    studies = document["studies"]
+    number = studies["incomplete"] - studies.get("acknowledged", 0)
+    if number > 0:
         what = f"{several(number, 'study lacks', 'studies lack')} instances that were promised"
         remedy = (
             "'listener find --only incomplete' names them; have the sender send again, or where the promise was wrong, "
-            "'listener expect UID N' sets it right"
+            "'listener expect UID N' sets it right; where the rest will not come, 'listener acknowledge'"
         )
         yield Finding(WARNING, what, remedy, "ListenerSeriesIncomplete")
 

@@ -84,7 +84,7 @@ def document(
         "volumes": running.get("volumes") or (dict(directories.volumes) if directories else {}),
         "ledger": {"readable": not ledger.error, "missing": ledger.missing, "error": ledger.error},
         "series": {name: ledger.counts.get(name, 0) for name in ("open", "complete", "incomplete")},
-        "studies": {name: ledger.studies.get(name, 0) for name in ("open", "incomplete")},
+        "studies": {name: ledger.studies.get(name, 0) for name in ("open", "incomplete", "acknowledged")},
         "in_flight": list(ledger.in_flight),
         "completed": list(ledger.ended),
         "hooks": dict(ledger.hooks),

@@ -118,6 +118,7 @@ _BACKLOG = (
 _SERIES = (
     Row("ledger_ok", "gauge", (), "1 while the ledger can be written; files are published in any case."),
     Row("series", "gauge", (_SERIES_STATE,), "Series in the ledger; incomplete: fewer instances came than promised."),
+    Row("series_acknowledged", "gauge", (), "Incomplete series of studies that a person said are known."),
     Row(
         "series_completed_total",
         "counter",

@@ -42,6 +42,7 @@ def flags(base: Path, *names: str) -> list[str]:
         (["prune", "--set-aside=0", "--yes"], ("data", "log", "state")),
         (["retry", "--all"], ("incoming", "state")),
         (["expect", "1.2.3", "5"], ("state",)),
+        (["acknowledge", "--all"], ("state",)),
     ],
 )
 def test_root_is_sent_to_the_user_of_the_service(

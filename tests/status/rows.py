@@ -54,6 +54,8 @@ def study(uid: str = "1.2", **more: Any) -> dict[str, Any]:
         "last": "2026-11-21T07:00:10.000000Z",
         "folder": "P1/x",
         "pruned": "",
+        "acknowledged": "2026-11-22T07:00:00.000000Z",
+        "acknowledged_by": "ada",
     }
     return row | more
 

@@ -92,6 +92,10 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
         {"studies": {"open": 4, "incomplete": 1}},
         (WARNING, "1 study lacks instances", "ListenerSeriesIncomplete"),
     ),
+    "incomplete, and some of it known": (
+        {"studies": {"open": 4, "incomplete": 9, "acknowledged": 7}},
+        (WARNING, "2 studies lack instances", "ListenerSeriesIncomplete"),
+    ),
     "full": (
         {"volumes": {"incoming": volume(95), "data": volume(95), "log": volume(95), "state": volume(7, "b")}},
         (WARNING, "the volume of incoming, data and log is 95 % full; 5 GB are left", "ListenerVolumeAlmostFull"),
@@ -117,6 +121,7 @@ def test_nothing_needs_attention_where_all_is_well() -> None:
     assert findings(well(set_aside=reasons(superseded=7))) == [], "nothing is wrong with what was corrected"
     assert findings(well(hooks=hook(pending=3))) == [], "what is on its way is no failure"
     assert findings(well(volumes={"data": volume(90)})) == []
+    assert findings(well(studies={"incomplete": 7, "acknowledged": 7})) == [], "somebody knows of them"
     assert findings(well(volumes={"data": volume(100) | {"size": 0, "files": 0}})) == [], "a size that is not known"
 
 

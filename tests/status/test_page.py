@@ -90,7 +90,7 @@ def hostile(value: Any) -> Any:
         {"state", "reason", "result", "why"},
         {"first", "last", "oldest", "newest", "time", "made", "settled"},
     )
-    ours = words | times | {"next", "pruned"}
+    ours = words | times | {"next", "pruned", "acknowledged"}
     if isinstance(value, dict):
         return {key: one if key in ours else hostile(one) for key, one in value.items()}
     if isinstance(value, list):

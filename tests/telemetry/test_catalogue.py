@@ -61,6 +61,7 @@ PROMISED: dict[str, tuple[str, dict[str, str], str]] = {
     "set_aside_bytes": ("gauge", {"reason": REASONS}, ""),
     "lease_supported": ("gauge", {}, ""),
     "series": ("gauge", {"state": "open complete incomplete"}, ""),
+    "series_acknowledged": ("gauge", {}, ""),
     "series_completed_total": ("counter", {"result": "expected quiet late"}, ""),
     "filesystem_size_bytes": ("gauge", VOLUMES, ""),
     "filesystem_avail_bytes": ("gauge", VOLUMES, ""),

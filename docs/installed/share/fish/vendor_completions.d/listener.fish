@@ -50,7 +50,7 @@ function _shtab_listener_using
   test "$_shtab_listener_cmdpath" = "$argv"
 end
 
-set -g _shtab_listener_commands run once repack bench check expect export find hooks plan prune report retry series set-aside status studies verify
+set -g _shtab_listener_commands run once repack acknowledge bench check expect export find hooks plan prune report retry series set-aside status studies verify
 set -g _shtab_listener_opts_with_value --accession --arrived --batch-quiet --batch-source --batches --batches-at-once --by --config --data --datadir --deadline --description --dir --dir-mode --drain --emissions --endpoint --events --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --incomplete --jobs --keys --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --number --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --part --patients --plot --rate --ready-backlog --reason --repeat --rescan --root-template --rootDirTemplate --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --to --token-file --until --uploads --verbosity --verify --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
 
 complete -c listener -e
@@ -177,6 +177,18 @@ complete -c listener -n '_shtab_listener_using repack' -l log-ndjson -d 'print a
 complete -c listener -n '_shtab_listener_using repack' -s v -l verbosity -x -d 'accepted and ignored'
 complete -c listener -n '_shtab_listener_using repack' -l debug -d 'accepted and ignored'
 complete -c listener -n '_shtab_listener_using repack; and test $_shtab_listener_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a DICOM file, or a folder of them'
+complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a acknowledge -d 'Say that incomplete studies are known: they need no attention any more, until something of them changes.'
+complete -c listener -n '_shtab_listener_using acknowledge' -s h -l help -d 'show this help message and exit'
+complete -c listener -n '_shtab_listener_using acknowledge' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
+complete -c listener -n '_shtab_listener_using acknowledge' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
+complete -c listener -n '_shtab_listener_using acknowledge' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
+complete -c listener -n '_shtab_listener_using acknowledge' -l all -d 'every incomplete study'
+complete -c listener -n '_shtab_listener_using acknowledge' -l sender -x -d 'those of which a series came from it'
+complete -c listener -n '_shtab_listener_using acknowledge' -l arrived -x -d 'their last instance came then: 2026-01-31, 2026-01, 7d, today, this-month, ..., or from one to another: 2026-01-31..2026-03, 2026.., ..7d'
+complete -c listener -n '_shtab_listener_using acknowledge' -l undo -d 'they need attention again'
+complete -c listener -n '_shtab_listener_using acknowledge' -l dry-run -d 'only show what would be done'
+complete -c listener -n '_shtab_listener_using acknowledge' -l yes -d 'do it (the default)'
+complete -c listener -n '_shtab_listener_using acknowledge' -l json -d 'one JSON object a study, for programs'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a bench -d 'Measure this machine, side by side with px-repack and rx-repack when they are on PATH.'
 complete -c listener -n '_shtab_listener_using bench' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using bench' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
