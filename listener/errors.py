@@ -201,7 +201,7 @@ class PeerFault(ListenerError):
     """
 
     def __init__(self, cause: str = "", detail: str = "") -> None:
-        self.cause = cause
+        self.cause, self.detail = cause, detail
         super().__init__(f"{cause} ({detail})" if detail else cause)
 
 

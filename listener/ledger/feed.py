@@ -133,6 +133,11 @@ def rows_after(connection: sqlite3.Connection, seq: int, limit: int) -> list[Fee
     return [FeedRow(*row) for row in connection.execute(_AFTER, (seq, limit))]
 
 
+def last_seq(connection: sqlite3.Connection) -> int:
+    """Return the number of the newest row that ever was, 0 before the first."""
+    return int(connection.execute(_LAST).fetchone()[0])
+
+
 def mark_passed(connection: sqlite3.Connection, consumer: int, seq: int) -> None:
     """Record that a consumer needs no row up to `seq` any more. Once in a while: whoever writes to the ledger makes its
     writer look at everything again.

@@ -19,28 +19,34 @@ from listener.uids import is_uid
 _IDENTITY = ("SOPClassUID", "SOPInstanceUID")
 
 
+def wanted() -> Wanted:
+    """Return what is read of each file. It remembers headers, so each thread has its own."""
+    return Wanted(tuple(sorted(_IDENTITY)))
+
+
 class Instance:
     """An open file. `pair` and `SOPInstanceUID` are those of the data set, whatever the file meta information says;
-    `size` is the data set's length in bytes, as it is sent. A context manager, which closes it.
+    `size` is the data set's length in bytes, as it is sent; `about` is what stat says. A context manager, which closes
+    it. `reads` is what wanted() returned to this thread.
 
     Raises Unsendable for what is no whole DICOM file, does not tell its transfer syntax, has no valid UIDs, or has an
     odd number of bytes, which no fragment may have (PS3.8 annex E.1); OSError from the system.
     """
 
-    def __init__(self, path: str, limits: Limits | None = None) -> None:
+    def __init__(self, path: str, limits: Limits | None = None, reads: Wanted | None = None) -> None:
         self._descriptor = open_regular(path)
         try:
-            self._read(limits or Limits())
+            self._read(limits or Limits(), reads or wanted())
         except BaseException:
             self.close()
             raise
 
-    def _read(self, limits: Limits) -> None:
+    def _read(self, limits: Limits, reads: Wanted) -> None:
         about = os.fstat(self._descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise Unsendable("it is no regular file")
         try:
-            header = read_header(self._descriptor, about.st_size, Wanted.of(_IDENTITY), limits)
+            header = read_header(self._descriptor, about.st_size, reads, limits)
         except FileFault as fault:
             raise Unsendable(str(fault)) from None
         identity = [header.get(keyword) for keyword in _IDENTITY]
@@ -48,6 +54,7 @@ class Instance:
             raise Unsendable("it has no valid SOP Class UID or SOP Instance UID")
         if not is_uid(header.TransferSyntaxUID):
             raise Unsendable("it does not say its transfer syntax, as a file without meta information")
+        self.about = about
         self.pair = Pair(identity[0], header.TransferSyntaxUID)
         self.SOPInstanceUID = identity[1]
         self._start, self._end = header.dataset_offset, about.st_size

@@ -112,6 +112,14 @@ class Assignments:
         self._count(worker, now)
         self.changed(key, now)
 
+    def drop(self, key: Key) -> None:
+        """Take a study from its worker, without another one for it."""
+        study = self.studies.pop(key)
+        self._live.get(study.worker, set()).discard(key)
+        self._routes_of[key[1]].discard(key[0])
+        if not self._routes_of[key[1]]:
+            del self._routes_of[key[1]]
+
     def changed(self, key: Key, now: float) -> None:
         """Take in that a study's numbers changed."""
         study = self.studies[key]
@@ -138,10 +146,7 @@ class Assignments:
         for key in old:
             study = self.studies[key]
             if not study.is_live(now, self._busy):
-                del self.studies[key]
-                self._routes_of[key[1]].discard(key[0])
-                if not self._routes_of[key[1]]:
-                    del self._routes_of[key[1]]
+                self.drop(key)
                 yield key
 
     def _count(self, worker: str, now: float) -> None:

@@ -22,13 +22,15 @@ PRIORITIES = {"high": 0, "normal": 1, "low": 2}
 NO_STATUS = -1
 
 # `cursor`: how far the feed was taken, written with what it told. `handled_ns` is the newest arrival of that.
-# `series.open`: files of it may still come. `verdicts`: whether a series fits a route's `only` (its text).
+# `series.open`: files of it may still come. `judged`: what its first instance says of keywords that
+# routes ask for (`only`).
 # `instances`: every file that came, with what it was when it was queued last, and sender, root and time of its last
 # arrival. One without sends is unclaimed, held, or an original that came back.
 # `studies`: a study on a route (an instance may be of several), and its worker, '' while none may get it. `results`
 # counts what came back of it, the last at `result_ns`; `unanswered_ns`: told that nothing did.
 # `sends`: an instance to somebody. `target`: who gets it; '' a worker that is still to be found. `round` rises when it
-# is queued again: the answer to an earlier round counts no more. `study_id` 0: a result that a person sends.
+# is queued again: the answer to an earlier round counts no more. `error` is ours; `comment` the peer's, which may name
+# a patient. `study_id` 0: a result that a person sends.
 # `held`: what came from a worker and is not sent (`why`), until a person or a study decides (`outcome`: sent,
 # discarded, returned).
 # `targets`: `paused` is what people say; the rest is what the service finds: `state` up, down, full or '' (not known
@@ -54,11 +56,11 @@ CREATE TABLE series (
     UNIQUE (SeriesInstanceUID, StudyInstanceUID)
 );
 CREATE INDEX series_of_study ON series (StudyInstanceUID);
-CREATE TABLE verdicts (
+CREATE TABLE judged (
     series_id INTEGER NOT NULL,
-    only TEXT NOT NULL,
-    fits INTEGER NOT NULL,
-    PRIMARY KEY (series_id, only)
+    keyword TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (series_id, keyword)
 ) WITHOUT ROWID;
 CREATE TABLE instances (
     id INTEGER PRIMARY KEY,
@@ -117,6 +119,7 @@ CREATE TABLE sends (
     next_ns INTEGER NOT NULL DEFAULT 0,
     status INTEGER NOT NULL DEFAULT -1,
     error TEXT NOT NULL DEFAULT '',
+    comment TEXT NOT NULL DEFAULT '',
     queued_ns INTEGER NOT NULL DEFAULT 0,
     settled_ns INTEGER NOT NULL DEFAULT 0
 );

@@ -76,6 +76,16 @@ class Follower:
             self._cursor = self._cursor._replace(seq=rows[-1].seq)
         return Batch(rows, self._cursor, is_broken)
 
+    def rewind(self, cursor: Cursor) -> None:
+        """Go back to a cursor: what was taken since could not be kept."""
+        self._disconnect()
+        self._cursor = cursor
+
+    def behind(self) -> int:
+        """Return the number of rows that were not taken yet. Raises LedgerFault."""
+        with translated():
+            return max(0, feed.last_seq(self._current()) - self._cursor.seq)
+
     def report(self, cursor: Cursor, *, at_once: bool = False) -> None:
         """Say, about once a second or `at_once`, that rows up to `cursor` are needed no more. Raises LedgerFault."""
         now = time.monotonic()

@@ -50,6 +50,10 @@ class Tools(NamedTuple):
     metrics: Exposition
     wakeup: Wakeup
 
+    def renew(self, rows: Sequence[Row]) -> None:
+        """Show these metrics of the stage from now on: labels changed."""
+        self.metrics.renew(catalogue.rows(self.name, rows))
+
     def answered(self, how: str, seconds: float) -> None:
         """Count a delivery that was answered; for DeliveryThread.answered, whose thread alone writes these metrics."""
         self.metrics.add("consumer_deliveries_total", 1, self.name, how)
@@ -95,10 +99,18 @@ class StageSettings(NamedTuple):
 
 
 class StageService:
-    """Runs a stage until a signal. `pages` are routes that only who may look sees."""
+    """Runs a stage until a signal. `pages` are routes that only who may look sees; `reload` is called in the loop's
+    thread at SIGHUP.
+    """
 
-    def __init__(self, stage: Stage, settings: StageSettings, pages: Mapping[str, Route] | None = None) -> None:
-        self._stage, self._settings = stage, settings
+    def __init__(
+        self,
+        stage: Stage,
+        settings: StageSettings,
+        pages: Mapping[str, Route] | None = None,
+        reload: Callable[[], None] | None = None,
+    ) -> None:
+        self._stage, self._settings, self._reload = stage, settings, reload
         self._folder = os.path.join(settings.state, stage.name)
         self._ownership = Ownership(self._folder)
         self._wakeup = Wakeup()
@@ -164,6 +176,10 @@ class StageService:
 
     def _turn(self) -> None:
         """Let the stage do what is due, tell once a second how it stands, and wait."""
+        if self._signals.asks_reload:
+            self._signals.asks_reload = False
+            if self._reload:
+                self._reload()
         now = time.monotonic()
         due = self._stage_turn(now)
         if now >= self._next_tick:

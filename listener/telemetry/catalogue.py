@@ -220,6 +220,23 @@ class Numbers:
             row.name: {labels: Histogram(row.buckets) for labels in row.combinations()} for row in of_kind["histogram"]
         }
 
+    def renew(self, table: Iterable[Row]) -> None:
+        """Have exactly the series of these rows, with the values that they have already. Each dict is replaced as a
+        whole: another thread may be reading it.
+        """
+        for row in table:
+            if row.kind == "counter":
+                counts = self.counters.get(row.name, {})
+                self.counters[row.name] = {labels: counts.get(labels, 0) for labels in row.combinations()}
+            elif row.kind == "gauge":
+                values = self.gauges.get(row.name, {})
+                self.gauges[row.name] = {labels: values.get(labels, 0.0) for labels in row.combinations()}
+            elif row.kind == "histogram":
+                observed = self.histograms.get(row.name, {})
+                self.histograms[row.name] = {
+                    labels: observed.get(labels) or Histogram(row.buckets) for labels in row.combinations()
+                }
+
     def add(self, name: str, amount: int, *labels: str) -> None:
         """Add `amount` to a counter. Raises KeyError for a name or label values that are not in the catalogue."""
         self.counters[name][labels] += amount

@@ -64,6 +64,12 @@ class Exposition(Numbers):
         self._registry.register(_Families(self))
         ProcessCollector(registry=self._registry)
 
+    def renew(self, table: Iterable[Row]) -> None:
+        """Show another table from now on; see Numbers.renew."""
+        table = tuple(table)
+        super().renew(table)
+        self.table = table
+
     def log_record(self, level: str) -> None:
         """Count a diagnostic, in any thread; a level that is not in catalogue.LEVELS counts as error."""
         with self._log_lock:

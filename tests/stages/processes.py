@@ -1,4 +1,4 @@
-"""The example stage as a process: its events, its HTTP port, its end."""
+"""A stage as a process, the example or a real one: its events, its HTTP port, its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,15 @@ from tests.waiting import until
 
 
 class StageProcess:
-    """A started example stage."""
+    """A started stage: the example, or what `module` says is to be run with arguments."""
 
-    def __init__(self, state: Path, *args: str) -> None:
+    def __init__(self, state: Path, *args: str, module: Sequence[str] = ("tests.stages.example",)) -> None:
         number = len(list(state.parent.glob("stage-*.ndjson")))
         self._stdout = state.parent / f"stage-{number}.ndjson"
         self._stderr = state.parent / f"stage-{number}.txt"
         with self._stdout.open("wb") as out, self._stderr.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.stages.example", "--state", str(state), *args],
+                [sys.executable, "-m", *module, "--state", str(state), *args],
                 env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -60,9 +60,11 @@ class StageProcess:
 
 
 @contextmanager
-def stage(state: Path, *args: str, ready: bool = True) -> Iterator[StageProcess]:
-    """A running example stage; ended when the block is left."""
-    running = StageProcess(state, *args)
+def stage(
+    state: Path, *args: str, ready: bool = True, module: Sequence[str] = ("tests.stages.example",)
+) -> Iterator[StageProcess]:
+    """A running stage; ended when the block is left."""
+    running = StageProcess(state, *args, module=module)
     try:
         if ready:
             running.wait_for("ready")

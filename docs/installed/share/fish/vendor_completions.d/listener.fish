@@ -50,8 +50,8 @@ function _shtab_listener_using
   test "$_shtab_listener_cmdpath" = "$argv"
 end
 
-set -g _shtab_listener_commands run once repack acknowledge bench check expect export find hooks plan prune report retry series set-aside status studies verify
-set -g _shtab_listener_opts_with_value --accession --arrived --batch-quiet --batch-source --batches --batches-at-once --by --config --data --datadir --deadline --description --dir --dir-mode --drain --emissions --endpoint --events --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --incomplete --jobs --keys --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --number --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --part --patients --plot --rate --ready-backlog --reason --repeat --rescan --root-template --rootDirTemplate --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --to --token-file --until --uploads --verbosity --verify --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
+set -g _shtab_listener_commands run once repack acknowledge bench check expect export find hooks plan prune report retry route series set-aside status studies verify
+set -g _shtab_listener_opts_with_value --accession --answer-within --arrived --batch-quiet --batch-source --batches --batches-at-once --busy --by --config --data --datadir --deadline --description --dir --dir-mode --down-after --drain --echo --emissions --endpoint --events --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --incomplete --jobs --keys --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --number --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --part --patients --plot --rate --ready-backlog --reason --remember --repeat --rescan --root-template --rootDirTemplate --routes --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --to --token-file --until --uploads --verbosity --verify --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
 
 complete -c listener -e
 complete -c listener -f
@@ -381,6 +381,20 @@ complete -c listener -n '_shtab_listener_using retry' -l all -d 'all of them, bu
 complete -c listener -n '_shtab_listener_using retry' -l dry-run -d 'only show what would be done'
 complete -c listener -n '_shtab_listener_using retry' -l yes -d 'do it (the default)'
 complete -c listener -n '_shtab_listener_using retry' -l json -d 'one JSON object a file, for programs'
+complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a route -d 'Route: send each instance to the right worker, a study always to the same one, and the results back to who asked.'
+complete -c listener -n '_shtab_listener_using route' -s h -l help -d 'show this help message and exit'
+complete -c listener -n '_shtab_listener_using route' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
+complete -c listener -n '_shtab_listener_using route' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
+complete -c listener -n '_shtab_listener_using route' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
+complete -c listener -n '_shtab_listener_using route' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
+complete -c listener -n '_shtab_listener_using route' -l routes -xka "(__fish_complete_path (commandline -ct))" -d 'workers, destinations and routes (TOML); read again when it changes (default: none)'
+complete -c listener -n '_shtab_listener_using route' -l http -x -d 'metrics and health; port 0 picks one; or unix:PATH, or off (default: 0.0.0.0:9465)'
+complete -c listener -n '_shtab_listener_using route' -l drain -x -d 'how long a stopping stage may go on (default: 25 s)'
+complete -c listener -n '_shtab_listener_using route' -l echo -x -d 'how often a target is asked by C-ECHO while nothing is sent (default: 10 s)'
+complete -c listener -n '_shtab_listener_using route' -l down-after -x -d 'a target is down when every attempt failed for so long; its live studies move (default: 3 s)'
+complete -c listener -n '_shtab_listener_using route' -l busy -x -d 'how long a study that has no result yet counts as work of its worker (default: 600 s)'
+complete -c listener -n '_shtab_listener_using route' -l answer-within -x -d 'a study that has no result after so long is told as unanswered (default: 600 s)'
+complete -c listener -n '_shtab_listener_using route' -l remember -x -d 'how long a study keeps its worker after its last instance (default: 30 days)'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a series -d 'List the series in the ledger, or show one with its history.'
 complete -c listener -n '_shtab_listener_using series' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using series' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'

@@ -1,0 +1,94 @@
+"""Route: send each instance to the right worker, a study always to the same one, and the results back to who asked."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from listener.config import Config
+from listener.errors import ConfigError, PeerFault
+from listener.parse import closest
+from listener.route.options import RouteOptions
+from listener.stages import options
+
+EPILOG = (
+    "without a word: the service; it follows the collection of --state and --data. "
+    "check: is the routes file in order, and does each target answer; ping NAME: does this one answer. "
+    "Exit status: 0; 1 failed at run time, or a target does not answer; 2 the configuration is wrong"
+)
+
+#: What `listener route` does beside the service.
+WORDS = ("check", "ping")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add its own options."""
+    parser.add_argument("words", nargs="*", metavar="WORD", help=f"one of {', '.join(WORDS)}; none: the service")
+    options.add_flags(parser, RouteOptions)
+
+
+def acts(_: argparse.Namespace) -> bool:
+    """Return False: the service looks after its output itself."""
+    return False
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Run the service until it has stopped, or do what a word says. Return the exit status."""
+    word = given.words[0] if given.words else ""
+    if word and word not in WORDS:
+        close = closest(word, WORDS)
+        hint = f"did you mean {close}?" if close else f"give one of {', '.join(WORDS)}"
+        raise ConfigError([f"route: there is no '{word}'; {hint}"])
+    chosen = options.load(RouteOptions, "route", given, os.environ)
+    if not chosen.routes:
+        raise ConfigError(["--routes: is missing; name the file of workers, destinations and routes"])
+    if word:
+        return _ping(chosen, given.words)
+    return _serve(config, chosen)
+
+
+def _serve(config: Config, chosen: RouteOptions) -> int:
+    from listener.route.reload import load
+    from listener.route.service import Route
+    from listener.stages.service import StageService, StageSettings
+
+    route = Route(config.state, config.data, chosen, load(chosen.routes))
+    settings = StageSettings(config.state, chosen.http, drain=chosen.drain)
+    return StageService(route, settings, reload=route.reload).run()
+
+
+def _ping(chosen: RouteOptions, words: list[str]) -> int:
+    """Ask targets by C-ECHO: all of them (check), or those that are named (ping). Return 1 if one does not answer."""
+    from listener.network.association import Association, Patience
+    from listener.route.reload import load
+
+    loaded = load(chosen.routes)
+    word, *names = words
+    if (word == "ping") != bool(names):
+        raise ConfigError(["route: ping whom? give ping NAME" if word == "ping" else "route: check takes no name"])
+    for name in names:
+        if name not in loaded.routes.targets:
+            close = closest(name, loaded.routes.targets)
+            hint = f"did you mean '{close}'?" if close else f"there are {', '.join(loaded.routes.targets)}"
+            raise ConfigError([f"route: there is no target '{name}'; {hint}"])
+    failed = 0
+    for name in names or loaded.routes.targets:
+        peer = loaded.peers.get(name)
+        begun = time.monotonic()
+        try:
+            if peer is None:
+                directory = loaded.routes.targets[name].directory
+                answer = "can be written" if os.access(directory, os.W_OK) else "cannot be written"
+                failed += answer != "can be written"
+            else:
+                with Association(peer, (), Patience()) as association:
+                    status = association.echo().status
+                answer = f"answered C-ECHO with status {status:04X} in {time.monotonic() - begun:.3f} s"
+        except PeerFault as fault:
+            failed += 1
+            answer = str(fault)
+        print(f"{name}: {answer}")
+    sys.stdout.flush()
+    return int(failed > 0)

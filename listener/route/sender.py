@@ -1,0 +1,299 @@
+"""The threads that send to one target: an association each, C-ECHO while nothing is sent, what each answer means."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from threading import Event, Lock, Thread
+from typing import NamedTuple
+
+from listener.disk.retry import delivery_pause
+from listener.errors import NotAccepted, PeerFault, Unsendable
+from listener.network import statuses
+from listener.network.association import Association, Patience, Peer
+from listener.network.contexts import Pair
+from listener.network.dimse import HIGH, LOW, MEDIUM
+from listener.network.instance import Instance, wanted
+from listener.network.statuses import Meaning, meaning
+from listener.route.health import DOWN, Health, Standing
+from listener.route.queue import File, Send, Settled
+from listener.route.schema import DEAD, DELIVERED, NO_STATUS, PENDING
+from listener.route.window import Window
+
+#: Seconds after which an idle association is released.
+_IDLE = 2.0
+
+#: Most kinds of instances of which an association proposes contexts.
+_MOST_PAIRS = 48
+
+_PRIORITIES = (HIGH, MEDIUM, LOW)
+
+#: Causes after which it is asked again at once, if something was stored on the association: it may have been over since
+#: before.
+_MAYBE_OVER = ("closed",)
+
+#: Why an instance cannot be sent, whoever is to get it.
+OTHER_FILE = "another file lies in its place; 'listener route retry' sends that one"
+GONE = "the file is gone"
+
+
+class Report(NamedTuple):
+    """An attempt that was answered, or cannot be made. `outcome` is one of statuses.OUTCOMES, `seconds` how long it
+    took, `at_ns` when it ended (since the epoch). `settled` is None where the instance stays as it was: the target is
+    full.
+    """
+
+    send: Send
+    outcome: str
+    status: int
+    at_ns: int
+    seconds: float = 0.0
+    settled: Settled | None = None
+    is_reencoded: bool = False
+
+
+class Line(NamedTuple):
+    """What the threads of a target need: where instances lie, `down_after` and `echo` in seconds, and what is called,
+    in any thread: with each report, and when a target went down or came up.
+    """
+
+    data_dir: str
+    down_after: float
+    echo: float
+    report: Callable[[Report], None]
+    changed: Callable[[], None]
+
+
+def settle(send: Send, found: Meaning, status: int, text: str, now_ns: int) -> Settled:
+    """Return how an attempt ended that was answered; `text` is the peer's, or ours where there is no status."""
+    error, comment = (text, "") if status == NO_STATUS else ("", text)
+    if found.outcome == statuses.DELIVERED:
+        return Settled(send, DELIVERED, status)
+    attempts = send.attempts + 1
+    if found.attempts and attempts >= found.attempts:
+        return Settled(send, DEAD, status, error, comment)
+    next_ns = now_ns + int(delivery_pause(attempts) * 1e9)
+    return Settled(send, PENDING, status, error, comment, next_ns)
+
+
+class Sender:
+    """Sends what its `window` holds to one peer. `associations` are open at once, each with a thread."""
+
+    def __init__(self, peer: Peer, patience: Patience, line: Line, health: Health, associations: int = 1) -> None:
+        self._peer, self._patience, self.line = peer, patience, line
+        self._health, self._lock = health, Lock()
+        self._rests_until = 0.0
+        self.window = Window()
+        self.stopping = Event()
+        self._pairs: dict[Pair, None] = {}
+        self._links = [_Link(self, first=not number) for number in range(associations)]
+
+    def start(self) -> None:
+        """Start the threads; the first asks at once whether the target answers."""
+        for link in self._links:
+            link.start()
+
+    @property
+    def standing(self) -> Standing:
+        """Return how the target stands."""
+        return self._health.standing
+
+    def finish(self) -> None:
+        """Take nothing more; what is in hand is finished."""
+        self.stopping.set()
+        self.window.close()
+
+    def is_finished(self) -> bool:
+        """Return whether nothing is in hand any more, after finish()."""
+        return not any(link.is_alive() for link in self._links)
+
+    def abort(self, seconds: float = 2.0) -> None:
+        """End what is in hand without its answer, which is sent again later."""
+        self.finish()
+        for link in self._links:
+            link.interrupt()
+        deadline = time.monotonic() + seconds
+        for link in self._links:
+            link.join(max(0.0, deadline - time.monotonic()))
+
+    # -- for its threads -----------------------------------------------------------------------------------------------
+
+    def connect(self, pair: Pair | None) -> Association:
+        """Open an association that proposes what was sent of late, and this. Raises PeerFault."""
+        with self._lock:
+            if pair:
+                self._pairs.pop(pair, None)
+                self._pairs[pair] = None
+                while len(self._pairs) > _MOST_PAIRS:
+                    del self._pairs[next(iter(self._pairs))]
+            pairs = [*reversed(self._pairs)]
+        return Association(self._peer, pairs, self._patience)
+
+    def rest(self) -> float:
+        """Return for how many seconds nothing is to be tried."""
+        return self._rests_until - time.monotonic()
+
+    def failed(self, fault: PeerFault) -> None:
+        """Take in that the target was not available."""
+        with self._lock:
+            before, now = self._health.standing.state, time.monotonic()
+            self._rests_until = now + self._health.failed(now, fault.cause, fault.detail)
+        self._tell(before)
+
+    def _tell(self, before: str) -> None:
+        if self._health.standing.state != before:
+            self.line.changed()
+
+    def full(self, status: int) -> None:
+        """Take in that the target has no room."""
+        with self._lock:
+            now = time.monotonic()
+            self._rests_until = now + self._health.full(now, f"status {status:04X}")
+
+    def answered(self, *, stored: bool) -> None:
+        """Take in that the target answered."""
+        with self._lock:
+            before = self._health.standing.state
+            self._health.answered(time.monotonic(), stored=stored)
+        self._tell(before)
+
+
+class _Link(Thread):
+    """One association of a target, and its thread. The first one asks whether the target answers."""
+
+    def __init__(self, sender: Sender, *, first: bool) -> None:
+        super().__init__(name="listener-route-sender", daemon=True)
+        self._sender, self._is_first = sender, first
+        self._association: Association | None = None
+        self._stored = 0
+        self._used_at = -sender.line.echo
+        self._reads = wanted()
+
+    def run(self) -> None:
+        """Send until the sender stops."""
+        while not self._sender.stopping.is_set():
+            rest = self._sender.rest()
+            if rest > 0:
+                self._release()
+                self._sender.window.rest(rest)
+            elif self._sender.standing.state == DOWN:
+                self._ask_or_wait()
+            elif self._is_due_echo():
+                self._echo()
+            else:
+                self._take()
+        self._release()
+
+    def interrupt(self) -> None:
+        """End what is under way; from another thread."""
+        association = self._association
+        if association:
+            association.interrupt()
+
+    def _ask_or_wait(self) -> None:
+        if self._is_first:
+            self._echo()
+        else:
+            self._sender.window.rest(1.0)
+
+    def _is_due_echo(self) -> bool:
+        return self._is_first and time.monotonic() - self._used_at >= self._sender.line.echo
+
+    def _take(self) -> None:
+        seconds = self._used_at - time.monotonic() + (_IDLE if self._association else self._sender.line.echo)
+        send = self._sender.window.take(seconds if self._association or self._is_first else 1.0)
+        if send is None:
+            if self._association and time.monotonic() - self._used_at >= _IDLE:
+                self._release()
+            return
+        again = False
+        try:
+            again = not self._send(send)
+        finally:
+            self._sender.window.release(send, again=again)
+
+    def _send(self, send: Send) -> bool:
+        """Send one; return False if it was not answered, and stays where it is."""
+        begun = time.monotonic()
+        try:
+            with Instance(os.path.join(self._sender.line.data_dir, send.path), reads=self._reads) as instance:
+                if File.of(instance.about) != send.file or instance.SOPInstanceUID != send.SOPInstanceUID:
+                    return self._give_up(send, OTHER_FILE)
+                return self._store(send, instance, begun)
+        except FileNotFoundError:
+            return self._give_up(send, GONE)
+        except Unsendable as fault:
+            return self._give_up(send, str(fault).partition(": ")[2])
+        except OSError as error:
+            self._report(send, meaning(0x0110), NO_STATUS, f"the file cannot be read ({error.strerror})", begun)
+            return True
+
+    def _store(self, send: Send, instance: Instance, begun: float) -> bool:
+        try:
+            stored = self._associated(instance.pair).store(instance, _PRIORITIES[send.priority])
+        except NotAccepted as refusal:
+            self._used_at = time.monotonic()
+            self._sender.answered(stored=False)
+            text = f"no presentation context is accepted for {str(refusal).partition(': ')[2]}"
+            self._report(send, statuses.NOT_ACCEPTED, NO_STATUS, text, begun)
+            return True
+        except PeerFault as fault:
+            self._fail(fault)
+            return False
+        self._stored += 1
+        self._used_at = time.monotonic()
+        status = stored.response.status
+        found = meaning(status)
+        if found.outcome == statuses.FULL:
+            self._sender.full(status)
+            self._sender.line.report(Report(send, found.outcome, status, time.time_ns(), self._used_at - begun))
+            return False
+        self._sender.answered(stored=found.outcome == statuses.DELIVERED)
+        self._report(send, found, status, stored.response.comment, begun, is_reencoded=stored.is_reencoded)
+        return True
+
+    def _report(
+        self, send: Send, found: Meaning, status: int, text: str, begun: float, *, is_reencoded: bool = False
+    ) -> None:
+        now_ns, seconds = time.time_ns(), time.monotonic() - begun
+        settled = settle(send, found, status, text, now_ns)
+        self._sender.line.report(Report(send, found.outcome, status, now_ns, seconds, settled, is_reencoded))
+
+    def _give_up(self, send: Send, why: str) -> bool:
+        """Report that an instance cannot be sent, whoever is to get it."""
+        settled = Settled(send, DEAD, NO_STATUS, why)
+        self._sender.line.report(Report(send, statuses.REFUSED, NO_STATUS, time.time_ns(), 0.0, settled))
+        return True
+
+    def _fail(self, fault: PeerFault) -> None:
+        was_used, self._association = self._stored, None
+        self._stored = 0
+        if not (was_used and fault.cause in _MAYBE_OVER) and not self._sender.stopping.is_set():
+            self._sender.failed(fault)
+
+    def _associated(self, pair: Pair | None) -> Association:
+        """Return an association on which this kind of instance was proposed. Raises PeerFault."""
+        association = self._association
+        if association and association.is_open and (pair is None or pair in association.agreement.proposed):
+            return association
+        self._release()
+        self._association = self._sender.connect(pair)
+        return self._association
+
+    def _echo(self) -> None:
+        try:
+            self._associated(None).echo()
+        except NotAccepted:
+            pass  # It answered.
+        except PeerFault as fault:
+            self._fail(fault)
+            self._used_at = time.monotonic()
+            return
+        self._used_at = time.monotonic()
+        self._sender.answered(stored=False)
+
+    def _release(self) -> None:
+        association, self._association, self._stored = self._association, None, 0
+        if association:
+            association.release()
