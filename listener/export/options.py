@@ -25,6 +25,14 @@ def _endpoint(text: str) -> str:
         raise
 
 
+def _archive_name(text: str) -> str:
+    """Return the template of an archive's name."""
+    parse.template(text)
+    if "/" in text:
+        raise ValueError("has a /, and names one object; leave it out")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
     """The options of `listener export`."""
@@ -47,6 +55,21 @@ class ExportOptions:
         shown="8MiB",
     )
     keys: str = row("path", parse.choice("path", "uid"), "WHICH", "names of instances: by their path, or by their UIDs")
+    archive: str = row(
+        "none",
+        parse.choice("none", "series", "study"),
+        "OF",
+        "none: an object an instance; else a tar a series or study, beside a manifest a series",
+    )
+    archive_name: str = row(
+        "",
+        _archive_name,
+        "TEMPLATE",
+        "names of archives, in the language of path templates",
+        shown="the UID",
+    )
+    compress: str = row("none", parse.choice("none", "gzip"), "HOW", "archives are plain, or compressed (level 1)")
+    volume: int = row(4 * 2**30, parse.size(2**20), "SIZE", "archives are cut at instances to this", shown="4GiB")
     verify: str = row(
         "read",
         parse.choice("read", "head"),

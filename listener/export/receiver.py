@@ -12,9 +12,9 @@ from listener.diagnostics import log
 from listener.errors import LedgerFault, NotTaken, Postponed, internal
 from listener.export.faults import Changed, Gone, SeriesFault, Stopped, TargetFault
 from listener.export.flow import Flow
-from listener.export.series import Exported, Job, SeriesExporter
+from listener.export.series import Batch, Exported, Job, SeriesExporter
 from listener.ledger.interests import Interest
-from listener.ledger.reader import reading
+from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import Delivery, SeriesRow
 
 #: Seconds after which a series is tried again whose files the ledger does not know yet as they are.
@@ -27,9 +27,13 @@ _ATTEMPTS = 4
 Told = tuple[str, str, tuple[Any, ...], Mapping[str, Any]]
 
 
-def interest_in(incomplete: str) -> Interest:
-    """Return which deliveries the stage wants; `incomplete` is hold or send."""
-    return Interest(("series-complete", *(("series-incomplete",) if incomplete == "send" else ())))
+def interest_in(what: str, incomplete: str) -> Interest:
+    """Return which deliveries the stage wants: of series or studies (`what`); `incomplete` is hold or send."""
+    return Interest((f"{what}-complete", *((f"{what}-incomplete",) if incomplete == "send" else ())))
+
+
+class _Superseded(Exception):
+    """A newer generation exports what this one had, or nothing is left of it."""
 
 
 class SeriesReceiver:
@@ -58,12 +62,12 @@ class SeriesReceiver:
 
     def take(self, delivery: Delivery, renew: Callable[[], None]) -> None:
         """Export what a delivery tells of. Raises NotTaken and Postponed."""
-        if delivery.series is None or delivery.change is None:
+        if delivery.aside:
             return
         begun = time.monotonic()
         self._add_in_flight(1)
         try:
-            self._export(delivery, delivery.series, renew)
+            self._export(delivery, renew)
         finally:
             self._add_in_flight(-1)
             self.outbox.put(("observe", "export_series_duration_seconds", (time.monotonic() - begun,), {}))
@@ -73,12 +77,14 @@ class SeriesReceiver:
         with self._lock:
             self.in_flight += number
 
-    def _export(self, delivery: Delivery, series: SeriesRow, renew: Callable[[], None]) -> None:
-        """Export a series and tell how that ended."""
+    def _export(self, delivery: Delivery, renew: Callable[[], None]) -> None:
+        """Export what a delivery tells of, and tell how that ended."""
         try:
-            exported = self._attempt(delivery, series, renew)
+            exported = self._exporter.export(self._batch(delivery), renew)
+        except _Superseded:
+            self.count("export_series_total", 1, "superseded")
         except SeriesFault as fault:
-            self._refuse(delivery, series, fault)
+            self._refuse(delivery, fault)
         except TargetFault as fault:
             self.fault = str(fault)
             raise NotTaken(self.fault, fault.pause) from None
@@ -88,51 +94,72 @@ class SeriesReceiver:
             raise
         except Exception as error:  # A defect that one series meets is that series' own.
             log.error("a series could not be exported: %s", internal(error))
-            self._tell_failure(delivery, series, "internal", internal(error))
+            self._tell_failure(delivery, "internal", internal(error))
             raise NotTaken(internal(error)) from error
         else:
             self.fault = ""
-            self._tell(delivery, series, exported)
+            self.count("export_objects_total", max((one.objects for one in exported), default=0))
+            for one in exported:
+                self._tell(one)
 
-    def _attempt(self, delivery: Delivery, series: SeriesRow, renew: Callable[[], None]) -> Exported | None:
+    def _batch(self, delivery: Delivery) -> Batch:
+        """Return what is to be exported. Raises _Superseded, Gone and LedgerFault."""
+        is_repeated = delivery.attempts > 1
         with reading(self._state_dir) as reader:
-            rows = reader.instances_of(series)
-        if not rows and not series.pruned_ns:  # A correction gave its instances to another study.
-            return None
-        if not rows:
-            raise Gone("it was pruned")
-        state = "incomplete" if delivery.event.endswith("incomplete") else "complete"
-        generation = delivery.change.generation if delivery.change else 0
-        job = Job(series, generation, state, rows, is_repeated=delivery.attempts > 1)
-        return self._exporter.export(job, renew)
+            if delivery.series and delivery.change:
+                jobs = [_job(reader, delivery.series, delivery.change.generation, delivery.event)]
+                uids = (delivery.series.StudyInstanceUID, delivery.series.SeriesInstanceUID)
+                return Batch(*uids, delivery.change.generation, jobs, is_repeated)
+            if delivery.study is None or delivery.end is None or delivery.study.state == "open":
+                raise _Superseded
+            uid, every = delivery.study.StudyInstanceUID, delivery.series_of_study
+            jobs = [_job(reader, one, one.generation, one.state) for one in every if one.instances]
+            return Batch(uid, uid, delivery.end.generation, jobs, is_repeated)
 
-    def _refuse(self, delivery: Delivery, series: SeriesRow, fault: SeriesFault) -> None:
+    def _refuse(self, delivery: Delivery, fault: SeriesFault) -> None:
         """Tell that a series cannot be exported, unless that may pass, or a newer generation will be."""
         if isinstance(fault, Gone | Changed):
-            with reading(self._state_dir) as reader:
-                now = next((row for row in reader.all_of(series.SeriesInstanceUID) if row.id == series.id), None)
-            if now and delivery.change and now.generation > delivery.change.generation:
+            if self._is_superseded(delivery):
                 self.count("export_series_total", 1, "superseded")
                 return
             if delivery.attempts < _ATTEMPTS:
                 raise Postponed(str(fault), _SOON)
-        self._tell_failure(delivery, series, fault.reason, str(fault))
+        self._tell_failure(delivery, fault.reason, str(fault))
         raise NotTaken(str(fault), is_final=True)
 
-    def _tell(self, delivery: Delivery, series: SeriesRow, exported: Exported | None) -> None:
-        self.count("export_series_total", 1, "exported" if exported else "superseded")
-        if exported:
-            self.count("export_objects_total", exported.objects)
-            more = {"state": exported.manifest.state, "instances": len(exported.manifest.entries)}
-            more |= {"bytes": exported.manifest.bytes, "new": len(exported.new), "verified": exported.manifest.verified}
-            self._event("exported", delivery, series, **more)
+    def _is_superseded(self, delivery: Delivery) -> bool:
+        with reading(self._state_dir) as reader:
+            if delivery.series and delivery.change:
+                series = delivery.series
+                now = next((row for row in reader.all_of(series.SeriesInstanceUID) if row.id == series.id), None)
+                return bool(now and now.generation > delivery.change.generation)
+            study = reader.study(delivery.study.StudyInstanceUID) if delivery.study else None
+            return bool(study and study.state == "open")
 
-    def _tell_failure(self, delivery: Delivery, series: SeriesRow, reason: str, error: str) -> None:
+    # -- told to the loop --------------------------------------------------------------------------------------------
+
+    def _tell(self, exported: Exported) -> None:
+        self.count("export_series_total", 1, "exported")
+        told = exported.manifest
+        about = {"StudyInstanceUID": told.StudyInstanceUID, "SeriesInstanceUID": told.SeriesInstanceUID}
+        more: dict[str, Any] = {"generation": told.generation, "state": told.state, "instances": len(told.entries)}
+        more |= {"bytes": told.bytes, "new": len(exported.new), "verified": told.verified}
+        self.outbox.put(("event", "exported", (), {**about, **more}))
+
+    def _tell_failure(self, delivery: Delivery, reason: str, error: str) -> None:
         self.count("export_series_total", 1, "failed")
         self.count("export_failures_total", 1, reason)
-        self._event("export-failed", delivery, series, reason=reason, error=error)
+        series, study = delivery.series, delivery.study
+        about = {"StudyInstanceUID": series.StudyInstanceUID if series else study.StudyInstanceUID if study else ""}
+        about["SeriesInstanceUID"] = series.SeriesInstanceUID if series else ""
+        of = delivery.change or delivery.end
+        more = {"generation": of.generation if of else 0, "reason": reason, "error": error}
+        self.outbox.put(("event", "export-failed", (), {**about, **more}))
 
-    def _event(self, name: str, delivery: Delivery, series: SeriesRow, **more: Any) -> None:
-        about = {"StudyInstanceUID": series.StudyInstanceUID, "SeriesInstanceUID": series.SeriesInstanceUID}
-        generation = delivery.change.generation if delivery.change else 0
-        self.outbox.put(("event", name, (), {**about, "generation": generation, **more}))
+
+def _job(reader: Reader, series: SeriesRow, generation: int, state: str) -> Job:
+    """Return a series with its instances. Raises Gone, and _Superseded where a correction left it without any."""
+    rows = reader.instances_of(series)
+    if not rows:
+        raise Gone("it was pruned") if series.pruned_ns else _Superseded
+    return Job(series, generation, "incomplete" if state.endswith("incomplete") else "complete", rows)

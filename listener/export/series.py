@@ -1,52 +1,70 @@
-"""One generation of a series: its instances read, uploaded and verified, and its manifest last.
+"""One generation of a series (or of a study, all of whose series go into one archive): its instances read, uploaded and
+verified, and its manifests last.
 
 Whatever is killed on the way is done again by the next attempt, which finds what is there: objects are only created,
 each under a key that follows from its path (or UIDs) and content. The delivery is settled by the caller, after the
-manifest was read back.
+manifests were read back.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import listener
-from listener.export import keys, manifest
-from listener.export.faults import Collision, NotThere
+from listener.export import keys, manifest, packing
+from listener.export.faults import Collision
 from listener.export.instances import Instance, Survey, content_of, survey
-from listener.export.manifest import Entry, Manifest
-from listener.export.target import Content, Target, whole
+from listener.export.manifest import Archive, Entry, Manifest
+from listener.export.manifests import Manifests
+from listener.export.packing import Volume
+from listener.export.target import Target
+from listener.export.threads import in_order
 from listener.export.upload import Uploader
 from listener.ledger.rows import InstanceRow, SeriesRow
 from listener.planning.names import instant
+from listener.planning.template import Template
+from listener.planning.template_functions import with_ages
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
-
-#: How many pieces of a series wait for a thread at a time.
-_WINDOW = 64
+#: How an instance is known again: SOP Instance UID, SHA-256 and size.
+_Id = tuple[str, str, int]
 
 
 class Rules(NamedTuple):
-    """How series are laid out: `by_uid` names instances by UIDs, else by their paths; `verified` is read or head."""
+    """How series are laid out: `by_uid` names instances by UIDs, else by their paths; `verified` is read or head. With
+    `archive` (series or study; "none": without) instances go into archives of at most `volume` bytes, compressed or
+    not, which `name` names (None: by UID).
+    """
 
     by_uid: bool = False
     verified: str = "read"
+    archive: str = "none"
+    compress: bool = False
+    volume: int = 4 * 2**30
+    name: Template | None = None
 
 
 class Job(NamedTuple):
-    """A generation of a series that is to be exported, with its instances. `state` is complete or incomplete;
-    `is_repeated`: an attempt was made before, or another exporter's is expected.
-    """
+    """A generation of a series that is to be exported, with its instances. `state` is complete or incomplete."""
 
     series: SeriesRow
     generation: int
     state: str
     rows: Sequence[InstanceRow]
+
+
+class Batch(NamedTuple):
+    """Series that are exported together: UID of the study, UID and generation by which an archive is named (of the
+    series, or the study). `is_repeated`: an attempt was made before.
+    """
+
+    study: str
+    uid: str
+    generation: int
+    jobs: Sequence[Job]
     is_repeated: bool = False
 
 
@@ -61,38 +79,74 @@ class Exported(NamedTuple):
     objects: int
 
 
+class _Read(NamedTuple):
+    """A job whose instances were read: the manifest before it with its key, and its own if it is there."""
+
+    job: Job
+    instances: Sequence[Instance]
+    before_key: str
+    before: Manifest | None
+    own: Manifest | None
+
+    @property
+    def known(self) -> dict[_Id, Entry]:
+        """Return entries that were verified already, by content."""
+        before, own = (one.entries if one else () for one in (self.before, self.own))
+        return manifest.by_content([*before, *own])
+
+
 class SeriesExporter:
     """Exports series to one target; `pool` has the threads of all of them."""
 
     def __init__(self, target: Target, uploader: Uploader, plan: Survey, rules: Rules, pool: Executor) -> None:
         self._target, self._uploader, self._plan = target, uploader, plan
         self._rules, self._pool = rules, pool
+        self._manifests = Manifests(target, uploader)
 
-    def export(self, job: Job, renew: Callable[[], None]) -> Exported:
-        """Export a series; call `renew` about once a second. Raises a SeriesFault before anything of it was sent (and
+    def export(self, batch: Batch, renew: Callable[[], None]) -> list[Exported]:
+        """Export series; call `renew` about once a second. Raises a SeriesFault before anything of them was sent (and
         Changed or Gone also later), TargetFault, and Stopped.
         """
-        instances = self._in_order(partial(survey, self._plan, job.series), job.rows, renew)
-        wanted = [self._key(job.series, one) for one in instances]
+        read = [self._surveyed(job, renew) for job in batch.jobs]
+        known: dict[_Id, Entry] = {}
+        for one in read:
+            known |= one.known
+        held = dict(in_order(self._pool, self._still, known.items(), renew)) if known else {}
+        new = [one for part in read for one in part.instances if not held.get(_id(one))]
+        put = self._archived if self._rules.archive != "none" else self._single
+        entries, archives = put(batch, new, renew)
+        found = {identity: entry for identity, entry in held.items() if entry} | entries
+        return [self._committed(one, found, archives, len(archives) or len(new)) for one in read]
+
+    def _surveyed(self, job: Job, renew: Callable[[], None]) -> _Read:
+        instances = in_order(self._pool, partial(survey, self._plan, job.series), job.rows, renew)
+        uids = (job.series.StudyInstanceUID, job.series.SeriesInstanceUID, job.generation)
+        own = self._manifests.of(*uids)
+        if own and job.series.generation > job.generation:  # What came since is the next generation's.
+            told = manifest.by_content(own.entries)
+            instances = [one for one in instances if _id(one) in told]
+        return _Read(job, instances, *self._manifests.before(*uids), own)
+
+    def _still(self, item: tuple[_Id, Entry]) -> tuple[_Id, Entry | None]:
+        """Return an entry that was verified already, or None if its object is there no more."""
+        identity, entry = item
+        if entry.offset >= 0:
+            return identity, entry if self._target.look(entry.key) else None
+        return identity, entry if self._uploader.holds(entry.key, entry.size, entry.sha256) else None
+
+    # -- objects ---------------------------------------------------------------------------------------------------
+
+    def _single(
+        self, batch: Batch, new: Sequence[Instance], renew: Callable[[], None]
+    ) -> tuple[dict[_Id, Entry], list[Archive]]:
+        """Put each instance as an object of its own."""
+        series = batch.jobs[0].series
+        wanted = [self._key(series, one) for one in new]
         if len(set(wanted)) < len(wanted):
-            raise Collision(job.series.SeriesInstanceUID)
-        before_key, before = self._before(job)
-        known = manifest.by_content(before.entries if before else ())
-        put = partial(self._put, known, looks=job.is_repeated or job.generation > 1)
-        entries = self._in_order(put, zip(instances, wanted, strict=True), renew)
-        made = Manifest(
-            job.series.StudyInstanceUID,
-            job.series.SeriesInstanceUID,
-            job.generation,
-            job.state,
-            tuple(entries),
-            supersedes=before_key,
-            verified=self._rules.verified,
-            program=f"dicom-listener {listener.__version__}",
-            time=instant(time.time_ns()),
-        )
-        new = [one for one, entry in zip(instances, entries, strict=True) if _id(entry) not in known]
-        return Exported(made, self._commit(made), new, len(new))
+            raise Collision(series.SeriesInstanceUID)
+        put = partial(self._put, looks=batch.is_repeated or batch.generation > 1)
+        entries = in_order(self._pool, put, zip(new, wanted, strict=True), renew)
+        return {_id(one): entry for one, entry in zip(new, entries, strict=True)}, []
 
     def _key(self, series: SeriesRow, one: Instance) -> str:
         if self._rules.by_uid:
@@ -100,67 +154,71 @@ class SeriesExporter:
             return keys.of_uids(*uids, self._target.prefix)
         return keys.of_path(one.row.path, self._target.prefix)
 
-    def _before(self, job: Job) -> tuple[str, Manifest | None]:
-        """Return key and content of the newest manifest of an earlier generation; "" and None if there is none."""
-        for generation in range(job.generation - 1, 0, -1):
-            key = keys.of_manifest(job.series.StudyInstanceUID, job.series.SeriesInstanceUID, generation)
-            if self._target.look(key) and (found := self._read(key)):
-                return key, found
-        return "", None
-
-    def _read(self, key: str) -> Manifest | None:
-        """Return a manifest; None if something else lies there."""
-        try:
-            return manifest.parsed(whole(self._target.read(key)))
-        except (manifest.NoManifest, NotThere):
-            return None
-
-    def _put(
-        self, known: dict[tuple[str, str, int], Entry], item: tuple[Instance, str], *, looks: bool = True
-    ) -> Entry:
-        """Return the entry of an instance: the one that an earlier generation verified, or one of its own."""
+    def _put(self, item: tuple[Instance, str], *, looks: bool) -> Entry:
         one, key = item
-        row = one.row
-        earlier = known.get((row.SOPInstanceUID, one.sha256, row.size))
-        if earlier and earlier.offset < 0 and self._uploader.holds(earlier.key, row.size, one.sha256):
-            return earlier._replace(path=row.path)
         key = self._uploader.put(content_of(self._plan.data_dir, one, key), looks=looks)
-        return Entry(row.SOPInstanceUID, key, row.size, one.sha256, row.path)
+        return Entry(one.row.SOPInstanceUID, key, one.row.size, one.sha256, one.row.path)
 
-    def _commit(self, made: Manifest) -> str:
-        """Write the manifest, and read it back; return its key. One that is there and tells the same stays."""
-        key = keys.of_manifest(made.StudyInstanceUID, made.SeriesInstanceUID, made.generation)
-        if self._target.look(key):
-            # Another ledger's generation of this number may have another content: ours may be beside it already.
-            folder = key.rpartition("/")[0]
-            for other in (key, *(name for name, _ in self._target.listed(folder) if name.startswith(f"{key}~"))):
-                if (there := self._read(other)) and manifest.is_same(there, made):
-                    return other
-        data = manifest.written(made)
-        return self._uploader.put(Content(key, len(data), hashlib.sha256(data).hexdigest(), lambda: iter([data])))
+    def _archived(
+        self, batch: Batch, new: Sequence[Instance], renew: Callable[[], None]
+    ) -> tuple[dict[_Id, Entry], list[Archive]]:
+        """Put the instances into archives."""
+        volumes = packing.volumes(new, self._rules.volume)
+        name = self._name(batch, new)
+        suffix = ".tar.gz" if self._rules.compress else ".tar"
+        numbers = range(1, len(volumes) + 1) if len(volumes) > 1 else (0,)
+        wanted = [
+            (keys.of_archive(batch.study, name, batch.generation, number, suffix), volume)
+            for number, volume in zip(numbers, volumes, strict=False)
+        ]
+        put = partial(self._put_volume, looks=batch.is_repeated)
+        archives = in_order(self._pool, put, wanted, renew)
+        entries = {
+            _id(one): Entry(one.row.SOPInstanceUID, made.key, one.row.size, one.sha256, one.row.path, offset)
+            for volume, made in zip(volumes, archives, strict=True)
+            for one, offset in zip(volume.instances, volume.offsets, strict=True)
+        }
+        return entries, archives
 
-    def _in_order(self, function: Callable[[_T], _R], items: Iterable[_T], renew: Callable[[], None]) -> list[_R]:
-        """Return what the function makes of each item, in their order; it works in the threads of the pool."""
-        results: list[_R] = []
-        waiting: list[Future[_R]] = []
-        rest = iter(items)
-        try:
-            while True:
-                for item in rest:
-                    waiting.append(self._pool.submit(function, item))
-                    if len(waiting) >= _WINDOW:
-                        break
-                if not waiting:
-                    return results
-                while not wait(waiting[:1], timeout=1.0).done:
-                    renew()
-                renew()
-                results.append(waiting.pop(0).result())
-        finally:
-            for future in waiting:
-                future.cancel()
-            wait(waiting)
+    def _name(self, batch: Batch, new: Sequence[Instance]) -> str:
+        template = self._rules.name
+        if not template or not new:
+            return batch.uid
+        values: Mapping[str, str] = with_ages(min(new, key=lambda one: one.row.path).values)
+        return template.render({field: values.get(field, "") or field for field in template.fields})
+
+    def _put_volume(self, item: tuple[str, Volume], *, looks: bool) -> Archive:
+        key, volume = item
+        tick, compress = self._plan.tick, self._rules.compress
+        content = packing.content_of(self._plan.data_dir, volume, key, compress=compress, tick=tick)
+        return Archive(self._uploader.put(content, looks=looks), content.size, content.sha256)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _committed(
+        self, read: _Read, found: Mapping[_Id, Entry], archives: Sequence[Archive], objects: int
+    ) -> Exported:
+        job = read.job
+        entries = tuple(found[_id(one)]._replace(path=one.row.path) for one in read.instances)
+        earlier = manifest.by_content(read.before.entries if read.before else ())
+        new = [one for one in read.instances if _id(one) not in earlier]
+        uids = (job.series.StudyInstanceUID, job.series.SeriesInstanceUID)
+        if read.own and manifest.by_content(read.own.entries) == manifest.by_content(entries):
+            return Exported(read.own, keys.of_manifest(*uids, job.generation), new, objects)
+        named = {entry.key for entry in entries}
+        made = Manifest(
+            *uids,
+            job.generation,
+            job.state,
+            entries,
+            tuple(one for one in archives if one.key in named),
+            supersedes=read.before_key,
+            verified=self._rules.verified,
+            program=f"dicom-listener {listener.__version__}",
+            time=instant(time.time_ns()),
+        )
+        return Exported(made, self._manifests.commit(made), new, objects)
 
 
-def _id(entry: Entry) -> tuple[str, str, int]:
-    return entry.SOPInstanceUID, entry.sha256, entry.size
+def _id(one: Instance) -> _Id:
+    return one.row.SOPInstanceUID, one.sha256, one.row.size

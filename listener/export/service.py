@@ -10,13 +10,14 @@ from queue import Empty
 from typing import Any, NamedTuple
 
 from listener.diagnostics import log
+from listener.dicom.attributes import is_keyword
 from listener.errors import ConfigError, LedgerFault
 from listener.export import catalogue
 from listener.export.address import parse
 from listener.export.directory import DirectoryTarget
 from listener.export.faults import TargetFault, TargetRefuses
 from listener.export.flow import Flow
-from listener.export.instances import Survey
+from listener.export.instances import ALWAYS, Survey
 from listener.export.options import ExportOptions
 from listener.export.receiver import SeriesReceiver, Told, interest_in
 from listener.export.series import Rules, SeriesExporter
@@ -26,6 +27,7 @@ from listener.export.upload import Uploader
 from listener.ledger.interests import text_of
 from listener.ledger.reader import reading
 from listener.ledger.taking import Consumer, DeliveryThreads
+from listener.planning.template import compile_template
 from listener.stages.service import Tools
 from listener.telemetry.catalogue import Row
 from listener.telemetry.health import Checks
@@ -81,6 +83,23 @@ def require(collection: Collection, target: Target) -> None:
         raise ConfigError(problems)
 
 
+def _rules(options: ExportOptions) -> Rules:
+    """Return how series are laid out. Raises ConfigError where the names of archives would not be unique."""
+    name = compile_template(options.archive_name, is_keyword) if options.archive_name else None
+    if name and options.archive == "series" and "SeriesInstanceUID" not in name.fields:
+        raise ConfigError(["--archive-name: would name two series of a study alike; put %SeriesInstanceUID into it"])
+    if name and options.archive == "none":
+        raise ConfigError(["--archive-name: is of no use without --archive; give both, or none"])
+    return Rules(
+        by_uid=options.keys == "uid",
+        verified=options.verify,
+        archive=options.archive,
+        compress=options.compress == "gzip",
+        volume=options.volume,
+        name=name,
+    )
+
+
 class ExportStage:
     """See Stage."""
 
@@ -89,6 +108,7 @@ class ExportStage:
 
     def __init__(self, collection: Collection, options: ExportOptions, target: Target) -> None:
         self._collection, self._options, self._target = collection, options, target
+        self._layout = _rules(options)
         #: Seconds until the next turn where nothing wakes it: a stage that is to end looks often whether it can.
         self.pause = 1.0
 
@@ -97,8 +117,9 @@ class ExportStage:
         self._tools = tools
         options, flow = self._options, Flow(self._options.rate)
         self._pool = ThreadPoolExecutor(options.uploads, thread_name_prefix="listener-upload")
-        plan = Survey(self._collection.data, allow_identified=options.allow_identified, tick=flow.tick)
-        rules = Rules(by_uid=options.keys == "uid", verified=options.verify)
+        rules = self._layout
+        keywords = ALWAYS | frozenset(rules.name.keywords if rules.name else ())
+        plan = Survey(self._collection.data, keywords, options.allow_identified, flow.tick)
 
         def count(name: str, amount: int) -> None:
             self._receiver.count(name, amount)
@@ -106,7 +127,8 @@ class ExportStage:
         uploader = Uploader(self._target, UploadRules(reads=options.verify == "read"), flow, count)
         exporter = SeriesExporter(self._target, uploader, plan, rules, self._pool)
         self._receiver = SeriesReceiver(self._collection.state, exporter, flow, tools.wakeup.set)
-        wants = text_of(interest_in(options.incomplete))
+        what = "study" if options.archive == "study" else "series"
+        wants = text_of(interest_in(what, options.incomplete))
         consumer = Consumer(self.name, "stage export", wants, _LEASE)
         self._threads = DeliveryThreads(options.uploads, consumer, self._receiver, self._collection.state)
         self._threads.start(self._receiver.answered)

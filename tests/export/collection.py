@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,12 @@ class Collection(World):
     def manifest(self, series: int, generation: int = 1) -> Manifest:
         path = self.target / f"manifests/{self.study()}/{self.uid(series)}-g{generation}.ndjson"
         return manifest.parsed(path.read_bytes())
+
+    def again(self) -> None:
+        """All deliveries are made anew."""
+        with closing(sqlite3.connect(self.ledger)) as ledger:
+            ledger.execute("UPDATE deliveries SET state = 'pending', settled_ns = 0, next_ns = 0, attempts = 0")
+            ledger.commit()
 
     @property
     def ledger(self) -> str:

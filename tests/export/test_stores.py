@@ -73,7 +73,7 @@ def test_an_object_is_created_once_with_its_digest(target: Target) -> None:
 
 
 @pytest.mark.real
-def test_a_large_object_goes_in_parts_and_none_is_left_of_one_that_broke_off(target: Target, store: Store) -> None:
+def test_a_large_object_goes_in_parts_and_one_that_broke_off_is_not_there(target: Target) -> None:
     with pytest.raises(ZeroDivisionError):
         target.create(large("data/large/broken", 12, breaks=True), pace)
     assert target.look("data/large/broken") is None
@@ -81,8 +81,6 @@ def test_a_large_object_goes_in_parts_and_none_is_left_of_one_that_broke_off(tar
     assert target.create(one, pace)
     assert not target.create(one, pace)
     assert hashlib.sha256(whole(target.read(one.key))).hexdigest() == one.sha256
-    left = [path for path in store.folder.parent.parent.rglob("*sgwtmp*/**/*") if path.is_file()]
-    assert left == [], "no part is left"
 
 
 @pytest.mark.real

@@ -1,0 +1,49 @@
+"""Manifests in a target: those of earlier generations, and the one that is written last."""
+
+from __future__ import annotations
+
+import hashlib
+
+from listener.export import keys, manifest
+from listener.export.faults import NotThere
+from listener.export.manifest import Manifest
+from listener.export.target import Content, Target, whole
+from listener.export.upload import Uploader
+
+
+class Manifests:
+    """The manifests of one target."""
+
+    def __init__(self, target: Target, uploader: Uploader) -> None:
+        self._target, self._uploader = target, uploader
+
+    def of(self, study: str, series: str, generation: int) -> Manifest | None:
+        """Return the manifest of a generation of a series; None if there is none, or something else lies there."""
+        key = keys.of_manifest(study, series, generation)
+        return self._read(key) if self._target.look(key) else None
+
+    def before(self, study: str, series: str, generation: int) -> tuple[str, Manifest | None]:
+        """Return key and content of the newest manifest of an earlier generation; "" and None if there is none."""
+        for number in range(generation - 1, 0, -1):
+            if found := self.of(study, series, number):
+                return keys.of_manifest(study, series, number), found
+        return "", None
+
+    def commit(self, made: Manifest) -> str:
+        """Write a manifest, and read it back; return its key. One that is there and tells the same stays."""
+        key = keys.of_manifest(made.StudyInstanceUID, made.SeriesInstanceUID, made.generation)
+        if self._target.look(key):
+            # Another ledger's generation of this number may have another content: ours may be beside it already.
+            folder = key.rpartition("/")[0]
+            for other in (key, *(name for name, _ in self._target.listed(folder) if name.startswith(f"{key}~"))):
+                if (there := self._read(other)) and manifest.is_same(there, made):
+                    return other
+        data = manifest.written(made)
+        digest = hashlib.sha256(data).hexdigest()
+        return self._uploader.put(Content(key, len(data), digest, lambda: iter([data])), looks=False)
+
+    def _read(self, key: str) -> Manifest | None:
+        try:
+            return manifest.parsed(whole(self._target.read(key)))
+        except (manifest.NoManifest, NotThere):
+            return None
