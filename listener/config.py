@@ -28,7 +28,9 @@ ENGINE = frozenset({"run", "once", "check"})
 INTAKE = ENGINE | {"retry", "status"}
 SERVICE = frozenset({"run", "check"})
 BATCHES = ENGINE | {"status"}
-LEDGER = frozenset({"find", "studies", "series", "expect", "acknowledge", "report", "prune", "hooks", "set-aside"})
+LEDGER = frozenset(
+    {"find", "studies", "series", "expect", "acknowledge", "report", "prune", "hooks", "set-aside", "parts"}
+)
 HOOKS = ENGINE | {"hooks"}
 PLACING = frozenset({"run", "once", "repack", "check"})
 
@@ -320,6 +322,8 @@ class Config:
     )
     #: Tables [hooks.NAME] of the file; no flag or variable gives one.
     hooks: tuple[HookConfig, ...] = ()
+    #: Name of the part of a backfill that this process does ("": it does no part). `state` is the part's own then.
+    part: str = ""
     watch_sender: tuple[str, ...] = row(
         (),
         parse.ae_title,

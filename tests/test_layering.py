@@ -33,7 +33,7 @@ FLOORS = (
     {"stages"},
     {"export", "route"},
     {"checks", "verification", "quickstart", "oneshot"},
-    {"benchmark"},
+    {"backfill", "benchmark"},
     {"commands"},
 )
 

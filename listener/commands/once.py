@@ -11,12 +11,26 @@ from listener.planning.names import printable
 
 EPILOG = (
     "exit status: 0 every file was published, duplicate or superseding; 1 some were set aside or are left; 2 "
-    "the configuration is wrong"
+    "the configuration is wrong; of a part also 69 a volume is not mounted, 74 the system failed, 75 another process "
+    "has it in hand: begin it again"
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
+    parser.add_argument("--part", metavar="I/N", help="do part I (from 0) of N of incoming, beside other parts")
+    parser.add_argument(
+        "--part-by",
+        choices=("directory", "name"),
+        help="share out by the path of each directory (default), or by each file's name: for one huge flat directory",
+    )
+    parser.add_argument(
+        "--files-from",
+        metavar="FILE",
+        help="do the files that FILE names (- for standard input), each ended by NUL or a newline, as a part",
+    )
+    parser.add_argument("--again", action="store_true", help="do a part once more that has ended")
+    parser.add_argument("--tolerate-set-aside", action="store_true", help="status 0 when files of a part are set aside")
     parser.add_argument(
         "--number", metavar="N", help="take at most N folders of --batches, the oldest first, and leave"
     )
@@ -28,7 +42,12 @@ def acts(_: argparse.Namespace) -> bool:
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
-    """Repack everything. Return 0, or 1 when some files were set aside or are left."""
+    """Repack everything, or a part. Return 0, or 1 when some files were set aside or are left."""
+    if given.part or given.files_from or given.part_by or given.again or given.tolerate_set_aside:
+        from listener.backfill import part
+        from listener.backfill.request import PartRequest
+
+        return part.run(config, PartRequest.of(vars(given)))
     from listener.oneshot import once
 
     return once.run(config, _number(config, given.number))

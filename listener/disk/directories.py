@@ -39,8 +39,9 @@ _DAY = 86_400.0
 class Directories:
     """Absolute paths of a run. `claims` and `links` go with `incoming` by index; `links` says whether a claim can be
     hard linked into data, otherwise bytes are copied through `data_staging`. The last of `incoming` are `batches`,
-    whose files are not claimed (""). `systems` holds the types of file systems
-    at the start, by directory, for all but staging. A reader without incoming needs `data`, `log` and `state` only.
+    whose files are not claimed (""). `systems` holds the types of file systems at the start, by directory, for all but
+    staging; `part` is that of a backfill, whose claims bear its name. A reader without incoming needs `data`, `log` and
+    `state` only.
     """
 
     incoming: tuple[str, ...] = ("",)
@@ -56,6 +57,7 @@ class Directories:
     set_aside: str = ""
     state_staging: str = ""
     systems: Mapping[str, str] = field(default_factory=dict)
+    part: str = ""
 
     def is_network(self, path: str) -> bool:
         """Return whether other machines may change files in one of these directories, by what was there at the
@@ -80,9 +82,11 @@ def prepare(config: Config) -> Directories:
     """
     ours = [("--data", config.data), ("--log", config.log), ("--state", config.state)]
     table = MountTable()
-    _make_all([*(("--incoming", root) for root in config.incoming), *ours], table, _roots_of_batches(config))
+    # What is only read may lie on a volume that is mounted so.
+    sources = [("--incoming", root) for root in config.incoming if not _is_only_read(root, config)]
+    _make_all([*sources, *ours], table, _roots_of_batches(config))
     owner = _owner(config)
-    claims = tuple(_claim_directory(root, config.state, table) for root in config.incoming)
+    claims = tuple(_claim_directory(root, config, table) for root in config.incoming)
     data_staging = _staging(config.data, config.state, owner, table)
     log_staging = _staging(config.log, config.state, owner, table)
     links = [_probe(claim, private_dir(config.data), table).links for claim in claims]
@@ -104,6 +108,7 @@ def prepare(config: Config) -> Directories:
         set_aside=_private(config.state, "set-aside"),
         state_staging=_private(config.state, "staging", owner),
         systems=_systems(table, *config.roots, *claims, config.data, config.log, config.state),
+        part=config.part,
     )
 
 
@@ -256,16 +261,23 @@ def _owner(config: Config) -> str:
     return short_hash("\0".join((identity, *map(os.path.realpath, config.incoming or config.batches))))
 
 
-def claim_directories(root: str, state: str) -> tuple[str, str]:
+def claim_directories(root: str, state: str, part: str = "") -> tuple[str, str]:
     """Return the two possible directories of claims of `root`: in the state directory, and in incoming itself. An
-    earlier run, with other mounts, may have used the other one.
+    earlier run, with other mounts, may have used the other one. Parts of a backfill share incoming.
     """
     name = short_hash(os.path.realpath(root))
-    return os.path.join(state, "claim", name), os.path.join(root, OWN, "claim", name)
+    return os.path.join(state, "claim", name), os.path.join(root, OWN, "claim", f"{name}-{part}" if part else name)
 
 
-def _claim_directory(root: str, state: str, table: MountTable) -> str:
-    path, inside = claim_directories(root, state)
+def _is_only_read(root: str, config: Config) -> bool:
+    return config.keep_source and os.path.isdir(root) and not os.access(root, os.W_OK)
+
+
+def _claim_directory(root: str, config: Config, table: MountTable) -> str:
+    state = config.state
+    path, inside = claim_directories(root, state, config.part)
+    if _is_only_read(root, config):  # No claim is made.
+        return _private(path)
     if _probe(private_dir(root), _private(path), table).renames:
         orphans.record(state, os.path.basename(path), root)
         return path

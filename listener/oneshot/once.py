@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from listener.config import Config
 from listener.disk import locks
@@ -21,7 +21,7 @@ from listener.service.backlog import BATCH
 from listener.service.engine import Engine
 from listener.service.lock import IncomingLock
 from listener.service.other_listeners import OtherListeners
-from listener.service.rescan import in_byte_order, walk
+from listener.service.rescan import ignore, in_byte_order, walk
 from listener.service.revision_thread import RevisionThread
 from listener.telemetry.events import Events
 
@@ -67,7 +67,8 @@ def _work_on_incoming(config: Config, directories: Directories, progress: Progre
     engine = Engine(config, directories, progress, keep_open)
     try:
         progress.counts_left = lambda: left_in(config.incoming, engine)
-        left = _work(engine, config)
+        names = ((root, name) for root, path in enumerate(config.incoming) for name in in_byte_order(path))
+        left = engine.backlog.depth if work(engine, config, names) else left_in(config.incoming, engine)
         progress.held_up(engine.held_up.shown(time.monotonic()))
     finally:
         engine.close()
@@ -83,28 +84,33 @@ def _revise(revision_thread: RevisionThread, ledger: LedgerThread, progress: Pro
         ledger.recount([one.revision.SeriesInstanceUID])
 
 
-def _work(engine: Engine, config: Config) -> int:
-    """Offer claims, then each root in byte order. Return how many files are left."""
+def work(
+    engine: Engine, config: Config, names: Iterable[tuple[int, str]], absent: Callable[[str], None] = ignore
+) -> bool:
+    """Offer claims, then `names` (index of the incoming directory, path), and work until nothing is left that may be
+    done now. Return whether all were offered. `absent` is called for each that is no file, is gone, or was done before.
+    """
     # Without leases a file must have been untouched for the settle time; one that the system refuses gets as long.
     patience = config.settle + 1
     refusal = Refusal(engine, patience)
     engine.intake.requeue_claims()
-    for root, path in enumerate(config.incoming):
-        for index, name in enumerate(in_byte_order(path)):
-            if index % _LOOK == 0 and is_short_of_space(config):
-                return left_in(config.incoming, engine)
-            while engine.backlog.full:
-                engine.turn(_patience(engine))
-                if refusal.lasts:
-                    return left_in(config.incoming, engine)
-            engine.intake.offer(name, root, "startup")
-            if index % BATCH == BATCH - 1:
-                engine.turn(0)
-    return _finish(engine, refusal, patience)
+    for index, (root, name) in enumerate(names):
+        if index % _LOOK == 0 and is_short_of_space(config):
+            return False
+        while engine.backlog.full:
+            engine.turn(_patience(engine))
+            if refusal.lasts:
+                return False
+        if not engine.intake.offer(name, root, "startup"):
+            absent(name)
+        if index % BATCH == BATCH - 1:
+            engine.turn(0)
+    _finish(engine, refusal, patience)
+    return True
 
 
-def _finish(engine: Engine, refusal: Refusal, patience: float) -> int:
-    """Work until nothing is left, or what is left has waited for `patience` seconds. Return how many files are left."""
+def _finish(engine: Engine, refusal: Refusal, patience: float) -> None:
+    """Work until nothing is left, or what is left has waited for `patience` seconds."""
     backlog, least, end = engine.backlog, engine.backlog.depth, float("inf")
     while backlog.queued or backlog.working or (backlog.retrying and _is_worth_waiting(engine, end)):
         engine.turn(_patience(engine))
@@ -114,7 +120,6 @@ def _finish(engine: Engine, refusal: Refusal, patience: float) -> int:
             least, end = backlog.depth, float("inf")
         if refusal.lasts:
             break
-    return backlog.depth
 
 
 def _is_worth_waiting(engine: Engine, end: float) -> bool:

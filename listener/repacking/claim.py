@@ -45,6 +45,15 @@ def parse_name(name: str) -> ClaimName | None:
     return ClaimName(int(parts[0]), int(parts[2]), parts[3])
 
 
+def key_of(claim: str) -> bytes:
+    """Return the key (context.path_key) in the name of a part's claim, b"" of any other claim."""
+    serial = os.path.basename(claim).split(".", 2)[1:2]
+    try:
+        return bytes.fromhex(serial[0].split("-")[2]) if serial else b""
+    except (IndexError, ValueError):
+        return b""
+
+
 def take(source: Source, context: WorkerContext) -> Claimed:
     """Open the arrival, make sure that nobody writes to it, claim it (in mode CLAIM) and return what was found.
 
@@ -149,7 +158,9 @@ def _claim(source: Source, context: WorkerContext, status: os.stat_result) -> os
         if error.errno != errno.EXDEV:
             raise
         # Something was mounted over incoming since the start.
-        _, inside = claim_directories(context.directories.incoming[root], context.directories.state)
+        _, inside = claim_directories(
+            context.directories.incoming[root], context.directories.state, context.directories.part
+        )
         claim = f"{inside}/{name}"
         try:
             _move(source.path, claim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from contextlib import AbstractContextManager
+from hashlib import blake2b
 
 from listener.config import Config
 from listener.dicom.attributes import Limits
@@ -22,6 +23,11 @@ CLAIM, COPY, MOVE, LINK = "claim", "copy", "move", "link"
 
 #: In these a lease is held from the look at the source to its release.
 HOLDING = (CLAIM, LINK)
+
+
+def path_key(path: str) -> bytes:
+    """Return 16 bytes by which a part of a backfill knows a path."""
+    return blake2b(os.fsencode(path), digest_size=16).digest()
 
 
 class WorkerContext:
@@ -57,12 +63,16 @@ class WorkerContext:
         self.syncs = config.fsync != "none"
         self.serial = itertools.count()
         self._process = f"{os.getpid():x}"
+        self._names_keys = bool(config.part)
 
     def claim_name(self, arrival: Arrival) -> str:
         """Return a unique name for a claim: arrival time, process, serial, attempts, original name (cut to fit 255
-        bytes).
+        bytes). In a part of a backfill the key of the file's path stands behind the serial.
         """
-        prefix = f"{arrival.time_ns:019d}.{self._process}-{next(self.serial):x}.{arrival.attempts}."
+        serial = f"{self._process}-{next(self.serial):x}"
+        if self._names_keys:
+            serial += f"-{path_key(arrival.path).hex()}"
+        prefix = f"{arrival.time_ns:019d}.{serial}.{arrival.attempts}."
         return files.cut_name(prefix, os.path.basename(arrival.path))
 
     def target(self, place: Plan) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import selectors
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -41,13 +41,19 @@ _WENT_THROUGH = ("published", "duplicate")
 _BUSY = 1.0
 
 
+def ignore(_: Sequence[Outcome]) -> None:
+    """Do nothing: the outcomes are in no journal."""
+
+
 class Lane(NamedTuple):
-    """What an engine is for: how its files are taken (a mode of repacking.context; "": as --keep-source says), and how
-    nice its workers are to other processes.
+    """What an engine is for: how its files are taken (a mode of repacking.context; "": as --keep-source says), how nice
+    its workers are to other processes, and a `journal`, which gets outcomes before a claim is released, and again where
+    a file is done again.
     """
 
     mode: str = ""
     niceness: int = 0
+    journal: Callable[[Sequence[Outcome]], None] = ignore
 
 
 #: That of incoming.
@@ -69,6 +75,7 @@ class Engine:
         self._config = config
         self._directories = directories
         self._observer = observer
+        self._journal = lane.journal
         self._recovery = Recovery(config, directories, mode)
         self._tries: dict[str, int] = {}
         self.backlog = Backlog()
@@ -178,6 +185,8 @@ class Engine:
         """Finish or defer each file of a batch that was given to its worker at `since`."""
         finished = []
         gone = self.volumes.gone(since, time.monotonic())
+        if self._journal is not ignore and not gone:
+            self._journal([result for result in results if isinstance(result, Outcome)])
         for arrival, result in zip(held, results, strict=True):
             if gone or (isinstance(result, Outcome) and result.kind == "vanished" and self.volumes.hides(arrival)):
                 self._keep(arrival, result, gone)
@@ -284,6 +293,7 @@ class Engine:
             if isinstance(recovered, Outcome) and (gone or self.volumes.hides(arrival)):
                 self._keep(arrival, recovered, gone)
             elif isinstance(recovered, Outcome):
+                self._journal([recovered])
                 self._finish([(arrival, recovered)])
             elif self._recovery.is_poison(recovered):
                 self._give_up(recovered)
@@ -297,6 +307,11 @@ class Engine:
             outcome = self._recovery.give_up(arrival)
         except OSError as error:
             self._defer(arrival, _refusal(arrival, "claim", error))
+            return
+        self._journal([outcome])
+        refused = self._release(arrival, outcome)
+        if refused:
+            self._defer(arrival, refused)
         else:
             self._finish([(arrival, outcome)])
 

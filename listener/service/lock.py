@@ -24,11 +24,14 @@ class IncomingLock:
     """Holds the locks until close(). Raises OwnedElsewhere if another listener does after `patience` seconds.
 
     Workers inherit `descriptors`, so the lock outlives a killed parent. `makes`: create a missing lock file; a mere
-    check must not.
+    check must not. `shared`: with others that share it, as the parts of a backfill do; they may only read incoming.
     """
 
-    def __init__(self, roots: tuple[str, ...], patience: float = PATIENCE, *, makes: bool = True) -> None:
+    def __init__(
+        self, roots: tuple[str, ...], patience: float = PATIENCE, *, makes: bool = True, shared: bool = False
+    ) -> None:
         self._roots = roots
+        self._operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
         self._flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if makes else 0)
         self.descriptors: list[int] = []
         try:
@@ -64,7 +67,7 @@ class IncomingLock:
         """Lock without waiting. Raises BlockingIOError if another process holds the lock."""
         network = is_network(root)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, self._operation)
         except OSError as error:
             if error.errno not in _NO_DIRECTORY_LOCKS:
                 raise
@@ -80,7 +83,7 @@ class IncomingLock:
             return  # No machine has ever locked it.
         descriptor = os.open(path, self._flags, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, self._operation)
         except BaseException:
             os.close(descriptor)
             raise

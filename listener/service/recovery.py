@@ -45,7 +45,7 @@ class Recovery:
         if self._mode != CLAIM:
             return
         for root, incoming in enumerate(self._directories.incoming):
-            places = claim_directories(incoming, self._directories.state)
+            places = claim_directories(incoming, self._directories.state, self._directories.part)
             for entry in itertools.chain.from_iterable(map(_entries, places)):
                 name = claim.parse_name(entry.name)
                 if name is not None:
@@ -89,7 +89,9 @@ class Recovery:
                 files.discard(entry.path)
 
     def give_up(self, arrival: Arrival) -> Outcome:
-        """Set a file aside as `worker-lost` and return its outcome. Raises OSError if that is refused."""
+        """Set a file aside as `worker-lost` and return its outcome, whose claim is still to be released. Raises OSError
+        if that is refused.
+        """
         if self._context is None:
             # Called in the loop, which must not wait: what cannot be set aside now is tried again.
             self._context = WorkerContext(self._config, self._directories, self._mode, lock_timeout=0)
@@ -98,9 +100,9 @@ class Recovery:
         where = setaside.put_aside(
             arrival.key, name, self._context, setaside.Why("worker-lost", error), _without_this(arrival)
         )
-        if self._mode == CLAIM:
-            claim.release(arrival.key)
-        return _gone(arrival)._replace(kind="set-aside", reason="worker-lost", step="read", error=error, dst=where)
+        held = arrival.key if self._mode == CLAIM else ""
+        outcome = _gone(arrival)._replace(kind="set-aside", reason="worker-lost", step="read", error=error)
+        return outcome._replace(dst=where, claim=held)
 
 
 def orphans_of(incoming: tuple[str, ...], state_dir: str) -> list[Orphans]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from itertools import islice
 from math import inf
@@ -59,11 +59,11 @@ def walk(
             trouble(error)
 
 
-def in_byte_order(root: str) -> Iterator[str]:
-    """Yield every path below `root` of one listing, in byte order; some 15 bytes of memory a path, since beyond RUN
-    they are kept in sorted, compressed runs.
+def in_byte_order(root: str, paths: Iterable[str] | None = None) -> Iterator[str]:
+    """Yield every path below `root` (or all of `paths`) of one listing, in byte order; some 15 bytes of memory a path,
+    since beyond RUN they are kept in sorted, compressed runs.
     """
-    names = map(os.fsencode, walk(root))
+    names = map(os.fsencode, walk(root) if paths is None else paths)
     runs: list[list[bytes]] = []
     while len(run := sorted(islice(names, RUN))) == RUN:
         runs.append([compress(b"\0".join(run[at : at + BLOCK]), 1) for at in range(0, RUN, BLOCK)])

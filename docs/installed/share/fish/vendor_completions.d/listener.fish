@@ -50,8 +50,8 @@ function _shtab_listener_using
   test "$_shtab_listener_cmdpath" = "$argv"
 end
 
-set -g _shtab_listener_commands run once repack acknowledge bench check expect export find hooks plan prune report retry route series set-aside status studies verify
-set -g _shtab_listener_opts_with_value --accession --answer-within --archive --archive-name --arrived --batch-quiet --batch-source --batches --batches-at-once --busy --by --compress --config --data --datadir --deadline --description --dir --dir-mode --down-after --drain --echo --emissions --endpoint --events --few --file-mode --files --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --incomplete --jobs --keys --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --number --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --part --patients --plot --rate --ready-backlog --reason --remember --repeat --rescan --root-template --rootDirTemplate --routes --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --to --token-file --until --uploads --verbosity --verify --volume --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
+set -g _shtab_listener_commands run once repack acknowledge bench check expect export find hooks parts plan prune report retry route series set-aside status studies verify
+set -g _shtab_listener_opts_with_value --accession --answer-within --archive --archive-name --arrived --batch-quiet --batch-source --batches --batches-at-once --busy --by --compress --config --data --datadir --deadline --description --dir --dir-mode --down-after --drain --echo --emissions --endpoint --events --few --file-mode --files --files-from --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --incomplete --jobs --keys --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --number --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --part --part-by --patients --plot --rate --ready-backlog --reason --remember --repeat --rescan --root-template --rootDirTemplate --routes --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --to --token-file --until --uploads --verbosity --verify --volume --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
 
 complete -c listener -e
 complete -c listener -f
@@ -148,6 +148,11 @@ complete -c listener -n '_shtab_listener_using once' -l hook-secret-file -xka "(
 complete -c listener -n '_shtab_listener_using once' -l phi -d 'allow PatientID and whole paths on standard output (rx-repack'"'"'s own event shape) (default: off)'
 complete -c listener -n '_shtab_listener_using once' -l events -xka "all series off" -d 'what goes to standard output: all; series (no line for a file, unless it is set aside); off (default: all)'
 complete -c listener -n '_shtab_listener_using once' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
+complete -c listener -n '_shtab_listener_using once' -l part -x -d 'do part I (from 0) of N of incoming, beside other parts'
+complete -c listener -n '_shtab_listener_using once' -l part-by -xka "directory name" -d 'share out by the path of each directory (default), or by each file'"'"'s name: for one huge flat directory'
+complete -c listener -n '_shtab_listener_using once' -l files-from -xka "(__fish_complete_path (commandline -ct))" -d 'do the files that FILE names (- for standard input), each ended by NUL or a newline, as a part'
+complete -c listener -n '_shtab_listener_using once' -l again -d 'do a part once more that has ended'
+complete -c listener -n '_shtab_listener_using once' -l tolerate-set-aside -d 'status 0 when files of a part are set aside'
 complete -c listener -n '_shtab_listener_using once' -l number -x -d 'take at most N folders of --batches, the oldest first, and leave'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a repack -d 'Repack the named files, or every file in the named folders.'
 complete -c listener -n '_shtab_listener_using repack' -s h -l help -d 'show this help message and exit'
@@ -326,6 +331,13 @@ complete -c listener -n '_shtab_listener_using hooks' -l failed -d 'of redeliver
 complete -c listener -n '_shtab_listener_using hooks' -l dry-run -d 'only show what would be done (the default)'
 complete -c listener -n '_shtab_listener_using hooks' -l yes -d 'do it'
 complete -c listener -n '_shtab_listener_using hooks' -l json -d 'one JSON object a hook, for programs'
+complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a parts -d 'The parts of a backfill: what is done and left, which parts are missing, how long it takes yet.'
+complete -c listener -n '_shtab_listener_using parts' -s h -l help -d 'show this help message and exit'
+complete -c listener -n '_shtab_listener_using parts' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
+complete -c listener -n '_shtab_listener_using parts' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
+complete -c listener -n '_shtab_listener_using parts' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
+complete -c listener -n '_shtab_listener_using parts' -l watch -d 'show it anew until no part runs, or Ctrl-C'
+complete -c listener -n '_shtab_listener_using parts' -l json -d 'one JSON document, for programs'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a plan -d 'Show where files would go and which documents would be written; touches nothing.'
 complete -c listener -n '_shtab_listener_using plan' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using plan' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'

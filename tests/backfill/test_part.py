@@ -1,0 +1,235 @@
+"""`listener once --part`: a share, beside others, with an account that adds up; killed and begun again; refused."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from listener import cli
+from tests.dicomnet import kill_group
+from tests.instances import write_instance
+from tests.service_process import Places, command, environment, finish, listener, make_places, service, start
+from tests.waiting import until
+from tests.workbench import contents
+
+pytestmark = pytest.mark.real
+
+SMALL = ("--min-free", "0", "--fsync", "none", "--workers", "1")
+
+
+def archive(places: Places, series: int = 12, each: int = 3) -> list[Path]:
+    """Series in directories of their own, one with a duplicate of an instance of another one, one with no DICOM."""
+    paths = []
+    for number in range(series):
+        folder = places.incoming / f"P{number}/S{number}"
+        folder.mkdir(parents=True)
+        for instance in range(each):
+            path = folder / f"IM{instance}"
+            paths.append(write_instance(path, patient=number, study=number, series=number, number=instance + 1))
+    last = paths[-1].parent
+    shutil.copy(paths[0], last / "same")
+    (last / "text").write_text("no DICOM\n" * 40)
+    return [*paths, last / "same", last / "text"]
+
+
+def part(places: Places, *words: str) -> int:
+    return cli.main(["once", *places.flags(), *SMALL, *words])
+
+
+def account(places: Places, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads((places.state / "parts" / name / "account.json").read_bytes())
+    return found
+
+
+def total(places: Places) -> Counter[str]:
+    """The sum of all accounts."""
+    kinds = ("listed", "published", "duplicate", "set_aside", "vanished", "left")
+    found: Counter[str] = Counter()
+    for path in (places.state / "parts").glob("*/account.json"):
+        one = orjson.loads(path.read_bytes())
+        assert one["listed"] == sum(one[kind] for kind in kinds[1:]), one
+        found.update({kind: one[kind] for kind in kinds})
+    return +found
+
+
+def set_aside(places: Places) -> list[str]:
+    found = [path for path in (places.state / "parts").glob("*/set-aside/*/*") if not path.name.startswith(".")]
+    return sorted(path.name for path in found if path.suffix != ".json")
+
+
+@pytest.mark.parametrize("by", [(), ("--part-by", "name")])
+def test_parts_add_up_to_what_was_listed_and_make_the_tree_of_one_run(tmp_path: Path, by: tuple[str, ...]) -> None:
+    places = make_places(tmp_path / "parts")
+    files = archive(places)
+    whole = make_places(tmp_path / "whole")
+    shutil.copytree(places.incoming, whole.incoming, dirs_exist_ok=True)
+    running = [start("once", *places.flags(), *SMALL, *by, "--part", f"{number}/4") for number in range(4)]
+    done = [finish(process) for process in running]
+    assert sorted(one.status for one in done) == [0, 0, 0, 1], [one.stderr for one in done]
+    assert total(places) == {"listed": len(files), "published": len(files) - 2, "duplicate": 1, "set_aside": 1}
+    assert set_aside(places) == ["text"]
+    assert not contents(places.incoming)
+    assert not (places.state / "ledger.sqlite").exists()
+    assert cli.main(["once", *whole.flags(), *SMALL]) == 1
+    assert contents(places.data) == contents(whole.data)
+    relative = {
+        name: data.replace(str(tmp_path / "parts").encode(), b"") for name, data in contents(places.log).items()
+    }
+    assert relative == {
+        name: data.replace(str(tmp_path / "whole").encode(), b"") for name, data in contents(whole.log).items()
+    }
+
+
+def test_a_part_that_has_ended_is_not_done_again_unless_it_is_wanted(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    files = archive(places, 3)
+    assert part(places, "--part", "0/1") == 1, "something is set aside"
+    first = account(places, "0-of-1")
+    assert (first["listed"], first["left"], first["set_aside_reasons"]) == (len(files), 0, {"not-dicom": 1})
+    assert first["begun"] < first["ended"]
+    write_instance(places.incoming / "late", number=99)
+    assert part(places, "--part", "0/1") == 1
+    assert account(places, "0-of-1") == first
+    assert part(places, "--part", "0/1", "--tolerate-set-aside") == 0
+    assert part(places, "--part", "0/1", "--tolerate-set-aside", "--again") == 0
+    again = account(places, "0-of-1")
+    assert (again["listed"], again["begun"]) == (len(files) + 1, first["begun"])
+    assert total(places)["published"] == len(files) - 1
+
+
+def test_a_list_names_the_files_and_each_has_one_end(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    files = archive(places, 4)
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    half = len(files) // 2
+    (lists / "list-0000").write_bytes(b"".join(os.fsencode(path) + b"\0" for path in files[:half]))
+    # Overlaps with the first one, and names one that is not there.
+    (lists / "list-0001").write_bytes(
+        b"".join(os.fsencode(path) + b"\0" for path in (*map(str, files[half - 1 :]), "P9/gone"))
+    )
+    assert part(places, "--files-from", str(lists / "list-0000")) == 0
+    assert part(places, "--files-from", str(lists / "list-0001")) == 1
+    assert total(places) == {
+        "listed": len(files) + 2, "published": len(files) - 2, "duplicate": 1, "set_aside": 1, "vanished": 2
+    }  # fmt: skip
+    (lists / "list-0000").write_bytes(b"another\0")
+    assert part(places, "--files-from", str(lists / "list-0000"), "--again") == 2
+
+
+def test_a_list_comes_through_standard_input(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    files = archive(places, 2)
+    words = command("once", *places.flags(), *SMALL, "--files-from", "-")
+    names = b"".join(os.fsencode(path) + b"\n" for path in files)
+    done = subprocess.run(words, input=names, capture_output=True, check=False, env=environment())
+    assert done.returncode == 1, done.stderr
+    assert total(places)["listed"] == len(files)
+
+
+def test_a_source_that_is_only_read_is_left_as_it_is(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    files = archive(places, 3)
+    before = contents(places.incoming)
+    assert part(places, "--part", "0/2", "--keep-source") + part(places, "--part", "1/2", "--keep-source") == 1
+    assert contents(places.incoming) == before
+    assert total(places)["published"] == len(files) - 2
+    assert not (places.incoming / ".listener").exists()
+
+
+def test_one_that_another_process_has_in_hand_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    places = make_places(tmp_path)
+    archive(places, 2)
+    folder = places.state / "parts/0-of-2"
+    folder.mkdir(parents=True)
+    with (folder / ".owner").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert part(places, "--part", "0/2") == 75
+    assert "part 0-of-2" in capfd.readouterr().err
+    assert part(places, "--part", "0/2") in (0, 1)
+
+
+def test_a_service_keeps_parts_out_and_parts_keep_a_service_out(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    with service(places):
+        done = listener("once", *places.flags(), *SMALL, "--part", "0/2")
+        assert (done.status, "Another listener owns" in done.stderr) == (75, True)
+    descriptor = os.open(places.incoming, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # As a part does.
+        assert listener("run", *places.flags(), "--http", "off").status == 1
+        assert part(places, "--part", "0/2") == 0
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("missing", ["data", "log", "incoming"])
+def test_a_volume_that_is_not_mounted_is_never_written_to(
+    tmp_path: Path, missing: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    places = make_places(tmp_path)
+    archive(places, 4)
+    assert part(places, "--part", "0/2") in (0, 1)
+    there = getattr(places, missing)
+    there.rename(tmp_path / "away")
+    assert part(places, "--part", "1/2") == 69
+    assert "is not there, and a part makes none" in capfd.readouterr().err
+    assert not there.exists()
+    there.mkdir()
+    assert part(places, "--part", "1/2") == 69
+    assert "is not the directory that the first part found" in capfd.readouterr().err
+    assert not list(there.iterdir())
+    there.rmdir()
+    (tmp_path / "away").rename(there)
+    assert part(places, "--part", "1/2") in (0, 1)
+
+
+def test_a_list_of_a_source_that_is_empty_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    places = make_places(tmp_path)
+    (tmp_path / "list").write_text("P1/x\n")
+    assert part(places, "--files-from", str(tmp_path / "list")) == 69
+    assert "is empty while a list names files in it" in capfd.readouterr().err
+    assert part(places, "--files-from", str(tmp_path / "none")) == 2
+
+
+def reached(process: subprocess.Popen[bytes], ends: Path, size: int) -> bool:
+    """Whether a part has ended, or has written so much."""
+    return process.poll() is not None or (ends.exists() and ends.stat().st_size >= size)
+
+
+@pytest.mark.slow
+def test_a_part_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    files = archive(places, 40, 5)
+    lists = tmp_path / "list"
+    lists.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in files))
+    words = ("once", *places.flags(), *SMALL, "--files-from", str(lists))
+    kills = 0
+    for round_ in range(6):
+        process = start(*words)
+        ends = places.state / "parts/list/ends"
+        before = ends.stat().st_size if ends.exists() else 0
+        wanted = before + 25 * 20 * (round_ + 1) // 2
+        until(partial(reached, process, ends, wanted), 30)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        kill_group(process.pid)
+        process.communicate()
+        time.sleep(0.05)
+    done = finish(start(*words))
+    assert done.status == 1, done.stderr
+    assert kills > 2
+    assert total(places) == {"listed": len(files), "published": len(files) - 2, "duplicate": 1, "set_aside": 1}
+    assert len(list(places.data.rglob("*.dcm"))) == len(files) - 2
