@@ -117,7 +117,8 @@ def _own_flags() -> Iterator[str]:
         for action in parser._actions:  # noqa: SLF001
             spelled = action.option_strings
             if shared.isdisjoint(spelled):
-                takes = action.metavar if action.nargs != 0 else None
+                words = (action.metavar,) if isinstance(action.metavar, str) else action.metavar or ()
+                takes = " ".join(words) if action.nargs != 0 else ""
                 names = [f"`{one} {takes}`" if takes else f"`{one}`" for one in spelled] or [f"`{action.metavar}`"]
                 rows.append((f"`{command}`", ", ".join(names), action.help or ""))
             elif len(spelled) > 1 and "--help" not in spelled:

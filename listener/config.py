@@ -27,6 +27,7 @@ READING = EVERY - {"retry", "status"}
 ENGINE = frozenset({"run", "once", "check"})
 INTAKE = ENGINE | {"retry", "status"}
 SERVICE = frozenset({"run", "check"})
+PAGES = SERVICE | {"route"}
 BATCHES = ENGINE | {"status"}
 LEDGER = frozenset(
     {"find", "studies", "series", "expect", "acknowledge", "report", "prune", "hooks", "set-aside", "parts"}
@@ -153,7 +154,7 @@ class Config:
         parse.file,
         "FILE",
         "lines 'name:token' of who may see page and API (without it this machine alone); read again when it changes",
-        SERVICE,
+        PAGES,
         shown="none",
         reloads=True,
     )
@@ -162,12 +163,12 @@ class Config:
         parse.file,
         "FILE",
         "certificate (PEM, with its chain) for https; read again when it changes",
-        SERVICE,
+        PAGES,
         shown="none",
     )
-    http_key: str = row("", parse.file, "FILE", "its key", SERVICE, shown="in the certificate's file")
+    http_key: str = row("", parse.file, "FILE", "its key", PAGES, shown="in the certificate's file")
     http_client_ca: str = row(
-        "", parse.file, "FILE", "issuers (PEM) whose client certificates may see page and API", SERVICE, shown="none"
+        "", parse.file, "FILE", "issuers (PEM) whose client certificates may see page and API", PAGES, shown="none"
     )
     layout: str = row("rx", parse.choice(*LAYOUTS), "NAME", f"preset of path templates: {', '.join(LAYOUTS)}", READING)
     root_template: str = row(

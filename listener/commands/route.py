@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from listener.commands import _route_words as others
 from listener.config import Config
 from listener.errors import ConfigError, PeerFault
 from listener.parse import closest
@@ -15,23 +16,25 @@ from listener.stages import options
 
 EPILOG = (
     "without a word: the service; it follows the collection of --state and --data. "
-    "check: is the routes file in order, and does each target answer; ping NAME: does this one answer. "
+    "check: is the routes file in order, and does each target answer; ping NAME: does this one answer; "
+    f"{others.HELP}. "
     "Exit status: 0; 1 failed at run time, or a target does not answer; 2 the configuration is wrong"
 )
 
 #: What `listener route` does beside the service.
-WORDS = ("check", "ping")
+WORDS = ("check", "ping", *others.WORDS)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
     parser.add_argument("words", nargs="*", metavar="WORD", help=f"one of {', '.join(WORDS)}; none: the service")
     options.add_flags(parser, RouteOptions)
+    others.add_options(parser)
 
 
-def acts(_: argparse.Namespace) -> bool:
-    """Return False: the service looks after its output itself."""
-    return False
+def acts(given: argparse.Namespace) -> bool:
+    """Return whether a word does more than print; the service looks after its output itself."""
+    return bool(given.words) and others.acts(given)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -41,6 +44,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
         close = closest(word, WORDS)
         hint = f"did you mean {close}?" if close else f"give one of {', '.join(WORDS)}"
         raise ConfigError([f"route: there is no '{word}'; {hint}"])
+    if word in others.WORDS:
+        return others.run(config, given)
     chosen = options.load(RouteOptions, "route", given, os.environ)
     if not chosen.routes:
         raise ConfigError(["--routes: is missing; name the file of workers, destinations and routes"])
@@ -50,13 +55,16 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 def _serve(config: Config, chosen: RouteOptions) -> int:
+    from listener.route.pages import RoutePages
     from listener.route.reload import load
     from listener.route.service import Route
     from listener.stages.service import StageService, StageSettings
+    from listener.telemetry.access import access_of
 
     route = Route(config.state, config.data, chosen, load(chosen.routes))
-    settings = StageSettings(config.state, chosen.http, drain=chosen.drain)
-    return StageService(route, settings, reload=route.reload).run()
+    access = access_of(config.token_file, config.http_cert, config.http_key, config.http_client_ca)
+    settings = StageSettings(config.state, chosen.http, access, chosen.drain)
+    return StageService(route, settings, RoutePages(config.state).routes(), route.reload).run()
 
 
 def _ping(chosen: RouteOptions, words: list[str]) -> int:

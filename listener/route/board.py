@@ -73,6 +73,7 @@ class Board:
         metrics.set("route_waiting_studies", len(work.studies.waiting))
         metrics.set("route_unclaimed_instances", unclaimed)
         metrics.set("route_held_sends", held)
+        work.returns.measure(metrics, time.time_ns())
         self.shown = {
             name: {"state": standing.state, "cause": standing.cause, "pending": pending.get(name, (0, 0))[0]}
             for name, standing in standings.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from listener.network.statuses import OUTCOMES
+from listener.route.returns import HELD
 from listener.route.routes_file import Routes
 from listener.telemetry.catalogue import LATENCY, Row
 
@@ -14,6 +15,7 @@ MOVE_REASONS = ("down", "full", "left", "drain", "send")
 def rows(routes: Routes) -> tuple[Row, ...]:
     """Return the table for a routes file."""
     target = ("target", tuple(routes.targets))
+    route = ("route", tuple(routes.routes))
     worker = ("target", tuple(name for name, one in routes.targets.items() if one.is_worker))
     return (
         Row("route_sends_total", "counter", (target, ("outcome", OUTCOMES)), "Attempts to send, by how they ended."),
@@ -32,6 +34,11 @@ def rows(routes: Routes) -> tuple[Row, ...]:
         Row("route_waiting_studies", "gauge", (), "Studies for which no worker is there."),
         Row("route_unclaimed_instances", "gauge", (), "Instances that no route wants."),
         Row("route_held_sends", "gauge", (), "Sends that wait for their route or target to come back."),
+        Row("route_results_total", "counter", (route,), "Results that came back from workers."),
+        Row("route_originals_total", "counter", (), "Originals that workers sent back; nobody gets them."),
+        Row("route_held_results", "gauge", (("reason", tuple(HELD)),), "What workers sent and nobody gets, by why."),
+        Row("route_unanswered_total", "counter", (), "Studies without a result within --answer-within."),
+        Row("route_unanswered_studies", "gauge", (), "Those of the last day that have none yet."),
         Row("route_behind_rows", "gauge", (), "Rows of the ledger's feed that were not taken yet."),
         Row("route_config_ok", "gauge", (), "1: the routes file is in use; 0: it was refused, the one before is."),
     )

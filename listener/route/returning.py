@@ -20,6 +20,7 @@ from listener.ledger.reader import reading
 from listener.route.returns import HELD, Arrived, Given, Verdict, judge, workers_of
 from listener.route.routes_file import Routes, is_inside
 from listener.route.schema import PRIORITIES
+from listener.telemetry.catalogue import Numbers
 
 _PATIENT = Wanted.of(("PatientID",))
 
@@ -69,7 +70,7 @@ JOIN folders f ON f.id = i.folder_id WHERE w.id = ?
 _QUEUE = """
 INSERT INTO sends (instance_id, study_id, kind, target, priority, queued_ns) VALUES (?, ?, 'result', ?, ?, ?)
 ON CONFLICT DO UPDATE SET state = 'pending', round = round + 1, attempts = 0, next_ns = 0, status = -1, error = '',
-    queued_ns = excluded.queued_ns, settled_ns = 0 WHERE state <> 'pending'
+    comment = '', queued_ns = excluded.queued_ns, settled_ns = 0 WHERE state <> 'pending'
 """
 _ANSWERED = "UPDATE studies SET results = results + 1, result_ns = ? WHERE route = ? AND StudyInstanceUID = ?"
 _HOLD = """
@@ -82,6 +83,10 @@ SELECT DISTINCT held_id FROM hints h WHERE EXISTS ({_OF_STUDY.replace("?1", "h.u
 OR EXISTS ({_OF_SERIES.replace("?1", "h.uid")}) OR EXISTS ({_OF_INSTANCE.replace("?1", "h.uid")}) LIMIT ?
 """
 _NEWEST = "SELECT (SELECT ifnull(max(id), 0) FROM studies), (SELECT ifnull(max(id), 0) FROM instances)"
+#: Open held results by reason; studies that turned out unanswered since a moment, and still are.
+HELD_COUNTS = "SELECT why, count(*) FROM held WHERE settled_ns = 0 GROUP BY why"
+UNANSWERED_SINCE = "SELECT count(*) FROM studies WHERE unanswered_ns > ? AND results = 0"
+DAY_NS = 86_400 * 10**9
 _OVERDUE = """
 SELECT id, route, StudyInstanceUID, worker FROM studies
 WHERE awaits_result = 1 AND results = 0 AND unanswered_ns = 0 AND last_ns < ? AND worker <> '' ORDER BY last_ns LIMIT ?
@@ -129,8 +134,10 @@ class Returns:
         self._routes = Routes({}, {})
         self._is_new_file = False
         self._seen = (0, 0)
-        #: Originals that came back, and results by route, since the start.
-        self.originals = 0
+        #: Destinations for which something was queued; to be cleared.
+        self.touched: set[str] = set()
+        #: What came since measure(): originals, studies that turned out unanswered, and results by route.
+        self.originals = self.unanswered = 0
         self.results: dict[str, int] = {}
 
     def use(self, routes: Routes) -> None:
@@ -155,6 +162,18 @@ class Returns:
             row = self._connection.execute("SELECT instance_id FROM held WHERE id = ?", (held_id,)).fetchone()
             told += self._look(_Instance(*self._connection.execute(_INSTANCE, row).fetchone()), now_ns, was_there=False)
         return told + list(self._unanswered(now_ns))
+
+    def measure(self, metrics: Numbers, now_ns: int) -> None:
+        """Count what came since the last time, and set what lies there."""
+        metrics.add("route_originals_total", self.originals)
+        metrics.add("route_unanswered_total", self.unanswered)
+        for route in self.results.keys() & self._routes.routes.keys():
+            metrics.add("route_results_total", self.results[route], route)
+        self.originals, self.unanswered, self.results = 0, 0, {}
+        counts = dict(self._connection.execute(HELD_COUNTS).fetchall())
+        for reason in HELD:
+            metrics.set("route_held_results", counts.get(reason, 0), reason)
+        metrics.set("route_unanswered_studies", self._one(UNANSWERED_SINCE, now_ns - DAY_NS))
 
     # -- look ----------------------------------------------------------------------------------------------------------
 
@@ -235,6 +254,7 @@ class Returns:
         priority = PRIORITIES[self._routes.routes[verdict.route].priority]
         for name in verdict.destinations:
             self._connection.execute(_QUEUE, (instance.id, study_id, name, priority, now_ns))
+            self.touched.add(name)
         self._connection.execute(_ANSWERED, (now_ns, *found))
         self._settle(instance, now_ns)
         self._answered(*found)
@@ -287,6 +307,7 @@ class Returns:
 
     def _unanswered(self, now_ns: int) -> Iterator[Told]:
         overdue = self._connection.execute(_OVERDUE, (now_ns - self._answer_within_ns, _AT_ONCE)).fetchall()
+        self.unanswered += len(overdue)
         for number, route, study, worker in overdue:
             self._connection.execute("UPDATE studies SET unanswered_ns = ? WHERE id = ?", (now_ns, number))
             yield Told("unanswered", {"StudyInstanceUID": study, "route": route, "worker": worker})

@@ -73,8 +73,8 @@ class Work:
 
     def touched(self) -> set[str]:
         """Return the targets for which something was queued, once."""
-        touched = self.intake.touched | self.failover.touched
-        self.intake.touched, self.failover.touched = set(), set()
+        touched = self.intake.touched | self.failover.touched | self.returns.touched
+        self.intake.touched, self.failover.touched, self.returns.touched = set(), set(), set()
         return touched
 
     def _answered(self, route: str, uid: str) -> None:

@@ -21,7 +21,7 @@ from listener.status.document import NOTHING_HELD_UP
 from listener.status.history import History
 from listener.status.routes import Shows, StatusRoutes
 from listener.status.snapshot import sample, snapshot_of
-from listener.telemetry.access import Access, TlsFiles
+from listener.telemetry.access import access_of
 from listener.telemetry.catalogue import LATENCY, Numbers
 from listener.telemetry.health import Conditions, in_one_line, liveness, readiness
 from listener.telemetry.http_messages import Request, Response, Route
@@ -233,6 +233,5 @@ def server_of(config: Config) -> Server | None:
     """Return the server of the HTTP port, which has no routes yet; None with --http off."""
     if config.http == "off":
         return None
-    cert, key, client_ca = config.http_cert, config.http_key, config.http_client_ca
-    access = Access(config.token_file, TlsFiles(cert, key or cert, client_ca) if cert else None)
+    access = access_of(config.token_file, config.http_cert, config.http_key, config.http_client_ca)
     return Server(config.http, {}, log_failed_page, access=access)

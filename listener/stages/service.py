@@ -230,6 +230,9 @@ class StageService:
         name = self._stage.name
         for row, value in (("is_owner", owner), ("ready", ready), ("heartbeat_timestamp_seconds", time.time())):
             self._metrics.set(f"consumer_{row}", float(value), name)
+        if self._server:
+            for visit in self._server.access.visits.take():
+                self._tell("access", **visit)
         self._tools.events.flush()
         if owner:
             self._count_deliveries()

@@ -317,3 +317,10 @@ class Access:
         )
         basic = 'WWW-Authenticate: Basic realm="listener", charset="UTF-8"'
         return Response.problem(401, text)._replace(fields=(bearer, basic))
+
+
+def access_of(token_file: str, cert: str, key: str, client_ca: str) -> Access:
+    """Return what these options say: files of tokens, certificate, its key ("" where that is in the certificate's
+    file), and issuers of clients' certificates; "" for none.
+    """
+    return Access(token_file, TlsFiles(cert, key or cert, client_ca) if cert else None)

@@ -51,7 +51,7 @@ function _shtab_listener_using
 end
 
 set -g _shtab_listener_commands run once repack acknowledge bench check expect export find hooks parts plan prune report retry route series set-aside status studies verify
-set -g _shtab_listener_opts_with_value --accession --answer-within --archive --archive-name --arrived --batch-quiet --batch-source --batches --batches-at-once --busy --by --compress --config --data --datadir --deadline --description --dir --dir-mode --down-after --drain --echo --emissions --endpoint --events --few --file-mode --files --files-from --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --incomplete --jobs --keys --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --number --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --part --part-by --patients --plot --rate --ready-backlog --reason --remember --repeat --rescan --root-template --rootDirTemplate --routes --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --to --token-file --until --uploads --verbosity --verify --volume --watch-sender --watts-per-core --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
+set -g _shtab_listener_opts_with_value --accession --answer-within --archive --archive-name --arrived --batch-quiet --batch-source --batches --batches-at-once --busy --by --compress --config --data --datadir --deadline --description --dir --dir-mode --discard --down-after --drain --echo --emissions --endpoint --events --few --file-mode --files --files-from --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --incomplete --jobs --keys --layout --limit --log --log-level --logdir --max-depth --max-header --min-free --modality --mrn --number --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --pace --page --parseAllFilesWithSubStr --part --part-by --patients --plot --rate --ready-backlog --reason --remember --repeat --rescan --root-template --rootDirTemplate --routes --send --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --timeout --to --token-file --until --uploads --verbosity --verify --volume --watch-sender --watts-per-core --worker --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
 
 complete -c listener -e
 complete -c listener -f
@@ -402,6 +402,10 @@ complete -c listener -n '_shtab_listener_using route' -s h -l help -d 'show this
 complete -c listener -n '_shtab_listener_using route' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
 complete -c listener -n '_shtab_listener_using route' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
 complete -c listener -n '_shtab_listener_using route' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
+complete -c listener -n '_shtab_listener_using route' -l token-file -xka "(__fish_complete_path (commandline -ct))" -d 'lines '"'"'name:token'"'"' of who may see page and API (without it this machine alone); read again when it changes (default: none)'
+complete -c listener -n '_shtab_listener_using route' -l http-cert -xka "(__fish_complete_path (commandline -ct))" -d 'certificate (PEM, with its chain) for https; read again when it changes (default: none)'
+complete -c listener -n '_shtab_listener_using route' -l http-key -xka "(__fish_complete_path (commandline -ct))" -d 'its key (default: in the certificate'"'"'s file)'
+complete -c listener -n '_shtab_listener_using route' -l http-client-ca -xka "(__fish_complete_path (commandline -ct))" -d 'issuers (PEM) whose client certificates may see page and API (default: none)'
 complete -c listener -n '_shtab_listener_using route' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
 complete -c listener -n '_shtab_listener_using route' -l routes -xka "(__fish_complete_path (commandline -ct))" -d 'workers, destinations and routes (TOML); read again when it changes (default: none)'
 complete -c listener -n '_shtab_listener_using route' -l http -x -d 'metrics and health; port 0 picks one; or unix:PATH, or off (default: 0.0.0.0:9465)'
@@ -411,6 +415,15 @@ complete -c listener -n '_shtab_listener_using route' -l down-after -x -d 'a tar
 complete -c listener -n '_shtab_listener_using route' -l busy -x -d 'how long a study that has no result yet counts as work of its worker (default: 600 s)'
 complete -c listener -n '_shtab_listener_using route' -l answer-within -x -d 'a study that has no result after so long is told as unanswered (default: 600 s)'
 complete -c listener -n '_shtab_listener_using route' -l remember -x -d 'how long a study keeps its worker after its last instance (default: 30 days)'
+complete -c listener -n '_shtab_listener_using route' -l json -d 'of status, studies and held: JSON, for programs'
+complete -c listener -n '_shtab_listener_using route' -l watch -d 'of status: show it anew every second'
+complete -c listener -n '_shtab_listener_using route' -l wait -d 'of drain: return when no study of the worker is live'
+complete -c listener -n '_shtab_listener_using route' -l timeout -x -d 'of drain --wait: wait at most S seconds'
+complete -c listener -n '_shtab_listener_using route' -l move -d 'of drain: give its live studies to other workers'
+complete -c listener -n '_shtab_listener_using route' -l study -x -d 'of send: which study'
+complete -c listener -n '_shtab_listener_using route' -l worker -x -d 'of send: to this worker, not to the study'"'"'s own'
+complete -c listener -n '_shtab_listener_using route' -l send -x -d 'of held: send this one to a destination'
+complete -c listener -n '_shtab_listener_using route' -l discard -x -d 'of held: send this one to nobody; its file stays'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a series -d 'List the series in the ledger, or show one with its history.'
 complete -c listener -n '_shtab_listener_using series' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using series' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
