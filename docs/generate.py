@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from listener import arguments, config
+from listener.deidentify.options import DeidentifyOptions
 from listener.export import catalogue as export_catalogue
 from listener.export.options import ExportOptions
 from listener.telemetry import catalogue
@@ -27,6 +28,7 @@ SOURCE = HERE.parent / "listener"
 
 #: Stages: the class of their options, and their own metrics.
 STAGES: dict[str, tuple[type[Any], tuple[catalogue.Row, ...]]] = {
+    "deidentify": (DeidentifyOptions, ()),
     "export": (ExportOptions, export_catalogue.ROWS),
 }
 

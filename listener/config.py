@@ -339,7 +339,7 @@ class Config:
         parse.boolean,
         "",
         "allow PatientID and whole paths on standard output (rx-repack's own event shape)",
-        READING | {"series", "report", "export"},
+        READING | {"series", "report", "export", "deidentify"},
     )
     events: str = row(
         "all",
@@ -357,7 +357,7 @@ class Config:
         parse.choice("debug", "info", "warning", "error"),
         "LEVEL",
         "diagnostics on standard error",
-        EVERY | LEDGER | STAGE_VERBS,
+        EVERY | LEDGER | STAGE_VERBS | {"deidentify"},
         reloads=True,
     )
 

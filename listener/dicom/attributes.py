@@ -151,6 +151,19 @@ def is_defined(tag: int) -> bool:
     return dictionary_has_tag(tag) or repeater_has_tag(tag)
 
 
+@lru_cache(maxsize=8192)
+def dictionary_vr(tag: int) -> str:
+    """Return the VR that DICOM (PS3.6, repeating groups too) gives an element, "" when it has none with this tag. Of
+    several ("US or SS") all are named.
+    """
+    from pydicom.datadict import dictionary_VR
+
+    try:
+        return dictionary_VR(tag)
+    except KeyError:
+        return ""
+
+
 def is_keyword(word: str) -> bool:
     """Return whether DICOM (PS3.6) has this keyword."""
     try:

@@ -1,0 +1,117 @@
+"""Heads of elements and items in the three forms of a data set (PS3.5 section 7), read strictly and written.
+
+Strictly: what does not follow the standard is refused, since what is not understood must not pass.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+from listener.deidentify.faults import NotUnderstood
+from listener.dicom.attributes import dictionary_vr
+from listener.dicom.encoding import HEAD, ITEM, ITEM_END, LONG_HEAD, LONG_VRS, SEQUENCE_END, SHORT_VRS, UNDEFINED
+
+#: Of each VR its name, and whether its length has 32 bits.
+_VRS = {vr: (vr.decode(), vr in LONG_VRS) for vr in LONG_VRS | SHORT_VRS}
+
+_ITEMS = 0xFFFE
+_MOST_SHORT = 0xFFFF
+
+#: VRs that are padded with NUL; texts with a blank.
+_NUL = frozenset({"UI", "OB", "UN"})
+
+
+class Short(Exception):
+    """The bytes at hand end within an element; more may follow in the file."""
+
+
+class Head(NamedTuple):
+    """Head of an element: its VR (of the dictionary in implicit VR, "UN" where that has none), where its value starts,
+    and its length or UNDEFINED.
+    """
+
+    tag: int
+    vr: str
+    start: int
+    length: int
+
+
+class Form:
+    """How a data set is encoded; one object each of FORMS."""
+
+    def __init__(self, *, implicit: bool, little: bool) -> None:
+        self.implicit, self.little = implicit, little
+        sign = "<" if little else ">"
+        self._explicit, self._plain = Struct(f"{sign}HH2sH"), Struct(f"{sign}HHL")
+        self._u32 = Struct(f"{sign}L")
+
+    def head(self, data: bytes, at: int) -> Head:
+        """Return the head at `at`. Raises Short where `data` ends within it, NotUnderstood for an unknown VR."""
+        if at + HEAD > len(data):
+            raise Short
+        if self.implicit:
+            group, element, length = self._plain.unpack_from(data, at)
+            tag = group << 16 | element
+            return Head(tag, "" if group == _ITEMS else dictionary_vr(tag) or "UN", at + HEAD, length)
+        group, element, vr, length = self._explicit.unpack_from(data, at)
+        tag = group << 16 | element
+        if group == _ITEMS:
+            return Head(tag, "", at + HEAD, self._u32.unpack_from(data, at + 4)[0])
+        name, is_long = _VRS.get(vr, ("", False))
+        if not name:
+            raise NotUnderstood("an element has a value representation that is not known")
+        if not is_long:
+            return Head(tag, name, at + HEAD, length)
+        if at + LONG_HEAD > len(data):
+            raise Short
+        return Head(tag, name, at + LONG_HEAD, self._u32.unpack_from(data, at + HEAD)[0])
+
+    def item(self, data: bytes, at: int) -> tuple[int, int]:
+        """Return tag and length of the item or delimiter at `at`. Raises Short."""
+        if at + HEAD > len(data):
+            raise Short
+        group, element, length = self._plain.unpack_from(data, at)
+        return group << 16 | element, length
+
+    def element(self, tag: int, vr: str, value: bytes) -> bytes:
+        """Return an element with its value, padded to even length. Raises NotUnderstood where the VR cannot hold it."""
+        if len(value) & 1:
+            value += b"\0" if vr in _NUL else b" "
+        return self._head(tag, vr, len(value)) + value
+
+    def open_element(self, tag: int, vr: str) -> bytes:
+        """Return the head of an element of undefined length."""
+        return self._head(tag, vr, UNDEFINED)
+
+    def item_head(self, length: int) -> bytes:
+        """Return the head of an item with its length or UNDEFINED."""
+        return self._plain.pack(ITEM >> 16, ITEM & 0xFFFF, length)
+
+    def item_end(self) -> bytes:
+        """Return the delimiter of an item."""
+        return self._plain.pack(ITEM_END >> 16, ITEM_END & 0xFFFF, 0)
+
+    def sequence_end(self) -> bytes:
+        """Return the delimiter of a sequence."""
+        return self._plain.pack(SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF, 0)
+
+    def _head(self, tag: int, vr: str, length: int) -> bytes:
+        group, element = tag >> 16, tag & 0xFFFF
+        if self.implicit:
+            return self._plain.pack(group, element, length)
+        code = vr.encode()
+        if _VRS[code][1]:
+            return self._explicit.pack(group, element, code, 0) + self._u32.pack(length)
+        if length > _MOST_SHORT:
+            raise NotUnderstood("a value is too long for its value representation")
+        return self._explicit.pack(group, element, code, length)
+
+
+#: By (implicit, little).
+FORMS = {
+    (implicit, little): Form(implicit=implicit, little=little) for implicit in (False, True) for little in (False, True)
+}
+
+#: In which UN of undefined length, and sequences in UN, are encoded (PS3.5 section 6.2.2, note 7).
+UNKNOWN_FORM = FORMS[True, True]

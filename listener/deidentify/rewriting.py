@@ -1,0 +1,324 @@
+"""Rewrite an instance: its header as bytes, its pixels and other large values as spans of the file, never read.
+
+What comes out is a list of parts (bytes, or a span of the source), which `output` writes. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from listener.deidentify import profile
+from listener.deidentify.faults import NotUnderstood
+from listener.deidentify.forms import FORMS, Form, Head, Short
+from listener.deidentify.marks import MARKS, Marks, Pending, file_meta
+from listener.deidentify.nested import Elements, Span, Step, hides_items
+from listener.deidentify.profile import Decision, Position, Rules
+from listener.deidentify.replacing import Replacer
+from listener.dicom.attributes import Limits, dictionary_vr
+from listener.dicom.encoding import HEAD, ITEM, LONG_HEAD, PIXEL_DATA, PIXEL_TAGS, SEQUENCE_END, UNDEFINED, Encoding
+from listener.dicom.file_meta import (
+    ALL_DEFLATED,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    NATIVE,
+    FileMeta,
+    read_file_meta,
+)
+from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource, Source
+from listener.errors import FileFault
+
+#: Bytes read at once: most headers, in one call.
+_WINDOW = 128 * 1024
+
+#: A value of more bytes is copied or passed over without being read, unless it is a sequence.
+_LARGE = 64 * 1024
+
+#: Groups that no data set of a file has: commands, file meta information, directories (which are not images).
+_NOT_HERE = frozenset({0x0000, 0x0002, 0x0004, 0x0006, 0xFFFE})
+
+_TOP = Position()
+_BEHIND_ALL = 1 << 32
+
+#: The end of a value that is followed in a window: beyond every file.
+_FAR = 1 << 62
+
+SOP_CLASS, SOP_INSTANCE = 0x00080016, 0x00080018
+
+
+class Part(NamedTuple):
+    """Bytes `start` to `end` of the source, as they stand."""
+
+    start: int
+    end: int
+
+
+class Rewritten(NamedTuple):
+    """An instance after the profile: `prefix` (preamble to file meta information), the parts of its data set, whether
+    they are deflated, the source they are of, its new SOP Instance UID, what was done (by tag and action), and the
+    single steps if they were wanted.
+    """
+
+    prefix: bytes
+    parts: list[bytes | Part]
+    deflated: bool
+    source: Source
+    SOPInstanceUID: str
+    done: Counter[tuple[int, str]]
+    steps: list[Step]
+
+
+class Job(NamedTuple):
+    """What is done with the instances of one subject: rules, values in place of others, marks, limits."""
+
+    rules: Rules
+    replacer: Replacer
+    marks: Marks
+    limits: Limits = Limits()
+    explains: bool = False
+
+
+def rewrite(descriptor: int, size: int, job: Job) -> Rewritten:
+    """Return an instance rewritten. Raises NotUnderstood where something of it is not understood; OSError passes."""
+    try:
+        whole = FileSource(descriptor, size)
+        meta = read_file_meta(whole)
+        source: Source = whole
+        begin, deflated = meta.dataset_offset, meta.TransferSyntaxUID in ALL_DEFLATED
+        if deflated:
+            cap = job.limits.max_header + INFLATE_RATIO * size
+            source, begin = InflatedSource(descriptor, size, begin, cap), 0
+            if source.wrapped:
+                raise NotUnderstood("the deflated data set is wrapped")
+        syntax = _syntax(meta, source, begin)
+        walk = _Walk(source, begin, FORMS[syntax == IMPLICIT_LITTLE, syntax != EXPLICIT_BIG], job)
+        walk.is_native = syntax in NATIVE
+        parts = walk.run()
+    except FileFault as fault:
+        raise NotUnderstood(fault.reason) from None
+    except Short:
+        raise NotUnderstood("it ends within an element") from None
+    if not walk.sop_class or not walk.sop_instance:
+        raise NotUnderstood("it has no SOP class or no SOP Instance UID")
+    prefix = file_meta(walk.sop_class, walk.sop_instance, syntax)
+    uid = walk.sop_instance.rstrip(b"\0 ").decode("latin-1")
+    return Rewritten(prefix, parts, deflated, source, uid, walk.elements.done, walk.elements.steps)
+
+
+def _syntax(meta: FileMeta, source: Source, begin: int) -> str:
+    """Return the transfer syntax, from the data set's form where none is told. Raises NotUnderstood if they differ."""
+    encoding = Encoding(source, little=meta.little)
+    implicit = encoding.looks_implicit(begin)
+    told = meta.TransferSyntaxUID
+    if not told:
+        return IMPLICIT_LITTLE if implicit else (EXPLICIT_LITTLE if meta.little else EXPLICIT_BIG)
+    if implicit != (told == IMPLICIT_LITTLE):
+        raise NotUnderstood("its transfer syntax is another than the one it names")
+    return told
+
+
+class _Walk:
+    """The top level of a data set. A window of the source is at hand, which starts at `_base`; `at` counts from it."""
+
+    def __init__(self, source: Source, begin: int, form: Form, job: Job) -> None:
+        self._source, self._form = source, form
+        self._most = job.limits.max_header
+        self.elements = Elements(job.rules, job.replacer, job.limits.max_depth, explains=job.explains)
+        self.is_native = True
+        self.sop_class = self.sop_instance = b""
+        self._base, self._data = begin, b""
+        self._parts: list[bytes | Part] = []
+        self._run = -1  # where in the window a stretch of kept elements starts; -1: there is none
+        self._last = -1
+        self._pixels_seen = False
+        self._creators: dict[int, str] = {}
+        self._pending = Pending(job.marks, form)
+
+    def run(self) -> list[bytes | Part]:
+        """Return the parts of the data set."""
+        at = 0
+        while not self._is_end(at := self._reach(at, LONG_HEAD)):
+            head = self._next(at)
+            if head is None:
+                break
+            self._last = head.tag
+            if head.tag > self._pending.next_tag:
+                self._add(at, *self._pending.until(head.tag))
+            at = self._element(at, head)
+        self._flush(at)
+        self._parts += self._pending.until(_BEHIND_ALL)
+        return self._parts
+
+    # -- the window ----------------------------------------------------------------------------------------------------
+
+    def _reach(self, at: int, count: int) -> int:
+        """Return `at` in a window that has `count` bytes from there, or all that the source has."""
+        if at + count <= len(self._data):
+            return at
+        self._flush(min(at, len(self._data)))
+        self._base += at
+        self._data = self._source.read(self._base, max(count, _WINDOW))
+        return 0
+
+    def _flush(self, at: int) -> None:
+        if 0 <= self._run < at:
+            self._parts.append(self._data[self._run : at])
+        self._run = -1
+
+    def _add(self, at: int, *parts: bytes | Part) -> None:
+        """Add parts behind the elements that were kept up to `at`."""
+        self._flush(at)
+        self._parts += [part for part in parts if part]
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _is_end(self, at: int) -> bool:
+        """Return whether no element follows: nothing, or NULs, which are not copied. Raises NotUnderstood."""
+        left = self._data[at : at + HEAD]
+        if not left:
+            return True
+        if len(left) == HEAD and any(left):
+            return False
+        pos = self._base + at
+        while piece := self._source.read(pos, _WINDOW):
+            if any(piece) and not self._pixels_seen:
+                raise NotUnderstood("bytes that are no element stand behind its data set")
+            pos += len(piece)
+        return True
+
+    def _next(self, at: int) -> Head | None:
+        """Return the head at `at`, None where what follows the pixels is no element: that is not copied. Raises Short,
+        and NotUnderstood also for elements that are repeated, not in order, or none of a data set.
+        """
+        try:
+            head = self._form.head(self._data, at)
+            self._check_order(head.tag)
+        except (NotUnderstood, Short):
+            if self._pixels_seen:
+                return None
+            raise
+        return head
+
+    def _check_order(self, tag: int) -> None:
+        if tag <= self._last or tag >> 16 in _NOT_HERE:
+            raise NotUnderstood("its elements are repeated, not in order, or no data set's")
+
+    # -- elements ------------------------------------------------------------------------------------------------------
+
+    def _element(self, at: int, head: Head) -> int:
+        """Do what was decided on the element at `at`; return where the next one is."""
+        if head.tag in PIXEL_TAGS:
+            return self._pixels(at, head)
+        if head.tag in MARKS:
+            return self._mark(at, head)
+        position = self.elements.at(head, _TOP, self._creators, self._data) if head.tag >> 16 & 1 else _TOP
+        decision = self.elements.decision(head, position)
+        if head.length == UNDEFINED:
+            return self._following(at, lambda at: self._rewritten(at, decision, position))
+        if head.length > _LARGE and not _may_hold_items(head) and decision.action in (profile.KEEP, profile.REMOVE):
+            return self._large(at, head, decision)
+        if head.length > self._most:
+            raise NotUnderstood("a value is too large to be looked at")
+        at = self._reach(at, head.start - at + head.length)
+        return self._rewritten(at, decision, position)
+
+    def _rewritten(self, at: int, decision: Decision, position: Position) -> int:
+        head, span = self._form.head(self._data, at), Span(at, -1, _FAR)
+        if head.tag in (SOP_CLASS, SOP_INSTANCE):
+            self._remember(head)
+        piece, end = self.elements.element(self._data, head, decision, span, self._form, position)
+        if piece is None:
+            self._run = at if self._run < 0 else self._run
+        else:
+            self._add(at, piece)
+            if head.tag == SOP_INSTANCE:
+                self.sop_instance = piece[-len(piece) + head.start - at :]
+        return end
+
+    def _remember(self, head: Head) -> None:
+        value = self._data[head.start : head.start + head.length].rstrip(b" \0")
+        if head.tag == SOP_CLASS:
+            self.sop_class = value
+        else:
+            self.sop_instance = value
+
+    def _following(self, at: int, step: Callable[[int], int]) -> int:
+        """Do a step whose end is not known before, with larger windows until it is in one."""
+        while True:
+            done, known = self.elements.done.copy(), len(self.elements.steps)
+            try:
+                return step(at)
+            except Short:
+                count = len(self._data) - at
+                if not self._source.reaches(self._base + at + count + 1) or count > self._most:
+                    raise
+                self.elements.done = done
+                del self.elements.steps[known:]
+                at = self._reach(at, 2 * count + _WINDOW)
+
+    def _large(self, at: int, head: Head, decision: Decision) -> int:
+        """Keep or remove a large value without reading it."""
+        start, end = self._base + at, self._base + head.start + head.length
+        if not self._source.reaches(end):
+            raise Short
+        hides = decision.action == profile.KEEP and hides_items(head.vr, self._source.read(self._base + head.start, 4))
+        if decision.action == profile.KEEP and not hides:
+            self._add(at, Part(start, end))
+        else:
+            self._flush(at)
+        self.elements.note(head, decision._replace(action=profile.REMOVE) if hides else decision, b"")
+        return end - self._base
+
+    def _mark(self, at: int, head: Head) -> int:
+        """Take an element that says of earlier de-identification what happened; its place in the output is ours."""
+        self._flush(at)
+        if head.vr == "SQ":
+            return self._following(at, self._earlier_codes)
+        if head.length > _LARGE:
+            raise NotUnderstood("what it says of earlier de-identification is too long")
+        at = self._reach(at, head.start - at + head.length)
+        head = self._form.head(self._data, at)
+        end = head.start + head.length
+        if end > len(self._data):
+            raise Short
+        self._pending.take(head.tag, self._data[head.start : end])
+        return end
+
+    def _earlier_codes(self, at: int) -> int:
+        head = self._form.head(self._data, at)
+        end = -1 if head.length == UNDEFINED else head.start + head.length
+        body, end = self.elements.items(self._data, Span(head.start, end, _FAR), self._form, Position(1))
+        self._pending.take(head.tag, body)
+        return end
+
+    def _pixels(self, at: int, head: Head) -> int:
+        """Keep pixel data as a part of the source."""
+        self._flush(at)
+        start, value = self._base + at, self._base + head.start
+        if head.length != UNDEFINED:
+            end = value + head.length
+        elif self.is_native or head.tag != PIXEL_DATA:
+            raise NotUnderstood("its pixels are of undefined length in a transfer syntax that has none such")
+        else:
+            end = self._fragments_end(value)
+        if not self._source.reaches(end):
+            raise Short
+        self._parts.append(Part(start, end))
+        self._pixels_seen = True
+        return end - self._base
+
+    def _fragments_end(self, pos: int) -> int:
+        while True:
+            tag, length = self._form.item(self._source.read(pos, HEAD), 0)
+            pos += HEAD
+            if tag == SEQUENCE_END:
+                return pos
+            if tag != ITEM or length == UNDEFINED:
+                raise NotUnderstood("its pixels are not made of fragments")
+            pos += length
+
+
+def _may_hold_items(head: Head) -> bool:
+    return head.vr == "SQ" or (head.vr == "UN" and dictionary_vr(head.tag) == "SQ")
