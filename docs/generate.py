@@ -20,6 +20,7 @@ from typing import Any
 from listener import arguments, config
 from listener.deidentify.options import DeidentifyOptions
 from listener.export import catalogue as export_catalogue
+from listener.export import columns as export_columns
 from listener.export.options import ExportOptions
 from listener.telemetry import catalogue
 
@@ -75,6 +76,14 @@ def _stage_options(stage: str) -> Iterator[str]:
 def _stage_metrics(stage: str) -> Iterator[str]:
     rows = [(f"`{row.full_name}`", row.kind, _shown_labels(row), row.help) for row in STAGES[stage][1]]
     return _table(("name", "type", "labels", "meaning"), rows)
+
+
+def _export_columns() -> Iterator[str]:
+    kinds = {"text": "text", "whole": "whole number", "number": "number", "day": "date"}
+    found = [export_columns.of_keyword(keyword) for keyword in export_columns.keywords()]
+    for kind, words in kinds.items():
+        named = ", ".join(f"`{column.name}`" for column in found if column.type == kind)
+        yield f"- {words}: {named}"
 
 
 def _shown_labels(row: catalogue.Row) -> str:
@@ -197,6 +206,8 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "buckets": _buckets,
     "packages": _packages,
 }
+
+PARTS["export-columns"] = _export_columns
 
 for _stage in STAGES:
     PARTS |= {

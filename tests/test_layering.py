@@ -96,6 +96,8 @@ DOORS = {
     "prometheus_client": {"telemetry.metrics"},
     "jinja2": {"status.page"},
     "tenacity": {"disk.retry"},
+    "obstore": {"export.objects"},
+    "arro3": {"export.parquet"},
     "pydicom": {
         "dicom.decoding",
         "dicom.attributes",

@@ -27,13 +27,14 @@ from listener.status import ledger_view, snapshot
 from listener.status.formatting import several
 
 #: The other deeds of the stage; without one it is the service.
-DEEDS = ("once", "check", "status", "audit")
+DEEDS = ("once", "check", "status", "audit", "rebuild-parquet")
 
 EPILOG = (
     "without a word: serves until a signal. once: exports what is due, and leaves; check: tries target and collection; "
     "status: how it stands, also without a running service; audit: compares the manifests with what is there, a JSON "
     "line for each thing that is off (missing, size, altered, unknown, unreadable; keys of instances with --phi alone, "
-    "since they may name patients). Series that end from the first start on are exported. "
+    "since they may name patients); rebuild-parquet: makes the table again from manifests and tree. Series that end "
+    "from the first start on are exported. "
     "Exit status: 0; 1 something was not exported, is off, or a second signal came; 2 the configuration cannot work"
 )
 
@@ -64,7 +65,9 @@ def run(config: Config, given: argparse.Namespace) -> int:
     if given.word == "status":
         return _status(config, given)
     chosen = options.load(ExportOptions, NAME, given, os.environ)
-    return {"": _serve, "once": _once, "check": _check, "audit": _audit}[given.word](config, given, chosen)
+    return {"": _serve, "once": _once, "check": _check, "audit": _audit, "rebuild-parquet": _rebuild}[given.word](
+        config, given, chosen
+    )
 
 
 def _serve(config: Config, _: argparse.Namespace, chosen: ExportOptions) -> int:
@@ -84,7 +87,7 @@ def _run(config: Config, chosen: ExportOptions, *, once: bool) -> int:
 
     check_user(config)
     collection, target = Collection(config.state, config.data), open_target(chosen)
-    require(collection, target)
+    require(collection, target, table=not chosen.no_parquet)
     stage = ExportStage(collection, chosen, target)
     settings = StageSettings(config.state, "off" if once else chosen.http, None, chosen.drain)
     return StageService(stage, settings).run((lambda: stage.is_idle) if once else None)
@@ -98,7 +101,7 @@ def _check(config: Config, _: argparse.Namespace, chosen: ExportOptions) -> int:
 
     check_user(config)
     target = open_target(chosen)
-    require(Collection(config.state, config.data), target)
+    require(Collection(config.state, config.data), target, table=not chosen.no_parquet)
     print(f"ok: {target.shown} can be written and read")
     if not target.is_conditional:
         print(f"warning: {target.shown} does not refuse to replace; let no other program write there")
@@ -118,6 +121,31 @@ def _audit(config: Config, given: argparse.Namespace, chosen: ExportOptions) -> 
             found += 1
     print("nothing is off" if not found else several(found, "thing is off", "things are off"), file=sys.stderr)
     return int(found > 0)
+
+
+def _rebuild(config: Config, _: argparse.Namespace, chosen: ExportOptions) -> int:
+    from listener.export import parquet
+    from listener.export.flow import Flow
+    from listener.export.rebuild import rebuild
+    from listener.export.service import open_target, part_rules
+    from listener.export.spool import Spool
+    from listener.export.upload import Rules, Uploader
+    from listener.stages.ownership import Ownership
+    from listener.stages.service import StageOwned
+
+    check_user(config)
+    parquet.require()
+    target = open_target(chosen)
+    uploader = Uploader(target, Rules(reads=chosen.verify == "read"), Flow(chosen.rate), lambda _name, _amount: None)
+    rows = 0
+    with contextlib.closing(Ownership(os.path.join(config.state, NAME))) as owner:
+        if not owner.take():
+            raise StageOwned(NAME)
+        with contextlib.closing(Spool(config.state)) as spool, contextlib.closing(target):
+            for count in rebuild(target, uploader, spool, config.data, part_rules(chosen)):
+                rows += count
+    print(f"the table of {target.shown} was made again: {several(rows, 'row')}")
+    return 0
 
 
 def _status(config: Config, given: argparse.Namespace) -> int:

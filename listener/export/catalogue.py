@@ -16,6 +16,7 @@ ROWS = (
     Row("export_objects_total", "counter", (), "Objects that were put: written, or found to be there already."),
     Row("export_bytes_total", "counter", (), "Bytes that were written to the target."),
     Row("export_verified_bytes_total", "counter", (), "Bytes that were read back and compared."),
+    Row("export_parts_total", "counter", (), "Parts of the table that were written."),
     Row("export_retries_total", "counter", (), "Objects that were tried again after an error of the target."),
     Row(
         "export_conflicts_total", "counter", (), "Keys that had another content, so that an object got one of its own."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from listener import parse
 from listener.config import row
 from listener.export import address
+from listener.export.columns import more_of
 
 
 def _target(text: str) -> str:
@@ -70,6 +71,22 @@ class ExportOptions:
     )
     compress: str = row("none", parse.choice("none", "gzip"), "HOW", "archives are plain, or compressed (level 1)")
     volume: int = row(4 * 2**30, parse.size(2**20), "SIZE", "archives are cut at instances to this", shown="4GiB")
+    no_parquet: bool = row(False, parse.boolean, "", "make no table of the headers")
+    part_rows: int = row(
+        100_000, parse.whole(1, 10**7), "N", "a part of the table is closed when it has so many rows", unit="rows"
+    )
+    part_every: float = row(
+        900.0, parse.seconds(1), "SECONDS", "a part of the table is closed so long after its first row", unit="s"
+    )
+    columns: tuple[str, ...] = row(
+        (),
+        more_of,
+        "KEYWORD",
+        "one more attribute as a column of the table; give it again for more",
+        shown="those of docs/export.md",
+        several=True,
+        divider=",",
+    )
     verify: str = row(
         "read",
         parse.choice("read", "head"),

@@ -42,6 +42,8 @@ class SeriesReceiver:
     def __init__(self, state_dir: str, exporter: SeriesExporter, flow: Flow, wake: Callable[[], None]) -> None:
         self._state_dir, self._exporter, self._flow, self._wake = state_dir, exporter, flow, wake
         self.outbox: SimpleQueue[Told] = SimpleQueue()
+        #: Called with each series that was exported, before its delivery is settled. Raises LedgerFault.
+        self.keep: Callable[[Exported], None] = lambda _exported: None
         self._lock = Lock()
         self.in_flight = 0
         #: Why the target cannot be used; "" while it can.
@@ -50,6 +52,12 @@ class SeriesReceiver:
     def count(self, name: str, amount: int, *labels: str) -> None:
         """Count something."""
         self.outbox.put(("add", name, (amount, *labels), {}))
+
+    def part_written(self, more: Mapping[str, Any]) -> None:
+        """Tell that a part of the table is in the target."""
+        self.outbox.put(("add", "export_parts_total", (1,), {}))
+        self.outbox.put(("event", "export-part", (), more))
+        self._wake()
 
     def answered(self, how: str, seconds: float) -> None:
         """Count a delivery that was answered."""
@@ -100,6 +108,7 @@ class SeriesReceiver:
             self.fault = ""
             self.count("export_objects_total", max((one.objects for one in exported), default=0))
             for one in exported:
+                self.keep(one)
                 self._tell(one)
 
     def _batch(self, delivery: Delivery) -> Batch:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from listener.diagnostics import log
 from listener.dicom.attributes import is_keyword
 from listener.errors import ConfigError, LedgerFault
-from listener.export import catalogue
+from listener.export import catalogue, columns, parquet
 from listener.export.address import parse
 from listener.export.directory import DirectoryTarget
 from listener.export.faults import TargetFault, TargetRefuses
@@ -20,7 +20,9 @@ from listener.export.flow import Flow
 from listener.export.instances import ALWAYS, Survey
 from listener.export.options import ExportOptions
 from listener.export.receiver import SeriesReceiver, Told, interest_in
-from listener.export.series import Rules, SeriesExporter
+from listener.export.series import Exported, Rules, SeriesExporter
+from listener.export.spool import Spool
+from listener.export.table import PartRules, Table, member
 from listener.export.target import Target
 from listener.export.upload import Rules as UploadRules
 from listener.export.upload import Uploader
@@ -65,9 +67,18 @@ def open_target(options: ExportOptions) -> Target:
     return ObjectTarget(address, options.endpoint, options.part, _MEMORY)
 
 
-def require(collection: Collection, target: Target) -> None:
-    """Raise ConfigError where the collection has no ledger, or the target will never take anything by itself."""
+def part_rules(options: ExportOptions) -> PartRules:
+    """Return when parts of the table are closed, and its further columns."""
+    return PartRules(options.part_rows, options.part_every, options.columns)
+
+
+def require(collection: Collection, target: Target, *, table: bool) -> None:
+    """Raise ConfigError where the collection has no ledger, the target will never take anything by itself, or what
+    writes the table is not installed.
+    """
     problems = []
+    if table:
+        parquet.require()
     try:
         with reading(collection.state) as reader:
             reader.data_dir()
@@ -119,6 +130,8 @@ class ExportStage:
         self._pool = ThreadPoolExecutor(options.uploads, thread_name_prefix="listener-upload")
         rules = self._layout
         keywords = ALWAYS | frozenset(rules.name.keywords if rules.name else ())
+        if not options.no_parquet:
+            keywords |= frozenset(columns.keywords(options.columns))
         plan = Survey(self._collection.data, keywords, options.allow_identified, flow.tick)
 
         def count(name: str, amount: int) -> None:
@@ -131,8 +144,23 @@ class ExportStage:
         wants = text_of(interest_in(what, options.incomplete))
         consumer = Consumer(self.name, "stage export", wants, _LEASE)
         self._threads = DeliveryThreads(options.uploads, consumer, self._receiver, self._collection.state)
+        self._table: Table | None = None
+        if not options.no_parquet:
+            self._begin_table(uploader)
         self._threads.start(self._receiver.answered)
         return ()
+
+    def _begin_table(self, uploader: Uploader) -> None:
+        self._spool = spool = Spool(self._collection.state)
+
+        def keep(exported: Exported) -> None:
+            if one := member(exported.manifest, exported.new, self._collection.data):
+                spool.add(one)
+
+        self._receiver.keep = keep
+        told = self._receiver.part_written
+        self._table = Table(spool, self._target, uploader, part_rules(self._options), told)
+        self._table.start()
 
     def turn(self, now: float) -> float:
         """Tell what the threads have to tell."""
@@ -180,12 +208,19 @@ class ExportStage:
         """Take nothing new."""
         self.pause = _HURRY
         self._threads.finish()
-        return not self._threads.is_working
+        if self._threads.is_working:
+            return False
+        if self._table:
+            self._table.finish()
+        return not (self._table and self._table.is_working)
 
     def end(self) -> None:
         """Stop: what is under way is given back."""
         self._threads.stop(_LAST_SECONDS)
         self._pool.shutdown(cancel_futures=True)
+        if self._table:
+            self._table.stop(_LAST_SECONDS)
+            self._spool.close()
         self.turn(time.monotonic())
         self._target.close()
 

@@ -65,10 +65,10 @@ class Collection(World):
         return cli.main(["export", *word, *given, *words[len(word) :]])
 
     def objects(self) -> dict[str, bytes]:
-        """What lies in the target, by key."""
+        """What lies in the target, by key, but the table."""
         files = [path for path in self.target.rglob("*") if path.is_file()]
         found = {str(path.relative_to(self.target)): path.read_bytes() for path in files}
-        return {key: data for key, data in found.items() if not key.startswith(".listener")}
+        return {key: data for key, data in found.items() if not key.startswith((".listener", "parquet"))}
 
     def manifest(self, series: int, generation: int = 1) -> Manifest:
         path = self.target / f"manifests/{self.study()}/{self.uid(series)}-g{generation}.ndjson"
