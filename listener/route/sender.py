@@ -287,8 +287,7 @@ class _Link(Thread):
         except NotAccepted:
             pass  # It answered.
         except PeerFault as fault:
-            self._fail(fault)
-            self._used_at = time.monotonic()
+            self._fail(fault)  # Asked again soon, until it is down or answers.
             return
         self._used_at = time.monotonic()
         self._sender.answered(stored=False)

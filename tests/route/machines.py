@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class Machine:
 class Ward:
     """A collection with its machines."""
 
-    def __init__(self, places: Places, machines: Mapping[str, Machine], destinations: Mapping[str, Machine]) -> None:
+    def __init__(self, places: Places, machines: dict[str, Machine], destinations: dict[str, Machine]) -> None:
         self.places, self.workers, self.destinations = places, machines, destinations
         self.file = places.state.parent / "routes.toml"
         self.write()

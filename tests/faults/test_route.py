@@ -1,0 +1,151 @@
+"""`listener route` under kills: of itself, of the listener, of workers, of the ledger. Afterwards every study is whole
+at one living worker, every instance is settled, and what arrived there is what came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from listener.route.schema import ROUTE
+from listener.stages.database import open_reader
+from tests.instances import write_instance
+from tests.route.machines import Ward, ward
+from tests.service_process import Places, service
+from tests.stages.processes import StageProcess
+from tests.waiting import until
+
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+class Traffic:
+    """Instances of studies, a few at a time."""
+
+    def __init__(self, here: Ward, studies: int, seed: int) -> None:
+        self._here, self._dice = here, random.Random(seed)
+        self._studies = range(studies)
+        self.sent: dict[str, int] = {}
+        self._next = dict.fromkeys(self._studies, 0)
+
+    def some(self, count: int = 4) -> None:
+        for _ in range(count):
+            study = self._dice.choice(self._studies)
+            uid = self._here.send(study, self._next[study])
+            self._next[study] += 1
+            self.sent[uid] = self._next[study]
+
+
+def states(places: Places) -> dict[str, int]:
+    with contextlib.closing(open_reader(str(places.state), ROUTE)) as connection:
+        return dict(connection.execute("SELECT state, count(*) FROM sends GROUP BY state").fetchall())
+
+
+def settle(here: Ward, traffic: Traffic, seconds: float = 90) -> None:
+    """Until all is delivered; then each study is whole at its worker, and each file is the one that came."""
+    total = sum(traffic.sent.values())
+
+    def all_delivered() -> bool:
+        found = states(here.places)
+        assert found == {"delivered": total}, f"{found} of {total}"
+        return True
+
+    until(all_delivered, seconds)
+    with contextlib.closing(open_reader(str(here.places.state), ROUTE)) as connection:
+        workers = dict(connection.execute("SELECT StudyInstanceUID, worker FROM studies").fetchall())
+    for study, count in traffic.sent.items():
+        assert here.holders(study).get(workers[study]) == count, (study, workers[study], here.holders(study))
+        assert here.workers[workers[study]].process, "it lives"
+    _compare(here)
+
+
+def _compare(here: Ward) -> None:
+    published = {path.stem: path for path in here.places.data.rglob("*.dcm")}
+    assert published
+    there = {}
+    for machine in here.workers.values():
+        for path in machine.folder.iterdir():
+            ds = dcmread(path)
+            there[str(ds.SOPInstanceUID)] = ds
+    for path in published.values():
+        ds = dcmread(path)
+        assert there[str(ds.SOPInstanceUID)] == ds
+
+
+def test_killed_at_a_hundred_random_moments_while_another_one_takes_over(places: Places) -> None:
+    dice = random.Random(14)
+    with ward(places, quiet=5) as (here, _):
+        traffic = Traffic(here, 12, 14)
+        running, standby = here.started(), here.started()
+        running.wait_for("ready", seconds=120)
+        kills = 0
+        while kills < 100:
+            traffic.some(3)
+            time.sleep(dice.uniform(0.01, 0.25))
+            running.process.kill()
+            running.process.wait()
+            kills += 1
+            running, standby = standby, here.started()
+            if kills % 10 == 0:
+                running.wait_for("ready", seconds=120)
+        try:
+            running.wait_for("ready", seconds=120)
+            settle(here, traffic)
+        finally:
+            for one in (running, standby):
+                one.process.kill()
+                one.process.wait()
+
+
+@pytest.mark.parametrize("removes_ledger", [False, True])
+def test_the_listener_is_killed_and_the_ledger_made_anew(removes_ledger: bool, places: Places) -> None:
+    with contextlib.ExitStack() as stack:
+        here, listening = stack.enter_context(ward(places, quiet=5))
+        traffic = Traffic(here, 6, 15)
+        route: StageProcess = stack.enter_context(here.route())
+        for _ in range(4):
+            traffic.some(10)
+            listening.kill()
+            if removes_ledger:
+                for path in places.state.glob("ledger.sqlite*"):
+                    path.unlink()
+            traffic.some(5)
+            listening = stack.enter_context(service(places, "--series-quiet=5"))
+            listening.wait_for("ready")
+        settle(here, traffic)
+        assert route.process.poll() is None
+
+
+def test_workers_are_killed_one_after_the_other_under_traffic(places: Places) -> None:
+    with ward(places, workers=3, quiet=5) as (here, _), here.route() as route:
+        traffic = Traffic(here, 9, 16)
+        for name in (*here.workers, *here.workers):
+            for _ in range(6):
+                traffic.some(4)
+                time.sleep(0.1)
+            here.workers[name].kill()
+            for _ in range(8):
+                traffic.some(4)
+                time.sleep(0.5)
+            here.workers[name].start()
+            time.sleep(1)
+        settle(here, traffic, 120)
+        assert not route.events("refused")
+
+
+def test_a_burst_of_a_thousand(places: Places, tmp_path: Path) -> None:
+    with ward(places, workers=2, quiet=3) as (here, _), here.route():
+        traffic = Traffic(here, 5, 17)
+        outside = tmp_path / "burst"
+        outside.mkdir()
+        for number in range(1000):
+            ds = write_instance(outside / str(number), study=number % 5, number=number // 5 + 1)
+            ds.rename(places.incoming / f"b{number}")
+        traffic.sent = {here.send(study, 0, sender="AGAIN"): 200 for study in range(5)}
+        until(lambda: states(places).get("delivered", 0) >= 1000, 90, what=str(states))
+        for study in traffic.sent:
+            assert list(here.holders(study).values()) == [200]
