@@ -29,6 +29,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="do the files that FILE names (- for standard input), each ended by NUL or a newline, as a part",
     )
+    parser.add_argument(
+        "--finish", action="store_true", help="when all parts have ended: make the ledger's rows of what they brought"
+    )
+    parser.add_argument("--announce", action="store_true", help="tell consumers of the series that --finish ends")
+    parser.add_argument("--batch", metavar="NAME", help="name of the batch that --finish makes (default: backfill)")
     parser.add_argument("--again", action="store_true", help="do a part once more that has ended")
     parser.add_argument("--tolerate-set-aside", action="store_true", help="status 0 when files of a part are set aside")
     parser.add_argument(
@@ -43,6 +48,13 @@ def acts(_: argparse.Namespace) -> bool:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Repack everything, or a part. Return 0, or 1 when some files were set aside or are left."""
+    if given.finish:
+        from listener.backfill import finish
+
+        _refuse_beside_finish(given)
+        return finish.run(config, finish.FinishRequest(given.batch or "backfill", given.announce))
+    if given.announce or given.batch:
+        raise ConfigError(["once: --announce and --batch go with --finish; give that too"])
     if given.part or given.files_from or given.part_by or given.again or given.tolerate_set_aside:
         from listener.backfill import part
         from listener.backfill.request import PartRequest
@@ -51,6 +63,11 @@ def run(config: Config, given: argparse.Namespace) -> int:
     from listener.oneshot import once
 
     return once.run(config, _number(config, given.number))
+
+
+def _refuse_beside_finish(given: argparse.Namespace) -> None:
+    if given.part or given.files_from or given.part_by or given.again or given.number:
+        raise ConfigError(["--finish: is no part; give it alone, when all parts have ended"])
 
 
 def _number(config: Config, text: str | None) -> int | None:

@@ -214,6 +214,15 @@ def add_series(connection: sqlite3.Connection, batch: BatchState, share: SeriesS
     connection.execute(_ADD_SHARE, (batch.id, batch.generation, *share))
 
 
+def awaited(connection: sqlite3.Connection, batch: BatchState, series: int) -> int:
+    """Return the generation of a series in which files of a batch came; 0 if it has nothing of that series."""
+    row = connection.execute(
+        "SELECT awaits FROM batch_series WHERE batch_id = ? AND series_id = ? AND generation = ?",
+        (batch.id, series, batch.generation),
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def keep_name(connection: sqlite3.Connection, key: BatchKey) -> None:
     """Record that a folder with an error has its name still: the system did not let it be renamed."""
     connection.execute("UPDATE batches SET renamed = 0 WHERE root = ? AND folder = ?", key)

@@ -66,6 +66,12 @@ def is_pruned(connection: sqlite3.Connection, series: int) -> bool:
     return bool(row and row[0])
 
 
+def bytes_of(connection: sqlite3.Connection, series: int) -> int:
+    """Return the bytes of a series' instances; 0 if there is no such series."""
+    row = connection.execute("SELECT bytes FROM series WHERE id = ?", (series,)).fetchone()
+    return int(row[0]) if row else 0
+
+
 def in_flight(connection: sqlite3.Connection) -> list[SeriesRow]:
     """Return every open series."""
     return [SeriesRow(*row) for row in connection.execute(_OPEN)]

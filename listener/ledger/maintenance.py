@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 
 from listener.config import Config
-from listener.errors import LedgerCorrupt
-from listener.ledger import descriptions, generations, studies
+from listener.errors import SET_ASIDE_REASONS, LedgerCorrupt
+from listener.ledger import batches, descriptions, generations, set_aside, studies
 from listener.ledger.back_fill import BackFill
 from listener.ledger.completion import Completion, CompletionRules, OpenSeries, SeriesState, expected_count
 from listener.ledger.connection import open_writer, path_of, transaction, translated
@@ -86,14 +86,22 @@ _OF_STUDY = ("StudyDate", "StudyTime", "StudyDescription")
 
 
 class LedgerRepair:
-    """Writes for `listener verify --repair`, also beside a running service."""
+    """Writes for `listener verify --repair` and for the end of a backfill, also beside a running service.
+    `is_worked_on` returns whether a listener takes files from an incoming directory.
+    """
 
-    def __init__(self, config: Config) -> None:
-        self._documents = DocumentReader(config)
+    def __init__(
+        self,
+        config: Config,
+        documents: DocumentReader | None = None,
+        is_worked_on: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._documents = documents or DocumentReader(config)
+        self._is_worked_on = is_worked_on
         rules = CompletionRules({"": 60.0, **dict(config.series_quiet)}, config.series_timeout)
         self._connection = _open_or_replace(path_of(config.state))
-        places = LedgerPaths(config.roots, config.data, config.state)
-        self._outcome_rows = OutcomeRows(self._connection, OpenSeries(rules), self._documents, places)
+        self._places = LedgerPaths(config.roots, config.data, config.state)
+        self._outcome_rows = OutcomeRows(self._connection, OpenSeries(rules), self._documents, self._places)
         self._name_data_directory(config.data)
 
     def _name_data_directory(self, data_dir: str) -> None:
@@ -111,6 +119,51 @@ class LedgerRepair:
                     self._end_found(series, now_ns)
                     studies.close_found(self._connection, series.StudyInstanceUID, now_ns)
 
+    def bring(self, uid: str, batch: batches.BatchState, *, ends: bool = True, tells: bool = False) -> None:
+        """Bring the series of a UID in line with their documents, which files of `batch` have. `ends`: end those that
+        are open, `tells`: with deliveries. One that another listener works on it ends itself. Raises LedgerFault.
+        """
+        now_ns, connection = time.time_ns(), self._connection
+        with self._outcome_rows.transaction():
+            was_open = {row.id: row.generation for row in generations.all_of(connection, uid) if row.state == "open"}
+            for series in self._outcome_rows.recount(uid, 0.0, now_ns):
+                is_ours = batches.awaited(connection, batch, series.id) == was_open.get(series.id, -1)
+                if series.id in was_open and not is_ours and self._is_worked_on(series.root):
+                    continue
+                if ends and series.is_open:
+                    self._end_found(series, now_ns, tells=tells)
+                    if not tells:
+                        studies.close_found(connection, series.StudyInstanceUID, now_ns)
+                size = generations.bytes_of(connection, series.id)
+                batches.add_series(connection, batch, batches.SeriesShare(series.id, series.instances, size))
+
+    def begin_batch(self, key: batches.BatchKey, signature: str, now_ns: int) -> batches.BatchState | None:
+        """Record that a batch is being processed; return None if the one of this signature has ended. Raises
+        LedgerFault.
+        """
+        with self._outcome_rows.transaction():
+            known = batches.state_of(self._connection, key)
+            if known and known.state in ("done", "empty") and known.signature == signature:
+                return None
+            return batches.start(self._connection, key, now_ns)
+
+    def end_batch(self, key: batches.BatchKey, account: batches.Account, now_ns: int) -> None:
+        """Record what became of a batch's files, and end it if its series have ended. Raises LedgerFault."""
+        with self._outcome_rows.transaction():
+            batches.end_files(self._connection, key, account, now_ns)
+            batches.end_due(self._connection, now_ns)
+
+    def recorded(self, uid: str) -> set[str]:
+        """Return the names of a series' instances in the ledger. Raises LedgerFault."""
+        return recorded(self._connection, uid)
+
+    def find_set_aside(self, now_ns: int) -> None:
+        """Bring the rows of set-aside files in line with what lies there. Raises LedgerFault."""
+        rows = self._outcome_rows
+        for reason in SET_ASIDE_REASONS:
+            with rows.transaction():
+                set_aside.reconcile(rows.tables, self._places, reason, now_ns, set(), settling_ns=0)
+
     def fill_in(self) -> None:
         """Describe all series that an older version recorded without their headers. Raises LedgerFault."""
         BackFill(self._documents).fill(self._connection, inf)
@@ -124,9 +177,9 @@ class LedgerRepair:
                     series = generations.state_of(self._connection, row, 0.0)
                     self._outcome_rows.corrections.identify(series, newest)
 
-    def _end_found(self, series: SeriesState, now_ns: int) -> None:
-        """End a series that is only found now, without deliveries, however new its documents seem (a restored tree is
-        new). If a running service has some of it in hand, recording that reopens it.
+    def _end_found(self, series: SeriesState, now_ns: int, *, tells: bool = False) -> None:
+        """End a series that is only found now, without deliveries unless it `tells`, however new its documents seem (a
+        restored tree is new). If a running service has some of it in hand, recording that reopens it.
         """
         row = generations.row_of(self._connection, series.id)
         if row is None:
@@ -135,9 +188,10 @@ class LedgerRepair:
         number = expected_count(document or {}, series.StudyInstanceUID)
         if number:
             generations.expect_of(self._connection, row, number, "retrieve", now_ns)
-        result = "incomplete" if series.instances < number else "recounted"
+        complete = ("expected" if number else "quiet") if tells else "recounted"
+        result = "incomplete" if series.instances < number else complete
         about = (series.SeriesInstanceUID, series.StudyInstanceUID, series.generation, series.instances, number, result)
-        generations.end(self._connection, series.id, Completion(*about), now_ns, quietly=True)
+        generations.end(self._connection, series.id, Completion(*about), now_ns, quietly=not tells)
 
     def close(self) -> None:
         """Close the connection."""

@@ -16,7 +16,7 @@ from listener.records import Outcome
 from listener.repacking.setaside import KNOWN, reason_file
 from listener.repacking.setaside import entries as entries_in
 
-#: Files younger than this are left alone, in nanoseconds: their outcomes are on the way.
+#: Files younger than this are left alone by a service, in nanoseconds: their outcomes are on the way.
 _SETTLING_NS = 30 * 10**9
 
 
@@ -26,9 +26,18 @@ def differing_reasons(connection: sqlite3.Connection, counted: Mapping[str, tupl
     return [reason for reason in {**counted, **recorded} if counted.get(reason, (0, 0)) != recorded.get(reason, (0, 0))]
 
 
-def reconcile(tables: Tables, paths: LedgerPaths, reason: str, now_ns: int, owed: set[str]) -> None:
-    """Within a transaction: bring the rows of one reason in line with its directory. Files set aside before a consumer
-    was registered get no delivery for it, but for the paths in `owed`, whose deliveries were lost with a ledger.
+def reconcile(
+    tables: Tables,
+    paths: LedgerPaths,
+    reason: str,
+    now_ns: int,
+    owed: set[str],
+    *,
+    settling_ns: int = _SETTLING_NS,
+) -> None:
+    """Within a transaction: bring the rows of one reason in line with its directory, but for files younger than
+    `settling_ns`. Files set aside before a consumer was registered get no delivery for it, but for the paths in `owed`,
+    whose deliveries were lost with a ledger.
     """
     there = {
         f"{reason}/{printable(entry.name)}": entry for entry in entries_in(os.path.join(paths.set_aside_dir, reason))
@@ -40,7 +49,7 @@ def reconcile(tables: Tables, paths: LedgerPaths, reason: str, now_ns: int, owed
             status = there[path].stat(follow_symlinks=False)
         except FileNotFoundError:
             continue
-        if now_ns - status.st_ctime_ns >= _SETTLING_NS:
+        if now_ns - status.st_ctime_ns >= settling_ns:
             record = json_file.load_if_readable(reason_file(there[path].path)) or {}
             outcome = _outcome(reason, record, status.st_size, status.st_ctime_ns)
             root = str(record.get("incoming", ""))

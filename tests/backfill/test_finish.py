@@ -1,0 +1,178 @@
+"""`listener once --finish`: the ledger of what the parts brought, each series ended once, and their set-aside files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from listener import cli
+from listener.backfill.finish import take_over
+from listener.ledger import deliveries
+from listener.ledger.connection import open_reader, open_writer, path_of
+from tests.backfill.archives import SMALL, archive, part
+from tests.dicomnet import kill_group
+from tests.instances import write_instance
+from tests.ledger_world import assert_ledger_equals_logs
+from tests.service_process import Places, listener, make_places, service, start
+
+pytestmark = pytest.mark.real
+
+BY_NAME = ("--part-by", "name", "--tolerate-set-aside", "--events", "off")
+
+
+def parts(places: Places, count: int = 2) -> None:
+    """All parts of what is in incoming; each series lies in several of them."""
+    for number in range(count):
+        assert part(places, "--part", f"{number}/{count}", *BY_NAME) == 0
+
+
+def finish(places: Places, *words: str) -> int:
+    return cli.main(["once", *places.flags(), *SMALL, "--finish", *words])
+
+
+def rows(places: Places, query: str) -> list[Any]:
+    with contextlib.closing(open_reader(path_of(str(places.state)))) as ledger:
+        return ledger.execute(query).fetchall()
+
+
+def test_the_ledger_gets_what_the_parts_brought_and_nobody_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    places = make_places(tmp_path)
+    files = archive(places, 5)
+    with contextlib.closing(open_writer(path_of(str(places.state)))) as ledger:
+        deliveries.register(ledger, "somebody", 1)
+    assert part(places, "--part", "0/2", *BY_NAME) == 0
+    assert finish(places) == 1
+    assert "nothing is finished before all parts have ended" in capfd.readouterr().err
+    assert not rows(places, "SELECT * FROM series")
+    assert part(places, "--part", "1/2", *BY_NAME) == 0
+    assert finish(places, "--batch", "archive of 1999") == 0
+    assert_ledger_equals_logs(places)
+    assert rows(places, "SELECT state, result, generation FROM series") == [("complete", "recounted", 1)] * 5
+    assert rows(places, "SELECT state FROM study_states") == [("complete",)] * 5
+    assert not rows(places, "SELECT * FROM deliveries WHERE series_id > 0")
+    assert rows(places, "SELECT folder, state, generation, files FROM batches") == [
+        (b"archive of 1999", "done", 1, len(files))
+    ]
+    assert rows(places, "SELECT sum(instances), count(*) FROM batch_series") == [(len(files) - 2, 5)]
+    assert [path.name for path in (places.state / "set-aside/not-dicom").glob("[!.]*")] == ["text", "text.json"]
+    assert rows(places, "SELECT path FROM set_aside") == [("not-dicom/text",)]
+    before = rows(places, "SELECT id, changed_ns FROM series")
+    assert finish(places, "--batch", "archive of 1999") == 0
+    assert rows(places, "SELECT id, changed_ns FROM series") == before
+    assert (
+        listener("verify", "--data", str(places.data), "--log", str(places.log), "--state", str(places.state)).status
+        == 0
+    )
+
+
+def test_consumers_are_told_once_where_that_is_wanted(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    archive(places, 4)
+    with contextlib.closing(open_writer(path_of(str(places.state)))) as ledger:
+        deliveries.register(ledger, "somebody", 1)
+    parts(places)
+    assert finish(places, "--announce") == 0
+    assert finish(places, "--announce") == 0
+    assert rows(places, "SELECT event, generation FROM deliveries WHERE series_id > 0") == [("series-complete", 1)] * 4
+
+
+def test_what_the_ledger_had_goes_on_in_the_next_generation_and_ends(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    write_instance(places.incoming / "first", number=1)
+    assert listener("once", *places.flags(), *SMALL, "--series-quiet", "0").status == 0
+    assert rows(places, "SELECT state, generation, instances FROM series") == [("complete", 1, 1)]
+    for number in (2, 3):
+        write_instance(places.incoming / f"P{number}", number=number)
+    parts(places)
+    assert finish(places) == 0
+    assert rows(places, "SELECT state, generation, instances FROM series") == [("complete", 2, 3)]
+
+
+def test_a_series_that_is_open_in_the_ledger_ends_where_nobody_works_on_it(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    write_instance(places.incoming / "first", number=1)
+    assert listener("once", *places.flags(), *SMALL).status == 0
+    write_instance(places.incoming / "second", number=2)
+    parts(places)
+    assert rows(places, "SELECT state, generation, instances FROM series") == [("open", 1, 1)]
+    assert finish(places) == 0
+    assert rows(places, "SELECT state, generation, instances FROM series") == [("complete", 1, 2)]
+
+
+def test_a_service_on_another_incoming_of_the_collection_goes_on(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    archive(places, 6)[-1].unlink()  # Rows of set-aside files are the service's: half a minute later.
+    live = Places(tmp_path, (tmp_path / "live",), places.data, places.log, places.state).make()
+    with service(live, "--series-quiet", "1") as running:
+        for number in range(2):
+            assert listener("once", *places.flags(), *SMALL, "--part", f"{number}/2", *BY_NAME).status == 0
+        write_instance(live.incoming / "x", patient=77, study=77, series=77)
+        assert listener("once", *places.flags(), *SMALL, "--finish").status == 0
+        running.wait_for("series-complete")
+        assert len(running.events("series-complete")) == 1, "the service tells of its own series alone"
+    assert_ledger_equals_logs(places)
+
+
+def test_set_aside_files_that_a_kill_left_halfway_are_taken_over(tmp_path: Path) -> None:
+    """The reason file is there, the file is not; and one of that name is there already."""
+    folder, state = tmp_path / "parts/one", tmp_path
+    source, target = folder / "set-aside/empty", state / "set-aside/empty"
+    for directory in (source, target):
+        directory.mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (source / name).write_text(name)
+        (source / f"{name}.json").write_text(f"why {name}")
+    (target / "b").write_text("another")
+    (target / "b.json").write_text("another")
+    (source / "a.json").rename(target / "a.json")
+    assert take_over(str(folder), "one", str(state)) == 3
+    assert take_over(str(folder), "one", str(state)) == 0
+    assert [path.name for path in source.iterdir() if path.name != ".lock"] == []
+    found = {path.name: path.read_text() for path in target.iterdir() if path.name != ".lock"}
+    (other,) = {name for name in found if name.startswith("b-") and not name.endswith(".json")}
+    assert found == {
+        "a": "a", "a.json": "why a", "b": "another", "b.json": "another", other: "b", f"{other}.json": "why b",
+        "c": "c", "c.json": "why c",
+    }  # fmt: skip
+
+
+def test_finish_is_no_part(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    places = make_places(tmp_path)
+    assert finish(places, "--part", "0/2") == 2
+    assert cli.main(["once", *places.flags(), "--announce"]) == 2
+    assert "go with --finish" in capfd.readouterr().err
+    assert finish(places) == 1, "no part was begun"
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_is_begun_again(tmp_path: Path) -> None:
+    places, dice = make_places(tmp_path), random.Random(19)
+    archive(places, 60, 2)
+    with contextlib.closing(open_writer(path_of(str(places.state)))) as ledger:
+        deliveries.register(ledger, "somebody", 1)
+    parts(places)
+    kills = 0
+    for _ in range(8):
+        process = start("once", *places.flags(), *SMALL, "--finish", "--announce")
+        time.sleep(dice.uniform(0.25, 0.9))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        kill_group(process.pid)
+        process.communicate()
+    assert finish(places, "--announce") == 0
+    assert_ledger_equals_logs(places)
+    assert rows(places, "SELECT count(*), max(generation) FROM deliveries WHERE series_id > 0") == [(60, 1)]
+    assert (
+        rows(places, "SELECT state, generation FROM batches") == [("done" if not kills else "processing", 1)] or kills
+    )
+    assert rows(places, "SELECT count(*) FROM set_aside WHERE gone_ns = 0") == [(1,)]
