@@ -22,15 +22,22 @@ from listener.deidentify.options import DeidentifyOptions
 from listener.export import catalogue as export_catalogue
 from listener.export import columns as export_columns
 from listener.export.options import ExportOptions
+from listener.route import catalogue as route_catalogue
+from listener.route.options import RouteOptions
+from listener.route.routes_file import Route, Routes, Target
 from listener.telemetry import catalogue
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent / "listener"
 
+#: Labels of route's metrics are names of its file.
+_ROUTES = Routes({"NAME": Target("NAME", is_worker=True)}, {"NAME": Route("NAME")})
+
 #: Stages: the class of their options, and their own metrics.
 STAGES: dict[str, tuple[type[Any], tuple[catalogue.Row, ...]]] = {
     "deidentify": (DeidentifyOptions, ()),
     "export": (ExportOptions, export_catalogue.ROWS),
+    "route": (RouteOptions, route_catalogue.rows(_ROUTES)),
 }
 
 _PART = re.compile(r"(?<=<!-- generated: )([a-z-]+) -->\n.*?(?=<!-- end: \1 -->)", re.DOTALL)
@@ -215,7 +222,15 @@ for _stage in STAGES:
         f"{_stage}-metrics": partial(_stage_metrics, _stage),
     }
 
-DOCUMENTS = ("configuration.md", "metrics.md", "architecture.md", *(f"{stage}.md" for stage in STAGES))
+#: The page of a stage that has not its name.
+_PAGES = {"route": "routing"}
+
+DOCUMENTS = (
+    "configuration.md",
+    "metrics.md",
+    "architecture.md",
+    *(f"{_PAGES.get(stage, stage)}.md" for stage in STAGES),
+)
 
 
 def main() -> int:

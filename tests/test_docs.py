@@ -28,6 +28,7 @@ from listener.planning.template import TemplateError, compile_template
 from listener.planning.template_functions import USAGE, with_ages
 from listener.quickstart.synthetic import make_series
 from listener.records import OUTCOMES, Missing, Outcome
+from listener.route import routes_file
 from listener.stages import catalogue as stage_catalogue
 from listener.telemetry import catalogue
 from listener.telemetry.events import event_of
@@ -104,6 +105,16 @@ def test_the_toml_example_is_a_configuration(tmp_path: Path) -> None:
     assert found.min_free == 20 * 2**30
     assert found.rescan == 1.5
     assert len(found.incoming) == 2
+
+
+def test_the_routes_file_of_the_documents_is_one() -> None:
+    (example,) = blocks(PROJECT / "docs/routing.md", "toml")
+    found = routes_file.read(example)
+    assert [*found.routes] == ["stockholm"]
+    assert len(example.splitlines()) <= 12
+    text = read(PROJECT / "docs/routing.md")
+    keys = {key for table in routes_file._TABLES.values() for key in table}
+    assert {key for key in keys if f"`{key}`" not in text} == set()
 
 
 # -- what is named exists --------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ import yaml
 
 from listener import settings
 from listener.quickstart.synthetic import make_series
+from listener.route.options import RouteOptions
+from listener.stages import options as stage_options
 from listener.storescp import RECOMMENDED
 from tests.accounting import account, as_stored, read_tree
 from tests.authority import Authority
@@ -24,7 +27,7 @@ from tests.instances import write_instance
 from tests.service_process import Places, service, settled
 
 UNITS = PROJECT / "docs/systemd"
-SERVICES = ("listener.service", "storescp.service")
+SERVICES = ("listener.service", "listener-route.service", "storescp.service")
 
 
 def unit(name: str) -> dict[str, list[str]]:
@@ -63,7 +66,7 @@ def test_systemd_understands_the_units(installed: list[Path]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("name", "most"), [("listener.service", 2.0), ("storescp.service", 2.0)])
+@pytest.mark.parametrize(("name", "most"), [(name, 2.0) for name in SERVICES])
 def test_the_units_are_hardened(name: str, most: float, tmp_path: Path, installed: list[Path]) -> None:
     """By systemd's own measure, from 0 (nothing is allowed) to 10."""
     done = analyze("security", "--offline=true", "--no-pager", str(tmp_path / name))
@@ -127,7 +130,7 @@ def compose() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "docs/compose.secure.yaml"])
+@pytest.mark.parametrize("name", ["compose.yaml", "docs/compose.secure.yaml", "docs/compose.route.yaml"])
 def test_compose_fits_its_schema(name: str) -> None:
     program = PROJECT / "build/tools/check-jsonschema"
     if not program.exists():
@@ -135,6 +138,28 @@ def test_compose_fits_its_schema(name: str) -> None:
     command = [str(program), "--builtin-schema", "vendor.compose-spec", str(PROJECT / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_compose_with_route_is_the_same_and_a_second_receiver() -> None:
+    over = yaml.safe_load((PROJECT / "docs/compose.route.yaml").read_text())["services"]
+    options = settings.load({}, over["listener"]["environment"], "run")
+    assert options.incoming == ("/dicom/incoming", "/dicom/inside")
+    assert options.on_conflict == "keep-both"
+    assert tuple(over["inside"]["command"]) == (*RECOMMENDED, "-od", "/dicom/inside", "11112")
+    for name in ("inside", "route"):
+        assert over[name]["user"] == "10001:10001"
+        assert over[name]["read_only"] is True
+        assert "dicom:/dicom" in over[name]["volumes"]
+    given = argparse.Namespace(config="", routes=None)
+    chosen = stage_options.load(RouteOptions, "route", given, {})
+    assert float(over["route"]["stop_grace_period"].rstrip("s")) > chosen.drain + 5
+
+
+def test_route_s_unit_is_the_service_s_with_another_command() -> None:
+    own = unit("listener-route.service")
+    assert own["ExecStart"] == ["/opt/listener/bin/listener route --routes /etc/listener-routes.toml"]
+    assert own["ReadWritePaths"] == ["/srv/dicom"]
+    assert own["RestartPreventExitStatus"] == ["2"]
 
 
 def test_compose_is_the_same_set_up() -> None:

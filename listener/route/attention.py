@@ -41,10 +41,11 @@ def _service(document: Document) -> Iterator[Finding]:
         what = "the stage route is stopped" if service["state"] == "stopped" else "no word from the stage route"
         remedy = "start it; what came meanwhile is sent then"
         yield Finding(PROBLEM if service["state"] == "lost" else WARNING, what, remedy, "ListenerRouteNotRunning")
-    for check in service["checks"].values():
+    for name, check in service["checks"].items():
         if not check["ok"]:
             what, _, remedy = check["text"].partition(": ")
-            yield Finding(WARNING, what, remedy or "see the runbook", "ListenerRouteNotRunning")
+            heading = "ListenerRouteConfigRefused" if name == "routes" else "ListenerRouteNotRunning"
+            yield Finding(WARNING, what, remedy or "see the runbook", heading)
 
 
 def _targets(document: Document) -> Iterator[Finding]:
