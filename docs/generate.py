@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from listener import arguments, config
+from listener.deidentify import catalogue as deidentify_catalogue
 from listener.deidentify.options import DeidentifyOptions
 from listener.export import catalogue as export_catalogue
 from listener.export import columns as export_columns
@@ -35,7 +36,7 @@ _ROUTES = Routes({"NAME": Target("NAME", is_worker=True)}, {"NAME": Route("NAME"
 
 #: Stages: the class of their options, and their own metrics.
 STAGES: dict[str, tuple[type[Any], tuple[catalogue.Row, ...]]] = {
-    "deidentify": (DeidentifyOptions, ()),
+    "deidentify": (DeidentifyOptions, deidentify_catalogue.ROWS),
     "export": (ExportOptions, export_catalogue.ROWS),
     "route": (RouteOptions, route_catalogue.rows(_ROUTES)),
 }

@@ -22,7 +22,7 @@ MOST_SENDERS = 64
 
 #: Sets of commands that an option belongs to.
 EVERY = frozenset({"run", "once", "repack", "plan", "check", "verify", "retry", "status"})
-STAGE_VERBS = frozenset({"export", "route"})
+STAGE_VERBS = frozenset({"deidentify", "export", "route"})
 READING = EVERY - {"retry", "status"}
 ENGINE = frozenset({"run", "once", "check"})
 INTAKE = ENGINE | {"retry", "status"}
@@ -357,7 +357,7 @@ class Config:
         parse.choice("debug", "info", "warning", "error"),
         "LEVEL",
         "diagnostics on standard error",
-        EVERY | LEDGER | STAGE_VERBS | {"deidentify"},
+        EVERY | LEDGER | STAGE_VERBS,
         reloads=True,
     )
 

@@ -1,15 +1,24 @@
-"""Show what would become of a file's elements under the confidentiality profile; make its key."""
+"""De-identify complete series into another collection: PS3.15 and its options, verified, or held for a person.
+
+A stage: a program beside `listener run` that follows its collection through the ledger.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import pwd
 import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
+from listener.commands._selection import check_user
 from listener.commands._table import table, write_json
 from listener.config import Config
 from listener.deidentify import inputs
+from listener.deidentify.catalogue import NAME
 from listener.deidentify.explaining import explain
 from listener.deidentify.faults import NotUnderstood
 from listener.deidentify.keys import SECRET, Keys
@@ -19,49 +28,194 @@ from listener.deidentify.profile import Rules
 from listener.deidentify.replacing import Replacer, Subject
 from listener.deidentify.rewriting import Job
 from listener.errors import ConfigError
+from listener.ledger import consumers
+from listener.ledger.connection import open_writer, path_of, translated
+from listener.ledger.reader import reading
 from listener.parse import closest
-from listener.planning.names import printable
+from listener.planning.names import instant, printable
 from listener.stages import options
+from listener.status import ledger_view, snapshot
+from listener.status.formatting import moment, several
 
-#: What may stand behind the verb.
-DEEDS = ("explain", "new-key")
+#: What may stand behind the verb, and which of these take files.
+DEEDS = ("once", "check", "status", "held", "crosswalk", "explain", "new-key")
+_WITH_FILES = ("explain", "new-key")
 
 EPILOG = (
-    "explain FILE...: what would become of each element of these files, and by which rule; with --phi also the values, "
-    "which are patient data. new-key FILE: makes the key from which UIDs, pseudonyms and shifts are derived, for its "
-    "owner alone. "
-    "Exit status: 0; 1 a file is not understood or cannot be read; 2 the command line is wrong or a file of it unusable"
+    "without a word: serves until a signal. once: cleans what is due, and leaves; check: will it work?; status: how it "
+    "stands, also without a running service; held: what waits for a person, with --release UID (of an instance or "
+    "series) or --release --reason R lets it go; crosswalk: pseudonyms with their originals, which needs --phi; "
+    "explain FILE...: what would become of each element of these files, and by which rule, with --phi also the values; "
+    "new-key FILE: makes the key from which UIDs, pseudonyms and shifts are derived, for its owner alone. Series that "
+    "end from the first start on are cleaned. "
+    "Exit status: 0; 1 something is held, was not cleaned or not understood, or a second signal came; 2 the "
+    "configuration cannot work"
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
-    parser.add_argument("words_given", nargs="+", metavar="WORD", help=f"one of {', '.join(DEEDS)}, then FILEs")
+    parser.add_argument("deed", nargs="*", metavar="WORD", help=f"one of {', '.join(DEEDS)}, and of some FILEs")
     options.add_flags(parser, DeidentifyOptions)
-    parser.add_argument("--json", action="store_true", help="of explain: one JSON object an element, for programs")
+    parser.add_argument(
+        "--release", nargs="?", const="", metavar="UID", help="of held: let go what this UID (or --reason) names"
+    )
+    parser.add_argument("--reason", default="", metavar="R", help="of held: only what is held for this reason")
+    parser.add_argument("--json", action="store_true", help="of status, held, explain: for programs")
 
 
 def acts(given: argparse.Namespace) -> bool:
     """Return whether it does more than print."""
-    return bool(given.words_given[:1] == ["new-key"])
+    return not given.deed or given.deed[0] in ("once", "new-key") or given.release is not None
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
-    """Do what is asked for. Return the exit status; raise ConfigError."""
-    deed, *paths = given.words_given
-    if deed not in DEEDS:
-        hint = closest(deed, DEEDS)
-        raise ConfigError([f"deidentify: there is no '{deed}'; {f'did you mean {hint}?' if hint else EPILOG}"])
-    if not paths or (deed == "new-key" and len(paths) > 1):
-        raise ConfigError([f"deidentify: give {deed} {'FILE' if deed == 'new-key' else 'FILE...'}"])
-    chosen = options.load(DeidentifyOptions, "deidentify", given, os.environ)
+    """Serve, or do one of DEEDS. Return the exit status; raise ConfigError, StageOwned, StageFault."""
+    deed, *paths = given.deed or [""]
+    if deed and deed not in DEEDS:
+        close = closest(deed, DEEDS)
+        hint = f"did you mean {close}?" if close else f"give one of {', '.join(DEEDS)}, or none"
+        raise ConfigError([f"deidentify: there is no '{deed}'; {hint}"])
+    if bool(paths) != (deed in _WITH_FILES) or (deed == "new-key" and len(paths) > 1):
+        raise ConfigError([f"deidentify: give {deed}{_FILES.get(deed, ' alone')}"])
+    if (given.release is not None or given.reason) and deed != "held":
+        raise ConfigError(["deidentify: --release and --reason are for 'held'"])
+    chosen = options.load(DeidentifyOptions, NAME, given, os.environ)
     check(chosen)
-    if deed == "new-key":
-        inputs.new_key(paths[0])
-        print("made; keep a copy where no file of a patient is: without it no identifier is ever the same again")
+    deeds: dict[str, Callable[[], int]] = {
+        "": lambda: _serve(config, chosen, once=False),
+        "once": lambda: _serve(config, chosen, once=True),
+        "check": lambda: _check(config, chosen),
+        "status": lambda: _status(config, given),
+        "held": lambda: _held(config, given),
+        "crosswalk": lambda: _crosswalk(config),
+        "explain": lambda: _explain(config, chosen, given, paths),
+        "new-key": lambda: _new_key(paths[0]),
+    }
+    return deeds[deed]()
+
+
+_FILES = {"explain": " FILE...", "new-key": " FILE"}
+
+
+def _serve(config: Config, chosen: DeidentifyOptions, *, once: bool) -> int:
+    from listener.deidentify.service import DeidentifyStage, require
+    from listener.stages.service import StageService, StageSettings
+
+    check_user(config)
+    require(config.state, chosen)
+    stage = DeidentifyStage(config.state, config.data, chosen)
+    settings = StageSettings(config.state, "off" if once else chosen.http, None, chosen.drain)
+    status = StageService(stage, settings).run((lambda: stage.is_idle) if once else None)
+    if not once:
+        return status
+    with reading(config.state) as reader:
+        row = next((one for one in reader.consumers() if one.name == NAME), None)
+    return int(bool(status or row is None or row.pending or row.failed))
+
+
+def _check(config: Config, chosen: DeidentifyOptions) -> int:
+    from listener.deidentify.service import method_of, require
+
+    require(config.state, chosen)
+    method = method_of(chosen)
+    print(f"ok: '{printable(chosen.into)}' can be written")
+    print(f"ok: the key {method.keys.fingerprint} can be used")
+    print("ok: the ledger can be read")
+    if config.phi:
+        print("warning: --phi: what is printed may name patients")
+    return 0
+
+
+def _status(config: Config, given: argparse.Namespace) -> int:
+    with reading(config.state) as reader:
+        row = next((one for one in reader.consumers() if one.name == NAME), None)
+    live = snapshot.read(os.path.join(config.state, NAME)) or {}
+    found = {**(ledger_view.hook(row) if row else {"name": NAME, "state": "never started"}), "service": live}
+    if given.json:
+        write_json([found])
         return 0
+    for name, value in found.items():
+        if name not in ("name", "service") and value != "":
+            print(f"{name:<25} {value}")
+    for reason, count in live.get("held", {}).items():
+        print(f"{f'held: {reason}':<25} {count}")
+    for name, verdict in live.get("checks", {}).items():
+        print(f"{name:<25} {verdict}")
+    return 0
+
+
+# -- what is held ------------------------------------------------------------------------------------------------------
+
+
+def _held(config: Config, given: argparse.Namespace) -> int:
+    """List what waits for a person, or let it go."""
+    from listener.deidentify.vault import HeldRow, Vault
+
+    releases = given.release is not None
+    if releases and not given.release and not given.reason:
+        raise ConfigError(["deidentify: release what? give --release UID, or --release --reason R"])
+    if releases:
+        check_user(config)
+    with closing(Vault(config.state, writes=releases)) as vault:
+        rows = [row for row in vault.held() if not given.reason or row.reason == given.reason]
+        if given.release:
+            rows = [row for row in rows if given.release in (row.SOPInstanceUID, row.SeriesInstanceUID)]
+        if releases:
+            vault.release(rows, pwd.getpwuid(os.geteuid()).pw_name, time.time_ns())
+    if releases:
+        _deliver_again(config, {row.SeriesInstanceUID for row in rows})
+        print(f"{several(len(rows), 'is', 'are')} let go; the stage cleans {'them' if len(rows) != 1 else 'it'} now")
+        return 0 if rows else 1
+    if given.json:
+        write_json([{**row._asdict(), "since": instant(row.since_ns)} for row in rows])
+    elif rows:
+        heads = ("reason", "series", "instance", "since (UTC)", "detail")
+        print(table(heads, [_held_cells(row) for row in rows]), end="")
+    else:
+        print("nothing is held", file=sys.stderr)
+    assert all(isinstance(row, HeldRow) for row in rows)
+    return 0
+
+
+def _held_cells(row: Any) -> list[str]:
+    whole = row.SOPInstanceUID or "(all)"
+    return [row.reason, row.SeriesInstanceUID, whole, moment(instant(row.since_ns)), row.detail]
+
+
+def _deliver_again(config: Config, series: set[str]) -> None:
+    """Have the deliveries of these series taken again."""
+    with translated(), closing(open_writer(path_of(config.state))) as connection:
+        consumer = consumers.id_of(connection, NAME)
+        for uid in sorted(series):
+            ids = consumers.deliveries_of_uid(connection, consumer, uid)
+            consumers.redeliver_these(connection, consumer, ids, time.time_ns())
+
+
+def _crosswalk(config: Config) -> int:
+    from listener.deidentify.vault import Vault
+
+    if not config.phi:
+        raise ConfigError(["deidentify: crosswalk names patients: give --phi if that is what you want"])
+    with closing(Vault(config.state, writes=False)) as vault:
+        for kind in ("patients", "studies", "series"):
+            for original, new, *_ in vault.rows(kind):
+                write_json([{"kind": kind, "original": str(original).lstrip("\0"), "replaced": new}])
+    return 0
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _new_key(path: str) -> int:
+    inputs.new_key(path)
+    print("made; keep a copy where no file of a patient is: without it no identifier is ever the same again")
+    return 0
+
+
+def _explain(config: Config, chosen: DeidentifyOptions, given: argparse.Namespace, paths: Sequence[str]) -> int:
     job = _job(chosen)
-    return max([_explain(path, job, config, given) for path in paths])
+    return max([_explain_one(path, job, phi=config.phi, as_json=given.json) for path in paths])
 
 
 def _job(chosen: DeidentifyOptions) -> Job:
@@ -73,21 +227,17 @@ def _job(chosen: DeidentifyOptions) -> Job:
     return Job(Rules(names, safe), replacer, marks_of(names))
 
 
-def _explain(path: str, job: Job, config: Config, given: argparse.Namespace) -> int:
+def _explain_one(path: str, job: Job, *, phi: bool, as_json: bool) -> int:
     """Print what becomes of one file. Return 1 if nothing of it would pass."""
     try:
-        rows = explain(path, job, phi=config.phi)
+        rows = explain(path, job, phi=phi)
     except (NotUnderstood, OSError) as error:
         text = error.strerror if isinstance(error, OSError) else str(error)
         print(f"{printable(path)}: {text}", file=sys.stderr)
         return 1
-    if given.json:
+    if as_json:
         write_json(rows)
     else:
         print(printable(path))
-        print(table(list(rows[0]), [_cells(row) for row in rows]) if rows else "  no element", end="")
+        print(table(list(rows[0]), [[str(value) for value in row.values()] for row in rows]) if rows else "", end="")
     return 0
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    return [str(value) for value in row.values()]

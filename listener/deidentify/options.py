@@ -14,6 +14,8 @@ from listener.errors import ConfigError
 class DeidentifyOptions:
     """What the stage is told. Paths are absolute."""
 
+    into: str = row("", parse.directory, "DIR", "the --batches of the collection that gets what is clean", shown="none")
+    key_file: str = row("", parse.file, "FILE", "the key; 'listener deidentify new-key FILE' makes one", shown="none")
     option: tuple[str, ...] = row(
         (),
         parse.choice(*OPTIONS),
@@ -32,6 +34,22 @@ class DeidentifyOptions:
         "private elements that retain-safe-private keeps: lines GGGG,CREATOR,EE",
         shown="none",
     )
+    shift_days: int = row(
+        365, parse.whole(1, 36500), "DAYS", "most days that the dates of a patient go back (retain-modified-dates)"
+    )
+    burned_in: str = row(
+        "suspect",
+        parse.choice("suspect", "yes", "unless-no"),
+        "WHEN",
+        "hold images with text in their pixels: if they are suspected, if they say YES, or unless they say NO",
+    )
+    incomplete: str = row(
+        "hold", parse.choice("hold", "pass"), "WHAT", "series of which fewer instances came than were promised"
+    )
+    http: str = row(
+        "0.0.0.0:9466", parse.address, "ADDR:PORT", "metrics and health; port 0 picks one; or unix:PATH, or off"
+    )
+    drain: float = row(25.0, parse.seconds(0), "SECONDS", "how long a stopping stage may go on", unit="s")
 
 
 def check(chosen: DeidentifyOptions) -> None:

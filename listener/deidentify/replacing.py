@@ -15,12 +15,12 @@ _CONDITIONAL = frozenset({profile.SHIFT, profile.TIME, profile.CLEAN, profile.AG
 
 class Subject(NamedTuple):
     """Whom an instance is of: the pseudonym, by how many days dates go back, the bytes of its PatientID without
-    padding, and accession numbers that stand for others.
+    padding (None: each PatientID that is met is this one), and accession numbers that stand for others.
     """
 
     pseudonym: str
     days: int
-    patient_id: bytes = b""
+    patient_id: bytes | None = b""
     accessions: tuple[tuple[str, str], ...] = ()
 
 
@@ -75,7 +75,8 @@ class Replacer:
     def _pseudonym(self, tag: int, raw: bytes) -> str:
         text = _text(raw)
         if tag in (PATIENT_ID, PATIENT_NAME):
-            is_other = tag == PATIENT_ID and raw.strip(b" \0") not in (b"", self.subject.patient_id)
+            own = self.subject.patient_id
+            is_other = tag == PATIENT_ID and own is not None and raw.strip(b" \0") not in (b"", own)
             return self.keys.pseudonym("P", text) if is_other else self.subject.pseudonym
         if not text:
             return ""

@@ -39,6 +39,9 @@ _LARGE = 64 * 1024
 #: Groups that no data set of a file has: commands, file meta information, directories (which are not images).
 _NOT_HERE = frozenset({0x0000, 0x0002, 0x0004, 0x0006, 0xFFFE})
 
+#: Overlay Bits Allocated (60xx,0100), whichever overlay it is of.
+_OVERLAY_BITS, _EACH_OVERLAY = 0x60000100, 0xFF00FFFF
+
 _TOP = Position()
 _BEHIND_ALL = 1 << 32
 
@@ -58,7 +61,7 @@ class Part(NamedTuple):
 class Rewritten(NamedTuple):
     """An instance after the profile: `prefix` (preamble to file meta information), the parts of its data set, whether
     they are deflated, the source they are of, its new SOP Instance UID, what was done (by tag and action), and the
-    single steps if they were wanted.
+    single steps if they were wanted; `draws_in_pixels`: an overlay lies in unused bits of the pixels.
     """
 
     prefix: bytes
@@ -68,6 +71,7 @@ class Rewritten(NamedTuple):
     SOPInstanceUID: str
     done: Counter[tuple[int, str]]
     steps: list[Step]
+    draws_in_pixels: bool = False
 
 
 class Job(NamedTuple):
@@ -104,7 +108,9 @@ def rewrite(descriptor: int, size: int, job: Job) -> Rewritten:
         raise NotUnderstood("it has no SOP class or no SOP Instance UID")
     prefix = file_meta(walk.sop_class, walk.sop_instance, syntax)
     uid = walk.sop_instance.rstrip(b"\0 ").decode("latin-1")
-    return Rewritten(prefix, parts, deflated, source, uid, walk.elements.done, walk.elements.steps)
+    return Rewritten(
+        prefix, parts, deflated, source, uid, walk.elements.done, walk.elements.steps, walk.draws_in_pixels
+    )
 
 
 def _syntax(meta: FileMeta, source: Source, begin: int) -> str:
@@ -127,6 +133,7 @@ class _Walk:
         self._most = job.limits.max_header
         self.elements = Elements(job.rules, job.replacer, job.limits.max_depth, explains=job.explains)
         self.is_native = True
+        self.draws_in_pixels = False
         self.sop_class = self.sop_instance = b""
         self._base, self._data = begin, b""
         self._parts: list[bytes | Part] = []
@@ -226,7 +233,7 @@ class _Walk:
 
     def _rewritten(self, at: int, decision: Decision, position: Position) -> int:
         head, span = self._form.head(self._data, at), Span(at, -1, _FAR)
-        if head.tag in (SOP_CLASS, SOP_INSTANCE):
+        if head.tag in (SOP_CLASS, SOP_INSTANCE) or head.tag & _EACH_OVERLAY == _OVERLAY_BITS:
             self._remember(head)
         piece, end = self.elements.element(self._data, head, decision, span, self._form, position)
         if piece is None:
@@ -239,7 +246,10 @@ class _Walk:
 
     def _remember(self, head: Head) -> None:
         value = self._data[head.start : head.start + head.length].rstrip(b" \0")
-        if head.tag == SOP_CLASS:
+        if head.tag & _EACH_OVERLAY == _OVERLAY_BITS:
+            # Overlay Bits Allocated of 1 is an overlay of its own; more are those of the pixels (PS3.5 section 8.1.2).
+            self.draws_in_pixels |= value.strip(b"\0") not in (b"", b"\1")
+        elif head.tag == SOP_CLASS:
             self.sop_class = value
         else:
             self.sop_instance = value

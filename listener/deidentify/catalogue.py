@@ -1,0 +1,15 @@
+"""PURE. Metrics of the stage deidentify, beside those that every stage has."""
+
+from __future__ import annotations
+
+from listener.deidentify.holding import REASONS
+from listener.telemetry.catalogue import LATENCY, Row
+
+NAME = "deidentify"
+
+ROWS = (
+    Row("deidentify_instances_total", "counter", (("outcome", ("passed", "held")),), "Instances that were looked at."),
+    Row("deidentify_held", "gauge", (("reason", REASONS),), "Instances and units that wait for a person, by reason."),
+    Row("deidentify_units_total", "counter", (), "Units that were handed over."),
+    Row("deidentify_unit_duration_seconds", "histogram", (), "From taking a unit to its end.", LATENCY),
+)

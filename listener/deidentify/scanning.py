@@ -1,0 +1,202 @@
+"""Read the values of a file for verification: lenient, and sharing nothing with the code that rewrites.
+
+Values of every depth come in the order of the file. Native pixels are never read; of encapsulated JPEG the comments and
+application segments are.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+
+from listener.dicom.attributes import dictionary_vr
+
+_LONG = frozenset((b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC", b"UR", b"OD", b"OF", b"OL", b"OV", b"SV", b"UV"))
+_OPEN = 0xFFFFFFFF
+_PIXELS = 0x7FE00010
+_BULK = frozenset({0x7FE00008, 0x7FE00009, _PIXELS})
+
+#: Bytes of a file that are read at first, and the most before its pixels.
+_FIRST, _MOST = 256 * 1024, 64 * 1024 * 1024
+
+#: Bytes of a fragment that are searched for segments, and of the frames of one file the most that are looked at.
+_SEGMENTS, _MOST_FRAGMENTS = 64 * 1024, 100_000
+_JPEG, _JPEG2000 = b"\xff\xd8", b"\xff\x4f"
+
+
+class Leaf(NamedTuple):
+    """A value: tag, VR (of the dictionary where the file has none), bytes without padding."""
+
+    tag: int
+    vr: str
+    value: bytes
+
+
+class Scanned(NamedTuple):
+    """What was read of a file: its bytes up to the pixels (inflated), the values, and segments of its frames."""
+
+    data: bytes
+    leaves: list[Leaf]
+    segments: list[bytes]
+
+
+class Unreadable(Exception):
+    """The file cannot be read for verification."""
+
+
+class _Cut(Exception):
+    """The bytes at hand end too early."""
+
+
+def scan(descriptor: int, begin: int, syntax: str) -> Scanned:
+    """Read a file whose data set starts at `begin`. Raises Unreadable and OSError."""
+    implicit, little = syntax == "1.2.840.10008.1.2", syntax != "1.2.840.10008.1.2.2"
+    deflated = syntax in ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
+    count = _FIRST
+    while count <= _MOST:
+        data, is_whole = _inflated(descriptor, begin, count) if deflated else _read(descriptor, begin, count)
+        walk = _Walk(data, little=little)
+        try:
+            walk.run(0, len(data), implicit=implicit)
+        except _Cut:
+            if is_whole:
+                raise Unreadable("it ends within a value") from None
+            count *= 4
+            continue
+        if walk.pixels < 0 and not is_whole:
+            count *= 4
+            continue
+        segments = [] if deflated or walk.pixels < 0 else _segments(descriptor, begin + walk.pixels)
+        return Scanned(data[: walk.pixels] if walk.pixels >= 0 else data, walk.leaves, segments)
+    raise Unreadable("it has too much before its pixels")
+
+
+def _read(descriptor: int, begin: int, count: int) -> tuple[bytes, bool]:
+    data = os.pread(descriptor, count, begin)
+    return data, begin + len(data) >= os.fstat(descriptor).st_size
+
+
+def _inflated(descriptor: int, begin: int, count: int) -> tuple[bytes, bool]:
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    made, at = b"", begin
+    try:
+        while len(made) < count and not engine.eof:
+            piece = engine.unconsumed_tail or os.pread(descriptor, _FIRST, at)
+            at += 0 if engine.unconsumed_tail else len(piece)
+            if not piece:
+                break
+            made += engine.decompress(piece, count - len(made))
+    except zlib.error:
+        raise Unreadable("it cannot be inflated") from None
+    return made, engine.eof
+
+
+class _Walk:
+    """Values of a data set; `pixels` is where the pixel data's value starts, -1 if it was not met."""
+
+    def __init__(self, data: bytes, *, little: bool) -> None:
+        self.leaves: list[Leaf] = []
+        self.pixels = -1
+        self._data = data
+        self._set_order(little=little)
+
+    def _set_order(self, *, little: bool) -> None:
+        sign = "<" if little else ">"
+        self._little = little
+        self._tag, self._u16 = Struct(f"{sign}HH").unpack_from, Struct(f"{sign}H").unpack_from
+        self._u32 = Struct(f"{sign}L").unpack_from
+
+    def run(self, at: int, end: int, *, implicit: bool, depth: int = 0) -> int:
+        """Collect the values from `at` on, to `end` or the delimiter of an item. Return the offset behind. Raises
+        _Cut.
+        """
+        while at + 8 <= end:
+            group, element = self._tag(self._data, at)
+            tag = group << 16 | element
+            if group == 0xFFFE:
+                return at + 8
+            vr, start, length = self._head(at, tag, implicit=implicit)
+            if tag in _BULK and not depth:
+                self.pixels = start
+                return end
+            at = self._value(Leaf(tag, vr, b""), start, length, implicit=implicit, depth=depth)
+        return end
+
+    def _head(self, at: int, tag: int, *, implicit: bool) -> tuple[str, int, int]:
+        if implicit:
+            return dictionary_vr(tag) or "UN", at + 8, self._u32(self._data, at + 4)[0]
+        vr = self._data[at + 4 : at + 6]
+        if vr in _LONG:
+            if at + 12 > len(self._data):
+                raise _Cut
+            return vr.decode("latin-1"), at + 12, self._u32(self._data, at + 8)[0]
+        return vr.decode("latin-1"), at + 8, self._u16(self._data, at + 6)[0]
+
+    def _value(self, leaf: Leaf, start: int, length: int, *, implicit: bool, depth: int) -> int:
+        items = self._data[start : start + 4] in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+        if length == _OPEN or leaf.vr == "SQ" or (leaf.vr == "UN" and items):
+            stop = len(self._data) if length == _OPEN else start + length
+            if stop > len(self._data):
+                raise _Cut
+            end = self._items(start, stop, implicit=implicit or leaf.vr == "UN", depth=depth, alien=leaf.vr == "UN")
+            return end if length == _OPEN else stop
+        if start + length > len(self._data):
+            raise _Cut
+        value = self._data[start : start + length].strip(b" \0")
+        self.leaves.append(leaf._replace(value=value))
+        return start + length
+
+    def _items(self, at: int, end: int, *, implicit: bool, depth: int, alien: bool) -> int:
+        """Collect the values of items. UN is in little endian, whatever is around it."""
+        if depth > 100:
+            return end
+        before = self._little
+        if alien:
+            self._set_order(little=True)
+        try:
+            while at + 8 <= end:
+                group, element = self._tag(self._data, at)
+                length = self._u32(self._data, at + 4)[0]
+                at += 8
+                if group != 0xFFFE or element == 0xE0DD:
+                    return at
+                if element == 0xE000:
+                    stop = end if length == _OPEN else at + length
+                    at = self.run(at, min(stop, end), implicit=implicit, depth=depth + 1)
+            if at < end:
+                raise _Cut
+            return end
+        finally:
+            self._set_order(little=before)
+
+
+def _segments(descriptor: int, at: int) -> list[bytes]:
+    """Return comments and application segments of the fragments of encapsulated JPEG at `at`; [] for other pixels."""
+    found: list[bytes] = []
+    for _ in range(_MOST_FRAGMENTS):
+        head = os.pread(descriptor, 8, at)
+        if head[:4] != b"\xfe\xff\x00\xe0":
+            return found
+        length = int.from_bytes(head[4:], "little")
+        found += segments_of(os.pread(descriptor, min(length, _SEGMENTS), at + 8))
+        at += 8 + length
+    return found
+
+
+def segments_of(data: bytes) -> Iterator[bytes]:
+    """Yield the comments and application segments at the start of a JPEG or JPEG 2000 stream."""
+    is_jpeg = data[:2] == _JPEG
+    if not is_jpeg and data[:2] != _JPEG2000:
+        return
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in ((0xDA, 0xD9) if is_jpeg else (0x90, 0xD9)):
+            return
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if (marker == 0xFE or 0xE0 <= marker <= 0xEF) if is_jpeg else marker == 0x64:
+            yield data[at + 4 : at + 2 + length]
+        at += 2 + max(length, 2)

@@ -1,0 +1,227 @@
+"""The stage deidentify: takes deliveries of series, cleans each as a unit, and tells in the loop what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from listener.deidentify import catalogue, holding, inputs
+from listener.deidentify.keys import Keys
+from listener.deidentify.options import DeidentifyOptions
+from listener.deidentify.profile import Rules
+from listener.deidentify.units import Method, Result, Task, Units
+from listener.deidentify.vault import Vault
+from listener.errors import ConfigError, LedgerFault, NotTaken, Postponed
+from listener.ledger.interests import Interest, text_of
+from listener.ledger.reader import reading
+from listener.ledger.rows import Delivery
+from listener.ledger.taking import Consumer, DeliveryThread
+from listener.stages.service import Tools
+from listener.telemetry.catalogue import Row
+from listener.telemetry.health import Checks
+
+#: Seconds for which a delivery is leased; renewed while it is worked on.
+_LEASE = 120.0
+
+#: Seconds after which a unit is tried again whose files are not as the ledger says, and how often.
+_SOON, _ATTEMPTS = 5.0, 4
+
+#: Seconds between two looks whether a stage that is to end has nothing to do any more.
+_HURRY = 0.02
+
+Told = tuple[str, Mapping[str, Any]]
+
+
+def method_of(options: DeidentifyOptions) -> Method:
+    """Return how a collection is cleaned. Raises ConfigError."""
+    safe = inputs.read_safe_private(options.safe_private) if options.safe_private else frozenset()
+    return Method(
+        Rules(frozenset(options.option), safe),
+        Keys(inputs.read_key(options.key_file)),
+        inputs.read_words(options.words),
+        inputs.read_words(()),
+        options.burned_in,
+        options.incomplete == "pass",
+        options.shift_days,
+    )
+
+
+def require(state_dir: str, options: DeidentifyOptions) -> None:
+    """Raise ConfigError where the stage cannot work, or what must stay apart would not."""
+    problems = []
+    if not options.into:
+        problems.append("--into: name the directory of batches of the collection that gets what is clean")
+    elif not os.path.isdir(options.into) or not os.access(options.into, os.W_OK | os.X_OK):
+        problems.append(f"--into: '{options.into}' is no directory that can be written")
+    if not options.key_file:
+        problems.append("--key-file: name the key; 'listener deidentify new-key FILE' makes one")
+    for name, below in (("--key-file", options.key_file), ("--state", state_dir)):
+        if below and options.into and _is_below(below, options.into):
+            problems.append(f"{name}: it lies below --into, where what leaves the site lies")
+    if options.key_file and _is_below(options.key_file, state_dir):
+        problems.append("--key-file: it lies below --state, with the vault: keep them apart")
+    try:
+        with reading(state_dir) as reader:
+            reader.data_dir()
+    except LedgerFault as fault:
+        problems.append(f"--state: '{state_dir}': {fault}")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _is_below(path: str, directory: str) -> bool:
+    real, root = os.path.realpath(path), os.path.realpath(directory)
+    return real == root or real.startswith(root.rstrip("/") + "/")
+
+
+class DeidentifyStage:
+    """See Stage. The thread of deliveries cleans; the loop tells."""
+
+    name = catalogue.NAME
+    rows: Sequence[Row] = catalogue.ROWS
+
+    def __init__(self, state_dir: str, data_dir: str, options: DeidentifyOptions) -> None:
+        self._state_dir, self._data_dir, self._options = state_dir, data_dir, options
+        self._method = method_of(options)
+        self._outbox: SimpleQueue[Told] = SimpleQueue()
+        self._held: Counter[str] = Counter()
+        self._stopped = False
+        self._next_count = 0.0
+        #: Seconds until the next turn where nothing wakes it.
+        self.pause = 1.0
+
+    def begin(self, tools: Tools) -> Sequence[int]:
+        """Open the vault, and start to take deliveries. Raises ConfigError for another key, StageFault."""
+        self._tools = tools
+        self._vault = Vault(self._state_dir)
+        self._vault.claim(self._method.keys.fingerprint)
+        self._units = Units(self._data_dir, self._options.into, self._method, self._vault)
+        wants = text_of(Interest(("series-complete", "series-incomplete")))
+        self._thread = DeliveryThread(Consumer(self.name, "stage deidentify", wants, _LEASE), self, self._state_dir)
+        self._thread.answered = self._answered
+        self._count_held()
+        self._thread.start()
+        return ()
+
+    # -- in the thread of deliveries -----------------------------------------------------------------------------------
+
+    def take(self, delivery: Delivery, renew: Callable[[], None]) -> None:
+        """Clean what a delivery tells of. Raises NotTaken and Postponed; see Receiver."""
+        if delivery.series is None or delivery.change is None:
+            return
+        begun = time.monotonic()
+        series, generation = delivery.series, delivery.change.generation
+        with reading(self._state_dir) as reader:
+            instances = reader.instances_of(series)
+        task = Task(series, generation, delivery.event.endswith("incomplete"), instances)
+
+        def renewed() -> None:
+            if self._stopped:
+                raise NotTaken("the stage stopped meanwhile")
+            renew()
+
+        try:
+            result = self._units.process(task, renewed)
+        except FileNotFoundError as error:
+            if delivery.attempts < _ATTEMPTS:
+                raise Postponed("a file is not where the ledger says", _SOON) from error
+            raise NotTaken("a file is not where the ledger says", is_final=True) from error
+        except OSError as error:
+            raise NotTaken(error.strerror or type(error).__name__, _SOON) from error
+        self._tell(delivery, result, time.monotonic() - begun)
+        if result.held:
+            # Not delivered: 'listener prune' keeps what is held.
+            reasons = Counter(row.reason for row in result.held)
+            told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+            raise NotTaken(f"held for a person: {told}; 'listener deidentify held' lists them", is_final=True)
+
+    def abort(self) -> None:
+        """End the attempt that is under way; from any thread."""
+        self._stopped = True
+
+    def _tell(self, delivery: Delivery, result: Result, seconds: float) -> None:
+        assert delivery.series
+        assert delivery.change
+        held = Counter(row.reason for row in result.held)
+        about = {
+            "SeriesInstanceUID": delivery.series.SeriesInstanceUID,
+            "generation": delivery.change.generation,
+            "unit": result.name,
+            "passed": result.passed,
+            "held": dict(sorted(held.items())),
+        }
+        self._outbox.put(("unit", {"about": about, "seconds": seconds}))
+        self._tools.wakeup.set()
+
+    def _answered(self, how: str, seconds: float) -> None:
+        self._outbox.put(("answered", {"how": how, "seconds": seconds}))
+        self._tools.wakeup.set()
+
+    # -- in the loop ---------------------------------------------------------------------------------------------------
+
+    def turn(self, now: float) -> float:
+        """Tell what the thread has to tell."""
+        told = False
+        with contextlib.suppress(Empty):
+            while True:
+                kind, values = self._outbox.get_nowait()
+                told = True
+                if kind == "answered":
+                    self._tools.answered(values["how"], values["seconds"])
+                else:
+                    self._tell_unit(values["about"], values["seconds"])
+        if told or now >= self._next_count:
+            self._count_held()
+        return now + self.pause
+
+    def _tell_unit(self, about: Mapping[str, Any], seconds: float) -> None:
+        metrics = self._tools.metrics
+        metrics.add("deidentify_instances_total", about["passed"], "passed")
+        metrics.add("deidentify_instances_total", sum(about["held"].values()), "held")
+        metrics.add("deidentify_units_total", 1 if about["unit"] else 0)
+        metrics.observe("deidentify_unit_duration_seconds", seconds)
+        name = "deidentified" if about["unit"] else "held"
+        self._tools.events.service(name, time.time_ns(), **about)
+
+    def _count_held(self) -> None:
+        """Count what waits for a person, by a connection of this thread's own."""
+        self._next_count = time.monotonic() + 5.0
+        vault = Vault(self._state_dir, writes=False)
+        try:
+            self._held = Counter(row.reason for row in vault.held())
+        finally:
+            vault.close()
+        for reason in holding.REASONS:
+            self._tools.metrics.set("deidentify_held", self._held[reason], reason)
+
+    def checks(self) -> Checks:
+        """Tell whether what is clean can be handed over."""
+        fine = os.access(self._options.into, os.W_OK | os.X_OK)
+        return {"into": (fine, "what is clean can be handed over" if fine else "--into cannot be written")}
+
+    def shown(self) -> Mapping[str, Any]:
+        """Return what is shown of the stage."""
+        return {"into": self._options.into, "held": dict(self._held), "key": self._method.keys.fingerprint}
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether nothing is due; asked when that is to be the end."""
+        self.pause = _HURRY
+        return self._thread.idle.is_set()
+
+    def drain(self) -> bool:
+        """Take nothing new; a unit that is under way is given back at its next file."""
+        self.pause = _HURRY
+        self._thread.finish()
+        return not self._thread.is_working
+
+    def end(self) -> None:
+        """Stop."""
+        self._thread.stop()
+        self.turn(time.monotonic())
+        self._vault.close()

@@ -1,0 +1,191 @@
+"""The vault: who has which pseudonym, what was handed over, what is held and who released it. One SQLite file,
+`<state>/deidentify/deidentify.sqlite`, which never leaves the collection; the key is never in it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from listener.deidentify.catalogue import NAME
+from listener.errors import ConfigError
+from listener.stages.database import Schema, open_reader, open_writer, transaction
+
+_STEP = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE patients (PatientID TEXT PRIMARY KEY, pseudonym TEXT NOT NULL UNIQUE, days INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE studies (
+    StudyInstanceUID TEXT PRIMARY KEY, replaced TEXT NOT NULL, PatientID TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE series (
+    SeriesInstanceUID TEXT PRIMARY KEY, replaced TEXT NOT NULL, StudyInstanceUID TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE units (
+    SeriesInstanceUID TEXT NOT NULL, generation INTEGER NOT NULL, release INTEGER NOT NULL, name TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('ready', 'handed')), passed INTEGER NOT NULL, at_ns INTEGER NOT NULL,
+    PRIMARY KEY (SeriesInstanceUID, generation, release)
+) WITHOUT ROWID;
+CREATE TABLE done (
+    SeriesInstanceUID TEXT NOT NULL, generation INTEGER NOT NULL, release INTEGER NOT NULL,
+    tag INTEGER NOT NULL, action TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (SeriesInstanceUID, generation, release, tag, action)
+) WITHOUT ROWID;
+CREATE TABLE held (
+    SeriesInstanceUID TEXT NOT NULL, SOPInstanceUID TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
+    since_ns INTEGER NOT NULL, released_ns INTEGER NOT NULL DEFAULT 0, released_by TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (SeriesInstanceUID, SOPInstanceUID, reason)
+) WITHOUT ROWID;
+"""
+
+SCHEMA = Schema(NAME, 0x4C444431, (_STEP,))
+
+
+class Patient(NamedTuple):
+    """A patient's pseudonym, and by how many days dates go back."""
+
+    pseudonym: str
+    days: int
+
+
+class HeldRow(NamedTuple):
+    """What waits for a person: an instance, or ("" for it) the whole of a series."""
+
+    SeriesInstanceUID: str
+    SOPInstanceUID: str
+    reason: str
+    detail: str
+    since_ns: int
+    released_ns: int = 0
+    released_by: str = ""
+
+
+class UnitKey(NamedTuple):
+    """A unit: a generation of a series, and how often something of the series was released before."""
+
+    SeriesInstanceUID: str
+    generation: int
+    release: int
+
+
+class Unit(NamedTuple):
+    """What is handed over: the folder's name, how many instances, original and new UID of the study, new UID of the
+    series, and whose it is.
+    """
+
+    name: str
+    passed: int
+    study: tuple[str, str]
+    series: str
+    PatientID: str
+
+
+class Vault:
+    """The vault of a collection, for one thread at a time. Every method that writes is one transaction."""
+
+    def __init__(self, state_dir: str, *, writes: bool = True) -> None:
+        self._connection = (open_writer if writes else open_reader)(state_dir, SCHEMA)
+
+    def close(self) -> None:
+        """Close."""
+        self._connection.close()
+
+    def claim(self, fingerprint: str) -> None:
+        """Record by which key values are derived. Raises ConfigError for another one: it would split patients."""
+        with transaction(self._connection):
+            self._connection.execute("INSERT OR IGNORE INTO about VALUES ('key', ?)", (fingerprint,))
+            (known,) = self._connection.execute("SELECT value FROM about WHERE name = 'key'").fetchone()
+        if known != fingerprint:
+            raise ConfigError(
+                [f"--key-file: it is another key than the vault's ({known}): every patient would become a second one"]
+            )
+
+    def fingerprint(self) -> str:
+        """Return what identifies the key, "" before the first start."""
+        row = self._connection.execute("SELECT value FROM about WHERE name = 'key'").fetchone()
+        return str(row[0]) if row else ""
+
+    def patient(self, patient_id: str, new: Patient) -> Patient:
+        """Return what a patient has, `new` if it is not known yet."""
+        with transaction(self._connection):
+            self._connection.execute("INSERT OR IGNORE INTO patients VALUES (?, ?, ?)", (patient_id, *new))
+            row = self._connection.execute(
+                "SELECT pseudonym, days FROM patients WHERE PatientID = ?", (patient_id,)
+            ).fetchone()
+        return Patient(*row)
+
+    def owner_of(self, study: str, patient_id: str) -> str:
+        """Return whose study it is: of the patient who came with it first, which is this one if none did."""
+        row = self._connection.execute("SELECT PatientID FROM studies WHERE StudyInstanceUID = ?", (study,)).fetchone()
+        return str(row[0]) if row else patient_id
+
+    def release_of(self, series: str) -> int:
+        """Return how often something of a series was released."""
+        return int(
+            self._connection.execute(
+                "SELECT count(DISTINCT released_ns) FROM held WHERE SeriesInstanceUID = ? AND released_ns", (series,)
+            ).fetchone()[0]
+        )
+
+    def released(self, series: str) -> set[tuple[str, str]]:
+        """Return what of a series was released: (SOP Instance UID or "", reason)."""
+        rows = self._connection.execute(
+            "SELECT SOPInstanceUID, reason FROM held WHERE SeriesInstanceUID = ? AND released_ns", (series,)
+        )
+        return set(rows)
+
+    def state_of(self, key: UnitKey) -> tuple[str, str]:
+        """Return state and name of a unit, "" twice if there is none yet."""
+        row = self._connection.execute(
+            "SELECT state, name FROM units WHERE SeriesInstanceUID = ? AND generation = ? AND release = ?", key
+        ).fetchone()
+        return row or ("", "")
+
+    def hold(self, rows: Iterable[HeldRow]) -> None:
+        """Record what is held; what is known stays as it was."""
+        with transaction(self._connection):
+            self._connection.executemany("INSERT OR IGNORE INTO held VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def make_ready(self, key: UnitKey, unit: Unit, done: Counter[tuple[int, str]], now_ns: int) -> None:
+        """Record a unit that is written and verified, before it gets its name."""
+        with transaction(self._connection):
+            self._connection.execute(
+                "INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, 'ready', ?, ?)",
+                (*key, unit.name, unit.passed, now_ns),
+            )
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?)",
+                [(*key, tag, action, count) for (tag, action), count in done.items()],
+            )
+            self._connection.execute("INSERT OR IGNORE INTO studies VALUES (?, ?, ?)", (*unit.study, unit.PatientID))
+            self._connection.execute(
+                "INSERT OR IGNORE INTO series VALUES (?, ?, ?)", (key.SeriesInstanceUID, unit.series, unit.study[0])
+            )
+
+    def mark_handed(self, key: UnitKey) -> None:
+        """Record that a unit has its name."""
+        with transaction(self._connection):
+            self._connection.execute(
+                "UPDATE units SET state = 'handed' WHERE SeriesInstanceUID = ? AND generation = ? AND release = ?", key
+            )
+
+    def held(self, *, released: bool = False) -> list[HeldRow]:
+        """Return what waits for a person, or what was released."""
+        rows = self._connection.execute(
+            f"SELECT * FROM held WHERE released_ns {'>' if released else '='} 0 ORDER BY since_ns, SOPInstanceUID"  # noqa: S608
+        )
+        return [HeldRow(*row) for row in rows]
+
+    def release(self, rows: Iterable[HeldRow], who: str, now_ns: int) -> None:
+        """Record that a person let these go."""
+        with transaction(self._connection):
+            self._connection.executemany(
+                "UPDATE held SET released_ns = ?, released_by = ? "
+                "WHERE SeriesInstanceUID = ? AND SOPInstanceUID = ? AND reason = ?",
+                [(now_ns, who, *row[:3]) for row in rows],
+            )
+
+    def rows(self, table: str) -> list[sqlite3.Row]:
+        """Return the rows of a table, for evidence and the crosswalk."""
+        return self._connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - names of ours

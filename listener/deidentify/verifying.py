@@ -1,0 +1,139 @@
+"""PURE. Verify what was written: no original of what was removed or replaced stands in it. Shares nothing with the
+code that rewrites; what is an original is decided here by a list of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+#: UIDs of classes, schemes and contexts: they say what something is.
+_CLASSES = frozenset(
+    {0x00080016, 0x0008001A, 0x0008001B, 0x00080062, 0x0008010C, 0x0008010D, 0x00080117, 0x00080118, 0x00081150}
+    | {0x0008115A, 0x00083002, 0x0008040E, 0x00089123, 0x00041510, 0x00340003, 0x04000010, 0x04000510, 0x30100052}
+    | {0x30100053}
+)
+_STANDARD = b"1.2.840.10008."
+
+_INSTITUTIONS = frozenset({0x00080080, 0x00080081, 0x00081040})
+_DEVICES = frozenset({0x00081010, 0x00181000, 0x0018700A, 0x00181004, 0x00181005, 0x00181007, 0x00181008, 0x00181009})
+_IDENTIFIERS = frozenset(
+    {0x00100020, 0x00101000, 0x00080050, 0x00200010, 0x00380010, 0x00401001, 0x00402016, 0x00402017, 0x00400009}
+    | {0x00400253, 0x00101040, 0x00102154, 0x00102155, 0x00080092, 0x00080094, 0x00101090, 0x00102299, 0x00100035}
+)
+_BIRTHS = frozenset({0x00100030, 0x00100033, 0x00100034})
+
+#: From so many letters on a value is searched for anywhere; shorter ones, and words that are common, only as words of
+#: text elements: "Ann" stands in every scanner.
+_LONG = 5
+_SHORT = 3
+_DIGITS = 6
+
+_TEXTS = frozenset({"LO", "SH", "LT", "ST", "UT", "UC", "PN"})
+_NAME_PARTS = re.compile(rb"[A-Za-z\x80-\xff]+")
+_WORDS = re.compile(rb"[a-z0-9\x80-\xff]+")
+_UIDS = re.compile(rb"[0-9][0-9.]{5,63}")
+
+#: What stands in place of originals, in files that were de-identified before too.
+_DUMMIES = frozenset({b"anonymized", b"anonymous", b"anon", b"anonymised", b"unknown", b"none"})
+
+
+class Value(Protocol):
+    """An element's value."""
+
+    @property
+    def tag(self) -> int:
+        """The tag."""
+
+    @property
+    def vr(self) -> str:
+        """The VR."""
+
+    @property
+    def value(self) -> bytes:
+        """The bytes, without padding."""
+
+
+class Originals(NamedTuple):
+    """What must not be found: UIDs; lower case values to be found anywhere; and words of text elements."""
+
+    uids: frozenset[bytes] = frozenset()
+    anywhere: frozenset[bytes] = frozenset()
+    words: frozenset[bytes] = frozenset()
+
+    def __or__(self, other: Originals) -> Originals:
+        """Return both together."""
+        return Originals(self.uids | other.uids, self.anywhere | other.anywhere, self.words | other.words)
+
+
+def originals(leaves: Iterable[Value], options: Collection[str], common: Collection[str]) -> Originals:
+    """Return the originals in the values of a source. `options` tell what is retained; `common` are ordinary words."""
+    uids: set[bytes] = set()
+    classes: set[bytes] = set()
+    found: set[bytes] = set()
+    kept = _kept(options)
+    for leaf in leaves:
+        if leaf.vr == "UI":
+            (classes if leaf.tag in _CLASSES else uids).update(part.strip(b" \0") for part in leaf.value.split(b"\\"))
+        elif leaf.vr == "PN":
+            found.update(_NAME_PARTS.findall(leaf.value.lower()))
+        elif leaf.tag in kept:
+            continue
+        elif leaf.tag in _IDENTIFIERS or leaf.tag in _INSTITUTIONS or leaf.tag in _DEVICES or leaf.tag in _BIRTHS:
+            found.update(part.strip().lower() for part in leaf.value.split(b"\\"))
+    if "retain-uids" in options:
+        uids.clear()
+    uids = {uid for uid in uids - classes if len(uid) > _LONG and not uid.startswith(_STANDARD)}
+    found = {one for one in found - _DUMMIES if len(one) >= _SHORT}
+    anywhere = {one for one in found if _is_telling(one, common)}
+    return Originals(frozenset(uids), frozenset(anywhere), frozenset(found - anywhere))
+
+
+def _kept(options: Collection[str]) -> frozenset[int]:
+    kept = _INSTITUTIONS if "retain-institution-identity" in options else frozenset()
+    return kept | (_DEVICES if "retain-device-identity" in options else frozenset())
+
+
+def _is_telling(value: bytes, common: Collection[str]) -> bool:
+    """Return whether a value can be searched for anywhere: long, and no ordinary word."""
+    least = _DIGITS if value.isdigit() else _LONG
+    return len(value) >= least and value.decode("latin-1") not in common
+
+
+def find(data: bytes, segments: Sequence[bytes], leaves: Sequence[Value], wanted: Originals) -> str:
+    """Return where in an output an original stands: the tag of an element, "the file" where it is none's value; "" if
+    there is none. Never the value.
+    """
+    hit = _in_bytes(b"\n".join([data, *segments]), wanted)
+    if hit:
+        return next((_shown(leaf.tag) for leaf in leaves if hit in leaf.value.lower()), "the file")
+    for leaf in leaves:
+        if leaf.vr in _TEXTS and wanted.words:
+            text = leaf.value.lower()
+            if text in wanted.words or not wanted.words.isdisjoint(_WORDS.findall(text)):
+                return _shown(leaf.tag)
+    return ""
+
+
+def _in_bytes(data: bytes, wanted: Originals) -> bytes:
+    """Return an original that stands anywhere in the bytes, b"" if none does."""
+    if wanted.uids:
+        uids: list[bytes] = _UIDS.findall(data)
+        for uid in set(uids):
+            if uid.rstrip(b".") in wanted.uids:
+                return uid
+    lowered = data.lower()
+    for value in wanted.anywhere:
+        if value in lowered and (not value.isdigit() or _stands_alone(value, lowered)):
+            return value
+    return b""
+
+
+def _stands_alone(digits: bytes, data: bytes) -> bool:
+    """Return whether digits stand where no digit or point precedes them: not within a number or a UID."""
+    return bool(re.search(rb"(?<![0-9.])" + digits, data))
+
+
+def _shown(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"

@@ -1,0 +1,245 @@
+"""`listener deidentify` on a real ledger: what is handed over, what is held, and that it names nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from listener import cli
+from listener.deidentify import units
+from listener.deidentify.vault import Vault
+from tests.deidentify import planting
+from tests.deidentify.collection import Collection
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Collection:
+    return Collection(tmp_path)
+
+
+def test_a_series_is_handed_over_whole_and_clean(collection: Collection, capfd: pytest.CaptureFixture[str]) -> None:
+    collection.add(0, 1, 2, 3)
+    collection.end()
+    assert collection.deidentify("once") == 0
+    (folder,) = collection.handed()
+    assert folder.name.startswith("B")
+    made = collection.datasets()
+    assert len(made) == 3
+    assert {str(one.PatientID) for one in made} == {str(one.PatientName) for one in made}
+    assert len({one.SeriesInstanceUID for one in made}) == 1
+    for path in collection.files():
+        assert planting.found_in(path.read_bytes()) == []
+        assert path.name == f"{collection.datasets()[collection.files().index(path)].SOPInstanceUID}.dcm"
+    told = capfd.readouterr()
+    assert planting.found_in((told.out + told.err).encode()) == []
+    assert '"event":"deidentified"' in told.out
+    assert collection.consumer().failed == 0
+    assert collection.consumer().pending == 0
+
+
+def test_what_is_clean_becomes_a_collection(collection: Collection, tmp_path: Path) -> None:
+    collection.add(0, 1, 2)
+    collection.end()
+    collection.deidentify("once")
+    base = tmp_path / "clean"
+    given = [f"--{name}={base / name}" for name in ("data", "log", "state")]
+    assert cli.main(["once", f"--batches={collection.into}", "--batch-source=remove", "--batch-quiet=0", *given]) == 0
+    published = [path for path in (base / "data").rglob("*") if path.is_file()]
+    assert len(published) == 2
+    assert collection.handed() == []
+    for path in [path for path in base.rglob("*") if path.is_file()]:
+        assert planting.found_in(path.read_bytes()) == []
+        assert planting.found_in(os.fsencode(path.name)) == []
+
+
+def test_series_of_a_patient_have_one_pseudonym_and_the_same_bytes_again(collection: Collection) -> None:
+    collection.add(0, 1)
+    collection.add(1, 1)
+    collection.end()
+    collection.deidentify("once")
+    assert len({one.PatientID for one in collection.datasets()}) == 1
+    before = {path.name: path.read_bytes() for path in collection.files()}
+    for folder in collection.handed():
+        shutil.rmtree(folder)
+    with closing(sqlite3.connect(Path(collection.config.state, "deidentify/deidentify.sqlite"))) as vault:
+        vault.execute("DELETE FROM units")
+        vault.commit()
+    for series in (0, 1):
+        words = ["redeliver", "deidentify", collection.uid(series), "--yes"]
+        assert cli.main(["hooks", *words, "--state", collection.config.state]) == 0
+    collection.deidentify("once")
+    assert {path.name: path.read_bytes() for path in collection.files()} == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ({"BurnedInAnnotation": "YES"}, "burned-in"),
+        ({"Modality": "US"}, "burned-in"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "burned-in"),
+        ({"RecognizableVisualFeatures": "YES"}, "recognizable"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1"}, "content"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11"}, "content"),
+    ],
+)
+def test_an_instance_is_held_and_the_rest_goes(
+    collection: Collection, overrides: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection.add(0, 1, **overrides)
+    collection.add(0, 2)
+    collection.end()
+    assert collection.deidentify("once") == 1
+    assert len(collection.files()) == 1
+    assert collection.consumer().failed == 1
+    capsys.readouterr()
+    assert collection.deidentify("held", "--json") == 0
+    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert row["reason"] == reason
+    assert planting.found_in(json.dumps(row).encode()) == []
+
+
+def test_what_is_held_is_released_as_another_unit(collection: Collection) -> None:
+    collection.add(0, 1, BurnedInAnnotation="YES")
+    collection.add(0, 2)
+    collection.end()
+    collection.deidentify("once")
+    assert collection.deidentify("held", "--release", "--reason", "burned-in") == 0
+    assert collection.deidentify("once") == 0
+    assert [len(list(folder.iterdir())) for folder in collection.handed()] in ([1, 2], [2, 1])
+    codes = [one.DeidentificationMethodCodeSequence for one in collection.datasets()]
+    assert any([code.CodeValue for code in one] == [] for one in codes)
+    with closing(Vault(collection.config.state, writes=False)) as vault:
+        (row,) = vault.held(released=True)
+    assert row.released_by
+
+
+def test_releasing_nothing_is_told(collection: Collection) -> None:
+    assert collection.deidentify("held", "--release", "1.2.3") == 1
+    assert collection.deidentify("held", "--release") == 2
+
+
+def test_an_original_in_a_kept_text_holds_the_unit(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    collection.add(0, 1)
+    collection.add(0, 2, BodyPartExamined=planting.PLANT.upper())
+    collection.end()
+    assert collection.deidentify("once") == 1
+    assert collection.handed() == []
+    collection.deidentify("held")
+    out = capsys.readouterr().out
+    assert "residual" in out
+    assert "(0018,0015)" in out
+    assert planting.found_in(out.encode()) == []
+
+
+def test_a_study_of_two_patients_is_held(collection: Collection) -> None:
+    collection.add(0, 1)
+    collection.end()
+    collection.deidentify("once")
+    collection.add(1, 1, PatientID="another")
+    collection.end()
+    assert collection.deidentify("once") == 1
+    with closing(Vault(collection.config.state, writes=False)) as vault:
+        assert [row.reason for row in vault.held()] == ["patient-conflict"]
+    assert len(collection.handed()) == 1
+
+
+def test_a_file_that_is_not_understood_is_held(collection: Collection) -> None:
+    (path,) = collection.add(0, 1)
+    path.write_bytes(path.read_bytes()[:-30])
+    collection.end()
+    assert collection.deidentify("once") == 1
+    with closing(Vault(collection.config.state, writes=False)) as vault:
+        assert [row.reason for row in vault.held()] == ["not-understood"]
+
+
+def test_another_key_is_refused(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    assert collection.deidentify("once") == 0
+    collection.key.unlink()
+    assert cli.main(["deidentify", "new-key", str(collection.key)]) == 0
+    assert collection.deidentify("once") == 2
+    assert "another key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["part", "named"])
+def test_a_unit_that_was_ready_when_it_was_killed_is_in_once(
+    collection: Collection, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection.add(0, 1, 2)
+    collection.end()
+    real = units.Units._hand_over
+
+    def killed(self: units.Units, key: object, name: str) -> None:
+        if state == "named":
+            os.rename(collection.into / f"{name}.part", collection.into / name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(units.Units, "_hand_over", killed)
+    maker = _units(collection)
+    with pytest.raises(KeyboardInterrupt):
+        maker.process(_task(collection), lambda: None)
+    monkeypatch.setattr(units.Units, "_hand_over", real)
+    if state == "named":
+        shutil.rmtree(collection.handed()[0])  # B has taken it.
+    maker.process(_task(collection), lambda: None)
+    assert len(collection.handed()) == (1 if state == "part" else 0)
+    maker.process(_task(collection), lambda: None)
+    assert len(collection.handed()) == (1 if state == "part" else 0)
+    maker._vault.close()
+
+
+def _units(collection: Collection) -> units.Units:
+    from listener.deidentify.options import DeidentifyOptions
+    from listener.deidentify.service import method_of
+
+    method = method_of(DeidentifyOptions(key_file=str(collection.key)))
+    return units.Units(collection.config.data, str(collection.into), method, Vault(collection.config.state))
+
+
+def _task(collection: Collection) -> units.Task:
+    from listener.ledger.reader import reading
+
+    with reading(collection.config.state) as reader:
+        series = reader.series(collection.uid(0))
+        assert series
+        return units.Task(series, 1, False, reader.instances_of(series))
+
+
+def test_the_crosswalk_needs_phi(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    collection.add(0, 1)
+    collection.end()
+    collection.deidentify("once")
+    assert collection.deidentify("crosswalk") == 2
+    capsys.readouterr()
+    assert collection.deidentify("crosswalk", "--phi") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"kind": "patients", "original": planting.PLANT, "replaced": collection.datasets()[0].PatientID} in rows
+
+
+def test_status_and_check_name_no_patient(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    collection.add(0, 1, BurnedInAnnotation="YES")
+    collection.end()
+    collection.deidentify("once")
+    assert collection.deidentify("status") == 0
+    assert collection.deidentify("status", "--json") == 0
+    assert collection.deidentify("check") == 0
+    told = capsys.readouterr()
+    assert "burned-in" in told.out
+    assert planting.found_in((told.out + told.err).encode()) == []
+
+
+def test_what_must_stay_apart_is_asked_for(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    key = Path(collection.config.state, "key")
+    shutil.copy(collection.key, key)
+    collection.key = key
+    assert collection.deidentify("check") == 2
+    assert "keep them apart" in capsys.readouterr().err
+    collection.into = Path(collection.config.state).parent
+    assert collection.deidentify("check") == 2
+    assert "below --into" in capsys.readouterr().err

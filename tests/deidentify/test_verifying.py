@@ -1,0 +1,101 @@
+"""Verification finds what was planted into outputs, and reads files in every form."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from listener.deidentify import verifying
+from listener.deidentify.scanning import Leaf, Scanned, Unreadable, scan, segments_of
+from listener.dicom.file_meta import read_file_meta
+from listener.dicom.source import FileSource
+from tests.deidentify import planting
+
+COMMON = frozenset({"brain", "sagittal"})
+NAME, ID, BIRTH = (
+    Leaf(0x00100010, "PN", b"Plantagenet^Ann^Brain"),
+    Leaf(0x00100020, "LO", b"4711815"),
+    Leaf(0x00100030, "DA", b"19471103"),
+)
+SOURCE = [
+    NAME,
+    ID,
+    BIRTH,
+    Leaf(0x00080018, "UI", b"1.2.276.0.7230010.3.1"),
+    Leaf(0x00080016, "UI", b"1.3.12.2.1107.5.9.1"),
+    Leaf(0x00291001, "UI", b"1.3.12.2.1107.5.9.1"),
+    Leaf(0x00080080, "LO", b"Lothlorien Clinic"),
+    Leaf(0x00181000, "LO", b"45152"),
+    Leaf(0x00200010, "SH", b"1"),
+]
+WANTED = verifying.originals(SOURCE, (), COMMON)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        b"xx PLANTAGENET xx",
+        b"a 4711815 b",
+        b"19471103",
+        b"19471103101010",
+        b"UI 1.2.276.0.7230010.3.1\0",
+        b"at lothlorien clinic",
+    ],
+)
+def test_an_original_anywhere_is_found(planted: bytes) -> None:
+    assert verifying.find(planted, [], [], WANTED) == "the file"
+    assert verifying.find(b"", [planted], [], WANTED) == "the file"
+    assert verifying.find(planted, [], [Leaf(0x00181030, "LO", planted)], WANTED) == "(0018,1030)"
+
+
+@pytest.mark.parametrize("text", [b"exam of Ann", b"ANN", b"brain of ANN", b"Brain"])
+def test_short_and_common_values_are_found_as_words_of_texts(text: bytes) -> None:
+    assert verifying.find(text, [], [Leaf(0x00181030, "LO", text)], WANTED) == "(0018,1030)"
+    assert verifying.find(text, [], [Leaf(0x00180015, "CS", text)], WANTED) == ""
+
+
+@pytest.mark.parametrize("data", [b"scanner", b"0.4711815", b"2.25.194711031", b"1.3.12.2.1107.5.9.1", b"1", b""])
+def test_what_is_none_is_not_found(data: bytes) -> None:
+    assert verifying.find(data, [], [Leaf(0x00181030, "LO", data)], WANTED) == ""
+
+
+def test_what_is_retained_is_no_original() -> None:
+    options = ("retain-uids", "retain-institution-identity", "retain-device-identity")
+    wanted = verifying.originals(SOURCE, options, COMMON)
+    assert verifying.find(b"1.2.276.0.7230010.3.1 Lothlorien Clinic 45152", [], [], wanted) == ""
+
+
+def _scan(path: Path, data: bytes) -> Scanned:
+    path.write_bytes(data)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        meta = read_file_meta(FileSource(descriptor, len(data)))
+        return scan(descriptor, meta.dataset_offset, meta.TransferSyntaxUID)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+@pytest.mark.parametrize("syntax", planting.SYNTAXES)
+def test_values_of_every_depth_are_read(tmp_path: Path, syntax: str, undefined: bool) -> None:
+    made = planting.instance(5, undefined=undefined)
+    found = _scan(tmp_path / "file", planting.file_of(made, syntax))
+    names = [leaf for leaf in found.leaves if leaf.tag == 0x00100010]
+    expected = sum(1 for one in made.iterall() if one.tag == 0x00100010)
+    # Within private sequences too, where the file says what is one.
+    assert len(names) == expected if syntax != planting.IMPLICIT else len(names) >= 6
+    assert bytes(range(32)) not in found.data
+
+
+def test_a_cut_file_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable):
+        _scan(tmp_path / "file", planting.file_of(planting.instance(0), planting.EXPLICIT)[:900])
+
+
+def test_comments_and_application_segments_are_read() -> None:
+    jpeg = b"\xff\xd8\xff\xe1\0\x08Planta\xff\xfe\0\x06Anne\xff\xda\0\x04xxPlantagenet"
+    assert list(segments_of(jpeg)) == [b"Planta", b"Anne"]
+    assert list(segments_of(b"\xff\x4f\xff\x51\0\x04xx\xff\x64\0\x08\0\x01Anne\xff\x90\0\x04xx")) == [b"\0\x01Anne"]
+    assert list(segments_of(b"no JPEG")) == []
