@@ -97,6 +97,11 @@ RULES: dict[str, dict[str, Any]] = {
     },
     "persistence.whenDeleted": _KEPT,
     "persistence.whenScaled": _KEPT,
+    "backfill.name": {"type": "string", "maxLength": 30, "pattern": "^[a-z]([a-z0-9-]*[a-z0-9])?$"},
+    "backfill.completions": {"type": "integer", "minimum": 1, "maximum": 1000},
+    "backfill.parallelism": {"type": "integer", "minimum": 1, "maximum": 1000},
+    "backfill.backoffLimitPerIndex": {"type": "integer", "minimum": 0, "maximum": 1000},
+    "backfill.partBy": {"enum": ["directory", "name"]},
     "networkPolicy.dicomFrom": _OBJECTS,
     "networkPolicy.metricsFrom": _OBJECTS,
     "networkPolicy.pageFrom": _OBJECTS,
@@ -167,6 +172,8 @@ def _of(path: str, value: Any, told: dict[str, str]) -> dict[str, Any]:
     rule = RULES.get(path) or RULES.get("." + path.rpartition(".")[2])
     if path == "listener.options":
         return found | options_schema()
+    if path == "backfill.options":
+        return found | options_schema("once", ("keep_source", "events"))
     if path == "listener.hooks":
         return found | hooks_schema()
     if rule:
@@ -178,9 +185,10 @@ def _of(path: str, value: Any, told: dict[str, str]) -> dict[str, Any]:
     return found | {"type": kinds[type(value)]}
 
 
-def options_schema() -> dict[str, Any]:
-    """Every option of `listener run` by its TOML key."""
-    rows = {name: row for name, row in config.options().items() if "run" in row.commands and name not in CHARTS_OWN}
+def options_schema(command: str = "run", own: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Every option of `listener run` (or of another command) by its TOML key, but the chart's `own`."""
+    not_given = {*CHARTS_OWN, *own}
+    rows = {name: row for name, row in config.options().items() if command in row.commands and name not in not_given}
     properties = {name.replace("_", "-"): _option(row) for name, row in rows.items()}
     return {"type": "object", "additionalProperties": False, "properties": properties}
 

@@ -80,7 +80,7 @@ def one(name: str, kind: str) -> dict[str, Any]:
 def pods(name: str) -> Iterator[dict[str, Any]]:
     """The specs of all pods that a set of values makes."""
     for each in rendered(name):
-        if each["kind"] == "StatefulSet":
+        if each["kind"] in ("StatefulSet", "Job"):
             yield each["spec"]["template"]["spec"]
         elif each["kind"] == "Pod":
             yield each["spec"]
@@ -178,6 +178,11 @@ def test_the_schema_names_the_wrong_key(helm: str, values: dict[str, Any], key: 
         ({"terminationGracePeriodSeconds": 30}, "terminationGracePeriodSeconds (30) is too short"),
         ({"listener": {"options": {"drain": 300}}}, "give at least 312"),
         ({"replicas": 2, "persistence": {"existingClaim": "x"}}, "persistence.existingClaim is one volume"),
+        ({"backfill": {"enabled": True, "sourceClaim": "a"}}, "give backfill.sourceClaim, which holds the archive"),
+        (
+            {"backfill": {"enabled": True, "sourceClaim": "a", "sharedClaim": "a"}},
+            "incoming and tree must lie side by side",
+        ),
         ({"listener": {"port": 11112}}, "listener.port and storescp.port are both 11112"),
         ({"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}, "scraped twice"),
         ({"page": {"enabled": True}}, "set listener.tokens.secretName, or listener.tls.secretName with"),
@@ -625,3 +630,66 @@ def test_the_runbook_lies_below_the_chart_s_home(tmp_path: Path) -> None:
         (chart / "Chart.yaml").write_text(yaml.safe_dump({**about, "home": home} if home else about))
         done = run(tool("helm3"), "template", str(chart), "--set", "prometheusRule.enabled=true")
         assert f'runbook_url: "{expected}listenerabsent"' in done.stdout, done.stderr
+
+
+# -- a backfill --------------------------------------------------------------------------------------------------------
+
+
+def job(name: str) -> dict[str, Any]:
+    (found,) = [one for one in rendered("backfill") if one["kind"] == "Job" and one["metadata"]["name"].endswith(name)]
+    spec: dict[str, Any] = found["spec"]
+    return spec
+
+
+def test_a_part_is_a_pod_of_an_indexed_job_and_statuses_mean_what_the_document_says() -> None:
+    spec = job("-archive-1999")
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 100, 10)
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["args"][:3] == ["once", "--part", "$(JOB_COMPLETION_INDEX)/100"]
+    assert "--tolerate-set-aside" in container["args"]
+    found = {
+        rule["onExitCodes"]["values"][0]: rule["action"]
+        for rule in spec["podFailurePolicy"]["rules"]
+        if "onExitCodes" in rule and rule["onExitCodes"]["containerName"] == container["name"]
+    }
+    assert found == {2: "FailJob", 1: "FailIndex"}
+    assert pod["restartPolicy"] == "Never", "else no failure policy holds"
+
+
+def test_a_backfill_s_options_are_read_by_the_program() -> None:
+    (container,) = job("-archive-1999")["template"]["spec"]["containers"]
+    environment = {one["name"]: one["value"] for one in container["env"]}
+    loaded = settings.load({}, environment, "once")
+    assert (loaded.incoming, loaded.data, loaded.keep_source) == (("/archive",), "/dicom/data", True)
+    assert (loaded.layout, loaded.workers, loaded.events) == ("px", 2, "off")
+    mounts = {one["mountPath"]: one for one in container["volumeMounts"]}
+    assert mounts["/archive"] == {"name": "source", "mountPath": "/archive", "subPath": "1999", "readOnly": True}
+
+
+def test_the_last_job_waits_for_all_parts_and_says_how_they_stand() -> None:
+    (container,) = job("-finish")["template"]["spec"]["containers"]
+    assert container["command"][:2] == ["sh", "-c"]
+    assert container["command"][4:] == ["--batch", "archive-1999", "--announce"]
+    said = run(
+        "sh",
+        "-c",
+        f"listener() {{ echo $*; [ $1 = parts ]; }}; sleep() {{ exit 7; }}; {container['command'][2]}",
+        "sh",
+        "x",
+    )
+    assert (said.stdout, said.returncode) == ("once --finish x\n", 7), "with 1 it waits"
+    said = run("sh", "-c", f"listener() {{ echo $*; [ $1 = parts ] || return 2; }}; {container['command'][2]}")
+    assert (said.stdout, said.returncode) == ("once --finish\n", 2), "with any other status it ends"
+    said = run("sh", "-c", f"listener() {{ echo $*; }}; {container['command'][2]}")
+    assert said.stdout == "once --finish\nparts\n"
+
+
+def test_no_service_and_no_monitor_finds_the_pods_of_a_backfill() -> None:
+    labels = job("-archive-1999")["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/component"] == "backfill"
+    for one in rendered("backfill"):
+        selector = one.get("spec", {}).get("selector")
+        if one["kind"] in ("Service", "StatefulSet") and selector:
+            wanted = selector.get("matchLabels", selector)
+            assert wanted.items() - labels.items(), one["metadata"]["name"]
