@@ -12,7 +12,7 @@ from listener.records import SeriesHeader
 _T = TypeVar("_T")
 
 #: New instances in one transaction.
-_AT_ONCE = 1_000
+_AT_ONCE = 500
 
 
 class PreparedDocuments(DocumentReader):
