@@ -26,6 +26,8 @@ from listener.export.options import ExportOptions
 from listener.route import catalogue as route_catalogue
 from listener.route.options import RouteOptions
 from listener.route.routes_file import Route, Routes, Target
+from listener.serve import metrics as serve_metrics
+from listener.serve.options import ServeOptions
 from listener.telemetry import catalogue
 
 HERE = Path(__file__).resolve().parent
@@ -39,6 +41,7 @@ STAGES: dict[str, tuple[type[Any], tuple[catalogue.Row, ...]]] = {
     "deidentify": (DeidentifyOptions, deidentify_catalogue.ROWS),
     "export": (ExportOptions, export_catalogue.ROWS),
     "route": (RouteOptions, route_catalogue.rows(_ROUTES)),
+    "serve": (ServeOptions, serve_metrics.ROWS),
 }
 
 _PART = re.compile(r"(?<=<!-- generated: )([a-z-]+) -->\n.*?(?=<!-- end: \1 -->)", re.DOTALL)
@@ -224,7 +227,7 @@ for _stage in STAGES:
     }
 
 #: The page of a stage that has not its name.
-_PAGES = {"route": "routing"}
+_PAGES = {"route": "routing", "serve": "dicomweb"}
 
 DOCUMENTS = (
     "configuration.md",

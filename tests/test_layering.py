@@ -31,7 +31,7 @@ FLOORS = (
     {"frames", "status", "hooks"},
     {"service"},
     {"stages"},
-    {"deidentify", "export", "route"},
+    {"deidentify", "export", "route", "serve"},
     {"checks", "verification", "quickstart", "oneshot"},
     {"backfill", "benchmark"},
     {"commands"},
@@ -39,7 +39,7 @@ FLOORS = (
 
 #: Packages of stages, each a program beside `listener run`, and what they may import: nothing of the service, no other
 #: stage. `stages` is the floor on which all of them stand.
-STAGES = {"deidentify", "export", "route", "stages"}
+STAGES = {"deidentify", "export", "route", "serve", "stages"}
 FOR_STAGES = {"dicom", "planning", "disk", "frames", "network", "telemetry", "ledger", "status"}
 #: What stages alone need.
 NOT_OF_THE_CORE = STAGES | {"frames", "network"}
@@ -99,6 +99,7 @@ DOORS = {
     "obstore": {"export.objects"},
     "arro3": {"export.parquet"},
     "pydicom": {
+        "serve.describing",
         "dicom.decoding",
         "dicom.attributes",
         "dicom.reader",
@@ -114,6 +115,8 @@ BROAD = {
     "repacking.repack": "one of the two places: a file's failure is its own, never the batch's",
     "dicom.decoding": "whatever pydicom raises about one value, the others are still to be had",
     "network.implicit": "whatever pydicom raises while it re-encodes is this one file's",
+    "serve.app": "a defect is one answer's, never the end of the service",
+    "serve.describing": "whatever pydicom raises of a value or an instance, the others are to be had",
     "frames.loader": "whatever a load raises, its frames are not there, and the cache goes on",
     "ledger.thread": "a defect of the ledger's is told, and never intake's trouble",
     "service.watch": "whatever watchdog raises, rescans find the files, and the watch is made again",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import NamedTuple, Self
 
@@ -183,23 +183,25 @@ def _edges(source: FileSource, fragments: Fragments) -> Sequence[tuple[bytes, by
     ]
 
 
-def read_frame(descriptor: int, layout: Layout, index: int) -> bytes:
+def read_frame(descriptor: int, layout: Layout, index: int, *, waits: bool = True) -> bytes:
     """Return the bytes of a frame, counted from 0: of native pixel data little endian, single bits from a byte's begin;
     of encapsulated ones as they are stored.
 
-    Raises IndexError beyond the last frame, FrameChanged where the file is not what the layout says, OSError.
+    Raises IndexError beyond the last frame, FrameChanged where the file is not what the layout says, OSError; where it
+    shall not wait for a disk, and would have to, BlockingIOError (or OSError where the kernel cannot tell).
     """
     frame = layout.frame(index)
+    read = _read if waits else _read_warm
     if isinstance(layout, Encapsulated):
-        return b"".join([_read_item(descriptor, run, frame.padded) for run in frame.runs])
+        return b"".join([_item_value(read, descriptor, run, frame.padded) for run in frame.runs])
     (run,) = frame.runs
-    data = _read(descriptor, run.offset, run.length)
+    data = read(descriptor, run.offset, run.length)
     return data if frame.word == 1 and not frame.bits else _native(data, frame)
 
 
-def _read_item(descriptor: int, run: Run, padded: int) -> bytes:
+def _item_value(read: Callable[[int, int, int], bytes], descriptor: int, run: Run, padded: int) -> bytes:
     """Return the value of an item, of which the head must be before it."""
-    data = _read(descriptor, run.offset - ITEM_HEAD, run.length + ITEM_HEAD)
+    data = read(descriptor, run.offset - ITEM_HEAD, run.length + ITEM_HEAD)
     if _item.unpack_from(data) != (_ITEM, run.length + padded):
         raise FrameChanged
     return data[ITEM_HEAD:]
@@ -213,6 +215,14 @@ def _read(descriptor: int, offset: int, length: int) -> bytes:
             raise FrameChanged
         data += more
     return data
+
+
+def _read_warm(descriptor: int, offset: int, length: int) -> bytes:
+    """Return bytes that are in memory already. Raises BlockingIOError where some are not."""
+    buffer = bytearray(length)
+    if os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT) < length:
+        raise BlockingIOError
+    return bytes(buffer)
 
 
 def _native(data: bytes, frame: Frame) -> bytes:

@@ -63,20 +63,25 @@ class Frame(NamedTuple):
     bits: int = 0
     padded: int = 0
 
+    @property
+    def size(self) -> int:
+        """The bytes of the frame."""
+        return (self.bits + 7) // 8 or sum(run.length for run in self.runs)
+
 
 class Native:
-    """Native pixel data: `start` is the offset of their value, `length` its bytes; `count` is of frames that are
+    """Native pixel data: `start` is the offset of their value, `length_of_all` its bytes; `count` is of frames that are
     there.
     """
 
-    __slots__ = ("_bits", "_start", "_word", "count")
+    __slots__ = ("_bits", "_word", "count", "length_of_all", "start")
 
     encapsulated = False
 
     def __init__(self, facts: Facts, start: int, length: int) -> None:
         """Raise FramesUnclear where the header does not say how long a frame is."""
         self._bits = frame_bits(facts)
-        self._start = start
+        self.start, self.length_of_all = start, length
         self._word = _word(facts)
         whole = length * 8 // self._bits if self._bits else 0
         self.count = min(max(facts.NumberOfFrames, 1), whole)
@@ -94,7 +99,7 @@ class Native:
         behind = ((end + 7) // 8 + word - 1) // word * word
         skip = first - begin * 8
         bits = self._bits if skip or (behind - begin) * 8 != self._bits else 0
-        return Frame((Run(self._start + begin, behind - begin),), word, skip, bits)
+        return Frame((Run(self.start + begin, behind - begin),), word, skip, bits)
 
     def length(self) -> int:
         """Return the bytes of each frame."""

@@ -49,6 +49,7 @@ INSTANCES = """
 SELECT i.SOPInstanceUID, f.path || '/' || i.name, i.size FROM instances i JOIN folders f ON f.id = i.folder_id
 WHERE i.series_id = ?
 """
+FILES_AND_UIDS = FILES.replace("SELECT", "SELECT i.SOPInstanceUID,", 1)
 #: Of the same instance, a replaced one may have another name: the newest last.
 FILES_OF_INSTANCE = """
 SELECT f.path || '/' || i.name FROM series s JOIN instances i ON i.series_id = s.id AND i.SOPInstanceUID = ?3
@@ -252,6 +253,10 @@ class Reader:
     def instances_of(self, series: SeriesRow) -> list[InstanceRow]:
         """Return the instances of a series, by their paths."""
         return sorted((InstanceRow(*row) for row in self._ask(INSTANCES, series.id)), key=lambda row: row.path)
+
+    def files_of(self, series: SeriesRow) -> list[tuple[str, str]]:
+        """Return SOPInstanceUID and path below the data directory of a series' files, in the order of arrival."""
+        return [(uid, path) for uid, path in self._ask(FILES_AND_UIDS, series.id)]
 
     def paths_of_instance(self, study: str, series: str, instance: str) -> list[str]:
         """Return the paths of an instance's files below the data directory, in the order of arrival."""

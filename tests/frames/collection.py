@@ -26,7 +26,7 @@ class Collection:
         self._count = 0
         self._writer = LedgerWriter(self.config, slice_seconds=inf)
 
-    def add(self, maker: Maker, data: bytes, name: str = "") -> str:
+    def add(self, maker: Maker, data: bytes, name: str = "", Modality: str = "SM") -> str:
         """Put a file in, in place of one with this name, and return the resource that it is."""
         self._count += 1
         target = self.data / "patient" / "study" / maker.SeriesInstanceUID / (name or f"{maker.SOPInstanceUID}.dcm")
@@ -53,7 +53,7 @@ class Collection:
             SeriesInstanceUID=maker.SeriesInstanceUID,
             StudyInstanceUID=maker.StudyInstanceUID,
             PatientID="P",
-            Modality="SM",
+            Modality=Modality,
             sender="SENDER",
         )
         self._writer.record([outcome], 1000.0, BEGIN)

@@ -1,0 +1,176 @@
+"""PURE. What a client accepts, and what of it there is (PS3.18 section 8.7; RFC 9110 section 12.5.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from listener.serve.faults import BadRequest, NotAcceptable
+
+DICOM, JSON, OCTETS, MULTIPART = (
+    "application/dicom",
+    "application/dicom+json",
+    "application/octet-stream",
+    "multipart/related",
+)
+
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+
+#: Transfer syntaxes in which frames are sent, and their media types (PS3.18 tables 8.7.3-4 and 8.7.3-5).
+_MEDIA_TYPES = {
+    "1.2.840.10008.1.2.4.50": "image/jpeg",
+    "1.2.840.10008.1.2.4.51": "image/jpeg",
+    "1.2.840.10008.1.2.4.57": "image/jpeg",
+    "1.2.840.10008.1.2.4.70": "image/jpeg",
+    "1.2.840.10008.1.2.4.80": "image/jls",
+    "1.2.840.10008.1.2.4.81": "image/jls",
+    "1.2.840.10008.1.2.4.90": "image/jp2",
+    "1.2.840.10008.1.2.4.91": "image/jp2",
+    "1.2.840.10008.1.2.4.92": "image/jpx",
+    "1.2.840.10008.1.2.4.93": "image/jpx",
+    "1.2.840.10008.1.2.4.110": "image/jxl",
+    "1.2.840.10008.1.2.4.111": "image/jxl",
+    "1.2.840.10008.1.2.4.112": "image/jxl",
+    "1.2.840.10008.1.2.4.201": "image/jphc",
+    "1.2.840.10008.1.2.4.202": "image/jphc",
+    "1.2.840.10008.1.2.4.203": "image/jphc",
+    "1.2.840.10008.1.2.5": "image/dicom-rle",
+}
+
+#: Other spellings of media types, which clients send.
+_SPELLINGS = {
+    "image/x-dicom-rle": "image/dicom-rle",
+    "image/x-jls": "image/jls",
+    "image/dicom+jpeg": "image/jpeg",
+    "image/dicom+jpeg-ls": "image/jls",
+    "image/dicom+jp2": "image/jp2",
+    "image/dicom+jpx": "image/jpx",
+    "image/dicom+rle": "image/dicom-rle",
+    "image/x-jpeg": "image/jpeg",
+}
+
+_PARAMETER = re.compile(r';\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;,\s"]*)\s*')
+_TYPE = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+|\*)\s*")
+
+#: Longest field, and most ranges in it.
+_LONGEST, _MOST = 8192, 64
+
+
+class Range(NamedTuple):
+    """One media range: for multipart the type of its parts, `multipart` then being True. `syntax` is a transfer syntax
+    UID, "*" for any, "" where none is named.
+    """
+
+    media: str
+    multipart: bool = False
+    syntax: str = ""
+    quality: float = 1.0
+
+
+class Form(NamedTuple):
+    """A form of a resource that can be sent: media type and transfer syntax ("" where there is none)."""
+
+    media: str
+    syntax: str = ""
+
+
+class Chosen(NamedTuple):
+    """The form that is sent, in a multipart message or alone."""
+
+    form: Form
+    multipart: bool
+
+
+def media_type(syntax: str) -> str:
+    """Return the media type of frames in a transfer syntax; application/octet-stream where none is defined."""
+    return _MEDIA_TYPES.get(syntax, OCTETS)
+
+
+def ranges(field: str) -> list[Range]:
+    """Return the media ranges of an Accept field, the best first. Nothing, or nothing but blanks, accepts everything.
+
+    Raises BadRequest for what is no list of media ranges.
+    """
+    if len(field) > _LONGEST:
+        raise BadRequest("Accept is too long")
+    found: list[Range] = []
+    pos = 0
+    while pos < len(field):
+        matched = _TYPE.match(field, pos)
+        if not matched or len(found) == _MOST:
+            raise BadRequest("Accept is no list of media types")
+        media, pos = matched[1].lower(), matched.end()
+        parameters: dict[str, str] = {}
+        while parameter := _PARAMETER.match(field, pos):
+            parameters[parameter[1].lower()] = _unquoted(parameter[2])
+            pos = parameter.end()
+        if pos < len(field) and field[pos] != ",":
+            raise BadRequest("Accept is no list of media types")
+        pos += 1
+        found.append(_range(media, parameters))
+    return sorted(found, key=lambda one: -one.quality) or [Range("*/*")]
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1]) if text.startswith('"') else text
+
+
+def _range(media: str, parameters: dict[str, str]) -> Range:
+    try:
+        quality = float(parameters.get("q", "1"))
+    except ValueError:
+        quality = 1.0
+    multipart = media == MULTIPART
+    if multipart:
+        media = parameters.get("type", "*/*").lower()
+    media = "*/*" if media == "*" else media
+    return Range(_SPELLINGS.get(media, media), multipart, parameters.get("transfer-syntax", ""), quality)
+
+
+def choose(accepted: Sequence[Range], forms: Sequence[Form], *, single: bool) -> Chosen:
+    """Return the form to send: of what is accepted the best. `forms` are what there is, the best first; `single`:
+    whether the resource may be sent alone, without a multipart message.
+
+    Raises NotAcceptable, which names what there is.
+    """
+    for one in (one for one in accepted if one.quality > 0):
+        for form in (form for form in forms if _fits(one, form)):
+            if form.media == JSON:
+                return Chosen(form, multipart=False)
+            if one.multipart or one.media == "*/*":
+                return Chosen(form, multipart=True)
+            if single:
+                return Chosen(form, multipart=False)
+    raise NotAcceptable(f"what there is: {told(forms, single=single)}")
+
+
+def _fits(one: Range, form: Form) -> bool:
+    if one.syntax not in ("", "*", form.syntax):
+        return False
+    kind = one.media.partition("/")[0]
+    return one.media in ("*/*", form.media) or one.media == f"{kind}/*" == f"{form.media.partition('/')[0]}/*"
+
+
+def told(forms: Iterable[Form], *, single: bool) -> str:
+    """Return forms as an Accept field names them."""
+    texts = []
+    for media, syntax in forms:
+        parameter = f"; transfer-syntax={syntax}" if syntax else ""
+        if media == JSON:
+            texts.append(media)
+            continue
+        texts.append(f'multipart/related; type="{media}"{parameter}')
+        if single:
+            texts.append(f"{media}{parameter}")
+    return ", ".join(texts)
+
+
+def frame_forms(syntax: str, *, native: bool) -> list[Form]:
+    """Return the forms of frames that are stored in a transfer syntax; native ones are sent as Explicit VR Little
+    Endian, whatever the file is.
+    """
+    if native:
+        return [Form(OCTETS, EXPLICIT)]
+    media = media_type(syntax)
+    return [Form(media, syntax)] if media == OCTETS else [Form(media, syntax), Form(OCTETS, syntax)]

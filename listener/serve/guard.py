@@ -1,0 +1,100 @@
+"""Connections of DICOMweb: how many there may be, and how long a head may take; uvicorn itself has no such limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+#: Connections at once, and of one peer; seconds for a whole head, and its bytes.
+MOST, MOST_OF_A_PEER, HEAD_SECONDS, HEAD_BYTES = 256, 16, 10.0, 64 * 1024
+
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_MANY = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Connections:
+    """The open connections, by peer."""
+
+    def __init__(self) -> None:
+        self.peers: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        """The number of all."""
+        return self.peers.total()
+
+
+class Guarded(HttpToolsProtocol):
+    """Uvicorn's protocol with limits. Made for one server by protocol()."""
+
+    counted: Connections
+    _peer: str | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _head = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """Refuse a connection that is one too many."""
+        peer = transport.get_extra_info("peername")
+        host = str(peer[0]) if isinstance(peer, tuple) else ""
+        full = self.counted.count >= MOST
+        if full or self.counted.peers[host] >= MOST_OF_A_PEER:
+            transport.write(_FULL if full else _MANY)
+            transport.close()
+            return
+        self._peer = host
+        self.counted.peers[host] += 1
+        super().connection_made(transport)
+        self._await_head(0)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it no more."""
+        self._stop_timer()
+        if self._peer is None:
+            return
+        self.counted.peers[self._peer] -= 1
+        if self.counted.peers[self._peer] <= 0:
+            del self.counted.peers[self._peer]
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes of a head."""
+        if self._peer is None:
+            return
+        cycle: Any = self.cycle
+        if self._timer:
+            self._head += len(data)
+            if self._head > HEAD_BYTES:
+                self.transport.write(_LARGE)
+                self.transport.close()
+                return
+        elif cycle is None or cycle.response_complete:
+            self._await_head(len(data))
+        super().data_received(data)
+
+    def eof_received(self) -> None:
+        """Pass it on."""
+        if self._peer is not None:
+            super().eof_received()
+
+    def on_headers_complete(self) -> None:
+        """Wait for the head no longer."""
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def _await_head(self, received: int) -> None:
+        self._head = received
+        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+
+
+def protocol(connections: Connections) -> type[Guarded]:
+    """Return the protocol that counts in `connections`."""
+    return type("Protocol", (Guarded,), {"counted": connections})

@@ -1,0 +1,255 @@
+"""Retrieve data sets, frames, bulk data and metadata (PS3.18 section 10.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from hashlib import blake2b
+from typing import NamedTuple
+
+from listener.dicom.file_meta import NATIVE
+from listener.errors import FileFault
+from listener.frames.errors import FramesFault
+from listener.frames.image import ImageFile, read_frame
+from listener.frames.layout import Encapsulated, Layout
+from listener.serve import accept
+from listener.serve.accept import DICOM, JSON, OCTETS, Form
+from listener.serve.answers import Answer, Fields, Part, fixed, multipart
+from listener.serve.answers import content_type as named
+from listener.serve.faults import NotAcceptable, NotFound
+from listener.serve.files import Files
+from listener.serve.index import Index, Opened
+from listener.serve.ranges import is_known, part
+from listener.serve.resources import BULK, FRAMES, METADATA, Resource
+from listener.serve.tables import Entry
+
+#: Bytes of a file that are read at a time.
+_PIECE = 256 * 1024
+
+
+class Wanted(NamedTuple):
+    """What a request says of the form: fields Accept (or the query's), Range, If-None-Match, and Accept-Encoding."""
+
+    accept: str = ""
+    range: str = ""
+    known: str = ""
+    encoding: str = ""
+
+
+class Retriever:
+    """Answers requests for resources. `max_inflated` is the largest size of a deflated data set."""
+
+    def __init__(self, index: Index, max_inflated: int) -> None:
+        self._index = index
+        self._max_inflated = max_inflated
+        self.files = Files(index.places.data)
+
+    async def answer(self, resource: Resource, wanted: Wanted) -> Answer:
+        """Return the answer. Raises Refused, LedgerFault."""
+        if resource.kind == METADATA:
+            return await self._metadata(resource, wanted)
+        found = await self._entries(resource)
+        if resource.kind == FRAMES:
+            return await self._frames(found[0], resource.frames, wanted)
+        if resource.kind == BULK:
+            return await self._bulk(found[0], resource.bulk, wanted)
+        return self._instances(found, wanted, single=resource.level == "instances")
+
+    async def _series(self, resource: Resource) -> list[Opened]:
+        study, *rest = resource.uids
+        uids = rest[:1] or await self._index.series_of(study)
+        return [await self._index.series(study, uid) for uid in uids]
+
+    async def _entries(self, resource: Resource) -> list[Entry]:
+        """Return the instances of a resource. Raises NotFound."""
+        opened = await self._series(resource)
+        if resource.level == "instances":
+            entry = opened[0].table.entries.get(resource.uids[2])
+            if entry is None:
+                raise NotFound
+            return [entry]
+        return [entry for one in opened for entry in one.table.entries.values()]
+
+    # -- data sets -----------------------------------------------------------------------------------------------------
+
+    def _instances(self, entries: Sequence[Entry], wanted: Wanted, *, single: bool) -> Answer:
+        ranges = accept.ranges(wanted.accept)
+        chosen = [accept.choose(ranges, [Form(DICOM, entry.syntax)], single=single) for entry in entries]
+        etag = _etag("instances", *(entry.stamp for entry in entries), chosen[0].multipart)
+        fields: Fields = [("etag", etag)]
+        if is_known(wanted.known, etag):
+            return Answer(304, fields)
+        if chosen[0].multipart:
+            parts = [
+                (one.form, self._file(entry, 0, entry.stamp[2])) for entry, one in zip(entries, chosen, strict=True)
+            ]
+            return multipart(DICOM, parts, fields)
+        (entry,), size = entries, entries[0].stamp[2]
+        fields += [("content-type", named(chosen[0].form)), ("accept-ranges", "bytes")]
+        asked = part(wanted.range, size)
+        if asked is None:
+            return Answer(200, fields, [self._file(entry, 0, size)])
+        offset, length = asked
+        fields.append(("content-range", f"bytes {offset}-{offset + length - 1}/{size}"))
+        return Answer(206, fields, [self._file(entry, offset, length)])
+
+    def _file(self, entry: Entry, offset: int, length: int) -> Part:
+        async def read() -> AsyncIterator[bytes]:
+            with self.files.opened(entry) as descriptor:
+                for at in range(offset, offset + length, _PIECE):
+                    size = min(_PIECE, offset + length - at)
+                    piece = await asyncio.to_thread(os.pread, descriptor, size, at)
+                    if len(piece) != size:
+                        raise NotFound("the file became shorter")
+                    yield piece
+
+        return Part(length, read)
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    async def _frames(self, entry: Entry, numbers: Sequence[int], wanted: Wanted) -> Answer:
+        layout, is_native = _layout_of(entry)
+        if layout is None:
+            return await self._inflated(entry, numbers, wanted)
+        forms = accept.frame_forms(entry.syntax, native=is_native)
+        chosen = accept.choose(accept.ranges(wanted.accept), forms, single=len(numbers) == 1)
+        if max(numbers) > layout.count:
+            raise NotFound(f"the instance has {layout.count} frames")
+        etag = _etag("frames", entry.stamp, *numbers, chosen)
+        fields: Fields = [("etag", etag)]
+        if is_known(wanted.known, etag):
+            return Answer(304, fields)
+        if not chosen.multipart:
+            data = await self._frame(entry, layout, numbers[0])
+            return Answer(200, [("content-type", named(chosen.form)), *fields], [fixed(data)], 1)
+        if len(numbers) == 1:
+            data = await self._frame(entry, layout, numbers[0])
+            return multipart(chosen.form.media, [(chosen.form, fixed(data))], fields, 1)
+        parts = [(chosen.form, self._frame_part(entry, layout, number)) for number in numbers]
+        return multipart(chosen.form.media, parts, fields, len(numbers))
+
+    def _frame_part(self, entry: Entry, layout: Layout, number: int) -> Part:
+        async def read() -> AsyncIterator[bytes]:
+            yield await self._frame(entry, layout, number)
+
+        return Part(layout.frame(number - 1).size, read)
+
+    async def _frame(self, entry: Entry, layout: Layout, number: int) -> bytes:
+        with self.files.opened(entry) as descriptor:
+            try:
+                return read_frame(descriptor, layout, number - 1, waits=False)
+            except OSError:  # It is not in memory, or this file system cannot tell.
+                return await asyncio.to_thread(read_frame, descriptor, layout, number - 1)
+
+    async def _inflated(self, entry: Entry, numbers: Sequence[int], wanted: Wanted) -> Answer:
+        forms = accept.frame_forms("", native=True)
+        chosen = accept.choose(accept.ranges(wanted.accept), forms, single=len(numbers) == 1)
+        etag = _etag("frames", entry.stamp, *numbers, chosen)
+        if is_known(wanted.known, etag):
+            return Answer(304, [("etag", etag)])
+        try:
+            read = partial(self._read_inflated, entry, numbers)
+            frames = await asyncio.to_thread(read)
+        except (FramesFault, FileFault) as fault:
+            raise NotFound(str(fault)) from None
+        if not chosen.multipart:
+            return Answer(200, [("content-type", named(chosen.form)), ("etag", etag)], [fixed(frames[0])], 1)
+        return multipart(
+            chosen.form.media, [(chosen.form, fixed(one)) for one in frames], [("etag", etag)], len(frames)
+        )
+
+    def _read_inflated(self, entry: Entry, numbers: Sequence[int]) -> list[bytes]:
+        path = os.path.join(self._index.places.data, entry.path)
+        with ImageFile(path, folder=self._index.places.folder, cap=self._max_inflated) as image:
+            if max(numbers) > image.count:
+                raise NotFound(f"the instance has {image.count} frames")
+            return [image.read(number - 1) for number in numbers]
+
+    # -- bulk data -----------------------------------------------------------------------------------------------------
+
+    async def _bulk(self, entry: Entry, bulk: str, wanted: Wanted) -> Answer:
+        if entry.pixels and bulk == f"{entry.pixels:08X}":
+            layout, is_native = _layout_of(entry)
+            if layout and not is_native:
+                return await self._frames(entry, range(1, layout.count + 1), wanted)
+            if layout:
+                return self._native_pixels(entry, layout, wanted)
+        chosen = accept.choose(accept.ranges(wanted.accept), [Form(OCTETS)], single=True)
+        path = os.path.join(self._index.places.data, entry.path)
+        return _whole(await self._index.bulk(path, bulk), Form(OCTETS), multiple=chosen.multipart)
+
+    def _native_pixels(self, entry: Entry, layout: Layout, wanted: Wanted) -> Answer:
+        form = Form(OCTETS, accept.EXPLICIT)
+        chosen = accept.choose(accept.ranges(wanted.accept), [form], single=True)
+        numbers = range(1, layout.count + 1)
+
+        async def read() -> AsyncIterator[bytes]:
+            for number in numbers:
+                yield await self._frame(entry, layout, number)
+
+        whole = Part(sum(layout.frame(number - 1).size for number in numbers), read)
+        fields: Fields = [("etag", _etag("bulk", entry.stamp, chosen))]
+        if chosen.multipart:
+            return multipart(OCTETS, [(form, whole)], fields, layout.count)
+        return Answer(200, [("content-type", named(form)), *fields], [whole], layout.count)
+
+    # -- metadata ------------------------------------------------------------------------------------------------------
+
+    async def _metadata(self, resource: Resource, wanted: Wanted) -> Answer:
+        accept.choose(accept.ranges(wanted.accept.replace("application/json", JSON)), [Form(JSON)], single=True)
+        opened = await self._series(resource)
+        etag = _etag("metadata", *(one.key for one in opened), *resource.uids, "gzip" in wanted.encoding)
+        fields: Fields = [("content-type", JSON), ("etag", etag), ("vary", "accept-encoding")]
+        if is_known(wanted.known, etag):
+            return Answer(304, fields)
+        documents = [await asyncio.to_thread(_read, one.document) for one in opened]
+        if resource.level == "instances":
+            entry = opened[0].table.entries.get(resource.uids[2])
+            if entry is None:
+                raise NotFound
+            offset, length = entry.document
+            whole = await asyncio.to_thread(gzip.decompress, documents[0])
+            return Answer(200, fields, [fixed(b"[" + whole[offset : offset + length] + b"]")])
+        if len(documents) == 1 and "gzip" in wanted.encoding:
+            return Answer(200, [*fields, ("content-encoding", "gzip")], [fixed(documents[0])])
+        whole = await asyncio.to_thread(_joined, documents)
+        return Answer(200, fields, [fixed(whole)])
+
+
+def _layout_of(entry: Entry) -> tuple[Layout | None, bool]:
+    """Return the layout of an instance's frames and whether they are native; None of a deflated one. Raises NotFound,
+    or NotAcceptable where the instance has no single frames.
+    """
+    if entry.reason == "deflated":
+        return None, True
+    if entry.layout is None:
+        if entry.reason == "no-frames":
+            raise NotFound("the instance has no pixel data")
+        raise NotAcceptable(f"{entry.reason}: the instance has no single frames; retrieve it as a whole")
+    return entry.layout, not isinstance(entry.layout, Encapsulated) and entry.syntax in NATIVE
+
+
+def _whole(data: bytes, form: Form, *, multiple: bool) -> Answer:
+    if multiple:
+        return multipart(form.media, [(form, fixed(data))], [])
+    return Answer(200, [("content-type", named(form))], [fixed(data)])
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        raise NotFound("the series has just changed; ask again") from None
+
+
+def _joined(documents: Sequence[bytes]) -> bytes:
+    inner = [gzip.decompress(document)[1:-1] for document in documents]
+    return b"[" + b",".join(filter(None, inner)) + b"]"
+
+
+def _etag(*of: object) -> str:
+    return f'"{blake2b(repr(of).encode(), digest_size=12).hexdigest()}"'

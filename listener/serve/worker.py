@@ -1,0 +1,37 @@
+"""The process that parses DICOM for the stage serve: jobs as JSON lines on standard input, answers on standard output.
+
+It ends when its input does, and so with its parent. `python -m listener.serve.worker [NICE]`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from listener.dicom.attributes import Limits
+from listener.serve.describing import FirstJob, SeriesJob, bulk_value, describe_first, describe_series
+
+
+def answer(job: dict[str, Any]) -> Any:
+    """Do a job, of which `kind` is series, first or bulk, and return its answer."""
+    kind = job.pop("kind")
+    if kind == "first":
+        return describe_first(FirstJob(job["data"], tuple(job["paths"])))
+    if kind == "bulk":
+        return bulk_value(job["path"], job["bulk"], job["target"])
+    job["instances"] = tuple((uid, path) for uid, path in job["instances"])
+    return describe_series(SeriesJob(**job, limits=Limits()))
+
+
+def main() -> None:
+    """Answer jobs until standard input ends."""
+    if len(sys.argv) > 1:
+        os.nice(int(sys.argv[1]))
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

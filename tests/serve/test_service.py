@@ -1,0 +1,363 @@
+"""`listener serve` beside a collection: what clients get, compared with the files and with pydicom."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_files
+
+from tests.frames.collection import Collection
+from tests.frames.judge import expected
+from tests.frames.making import JPEG, Maker, header, jpeg
+from tests.instances import instance, save
+from tests.serve.processes import Serving, serving
+from tests.waiting import until
+
+pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore::UserWarning")]
+
+FRAMES = "application/octet-stream, image/jpeg, image/jls, image/jp2, image/dicom-rle"
+TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEF"  # noqa: S105 - of nobody
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Iterator[Collection]:
+    with contextlib.closing(Collection(tmp_path)) as made:
+        yield made
+
+
+def add_instances(collection: Collection, count: int = 3, **more: Any) -> list[pydicom.Dataset]:
+    """Instances of one series, made by tests.instances."""
+    made = []
+    for number in range(1, count + 1):
+        dataset = instance(number=number, **more)
+        path = save(dataset, Path(collection.config.incoming[0], "one"))
+        uids = (dataset.SOPInstanceUID, dataset.StudyInstanceUID, dataset.SeriesInstanceUID)
+        collection.add(Maker("", *map(str, uids)), path.read_bytes(), Modality=dataset.Modality)
+        made.append(dataset)
+    return made
+
+
+def url_of(dataset: pydicom.Dataset) -> str:
+    uids = (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID)
+    return "/studies/{}/series/{}/instances/{}".format(*uids)
+
+
+def file_of(collection: Collection, uid: str) -> bytes:
+    return next(collection.data.rglob(f"{uid}.dcm")).read_bytes()
+
+
+def test_frames_and_instances_of_pydicom_s_files_are_what_pydicom_reads(collection: Collection) -> None:
+    wanted: dict[str, tuple[bytes, list[bytes] | None]] = {}
+    for number, path in enumerate(sorted(set(get_testdata_files()))):
+        if not os.path.isfile(path) or "dicomdirtests" in path or "truncated" in path:
+            continue
+        frames = expected(path)
+        if frames is None:
+            continue
+        data = Path(path).read_bytes()
+        wanted["/" + collection.add(Maker("", f"1.9.{number}", "1.9", "1.9.9"), data)] = (data, frames)
+    assert len(wanted) > 50
+    with serving(collection) as running:
+        for url, (data, frames) in wanted.items():
+            assert frames is not None
+            whole = running.get(url, accept="application/dicom")
+            assert (whole.status, whole.body == data) == (200, True), url
+            numbers = ",".join(str(number) for number in range(len(frames), 0, -1))
+            several = running.get(f"{url}/frames/{numbers}")
+            assert several.status == 200, (url, several)
+            assert [content for _, content in several.parts] == frames[::-1], url
+            alone = running.get(f"{url}/frames/1", accept=FRAMES)
+            assert (alone.status, alone.body) == (200, frames[0]), url
+            assert running.get(f"{url}/frames/{len(frames) + 1}").status == 404
+        study = running.get("/studies/1.9")
+        assert sorted(content for _, content in study.parts) == sorted(data for data, _ in wanted.values())
+
+
+def test_an_instance_comes_by_ranges_and_is_known_by_its_tag(collection: Collection) -> None:
+    (made, *_) = add_instances(collection, 1)
+    url, data = url_of(made), file_of(collection, made.SOPInstanceUID)
+    with serving(collection, "--max-age", "60") as running:
+        whole = running.get(url, accept="application/dicom")
+        assert whole.fields["content-length"] == str(len(data))
+        assert whole.fields["cache-control"] == "private, max-age=60"
+        part = running.get(url, accept="application/dicom", range="bytes=100-199")
+        assert (part.status, part.body) == (206, data[100:200])
+        assert part.fields["content-range"] == f"bytes 100-199/{len(data)}"
+        assert running.get(url, accept="application/dicom", range=f"bytes={len(data)}-").status == 416
+        tag = whole.fields["etag"]
+        known = running.get(url, accept="application/dicom", if_none_match=tag)
+        assert (known.status, known.body) == (304, b"")
+        assert running.get(url, accept="application/dicom", if_none_match='"x"').status == 200
+        head = running.get(url, method="HEAD", accept="application/dicom")
+        assert (head.status, head.body, head.fields["content-length"]) == (200, b"", str(len(data)))
+        assert running.get(url, method="POST").status == 405
+
+
+def test_metadata_are_what_pydicom_makes_of_the_file(collection: Collection) -> None:
+    sequence = pydicom.Sequence([pydicom.Dataset()])
+    sequence[0].EncapsulatedDocument = b"nested" * 300
+    made = add_instances(
+        collection, 3, PatientName="Müller^Jürgen", RequestAttributesSequence=sequence, AccessionNumber=""
+    )
+    study, series = made[0].StudyInstanceUID, made[0].SeriesInstanceUID
+    with serving(collection) as running:
+        path = f"/studies/{study}/series/{series}/metadata"
+        got = running.get(path)
+        assert (got.status, got.fields["content-type"]) == (200, "application/dicom+json")
+        assert len(got.json) == 3
+        for found, dataset in zip(got.json, made, strict=True):
+            wanted = dataset.to_json_dict(1024, lambda element: "")
+            url = f"{running.base}{url_of(dataset)}"
+            assert found.pop("00081190") == {"vr": "UR", "Value": [url]}
+            assert found.pop("00083002") == {"vr": "UI", "Value": ["1.2.840.10008.1.2.1"]}
+            assert found.pop("00080005") == {"vr": "CS", "Value": ["ISO_IR 192"]}
+            assert found.pop("7FE00010") == {"vr": "OW", "BulkDataURI": f"{url}/bulkdata/7FE00010"}
+            nested = found.pop("00400275")["Value"][0]["00420011"]
+            assert nested == {"vr": "OB", "BulkDataURI": f"{url}/bulkdata/00400275/1/00420011"}
+            for tag in ("00080005", "7FE00010", "00400275"):
+                del wanted[tag]
+            assert found == wanted
+            assert found["00080050"] == {"vr": "SH"}
+            bulk = running.get(f"{url_of(dataset)}/bulkdata/00400275/1/00420011", accept="application/octet-stream")
+            assert (bulk.status, bulk.body) == (200, b"nested" * 300)
+            pixels = running.get(f"{url_of(dataset)}/bulkdata/7fe00010")
+            assert pixels.parts == [
+                ("application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1", dataset.PixelData)
+            ]
+            one = running.get(f"{url_of(dataset)}/metadata", accept="application/json")
+            assert [one.json[0]["00080018"]["Value"][0]] == [dataset.SOPInstanceUID]
+        packed = running.get(path, accept_encoding="gzip, deflate")
+        assert packed.fields["content-encoding"] == "gzip"
+        assert gzip.decompress(packed.body) == got.body
+        assert running.get(f"/studies/{study}/metadata").body == got.body
+        assert running.get(f"{url_of(made[0])}/bulkdata/00100010").status == 404
+
+
+def test_searches_find_what_the_headers_say(collection: Collection) -> None:
+    first = add_instances(collection, 2, PatientName="Müller^Jürgen")
+    second = add_instances(
+        collection, 1, study=1, patient=1, Modality="CT", PatientName="Doe^[Jane]", StudyTime="235959"
+    )
+    with serving(collection, "--max-results", "50") as running:
+        running.ready()
+
+        def studies(query: str) -> list[str]:
+            got = running.get(f"/studies?{query}")
+            assert got.status == 200, got
+            return sorted(one["0020000D"]["Value"][0] for one in got.json)
+
+        uids = [str(first[0].StudyInstanceUID), str(second[0].StudyInstanceUID)]
+        assert studies("") == sorted(uids)
+        for query in (
+            "PatientName=mueller*", "PatientName=MULLER*", "PatientName=*j%C3%BCrg*", "00100020=P0000",
+            "patientid=P000?&PatientName=M*", "ModalitiesInStudy=MR", "StudyTime=1011", "StudyTime=10-11",
+            "fuzzymatching=true&PatientName=jurgen", f"StudyInstanceUID={uids[0]},9.9", "StudyDate=20240101",
+            "StudyDate=-20240101",
+        ):  # fmt: skip
+            assert studies(query) == ([] if "mueller" in query else [uids[0]]), query
+        assert studies("PatientName=*[Jane]*") == [uids[1]]
+        assert studies("StudyDate=20240101-20240102") == sorted(uids)
+        assert studies("PatientName=nobody") == []
+        page = running.get("/studies?limit=1&offset=0")
+        assert (len(page.json), page.fields["warning"][:3]) == (1, "299")
+        (one,) = running.get(f"/studies?StudyInstanceUID={uids[0]}").json
+        assert one["00201206"] == {"vr": "IS", "Value": [1]}
+        assert one["00201208"] == {"vr": "IS", "Value": [2]}
+        assert one["00080090"] == {"vr": "PN"}
+        assert one["00081190"]["Value"] == [f"{running.base}/studies/{uids[0]}"]
+        (series,) = running.get(f"/studies/{uids[0]}/series").json
+        assert series["00201209"] == {"vr": "IS", "Value": [2]}
+        assert "00100010" not in series
+        (series,) = running.get("/series?Modality=CT&includefield=Manufacturer").json
+        assert series["00100010"]["Value"] == [{"Alphabetic": "Doe^[Jane]"}]
+        found = running.get(f"/studies/{uids[0]}/instances?InstanceNumber=2").json
+        assert [one["00080018"]["Value"][0] for one in found] == [first[1].SOPInstanceUID]
+        assert len(running.get("/instances").json) == 3
+        assert len(running.get("/instances?offset=1&limit=1").json) == 1
+        assert running.get("/studies?Foo=bar").json == {
+            "status": 400,
+            "error": "Foo cannot be matched in a search for studies",
+        }
+        late = add_instances(collection, 1, study=2, patient=2)
+        until(lambda: str(late[0].StudyInstanceUID) in studies("PatientID=P0002"), 20)
+
+
+def test_a_slide_s_frames_come_in_the_order_asked_for(collection: Collection) -> None:
+    url, frames = collection.slide(40)
+    with serving(collection, "--max-frames", "30") as running:
+        got = running.get(f"/{url}/frames/7,3,7", accept='multipart/related; type="image/jpeg"; transfer-syntax=*')
+        assert got.parts == [(f"image/jpeg; transfer-syntax={JPEG}", frames[number - 1]) for number in (7, 3, 7)]
+        assert got.fields["content-length"] == str(len(got.body))
+        assert running.get(f"/{url}/frames/7%2C3").parts[1][1] == frames[2]
+        for bad in ("0", "-1", str(2**64), "1,,2", ",".join(["1"] * 31)):
+            assert running.get(f"/{url}/frames/{bad}").status == 400
+        refused = running.get(f"/{url}/frames/1", accept="image/png")
+        assert (refused.status, "image/jpeg" in refused.json["error"]) == (406, True)
+        assert running.get(f"/{url}/frames/1?accept=image/png").status == 406
+        page = running.health("/metrics").body.decode()
+        assert 'listener_serve_requests_total{resource="frames",status="2xx"} 2.0' in page
+        assert "listener_serve_frames_total 5.0" in page
+
+
+def test_a_replaced_instance_comes_as_it_is_now(collection: Collection) -> None:
+    url, frames = collection.slide(5)
+    with serving(collection) as running:
+        accept: dict[str, Any] = {"accept": "image/jpeg"}
+        assert running.get(f"/{url}/frames/2", **accept).body == frames[1]
+        _, others = collection.slide(5, salt=9)
+        until(lambda: running.get(f"/{url}/frames/2", **accept).body == others[1], 20)
+        collection.path().write_bytes(b"short")
+        assert running.get(f"/{url}/frames/2", **accept).status == 404
+        collection.path().unlink()
+        assert running.get(f"/{url}/frames/2", **accept).status == 404
+
+
+def test_the_index_may_be_removed_and_workers_may_die(collection: Collection) -> None:
+    url, frames = collection.slide(5)
+    with serving(collection, "--index", str(collection.data.parent / "index")) as running:
+        assert running.get(f"/{url}/frames/2", accept="image/jpeg").body == frames[1]
+        for worker in running.workers():
+            os.kill(worker, signal.SIGKILL)
+        other, more = collection.slide(5, "1.2.3.5", salt=3)
+        until(lambda: running.get(f"/{other}/frames/2", accept="image/jpeg").body == more[1], 20)
+        assert not (Path(collection.state) / "serve").exists()
+        workers = running.workers()
+        running.process.kill()
+        running.process.wait()
+        until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers), 20)
+
+
+def test_frames_of_several_fragments_and_without_a_table_are_right_or_refused(collection: Collection) -> None:
+    pictures = [jpeg(number, 30) for number in range(3)]
+    maker = Maker(JPEG, SOPInstanceUID="1.2.3.7")
+    split = [[picture[:20], picture[20:]] for picture in pictures]
+    joined = collection.add(maker, maker.encapsulated(header(frames=3), split))
+    unclear = Maker("1.2.840.10008.1.2.5", SOPInstanceUID="1.2.3.8")
+    refused = collection.add(unclear, unclear.encapsulated(header(frames=2), [[b"ab", b"cd"], [b"ef"]]))
+    video = Maker("1.2.840.10008.1.2.4.102", SOPInstanceUID="1.2.3.9")
+    film = collection.add(video, video.encapsulated(header(frames=9), [[b"ab"]]))
+    with serving(collection) as running:
+        assert [content for _, content in running.get(f"/{joined}/frames/1,2,3").parts] == pictures
+        for url, word in ((refused, "frames-unclear"), (film, "video")):
+            got = running.get(f"/{url}/frames/1")
+            assert (got.status, word in got.json["error"]) == (406, True)
+            assert running.get(f"/{url}").status == 200
+
+
+def test_tokens_are_wanted_where_there_are_any(collection: Collection, tmp_path: Path) -> None:
+    url, frames = collection.slide(3)
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"viewer:{TOKEN}\n")
+    tokens.chmod(0o400)
+    with serving(collection, "--token-file", str(tokens), "--cors", "https://viewer.example.org") as running:
+        bearer: dict[str, Any] = {"authorization": f"Bearer {TOKEN}", "accept": "image/jpeg"}
+        assert running.get(f"/{url}/frames/1", **bearer).body == frames[0]
+        refused = running.get(f"/{url}/frames/1", origin="https://viewer.example.org")
+        assert (refused.status, refused.fields["www-authenticate"]) == (401, 'Bearer realm="listener"')
+        assert refused.fields["access-control-allow-origin"] == "https://viewer.example.org"
+        assert running.get("/studies", authorization="Bearer wrong").status == 401
+        asked: dict[str, Any] = {
+            "origin": "https://viewer.example.org",
+            "access_control_request_headers": "authorization",
+        }
+        preflight = running.get("/studies", method="OPTIONS", **asked)
+        assert (preflight.status, preflight.fields["access-control-allow-headers"]) == (204, "authorization")
+        elsewhere = running.get("/studies", method="OPTIONS", origin="https://evil.example.org")
+        assert "access-control-allow-origin" not in elsewhere.fields
+        running.process.terminate()
+        assert running.process.wait(30) == 0
+        reads = [event for event in running.events() if event["event"] == "read"]
+        mine = next(event for event in reads if event["client"] == "viewer")
+        assert (mine["StudyInstanceUID"], mine["resource"], mine["requests"]) == ("1.2.3", "frames", 1)
+
+
+def test_half_sent_heads_and_long_ones_are_dropped(collection: Collection) -> None:
+    collection.slide(2)
+    with serving(collection) as running, contextlib.ExitStack() as stack:
+        host, _, port = running.address.rpartition(":")
+
+        def connect() -> socket.socket:
+            return stack.enter_context(socket.create_connection((host, int(port)), 20))
+
+        half = [connect() for _ in range(16)]
+        for one in half:
+            one.sendall(b"GET /dicom-web/studies HTTP/1.1\r\nhost: x\r\n")
+        more = connect()
+        assert more.recv(100).startswith(b"HTTP/1.1 429 ")
+        for one in half:
+            assert one.recv(100) == b""
+        long = connect()
+        with contextlib.suppress(ConnectionError):
+            long.sendall(b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000)
+            assert long.recv(100).startswith(b"HTTP/1.1 431 ")
+        assert running.get("/studies").status == 200
+
+
+def test_no_ledger_is_503_and_no_patient_is_told(collection: Collection) -> None:
+    add_instances(collection, 1, PatientName="Canary^Bird", PatientID="CANARY")
+    with serving(collection) as running:
+        assert running.get("/studies?PatientName=Canary*").status == 200
+        ledger = Path(collection.state, "ledger.sqlite")
+        collection.close()
+        ledger.rename(ledger.with_name("away"))
+        got = running.get("/studies")
+        assert (got.status, got.fields["retry-after"]) == (503, "1")
+        until(lambda: running.health("/readyz").status == 503, 20)
+        ledger.with_name("away").rename(ledger)
+        until(lambda: running.get("/studies").status == 200, 20)
+        told = str(running) + running.health("/metrics").body.decode() + got.body.decode()
+    assert "canary" not in told.lower()
+
+
+def test_a_viewer_s_files_lie_on_the_same_origin(collection: Collection, tmp_path: Path) -> None:
+    folder = tmp_path / "viewer"
+    folder.mkdir()
+    (folder / "index.html").write_text("<html>viewer</html>")
+    (folder / "app.js").write_text("1")
+    (tmp_path / "secret").write_text("secret")
+    with serving(collection, "--viewer", str(folder)) as running:
+        for path in ("/", "/viewer?StudyInstanceUIDs=1.2"):
+            assert running.get(path, whole=True).body == b"<html>viewer</html>"
+        assert running.get("/app.js", whole=True).fields["content-type"].startswith("text/javascript")
+        assert b'"wadoRoot":"/dicom-web"' in running.get("/app-config.js", whole=True).body
+        for path in ("/nothing.js", "/a%00.js", "/../secret.txt"):
+            assert running.get(path, whole=True).status == 404
+        for path in ("/../secret", "/%2e%2e/secret"):
+            assert running.get(path, whole=True).body == b"<html>viewer</html>"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--dicomweb", "0.0.0.0:0"], "--token-file"),
+        (["--viewer", "/"], "index.html"),
+        (["--cors", "nonsense"], "origin"),
+        (["--prefix", "a b"], "prefix"),
+    ],
+)
+def test_what_cannot_work_is_said(args: list[str], words: str, collection: Collection) -> None:
+    from tests.service_process import finish, start
+
+    done = finish(start("serve", "--data", str(collection.data), "--state", collection.state, *args))
+    assert (done.status, words in done.stderr) == (2, True), done.stderr
+
+
+def test_serving_is_a_reader(collection: Collection) -> None:
+    """It registers no consumer, and holds nothing back."""
+    from listener.ledger.reader import reading
+
+    collection.slide(2)
+    with serving(collection) as running:
+        running.ready()
+        with reading(collection.state) as reader:
+            assert reader.consumers() == []
+        assert isinstance(running, Serving)
