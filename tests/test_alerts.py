@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from listener.export.catalogue import ROWS as EXPORT
 from listener.route import catalogue as route
 from listener.route.routes_file import Routes
 from listener.stages import catalogue as stages
@@ -25,7 +26,7 @@ PROMISED = """
     FailureRatioHigh FilesSetAside SetAsideGrowing EventQueueOverflow RescanOverdue WorkersCrashing NotReady
     SeriesIncomplete HookFailing LedgerBroken SenderSilent LogWriteFailing RouteNotRunning RouteTargetDown
     RouteTitleRejected RouteNoWorker RouteLate RouteDeadLetters RouteResultsHeld RouteUnclaimed RouteUnanswered
-    RouteConfigRefused
+    RouteConfigRefused ExportStalled ExportFailing ExportIdentified
 """
 
 TARGET = {"instance": "10.0.0.7:9464", "job": "dicom/listener", "namespace": "dicom", "pod": "listener-0"}
@@ -366,6 +367,34 @@ CASES = {
         summary="The routes file is refused on listener-0",
         quiet=[{"route_config_ok": "1x20"}],
     ),
+    "ExportStalled": Case(
+        at=420,
+        fires={'consumer_oldest_pending_timestamp_seconds{consumer="export"}': "60x500"},
+        summary="A series has waited for 6h 59m 0s to be exported by listener-0",
+        labels={"consumer": "export"},
+        quiet=[
+            {'consumer_oldest_pending_timestamp_seconds{consumer="export"}': "0x500"},
+            {'consumer_oldest_pending_timestamp_seconds{consumer="export"}': "0+60x500"},
+            {'consumer_oldest_pending_timestamp_seconds{consumer="route"}': "60x500"},
+        ],
+    ),
+    "ExportFailing": Case(
+        at=20,
+        fires={'consumer_failed_deliveries{consumer="export"}': "0x5 2x30"},
+        summary="2 generations of series could not be exported by listener-0",
+        labels={"consumer": "export"},
+        quiet=[{'consumer_failed_deliveries{consumer="export"}': "0x40"}, {}],
+    ),
+    "ExportIdentified": Case(
+        at=20,
+        fires={'export_failures_total{reason="identified"}': "0x5 1x30"},
+        summary="Identified series were to be exported by listener-0",
+        labels={"reason": "identified"},
+        quiet=[
+            {'export_failures_total{reason="identified"}': "3x40"},
+            {'export_failures_total{reason="gone"}': "0x5 1x30"},
+        ],
+    ),
 }
 
 
@@ -491,13 +520,17 @@ def test_the_thresholds_are_the_values() -> None:
 
 
 def test_rules_ask_for_metrics_and_labels_of_the_catalogue() -> None:
-    table = [*catalogue.rows(), *stages.rows("route", route.rows(Routes({}, {})))]
-    known = {row.full_name: row for row in table}
+    table = [*catalogue.rows(), *stages.rows("route", route.rows(Routes({}, {}))), *stages.rows("export", EXPORT)]
+    known: dict[str, dict[str, set[str]]] = {}
+    for row in table:  # Each stage has rows of its own for what all of them have.
+        for label, values in row.labels:
+            known.setdefault(row.full_name, {}).setdefault(label, set()).update(values)
+        known.setdefault(row.full_name, {})
     for one in written():
         for name, matchers in re.findall(r"\b(listener_\w+)(\{[^}]*\})?", one["expr"]):
-            row = known.get(name) or known[re.sub(r"_(bucket|sum|count)$", "", name)]
+            labels = known[name if name in known else re.sub(r"_(bucket|sum|count)$", "", name)]
             for label, value in re.findall(r'(\w+)!?=~?"([^"]*)"', matchers):
-                assert set(value.split("|")) <= set(dict(row.labels)[label]), f"{one['alert']}: {label}={value}"
+                assert set(value.split("|")) <= labels[label], f"{one['alert']}: {label}={value}"
 
 
 def test_every_alert_has_a_heading_in_the_runbook_with_meaning_check_and_remedy() -> None:

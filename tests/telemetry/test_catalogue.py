@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from listener.export import catalogue as export_catalogue
 from listener.route import catalogue as route
 from listener.route.routes_file import Routes
 from listener.stages import catalogue as stages
@@ -124,7 +125,7 @@ def test_everybody_names_the_same_metrics() -> None:
     known = {row.full_name for row in catalogue.rows()}
     assert names(read("helm/listener/dashboards/listener.json")) == known
     assert names(read("docs/metrics.md")) == known
-    known |= {row.full_name for row in stages.rows("route", route.rows(Routes({}, {})))}
+    known |= {row.full_name for row in (*stages.rows("route", route.rows(Routes({}, {}))), *export_catalogue.ROWS)}
     for path in ("helm/listener/rules/listener.rules.yaml", "helm/listener/rules/alerts.yaml", "docs/runbook.md"):
         assert names(read(path)) <= known, path
 
