@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from listener import config, hook_config
+from listener.route.options import RouteOptions
 
 CHART = Path(__file__).resolve().parent.parent / "helm/listener"
 
@@ -76,6 +77,10 @@ RULES: dict[str, dict[str, Any]] = {
     "listener.secrets": _NAMES,
     "listener.port": _UNPRIVILEGED,
     "storescp.port": _UNPRIVILEGED,
+    "route.secrets": _NAMES,
+    "route.port": _UNPRIVILEGED,
+    "route.inside.port": _UNPRIVILEGED,
+    "route.inside.type": _SERVICE,
     "storescp.tls.peers": {"enum": ["require", "verify", "ignore"]},
     "storescp.tls.profile": {"enum": ["", "bcp195-nd", "bcp195", "bcp195-ex", "aes", "null"]},
     "storescp.command": {"type": "array", "minItems": 1, "items": {"type": "string"}},
@@ -103,6 +108,7 @@ RULES: dict[str, dict[str, Any]] = {
     "backfill.backoffLimitPerIndex": {"type": "integer", "minimum": 0, "maximum": 1000},
     "backfill.partBy": {"enum": ["directory", "name"]},
     "networkPolicy.dicomFrom": _OBJECTS,
+    "networkPolicy.insideFrom": _OBJECTS,
     "networkPolicy.metricsFrom": _OBJECTS,
     "networkPolicy.pageFrom": _OBJECTS,
     "networkPolicy.egress": _OBJECTS,
@@ -174,6 +180,8 @@ def _of(path: str, value: Any, told: dict[str, str]) -> dict[str, Any]:
         return found | options_schema()
     if path == "backfill.options":
         return found | options_schema("once", ("keep_source", "events"))
+    if path == "route.options":
+        return found | stage_options_schema(RouteOptions, ("routes", "http"))
     if path == "listener.hooks":
         return found | hooks_schema()
     if rule:
@@ -193,6 +201,13 @@ def options_schema(command: str = "run", own: tuple[str, ...] = ()) -> dict[str,
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
+def stage_options_schema(kind: type[Any], own: tuple[str, ...]) -> dict[str, Any]:
+    """Every option of a stage by its TOML key, but those that the chart sets itself."""
+    rows = {name: row for name, row in config.rows_of(kind).items() if name not in own}
+    properties = {name.replace("_", "-"): _option(row) for name, row in rows.items()}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
 def hooks_schema() -> dict[str, Any]:
     """Tables [hooks.NAME], by name."""
     properties = {
@@ -208,7 +223,12 @@ def hooks_schema() -> dict[str, Any]:
 
 
 def _option(row: config.Option) -> dict[str, Any]:
-    kinds: dict[str, list[str]] = {"N": ["integer"], "SECONDS": ["number"], "SIZE": ["integer", "string"]}
+    kinds: dict[str, list[str]] = {
+        "N": ["integer"],
+        "SECONDS": ["number"],
+        "DAYS": ["number"],
+        "SIZE": ["integer", "string"],
+    }
     types = ["boolean"] if row.is_switch else kinds.get(row.metavar, ["string"])
     if row.metavar.startswith("on|"):
         # YAML takes a plain on or off for a boolean.

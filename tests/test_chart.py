@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -17,6 +18,9 @@ import pytest
 import yaml
 
 from listener import config, settings
+from listener.route import routes_file
+from listener.route.options import RouteOptions
+from listener.stages import options as stage_options
 from listener.storescp import RECOMMENDED
 from tests import dicomnet
 from tests.authority import Authority
@@ -149,6 +153,7 @@ def test_both_helms_render_the_same(name: str) -> None:
         ({"storescp": {"port": 104}}, "port"),
         ({"uid": 0}, "uid"),
         ({"listener": {"options": {"token-file": "/x"}}}, "token-file"),
+        ({"route": {"options": {"bussy": 1}}}, "bussy"),
         ({"page": {"type": "Ingress"}}, "type"),
         ({"listener": {"hooks": {"archive": {"uri": "https://x/"}}}}, "uri"),
         ({"listener": {"hooks": {"archive": {}}}}, "archive"),
@@ -188,6 +193,12 @@ def test_the_schema_names_the_wrong_key(helm: str, values: dict[str, Any], key: 
         ({"page": {"enabled": True}}, "set listener.tokens.secretName, or listener.tls.secretName with"),
         ({"page": {"enabled": True}, "listener": {"tls": {"secretName": "x"}}}, "unless it is told who may look"),
         ({"listener": {"tls": {"clientCa": "ca.crt"}}}, "set listener.tls.secretName too"),
+        ({"route": {"enabled": True, "routes": "x"}, "replicas": 2}, "shards would split studies between them"),
+        ({"route": {"enabled": True}}, "route.routes is empty"),
+        (
+            {"route": {"enabled": True, "routes": "x", "port": 9464}},
+            "(9464, 11112, 9464, 11113) share the pod's address",
+        ),
         ({"page": {"enabled": True}, "listener": {**TOKENS, "options": {"page": "off"}}}, "the option page is off"),
         ({"page": {"ingress": {"enabled": True}}, "listener": TOKENS}, "set that too"),
         (
@@ -366,7 +377,7 @@ def test_the_listener_understands_what_it_is_given(name: str, secrets: Path) -> 
             ("archive", "http://archive.research.svc.cluster.local:8080/studies", 20),
             ("sort", "/scripts/sort --study", 0),
         ]
-    assert found.incoming == ("/dicom/incoming",)
+    assert found.incoming == ("/dicom/incoming", *(["/dicom/inside"] if name == "route" else []))
     assert found.state == "/dicom/state"
     if name == "everything":
         assert (found.layout, found.workers, found.min_free) == ("px", 4, 20 * 2**30)
@@ -693,3 +704,51 @@ def test_no_service_and_no_monitor_finds_the_pods_of_a_backfill() -> None:
         if one["kind"] in ("Service", "StatefulSet") and selector:
             wanted = selector.get("matchLabels", selector)
             assert wanted.items() - labels.items(), one["metadata"]["name"]
+
+
+# -- the stage route ---------------------------------------------------------------------------------------------------
+
+
+def test_route_runs_beside_the_listener_with_a_receiver_for_results() -> None:
+    spec = one("route", "StatefulSet")["spec"]["template"]["spec"]
+    listener, route = spec["initContainers"]
+    storescp, inside = spec["containers"]
+    assert [each["name"] for each in (listener, route, storescp, inside)] == ["listener", "route", "storescp", "inside"]
+    assert route["restartPolicy"] == "Always"
+    assert route["image"] == listener["image"]
+    assert tuple(inside["args"]) == (*RECOMMENDED, "-od", "/inside", "11113")
+    told = {each["name"]: each["value"] for each in listener["env"]}
+    of_listener = settings.load({}, told, "run")
+    assert of_listener.incoming == ("/dicom/incoming", "/dicom/inside")
+    assert of_listener.on_conflict == "keep-both"
+    variables = {each["name"]: str(each["value"]) for each in route["env"]}
+    chosen = stage_options.load(RouteOptions, "route", argparse.Namespace(config=""), variables)
+    assert (chosen.busy, chosen.remember, chosen.http) == (1200.0, 7.0, "0.0.0.0:9465")
+    assert variables["LISTENER_STATE"] == told["LISTENER_STATE"]
+    mounts = {each["name"]: each["mountPath"] for each in route["volumeMounts"]}
+    assert mounts == {"dicom": "/dicom", "routes": "/etc/route", "secret-pacs": "/run/secrets/pacs"}
+    assert chosen.routes == "/etc/route/routes.toml"
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "routes"]
+    (file,) = [each for each in rendered("route") if each["kind"] == "ConfigMap"]
+    assert volume["configMap"]["name"] == file["metadata"]["name"]
+    found = routes_file.read(file["data"]["routes.toml"])
+    assert [*found.targets] == ["gpu1", "gpu2", "pacs"]
+    assert found.inside == ("inside",)
+
+
+def test_workers_find_a_service_and_the_policy_lets_out_what_targets_need() -> None:
+    (service,) = [each for each in rendered("route") if each["metadata"]["name"].endswith("-inside")]
+    assert service["spec"]["ports"][0]["port"] == 11113
+    policy = one("route", "NetworkPolicy")["spec"]
+    ports = [[port["port"] for port in each["ports"]] for each in policy["ingress"]]
+    assert ports == [[11112], [9464], [9465], [11113]]
+    assert policy["ingress"][3]["from"][0] == {"ipBlock": {"cidr": "10.1.0.0/24"}}
+    assert policy["egress"][1]["to"] == [{"ipBlock": {"cidr": "10.1.0.11/32"}}]
+    assert policy["egress"][1]["ports"] == [{"protocol": "TCP", "port": 11112}]
+    assert policy["egress"][2]["to"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "analysis"}}}
+    ]
+    assert policy["egress"][3] == {"ports": [{"protocol": "TCP", "port": 104}]}
+    assert len(policy["egress"]) == 4
+    monitor = one("route", "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert [each["port"] for each in monitor] == ["http", "route"]

@@ -11,12 +11,13 @@
 {{ ternary "/dicom-log" "/dicom/log" (ne .Values.persistence.log.existingClaim "") }}
 {{- end -}}
 
-{{- define "listener.environment" -}}
-- {name: LISTENER_INCOMING, value: /dicom/incoming}
-- {name: LISTENER_DATA, value: {{ include "listener.dataDirectory" . }}}
-- {name: LISTENER_LOG, value: {{ include "listener.logDirectory" . }}}
-- {name: LISTENER_STATE, value: /dicom/state}
-- {name: LISTENER_HTTP, value: "0.0.0.0:{{ .Values.listener.port }}"}
+{{- /* Whether there is a receiver for what workers send: "yes" or "". */ -}}
+{{- define "listener.hasInside" -}}
+{{- if and .Values.route.enabled .Values.route.inside.enabled }}yes{{ end -}}
+{{- end -}}
+
+{{- /* Who may look, and by what: the same on the ports of listener and route. */ -}}
+{{- define "listener.access" -}}
 {{- with .Values.listener.tokens }}
 {{- if .secretName }}
 - {name: LISTENER_TOKEN_FILE, value: {{ printf "/run/tokens/%s" .key | quote }}}
@@ -31,16 +32,35 @@
 {{- end }}
 {{- end }}
 {{- end }}
-{{- if .Values.listener.hooks }}
-- {name: LISTENER_CONFIG, value: /etc/listener/listener.toml}
-{{- end }}
-{{- range $key, $value := .Values.listener.options }}
+{{- end -}}
+
+{{- /* Options by their TOML key, as variables: (dict "options" ... "prefix" ...). */ -}}
+{{- define "listener.options" -}}
+{{- $prefix := .prefix }}
+{{- range $key, $value := .options }}
 {{- if kindIs "bool" $value }}
 {{- $value = ternary "on" "off" $value }}
 {{- end }}
-- name: LISTENER_{{ $key | upper | replace "-" "_" }}
+- name: {{ $prefix }}{{ $key | upper | replace "-" "_" }}
   value: {{ if kindIs "slice" $value }}{{ join (ternary "\n" ":" (hasPrefix "on-" $key)) $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
 {{- end }}
+{{- end -}}
+
+{{- define "listener.environment" -}}
+{{- $inside := eq (include "listener.hasInside" .) "yes" -}}
+- {name: LISTENER_INCOMING, value: {{ ternary "/dicom/incoming:/dicom/inside" "/dicom/incoming" $inside }}}
+- {name: LISTENER_DATA, value: {{ include "listener.dataDirectory" . }}}
+- {name: LISTENER_LOG, value: {{ include "listener.logDirectory" . }}}
+- {name: LISTENER_STATE, value: /dicom/state}
+- {name: LISTENER_HTTP, value: "0.0.0.0:{{ .Values.listener.port }}"}
+{{- if and $inside (not (hasKey .Values.listener.options "on-conflict")) }}
+- {name: LISTENER_ON_CONFLICT, value: keep-both}
+{{- end }}
+{{- include "listener.access" . }}
+{{- if .Values.listener.hooks }}
+- {name: LISTENER_CONFIG, value: /etc/listener/listener.toml}
+{{- end }}
+{{- include "listener.options" (dict "options" .Values.listener.options "prefix" "LISTENER_") }}
 {{- with .Values.listener.extraEnv }}
 {{ toYaml . }}
 {{- end }}
@@ -100,7 +120,13 @@
 - name: config
   configMap: {name: {{ include "listener.fullname" . }}-config}
 {{- end }}
-{{- range .Values.listener.secrets }}
+{{- $secrets := .Values.listener.secrets }}
+{{- if .Values.route.enabled }}
+- name: routes
+  configMap: {name: {{ include "listener.fullname" . }}-routes}
+{{- $secrets = concat $secrets .Values.route.secrets }}
+{{- end }}
+{{- range $secrets | uniq }}
 - name: secret-{{ . }}
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}

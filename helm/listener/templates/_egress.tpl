@@ -1,4 +1,4 @@
-{{- /* The addresses that hooks post to, as a list in YAML. */ -}}
+{{- /* The addresses that hooks post to, and those of route's targets, as a list in YAML. */ -}}
 {{- define "listener.hookAddresses" -}}
 {{- $found := list -}}
 {{- range $key, $value := .Values.listener.options -}}
@@ -9,6 +9,11 @@
 {{- range $name, $hook := .Values.listener.hooks -}}
 {{- with $hook.url -}}
 {{- $found = append $found . -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.route.enabled -}}
+{{- range regexFindAll `(?m)^\s*address\s*=\s*["'][^"'\s]+["']` .Values.route.routes -1 -}}
+{{- $found = append $found (printf "dicom://%s" (regexFind `[^"'\s]+["']$` . | trimAll `"'`)) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $found -}}

@@ -116,6 +116,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- if and (gt (int .Values.replicas) 1) (not .Values.persistence.enabled) (or .Values.persistence.data.existingClaim .Values.persistence.log.existingClaim) -}}
 {{- fail "persistence.enabled is off, so incoming would go with each pod although the tree stays: set persistence.enabled" -}}
 {{- end -}}
+{{- include "listener.validateRoute" . -}}
 {{- if eq (int .Values.listener.port) (int .Values.storescp.port) -}}
 {{- fail (printf "listener.port and storescp.port are both %v: both containers share the pod's address; change one" .Values.listener.port) -}}
 {{- end -}}
