@@ -91,11 +91,14 @@ class Senders:
         self._retry_ns[name] = min(next_ns, self._retry_ns.get(name, next_ns))
 
     def fill(self, queue: Queue, touched: Iterable[str], now_ns: int) -> None:
-        """Offer what is due to those for which something was queued, that run low, or have something to try again."""
+        """Offer what is due to those that run low, or have something to try again."""
         due = {name for name, at_ns in self._retry_ns.items() if at_ns <= now_ns}
         for name, sender in self._senders.items():
+            if name in touched:
+                self._has_more.add(name)
+            # What is queued for one that is down would else be read anew with each file that comes.
             is_low = name in self._has_more and len(sender.window) < LOW
-            if name in touched or name in due or is_low:
+            if name in due or is_low:
                 sends = queue.due(name, now_ns, SIZE)
                 sender.window.offer(sends)
                 if len(sends) < SIZE:

@@ -13,7 +13,8 @@ import pytest
 from pydicom import dcmread
 
 from listener.route.schema import ROUTE
-from listener.stages.database import open_reader
+from listener.stages.database import open_reader, open_writer, transaction
+from tests.faults.volumes import disk, until_full
 from tests.instances import write_instance
 from tests.route.machines import Ward, ward
 from tests.service_process import Places, service
@@ -32,10 +33,10 @@ class Traffic:
         self.sent: dict[str, int] = {}
         self._next = dict.fromkeys(self._studies, 0)
 
-    def some(self, count: int = 4) -> None:
+    def some(self, count: int = 4, sender: str = "SCANNER") -> None:
         for _ in range(count):
             study = self._dice.choice(self._studies)
-            uid = self._here.send(study, self._next[study])
+            uid = self._here.send(study, self._next[study], sender=sender)
             self._next[study] += 1
             self.sent[uid] = self._next[study]
 
@@ -80,23 +81,20 @@ def test_killed_at_a_hundred_random_moments_while_another_one_takes_over(places:
     dice = random.Random(14)
     with ward(places, quiet=5) as (here, _):
         traffic = Traffic(here, 12, 14)
-        running, standby = here.started(), here.started()
-        running.wait_for("ready", seconds=120)
-        kills = 0
-        while kills < 100:
-            traffic.some(3)
-            time.sleep(dice.uniform(0.01, 0.25))
-            running.process.kill()
-            running.process.wait()
-            kills += 1
-            running, standby = standby, here.started()
-            if kills % 10 == 0:
-                running.wait_for("ready", seconds=120)
+        both = [here.started(), here.started()]
         try:
-            running.wait_for("ready", seconds=120)
-            settle(here, traffic)
+            for number in range(100):
+                traffic.some(3)
+                time.sleep(dice.uniform(0.01, 0.25))
+                if number % 4 == 0:  # Else it is killed while it starts.
+                    until(lambda: any(one.events("ready") for one in both), 120)
+                killed = both.pop(0)
+                killed.process.kill()
+                killed.process.wait()
+                both.append(here.started())
+            settle(here, traffic, 150)
         finally:
-            for one in (running, standby):
+            for one in both:
                 one.process.kill()
                 one.process.wait()
 
@@ -149,3 +147,73 @@ def test_a_burst_of_a_thousand(places: Places, tmp_path: Path) -> None:
         until(lambda: states(places).get("delivered", 0) >= 1000, 90, what=str(states))
         for study in traffic.sent:
             assert list(here.holders(study).values()) == [200]
+
+
+def test_four_senders_and_restarts_of_everything_and_no_study_is_on_two_workers(places: Places) -> None:
+    dice = random.Random(18)
+    with contextlib.ExitStack() as stack:
+        here, listening = stack.enter_context(ward(places, workers=3, quiet=4))
+        traffic = Traffic(here, 12, 18)
+        route = here.started()
+        try:
+            for number in range(12):
+                traffic.some(12, sender=f"SENDER{number % 4}")
+                if number % 4 == 1:
+                    route.wait_for("ready", seconds=60)
+                    route.process.terminate()
+                    assert route.process.wait(40) == 0
+                    route = here.started()
+                elif number % 4 == 2:
+                    listening.kill()
+                    listening = stack.enter_context(service(places, "--series-quiet=4"))
+                elif number % 4 == 3:
+                    worker = here.workers[dice.choice([*here.workers])]
+                    worker.kill()
+                    worker.start()
+                time.sleep(0.3)
+            settle(here, traffic)
+            for study, count in traffic.sent.items():
+                assert list(here.holders(study).values()) == [count], "on one worker only"
+            assert len({next(iter(here.holders(study))) for study in traffic.sent}) == 3
+            assert not route.events("moved")
+        finally:
+            route.process.kill()
+            route.process.wait()
+
+
+def test_a_paused_worker_keeps_its_own_and_gets_no_new_study(places: Places) -> None:
+    with ward(places, quiet=30) as (here, _), here.route():
+        study = here.send(1, 0)
+        first = here.whole_at_one(study, 1)
+        with contextlib.closing(open_writer(str(places.state), ROUTE)) as connection, transaction(connection):
+            connection.execute("UPDATE targets SET paused = 1 WHERE name = ?", (first,))
+        time.sleep(2.5)
+        others = [here.send(number, 0) for number in range(2, 6)]
+        here.send(1, 1)
+        assert here.whole_at_one(study, 2) == first
+        assert {here.whole_at_one(other, 1) for other in others} == {*here.workers} - {first}
+
+
+def test_a_full_volume_stops_nothing_for_good(places: Places, tmp_path: Path) -> None:
+    """The stage's folder lies on a volume of its own; what it cannot write down it does again when there is room."""
+    with disk("ext4", tmp_path) as volume:
+        folder = volume.mounted / "route"
+        folder.mkdir()
+        (places.state / "route").symlink_to(folder)
+        with ward(places, quiet=4) as (here, _), here.route() as route:
+            traffic = Traffic(here, 4, 19)
+            traffic.some(20)
+            until(lambda: states(places).get("delivered") == 20, 30)
+            ballast = volume.mounted / "ballast"
+            with until_full(), ballast.open("wb", buffering=0) as file:
+                while True:  # Also what is kept for root.
+                    file.write(bytes(1 << 16))
+            for _ in range(40):
+                traffic.some(20)
+                if "waits" in str(route):
+                    break
+                time.sleep(0.2)
+            assert "waits" in str(route), "the log of the queue has no room"
+            ballast.unlink()
+            settle(here, traffic)
+            assert route.process.poll() is None

@@ -108,27 +108,3 @@ def test_a_restart_goes_on_where_it_was_and_a_duplicate_is_sent_again_once(place
             here.send(1, 0)
             listening.wait_for("duplicate")
             until(lambda: [event["round"] for event in route.events("delivered")] == [1, 2], 10)
-
-
-def test_a_worker_that_is_killed_gives_its_studies_whole_to_another(places: Places) -> None:
-    with ward(places, quiet=60) as (here, _), here.route() as route:
-        study = here.send(1, *range(10))
-        first = here.whole_at_one(study, 10)
-        here.workers[first].kill()
-        here.send(1, *range(10, 20))
-        (moved,) = route.wait_for("moved")
-        other = moved["target"]
-        assert (moved["origin"], moved["reason"]) == (first, "down")
-        until(lambda: len(here.workers[other].instances()) == 20, 20)
-        assert route.wait_for("down")[0]["target"] == first
-        new = here.send(2, 0)
-        until(
-            lambda: here.workers[other].instances().get(str(new)) is None and new in here.workers[other].studies(), 10
-        )
-        here.workers[first].start()
-        up = route.wait_for("up")
-        assert up[0]["target"] == first
-        third = here.send(3, 0)
-        until(lambda: third in here.workers[first].studies(), 10)
-        page = scrape(route)
-        assert value(page, "route_failovers_total", reason="down") == 1

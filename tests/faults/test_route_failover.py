@@ -14,7 +14,7 @@ from tests.service_process import Places, value
 from tests.stages.processes import StageProcess
 from tests.waiting import until
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(200)]
 
 
 def until_elsewhere(here: Ward, route: StageProcess, study: str, count: int, seconds: float) -> float:
@@ -119,3 +119,27 @@ def test_what_a_route_that_left_had_queued_is_held_until_it_comes_back(places: P
         assert not here.workers["gpu1"].instances()
         here.write()
         here.whole_at_one(study, 2, 30)
+
+
+def test_a_worker_that_is_killed_gives_its_studies_whole_to_another(places: Places) -> None:
+    with ward(places, quiet=60) as (here, _), here.route() as route:
+        study = here.send(1, *range(10))
+        first = here.whole_at_one(study, 10)
+        here.workers[first].kill()
+        here.send(1, *range(10, 20))
+        (moved,) = route.wait_for("moved")
+        other = moved["target"]
+        assert (moved["origin"], moved["reason"]) == (first, "down")
+        until(lambda: len(here.workers[other].instances()) == 20, 20)
+        assert route.wait_for("down")[0]["target"] == first
+        new = here.send(2, 0)
+        until(
+            lambda: here.workers[other].instances().get(str(new)) is None and new in here.workers[other].studies(), 10
+        )
+        here.workers[first].start()
+        up = route.wait_for("up")
+        assert up[0]["target"] == first
+        third = here.send(3, 0)
+        until(lambda: third in here.workers[first].studies(), 10)
+        page = scrape(route)
+        assert value(page, "route_failovers_total", reason="down") == 1
