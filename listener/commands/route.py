@@ -6,13 +6,18 @@ import argparse
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from listener.commands import _route_words as others
 from listener.config import Config
-from listener.errors import ConfigError, PeerFault
+from listener.errors import ConfigError, NotAccepted, PeerFault
 from listener.parse import closest
 from listener.route.options import RouteOptions
 from listener.stages import options
+from listener.status.formatting import several
+
+if TYPE_CHECKING:
+    from listener.network.association import Peer
 
 EPILOG = (
     "without a word: the service; it follows the collection of --state and --data. "
@@ -67,9 +72,25 @@ def _serve(config: Config, chosen: RouteOptions) -> int:
     return StageService(route, settings, RoutePages(config.state).routes(), route.reload).run()
 
 
+#: What a person can do about a target that does not answer, by cause; see errors.PEER_CAUSES.
+_REMEDIES = {
+    "unresolved": "see the name in its address",
+    "refused": "start it, or see the port in its address",
+    "unreachable": "see the network and its firewall",
+    "timeout": "see whether it hangs, and its firewall",
+    "tls": "see its certificate, and ca, cert and key in the routes file",
+    "title": "see aet and calling in the routes file, and the AE titles that it knows",
+    "rejected": "it may have too many associations: see its log",
+}
+
+_KEEP_BOTH = (
+    "advice: workers send into this collection ([inside]); run the listener with --on-conflict keep-both, or a worker "
+    "that alters an original replaces it"
+)
+
+
 def _ping(chosen: RouteOptions, words: list[str]) -> int:
     """Ask targets by C-ECHO: all of them (check), or those that are named (ping). Return 1 if one does not answer."""
-    from listener.network.association import Association, Patience
     from listener.route.reload import load
 
     loaded = load(chosen.routes)
@@ -81,22 +102,34 @@ def _ping(chosen: RouteOptions, words: list[str]) -> int:
             close = closest(name, loaded.routes.targets)
             hint = f"did you mean '{close}'?" if close else f"there are {', '.join(loaded.routes.targets)}"
             raise ConfigError([f"route: there is no target '{name}'; {hint}"])
+    if word == "check":
+        print(f"the routes file is in order: {several(len(loaded.routes.routes), 'route', 'routes')}")
     failed = 0
     for name in names or loaded.routes.targets:
-        peer = loaded.peers.get(name)
-        begun = time.monotonic()
-        try:
-            if peer is None:
-                directory = loaded.routes.targets[name].directory
-                answer = "can be written" if os.access(directory, os.W_OK) else "cannot be written"
-                failed += answer != "can be written"
-            else:
-                with Association(peer, (), Patience()) as association:
-                    status = association.echo().status
-                answer = f"answered C-ECHO with status {status:04X} in {time.monotonic() - begun:.3f} s"
-        except PeerFault as fault:
-            failed += 1
-            answer = str(fault)
+        fine, answer = _asked(loaded.peers.get(name), loaded.routes.targets[name].directory)
+        failed += not fine
         print(f"{name}: {answer}")
+    if word == "check" and loaded.routes.inside:
+        print(_KEEP_BOTH)
     sys.stdout.flush()
     return int(failed > 0)
+
+
+def _asked(peer: Peer | None, directory: str) -> tuple[bool, str]:
+    """Return whether a target can be sent to, and what to say of it."""
+    from listener.network.association import Association, Patience
+
+    if peer is None:
+        if os.access(directory, os.W_OK | os.X_OK):
+            return True, "its directory can be written"
+        return False, "its directory is not there, or cannot be written: see its mode and its mount"
+    begun = time.monotonic()
+    try:
+        with Association(peer, (), Patience()) as association:
+            status = association.echo().status
+    except NotAccepted:
+        return True, "answered, but does not take C-ECHO"
+    except PeerFault as fault:
+        detail = f" ({fault.detail})" if fault.detail else ""
+        return False, f"{fault.cause}{detail}; {_REMEDIES.get(fault.cause, 'see its log')}"
+    return True, f"answered C-ECHO with status {status:04X} in {time.monotonic() - begun:.3f} s"
