@@ -30,6 +30,8 @@ class Board:
         self._tools = tools
         self._before: dict[str, Standing] = {}
         self.shown: dict[str, Any] = {}
+        #: Dead letters at the last look.
+        self.dead = 0
 
     def count(self, report: Report, hop: float) -> None:
         """Count an attempt that was answered; `hop` is in seconds, from close-write."""
@@ -58,6 +60,7 @@ class Board:
         metrics, connection = self._tools.metrics, work.queue.connection
         pending = {target: (count, oldest) for target, count, oldest in connection.execute(_PENDING)}
         dead = dict(connection.execute(_DEAD).fetchall())
+        self.dead = sum(dead.values())
         held, unclaimed = connection.execute(_COUNTS).fetchone()
         for name, target in routes.targets.items():
             standing = standings.get(name, Standing())

@@ -24,7 +24,7 @@ from listener.route.reload import Loaded, Look, load
 from listener.route.schema import ROUTE
 from listener.route.sender import Line, Report
 from listener.route.senders import Senders
-from listener.route.settling import Settler, missed
+from listener.route.settling import Settler, look_again, missed
 from listener.route.work import Work
 from listener.stages.database import StageFault
 from listener.stages.follower import Follower
@@ -255,7 +255,10 @@ class Route:
             self._event(standing.state, time.time_ns(), target=name, **fields)
         work.tick(self._loaded.routes, standings, wall)
         self._tell(work)
+        dead = self._board.dead
         self._board.measure(work, self._loaded.routes, standings)
+        if self._board.dead < dead:
+            look_again(self._state_dir, self.name)
         self._tools.metrics.set("route_config_ok", float(self._is_config_ok))
         self._tools.metrics.set("route_behind_rows", self._follower.behind())
 

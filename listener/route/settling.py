@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from listener.errors import NotTaken, Postponed
 from listener.ledger import connection as ledger
+from listener.ledger import consumers
 from listener.ledger.feed import FeedRow
 from listener.ledger.rows import Delivery, SeriesRow
 from listener.route.schema import ROUTE
@@ -80,6 +82,15 @@ def missed(state_dir: str, own: sqlite3.Connection, since_ns: int, first_ns: int
     with ledger.translated(), contextlib.closing(ledger.open_reader(ledger.path_of(state_dir))) as collection:
         found = [Origin(*row) for row in collection.execute(_OPEN_OR_NEW, (since_ns,)).fetchall()]
         return [row for series in found for row in missing(collection, own, series, first_ns)]
+
+
+def look_again(state_dir: str, consumer: str) -> None:
+    """Have the deliveries that were given up looked at again: dead letters went. Raises LedgerFault."""
+    connection = ledger.open_writer(ledger.path_of(state_dir))
+    with ledger.translated(), contextlib.closing(connection):
+        row = connection.execute("SELECT id FROM consumers WHERE name = ?", (consumer,)).fetchone()
+        if row:
+            consumers.redeliver(connection, row[0], time.time_ns(), only_failed=True)
 
 
 class Settler:

@@ -19,6 +19,9 @@ MOST_MOVES, _MOVES_WITHIN = 3, 3600
 _IN_MEMORY = float(_DAY)
 
 _COLUMNS = "t.id, t.route, t.StudyInstanceUID, t.worker, t.awaits_result, t.began_ns, t.last_ns"
+_PENDING = """
+SELECT study_id, count(*) FROM sends INDEXED BY sends_due WHERE state = 'pending' AND kind = 'worker' GROUP BY study_id
+"""
 _UNSENT = "SELECT count(*) FROM sends WHERE study_id = ? AND kind = 'worker' AND state = 'pending'"
 _STORED = "SELECT count(*) FROM sends WHERE study_id = ?1 AND kind = 'worker' AND state = 'delivered'"
 _LIVE = """(
@@ -155,6 +158,15 @@ class Studies:
             study.last = now
             self._touched.add(key)
             self.assignments.changed(key, now)
+
+    def recount(self, now: float) -> None:
+        """Count anew what is unsent: a command, or another routes file, has changed the queue."""
+        unsent = dict(self._queue.connection.execute(_PENDING).fetchall())
+        for key, study in self.assignments.studies.items():
+            count = unsent.get(self._ids[key], 0)
+            if count != study.unsent:
+                study.unsent = count
+                self.assignments.changed(key, now)
 
     def series_changed(self, uid: str, routes: Iterable[str], now: float) -> None:
         """Take in that a series of a study began or ended."""

@@ -98,6 +98,7 @@ class Work:
             self._read_targets()
             self.failover.use(routes, standings, self._paused)
             self.failover.left(routes, now)
+            self.studies.recount(now)
             self.studies.flush()
         self.intake.touched |= set(routes.targets)
 
@@ -178,6 +179,7 @@ class Work:
             if version != self._data_version:
                 self._read_targets()
                 self.intake.touched |= set(routes.targets)  # A command may have queued something.
+                self.studies.recount(now)
             self.failover.use(routes, standings, self._paused)
             if version != self._data_version:
                 self._requests.turn(routes, now)

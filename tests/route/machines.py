@@ -13,6 +13,8 @@ from typing import Any
 
 from pydicom import dcmread
 
+from listener.route.schema import ROUTE
+from listener.stages.database import open_reader
 from tests.dicomnet import accepts, environment, free_port, kill_group, stop
 from tests.instances import uid, write_instance
 from tests.service_process import Places, Scrape, Service, parse_page, service
@@ -119,6 +121,11 @@ class Ward:
     def started(self, *args: str) -> StageProcess:
         """`listener route`, to be ended by hand."""
         return StageProcess(self.places.state, *self.options(), *args, module=("listener", "route"))
+
+    def sends(self) -> dict[str, int]:
+        """How many sends there are of each state."""
+        with contextlib.closing(open_reader(str(self.places.state), ROUTE)) as connection:
+            return dict(connection.execute("SELECT state, count(*) FROM sends GROUP BY state").fetchall())
 
     def holders(self, study: str) -> dict[str, int]:
         """Which workers have how many instances of a study."""

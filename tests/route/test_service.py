@@ -10,7 +10,7 @@ import pytest
 
 from listener.ledger.connection import open_reader, path_of
 from tests.route.machines import scrape, ward
-from tests.service_process import Places, value
+from tests.service_process import Places, listener, value
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -108,3 +108,22 @@ def test_a_restart_goes_on_where_it_was_and_a_duplicate_is_sent_again_once(place
             here.send(1, 0)
             listening.wait_for("duplicate")
             until(lambda: [event["round"] for event in route.events("delivered")] == [1, 2], 10)
+
+
+def test_a_dead_letter_fails_the_delivery_until_it_is_sent_again(places: Places) -> None:
+    with ward(places, workers=1, start=False) as (here, listening), here.route() as route:
+        study = here.send(1, 0, 1)
+        listening.wait_for("published", 2)
+        until(lambda: here.sends() == {"pending": 2}, 10)
+        path = min(places.data.rglob("*.dcm"))
+        path.write_bytes(path.read_bytes())  # Another file from now on, by its time.
+        here.workers["gpu1"].start()
+        until(lambda: deliveries(places) == {"failed": 1}, 30, what=str(route))
+        (refused,) = route.events("refused")
+        assert refused["dead"]
+        assert here.holders(study) == {"gpu1": 1}
+        assert value(scrape(route), "route_dead_letters", target="gpu1") == 1
+        retried = listener("route", "retry", "--state", str(places.state), "--data", str(places.data))
+        assert retried.status == 0, retried.stderr
+        here.whole_at_one(study, 2)
+        until(lambda: deliveries(places) == {"delivered": 1}, 20)
