@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from listener.commands import _route_words as others
 from listener.config import Config
+from listener.cpu import request_short_slices
 from listener.errors import ConfigError, NotAccepted, PeerFault
 from listener.parse import closest
 from listener.route.options import RouteOptions
@@ -66,6 +67,7 @@ def _serve(config: Config, chosen: RouteOptions) -> int:
     from listener.stages.service import StageService, StageSettings
     from listener.telemetry.access import access_of
 
+    request_short_slices()  # An instance is to be on its way within milliseconds, also on a busy machine.
     route = Route(config.state, config.data, chosen, load(chosen.routes))
     access = access_of(config.token_file, config.http_cert, config.http_key, config.http_client_ca)
     settings = StageSettings(config.state, chosen.http, access, chosen.drain)
