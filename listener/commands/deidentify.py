@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any
 
 from listener.commands._selection import check_user
@@ -31,6 +32,7 @@ from listener.errors import ConfigError
 from listener.ledger import consumers
 from listener.ledger.connection import open_writer, path_of, translated
 from listener.ledger.reader import reading
+from listener.moments import FORMS, moment_of
 from listener.parse import closest
 from listener.planning.names import instant, printable
 from listener.stages import options
@@ -38,13 +40,14 @@ from listener.status import ledger_view, snapshot
 from listener.status.formatting import moment, several
 
 #: What may stand behind the verb, and which of these take files.
-DEEDS = ("once", "check", "status", "held", "crosswalk", "explain", "new-key")
+DEEDS = ("once", "check", "status", "held", "evidence", "crosswalk", "explain", "new-key")
 _WITH_FILES = ("explain", "new-key")
 
 EPILOG = (
     "without a word: serves until a signal. once: cleans what is due, and leaves; check: will it work?; status: how it "
     "stands, also without a running service; held: what waits for a person, with --release UID (of an instance or "
-    "series) or --release --reason R lets it go; crosswalk: pseudonyms with their originals, which needs --phi; "
+    "series) or --release --reason R lets it go; evidence: for a privacy board, what was done and what is not, without "
+    "patient data; crosswalk: pseudonyms with their originals, which needs --phi; "
     "explain FILE...: what would become of each element of these files, and by which rule, with --phi also the values; "
     "new-key FILE: makes the key from which UIDs, pseudonyms and shifts are derived, for its owner alone. Series that "
     "end from the first start on are cleaned. "
@@ -61,7 +64,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--release", nargs="?", const="", metavar="UID", help="of held: let go what this UID (or --reason) names"
     )
     parser.add_argument("--reason", default="", metavar="R", help="of held: only what is held for this reason")
-    parser.add_argument("--json", action="store_true", help="of status, held, explain: for programs")
+    parser.add_argument("--since", default="", metavar="TIME", help=f"of evidence: from then on: {FORMS}")
+    parser.add_argument("--json", action="store_true", help="of status, held, evidence, explain: for programs")
 
 
 def acts(given: argparse.Namespace) -> bool:
@@ -88,6 +92,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         "check": lambda: _check(config, chosen),
         "status": lambda: _status(config, given),
         "held": lambda: _held(config, given),
+        "evidence": lambda: _evidence(config, chosen, given),
         "crosswalk": lambda: _crosswalk(config),
         "explain": lambda: _explain(config, chosen, given, paths),
         "new-key": lambda: _new_key(paths[0]),
@@ -190,6 +195,34 @@ def _deliver_again(config: Config, series: set[str]) -> None:
         for uid in sorted(series):
             ids = consumers.deliveries_of_uid(connection, consumer, uid)
             consumers.redeliver_these(connection, consumer, ids, time.time_ns())
+
+
+def _evidence(config: Config, chosen: DeidentifyOptions, given: argparse.Namespace) -> int:
+    from listener.deidentify.evidence import evidence
+    from listener.deidentify.vault import Vault
+
+    now = datetime.now(UTC)
+    try:
+        since_ns = moment_of(given.since, now) if given.since else 0
+    except (ValueError, OverflowError):
+        raise ConfigError([f"--since: '{given.since}' is no time; give {FORMS}"]) from None
+    with closing(Vault(config.state, writes=False)) as vault:
+        found = evidence(vault, chosen.option, since_ns, time.time_ns())
+    if given.json:
+        write_json([found])
+        return 0
+    for name, value in found.items():
+        if name != "attributes":
+            text = value if isinstance(value, str | int) else ", ".join(_words(value))
+            print(f"{name.replace('_', ' '):<15} {text}")
+    rows = [[str(cell) for cell in row.values()] for row in found["attributes"]]
+    if rows:
+        print(table(("tag", "keyword", "action", "count"), rows), end="")
+    return 0
+
+
+def _words(value: Any) -> list[str]:
+    return [f"{name}: {one}" for name, one in value.items()] if isinstance(value, dict) else list(value)
 
 
 def _crosswalk(config: Config) -> int:

@@ -61,7 +61,8 @@ class Part(NamedTuple):
 class Rewritten(NamedTuple):
     """An instance after the profile: `prefix` (preamble to file meta information), the parts of its data set, whether
     they are deflated, the source they are of, its new SOP Instance UID, what was done (by tag and action), and the
-    single steps if they were wanted; `draws_in_pixels`: an overlay lies in unused bits of the pixels.
+    single steps if they were wanted; `draws_in_pixels`: an overlay lies in unused bits of the
+    pixels; `syntax`: its transfer syntax.
     """
 
     prefix: bytes
@@ -72,6 +73,7 @@ class Rewritten(NamedTuple):
     done: Counter[tuple[int, str]]
     steps: list[Step]
     draws_in_pixels: bool = False
+    syntax: str = ""
 
 
 class Job(NamedTuple):
@@ -109,7 +111,7 @@ def rewrite(descriptor: int, size: int, job: Job) -> Rewritten:
     prefix = file_meta(walk.sop_class, walk.sop_instance, syntax)
     uid = walk.sop_instance.rstrip(b"\0 ").decode("latin-1")
     return Rewritten(
-        prefix, parts, deflated, source, uid, walk.elements.done, walk.elements.steps, walk.draws_in_pixels
+        prefix, parts, deflated, source, uid, walk.elements.done, walk.elements.steps, walk.draws_in_pixels, syntax
     )
 
 

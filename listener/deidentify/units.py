@@ -108,7 +108,7 @@ class Units:
             shutil.rmtree(part, ignore_errors=True)
             work.held.append(HeldRow(uid, "", held.reason, held.detail, time.time_ns()))
             unit = None
-        self._vault.hold(work.held)
+        self._vault.hold(uid, work.held)
         if unit is None:
             return Result("", 0, work.held)
         self._vault.make_ready(key, unit._replace(name=name), work.done, time.time_ns())
@@ -138,13 +138,15 @@ class Units:
         """Return where an instance lies."""
         return os.path.join(self._data_dir, row.path)
 
-    def subject(self, values: Mapping[str, str]) -> tuple[str, Subject]:
-        """Return whose an instance is, and the subject. Raises _Held for a study of two patients."""
+    def subject(self, values: Mapping[str, str], *, alone: bool) -> tuple[str, Subject]:
+        """Return whose an instance is, and the subject. Raises _Held for a study of two patients, if it must be
+        `alone`.
+        """
         study = values.get("StudyInstanceUID", "")
         told = values.get("PatientID", "").strip()
         # A study without PatientID is a patient of its own.
         patient_id = told or f"\0{study}"
-        if self._vault.owner_of(study, patient_id) != patient_id:
+        if alone and self._vault.owner_of(study, patient_id) != patient_id:
             raise _Held("patient-conflict")
         keys, most = self._method.keys, self._method.shift_days
         patient = self._vault.patient(
@@ -163,7 +165,7 @@ class _Work:
         self._made: list[str] = []
         self._open: list[int] = []
         self._patient: tuple[str, Subject] | None = None
-        self._job: Job | None = None
+        self._jobs: dict[str, Job] = {}
         self._study = ""
         self._originals = Originals()
 
@@ -216,7 +218,7 @@ class _Work:
                 self._hold(row, reason)
                 return
             self._write(made, descriptor)
-            self._gather(descriptor, size)
+            self._gather(descriptor, size, made.syntax)
             self.done.update(made.done)
 
     def _reason(self, values: Mapping[str, str], row: InstanceRow) -> str:
@@ -234,14 +236,15 @@ class _Work:
         self.held.append(HeldRow(uid, row.SOPInstanceUID, reason, detail, time.time_ns()))
 
     def _rewritten(self, descriptor: int, size: int, values: Mapping[str, str]) -> Rewritten:
-        found = self._units.subject(values)
-        if self._patient and found[0] != self._patient[0]:
+        alone = not self._is_released("patient-conflict")
+        patient_id, subject = found = self._units.subject(values, alone=alone)
+        if alone and self._patient and patient_id != self._patient[0]:
             raise _Held("patient-conflict")
-        if not self._job:
-            self._patient, self._study = found, values.get("StudyInstanceUID", "")
+        self._patient, self._study = self._patient or found, self._study or values.get("StudyInstanceUID", "")
+        if patient_id not in self._jobs:
             method = self._units.method
-            self._job = Job(method.rules, Replacer(method.keys, found[1], method.words), self._marks())
-        return rewrite(descriptor, size, self._job)
+            self._jobs[patient_id] = Job(method.rules, Replacer(method.keys, subject, method.words), self._marks())
+        return rewrite(descriptor, size, self._jobs[patient_id])
 
     def _marks(self) -> Marks:
         return marks_of(self._units.method.rules.options, is_basic=not self._released)
@@ -264,11 +267,11 @@ class _Work:
 
     # -- verify --------------------------------------------------------------------------------------------------------
 
-    def _gather(self, descriptor: int, size: int) -> None:
+    def _gather(self, descriptor: int, size: int, syntax: str) -> None:
         """Gather what must not be found in any output of the unit."""
         meta = read_file_meta(FileSource(descriptor, size))
         try:
-            found = scan(descriptor, meta.dataset_offset, meta.TransferSyntaxUID)
+            found = scan(descriptor, meta.dataset_offset, syntax)
         except Unreadable as fault:
             raise _Held("residual", f"the source cannot be read for verification: {fault}") from None
         method = self._units.method
@@ -278,9 +281,8 @@ class _Work:
         """Raise _Held if an original of the unit stands in one of its files."""
         if self._is_released("residual"):
             return
-        assert self._patient
-        pseudonym = self._patient[1].pseudonym.encode().lower()
-        originals = self._originals._replace(anywhere=self._originals.anywhere - {pseudonym})
+        pseudonyms = {job.replacer.subject.pseudonym.encode().lower() for job in self._jobs.values()}
+        originals = self._originals._replace(anywhere=self._originals.anywhere - pseudonyms)
         for number, path in enumerate(self._made):
             with opened(path) as descriptor:
                 length = int.from_bytes(os.pread(descriptor, 4, _META_LENGTH), "little")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from listener.deidentify.catalogue import NAME
@@ -142,9 +142,14 @@ class Vault:
         ).fetchone()
         return row or ("", "")
 
-    def hold(self, rows: Iterable[HeldRow]) -> None:
-        """Record what is held; what is known stays as it was."""
+    def hold(self, series: str, rows: Sequence[HeldRow]) -> None:
+        """Record what of a series is held now; what is known stays as it was, what is held no more goes."""
+        now = {row[:3] for row in rows}
+        gone = [row[:3] for row in self.held() if row.SeriesInstanceUID == series and row[:3] not in now]
         with transaction(self._connection):
+            self._connection.executemany(
+                "DELETE FROM held WHERE SeriesInstanceUID = ? AND SOPInstanceUID = ? AND reason = ?", gone
+            )
             self._connection.executemany("INSERT OR IGNORE INTO held VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def make_ready(self, key: UnitKey, unit: Unit, done: Counter[tuple[int, str]], now_ns: int) -> None:

@@ -211,6 +211,52 @@ def _task(collection: Collection) -> units.Task:
         return units.Task(series, 1, False, reader.instances_of(series))
 
 
+def test_evidence_counts_and_names_nobody(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    collection.add(0, 1, BurnedInAnnotation="YES")
+    collection.add(0, 2, 3)
+    collection.end()
+    collection.deidentify("once")
+    capsys.readouterr()
+    assert collection.deidentify("evidence") == 0
+    text = capsys.readouterr().out
+    assert collection.deidentify("evidence", "--json", "--option", "clean-graphics") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["units"], told["passed"], told["held"]) == (1, 2, {"burned-in": 1})
+    assert told["options"] == ["clean-graphics"]
+    names = {row["keyword"]: row["count"] for row in told["attributes"] if row["action"] == "pseudonym"}
+    assert names["PatientName"] >= 2
+    assert planting.found_in((text + json.dumps(told)).encode()) == []
+    assert all(str(one.PatientID) not in text and one.StudyInstanceUID not in text for one in collection.datasets())
+    assert collection.deidentify("evidence", "--since", "0d", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["units"] == 0
+    assert collection.deidentify("evidence", "--since", "some day") == 2
+
+
+def test_what_was_held_and_is_replaced_by_what_passes_is_held_no_more(collection: Collection) -> None:
+    (path,) = collection.add(0, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    collection.end()
+    collection.deidentify("once")
+    path.write_bytes(whole)
+    words = ["redeliver", "deidentify", "--failed", "--yes", "--state", collection.config.state]
+    assert cli.main(["hooks", *words]) == 0
+    assert collection.deidentify("once") == 0
+    with closing(Vault(collection.config.state, writes=False)) as vault:
+        assert vault.held() == []
+
+
+def test_a_study_of_two_patients_that_is_released_has_two_pseudonyms(collection: Collection) -> None:
+    collection.add(0, 1)
+    collection.add(0, 2, PatientID="another")
+    collection.end()
+    assert collection.deidentify("once") == 1
+    assert collection.handed() == []
+    assert collection.deidentify("held", "--release", collection.uid(0)) == 0
+    assert collection.deidentify("once") == 0
+    assert len({str(one.PatientID) for one in collection.datasets()}) == 2
+
+
 def test_the_crosswalk_needs_phi(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
     collection.add(0, 1)
     collection.end()
