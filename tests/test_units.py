@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from listener import settings
+from listener.export.options import ExportOptions
 from listener.quickstart.synthetic import make_series
 from listener.route.options import RouteOptions
 from listener.stages import options as stage_options
@@ -27,7 +28,7 @@ from tests.instances import write_instance
 from tests.service_process import Places, service, settled
 
 UNITS = PROJECT / "docs/systemd"
-SERVICES = ("listener.service", "listener-route.service", "storescp.service")
+SERVICES = ("listener.service", "listener-route.service", "listener-export.service", "storescp.service")
 
 
 def unit(name: str) -> dict[str, list[str]]:
@@ -130,7 +131,9 @@ def compose() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "docs/compose.secure.yaml", "docs/compose.route.yaml"])
+@pytest.mark.parametrize(
+    "name", ["compose.yaml", "docs/compose.secure.yaml", "docs/compose.route.yaml", "docs/compose.export.yaml"]
+)
 def test_compose_fits_its_schema(name: str) -> None:
     program = PROJECT / "build/tools/check-jsonschema"
     if not program.exists():
@@ -160,6 +163,25 @@ def test_route_s_unit_is_the_service_s_with_another_command() -> None:
     assert own["ExecStart"] == ["/opt/listener/bin/listener route --routes /etc/listener-routes.toml"]
     assert own["ReadWritePaths"] == ["/srv/dicom"]
     assert own["RestartPreventExitStatus"] == ["2"]
+
+
+def test_export_s_unit_writes_to_the_state_alone() -> None:
+    own = unit("listener-export.service")
+    assert own["ExecStart"] == ["/opt/listener/bin/listener export"]
+    assert own["ReadWritePaths"] == ["/srv/dicom/state"]
+    assert own["RestartPreventExitStatus"] == ["2"]
+
+
+def test_compose_with_export_is_one_hardened_container_more() -> None:
+    (own,) = yaml.safe_load((PROJECT / "docs/compose.export.yaml").read_text())["services"].values()
+    assert (own["user"], own["read_only"], own["cap_drop"]) == ("10001:10001", True, ["ALL"])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config")
+    stage_options.add_flags(parser, ExportOptions)
+    chosen = stage_options.load(ExportOptions, "export", parser.parse_args(own["command"][1:]), {})
+    assert (chosen.to, chosen.no_parquet) == ("/export", True)
+    assert own["ports"][0].endswith(f":{chosen.http.rpartition(':')[2]}")
+    assert float(own["stop_grace_period"].rstrip("s")) > chosen.drain + 5
 
 
 def test_compose_is_the_same_set_up() -> None:
