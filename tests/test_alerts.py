@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from listener.backfill.catalogue import ROWS as BACKFILL
 from listener.export.catalogue import ROWS as EXPORT
 from listener.route import catalogue as route
 from listener.route.routes_file import Routes
@@ -26,7 +27,7 @@ PROMISED = """
     FailureRatioHigh FilesSetAside SetAsideGrowing EventQueueOverflow RescanOverdue WorkersCrashing NotReady
     SeriesIncomplete HookFailing LedgerBroken SenderSilent LogWriteFailing RouteNotRunning RouteTargetDown
     RouteTitleRejected RouteNoWorker RouteLate RouteDeadLetters RouteResultsHeld RouteUnclaimed RouteUnanswered
-    RouteConfigRefused ExportStalled ExportFailing ExportIdentified
+    BackfillPartFailed RouteConfigRefused ExportStalled ExportFailing ExportIdentified
 """
 
 TARGET = {"instance": "10.0.0.7:9464", "job": "dicom/listener", "namespace": "dicom", "pod": "listener-0"}
@@ -361,6 +362,16 @@ CASES = {
         summary="2 studies had no result within an hour on listener-0",
         quiet=[{"route_unanswered_total": "7x100"}],
     ),
+    "BackfillPartFailed": Case(
+        at=10,
+        fires={
+            'backfill_parts{state="left"}': "1x20",
+            'backfill_parts{state="silent"}': "2x20",
+            'backfill_parts{state="ended"}': "9x20",
+        },
+        summary="3 parts of the backfill are left or silent",
+        quiet=[{'backfill_parts{state="running"}': "4x20", 'backfill_parts{state="left"}': "0x20"}, {}],
+    ),
     "RouteConfigRefused": Case(
         at=5,
         fires={"route_config_ok": "0x20"},
@@ -520,7 +531,12 @@ def test_the_thresholds_are_the_values() -> None:
 
 
 def test_rules_ask_for_metrics_and_labels_of_the_catalogue() -> None:
-    table = [*catalogue.rows(), *stages.rows("route", route.rows(Routes({}, {}))), *stages.rows("export", EXPORT)]
+    table = [
+        *catalogue.rows(),
+        *BACKFILL,
+        *stages.rows("route", route.rows(Routes({}, {}))),
+        *stages.rows("export", EXPORT),
+    ]
     known: dict[str, dict[str, set[str]]] = {}
     for row in table:  # Each stage has rows of its own for what all of them have.
         for label, values in row.labels:

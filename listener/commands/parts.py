@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
     parser.add_argument("lists", nargs="*", metavar="LIST", help="a list of --files-from that must have been done")
     parser.add_argument("--watch", action="store_true", help="show it anew until no part runs, or Ctrl-C")
+    parser.add_argument("--textfile", metavar="FILE", help="write metrics to FILE too, such as node_exporter reads")
     parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
 
 
@@ -40,12 +42,14 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
     found = _look(config, given.lists)
     _print(found, as_json=given.json, clears=False)
+    _write(found, given.textfile)
     if given.watch:
         with contextlib.suppress(KeyboardInterrupt):
             while found["states"]["running"]:
                 time.sleep(_EVERY)
                 found = _look(config, given.lists)
                 _print(found, as_json=given.json, clears=sys.stdout.isatty())
+                _write(found, given.textfile)
     return 0 if is_complete(found) else 1
 
 
@@ -54,6 +58,17 @@ def _look(config: Config, lists: list[str]) -> dict[str, Any]:
     from listener.backfill.account import name_of_list
 
     return parts.document(account.parts(config.state), map(name_of_list, lists), time.time_ns())
+
+
+def _write(found: Mapping[str, Any], path: str | None) -> None:
+    """Write the metrics in one step: a reader sees the whole file."""
+    if path:
+        from listener.backfill.catalogue import exposition
+        from listener.disk import files
+
+        data = exposition(found, time.time()).encode()
+        staging = files.StagingDir(os.path.dirname(os.path.abspath(path)), ".listener-parts")
+        files.write_document(staging, path, data, syncs=False)
 
 
 def _print(found: Mapping[str, Any], *, as_json: bool, clears: bool) -> None:

@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from listener import cli
+from listener.backfill import catalogue
 from tests.instances import write_instance
-from tests.service_process import make_places
+from tests.service_process import make_places, parse_page, value
 
 pytestmark = pytest.mark.real
 
@@ -29,7 +30,10 @@ def test_it_tells_what_is_missing_until_nothing_is(tmp_path: Path, capfd: pytest
     assert "never begun: 0-of-2\n" in capfd.readouterr().out
     assert cli.main([*words, "--part", "0/2"]) == 0
     capfd.readouterr()
-    assert cli.main(["parts", *state, "--watch"]) == 0
+    assert cli.main(["parts", *state, "--watch", "--textfile", str(tmp_path / "x.prom")]) == 0
+    shown = parse_page((tmp_path / "x.prom").read_text())
+    assert (value(shown, "backfill_parts", state="ended"), value(shown, "backfill_files")) == (2, 4)
+    assert {name for name, _ in shown} == {row.full_name for row in catalogue.ROWS}
     text = capfd.readouterr().out
     assert text.startswith("2 parts: 2 ended\n4 files listed, 100 % done: 4 published\n")
     assert cli.main(["parts", *state, "--json", "lists/list-0000"]) == 1
