@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import random
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +13,9 @@ from listener.backfill.finish import take_over
 from listener.ledger import deliveries
 from listener.ledger.connection import open_reader, open_writer, path_of
 from tests.backfill.archives import SMALL, archive, part
-from tests.dicomnet import kill_group
 from tests.instances import write_instance
 from tests.ledger_world import assert_ledger_equals_logs
-from tests.service_process import Places, listener, make_places, service, start
+from tests.service_process import Places, listener, make_places, service
 
 pytestmark = pytest.mark.real
 
@@ -151,28 +146,3 @@ def test_finish_is_no_part(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
     assert cli.main(["once", *places.flags(), "--announce"]) == 2
     assert "go with --finish" in capfd.readouterr().err
     assert finish(places) == 1, "no part was begun"
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_it_is_begun_again(tmp_path: Path) -> None:
-    places, dice = make_places(tmp_path), random.Random(19)
-    archive(places, 60, 2)
-    with contextlib.closing(open_writer(path_of(str(places.state)))) as ledger:
-        deliveries.register(ledger, "somebody", 1)
-    parts(places)
-    kills = 0
-    for _ in range(8):
-        process = start("once", *places.flags(), *SMALL, "--finish", "--announce")
-        time.sleep(dice.uniform(0.25, 0.9))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        kill_group(process.pid)
-        process.communicate()
-    assert finish(places, "--announce") == 0
-    assert_ledger_equals_logs(places)
-    assert rows(places, "SELECT count(*), max(generation) FROM deliveries WHERE series_id > 0") == [(60, 1)]
-    assert (
-        rows(places, "SELECT state, generation FROM batches") == [("done" if not kills else "processing", 1)] or kills
-    )
-    assert rows(places, "SELECT count(*) FROM set_aside WHERE gone_ns = 0") == [(1,)]

@@ -5,11 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import signal
 import subprocess
-import time
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,8 @@ import pytest
 
 from listener import cli
 from tests.backfill.archives import SMALL, archive, part
-from tests.dicomnet import kill_group
 from tests.instances import write_instance
 from tests.service_process import Places, command, environment, finish, listener, make_places, service, start
-from tests.waiting import until
 from tests.workbench import contents
 
 pytestmark = pytest.mark.real
@@ -181,35 +176,3 @@ def test_a_list_of_a_source_that_is_empty_is_refused(tmp_path: Path, capfd: pyte
     assert part(places, "--files-from", str(tmp_path / "list")) == 69
     assert "is empty while a list names files in it" in capfd.readouterr().err
     assert part(places, "--files-from", str(tmp_path / "none")) == 2
-
-
-def reached(process: subprocess.Popen[bytes], ends: Path, size: int) -> bool:
-    """Whether a part has ended, or has written so much."""
-    return process.poll() is not None or (ends.exists() and ends.stat().st_size >= size)
-
-
-@pytest.mark.slow
-def test_a_part_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
-    places = make_places(tmp_path)
-    files = archive(places, 40, 5)
-    lists = tmp_path / "list"
-    lists.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in files))
-    words = ("once", *places.flags(), *SMALL, "--files-from", str(lists))
-    kills = 0
-    for round_ in range(6):
-        process = start(*words)
-        ends = places.state / "parts/list/ends"
-        before = ends.stat().st_size if ends.exists() else 0
-        wanted = before + 25 * 20 * (round_ + 1) // 2
-        until(partial(reached, process, ends, wanted), 30)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        kill_group(process.pid)
-        process.communicate()
-        time.sleep(0.05)
-    done = finish(start(*words))
-    assert done.status == 1, done.stderr
-    assert kills > 2
-    assert total(places) == {"listed": len(files), "published": len(files) - 2, "duplicate": 1, "set_aside": 1}
-    assert len(list(places.data.rglob("*.dcm"))) == len(files) - 2

@@ -1,0 +1,111 @@
+"""Parts and their end, killed while they work and begun again: each listed file has one end, each series ends once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from listener import cli
+from listener.ledger import deliveries
+from listener.ledger.connection import open_reader, open_writer, path_of
+from tests.backfill.archives import SMALL, archive, part
+from tests.dicomnet import kill_group
+from tests.ledger_world import assert_ledger_equals_logs
+from tests.service_process import Places, finish, make_places, start
+from tests.waiting import until
+
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
+
+BY_NAME = ("--part-by", "name", "--tolerate-set-aside", "--events", "off")
+
+
+def total(places: Places) -> Counter[str]:
+    """The sum of all accounts."""
+    kinds = ("listed", "published", "duplicate", "set_aside", "vanished", "left")
+    found: Counter[str] = Counter()
+    for path in (places.state / "parts").glob("*/account.json"):
+        one = orjson.loads(path.read_bytes())
+        assert one["listed"] == sum(one[kind] for kind in kinds[1:]), one
+        found.update({kind: one[kind] for kind in kinds})
+    return +found
+
+
+def parts(places: Places, count: int = 2) -> None:
+    """All parts of what is in incoming; each series lies in several of them."""
+    for number in range(count):
+        assert part(places, "--part", f"{number}/{count}", *BY_NAME) == 0
+
+
+def finish_all(places: Places, *words: str) -> int:
+    return cli.main(["once", *places.flags(), *SMALL, "--finish", *words])
+
+
+def rows(places: Places, query: str) -> list[Any]:
+    with contextlib.closing(open_reader(path_of(str(places.state)))) as ledger:
+        return ledger.execute(query).fetchall()
+
+
+def reached(process: subprocess.Popen[bytes], ends: Path, size: int) -> bool:
+    """Whether a part has ended, or has written so much."""
+    return process.poll() is not None or (ends.exists() and ends.stat().st_size >= size)
+
+
+def test_a_part_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    files = archive(places, 40, 5)
+    lists = tmp_path / "list"
+    lists.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in files))
+    words = ("once", *places.flags(), *SMALL, "--files-from", str(lists))
+    kills = 0
+    for round_ in range(6):
+        process = start(*words)
+        ends = places.state / "parts/list/ends"
+        before = ends.stat().st_size if ends.exists() else 0
+        wanted = before + 25 * 20 * (round_ + 1) // 2
+        until(partial(reached, process, ends, wanted), 30)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        kill_group(process.pid)
+        process.communicate()
+        time.sleep(0.05)
+    done = finish(start(*words))
+    assert done.status == 1, done.stderr
+    assert kills > 2
+    assert total(places) == {"listed": len(files), "published": len(files) - 2, "duplicate": 1, "set_aside": 1}
+    assert len(list(places.data.rglob("*.dcm"))) == len(files) - 2
+
+
+def test_killed_at_any_moment_it_is_begun_again(tmp_path: Path) -> None:
+    places, dice = make_places(tmp_path), random.Random(19)
+    archive(places, 60, 2)
+    with contextlib.closing(open_writer(path_of(str(places.state)))) as ledger:
+        deliveries.register(ledger, "somebody", 1)
+    parts(places)
+    kills = 0
+    for _ in range(8):
+        process = start("once", *places.flags(), *SMALL, "--finish", "--announce")
+        time.sleep(dice.uniform(0.25, 0.9))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        kill_group(process.pid)
+        process.communicate()
+    assert finish_all(places, "--announce") == 0
+    assert_ledger_equals_logs(places)
+    assert rows(places, "SELECT count(*), max(generation) FROM deliveries WHERE series_id > 0") == [(60, 1)]
+    assert (
+        rows(places, "SELECT state, generation FROM batches") == [("done" if not kills else "processing", 1)] or kills
+    )
+    assert rows(places, "SELECT count(*) FROM set_aside WHERE gone_ns = 0") == [(1,)]
