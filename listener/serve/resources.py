@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from listener.serve.faults import BadRequest, NotFound
+from listener.serve.faults import BadRequest, NotAcceptable, NotFound
 from listener.uids import is_uid
 
 #: What is retrieved: data sets, their metadata, frames, or bulk data; or searched.
@@ -53,6 +53,8 @@ def _beneath(level: str, uids: list[str], parts: list[str], max_frames: int) -> 
     if not parts:
         raise NotFound
     word, rest = parts[0], parts[1:]
+    if level and parts[-1] in ("rendered", "thumbnail"):
+        raise NotAcceptable("pictures are not rendered here; retrieve frames, and have the client render them")
     if not level and word in LEVELS[1:]:
         return _relational(word, rest)
     if level == "studies" and parts == ["instances"]:

@@ -34,6 +34,7 @@ class Searcher:
         """Return the answer. Raises BadRequest, LedgerFault."""
         level = resource.level
         asked = query(pairs, level, self._most)
+        matched = frozenset(condition.attribute.tag for condition in asked.conditions)
         named = zip(("StudyInstanceUID", "SeriesInstanceUID"), resource.uids, strict=False)
         own = tuple(Condition(BY_NAME[name.lower()], "one of", (uid,)) for name, uid in named)
         asked = asked._replace(conditions=asked.conditions + own)
@@ -45,6 +46,7 @@ class Searcher:
             found = await asyncio.to_thread(self._series, asked, bool(above))
         else:
             found = await self._instances(asked, bool("studies" in above))
+        asked = asked._replace(fields=asked.fields | matched)
         results = [_shown(one, columns, asked) for one in found[: asked.limit]]
         fields: Fields = [_MORE] if len(found) > asked.limit else []
         if self._index.waiting != 0:
@@ -136,12 +138,7 @@ def _is_met(found: Mapping[str, Any], condition: Condition) -> bool:
 
 def _shown(found: Attributes, columns: Sequence[Attribute], asked: Query) -> Attributes:
     """Return the attributes that are returned, in the order of their tags; those always returned even when empty."""
-    if asked.all_fields:
-        tags = set(found)
-    else:
-        matched = {condition.attribute.tag for condition in asked.conditions}
-        keywords = {BY_NAME[name.lower()].tag if name.lower() in BY_NAME else name for name in asked.fields}
-        tags = (matched | keywords) & set(found)
+    tags = set(found) if asked.all_fields else set(found).intersection(asked.fields)
     shown = {one.tag: {"vr": one.vr} for one in columns} | {tag: found[tag] for tag in tags}
     shown |= {one.tag: found[one.tag] for one in columns if one.tag in found}
     return dict(sorted(shown.items()))

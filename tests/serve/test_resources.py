@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.serve.faults import BadRequest, NotFound
+from listener.serve.faults import BadRequest, NotAcceptable, NotFound
 from listener.serve.resources import BULK, FRAMES, INSTANCES, METADATA, SEARCH, Resource, frame_list, resource
 
 PATHS = {
@@ -48,7 +48,6 @@ NONE = [
     "/studies/1.2/series/3/instances/4/bulkdata",
     "/studies/1.2/series/3/instances/4/bulkdata/1",
     "/studies/1.2/series/3/instances/4/bulkdata/00400275/1",
-    "/studies/1.2/series/3/instances/4/rendered",
 ]
 
 
@@ -61,6 +60,12 @@ def test_a_path_names_a_resource(path: str) -> None:
 def test_other_paths_name_none(path: str) -> None:
     with pytest.raises(NotFound):
         resource(path, 10)
+
+
+@pytest.mark.parametrize("rest", ["rendered", "thumbnail", "instances/4/frames/1/rendered"])
+def test_pictures_are_not_rendered(rest: str) -> None:
+    with pytest.raises(NotAcceptable, match="rendered"):
+        resource(f"/studies/1.2/series/3/{rest}", 10)
 
 
 @pytest.mark.parametrize("uid", ["a", "1" * 65, "1 2", "%00", "1\0"])
@@ -83,5 +88,5 @@ def test_a_frame_list_has_a_limit() -> None:
 
 @given(st.text(alphabet="/studieranc012.,%mbulk", max_size=80))
 def test_any_path_is_a_resource_or_refused(path: str) -> None:
-    with contextlib.suppress(BadRequest, NotFound):
+    with contextlib.suppress(BadRequest, NotAcceptable, NotFound):
         resource(path, 10)
