@@ -105,6 +105,16 @@ def _hooks(document: Document) -> Iterator[Finding]:
             yield Finding(WARNING, what, "mend the receiver; what waits is told again by itself", heading)
 
 
+def _stages(document: Document) -> Iterator[Finding]:
+    for name, stage in document["stages"].items():
+        if stage["state"] in ("lost", "stopped"):
+            said = "is stopped" if stage["state"] == "stopped" else "gives no word for more than ten seconds"
+            since = f", since {moment(stage['seen'])[:16]} UTC" if stage["seen"] else ""
+            what = f"the stage {name} {said}{since}"
+            remedy = f"start 'listener {name}'; what came meanwhile it does then"
+            yield Finding(WARNING if stage["state"] == "stopped" else PROBLEM, what, remedy, "A stage does not run")
+
+
 def _set_aside(document: Document) -> Iterator[Finding]:
     reasons = (document["set_aside"] or {}).get("reasons", {})
     for reason, totals in reasons.items():
@@ -162,7 +172,7 @@ def _lost(document: Document) -> Iterator[Finding]:
         yield Finding(WARNING, what, remedy, "ListenerEventQueueOverflow")
 
 
-_PARTS = (_service, _checks, _ledger, _held_up, _hooks, _volumes, _lost, _set_aside, _incomplete)
+_PARTS = (_service, _checks, _ledger, _held_up, _hooks, _stages, _volumes, _lost, _set_aside, _incomplete)
 
 
 def _listed(names: list[str]) -> str:

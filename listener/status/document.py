@@ -49,7 +49,7 @@ class DirectoryTotals(NamedTuple):
 class LedgerView(NamedTuple):
     """What the ledger shows; `error` is why it cannot be read ("": it can); `missing`: there is none yet. Rows are
     dicts as in the document. `counts` maps open, complete, incomplete to a number of series, `studies` to a number of
-    studies; `hooks` each consumer to its numbers of deliveries.
+    studies; `hooks` each consumer to its numbers of deliveries, `stages` those that are stages to their snapshots.
     """
 
     error: str = ""
@@ -59,6 +59,7 @@ class LedgerView(NamedTuple):
     in_flight: Sequence[Mapping[str, Any]] = ()
     ended: Sequence[Mapping[str, Any]] = ()
     hooks: Mapping[str, Mapping[str, Any]] = {}
+    stages: Mapping[str, Snapshot] = {}
 
 
 def document(
@@ -88,6 +89,7 @@ def document(
         "in_flight": list(ledger.in_flight),
         "completed": list(ledger.ended),
         "hooks": dict(ledger.hooks),
+        "stages": {name: _stage(live, now_ns) for name, live in ledger.stages.items()},
     }
     return found | {"attention": [finding._asdict() for finding in findings(found)]}
 
@@ -99,6 +101,12 @@ def state_of(snapshot: Snapshot | None, now_ns: int) -> str:
     # A clock that was set back makes the age negative; the next snapshot, a second later, mends that.
     late = abs(now_ns - int(snapshot["time_ns"])) > LOST_AFTER * 1e9
     return "lost" if snapshot["state"] != "stopped" and late else str(snapshot["state"])
+
+
+def _stage(live: Snapshot, now_ns: int) -> dict[str, Any]:
+    """Return how a stage stands; one of an older version does not say when it wrote."""
+    state = state_of({"time_ns": 0, **live}, now_ns)
+    return {"state": state, "seen": live.get("time"), "version": str(live.get("version", ""))}
 
 
 def is_running(snapshot: Snapshot | None, now_ns: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -9,8 +11,12 @@ from listener.errors import SET_ASIDE_REASONS, LedgerFault, LedgerMissing, remed
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import ConsumerRow, SeriesRow, shown
 from listener.planning.names import instant
-from listener.status.document import ENDED, IN_FLIGHT, LedgerView
+from listener.status import snapshot
+from listener.status.document import ENDED, IN_FLIGHT, LedgerView, Snapshot
 from listener.telemetry.catalogue import DELIVERY_STATES
+
+#: A stage's name is that of its directory in the state directory.
+_is_stage = re.compile(r"[a-z0-9][a-z0-9-]*").fullmatch
 
 #: Reasons of files that somebody should look after: nothing is wrong with a superseded one.
 TROUBLES = tuple(reason for reason in SET_ASIDE_REASONS if reason != "superseded")
@@ -28,9 +34,24 @@ def read(state_dir: str) -> LedgerView:
                 hooks={
                     row.name: _hook(row, _current_error(reader, row)) for row in reader.consumers() if _is_shown(row)
                 },
+                stages={
+                    row.name: live
+                    for row in reader.consumers()
+                    if row.state != "retired" and (live := _live(state_dir, row.name)) is not None
+                },
             )
     except LedgerFault as fault:
         return LedgerView(error=str(fault), missing=isinstance(fault, LedgerMissing))
+
+
+def _live(state_dir: str, name: str) -> Snapshot | None:
+    """Return what a stage wrote of itself last; None for a consumer that is none of ours, or wrote nothing readable."""
+    if not _is_stage(name):
+        return None
+    try:
+        return snapshot.read(os.path.join(state_dir, name))
+    except OSError:
+        return None
 
 
 def set_aside_groups(

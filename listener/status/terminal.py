@@ -97,11 +97,17 @@ def _beside(document: Mapping[str, Any]) -> list[str]:
     for role, values in document["volumes"].items():
         used = share(max(0, values["size"] - values["available"]), values["size"])
         lines.append(_row(f"disk {role}", f"{used} used", f"{size(values['available'])} free"))
+    lines += [
+        _row(f"stage {name}", STATES[stage["state"]], "")
+        for name, stage in document["stages"].items()
+        if name not in document["hooks"]
+    ]
     for name, values in document["hooks"].items():
+        stage = document["stages"].get(name)
         waiting = f"{count(values['pending'])} waiting, {count(values['failed'])} given up"
-        lines.append(
-            _row(f"hook {name}", f"{count(values['delivered'])} told", f"{waiting}  {plain(values['error'])}".rstrip())
-        )
+        kind = f"stage {name}" if stage else f"hook {name}"
+        small = f"{STATES[stage['state']]}, {waiting}" if stage else waiting
+        lines.append(_row(kind, f"{count(values['delivered'])} told", f"{small}  {plain(values['error'])}".rstrip()))
     return lines
 
 

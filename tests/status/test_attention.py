@@ -54,6 +54,14 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
         {"service": check("watching", "incoming is not watched: raise the limits")},
         (PROBLEM, "incoming is not watched", "No events"),
     ),
+    "stage lost": (
+        {"stages": {"route": {"state": "lost", "seen": "2026-11-21T07:00:00Z", "version": "1"}}},
+        (PROBLEM, "the stage route gives no word for more than ten seconds, since 2026-11-21", "A stage does not run"),
+    ),
+    "stage stopped": (
+        {"stages": {"export": {"state": "stopped", "seen": None, "version": "1"}}},
+        (WARNING, "the stage export is stopped", "A stage does not run"),
+    ),
     "lock": (
         {"service": check("locks", "x holds it: end it")},
         (WARNING, "x holds it", "Not ready"),
