@@ -29,6 +29,7 @@ from listener.dicom.file_meta import (
 )
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource, Source
 from listener.errors import FileFault
+from listener.uids import is_uid
 
 #: Bytes read at once: most headers, in one call.
 _WINDOW = 128 * 1024
@@ -110,6 +111,8 @@ def rewrite(descriptor: int, size: int, job: Job) -> Rewritten:
         raise NotUnderstood("it has no SOP class or no SOP Instance UID")
     prefix = file_meta(walk.sop_class, walk.sop_instance, syntax)
     uid = walk.sop_instance.rstrip(b"\0 ").decode("latin-1")
+    if not is_uid(uid):
+        raise NotUnderstood("its SOP Instance UID is no UID")
     return Rewritten(
         prefix, parts, deflated, source, uid, walk.elements.done, walk.elements.steps, walk.draws_in_pixels, syntax
     )

@@ -162,7 +162,7 @@ class _Work:
         self._units, self._task, self._part, self._released = units, task, part, released
         self.held: list[HeldRow] = []
         self.done: Counter[tuple[int, str]] = Counter()
-        self._made: list[str] = []
+        self._made: dict[str, None] = {}
         self._open: list[int] = []
         self._patient: tuple[str, Subject] | None = None
         self._jobs: dict[str, Job] = {}
@@ -251,10 +251,12 @@ class _Work:
 
     def _write(self, made: Rewritten, source: int) -> None:
         path = os.path.join(self._part, f"{made.SOPInstanceUID}.dcm")
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        if path in self._made:  # Two data sets of one instance are there (--on-conflict keep-both).
+            path = f"{path.removesuffix('.dcm')}-{len(self._made)}.dcm"
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._open.append(target)
         output.write(made, source, target)
-        self._made.append(path)
+        self._made[path] = None
 
     def _sync(self) -> None:
         descriptors, self._open = self._open, []

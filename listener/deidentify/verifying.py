@@ -31,6 +31,7 @@ _SHORT = 3
 _DIGITS = 6
 
 _TEXTS = frozenset({"LO", "SH", "LT", "ST", "UT", "UC", "PN"})
+_COMPONENTS = re.compile(rb"[\^=]")
 _NAME_PARTS = re.compile(rb"[A-Za-z\x80-\xff]+")
 _WORDS = re.compile(rb"[a-z0-9\x80-\xff]+")
 _UIDS = re.compile(rb"[0-9][0-9.]{5,63}")
@@ -77,7 +78,7 @@ def originals(leaves: Iterable[Value], options: Collection[str], common: Collect
         if leaf.vr == "UI":
             (classes if leaf.tag in _CLASSES else uids).update(part.strip(b" \0") for part in leaf.value.split(b"\\"))
         elif leaf.vr == "PN":
-            found.update(_NAME_PARTS.findall(leaf.value.lower()))
+            found.update(_parts_of_name(leaf.value.lower()))
         elif leaf.tag in kept:
             continue
         elif leaf.tag in _IDENTIFIERS or leaf.tag in _INSTITUTIONS or leaf.tag in _DEVICES or leaf.tag in _BIRTHS:
@@ -88,6 +89,14 @@ def originals(leaves: Iterable[Value], options: Collection[str], common: Collect
     found = {one for one in found - _DUMMIES if len(one) >= _SHORT}
     anywhere = {one for one in found if _is_telling(one, common)}
     return Originals(frozenset(uids), frozenset(anywhere), frozenset(found - anywhere))
+
+
+def _parts_of_name(name: bytes) -> list[bytes]:
+    """Return the words of a name, and each component that is in another character set than ASCII as a whole: the bytes
+    of its characters may look like anything (PS3.5 section 6.1.2).
+    """
+    components = [one.strip() for one in _COMPONENTS.split(name)]
+    return [*_NAME_PARTS.findall(name), *(one for one in components if not one.isascii() or b"\x1b" in one)]
 
 
 def _kept(options: Collection[str]) -> frozenset[int]:

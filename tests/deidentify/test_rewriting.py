@@ -208,6 +208,18 @@ def test_mutated_files_pass_whole_or_are_refused_by_name(
     assert out.startswith(bytes(128) + b"DICM")
 
 
+@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2.3/4", "", "DOE"])
+def test_a_uid_that_is_kept_must_be_one(tmp_path: Path, uid: str) -> None:
+    """It is the name of a file."""
+    data = planting.file_of(plain(), planting.EXPLICIT)
+    element = b"\x08\0\x18\0UI\x06\x001.2.3\0"
+    assert element in data
+    raw = uid.encode() + b"\0" * (len(uid) & 1)
+    spoiled = data.replace(element, b"\x08\0\x18\0UI" + len(raw).to_bytes(2, "little") + raw)
+    with pytest.raises(NotUnderstood, match="UID"):
+        rewritten(tmp_path, spoiled, job("retain-uids"))
+
+
 def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
     data = planting.file_of(planting.instance(3), planting.DEFLATED)
     assert rewritten(tmp_path, data)[1] == rewritten(tmp_path, data)[1]

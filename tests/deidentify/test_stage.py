@@ -257,6 +257,14 @@ def test_a_study_of_two_patients_that_is_released_has_two_pseudonyms(collection:
     assert len({str(one.PatientID) for one in collection.datasets()}) == 2
 
 
+def test_two_data_sets_of_one_instance_both_go(collection: Collection) -> None:
+    first, second = collection.add(0, 1, 2)
+    second.write_bytes(first.read_bytes().replace(b"ACME", b"ECMA"))
+    collection.end()
+    assert collection.deidentify("once") == 0
+    assert {one.Manufacturer for one in collection.datasets()} == {"ACME", "ECMA"}
+
+
 def test_the_crosswalk_needs_phi(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
     collection.add(0, 1)
     collection.end()

@@ -67,6 +67,26 @@ def test_what_is_retained_is_no_original() -> None:
     assert verifying.find(b"1.2.276.0.7230010.3.1 Lothlorien Clinic 45152", [], [], wanted) == ""
 
 
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        ("latin-1", "Müller^Jörg"),
+        ("iso8859-5", "Люксембург^Роза"),
+        ("shift_jis", "ﾔﾏﾀﾞ^ﾀﾛｳ"),
+        ("utf-8", "Wang^XiaoDong=王^小东"),
+        ("gb18030", "Wang^XiaoDong=王东方明^小"),
+        ("iso2022_jp", "Yamada^Tarou=山田^太郎"),
+        ("euc_kr", "Hong^Gildong=홍홍홍^길동"),
+    ],
+)
+def test_names_in_any_character_set_are_found(charset: str, name: str) -> None:
+    """In the bytes of the file, whatever they look like; each component group by itself."""
+    groups = [group.encode(charset) for group in name.split("=")]
+    wanted = verifying.originals([Leaf(0x00100010, "PN", b"=".join(groups))], (), COMMON)
+    for group in groups:
+        assert verifying.find(b"of " + group + b", here", [], [Leaf(0x00181030, "LO", group)], wanted)
+
+
 def _scan(path: Path, data: bytes) -> Scanned:
     path.write_bytes(data)
     descriptor = os.open(path, os.O_RDONLY)
