@@ -42,7 +42,7 @@ class Received(NamedTuple):
     steps: Mapping[str, float] | None = None
 
 
-class _Spent(NamedTuple):
+class Spent(NamedTuple):
     """Cost of a run: seconds, processor seconds of the listener and of storescp, memory, joules."""
 
     wall: float
@@ -55,14 +55,14 @@ class _Spent(NamedTuple):
 def alone(workdir: WorkDir, batches: Batches, name: str, rate: float = 0.0) -> Sample:
     """Measure storescp with nothing behind it."""
     with workdir.place() as place, servers.storescp(place) as (storescp, port):
-        _prepare(place, batches)
+        prepare(place, batches)
         meter, total, begun = Meter(), spent(), time.perf_counter()
         with Watcher(storescp.pid) as watcher:
             senders = batches.send(port, rate)
         wall, joules = time.perf_counter() - begun, meter.joules()
-        receiver = _end(storescp, total) - senders
-        received = _repacked(place, batches.files)
-        return _sample(name, batches.files, received, _Spent(wall, 0.0, receiver, watcher.peak, joules))
+        receiver = end_of(storescp, total) - senders
+        received = repacked(place, batches.files)
+        return sample_of(name, batches.files, received, Spent(wall, 0.0, receiver, watcher.peak, joules))
 
 
 def behind(workdir: WorkDir, batches: Batches, options: Options, name: str, rate: float = 0.0) -> Sample:
@@ -73,18 +73,18 @@ def behind(workdir: WorkDir, batches: Batches, options: Options, name: str, rate
         servers.storescp(place) as (storescp, port),
     ):
         _until_quiet(service)
-        _prepare(place, batches)
+        prepare(place, batches)
         at_start, meter, total, begun = so_far(service.pid), Meter(), spent(), time.perf_counter()
         with Watcher(service.pid) as watcher:
             senders = batches.send(port, rate)
-            _until_counted(service, events, batches.files)
+            until_counted(service, events, batches.files)
         wall, joules = time.perf_counter() - begun, meter.joules()
         ours, steps = so_far(service.pid) - at_start, servers.steps(events)
-        receiver = _end(storescp, total) - senders
+        receiver = end_of(storescp, total) - senders
         end(service)
         received = _reported(events)._replace(steps=steps)
         verify(place.data, place.log, batches.files, received.size)
-        return _sample(name, batches.files, received, _Spent(wall, ours, receiver, watcher.peak, joules))
+        return sample_of(name, batches.files, received, Spent(wall, ours, receiver, watcher.peak, joules))
 
 
 def starting(workdir: WorkDir, batches: Batches, program: str, name: str) -> Sample:
@@ -92,24 +92,25 @@ def starting(workdir: WorkDir, batches: Batches, program: str, name: str) -> Sam
     with workdir.place() as place:
         words = " ".join(map(shlex.quote, [program, *repack_words(place)]))
         with servers.storescp(place, "-xcr", f"{words} --xcrdir #p --xcrfile #f") as (storescp, port):
-            _prepare(place, batches)
+            prepare(place, batches)
             meter, total, begun = Meter(), spent(), time.perf_counter()
             with Watcher(without=batches.pids) as watcher:
                 senders = batches.send(port)
                 _until_idle(storescp)
             wall, joules = time.perf_counter() - begun, meter.joules()
-            receiver = _end(storescp, total) - senders
-            received = _repacked(place, batches.files)
+            receiver = end_of(storescp, total) - senders
+            received = repacked(place, batches.files)
             verify(place.data, place.log, batches.files, received.size)
-            return _sample(name, batches.files, received, _Spent(wall, 0.0, receiver, watcher.peak, joules))
+            return sample_of(name, batches.files, received, Spent(wall, 0.0, receiver, watcher.peak, joules))
 
 
-def _prepare(place: RunDirs, batches: Batches) -> None:
+def prepare(place: RunDirs, batches: Batches) -> None:
+    """Let nothing else of a run be written while it is measured."""
     settle(place)
     touch(batches.size)
 
 
-def _end(storescp: subprocess.Popen[bytes], before: float) -> float:
+def end_of(storescp: subprocess.Popen[bytes], before: float) -> float:
     """Stop storescp; return the processor seconds of all that has ended since `before`, orphans too."""
     end(storescp)
     return spent() - before
@@ -118,17 +119,17 @@ def _end(storescp: subprocess.Popen[bytes], before: float) -> float:
 # -- the end of a run --------------------------------------------------------------------------------------------------
 
 
-def _until_counted(service: subprocess.Popen[bytes], events: Path, files: int) -> None:
+def until_counted(service: subprocess.Popen[bytes], events: Path, files: int, event: bytes = b'"published"') -> None:
     """Wait until there is an event for each file. Raises Unfinished after a stall."""
     counted, changed = 0, time.monotonic()
     with events.open("rb") as stream:
         while counted < files:
-            more = sum(b'"published"' in line for line in stream)
+            more = sum(event in line for line in stream)
             counted += more
             if more:
                 changed = time.monotonic()
             elif service.poll() is not None or time.monotonic() > changed + _STALL_SECONDS:
-                raise Unfinished(f"listener run published {counted} of {files} files")
+                raise Unfinished(f"{event.decode().strip(chr(34))}: {counted} of {files} files")
             time.sleep(0.005)
 
 
@@ -156,8 +157,8 @@ def _until_idle(storescp: subprocess.Popen[bytes]) -> None:
     servers.until(idle, storescp, _STALL_SECONDS * 10, "what storescp started does not end")
 
 
-def _repacked(place: RunDirs, files: int) -> Received:
-    """Return what storescp wrote when nothing takes it away."""
+def repacked(place: RunDirs, files: int) -> Received:
+    """Return what storescp wrote when nothing takes it away. Raises Unfinished."""
     found = [path.stat() for path in place.incoming.iterdir()]
     if len(found) != files:
         raise Unfinished(f"storescp received {len(found)} of {files} files")
@@ -175,7 +176,8 @@ def _reported(events: Path) -> Received:
     return Received(arrivals, size, Lag.of(lags))
 
 
-def _sample(name: str, files: int, received: Received, took: _Spent) -> Sample:
+def sample_of(name: str, files: int, received: Received, took: Spent) -> Sample:
+    """Return the sample of a run."""
     seconds = max(received.arrivals) - min(received.arrivals)
     return Sample(
         name,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from listener.benchmark import receiving, repackers
+from listener.benchmark import receiving, repackers, routing
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.figures import Figure, Sample, figures
 from listener.benchmark.reading import readings
@@ -49,6 +49,7 @@ class Rounds:
             "reading headers of fresh series": self._headers(),
             "receiving": self._receiving(),
             "receiving, paced": self._paced(),
+            "sending what lies there": self._sending(),
         }
         groups = [self.group(title, list(made)) for title, made in steps.items() if made]
         return [group for group in groups if group.figures]
@@ -135,6 +136,18 @@ class Rounds:
             steps.append(partial(self._at_pace, behind, f"storescp | run --fsync {level}"))
         return steps
 
+    def _sending(self) -> list[Step]:
+        request, workdir = self._request, self._workdir
+        if "route" not in request.parts or not _can_receive():
+            return []
+        batches = Batches(workdir.home / "sent-straight", workdir.corpus, 1)
+        options, program = Options(self._workers), sender_program() or ""
+        return [
+            partial(routing.straight, workdir, batches, program),
+            partial(routing.queued, workdir, batches, options, "route"),
+            partial(routing.queued, workdir, batches, options, "route, worker without TCP_NODELAY", nodelay=False),
+        ]
+
     def _at_pace(self, behind: Callable[[str, float], Sample], name: str) -> Sample:
         return behind(name, self._pace())
 
@@ -151,7 +164,12 @@ class Rounds:
         """Return the number of files that all runs write."""
         request, repeat = self._request, self._request.repeat
         copies = 2 if request.keep_source else 1
-        whole = {"once": 2 * repeat * _ONCE * copies, "run": 3 * repeat + 1, "paced": 3 * repeat + 2}
+        whole = {
+            "once": 2 * repeat * _ONCE * copies,
+            "run": 3 * repeat + 1,
+            "paced": 3 * repeat + 2,
+            "route": 5 * repeat + 1,
+        }
         return request.files * sum(whole.get(part, 0) for part in request.parts)
 
 

@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
@@ -29,12 +29,17 @@ _SECONDS_OF_STEP = re.compile(r'^listener_stage_duration_seconds_sum\{stage="([a
 
 
 @contextmanager
-def storescp(place: RunDirs, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run a storescp; yield it and its port once it accepts associations."""
+def storescp(
+    place: RunDirs, *more: str, port: int = 0, nodelay: bool = True
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a storescp, on any free port if none is given; yield it and its port once it accepts associations. Without
+    `nodelay` it leaves Nagle's algorithm on, as DCMTK does by itself.
+    """
     place.incoming.mkdir(exist_ok=True)
-    port = _free_port()
+    port = port or free_port()
     command = ["storescp", *RECOMMENDED, *more, "-od", str(place.incoming), str(port)]
-    with _process(command, place.base / "storescp.txt") as process:
+    variables = ENVIRONMENT if nodelay else {"TCP_NODELAY": "0"}
+    with _process(command, place.base / "storescp.txt", variables) as process:
         until(lambda: accepts("127.0.0.1", port), process, _START_SECONDS, "storescp does not answer")
         yield process, port
 
@@ -51,11 +56,23 @@ def service(place: RunDirs, options: Options) -> Iterator[tuple[subprocess.Popen
 
 
 @contextmanager
-def _process(command: list[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
+def route(place: RunDirs, routes: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run `listener route` on the collection of a run; yield it and the file of its events once it is ready."""
+    events = place.base / "route.ndjson"
+    words = ["route", f"--data={place.data}", f"--state={place.base / 'state'}", f"--routes={routes}"]
+    with _process(listener(*words, "--http=127.0.0.1:0"), events) as process:
+        until(lambda: b'"ready"' in events.read_bytes(), process, _START_SECONDS, "listener route does not get ready")
+        yield process, events
+
+
+@contextmanager
+def _process(
+    command: list[str], output: Path, variables: Mapping[str, str] = ENVIRONMENT
+) -> Iterator[subprocess.Popen[bytes]]:
     with output.open("wb") as sink, output.with_suffix(".stderr").open("wb") as errors:
         process = subprocess.Popen(
             command,
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, **variables},
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=errors,
@@ -71,7 +88,8 @@ def _process(command: list[str], output: Path) -> Iterator[subprocess.Popen[byte
         end(process)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

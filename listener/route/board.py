@@ -33,15 +33,15 @@ class Board:
         #: Dead letters at the last look.
         self.dead = 0
 
-    def count(self, report: Report, hop: float) -> None:
-        """Count an attempt that was answered; `hop` is in seconds, from close-write."""
+    def count(self, report: Report) -> None:
+        """Count an attempt that was answered."""
         metrics, target = self._tools.metrics, report.send.target
         metrics.add("route_sends_total", 1, target, report.outcome)
         if report.outcome == DELIVERED:
             metrics.add("route_sent_bytes_total", report.send.size, target)
             metrics.observe("route_store_seconds", report.seconds, target)
             if report.send.round == 1 and not report.send.attempts:
-                metrics.observe("route_hop_seconds", hop, target)
+                metrics.observe("route_hop_seconds", report.hop, target)
         if report.is_reencoded:
             metrics.add("route_reencoded_total", 1, target)
 

@@ -52,6 +52,11 @@ class Report(NamedTuple):
     settled: Settled | None = None
     is_reencoded: bool = False
 
+    @property
+    def hop(self) -> float:
+        """Return the seconds from close-write to the answer."""
+        return max(0.0, (self.at_ns - self.send.arrived_ns) / 1e9)
+
 
 class Line(NamedTuple):
     """What the threads of a target need: where instances lie, `down_after` and `echo` in seconds, and what is called,

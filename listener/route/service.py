@@ -36,7 +36,7 @@ from listener.telemetry.health import Checks
 _WANTS = text_of(Interest(events=("series-complete", "series-incomplete")))
 
 #: Seconds of a lease, between two looks at everything, and at least between two records of answers.
-_LEASE, _TICK, _RECORD = 60.0, 1.0, 0.005
+_LEASE, _TICK, _RECORD = 60.0, 1.0, 0.05
 
 #: Most answers that are recorded in one transaction, and rows that are taken at a time.
 _ANSWERS, _ROWS = 2000, 500
@@ -205,8 +205,9 @@ class Route:
             while self._reports and len(self._unsettled) < _ANSWERS:
                 self._unsettled.append(self._reports.popleft())
             counted = self._current().settle(self._unsettled, wall)
-            for report, counts in zip(self._unsettled, counted, strict=True):
-                self._tell_report(report, counts=counts)
+            both = zip(self._unsettled, counted, strict=True)
+            told = [event_of(one) for one, counts in both if self._count(one, counts=counts)]
+            self._tools.events.services(told)
             self._unsettled = []
             if not all_:
                 return
@@ -296,25 +297,25 @@ class Route:
                 self._tools.metrics.add("route_failovers_total", 1, fields["reason"])
             self._event(event, time.time_ns(), **fields)
 
-    def _tell_report(self, report: Report, *, counts: bool) -> None:
-        send, target = report.send, report.send.target
-        hop = max(0.0, (report.at_ns - send.arrived_ns) / 1e9)
-        if target in self._loaded.routes.targets:
-            self._board.count(report, hop)
-        if report.outcome == FULL or not counts:
-            return
-        settled = report.settled
-        fields: dict[str, Any] = {
-            "SOPInstanceUID": send.SOPInstanceUID,
-            "StudyInstanceUID": send.StudyInstanceUID,
-            "route": send.route,
-            "target": target,
-            "status": f"{report.status:04X}" if report.status >= 0 else "",
-            "round": send.round,
-        }
-        if report.outcome == DELIVERED:
-            self._event("delivered", report.at_ns, **fields, hop=round(hop, 6))
-        else:
-            is_dead = bool(settled and settled.state == "dead")
-            error = settled.error if settled else ""
-            self._event("refused", report.at_ns, **fields, dead=is_dead, error=error)
+    def _count(self, report: Report, *, counts: bool) -> bool:
+        """Count an attempt; return whether it is an event: not where it stays as it was, or its round is over."""
+        if report.send.target in self._loaded.routes.targets:
+            self._board.count(report)
+        return counts and report.outcome != FULL
+
+
+def event_of(report: Report) -> tuple[str, int, dict[str, Any]]:
+    """Return name, time and values of the event of an attempt that was answered, or cannot be made."""
+    send, settled = report.send, report.settled
+    fields: dict[str, Any] = {
+        "SOPInstanceUID": send.SOPInstanceUID,
+        "StudyInstanceUID": send.StudyInstanceUID,
+        "route": send.route,
+        "target": send.target,
+        "status": f"{report.status:04X}" if report.status >= 0 else "",
+        "round": send.round,
+    }
+    if report.outcome == DELIVERED:
+        return "delivered", report.at_ns, {**fields, "hop": round(report.hop, 6)}
+    is_dead = bool(settled and settled.state == "dead")
+    return "refused", report.at_ns, {**fields, "dead": is_dead, "error": settled.error if settled else ""}

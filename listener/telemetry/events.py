@@ -89,6 +89,11 @@ class Events:
         self._write([_line({"time": instant(now_ns), "event": name, **more})])
         self.flush(patience)
 
+    def services(self, events: Iterable[tuple[str, int, dict[str, Any]]]) -> None:
+        """Write several events of a stage, all in one write: name, time (since the epoch) and values of each."""
+        if self.which != "off":
+            self._write([_line({"time": instant(at_ns), "event": name, **more}) for name, at_ns, more in events])
+
     def flush(self, seconds: float = 0.0) -> None:
         """Write what waits, as far as the reader takes it within `seconds`."""
         end = time.monotonic() + seconds
