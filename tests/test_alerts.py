@@ -261,6 +261,8 @@ CASES = {
             {'delivery_oldest_timestamp_seconds{hook="webhook"}': "60+60x30"},
             # no hook at all
             {},
+            # nothing was given up
+            {'deliveries{hook="webhook",state="failed"}': "0x30", 'deliveries{hook="webhook",state="pending"}': "3x30"},
         ],
     ),
     "LedgerBroken": Case(
@@ -468,6 +470,22 @@ def test_it_fires_and_it_does_not(name: str, promtool: str, tmp_path: Path) -> N
     if rule(name)["for"] != "0m":
         trials.append(trial(name, case.fires, 0, []))
     trials += [trial(name, samples, case.at, []) for samples in case.quiet]
+    done = promtool_says(promtool, tmp_path, trials)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_hook_fails_also_when_nothing_waits_any_more_and_some_was_given_up(promtool: str, tmp_path: Path) -> None:
+    case = Case(
+        at=5,
+        fires={
+            'delivery_oldest_timestamp_seconds{hook="webhook"}': "0x30",
+            'deliveries{hook="webhook",state="failed"}': "3x30",
+        },
+        summary="3 deliveries to the hook webhook were given up on listener-0",
+        labels={"hook": "webhook", "state": "failed"},
+        quiet=[],
+    )
+    trials = [trial("HookFailing", case.fires, case.at, [expectation("HookFailing", case)])]
     done = promtool_says(promtool, tmp_path, trials)
     assert done.returncode == 0, done.stdout + done.stderr
 

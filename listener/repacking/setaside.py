@@ -237,6 +237,15 @@ def totals(directory: str) -> dict[str, Totals]:
     return next(found for found in count_in_pieces(directory) if found)
 
 
+def changed(directory: str) -> dict[str, int]:
+    """Return when files were last put aside or taken away, by reason; nanoseconds since the epoch."""
+    found = {}
+    for reason in SET_ASIDE_REASONS:
+        with contextlib.suppress(OSError):
+            found[reason] = os.stat(os.path.join(directory, reason)).st_mtime_ns
+    return found
+
+
 def entries(directory: str) -> Iterator[os.DirEntry[str]]:
     """Yield the files set aside under one reason, without their reason files."""
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as found:

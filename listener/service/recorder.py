@@ -47,6 +47,9 @@ class Recorder:
         self._next_count = 0.0
         self._count: Iterator[dict[str, Totals]] | None = None
         self._count_begun = 0.0
+        self._rested = 0.0
+        self._changed: dict[str, int] = {}
+        self._added: set[str] = set()
         self._missed = False
         self._unsure = 0
 
@@ -81,6 +84,7 @@ class Recorder:
 
     def _add(self, reason: str, path: str) -> None:
         self._missed = True
+        self._added.add(reason)
         count, size = self._totals.get(reason, (0, 0))
         try:
             self._totals[reason] = Totals(count + 1, size + os.lstat(path).st_size)
@@ -130,13 +134,23 @@ class Recorder:
         return self._ledger.fault
 
     def count_set_aside(self, now: float) -> None:
-        """Show the totals of set-aside, and count again once a minute, or less often where that takes long."""
+        """Show the totals of set-aside, and count again once a minute, or less often where that takes long; at once
+        where somebody else took files away or put some there.
+        """
+        if self._differs():
+            self._next_count = min(self._next_count, max(now, self._rested))
         if self._count is None and now >= self._next_count:
             self._count, self._count_begun, self._missed = setaside.count_in_pieces(self._directory), now, False
             end = time.monotonic() + (_SLICE if self._totals else _FIRST_SLICE)
             while self.counting and time.monotonic() < end:
                 self.count_on()
         self._metrics.set_aside(self._totals)
+
+    def _differs(self) -> bool:
+        """Return whether a directory has changed since the last call beside what was added here."""
+        before, self._changed = self._changed, setaside.changed(self._directory)
+        added, self._added = self._added, set()
+        return any(before.get(reason) != at for reason, at in self._changed.items() if reason not in added)
 
     @property
     def counting(self) -> bool:
@@ -150,7 +164,8 @@ class Recorder:
             return
         now = time.monotonic()
         self._count, self._totals = None, totals
-        self._next_count = now + max(_RECOUNT, _SHARE * (now - self._count_begun))
+        self._rested = now + _SHARE * (now - self._count_begun)
+        self._next_count = max(now + _RECOUNT, self._rested)
         # What was set aside during the count may be missing from it: such totals must not correct the ledger.
         self._unsure = self._unsure + 1 if self._missed else 0
         if self._unsure % _MOST_UNSURE == 0:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from listener.errors import SET_ASIDE_REASONS
 from listener.ledger.accounts import BY, keys_of
-from listener.moments import FORMS, LAST, moment_of
+from listener.moments import FORMS, LAST, PERIODS, dates_of, moment_of
 from listener.uids import is_uid
 
 #: Rows in one answer: by default, and at most.
@@ -74,6 +74,13 @@ def _since(text: str, now: datetime, *, end: bool = False) -> int:
         raise ValueError(f"give {FORMS}") from None
 
 
+def _dates(text: str, now: datetime) -> tuple[str, str]:
+    try:
+        return dates_of(text, now) if text.strip() else ("", "")
+    except (ValueError, OverflowError):
+        raise ValueError(f"give {PERIODS}") from None
+
+
 def _until(text: str, now: datetime) -> int:
     return _since(text, now, end=True)
 
@@ -96,6 +103,7 @@ PARAMETERS = {
     "name": Parameter(_text, ""),
     "patient": Parameter(_text, ""),
     "accession": Parameter(_text, ""),
+    "dates": Parameter(_dates, ("", "")),
 }
 
 

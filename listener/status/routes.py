@@ -23,7 +23,7 @@ from listener.status.charts import charts, figures
 from listener.status.document import Snapshot, document
 from listener.status.history import History
 from listener.status.preview import NoPreview, Previews, program
-from listener.status.queries import cursor, parse_query
+from listener.status.queries import PARAMETERS, cursor, parse_query
 from listener.status.rendering import Rendering
 from listener.status.site import COLLECTION
 from listener.telemetry.http_messages import Request, Response, Route
@@ -31,6 +31,9 @@ from listener.uids import is_uid
 
 #: Studies on the first page, on that of all, series of a study, and groups of set-aside files.
 _FEW, _MANY = 10, 50
+
+#: What studies are searched by on a page that shows patients.
+_SEARCHED = ("name", "patient", "accession", "dates", "modality")
 
 
 class Shows(NamedTuple):
@@ -97,20 +100,21 @@ class StatusRoutes:
         return self._pages.page(200, "overview", request, rows=rows, more=more, **told)
 
     def _studies(self, request: Request) -> Response:
-        searched = ("name", "patient", "accession") if self._phi else ()
+        searched = _SEARCHED if self._phi else ()
         try:
             given = parse_query(request.query, ("state", "after", *searched))
         except ValueError as error:
             return self._pages.missing(400, request, str(error))
         asked = {name: given[name] for name in searched}
+        searches = any(given[name] != PARAMETERS[name].default for name in searched)
 
         def look(reader: Reader) -> Response:
-            if any(asked.values()):
+            if searches:
                 rows = reader.find(Search(state=given["state"], limit=_MANY, **asked))
             else:
                 rows = reader.studies_page(Page(given["state"], limit=_MANY, after=given["after"]))
             follows = {"state": given["state"], "after": cursor(rows[-1].last_ns, rows[-1].id)} if rows else {}
-            more = len(rows) == _MANY and not any(asked.values())
+            more = len(rows) == _MANY and not searches
             told = {"rows": [shown(row, self._phi) for row in rows], "state": given["state"], "asked": asked}
             next_link = f"/studies?{urlencode(follows)}" if more else ""
             return self._pages.page(200, "studies", request, after="after" in request.query, next=next_link, **told)

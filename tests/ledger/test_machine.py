@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from listener.ledger import connection, deliveries, generations
-from listener.ledger.completion import Flow
+from listener.ledger.completion import Flow, StudyEnd
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.interests import EVENTS, Interest, text_of
 from listener.ledger.maintenance import LedgerRepair
@@ -53,6 +53,10 @@ class Ledger(RuleBasedStateMachine):
         self.waiting: list[tuple[int, int, float]] = []
         self.touched: dict[str, float] = {}
         self.checked = self.studies_checked = 0
+        #: Ends of studies that were told since the last crash, and of each study: the ends of its series when it was
+        #: told of last, and the generation.
+        self.told_since: set[tuple[str, int]] = set()
+        self.ends_before: dict[str, tuple[int, int]] = {}
         self.elapsed = 0.0
         self._flow()
         self.lock: sqlite3.Connection | None = None
@@ -131,6 +135,8 @@ class Ledger(RuleBasedStateMachine):
     def crash(self) -> None:
         self.queue.clear()
         self.world.crash()
+        # An end that was told and not put down as such is told again.
+        self.told_since.clear()
         # What waits was there before the service began.
         self.waiting = [(series, number, -1e9) for series, number, _ in self.waiting]
         self.touched = dict.fromkeys(self.touched, 0.0)
@@ -193,7 +199,22 @@ class Ledger(RuleBasedStateMachine):
             since = max(self.touched.get(self.world.uid(number), 0.0) for number in numbers)
             came = [came for series, _, came in self.waiting if series in numbers]
             assert all(moment >= since + STUDY_QUIET for moment in came), one
+            self._check_that_a_study_ends_once(one)
         self.studies_checked = len(self.world.studies_told)
+
+    def _check_that_a_study_ends_once(self, end: StudyEnd) -> None:
+        """Each generation is told once a run, and brought something: a series of it ended since the one before."""
+        uid = end.StudyInstanceUID
+        assert (uid, end.generation) not in self.told_since, f"told twice: {end}"
+        self.told_since.add((uid, end.generation))
+        if self.repaired:  # The ledger that knew it is gone.
+            return
+        question = "SELECT count(*) FROM history h JOIN series s ON s.id = h.series_id WHERE h.state <> 'open' AND "
+        with contextlib.closing(sqlite3.connect(path_of(self.world.config.state))) as connection:
+            (ends,) = connection.execute(f"{question} s.StudyInstanceUID = ?", (uid,)).fetchone()
+        before, generation = self.ends_before.get(uid, (0, 0))
+        assert end.generation == generation or ends > before, f"nothing ended for it: {end}"
+        self.ends_before[uid] = (ends, end.generation)
 
     @invariant()
     def what_is_written_holds_together(self) -> None:

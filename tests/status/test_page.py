@@ -27,7 +27,7 @@ SHOWN: dict[str, dict[str, Any]] = {
         "state": "",
         "next": "/studies?after=1-1",
         "after": False,
-        "asked": {"name": "doe", "patient": "", "accession": ""},
+        "asked": {"name": "doe", "patient": "", "accession": "", "dates": ("20260101", "20260131"), "modality": "CT"},
     },
     "study": {"study": study(), "rows": [detail()], "more": 3, "groups": [group()]},
     "series": {"found": [detail()], "preview": True, "drawn": True},

@@ -189,6 +189,17 @@ def asked_for(running: Service, path: str, token: str = "") -> tuple[int, str, b
         return answer.status, str(answer.getheader("Content-Type")), answer.read()
 
 
+#: Searches by date and modality, and whether the canary's study is found by them.
+DATED = {
+    "dates=2026-01": True,
+    "dates=20260105": True,
+    "dates=2025-12..2026-02&modality=mr": True,
+    "dates=2025": False,
+    "modality=CT": False,
+    "dates=&modality=&name=canary*": True,
+}
+
+
 def bring_canary(places: Places) -> tuple[str, str]:
     """A series with images of a patient whose every value can be found again; its UID and its study's."""
     name, patient, accession, study, series = CANARY
@@ -198,6 +209,7 @@ def bring_canary(places: Places) -> tuple[str, str]:
         read = pydicom.dcmread(path)
         read.PatientName, read.PatientID, read.AccessionNumber = name, patient, accession
         read.StudyDescription, read.SeriesDescription = study, series
+        read.StudyDate, read.Modality = "20260105", "MR"
         read.save_as(places.base / "changed")
         (places.base / "changed").rename(places.incoming / f"canary-{number}")
         uids = (str(read.SeriesInstanceUID), str(read.StudyInstanceUID))
@@ -233,6 +245,10 @@ def test_a_patient_is_shown_to_who_has_a_token_where_that_was_asked_for_and_nowh
         searched = asked_for(running, "/studies?name=canary*", TOKEN)
         assert (searched[0], study.encode() in searched[2]) == ((200, True) if phi else (400, False))
         assert study.encode() not in asked_for(running, "/studies?name=nobody", TOKEN)[2]
+        if phi:
+            for query, found_by in DATED.items():
+                assert (study.encode() in asked_for(running, f"/studies?{query}", TOKEN)[2]) == found_by, query
+            assert asked_for(running, "/studies?dates=soon", TOKEN)[0] == 400
         image = asked_for(running, f"/preview/{series}", TOKEN)
         if not phi:
             assert image[0] == 404
