@@ -310,20 +310,22 @@ class BehindMarker:
             self.earlier_ns = os.stat(self._path).st_mtime_ns
         except OSError:
             self.earlier_ns = 0
-        self._exists = bool(self.earlier_ns)
+        self._since_ns = self.earlier_ns
 
-    def begin(self, since_ns: int) -> None:
-        """Mark that outcomes since `since_ns` are not recorded; an earlier mark stays."""
-        if self._exists:
+    def begin(self, caught_up_ns: int, now_ns: int) -> None:
+        """Mark that outcomes since `caught_up_ns` are not recorded; an earlier mark stays."""
+        # What comes after the wall clock was set back is dated before that moment.
+        since_ns = min(caught_up_ns, now_ns)
+        if 0 < self._since_ns <= since_ns:
             return
         with contextlib.suppress(OSError):
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
             os.utime(self._path, ns=(since_ns, since_ns))
-            self._exists = True
+            self._since_ns = since_ns
 
     def end(self) -> None:
         """Remove the mark: everything is recorded."""
-        if self._exists:
+        if self._since_ns:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-                self._exists, self.earlier_ns = False, 0
+                self._since_ns = self.earlier_ns = 0

@@ -282,7 +282,7 @@ class LedgerWriter:
             self._behind.end()
             self._caught_up_ns = now_ns
         elif self.access.fault:
-            self._behind.begin(self._caught_up_ns or now_ns)
+            self._behind.begin(self._caught_up_ns or now_ns, now_ns)
 
     def _end_due(self, moment: Moment) -> None:
         due = self._open_series.due(moment.horizon)

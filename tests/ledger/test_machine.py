@@ -312,5 +312,16 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection.WriterConnection, "retry", (0.0, 0.0))
 
 
+def test_what_comes_after_the_clock_was_set_back_is_not_lost_with_a_locked_ledger_and_a_kill() -> None:
+    """The model found it: instances were dated before the moment from which the next start counts again."""
+    state = Ledger()
+    state.first_look()
+    state.another_one_locks_it()
+    state.time(jump=-5000.0, seconds=0.0)
+    state.arrive(number=1, series=0)
+    state.crash()
+    state.teardown()
+
+
 class TestLedger(Ledger.TestCase):  # type: ignore[valid-type, misc]
     settings = settings(max_examples=40, stateful_step_count=25)
