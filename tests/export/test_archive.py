@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from listener.export import archive
@@ -28,6 +28,7 @@ def whole(members: list[Member]) -> bytes:
     return data + archive.trailer(len(data))
 
 
+@settings(max_examples=30)
 @given(MEMBERS)
 def test_python_reads_what_was_made_and_each_offset_is_right(members: list[Member]) -> None:
     data = whole(members)
@@ -64,6 +65,7 @@ def test_a_member_of_eight_gibibytes_and_more_has_its_size_in_a_pax_header() -> 
     assert (found.size, found.name) == (2**33, "x")
 
 
+@settings(max_examples=30)
 @given(MEMBERS, st.integers(0, 30_000))
 def test_volumes_are_cut_at_members_and_none_is_too_large(members: list[Member], most: int) -> None:
     runs = list(archive.volumes(members, most))
