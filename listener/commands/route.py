@@ -24,7 +24,8 @@ EPILOG = (
     "without a word: the service; it follows the collection of --state and --data. "
     "check: is the routes file in order, and does each target answer; ping NAME: does this one answer; "
     f"{others.HELP}. "
-    "Exit status: 0; 1 failed at run time, or a target does not answer; 2 the configuration is wrong"
+    "Exit status: 0; 1 failed at run time, a target does not answer, what is named is not known, or drain --wait ended "
+    "while studies were live; 2 the configuration is wrong"
 )
 
 #: What `listener route` does beside the service.

@@ -23,7 +23,7 @@ class RouteOptions:
         "0.0.0.0:9465",
         parse.address,
         "ADDR:PORT",
-        "metrics and health; port 0 picks one; or unix:PATH, or off",
+        "metrics, health, page and API; port 0 picks one; or unix:PATH, or off",
     )
     drain: float = row(25.0, parse.seconds(0), "SECONDS", "how long a stopping stage may go on", unit="s")
     echo: float = row(

@@ -437,7 +437,7 @@ complete -c listener -n '_shtab_listener_using route' -l http-key -xka "(__fish_
 complete -c listener -n '_shtab_listener_using route' -l http-client-ca -xka "(__fish_complete_path (commandline -ct))" -d 'issuers (PEM) whose client certificates may see page and API (default: none)'
 complete -c listener -n '_shtab_listener_using route' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
 complete -c listener -n '_shtab_listener_using route' -l routes -xka "(__fish_complete_path (commandline -ct))" -d 'workers, destinations and routes (TOML); read again when it changes (default: none)'
-complete -c listener -n '_shtab_listener_using route' -l http -x -d 'metrics and health; port 0 picks one; or unix:PATH, or off (default: 0.0.0.0:9465)'
+complete -c listener -n '_shtab_listener_using route' -l http -x -d 'metrics, health, page and API; port 0 picks one; or unix:PATH, or off (default: 0.0.0.0:9465)'
 complete -c listener -n '_shtab_listener_using route' -l drain -x -d 'how long a stopping stage may go on (default: 25 s)'
 complete -c listener -n '_shtab_listener_using route' -l echo -x -d 'how often a target is asked by C-ECHO while nothing is sent (default: 10 s)'
 complete -c listener -n '_shtab_listener_using route' -l down-after -x -d 'a target is down when every attempt failed for so long; its live studies move (default: 3 s)'
