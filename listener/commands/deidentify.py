@@ -127,8 +127,6 @@ def _check(config: Config, chosen: DeidentifyOptions) -> int:
     print(f"ok: '{printable(chosen.into)}' can be written")
     print(f"ok: the key {method.keys.fingerprint} can be used")
     print("ok: the ledger can be read")
-    if config.phi:
-        print("warning: --phi: what is printed may name patients")
     return 0
 
 
