@@ -30,7 +30,7 @@ SERVICE = frozenset({"run", "check"})
 PAGES = SERVICE | {"route"}
 BATCHES = ENGINE | {"status"}
 LEDGER = frozenset(
-    {"find", "studies", "series", "expect", "acknowledge", "report", "prune", "hooks", "set-aside", "parts"}
+    {"batches", "find", "studies", "series", "expect", "acknowledge", "report", "prune", "hooks", "set-aside", "parts"}
 )
 HOOKS = ENGINE | {"hooks"}
 PLACING = frozenset({"run", "once", "repack", "check"})
@@ -339,7 +339,7 @@ class Config:
         parse.boolean,
         "",
         "allow PatientID and whole paths on standard output (rx-repack's own event shape)",
-        READING | {"series", "report", "export", "deidentify"},
+        READING | {"series", "report", "export", "deidentify", "batches"},
     )
     events: str = row(
         "all",

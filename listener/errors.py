@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 
-#: Reasons for which a file is set aside; also folder names below ``<state>/set-aside`` and metric labels.
-#: No file gets `uid-mismatch` any more (it is published with a warning), but earlier versions may have left some.
+#: Reasons for which a file is set aside; also folder names below ``<state>/set-aside`` and metric labels. No file gets
+#: `uid-mismatch` any more, but earlier versions may have left some.
 SET_ASIDE_REASONS = (
     "empty",
     "not-dicom",
@@ -135,6 +135,10 @@ class UnknownSeries(ListenerError):
     """The ledger knows no such series; 'listener series' lists them."""
 
 
+class UnknownBatch(ListenerError):
+    """The ledger knows no such batch; 'listener batches' lists them."""
+
+
 class UnknownStudy(ListenerError):
     """The ledger knows no such study; 'listener find' looks for one."""
 
@@ -183,10 +187,7 @@ class ConsumerGone(NotTaken):
 
 
 class Postponed(ListenerError):
-    """It is not yet the time for a delivery.
-
-    It is given again after `seconds`; that is no failure.
-    """
+    """It is not yet the time for a delivery: it is given again after `seconds`, which is no failure."""
 
     def __init__(self, detail: str = "", seconds: float = 1.0) -> None:
         self.detail = detail

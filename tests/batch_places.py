@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -9,6 +10,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from listener.ledger import batches
+from listener.ledger.connection import open_writer, path_of, transaction
 from tests.instances import write_instance
 from tests.service_process import Done, Places, listener, make_places
 
@@ -64,6 +67,12 @@ class BatchPlaces:
 
     def published(self) -> list[str]:
         return sorted(path.name for path in self.places.data.rglob("*.dcm"))
+
+
+def known_batch(state: Path, name: str = "A1") -> None:
+    """A batch in the ledger of a running service: number 1, unfinished."""
+    with contextlib.closing(open_writer(path_of(str(state)))) as connection, transaction(connection):
+        batches.see(connection, batches.BatchKey(str(state.parent / "batches"), name.encode()), 1)
 
 
 def make_batch_places(base: Path) -> BatchPlaces:

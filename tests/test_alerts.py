@@ -25,9 +25,9 @@ from tests.observing import rules
 PROMISED = """
     IngestStalled Absent LoopStuck VolumeAlmostFull VolumeInodesLow VolumeFillingUp IngestSlow BacklogGrowing
     FailureRatioHigh FilesSetAside SetAsideGrowing EventQueueOverflow RescanOverdue WorkersCrashing NotReady
-    SeriesIncomplete HookFailing LedgerBroken SenderSilent LogWriteFailing RouteNotRunning RouteTargetDown
-    RouteTitleRejected RouteNoWorker RouteLate RouteDeadLetters RouteResultsHeld RouteUnclaimed RouteUnanswered
-    BackfillPartFailed RouteConfigRefused ExportStalled ExportFailing ExportIdentified
+    SeriesIncomplete BatchesWithError HookFailing LedgerBroken SenderSilent LogWriteFailing RouteNotRunning
+    RouteTargetDown RouteTitleRejected RouteNoWorker RouteLate RouteDeadLetters RouteResultsHeld RouteUnclaimed
+    RouteUnanswered BackfillPartFailed RouteConfigRefused ExportStalled ExportFailing ExportIdentified
 """
 
 TARGET = {"instance": "10.0.0.7:9464", "job": "dicom/listener", "namespace": "dicom", "pod": "listener-0"}
@@ -248,6 +248,12 @@ CASES = {
             # a person knows of all
             {'series{state="incomplete"}': "7x20", "series_acknowledged": "7x20"},
         ],
+    ),
+    "BatchesWithError": Case(
+        at=20,
+        fires={"batches_with_error": "3x10 5x50"},
+        summary="2 batches had an error in the last hour on listener-0",
+        quiet=[{"batches_with_error": "3x80"}, {"batches_with_error": "3x5 2x40"}],
     ),
     "HookFailing": Case(
         at=20,

@@ -1,4 +1,4 @@
-"""Put set-aside files back into incoming.
+"""Put set-aside files back into incoming, or give folders with an error their names back.
 
 The service or `listener once` finds them there.
 """
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import orjson
 
+from listener.commands import _batch_retry
 from listener.commands._selection import add_acting, add_selection, check_acting, check_user, is_acting, reasons_of
 from listener.config import Config
 from listener.disk import files, json_file, moves, sync
@@ -37,6 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="a set-aside file's name, or a shell pattern of names")
     add_selection(parser)
+    text = "give the refused folder of a batch (X.err) its name back: by the folder's name, or the batch's number"
+    parser.add_argument("--batch", action="append", default=[], metavar="X", dest="batches_again", help=text)
     parser.add_argument("--all", action="store_true", help="all of them, but for superseded ones")
     add_acting(parser, acts=True)
     parser.add_argument("--json", action="store_true", help="one JSON object a file, for programs")
@@ -50,6 +53,12 @@ def acts(given: argparse.Namespace) -> bool:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Put back what the command line selects. Return 0, or 1 when something stayed or is unknown."""
     check_acting(given, "retry")
+    if given.batches_again:
+        if given.names or given.all or given.reasons or given.sender or given.study:
+            raise ConfigError(["retry: --batch takes folders again, and no set-aside files; give one of them"])
+        return _batch_retry.retry(
+            config, given.batches_again, dry_run=not is_acting(given, acts=True), as_json=given.json
+        )
     return retry(config, Request.of(given))
 
 

@@ -116,7 +116,7 @@ class BatchRecorder:
         if connection:
             with self._access.translating_faults(moment.now):
                 self._end_batches(connection, moment)
-                self.counts, self.with_error = batches.counts(connection)
+                self.counts, self.with_error = batches.counted(connection.execute(batches.COUNTS))
 
     def _begin(self, connection: sqlite3.Connection, rows: OutcomeRows) -> None:
         """Tell what an earlier run did not announce; record again what a ledger that was made anew lacks."""

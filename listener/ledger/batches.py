@@ -8,7 +8,7 @@ a writer's connection of the caller's thread, within a transaction of the caller
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from listener.planning.names import printable
@@ -278,12 +278,14 @@ def mark_announced(connection: sqlite3.Connection, number: int, state: str) -> N
     connection.execute("UPDATE batches SET announced = ? WHERE id = ? AND state = ?", (state, number, state))
 
 
-def counts(connection: sqlite3.Connection) -> tuple[Mapping[str, int], int]:
-    """Return the number of batches by state, and of those with an error."""
+COUNTS = "SELECT state, errors > 0, count(*) FROM batches GROUP BY state, errors > 0"
+
+
+def counted(rows: Iterable[tuple[str, int, int]]) -> tuple[dict[str, int], int]:
+    """Return the number of batches by state, and of those with an error, from rows of COUNTS."""
     found = dict.fromkeys(STATES, 0)
     with_error = 0
-    question = "SELECT state, errors > 0, count(*) FROM batches GROUP BY state, errors > 0"
-    for state, has_error, number in connection.execute(question):
+    for state, has_error, number in rows:
         found[state] += number
         with_error += number * has_error
     return found, with_error

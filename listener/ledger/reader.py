@@ -10,7 +10,8 @@ import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from listener.ledger import listing, schema
+from listener.ledger import batches, listing, schema
+from listener.ledger.batch_questions import BATCHES, BATCHES_PAGE, ERRORS_OF_BATCH, ONE_BATCH, SERIES_OF_BATCH
 from listener.ledger.connection import open_reader, path_of, translated
 from listener.ledger.consumers import OLDEST_PENDING
 from listener.ledger.descriptions import HOW_MANY_UNDESCRIBED
@@ -127,22 +128,6 @@ SELECT 0, a.SeriesInstanceUID, max(a.StudyInstanceUID), '', '', max(a.Modality),
 FROM set_aside a WHERE a.SeriesInstanceUID <> '' AND a.reason <> 'superseded' AND a.gone_ns = 0
 AND NOT EXISTS (SELECT 1 FROM series s WHERE s.SeriesInstanceUID = a.SeriesInstanceUID)
 GROUP BY a.SeriesInstanceUID HAVING max(a.at_ns) BETWEEN ? AND ? ORDER BY max(a.at_ns) DESC
-"""
-
-_BATCHES = """
-SELECT b.id, b.name, b.root, b.state, b.generation, b.files, count(m.series_id), ifnull(sum(m.instances), 0),
-    ifnull(sum(m.bytes), 0), b.errors, b.made_ns, b.queued_ns, b.started_ns, b.finished_ns, b.withheld_by
-FROM batches b LEFT JOIN batch_series m ON m.batch_id = b.id AND m.generation = b.generation
-"""
-BATCHES = f"{_BATCHES} WHERE b.made_ns BETWEEN ? AND ? GROUP BY b.id ORDER BY b.id"
-ONE_BATCH = f"{_BATCHES} WHERE b.id = ? GROUP BY b.id"
-SERIES_OF_BATCH = f"""
-SELECT {SERIES_COLUMNS} FROM batches b JOIN batch_series m ON m.batch_id = b.id AND m.generation = b.generation
-JOIN series s ON s.id = m.series_id WHERE b.id = ? ORDER BY s.id
-"""
-ERRORS_OF_BATCH = """
-SELECT e.path, e.reason, e.error, ifnull(s.SeriesInstanceUID, ''), e.at_ns
-FROM batch_errors e LEFT JOIN series s ON s.id = e.series_id WHERE e.batch_id = ? ORDER BY e.id
 """
 
 
@@ -353,6 +338,20 @@ class Reader:
     def batches(self, since_ns: int = 0, until_ns: int = LAST) -> list[BatchRow]:
         """Return the batches that were first seen in a period."""
         return [BatchRow(*row) for row in self._ask(BATCHES, since_ns, until_ns)]
+
+    def batches_page(
+        self, state: str = "", with_errors: bool = False, limit: int = 100, before: int = LAST
+    ) -> list[BatchRow]:
+        """Return the newest batches whose numbers lie below `before`, in a state ("": any), or with an error."""
+        return [BatchRow(*row) for row in self._ask(BATCHES_PAGE, before, state, int(with_errors), limit)]
+
+    def batch_counts(self) -> tuple[dict[str, int], int]:
+        """Return the number of batches by state, and of those with an error."""
+        return batches.counted(self._ask(batches.COUNTS))
+
+    def batch_folders(self, folder: bytes = b"", number: int = 0) -> list[tuple[int, str, bytes]]:
+        """Return number, directory and name of the batches with this folder's name, or of this number."""
+        return self._ask("SELECT id, root, folder FROM batches WHERE folder = ? OR id = ? ORDER BY id", folder, number)
 
     def batch(self, number: int) -> BatchRow | None:
         """Return the batch of this number; None if there is none."""

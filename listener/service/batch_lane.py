@@ -1,4 +1,6 @@
-"""The way of batches through the service, beside that of incoming: nothing at all without --batches."""
+"""The way of batches through the service, beside that of incoming; without --batches only what others make batches
+of is announced.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +12,24 @@ from listener.config import Config
 from listener.disk.directories import Directories
 from listener.ledger.thread import LedgerThread
 from listener.service.batch_watch import BatchWatch
-from listener.service.batches import Batches, BatchObserver
+from listener.service.batches import Batches, BatchObserver, announce
 from listener.service.engine import Engine
 
 
 class BatchLane:
     """The batches of a service, and the watch on their directories. `wake` wakes the loop, from any thread."""
 
-    def __init__(self, config: Config, wake: Callable[[], None]) -> None:
+    def __init__(self, config: Config, observer: BatchObserver, ledger: LedgerThread, wake: Callable[[], None]) -> None:
         self._config = config
+        self._observer = observer
+        self._ledger = ledger
         self._batches: Batches | None = None
         self._watch = None if config.poll or not config.batches else BatchWatch(config.batches, wake)
 
-    def open(
-        self, directories: Directories, observer: BatchObserver, ledger: LedgerThread, keep_open: Sequence[int]
-    ) -> None:
+    def open(self, directories: Directories, keep_open: Sequence[int]) -> None:
         """Start the workers, if there are directories of batches."""
         if self._config.batches:
-            self._batches = Batches(self._config, directories, observer, ledger, keep_open)
+            self._batches = Batches(self._config, directories, self._observer, self._ledger, keep_open)
 
     @property
     def engines(self) -> list[Engine]:
@@ -53,6 +55,9 @@ class BatchLane:
             for path in self._watch.take() if self._watch else ():
                 self._batches.moved(path)
             self._batches.turn(now)
+        else:  # Of batches that are no folders.
+            for news in self._ledger.take_batch_news():
+                announce(news, self._observer, self._ledger)
 
     def next_wake(self) -> float:
         """Return when `turn` has something to do, on the monotonic clock."""

@@ -23,7 +23,7 @@ from listener.disk.directories import Directories
 from listener.errors import LedgerFault
 from listener.ledger import batch_recorder as steps
 from listener.ledger import batches as ledger_batches
-from listener.ledger.batch_recorder import BatchNews
+from listener.ledger.batch_recorder import BatchNews, Change
 from listener.ledger.connection import open_reader, path_of, translated
 from listener.ledger.thread import LedgerThread
 from listener.records import Arrival, Deferral, Outcome
@@ -143,6 +143,7 @@ class Batches:
     def turn(self, now: float) -> None:
         """Go on for a slice: scan, tell stories, hand out work and take results. Never waits."""
         for news in self._ledger.take_batch_news():
+            announce(news, self._observer, self._ledger)
             self._take_news(news)
         end = now + _SLICE_SECONDS
         while self._scan.step(now) | self._registry.tell_one(now):
@@ -158,12 +159,9 @@ class Batches:
         return min(self._scan.next_wake(), self._registry.next_due(), inf if engine is None else engine)
 
     def _take_news(self, news: BatchNews) -> None:
-        """Take note of how a batch stands in the ledger, and announce it."""
+        """Take note of how a batch stands in the ledger."""
         state = news.state
         self._registry.known[state.key] = state
-        if news.event_name:
-            self._observer.announce_batch(news)
-            self._registry.change(steps.ANNOUNCED, state.key, state=state.state)
         folder = self._registry.of_key(state.key)
         if folder:
             folder.state = state
@@ -358,6 +356,13 @@ class Batches:
     def close(self, *, at_once: bool = False) -> None:
         """End the workers. What was not finished is done again by the next start."""
         self.engine.close(at_once=at_once)
+
+
+def announce(news: BatchNews, observer: BatchObserver, ledger: LedgerThread) -> None:
+    """Announce how a batch stands, if that is to be announced and was not."""
+    if news.event_name:
+        observer.announce_batch(news)
+        ledger.change_batches([Change(steps.ANNOUNCED, news.state.key, time.time_ns(), state=news.state.state)])
 
 
 def _told(slices: folder_walk.Slices[_T]) -> Generator[float, None, _T]:

@@ -120,14 +120,17 @@ class Recorder:
         self._events.service(news.event_name, time.time_ns(), **news.shown(self._events.phi))
 
     def show_ledger(self) -> str:
-        """Show series by state, deliveries, and when senders came before this start; return "" or why the ledger
-        cannot be written.
+        """Show series and batches by state, deliveries, and when senders came before this start; return "" or why the
+        ledger cannot be written.
         """
         for sender, moment_ns in self._ledger.take_arrivals().items():
             self._metrics.arrived(sender, moment_ns)
         for state, number in self._ledger.counts.items():
             self._metrics.set("series", number, state)
         self._metrics.set("series_acknowledged", self._ledger.acknowledged)
+        for state, number in self._ledger.batch_counts.items():
+            self._metrics.set("batches", number, state)
+        self._metrics.set("batches_with_error", self._ledger.batches_with_error)
         for hook, standing in self._ledger.standings.items():
             self._metrics.delivery(hook, standing.counts, standing.oldest_ns)
         self._metrics.set("ledger_ok", int(not self._ledger.fault))

@@ -128,8 +128,8 @@ class Service:
         """Return the engine of incoming, without workers where there is none, and the way of batches."""
         of_incoming = config if config.incoming else replace(config, workers=0)
         engine = Engine(of_incoming, directories, self._recorder, self._lock.descriptors)
-        lane = BatchLane(config, self._wakeup.set)
-        lane.open(directories, self._recorder, self._ledger, self._lock.descriptors)
+        lane = BatchLane(config, self._recorder, self._ledger, self._wakeup.set)
+        lane.open(directories, self._lock.descriptors)
         return engine, lane
 
     def run(self) -> int:

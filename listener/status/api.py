@@ -12,7 +12,7 @@ from listener.ledger.listing import Page
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import SeriesRow, StudyRow, shown
 from listener.status import ledger_view
-from listener.status.queries import cursor, parse_query
+from listener.status.queries import cursor, number_of, parse_query
 from listener.telemetry.http_messages import Request, Response, Route
 from listener.uids import is_uid
 
@@ -36,6 +36,8 @@ class Api:
             "/api/v1/studies": self._asked(self._studies, of_series),
             "/api/v1/studies/": self._one(self._study, "study"),
             "/api/v1/set-aside": self._asked(self._set_aside, ("reason", "sender", "StudyInstanceUID", "limit")),
+            "/api/v1/batches": self._asked(self._batches, ("status", "errors", "limit", "before")),
+            "/api/v1/batches/": self._batch,
             "/api/v1/hooks": self._asked(self._hooks, ()),
             "/api/v1/report": self._asked(self._report, ("by", "since", "until")),
             "/api/v1/openapi.json": self._openapi,
@@ -96,6 +98,20 @@ class Api:
         reasons = [given["reason"]] if given["reason"] else ledger_view.TROUBLES
         asked = (given["sender"], given["StudyInstanceUID"], given["limit"])
         return {"set_aside": ledger_view.set_aside_groups(reader, reasons, *asked)}
+
+    def _batches(self, reader: Reader, given: dict[str, Any]) -> Any:
+        rows = reader.batches_page(given["status"], given["errors"], given["limit"], given["before"])
+        more = str(rows[-1].id) if len(rows) == given["limit"] else None
+        return {"batches": [ledger_view.batch(row, self._phi) for row in rows], "next": more}
+
+    def _batch(self, request: Request) -> Response:
+        number = number_of(request.path)
+        if not number:
+            return Response.problem(404, "this is no batch's number")
+        return self._read(self._batch_of, number, "the ledger does not know this batch")
+
+    def _batch_of(self, reader: Reader, number: int) -> Any:
+        return ledger_view.batch_details(reader, number, self._phi)
 
     def _hooks(self, reader: Reader, _: dict[str, Any]) -> Any:
         return {"hooks": ledger_view.hooks(reader)}

@@ -20,6 +20,9 @@ LOST_AFTER = 10.0
 #: Series in flight (the newest) and series that ended (the last) that are shown at most.
 IN_FLIGHT, ENDED = 200, 50
 
+#: States of batches, and those with an error.
+BATCHES = ("new", "queue", "processing", "done", "empty", "with_error")
+
 #: State of a service, and its text. It runs in the first three.
 STATES = {
     "ready": "ready",
@@ -49,13 +52,15 @@ class DirectoryTotals(NamedTuple):
 class LedgerView(NamedTuple):
     """What the ledger shows; `error` is why it cannot be read ("": it can); `missing`: there is none yet. Rows are
     dicts as in the document. `counts` maps open, complete, incomplete to a number of series, `studies` to a number of
-    studies; `hooks` each consumer to its numbers of deliveries, `stages` those that are stages to their snapshots.
+    studies, `batches` their states and with_error to a number of batches; `hooks` each consumer to its numbers of
+    deliveries, `stages` those that are stages to their snapshots.
     """
 
     error: str = ""
     missing: bool = False
     counts: Mapping[str, int] = {}
     studies: Mapping[str, int] = {}
+    batches: Mapping[str, int] = {}
     in_flight: Sequence[Mapping[str, Any]] = ()
     ended: Sequence[Mapping[str, Any]] = ()
     hooks: Mapping[str, Mapping[str, Any]] = {}
@@ -86,6 +91,7 @@ def document(
         "ledger": {"readable": not ledger.error, "missing": ledger.missing, "error": ledger.error},
         "series": {name: ledger.counts.get(name, 0) for name in ("open", "complete", "incomplete")},
         "studies": {name: ledger.studies.get(name, 0) for name in ("open", "incomplete", "acknowledged")},
+        "batches": {name: ledger.batches.get(name, 0) for name in BATCHES},
         "in_flight": list(ledger.in_flight),
         "completed": list(ledger.ended),
         "hooks": dict(ledger.hooks),

@@ -9,7 +9,7 @@ from typing import Any
 
 from listener.errors import SET_ASIDE_REASONS, LedgerFault, LedgerMissing, remedy
 from listener.ledger.reader import Reader, reading
-from listener.ledger.rows import ConsumerRow, SeriesRow, shown
+from listener.ledger.rows import BatchErrorRow, BatchRow, ConsumerRow, SeriesRow, shown
 from listener.planning.names import instant
 from listener.status import snapshot
 from listener.status.document import ENDED, IN_FLIGHT, LedgerView, Snapshot
@@ -29,6 +29,7 @@ def read(state_dir: str) -> LedgerView:
             return LedgerView(
                 counts=reader.counts(),
                 studies=reader.study_counts(),
+                batches=_batch_counts(reader),
                 in_flight=[shown(row, phi=False) for row in reader.in_flight(IN_FLIGHT)],
                 ended=[shown(row, phi=False) for row in reader.ended(ENDED)],
                 hooks={
@@ -99,6 +100,30 @@ def _series(reader: Reader, row: SeriesRow, phi: bool, data: str) -> dict[str, A
     }
 
 
+def batch(row: BatchRow, phi: bool) -> dict[str, Any]:
+    """Return a batch by its number; the name of its folder, often an accession number, only with `phi`."""
+    found = shown(row, phi)
+    name = found.pop("name")
+    return {"batch": row.id, **found, "has_error": row.errors > 0, **({"name": name} if phi else {})}
+
+
+def batch_details(reader: Reader, number: int, phi: bool) -> dict[str, Any] | None:
+    """Return a batch with its series and the files that did not pass; None if there is none. Raises LedgerFault."""
+    row = reader.batch(number)
+    if row is None:
+        return None
+    return {
+        **batch(row, phi),
+        "all_series": [shown(one, phi) for one in reader.series_of_batch(number)],
+        "all_errors": [_batch_error(one, phi) for one in reader.errors_of_batch(number)],
+    }
+
+
+def _batch_error(row: BatchErrorRow, phi: bool) -> dict[str, Any]:
+    name = row.path if phi else row.path.rpartition("/")[2]
+    return {"file": name, "reason": row.reason, "error": row.error, "SeriesInstanceUID": row.SeriesInstanceUID}
+
+
 def hooks(reader: Reader) -> list[dict[str, Any]]:
     """Return every hook and stage that was ever registered, by name. Raises LedgerFault."""
     return [hook(row) for row in reader.consumers()]
@@ -107,6 +132,11 @@ def hooks(reader: Reader) -> list[dict[str, Any]]:
 def hook(row: ConsumerRow) -> dict[str, Any]:
     """Return a hook or stage, with the last error, also one of what was given up."""
     return {"name": row.name, **_hook(row, row.error)}
+
+
+def _batch_counts(reader: Reader) -> dict[str, int]:
+    counts, with_error = reader.batch_counts()
+    return {**counts, "with_error": with_error}
 
 
 def _is_shown(row: ConsumerRow) -> bool:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 from listener.errors import SET_ASIDE_REASONS
 from listener.ledger.accounts import BY, keys_of
+from listener.ledger.batches import STATES
 from listener.moments import FORMS, LAST, PERIODS, dates_of, moment_of
 from listener.uids import is_uid
 
@@ -85,6 +86,31 @@ def _until(text: str, now: datetime) -> int:
     return _since(text, now, end=True)
 
 
+def _batch_state(text: str, _: datetime) -> str:
+    if text not in ("", *STATES):
+        raise ValueError(f"give one of {', '.join(STATES)}")
+    return text
+
+
+def _errors(text: str, _: datetime) -> bool:
+    if text not in ("", "0", "1"):
+        raise ValueError("give 1 for those with an error, or 0")
+    return text == "1"
+
+
+def _before(text: str, _: datetime) -> int:
+    number = number_of(text)
+    if not number:
+        raise ValueError("give what 'next' of the answer before said")
+    return number
+
+
+def number_of(path: str) -> int:
+    """Return the whole number at the end of a path; 0 if there is none."""
+    text = path.rpartition("/")[2]
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
 def _by(text: str, _: datetime) -> tuple[str, ...]:
     return keys_of(part.strip() for part in text.split(","))
 
@@ -100,6 +126,9 @@ PARAMETERS = {
     "since": Parameter(_since, 0),
     "until": Parameter(_until, LAST),
     "by": Parameter(_by, (BY[0],)),
+    "status": Parameter(_batch_state, ""),
+    "errors": Parameter(_errors, False),
+    "before": Parameter(_before, LAST),
     "name": Parameter(_text, ""),
     "patient": Parameter(_text, ""),
     "accession": Parameter(_text, ""),

@@ -23,7 +23,7 @@ from listener.status.charts import charts, figures
 from listener.status.document import Snapshot, document
 from listener.status.history import History
 from listener.status.preview import NoPreview, Previews, program
-from listener.status.queries import PARAMETERS, cursor, parse_query
+from listener.status.queries import PARAMETERS, cursor, number_of, parse_query
 from listener.status.rendering import Rendering
 from listener.status.site import COLLECTION
 from listener.telemetry.http_messages import Request, Response, Route
@@ -65,6 +65,8 @@ class StatusRoutes:
             "/series/": self._pages.route(self._series),
             "/set-aside": self._pages.route(self._set_aside),
             "/hooks": self._pages.route(self._hooks),
+            "/batches": self._pages.route(self._batches),
+            "/batches/": self._pages.route(self._batch),
             "/api/v1/status": self._pages.json,
             **self._api.routes(),
             **({"/preview/": self._preview} if self._phi else {}),
@@ -162,6 +164,29 @@ class StatusRoutes:
             remedies = {group["reason"]: group["remedy"] for group in groups}
             told = {"groups": groups[:_MANY], "more": len(groups) > _MANY, "remedies": remedies, "settling": SETTLING}
             return self._pages.page(200, "set_aside", request, **told)
+
+        return self._asked(request, look)
+
+    def _batches(self, request: Request) -> Response:
+        try:
+            given = parse_query(request.query, ("before",))
+        except ValueError as error:
+            return self._pages.missing(400, request, str(error))
+
+        def look(reader: Reader) -> Response:
+            found = reader.batches_page(limit=_MANY, before=given["before"])
+            next_link = f"/batches?before={found[-1].id}" if len(found) == _MANY else ""
+            rows = [ledger_view.batch(row, self._phi) for row in found]
+            return self._pages.page(200, "batches", request, rows=rows, next=next_link)
+
+        return self._asked(request, look)
+
+    def _batch(self, request: Request) -> Response:
+        def look(reader: Reader) -> Response:
+            one = ledger_view.batch_details(reader, number_of(request.path), self._phi)
+            if one is None:
+                return self._pages.missing(404, request, "The ledger does not know this batch")
+            return self._pages.page(200, "batch", request, one=one, most=_MANY)
 
         return self._asked(request, look)
 

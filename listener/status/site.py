@@ -20,6 +20,12 @@ class Site(NamedTuple):
 COLLECTION = Site(
     "listener",
     "listener.status",
-    (("/", "Overview"), ("/studies", "Studies"), ("/set-aside", "Set aside"), ("/hooks", "Hooks")),
+    (
+        ("/", "Overview"),
+        ("/studies", "Studies"),
+        ("/batches", "Batches"),
+        ("/set-aside", "Set aside"),
+        ("/hooks", "Hooks"),
+    ),
     ("/api/v1/status", "/api/v1/openapi.json", "/metrics", "/readyz"),
 )

@@ -67,6 +67,11 @@ def _now(document: Mapping[str, Any]) -> Iterator[str]:
     series = document["series"]
     counts = (f"{count(series[name])} {name}" for name in ("complete", "incomplete"))
     yield _row("series", f"{count(series['open'])} open", ", ".join(counts))
+    batches = document.get("batches") or {}
+    if any(batches.values()):
+        told = [f"{count(batches[name])} {name}" for name in ("new", "queue", "done", "empty")]
+        told.append(f"{count(batches['with_error'])} with an error")
+        yield _row("batches", f"{count(batches['processing'])} at work", ", ".join(told))
 
 
 def _held_up(held: Mapping[str, Any] | None) -> Iterator[str]:

@@ -21,6 +21,7 @@ PENDING_STATES = ("waiting", "working", "retrying")
 RESTART_REASONS = ("exited", "killed", "deadline", "recycled")
 VOLUMES = ("incoming", "data", "log", "state")
 SERIES_STATES = ("open", "complete", "incomplete")
+BATCH_STATES = ("new", "queue", "processing", "done", "empty")
 DELIVERY_STATES = ("pending", "delivered", "failed")
 READERS = ("own", "pydicom")
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -84,6 +85,7 @@ _RESTART = ("reason", RESTART_REASONS)
 _VOLUME = ("volume", VOLUMES)
 _LEVEL = ("level", LEVELS)
 _SERIES_STATE = ("state", SERIES_STATES)
+_BATCH_STATE = ("state", BATCH_STATES)
 _HOOK = ("hook", ())
 _DELIVERY = ("state", DELIVERY_STATES)
 _RESULT = ("result", ("expected", "quiet", "late"))
@@ -125,6 +127,8 @@ _SERIES = (
         (_RESULT,),
         "Series that were taken for complete; late: not the first time.",
     ),
+    Row("batches", "gauge", (_BATCH_STATE,), "Folders as batches in the ledger, by state."),
+    Row("batches_with_error", "gauge", (), "Batches of whose last generation a file did not pass."),
 )
 _HOOKS = (
     Row(

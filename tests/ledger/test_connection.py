@@ -221,6 +221,7 @@ SORTS = dict.fromkeys(
 )
 SORTS["_OPEN_SERIES"] = "the series that end with their batches"
 SORTS["SERIES_OF_BATCH"] = "the series of one batch"
+SORTS["FILES_AND_UIDS"] = "the files of one series"
 SORTS["FILES_OF_INSTANCE"] = "the files of one instance"
 SORTS["FILES"] = "the files of one series"
 SORTS["_OF_UID"] = "the deliveries of one study, by a person"

@@ -47,6 +47,8 @@ PROMISED: dict[str, tuple[str, dict[str, str], str]] = {
     "file_size_bytes": ("histogram", {}, " ".join(str(4**power) for power in range(6, 16))),
     "pending_files": ("gauge", {"state": "waiting working retrying"}, ""),
     "pending_bytes": ("gauge", {}, ""),
+    "batches": ("gauge", {"state": "new queue processing done empty"}, ""),
+    "batches_with_error": ("gauge", {}, ""),
     "files_held_up": ("gauge", {"reason": "no-space io-error permission timeout locked"}, ""),
     "oldest_pending_timestamp_seconds": ("gauge", {}, ""),
     "last_success_timestamp_seconds": ("gauge", {}, ""),

@@ -50,7 +50,7 @@ function _shtab_listener_using
   test "$_shtab_listener_cmdpath" = "$argv"
 end
 
-set -g _shtab_listener_commands run once repack acknowledge bench check deidentify expect export find hooks parts plan prune report retry route series serve set-aside status studies verify
+set -g _shtab_listener_commands run once repack acknowledge batches bench check deidentify expect export find hooks parts plan prune report retry route series serve set-aside status studies verify
 set -g _shtab_listener_opts_with_value --accession --answer-within --archive --archive-name --arrived --batch --batch-quiet --batch-source --batches --batches-at-once --burned-in --busy --by --columns --compress --config --cors --data --datadir --deadline --description --dicomweb --dir --dir-mode --discard --down-after --drain --echo --emissions --endpoint --events --few --file-mode --files --files-from --from --fsync --give-up --grid-intensity --header --hook-secret-file --http --http-cert --http-client-ca --http-key --image-template --imageTemplate --incoming --incomplete --index --into --jobs --key-file --keys --layout --limit --log --log-level --logdir --max-age --max-depth --max-frames --max-header --max-inflated --max-results --min-free --modality --mrn --number --on-conflict --on-series-complete --on-series-complete-exec --on-study-complete --on-study-complete-exec --only --option --pace --page --parseAllFilesWithSubStr --part --part-by --part-every --part-rows --patients --plot --prefix --public-url --rate --ready-backlog --reason --release --remember --repeat --rescan --root-template --rootDirTemplate --routes --safe-private --send --sender --senders --series --series-quiet --series-template --series-timeout --seriesDirTemplate --set-aside --settle --shift-days --since --size --state --study --study-date --study-quiet --study-template --studyDirTemplate --textfile --timeout --to --token-file --until --uploads --verbosity --verify --viewer --volume --watch-sender --watts-per-core --words --worker --workers --xcrdir --xcrdirfile --xcrfile -d -f -l -p -v
 
 complete -c listener -e
@@ -197,6 +197,16 @@ complete -c listener -n '_shtab_listener_using acknowledge' -l undo -d 'they nee
 complete -c listener -n '_shtab_listener_using acknowledge' -l dry-run -d 'only show what would be done'
 complete -c listener -n '_shtab_listener_using acknowledge' -l yes -d 'do it (the default)'
 complete -c listener -n '_shtab_listener_using acknowledge' -l json -d 'one JSON object a study, for programs'
+complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a batches -d 'List the batches in the ledger, or show one with its series and errors.'
+complete -c listener -n '_shtab_listener_using batches' -s h -l help -d 'show this help message and exit'
+complete -c listener -n '_shtab_listener_using batches' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
+complete -c listener -n '_shtab_listener_using batches' -l state -xka "(__fish_complete_directories)" -d 'ledger, set-aside files, claims, staging and what must survive a restart (default: ./dicom/state)'
+complete -c listener -n '_shtab_listener_using batches' -l phi -d 'allow PatientID and whole paths on standard output (rx-repack'"'"'s own event shape) (default: off)'
+complete -c listener -n '_shtab_listener_using batches' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
+complete -c listener -n '_shtab_listener_using batches' -l only -xka "new queue processing done empty" -d 'those in this state'
+complete -c listener -n '_shtab_listener_using batches' -l errors -d 'those of which a file did not pass'
+complete -c listener -n '_shtab_listener_using batches' -l limit -x -d 'the newest N; 0: all (default: 50)'
+complete -c listener -n '_shtab_listener_using batches' -l json -d 'one JSON object a batch, for programs'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a bench -d 'Measure this machine, side by side with px-repack and rx-repack when they are on PATH.'
 complete -c listener -n '_shtab_listener_using bench' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using bench' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
@@ -411,7 +421,7 @@ complete -c listener -n '_shtab_listener_using report' -l by -xka "day month yea
 complete -c listener -n '_shtab_listener_using report' -l csv -d 'comma-separated values with a head, for spreadsheets'
 complete -c listener -n '_shtab_listener_using report' -l tsv -d 'tab-separated values with a head'
 complete -c listener -n '_shtab_listener_using report' -l json -d 'one JSON object a row'
-complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a retry -d 'Put set-aside files back into incoming.'
+complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a retry -d 'Put set-aside files back into incoming, or give folders with an error their names back.'
 complete -c listener -n '_shtab_listener_using retry' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using retry' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
 complete -c listener -n '_shtab_listener_using retry' -l incoming -xka "(__fish_complete_directories)" -d 'where storescp writes (its -od); give it again for more roots (default: ./dicom/incoming)'
@@ -422,6 +432,7 @@ complete -c listener -n '_shtab_listener_using retry' -l log-level -xka "debug i
 complete -c listener -n '_shtab_listener_using retry' -l reason -xka "empty not-dicom incomplete missing-uid bad-uid uid-mismatch too-deep too-large not-regular unreadable conflict superseded unplaceable worker-lost internal" -d 'only those set aside for R'
 complete -c listener -n '_shtab_listener_using retry' -l sender -x -d 'only those of this calling AE title'
 complete -c listener -n '_shtab_listener_using retry' -l study -x -d 'only those of this StudyInstanceUID'
+complete -c listener -n '_shtab_listener_using retry' -l batch -x -d 'give the refused folder of a batch (X.err) its name back: by the folder'"'"'s name, or the batch'"'"'s number'
 complete -c listener -n '_shtab_listener_using retry' -l all -d 'all of them, but for superseded ones'
 complete -c listener -n '_shtab_listener_using retry' -l dry-run -d 'only show what would be done'
 complete -c listener -n '_shtab_listener_using retry' -l yes -d 'do it (the default)'
