@@ -23,6 +23,8 @@ from listener.deidentify.options import DeidentifyOptions
 from listener.export import catalogue as export_catalogue
 from listener.export import columns as export_columns
 from listener.export.options import ExportOptions
+from listener.notify import catalogue as notify_catalogue
+from listener.notify.options import NotifyOptions
 from listener.route import catalogue as route_catalogue
 from listener.route.options import RouteOptions
 from listener.route.routes_file import Route, Routes, Target
@@ -40,6 +42,7 @@ _ROUTES = Routes({"NAME": Target("NAME", is_worker=True)}, {"NAME": Route("NAME"
 STAGES: dict[str, tuple[type[Any], tuple[catalogue.Row, ...]]] = {
     "deidentify": (DeidentifyOptions, deidentify_catalogue.ROWS),
     "export": (ExportOptions, export_catalogue.ROWS),
+    "notify": (NotifyOptions, notify_catalogue.rows()),
     "route": (RouteOptions, route_catalogue.rows(_ROUTES)),
     "serve": (ServeOptions, serve_metrics.ROWS),
 }
@@ -227,7 +230,7 @@ for _stage in STAGES:
     }
 
 #: The page of a stage that has not its name.
-_PAGES = {"route": "routing", "serve": "dicomweb"}
+_PAGES = {"notify": "chris", "route": "routing", "serve": "dicomweb"}
 
 DOCUMENTS = (
     "configuration.md",

@@ -22,7 +22,7 @@ MOST_SENDERS = 64
 
 #: Sets of commands that an option belongs to.
 EVERY = frozenset({"run", "once", "repack", "plan", "check", "verify", "retry", "status"})
-STAGE_VERBS = frozenset({"deidentify", "export", "route", "serve"})
+STAGE_VERBS = frozenset({"deidentify", "export", "notify", "route", "serve"})
 READING = EVERY - {"retry", "status"}
 ENGINE = frozenset({"run", "once", "check"})
 INTAKE = ENGINE | {"retry", "status"}

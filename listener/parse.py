@@ -18,6 +18,10 @@ _UNITS |= {"tb": 10**12, "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "
 _UNITS |= {"ti": 2**40, "tib": 2**40}
 
 
+class HoldsSecret(ValueError):
+    """A text that is not to be repeated in an error: it holds a secret that belongs into a file."""
+
+
 def closest(given: str, known: Iterable[str]) -> str:
     """Return the one of `known` that was probably meant, "" if none is like it."""
     from difflib import get_close_matches  # only where something is wrong

@@ -14,6 +14,7 @@ from listener import config_file, cpu
 from listener.config import HOOKS, INTAKE, MOST_SENDERS, SERVICE, Config, Option, defaults, flag, options, variable
 from listener.errors import ConfigError
 from listener.hook_config import HookConfig, clashes, header_fields_of, of_flags
+from listener.parse import HoldsSecret
 from listener.planning.names import printable
 
 
@@ -119,6 +120,8 @@ def parse_into(
             parsed.append(row.parse(text))
         except ValueError as error:
             shown = repr(text) if printable(text) == text else f"'{printable(text)}'"
+            if isinstance(error, HoldsSecret):
+                shown = "the value"
             problems.append(f"{where}: {shown} {error}")
     values[name] = tuple(parsed) if row.several else (parsed[0] if parsed else None)
 

@@ -14,6 +14,7 @@ import yaml
 
 from listener.backfill.catalogue import ROWS as BACKFILL
 from listener.export.catalogue import ROWS as EXPORT
+from listener.notify import catalogue as notify
 from listener.route import catalogue as route
 from listener.route.routes_file import Routes
 from listener.stages import catalogue as stages
@@ -28,6 +29,7 @@ PROMISED = """
     SeriesIncomplete BatchesWithError HookFailing LedgerBroken SenderSilent LogWriteFailing RouteNotRunning
     RouteTargetDown RouteTitleRejected RouteNoWorker RouteLate RouteDeadLetters RouteResultsHeld RouteUnclaimed
     RouteUnanswered BackfillPartFailed RouteConfigRefused ExportStalled ExportFailing ExportIdentified
+    NotifyTargetAway NotifyFailed
 """
 
 TARGET = {"instance": "10.0.0.7:9464", "job": "dicom/listener", "namespace": "dicom", "pod": "listener-0"}
@@ -414,6 +416,23 @@ CASES = {
             {'export_failures_total{reason="gone"}': "0x5 1x30"},
         ],
     ),
+    "NotifyTargetAway": Case(
+        at=10,
+        fires={'notify_connected{target="nats"}': "0x20", 'notify_connected{target="cube"}': "1x20"},
+        summary="nats takes nothing from notify on listener-0",
+        labels={"target": "nats"},
+        quiet=[{'notify_connected{target="nats"}': "1x20"}, {'notify_connected{target="cube"}': "1 0 0 1x20"}],
+    ),
+    "NotifyFailed": Case(
+        at=5,
+        fires={'consumer_failed_deliveries{consumer="notify-cube"}': "2x20"},
+        summary="2 ends of series were not told (notify-cube) on listener-0",
+        labels={"consumer": "notify-cube"},
+        quiet=[
+            {'consumer_failed_deliveries{consumer="notify-cube"}': "0x20"},
+            {'consumer_failed_deliveries{consumer="export"}': "2x20"},
+        ],
+    ),
 }
 
 
@@ -560,6 +579,7 @@ def test_rules_ask_for_metrics_and_labels_of_the_catalogue() -> None:
         *BACKFILL,
         *stages.rows("route", route.rows(Routes({}, {}))),
         *stages.rows("export", EXPORT),
+        *stages.rows("notify", notify.rows(), (notify.NATS, notify.CUBE)),
     ]
     known: dict[str, dict[str, set[str]]] = {}
     for row in table:  # Each stage has rows of its own for what all of them have.

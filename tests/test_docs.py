@@ -138,7 +138,7 @@ def test_flags_and_variables_exist(path: Path) -> None:
         if "px-repack" not in text and "rx-repack" not in text:
             unknown = set(re.findall(r"(?<![\w-])--[A-Za-z][A-Za-z-]*", text)) - flags() - FOREIGN_FLAGS
             assert not unknown, f"{path.name}: {unknown}"
-        for name in re.findall(r"LISTENER_(?!TEST_)[A-Z_]+", text):
+        for name in re.findall(r"(?<![A-Z]_)LISTENER_(?!TEST_)[A-Z_]+", text):
             known = {config.variable(option) for option in (*options(), "config", *stage_options())}
             assert name in known | {"LISTENER_REVISION"}, f"{path.name}: {name}"
 

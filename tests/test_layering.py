@@ -31,7 +31,7 @@ FLOORS = (
     {"frames", "status", "hooks"},
     {"service"},
     {"stages"},
-    {"deidentify", "export", "route", "serve"},
+    {"deidentify", "export", "notify", "route", "serve"},
     {"checks", "verification", "quickstart", "oneshot"},
     {"backfill", "benchmark"},
     {"commands"},
@@ -39,7 +39,7 @@ FLOORS = (
 
 #: Packages of stages, each a program beside `listener run`, and what they may import: nothing of the service, no other
 #: stage. `stages` is the floor on which all of them stand.
-STAGES = {"deidentify", "export", "route", "serve", "stages"}
+STAGES = {"deidentify", "export", "notify", "route", "serve", "stages"}
 FOR_STAGES = {"dicom", "planning", "disk", "frames", "network", "telemetry", "ledger", "status"}
 #: What stages alone need.
 NOT_OF_THE_CORE = STAGES | {"frames", "network"}

@@ -14,6 +14,7 @@ from listener.hook_config import OLDEST_NAMES
 from listener.ledger.connection import transaction
 from listener.ledger.deliveries import RETIRED, Subject, add_for
 from listener.ledger.interests import About, interest_of
+from listener.moments import LAST
 from listener.planning.names import short_hash
 
 _OF_UID = """
@@ -165,6 +166,31 @@ def redeliver(connection: sqlite3.Connection, consumer: int, now_ns: int, *, onl
 def deliveries_of_uid(connection: sqlite3.Connection, consumer: int, uid: str) -> list[int]:
     """Return the ids of a consumer's newest deliveries of a series, or of a study and each of its series."""
     return [number for (number,) in connection.execute(_OF_UID, (consumer, uid))]
+
+
+_ENDED = """
+SELECT 'series-' || state, id, generation FROM series WHERE state <> 'open' AND pruned_ns = 0 AND instances > 0 AND
+"""
+
+
+def ended_series(connection: sqlite3.Connection, *, uid: str = "", since_ns: int = LAST) -> list[tuple[str, Subject]]:
+    """Return event and subject of the last generation of series that have ended: of a SeriesInstanceUID, or since a
+    moment.
+    """
+    rows = connection.execute(f"{_ENDED} (SeriesInstanceUID = ? OR changed_ns >= ?) ORDER BY id", (uid, since_ns))
+    return [(event, Subject(series, generation)) for event, series, generation in rows]
+
+
+def tell_again(connection: sqlite3.Connection, consumer: int, ends: Sequence[tuple[str, Subject]], now_ns: int) -> None:
+    """Make deliveries of these ends pending and due now, also where there were none; also of a consumer that was
+    stopped.
+    """
+    with transaction(connection):
+        connection.execute("UPDATE consumers SET stopped = '' WHERE id = ?", (consumer,))
+        for event, subject in ends:
+            add_for(connection, [consumer], event, subject, (now_ns, now_ns))
+            about = (now_ns, consumer, event, subject.series_id, subject.generation)
+            connection.execute(f"{_AGAIN} event = ? AND series_id = ? AND generation = ?", about)
 
 
 def redeliver_these(connection: sqlite3.Connection, consumer: int, ids: Sequence[int], now_ns: int) -> None:

@@ -1,4 +1,6 @@
-"""PURE. Metrics that every stage has; a stage adds its own. The label `consumer` is the stage's name."""
+"""PURE. Metrics that every stage has; a stage adds its own. The label `consumer` is the stage's name, or of
+deliveries that under which it takes them.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,15 @@ from listener.telemetry.catalogue import BUILD_LABELS, LATENCY, LEVELS, Row
 OUTCOMES = ("delivered", "postponed", "failed")
 
 
-def rows(consumer: str, own: Sequence[Row] = ()) -> tuple[Row, ...]:
-    """Return the table of a stage's metrics, `own` last."""
-    of = ("consumer", (consumer,))
+def rows(stage: str, own: Sequence[Row] = (), consumers: Sequence[str] = ()) -> tuple[Row, ...]:
+    """Return the table of a stage's metrics, `own` last; `consumers` where it takes deliveries under other names."""
+    process, of = ("consumer", (stage,)), ("consumer", tuple(consumers) or (stage,))
     return (
         Row("build_info", "info", tuple((name, ()) for name in BUILD_LABELS), "Version, revision and Python."),
         Row("log_records_total", "counter", (("level", LEVELS),), "Diagnostics, by level."),
-        Row("consumer_is_owner", "gauge", (of,), "1: this process works; 0: it waits for the one that does."),
-        Row("consumer_ready", "gauge", (of,), "What /readyz says: 1 or 0."),
-        Row("consumer_heartbeat_timestamp_seconds", "gauge", (of,), "When the loop came round last."),
+        Row("consumer_is_owner", "gauge", (process,), "1: this process works; 0: it waits for the one that does."),
+        Row("consumer_ready", "gauge", (process,), "What /readyz says: 1 or 0."),
+        Row("consumer_heartbeat_timestamp_seconds", "gauge", (process,), "When the loop came round last."),
         Row("consumer_pending_deliveries", "gauge", (of,), "Deliveries in the ledger that are not taken yet."),
         Row(
             "consumer_failed_deliveries",

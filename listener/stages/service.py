@@ -54,15 +54,17 @@ class Tools(NamedTuple):
         """Show these metrics of the stage from now on: labels changed."""
         self.metrics.renew(catalogue.rows(self.name, rows))
 
-    def answered(self, how: str, seconds: float) -> None:
-        """Count a delivery that was answered; for DeliveryThread.answered, whose thread alone writes these metrics."""
-        self.metrics.add("consumer_deliveries_total", 1, self.name, how)
-        self.metrics.observe("consumer_delivery_duration_seconds", seconds, self.name)
+    def answered(self, how: str, seconds: float, consumer: str = "") -> None:
+        """Count a delivery that a consumer of the stage (else the one of its name) answered; for
+        DeliveryThread.answered, whose thread alone writes these metrics.
+        """
+        self.metrics.add("consumer_deliveries_total", 1, consumer or self.name, how)
+        self.metrics.observe("consumer_delivery_duration_seconds", seconds, consumer or self.name)
 
 
 class Stage(Protocol):
     """A stage, as its process runs it: in the loop's thread, between begin() and end() as the only one of its
-    collection. `rows` are metrics of its own.
+    collection. `rows` are metrics of its own. One that takes deliveries under other names than its own has `consumers`.
     """
 
     name: str
@@ -117,7 +119,9 @@ class StageService:
         self._signals = Signals(self._wakeup.set)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wakeup.reader, selectors.EVENT_READ)
-        self._metrics = Exposition(catalogue.rows(stage.name, stage.rows), {"build_info": build_labels()})
+        self._consumers: tuple[str, ...] = tuple(getattr(stage, "consumers", (stage.name,)))
+        table = catalogue.rows(stage.name, stage.rows, self._consumers)
+        self._metrics = Exposition(table, {"build_info": build_labels()})
         count_into(self._metrics.log_record)
         self._tools = Tools(stage.name, self._folder, Events(phi=False), self._metrics, self._wakeup)
         self._live = SnapshotFile(self._folder)
@@ -239,13 +243,12 @@ class StageService:
             self._write_live(body)
 
     def _count_deliveries(self) -> None:
-        name = self._stage.name
         with contextlib.suppress(LedgerFault), reading(self._settings.state) as reader:
             for row in reader.consumers():
-                if row.name == name:
-                    self._metrics.set("consumer_pending_deliveries", row.pending, name)
-                    self._metrics.set("consumer_failed_deliveries", row.failed, name)
-                    self._metrics.set("consumer_oldest_pending_timestamp_seconds", row.oldest_ns / 1e9, name)
+                if row.name in self._consumers:
+                    self._metrics.set("consumer_pending_deliveries", row.pending, row.name)
+                    self._metrics.set("consumer_failed_deliveries", row.failed, row.name)
+                    self._metrics.set("consumer_oldest_pending_timestamp_seconds", row.oldest_ns / 1e9, row.name)
 
     def _conditions(self, owner: bool) -> Checks:
         if not owner:

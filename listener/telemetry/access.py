@@ -51,7 +51,7 @@ def read_tokens(path: str) -> tuple[tuple[Token, ...], list[str]]:
     """Return the tokens in a file of lines `name:token`, and what is wrong with it. No problem quotes one."""
     try:
         with open(path, encoding="utf-8") as file:
-            problems = list(_mode_problems(os.fstat(file.fileno())))
+            problems = list(mode_problems(os.fstat(file.fileno())))
             lines = file.read().splitlines()
     except OSError as error:
         return (), [f"cannot be read ({error.strerror}); name a file of lines 'name:token'"]
@@ -85,7 +85,7 @@ def _line_problem(name: str, secret: str) -> str:
     return ""
 
 
-def _mode_problems(status: os.stat_result) -> Iterable[str]:
+def mode_problems(status: os.stat_result) -> Iterable[str]:
     """Yield who else could read or change a file of secrets. A group may read what root made for it: so a container
     gets a secret (mode 0440 and the pod's group), and so does a service on a host (0640 root:listener).
     """

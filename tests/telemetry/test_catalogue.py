@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from listener.backfill.catalogue import ROWS as BACKFILL
 from listener.export import catalogue as export_catalogue
+from listener.notify import catalogue as notify
 from listener.route import catalogue as route
 from listener.route.routes_file import Routes
 from listener.stages import catalogue as stages
@@ -129,7 +130,8 @@ def test_everybody_names_the_same_metrics() -> None:
     assert names(read("helm/listener/dashboards/listener.json")) == known
     assert names(read("docs/metrics.md")) == known
     known |= {row.full_name for row in BACKFILL}
-    known |= {row.full_name for row in (*stages.rows("route", route.rows(Routes({}, {}))), *export_catalogue.ROWS)}
+    tables = (*stages.rows("route", route.rows(Routes({}, {}))), *export_catalogue.ROWS, *notify.rows())
+    known |= {row.full_name for row in tables}
     for path in ("helm/listener/rules/listener.rules.yaml", "helm/listener/rules/alerts.yaml", "docs/runbook.md"):
         assert names(read(path)) <= known, path
 
