@@ -1,4 +1,4 @@
-"""Route: send each instance to the right worker, a study always to the same one, and the results back to who asked."""
+"""Send each instance to the right worker, a study always to the same one, and the results back to who asked."""
 
 from __future__ import annotations
 

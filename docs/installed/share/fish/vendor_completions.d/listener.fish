@@ -462,7 +462,7 @@ complete -c listener -n '_shtab_listener_using retry' -l all -d 'all of them, bu
 complete -c listener -n '_shtab_listener_using retry' -l dry-run -d 'only show what would be done'
 complete -c listener -n '_shtab_listener_using retry' -l yes -d 'do it (the default)'
 complete -c listener -n '_shtab_listener_using retry' -l json -d 'one JSON object a file, for programs'
-complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a route -d 'Route: send each instance to the right worker, a study always to the same one, and the results back to who asked.'
+complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a route -d 'Send each instance to the right worker, a study always to the same one, and the results back to who asked.'
 complete -c listener -n '_shtab_listener_using route' -s h -l help -d 'show this help message and exit'
 complete -c listener -n '_shtab_listener_using route' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
 complete -c listener -n '_shtab_listener_using route' -l data -xka "(__fish_complete_directories)" -d 'root of the repacked tree (default: ./dicom/data)'
