@@ -47,6 +47,8 @@ class Recorder:
         self._next_count = 0.0
         self._count: Iterator[dict[str, Totals]] | None = None
         self._count_begun = 0.0
+        #: When the count that is under way began, and the last one that ended; nanoseconds since the epoch.
+        self._counting_ns = self._counted_ns = 0
         self._rested = 0.0
         self._changed: dict[str, int] = {}
         self._added: set[str] = set()
@@ -67,9 +69,9 @@ class Recorder:
                 self._metrics.arrived(outcome.sender, outcome.arrived_ns)
         for outcome in outcomes:
             if outcome.reason and outcome.dst:  # What fails of a batch stays in its folder.
-                self._add(outcome.reason, outcome.dst)
+                self._add(outcome.reason, outcome.dst, outcome.finished_ns)
             if outcome.superseded:
-                self._add("superseded", outcome.superseded)
+                self._add("superseded", outcome.superseded, outcome.finished_ns)
 
     def revised(self, done: Sequence[Revised]) -> None:
         """Record revised series: what their documents describe, and surplus files that were set aside."""
@@ -77,14 +79,19 @@ class Recorder:
             self._ledger.finished(series.outcomes)
             surplus = [outcome for outcome in series.outcomes if outcome.reason]
             for outcome in surplus:
-                self._add(outcome.reason, outcome.dst)
+                self._add(outcome.reason, outcome.dst, outcome.finished_ns)
                 log.info("instance %s is set aside as %s: %s", outcome.SOPInstanceUID, outcome.reason, outcome.error)
             if surplus:
                 self._ledger.recount([series.revision.SeriesInstanceUID])
 
-    def _add(self, reason: str, path: str) -> None:
-        self._missed = True
+    def _add(self, reason: str, path: str, finished_ns: int) -> None:
+        """Add a file that was set aside before `finished_ns`, unless the last count has found it before its outcome
+        came.
+        """
         self._added.add(reason)
+        if finished_ns <= self._counted_ns:
+            return
+        self._missed = True
         count, size = self._totals.get(reason, (0, 0))
         try:
             self._totals[reason] = Totals(count + 1, size + os.lstat(path).st_size)
@@ -144,6 +151,7 @@ class Recorder:
             self._next_count = min(self._next_count, max(now, self._rested))
         if self._count is None and now >= self._next_count:
             self._count, self._count_begun, self._missed = setaside.count_in_pieces(self._directory), now, False
+            self._counting_ns = time.time_ns()
             end = time.monotonic() + (_SLICE if self._totals else _FIRST_SLICE)
             while self.counting and time.monotonic() < end:
                 self.count_on()
@@ -166,9 +174,10 @@ class Recorder:
         if not totals:
             return
         now = time.monotonic()
-        self._count, self._totals = None, totals
+        self._count, self._totals, self._counted_ns = None, totals, self._counting_ns
         self._rested = now + _SHARE * (now - self._count_begun)
-        self._next_count = max(now + _RECOUNT, self._rested)
+        # What came during the count is in it or not: it is counted again soon.
+        self._next_count = self._rested if self._missed else max(now + _RECOUNT, self._rested)
         # What was set aside during the count may be missing from it: such totals must not correct the ledger.
         self._unsure = self._unsure + 1 if self._missed else 0
         if self._unsure % _MOST_UNSURE == 0:

@@ -67,6 +67,19 @@ def test_what_is_set_aside_here_is_not_counted_again(place: Place) -> None:
     begun = place.look()[1]
     path = place.folder / "a"
     path.write_bytes(b"")
-    outcome = Outcome("set-aside", "/in/a", 0, 1, 1, reason="empty", dst=str(path))
+    now_ns = time.time_ns()
+    outcome = Outcome("set-aside", "/in/a", 0, now_ns, now_ns, reason="empty", dst=str(path))
     place.recorder.finished([outcome])
+    assert place.look() == (1, begun)
+
+
+def test_what_a_count_found_before_its_outcome_came_is_counted_once(place: Place) -> None:
+    """A worker puts a file aside, the count of the same second finds it, and then the outcome arrives."""
+    place.look()
+    path = place.folder / "a"
+    path.write_bytes(b"")
+    finished_ns = time.time_ns()
+    counted, begun = place.look()
+    assert counted == 1
+    place.recorder.finished([Outcome("set-aside", "/in/a", 0, 1, finished_ns, reason="empty", dst=str(path))])
     assert place.look() == (1, begun)
