@@ -6,6 +6,7 @@ import copy
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
+from threading import Lock
 from typing import Any, Self, Unpack
 
 from listener.dicom.attributes import Limits
@@ -70,6 +71,7 @@ class FrameCache:
         settings = self._settings
         self._memory = Memory(settings["max_cache_frame_memory_lru_cache_size_bytes"])
         self._logger: Logger | None = None
+        self._logger_lock = Lock()
         self._loader = Loader(
             Tree(**self._origin, limits=Limits(), cap=MAX_INFLATED),
             self._memory,
@@ -218,14 +220,15 @@ class FrameCache:
     # -- beneath -------------------------------------------------------------------------------------------------------
 
     def _log(self) -> Logger:
-        logger = self._logger
-        if logger is None:
-            signature = {
-                "instance_cache_worker_trace_uid": str(uuid.uuid4()),
-                "instance_cache_lifetime_trace_uid": self._cache_instance_uid,
-            }
-            logger = self._logger = (self._settings["logging_factory"] or PythonLogging()).create_logger(signature)
-        return logger
+        with self._logger_lock:  # Loads log too: one id for all threads.
+            if self._logger is None:
+                signature = {
+                    "instance_cache_worker_trace_uid": str(uuid.uuid4()),
+                    "instance_cache_lifetime_trace_uid": self._cache_instance_uid,
+                }
+                factory = self._settings["logging_factory"] or PythonLogging()
+                self._logger = factory.create_logger(signature)
+            return self._logger
 
     def _hint(self, given: OptimizationHint | None, count: int) -> OptimizationHint:
         if given is not None:
