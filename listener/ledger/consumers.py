@@ -168,8 +168,13 @@ def deliveries_of_uid(connection: sqlite3.Connection, consumer: int, uid: str) -
     return [number for (number,) in connection.execute(_OF_UID, (consumer, uid))]
 
 
-_ENDED = """
-SELECT 'series-' || state, id, generation FROM series WHERE state <> 'open' AND pruned_ns = 0 AND instances > 0 AND
+_OF_ENDED = """
+SELECT 'series-' || state, id, generation FROM series
+WHERE state <> 'open' AND pruned_ns = 0 AND instances > 0 AND SeriesInstanceUID = ? ORDER BY id
+"""
+_ENDED_SINCE = """
+SELECT 'series-' || state, id, generation FROM series
+WHERE state <> 'open' AND pruned_ns = 0 AND instances > 0 AND changed_ns >= ? ORDER BY changed_ns
 """
 
 
@@ -177,7 +182,7 @@ def ended_series(connection: sqlite3.Connection, *, uid: str = "", since_ns: int
     """Return event and subject of the last generation of series that have ended: of a SeriesInstanceUID, or since a
     moment.
     """
-    rows = connection.execute(f"{_ENDED} (SeriesInstanceUID = ? OR changed_ns >= ?) ORDER BY id", (uid, since_ns))
+    rows = connection.execute(_OF_ENDED, (uid,)) if uid else connection.execute(_ENDED_SINCE, (since_ns,))
     return [(event, Subject(series, generation)) for event, series, generation in rows]
 
 

@@ -213,6 +213,7 @@ SCANS = {
     "DATA_DIRECTORY": "a row a listener",
     "ALL_STUDIES": "2 ms for 100,000, for the page, once a second at most",
     "SET_ASIDE": "a row a reason",
+    "_ENDED_SINCE": "a notify again, by a person: every series since then",
 }
 
 #: Those that may sort, and what.
@@ -225,6 +226,8 @@ SORTS["FILES_AND_UIDS"] = "the files of one series"
 SORTS["FILES_OF_INSTANCE"] = "the files of one instance"
 SORTS["FILES"] = "the files of one series"
 SORTS["_OF_UID"] = "the deliveries of one study, by a person"
+SORTS["_OF_ENDED"] = "the series of one UID"
+SORTS["_ENDED_SINCE"] = "series since a moment, by a person"
 SORTS["MIDDLE_FILE"] = "the files of one series by name, when somebody looks at its image"
 
 #: What a step may go through: results of another step, an index in order up to a LIMIT, an index of the few that
