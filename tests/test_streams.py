@@ -114,13 +114,14 @@ PRINTS = (
     "status",
     "hooks",
     "hooks retire stage",
+    "batches",
     "export status",
     "notify status",
 )
 
 #: Those that are not tried here: the service looks after its output itself, stages and parts are tried where they are
 #: at work, and bench only prints.
-ELSEWHERE = {"run", "bench", "deidentify", "parts", "route"}
+ELSEWHERE = {"run", "bench", "deidentify", "parts", "route", "serve"}
 
 
 def line(kept: LedgerBench, words: str) -> list[str]:
