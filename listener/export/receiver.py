@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from queue import SimpleQueue
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
@@ -16,15 +15,13 @@ from listener.export.series import Batch, Exported, Job, SeriesExporter
 from listener.ledger.interests import Interest
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import Delivery, SeriesRow
+from listener.stages.outbox import Outbox
 
 #: Seconds after which a series is tried again whose files the ledger does not know yet as they are.
 _SOON = 5.0
 
 #: How often it is, before it fails.
 _ATTEMPTS = 4
-
-#: What is told to the loop, from any thread: a function of listener.telemetry.metrics.Exposition or an event.
-Told = tuple[str, str, tuple[Any, ...], Mapping[str, Any]]
 
 
 def interest_in(what: str, incomplete: str) -> Interest:
@@ -37,32 +34,16 @@ class _Superseded(Exception):
 
 
 class SeriesReceiver:
-    """See Receiver in listener.ledger.taking; its threads call it. `outbox` holds what is to be told, in order."""
+    """See Receiver in listener.ledger.taking; its threads call it."""
 
-    def __init__(self, state_dir: str, exporter: SeriesExporter, flow: Flow, wake: Callable[[], None]) -> None:
-        self._state_dir, self._exporter, self._flow, self._wake = state_dir, exporter, flow, wake
-        self.outbox: SimpleQueue[Told] = SimpleQueue()
+    def __init__(self, state_dir: str, exporter: SeriesExporter, flow: Flow, outbox: Outbox) -> None:
+        self._state_dir, self._exporter, self._flow, self._outbox = state_dir, exporter, flow, outbox
         #: Called with each series that was exported, before its delivery is settled. Raises LedgerFault.
         self.keep: Callable[[Exported], None] = lambda _exported: None
         self._lock = Lock()
         self.in_flight = 0
         #: Why the target cannot be used; "" while it can.
         self.fault = ""
-
-    def count(self, name: str, amount: int, *labels: str) -> None:
-        """Count something."""
-        self.outbox.put(("add", name, (amount, *labels), {}))
-
-    def part_written(self, more: Mapping[str, Any]) -> None:
-        """Tell that a part of the table is in the target."""
-        self.outbox.put(("add", "export_parts_total", (1,), {}))
-        self.outbox.put(("event", "export-part", (), more))
-        self._wake()
-
-    def answered(self, how: str, seconds: float) -> None:
-        """Count a delivery that was answered."""
-        self.outbox.put(("answered", how, (seconds,), {}))
-        self._wake()
 
     def abort(self) -> None:
         """End what is under way."""
@@ -78,8 +59,7 @@ class SeriesReceiver:
             self._export(delivery, renew)
         finally:
             self._add_in_flight(-1)
-            self.outbox.put(("observe", "export_series_duration_seconds", (time.monotonic() - begun,), {}))
-            self._wake()
+            self._outbox.observe("export_series_duration_seconds", time.monotonic() - begun)
 
     def _add_in_flight(self, number: int) -> None:
         with self._lock:
@@ -90,7 +70,7 @@ class SeriesReceiver:
         try:
             exported = self._exporter.export(self._batch(delivery), renew)
         except _Superseded:
-            self.count("export_series_total", 1, "superseded")
+            self._outbox.count("export_series_total", 1, "superseded")
         except SeriesFault as fault:
             self._refuse(delivery, fault)
         except TargetFault as fault:
@@ -106,7 +86,7 @@ class SeriesReceiver:
             raise NotTaken(internal(error)) from error
         else:
             self.fault = ""
-            self.count("export_objects_total", max((one.objects for one in exported), default=0))
+            self._outbox.count("export_objects_total", max((one.objects for one in exported), default=0))
             for one in exported:
                 self.keep(one)
                 self._tell(one)
@@ -129,7 +109,7 @@ class SeriesReceiver:
         """Tell that a series cannot be exported, unless that may pass, or a newer generation will be."""
         if isinstance(fault, Gone | Changed):
             if self._is_superseded(delivery):
-                self.count("export_series_total", 1, "superseded")
+                self._outbox.count("export_series_total", 1, "superseded")
                 return
             if delivery.attempts < _ATTEMPTS:
                 raise Postponed(str(fault), _SOON)
@@ -148,22 +128,22 @@ class SeriesReceiver:
     # -- told to the loop --------------------------------------------------------------------------------------------
 
     def _tell(self, exported: Exported) -> None:
-        self.count("export_series_total", 1, "exported")
+        self._outbox.count("export_series_total", 1, "exported")
         told = exported.manifest
         about = {"StudyInstanceUID": told.StudyInstanceUID, "SeriesInstanceUID": told.SeriesInstanceUID}
         more: dict[str, Any] = {"generation": told.generation, "state": told.state, "instances": len(told.entries)}
         more |= {"bytes": told.bytes, "new": len(exported.new), "verified": told.verified}
-        self.outbox.put(("event", "exported", (), {**about, **more}))
+        self._outbox.event("exported", **about, **more)
 
     def _tell_failure(self, delivery: Delivery, reason: str, error: str) -> None:
-        self.count("export_series_total", 1, "failed")
-        self.count("export_failures_total", 1, reason)
+        self._outbox.count("export_series_total", 1, "failed")
+        self._outbox.count("export_failures_total", 1, reason)
         series, study = delivery.series, delivery.study
         about = {"StudyInstanceUID": series.StudyInstanceUID if series else study.StudyInstanceUID if study else ""}
         about["SeriesInstanceUID"] = series.SeriesInstanceUID if series else ""
         of = delivery.change or delivery.end
         more = {"generation": of.generation if of else 0, "reason": reason, "error": error}
-        self.outbox.put(("event", "export-failed", (), {**about, **more}))
+        self._outbox.event("export-failed", **about, **more)
 
 
 def _job(reader: Reader, series: SeriesRow, generation: int, state: str) -> Job:

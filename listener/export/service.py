@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from queue import Empty
 from typing import Any, NamedTuple
 
 from listener.diagnostics import log
@@ -19,7 +18,7 @@ from listener.export.faults import TargetFault, TargetRefuses
 from listener.export.flow import Flow
 from listener.export.instances import ALWAYS, Survey
 from listener.export.options import ExportOptions
-from listener.export.receiver import SeriesReceiver, Told, interest_in
+from listener.export.receiver import SeriesReceiver, interest_in
 from listener.export.series import Exported, Rules, SeriesExporter
 from listener.export.spool import Spool
 from listener.export.table import PartRules, Table, member
@@ -30,6 +29,7 @@ from listener.ledger.interests import text_of
 from listener.ledger.reader import reading
 from listener.ledger.taking import Consumer, DeliveryThreads
 from listener.planning.template import compile_template
+from listener.stages.outbox import Outbox
 from listener.stages.service import Tools
 from listener.telemetry.catalogue import Row
 from listener.telemetry.health import Checks
@@ -134,12 +134,10 @@ class ExportStage:
             keywords |= frozenset(columns.keywords(options.columns))
         plan = Survey(self._collection.data, keywords, options.allow_identified, flow.tick)
 
-        def count(name: str, amount: int) -> None:
-            self._receiver.count(name, amount)
-
-        uploader = Uploader(self._target, UploadRules(reads=options.verify == "read"), flow, count)
+        self._outbox = outbox = Outbox(tools.wakeup.set)
+        uploader = Uploader(self._target, UploadRules(reads=options.verify == "read"), flow, outbox.count)
         exporter = SeriesExporter(self._target, uploader, plan, rules, self._pool)
-        self._receiver = SeriesReceiver(self._collection.state, exporter, flow, tools.wakeup.set)
+        self._receiver = SeriesReceiver(self._collection.state, exporter, flow, outbox)
         what = "study" if options.archive == "study" else "series"
         wants = text_of(interest_in(what, options.incomplete))
         consumer = Consumer(self.name, "stage export", wants, _LEASE)
@@ -147,7 +145,7 @@ class ExportStage:
         self._table: Table | None = None
         if not options.no_parquet:
             self._begin_table(uploader)
-        self._threads.start(self._receiver.answered)
+        self._threads.start(outbox.answered(self.name))
         return ()
 
     def _begin_table(self, uploader: Uploader) -> None:
@@ -158,32 +156,23 @@ class ExportStage:
                 spool.add(one)
 
         self._receiver.keep = keep
-        told = self._receiver.part_written
-        self._table = Table(spool, self._target, uploader, part_rules(self._options), told)
+
+        def written(about: Mapping[str, Any]) -> None:
+            self._outbox.count("export_parts_total")
+            self._outbox.event("export-part", **about)
+
+        self._table = Table(spool, self._target, uploader, part_rules(self._options), written)
         self._table.start()
 
     def turn(self, now: float) -> float:
         """Tell what the threads have to tell."""
-        while True:
-            try:
-                self._tell(self._receiver.outbox.get_nowait())
-            except Empty:
-                break
+        self._outbox.empty(self._tools)
         metrics = self._tools.metrics
         metrics.set("export_in_flight", self._receiver.in_flight)
         metrics.set("export_target_ok", float(not self._receiver.fault))
         oldest = metrics.gauges["consumer_oldest_pending_timestamp_seconds"][(self.name,)]
         metrics.set("export_oldest_pending_age_seconds", max(0.0, time.time() - oldest) if oldest else 0.0)
         return now + self.pause
-
-    def _tell(self, told: Told) -> None:
-        kind, name, values, more = told
-        if kind == "event":
-            self._tools.events.service(name, time.time_ns(), **more)
-        elif kind == "answered":
-            self._tools.answered(name, *values)
-        else:
-            getattr(self._tools.metrics, kind)(name, *values)
 
     def checks(self) -> Checks:
         """Tell whether the target takes what is exported."""

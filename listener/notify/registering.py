@@ -14,7 +14,7 @@ from listener.notify.broker import Broker
 from listener.notify.cube import Cube
 from listener.notify.registration import Refused, Registration
 from listener.notify.series import registration_of
-from listener.stages.outbox import Outbox
+from listener.stages.outbox import Outbox, about
 
 #: How often a series is sent that CUBE does not register.
 _SENDS = 5
@@ -65,7 +65,7 @@ class CubeReceiver:
             self._register(delivery, delivery.series)
         except Refused as refused:
             self._sent.pop(delivery.key, None)
-            self._outbox.event("notify-failed", delivery, reason=refused.reason, error=refused.detail)
+            self._outbox.event("notify-failed", **about(delivery), reason=refused.reason, error=refused.detail)
             raise
         except Postponed:
             raise
@@ -99,7 +99,7 @@ class CubeReceiver:
         if not any(one.pacs in (series.sender, *series.folder.split("/")[2:3]) for one in found):
             return False
         if sent is None and delivery.change and delivery.change.generation > 1:
-            self._outbox.event("late", delivery, instances=series.instances)
+            self._outbox.event("late", **about(delivery), instances=series.instances)
             self._outbox.count("notify_late_total")
         else:
             self._registered(delivery)
@@ -134,15 +134,17 @@ class CubeReceiver:
     def _told(self, delivery: Delivery, registration: Registration, sent: _Sent | None) -> None:
         self._outbox.count("notify_messages_total", 1, "cube", "again" if sent else "registration")
         if registration.adjusted and not sent:
-            self._outbox.event("adjusted", delivery, keywords=list(registration.adjusted))
+            self._outbox.event("adjusted", **about(delivery), keywords=list(registration.adjusted))
             for keyword in registration.adjusted:
                 self._outbox.count("notify_adjusted_total", 1, keyword)
         if sent:
-            self._outbox.event("unconfirmed", delivery, times=sent.times)
+            self._outbox.event("unconfirmed", **about(delivery), times=sent.times)
 
     def _registered(self, delivery: Delivery) -> None:
         if delivery.change is None:
             return
         seconds = max(0.0, time.time() - delivery.change.at_ns / 1e9)
         self._outbox.observe("notify_confirmed_seconds", seconds)
-        self._outbox.event("registered", delivery, instances=delivery.change.instances, seconds=round(seconds, 3))
+        self._outbox.event(
+            "registered", **about(delivery), instances=delivery.change.instances, seconds=round(seconds, 3)
+        )

@@ -14,38 +14,33 @@ from listener.stages.service import Tools
 
 
 class Outbox:
-    """Takes from any thread, and lets the loop turn by `wake`."""
+    """Takes from any thread, and lets the loop turn by `wake` for events and answers; counts wait for its next turn."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._told: SimpleQueue[Callable[[Tools], None]] = SimpleQueue()
 
-    def event(self, name: str, delivery: Delivery, **more: Any) -> None:
-        """Tell an event about the series, study or file of a delivery."""
-        about: dict[str, Any] = {}
-        of = delivery.series or delivery.study or delivery.aside
-        for uid in ("StudyInstanceUID", "SeriesInstanceUID"):
-            if value := getattr(of, uid, ""):
-                about[uid] = value
-        if delivery.change:
-            about["generation"] = delivery.change.generation
-        self._put(lambda tools: tools.events.service(name, time.time_ns(), **about, **more))
+    def event(self, name: str, **fields: Any) -> None:
+        """Tell an event."""
+        self._told.put(lambda tools: tools.events.service(name, time.time_ns(), **fields))
+        self._wake()
 
     def count(self, name: str, amount: int = 1, *labels: str) -> None:
         """Count something in a metric."""
-        self._put(lambda tools: tools.metrics.add(name, amount, *labels))
+        self._told.put(lambda tools: tools.metrics.add(name, amount, *labels))
 
     def observe(self, name: str, seconds: float) -> None:
         """Put a duration into a histogram."""
-        self._put(lambda tools: tools.metrics.observe(name, seconds))
+        self._told.put(lambda tools: tools.metrics.observe(name, seconds))
 
     def answered(self, consumer: str) -> Callable[[str, float], None]:
         """Return what counts the answered deliveries of a consumer: DeliveryThread.answered."""
-        return lambda how, seconds: self._put(lambda tools: tools.answered(how, seconds, consumer))
 
-    def _put(self, telling: Callable[[Tools], None]) -> None:
-        self._told.put(telling)
-        self._wake()
+        def count(how: str, seconds: float) -> None:
+            self._told.put(lambda tools: tools.answered(how, seconds, consumer))
+            self._wake()
+
+        return count
 
     def empty(self, tools: Tools) -> None:
         """Tell all; in the loop's thread."""
@@ -55,3 +50,12 @@ class Outbox:
             except Empty:
                 return
             telling(tools)
+
+
+def about(delivery: Delivery) -> dict[str, Any]:
+    """Return what an event about a delivery says of its subject: UIDs and generation, as far as there are any."""
+    of = delivery.series or delivery.study or delivery.aside
+    uids = {uid: getattr(of, uid, "") for uid in ("StudyInstanceUID", "SeriesInstanceUID")}
+    told: dict[str, Any] = {name: uid for name, uid in uids.items() if uid}
+    end = delivery.change or delivery.end
+    return {**told, "generation": end.generation} if end else told
