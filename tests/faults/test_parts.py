@@ -21,6 +21,7 @@ from tests.dicomnet import kill_group
 from tests.faults.networks import NETWORKS, Machines
 from tests.faults.traffic import body
 from tests.service_process import Places, finish, listener, start
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 
@@ -67,6 +68,12 @@ def archive(places: Places) -> Counter[str]:
     return wanted
 
 
+def written(places: Places) -> list[Path]:
+    """The accounts of all parts; none until each is seen, which takes a moment on the other machine."""
+    found = sorted((places.state / "parts").glob("*/account.json"))
+    return found if len(found) == PARTS else []
+
+
 def test_parts_on_two_machines_add_up_whatever_is_killed(machines: Machines, tmp_path: Path) -> None:
     here, there = places_on(machines.one, tmp_path / "one"), places_on(machines.other, tmp_path / "other")
     wanted = archive(here)
@@ -86,7 +93,7 @@ def test_parts_on_two_machines_add_up_whatever_is_killed(machines: Machines, tmp
     for part in again:  # In hand still: its workers were ending.
         done[part] = listener(*words(here, part), seconds=120)
     assert [one.status for one in done.values()] == [0] * PARTS, [one.stderr for one in done.values()]
-    accounts = [orjson.loads(path.read_bytes()) for path in (here.state / "parts").glob("*/account.json")]
+    accounts = [orjson.loads(path.read_bytes()) for path in until(lambda: written(here), 30)]
     total = Counter({kind: sum(one[kind] for one in accounts) for kind in ("listed", *KINDS)})
     assert +total == {
         "listed": len(wanted) + twice + 1, "published": len(wanted), "duplicate": twice, "set_aside": 1
