@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from listener.errors import ConfigError, NotTaken
+from listener.notify.addresses import checked, refuse_secret, shown
 from listener.notify.registration import TASK
-from listener.parse import HoldsSecret
 
 #: Schemes of brokers that can be used.
 REDIS, AMQP = ("redis", "rediss", "sentinel"), ("amqp", "amqps")
@@ -19,25 +19,14 @@ _CONNECT, _ANSWER = 5.0, 10.0
 
 def broker_url(text: str) -> str:
     """Return the URL of a broker; ValueError tells what is wrong and what to give."""
-    parts = urlsplit(text)
-    if parts.scheme not in REDIS + AMQP or not parts.hostname:
-        raise ValueError(f"is no broker; give {', '.join(f'{one}://' for one in REDIS + AMQP)} and a host")
-    parts.port  # noqa: B018 - raises ValueError for a port that is none
+    checked(text, REDIS + AMQP, f"is no broker; give {', '.join(f'{one}://' for one in REDIS + AMQP)} and a host")
     return text
 
 
 def open_url(text: str) -> str:
-    """Return the URL of a broker without a password: it is seen by everybody on the machine (`ps`)."""
-    if urlsplit(broker_url(text)).password is not None:
-        raise HoldsSecret("has a password, which everybody on this machine could read; give --celery-file")
+    """Return the URL of a broker without a password. Raises HoldsSecret, ValueError."""
+    refuse_secret(urlsplit(broker_url(text)).password, "a password", "--celery-file")
     return text
-
-
-def shown(url: str) -> str:
-    """Return a URL as people read it: without user, password and query."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 class Broker:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from listener.diagnostics import log
 from listener.errors import ConfigError, NotTaken
 from listener.notify import lonk
-from listener.parse import HoldsSecret
+from listener.notify.addresses import checked, refuse_secret, shown
 
 T = TypeVar("T")
 
@@ -30,17 +30,13 @@ _MOST_ENDED = 10_000
 
 def server_url(text: str) -> str:
     """Return the URL of a server; ValueError tells what is wrong and what to give."""
-    parts = urlsplit(text)
-    if parts.scheme not in SCHEMES or not parts.hostname:
-        raise ValueError("is no NATS server; give nats://HOST:4222 or tls://HOST:4222")
-    parts.port  # noqa: B018 - raises ValueError for a port that is none
+    checked(text, SCHEMES, "is no NATS server; give nats://HOST:4222 or tls://HOST:4222")
     return text
 
 
 def open_url(text: str) -> str:
-    """Return the URL of a server without a secret: it is seen by everybody on the machine (`ps`)."""
-    if urlsplit(server_url(text)).username is not None:
-        raise HoldsSecret("has a user or token, which everybody on this machine could read; give --nats-file")
+    """Return the URL of a server without user or token. Raises HoldsSecret, ValueError."""
+    refuse_secret(urlsplit(server_url(text)).username, "a user or token", "--nats-file")
     return text
 
 
@@ -59,8 +55,7 @@ class Nats:
     def __init__(self, urls: Sequence[str], changed: Callable[[], None]) -> None:
         self._nats = _library()
         self._urls, self._changed = list(urls), changed
-        hosts = (urlsplit(url) for url in urls)
-        self.shown = ", ".join(f"{one.scheme}://{one.hostname}{f':{one.port}' if one.port else ''}" for one in hosts)
+        self.shown = ", ".join(map(shown, urls))
         self._loop = asyncio.new_event_loop()
         self._client: Any = None
         self._stopped = Event()

@@ -8,6 +8,7 @@ from typing import Any
 from listener import parse
 from listener.config import row
 from listener.notify import broker, nats_client
+from listener.notify.addresses import refuse_secret
 
 _MOST_QUESTIONS = 1000
 
@@ -16,8 +17,7 @@ _URLS: dict[str, Any] = {"shown": "none", "several": True, "divider": "\n"}
 
 def _cube(text: str) -> str:
     """Return the URL of a CUBE, without a password in it."""
-    if "@" in text:
-        raise parse.HoldsSecret("has a user in it, which everybody on this machine could read; give --cube-login")
+    refuse_secret("@" if "@" in text else None, "a user in it", "--cube-login")
     return parse.url(text)
 
 

@@ -67,8 +67,6 @@ class CubeReceiver:
             self._sent.pop(delivery.key, None)
             self._outbox.event("notify-failed", **about(delivery), reason=refused.reason, error=refused.detail)
             raise
-        except Postponed:
-            raise
         except NotTaken as failure:
             self.fault = failure.detail
             raise

@@ -63,11 +63,6 @@ class Registration(NamedTuple):
     arguments: dict[str, Any]
     adjusted: tuple[str, ...] = ()
 
-    @property
-    def pacs(self) -> str:
-        """Return the name under which CUBE knows the PACS."""
-        return str(self.arguments["pacs_name"])
-
 
 def pacs_of(folder: str) -> str:
     """Return the name of the PACS in the path of a series below the data directory. Raises Refused for a path that is

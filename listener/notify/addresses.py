@@ -1,0 +1,32 @@
+"""PURE. URLs of what is told: checked, free of secrets where everybody could read them, and as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import SplitResult, urlsplit
+
+from listener.parse import HoldsSecret
+
+
+def checked(text: str, schemes: Sequence[str], hint: str) -> SplitResult:
+    """Return the parts of a URL with one of these schemes and a host; ValueError tells by `hint` what is wrong and what
+    to give.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ValueError(hint)
+    parts.port  # noqa: B018 - raises ValueError for a port that is none
+    return parts
+
+
+def refuse_secret(found: str | None, what: str, flag: str) -> None:
+    """Raise HoldsSecret for a URL of the command line in which a secret was found: `ps` shows it to everybody."""
+    if found is not None:
+        raise HoldsSecret(f"has {what}, which everybody on this machine could read; give {flag}")
+
+
+def shown(url: str) -> str:
+    """Return a URL as people read it: without user, password and query."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
