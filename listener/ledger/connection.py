@@ -133,17 +133,23 @@ def data_version(connection: sqlite3.Connection) -> int:
 
 
 @contextlib.contextmanager
+def atomic(connection: sqlite3.Connection) -> Iterator[None]:
+    """Run the block in a transaction that writes; roll back on any error. SQLite's errors come as they are."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Run the block in a transaction; roll back on any error. SQLite's errors become LedgerFaults."""
-    with translated():
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+    with translated(), atomic(connection):
+        yield
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from listener.disk.mounts import is_network
 from listener.errors import LedgerFault
-from listener.ledger.connection import statements
+from listener.ledger.connection import atomic, statements
 
 #: Seconds that a writer waits for another one's lock.
 _BUSY_TIMEOUT = 5.0
@@ -115,15 +115,8 @@ def _migrate(connection: sqlite3.Connection, schema: Schema) -> None:
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Run the block in a transaction; roll back on any error. SQLite's errors become StageFaults."""
-    with translated():
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+    with translated(), atomic(connection):
+        yield
 
 
 @contextlib.contextmanager
