@@ -12,10 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Any
 
 from listener.commands._selection import check_user
+from listener.commands._stages import check_word, run_stage, since_of, standings
 from listener.commands._table import table, write_json
 from listener.config import Config
 from listener.deidentify import inputs
@@ -31,12 +31,10 @@ from listener.deidentify.rewriting import Job
 from listener.errors import ConfigError
 from listener.ledger import consumers
 from listener.ledger.connection import open_writer, path_of, translated
-from listener.ledger.reader import reading
-from listener.moments import FORMS, moment_of
-from listener.parse import closest
+from listener.moments import FORMS
 from listener.planning.names import instant, printable
 from listener.stages import options
-from listener.status import ledger_view, snapshot
+from listener.status import snapshot
 from listener.status.formatting import moment, several
 
 #: What may stand behind the verb, and which of these take files.
@@ -76,10 +74,7 @@ def acts(given: argparse.Namespace) -> bool:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Serve, or do one of DEEDS. Return the exit status; raise ConfigError, StageOwned, StageFault."""
     deed, *paths = given.deed or [""]
-    if deed and deed not in DEEDS:
-        close = closest(deed, DEEDS)
-        hint = f"did you mean {close}?" if close else f"give one of {', '.join(DEEDS)}, or none"
-        raise ConfigError([f"deidentify: there is no '{deed}'; {hint}"])
+    check_word(NAME, deed, DEEDS)
     if bool(paths) != (deed in _WITH_FILES) or (deed == "new-key" and len(paths) > 1):
         raise ConfigError([f"deidentify: give {deed}{_FILES.get(deed, ' alone')}"])
     if (given.release is not None or given.reason) and deed != "held":
@@ -105,18 +100,11 @@ _FILES = {"explain": " FILE...", "new-key": " FILE"}
 
 def _serve(config: Config, chosen: DeidentifyOptions, *, once: bool) -> int:
     from listener.deidentify.service import DeidentifyStage, require
-    from listener.stages.service import StageService, StageSettings
 
     check_user(config)
     require(config.state, chosen)
     stage = DeidentifyStage(config.state, config.data, chosen)
-    settings = StageSettings(config.state, "off" if once else chosen.http, None, chosen.drain)
-    status = StageService(stage, settings).run((lambda: stage.is_idle) if once else None)
-    if not once:
-        return status
-    with reading(config.state) as reader:
-        row = next((one for one in reader.consumers() if one.name == NAME), None)
-    return int(bool(status or row is None or row.pending or row.failed))
+    return run_stage(stage, config.state, chosen.http, chosen.drain, once=once)
 
 
 def _check(config: Config, chosen: DeidentifyOptions) -> int:
@@ -131,10 +119,8 @@ def _check(config: Config, chosen: DeidentifyOptions) -> int:
 
 
 def _status(config: Config, given: argparse.Namespace) -> int:
-    with reading(config.state) as reader:
-        row = next((one for one in reader.consumers() if one.name == NAME), None)
     live = snapshot.read(os.path.join(config.state, NAME)) or {}
-    found = {**(ledger_view.hook(row) if row else {"name": NAME, "state": "never started"}), "service": live}
+    found = {**standings(config.state, [NAME])[NAME], "service": live}
     if given.json:
         write_json([found])
         return 0
@@ -199,11 +185,7 @@ def _evidence(config: Config, chosen: DeidentifyOptions, given: argparse.Namespa
     from listener.deidentify.evidence import evidence
     from listener.deidentify.vault import Vault
 
-    now = datetime.now(UTC)
-    try:
-        since_ns = moment_of(given.since, now) if given.since else 0
-    except (ValueError, OverflowError):
-        raise ConfigError([f"--since: '{given.since}' is no time; give {FORMS}"]) from None
+    since_ns = since_of(given.since, 0)
     with closing(Vault(config.state, writes=False)) as vault:
         found = evidence(vault, chosen.option, since_ns, time.time_ns())
     if given.json:

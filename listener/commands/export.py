@@ -9,21 +9,18 @@ import argparse
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from listener.commands._selection import check_user
+from listener.commands._stages import check_word, run_stage, show_status, standings
 from listener.commands._table import write_json
 from listener.config import Config
 from listener.errors import ConfigError
 from listener.export.catalogue import NAME
 from listener.export.options import ExportOptions
-from listener.ledger.reader import reading
-from listener.ledger.rows import ConsumerRow
-from listener.parse import closest
 from listener.stages import options
-from listener.status import ledger_view, snapshot
+from listener.status import snapshot
 from listener.status.formatting import several
 
 #: The other deeds of the stage; without one it is the service.
@@ -55,10 +52,7 @@ def acts(given: argparse.Namespace) -> bool:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Serve, or do one of DEEDS. Return the exit status; raise ConfigError, StageOwned, or a TargetFault."""
-    if given.word and given.word not in DEEDS:
-        close = closest(given.word, DEEDS)
-        hint = f"did you mean {close}?" if close else f"give one of {', '.join(DEEDS)}, or none"
-        raise ConfigError([f"export: there is no '{given.word}'; {hint}"])
+    check_word(NAME, given.word, DEEDS)
     for flag, word in (("deep", "audit"), ("watch", "status"), ("json", "status")):
         if getattr(given, flag) and given.word != word:
             raise ConfigError([f"export: --{flag} is for '{word}'"])
@@ -75,22 +69,17 @@ def _serve(config: Config, _: argparse.Namespace, chosen: ExportOptions) -> int:
 
 
 def _once(config: Config, _: argparse.Namespace, chosen: ExportOptions) -> int:
-    status = _run(config, chosen, once=True)
-    with reading(config.state) as reader:
-        row = next((one for one in reader.consumers() if one.name == NAME), None)
-    return int(bool(status or row is None or row.pending or row.failed))
+    return _run(config, chosen, once=True)
 
 
 def _run(config: Config, chosen: ExportOptions, *, once: bool) -> int:
     from listener.export.service import Collection, ExportStage, open_target, require
-    from listener.stages.service import StageService, StageSettings
 
     check_user(config)
     collection, target = Collection(config.state, config.data), open_target(chosen)
     require(collection, target, table=not chosen.no_parquet)
     stage = ExportStage(collection, chosen, target)
-    settings = StageSettings(config.state, "off" if once else chosen.http, None, chosen.drain)
-    return StageService(stage, settings).run((lambda: stage.is_idle) if once else None)
+    return run_stage(stage, config.state, chosen.http, chosen.drain, once=once)
 
 
 # -- look --------------------------------------------------------------------------------------------------------------
@@ -149,30 +138,12 @@ def _rebuild(config: Config, _: argparse.Namespace, chosen: ExportOptions) -> in
 
 
 def _status(config: Config, given: argparse.Namespace) -> int:
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            found = _standing(config)
-            if given.json:
-                write_json([found])
-            else:
-                sys.stdout.writelines(_lines(found))
-                sys.stdout.flush()
-            if not given.watch:
-                break
-            time.sleep(1.0)
-            print()
-    return 0
+    return show_status(given, lambda: _standing(config), _lines)
 
 
 def _standing(config: Config) -> dict[str, Any]:
-    with reading(config.state) as reader:
-        row = next((one for one in reader.consumers() if one.name == NAME), None)
     live = snapshot.read(os.path.join(config.state, NAME)) or {}
-    return {**_consumer(row), "service": live}
-
-
-def _consumer(row: ConsumerRow | None) -> dict[str, Any]:
-    return ledger_view.hook(row) if row else {"name": NAME, "state": "never started"}
+    return {**standings(config.state, [NAME])[NAME], "service": live}
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -10,28 +10,24 @@ import argparse
 import contextlib
 import os
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from listener.commands._selection import check_user
-from listener.commands._table import write_json
+from listener.commands._stages import check_word, run_stage, show_status, since_of, standings
 from listener.config import Config
 from listener.errors import ConfigError, UnknownSeries
 from listener.ledger import consumers, deliveries
 from listener.ledger.connection import open_writer, path_of, translated
 from listener.ledger.interests import interest_of
 from listener.ledger.reader import reading
-from listener.ledger.rows import ConsumerRow
-from listener.moments import FORMS, LAST, moment_of
+from listener.moments import LAST
 from listener.notify.catalogue import CUBE, NAME, NATS
 from listener.notify.options import NotifyOptions
-from listener.parse import closest
 from listener.planning.names import printable
 from listener.stages import options
-from listener.status import ledger_view, snapshot
+from listener.status import snapshot
 from listener.status.formatting import several
 
 #: The other deeds of the stage; without one it is the service.
@@ -77,10 +73,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 def _check_words(word: str, more: Sequence[str], given: argparse.Namespace) -> None:
-    if word and word not in DEEDS:
-        close = closest(word, DEEDS)
-        hint = f"did you mean {close}?" if close else f"give one of {', '.join(DEEDS)}, or none"
-        raise ConfigError([f"notify: there is no '{word}'; {hint}"])
+    check_word(NAME, word, DEEDS)
     if more and word != "again":
         raise ConfigError([f"notify: '{more[0]}' is too much; give {word} alone"])
     flags = {"failed": "again", "since": "again", "dry_run": "again", "watch": "status", "json": "status"}
@@ -93,19 +86,12 @@ def _check_words(word: str, more: Sequence[str], given: argparse.Namespace) -> N
 
 def _serve(config: Config, chosen: NotifyOptions, *, once: bool) -> int:
     from listener.notify.service import Collection, NotifyStage, require, targets_of
-    from listener.stages.service import StageService, StageSettings
 
     check_user(config)
     targets, collection = targets_of(chosen), Collection(config.state, config.data)
     require(collection)
     stage = NotifyStage(collection, chosen, targets)
-    settings = StageSettings(config.state, "off" if once else chosen.http, None, chosen.drain)
-    status = StageService(stage, settings).run((lambda: stage.is_idle) if once else None)
-    if not once:
-        return status
-    with reading(config.state) as reader:
-        rows = [row for row in reader.consumers() if row.name in stage.consumers]
-    return int(bool(status or len(rows) < len(stage.consumers) or any(row.pending or row.failed for row in rows)))
+    return run_stage(stage, config.state, chosen.http, chosen.drain, once=once)
 
 
 # -- look --------------------------------------------------------------------------------------------------------------
@@ -127,34 +113,16 @@ def _check(config: Config, chosen: NotifyOptions) -> int:
 
 
 def _status(config: Config, given: argparse.Namespace) -> int:
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            found = _standing(config)
-            if given.json:
-                write_json([found])
-            else:
-                sys.stdout.writelines(_lines(found))
-                sys.stdout.flush()
-            if not given.watch:
-                break
-            time.sleep(1.0)
-            print()
-    return 0
+    return show_status(given, lambda: _standing(config), _lines)
 
 
 def _standing(config: Config) -> dict[str, Any]:
-    with reading(config.state) as reader:
-        rows = {row.name: row for row in reader.consumers()}
     live = snapshot.read(os.path.join(config.state, NAME)) or {}
-    targets = {name: _consumer(name, rows.get(name)) for name in (NATS, CUBE)}
-    for name, check in (live.get("checks") or {}).items():
-        if f"{NAME}-{name}" in targets:
-            targets[f"{NAME}-{name}"]["connected"] = bool(check["ok"])
+    checks = live.get("checks") or {}
+    targets = standings(config.state, (NATS, CUBE))
+    for name, target in targets.items():
+        target["connected"] = bool(checks.get(name.removeprefix(f"{NAME}-"), {}).get("ok"))
     return {"targets": targets, "service": live}
-
-
-def _consumer(name: str, row: ConsumerRow | None) -> dict[str, Any]:
-    return {**(ledger_view.hook(row) if row else {"name": name, "state": "never started"}), "connected": False}
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -178,7 +146,7 @@ def _again(config: Config, uids: Sequence[str], given: argparse.Namespace) -> in
         rows = [row for row in reader.consumers() if row.name in (NATS, CUBE)]
     if not rows:
         raise ConfigError(["notify: nobody was told anything here yet; start listener notify once"])
-    now_ns, since_ns = time.time_ns(), _since(given.since)
+    now_ns, since_ns = time.time_ns(), since_of(given.since, LAST)
     with contextlib.closing(open_writer(path_of(config.state))) as connection, translated():
         if given.failed:
             numbers = {row.name: row.failed for row in rows}
@@ -191,13 +159,6 @@ def _again(config: Config, uids: Sequence[str], given: argparse.Namespace) -> in
         verb = "would be" if given.dry_run else ("is" if number == 1 else "are")
         print(f"{name}: {several(number, 'series', 'series')} {verb} told again")
     return 0
-
-
-def _since(text: str) -> int:
-    try:
-        return moment_of(text, datetime.now().astimezone()) if text else LAST
-    except (ValueError, OverflowError):
-        raise ConfigError([f"--since: '{printable(text)}' is no time; give {FORMS}"]) from None
 
 
 def _ends(connection: sqlite3.Connection, uids: Sequence[str], since_ns: int) -> list[tuple[str, deliveries.Subject]]:
