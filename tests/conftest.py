@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 from tests.waiting import alive, until
 
 if TYPE_CHECKING:
+    from tests.browser import Browser
     from tests.ledger_world import World
     from tests.service_process import Places
 
@@ -190,3 +191,15 @@ def script(name: str, folder: str = "docs") -> ModuleType:
     sys.modules[spec.name] = module  # where dataclasses look
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def tab(tmp_path: Path) -> Iterator[Browser]:
+    """A tab of a real Chromium."""
+    from tests.browser import browser, chromium
+
+    program = chromium()
+    if program is None:
+        pytest.skip("no Chromium is installed (.ci/need chromium)")
+    with browser(program, tmp_path / "profile") as one:
+        yield one

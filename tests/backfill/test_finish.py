@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from listener import cli
 from listener.backfill.finish import take_over
 from listener.ledger import deliveries
-from listener.ledger.connection import open_reader, open_writer, path_of
-from tests.backfill.archives import SMALL, archive, part
+from listener.ledger.connection import open_writer, path_of
+from tests.backfill.archives import BY_NAME, SMALL, archive, finish_all, part, parts, rows
 from tests.instances import write_instance
 from tests.ledger_world import assert_ledger_equals_logs
 from tests.service_process import Places, listener, make_places, service
 
 pytestmark = pytest.mark.real
-
-BY_NAME = ("--part-by", "name", "--tolerate-set-aside", "--events", "off")
-
-
-def parts(places: Places, count: int = 2) -> None:
-    """All parts of what is in incoming; each series lies in several of them."""
-    for number in range(count):
-        assert part(places, "--part", f"{number}/{count}", *BY_NAME) == 0
-
-
-def finish(places: Places, *words: str) -> int:
-    return cli.main(["once", *places.flags(), *SMALL, "--finish", *words])
-
-
-def rows(places: Places, query: str) -> list[Any]:
-    with contextlib.closing(open_reader(path_of(str(places.state)))) as ledger:
-        return ledger.execute(query).fetchall()
 
 
 def test_the_ledger_gets_what_the_parts_brought_and_nobody_is_told(
@@ -45,11 +27,11 @@ def test_the_ledger_gets_what_the_parts_brought_and_nobody_is_told(
     with contextlib.closing(open_writer(path_of(str(places.state)))) as ledger:
         deliveries.register(ledger, "somebody", 1)
     assert part(places, "--part", "0/2", *BY_NAME) == 0
-    assert finish(places) == 1
+    assert finish_all(places) == 1
     assert "nothing is finished before all parts have ended" in capfd.readouterr().err
     assert not rows(places, "SELECT * FROM series")
     assert part(places, "--part", "1/2", *BY_NAME) == 0
-    assert finish(places, "--batch", "archive of 1999") == 0
+    assert finish_all(places, "--batch", "archive of 1999") == 0
     assert_ledger_equals_logs(places)
     assert rows(places, "SELECT state, result, generation FROM series") == [("complete", "recounted", 1)] * 5
     assert rows(places, "SELECT state FROM study_states") == [("complete",)] * 5
@@ -61,7 +43,7 @@ def test_the_ledger_gets_what_the_parts_brought_and_nobody_is_told(
     assert [path.name for path in (places.state / "set-aside/not-dicom").glob("[!.]*")] == ["text", "text.json"]
     assert rows(places, "SELECT path FROM set_aside") == [("not-dicom/text",)]
     before = rows(places, "SELECT id, changed_ns FROM series")
-    assert finish(places, "--batch", "archive of 1999") == 0
+    assert finish_all(places, "--batch", "archive of 1999") == 0
     assert rows(places, "SELECT id, changed_ns FROM series") == before
     assert (
         listener("verify", "--data", str(places.data), "--log", str(places.log), "--state", str(places.state)).status
@@ -75,8 +57,8 @@ def test_consumers_are_told_once_where_that_is_wanted(tmp_path: Path) -> None:
     with contextlib.closing(open_writer(path_of(str(places.state)))) as ledger:
         deliveries.register(ledger, "somebody", 1)
     parts(places)
-    assert finish(places, "--announce") == 0
-    assert finish(places, "--announce") == 0
+    assert finish_all(places, "--announce") == 0
+    assert finish_all(places, "--announce") == 0
     assert rows(places, "SELECT event, generation FROM deliveries WHERE series_id > 0") == [("series-complete", 1)] * 4
 
 
@@ -88,7 +70,7 @@ def test_what_the_ledger_had_goes_on_in_the_next_generation_and_ends(tmp_path: P
     for number in (2, 3):
         write_instance(places.incoming / f"P{number}", number=number)
     parts(places)
-    assert finish(places) == 0
+    assert finish_all(places) == 0
     assert rows(places, "SELECT state, generation, instances FROM series") == [("complete", 2, 3)]
 
 
@@ -99,7 +81,7 @@ def test_a_series_that_is_open_in_the_ledger_ends_where_nobody_works_on_it(tmp_p
     write_instance(places.incoming / "second", number=2)
     parts(places)
     assert rows(places, "SELECT state, generation, instances FROM series") == [("open", 1, 1)]
-    assert finish(places) == 0
+    assert finish_all(places) == 0
     assert rows(places, "SELECT state, generation, instances FROM series") == [("complete", 1, 2)]
 
 
@@ -142,7 +124,7 @@ def test_set_aside_files_that_a_kill_left_halfway_are_taken_over(tmp_path: Path)
 
 def test_finish_is_no_part(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     places = make_places(tmp_path)
-    assert finish(places, "--part", "0/2") == 2
+    assert finish_all(places, "--part", "0/2") == 2
     assert cli.main(["once", *places.flags(), "--announce"]) == 2
     assert "go with --finish" in capfd.readouterr().err
-    assert finish(places) == 1, "no part was begun"
+    assert finish_all(places) == 1, "no part was begun"

@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import orjson
 import pytest
 
 from listener import cli
-from tests.backfill.archives import SMALL, archive, part
+from tests.backfill.archives import SMALL, archive, part, total
 from tests.instances import write_instance
 from tests.service_process import Places, command, environment, finish, listener, make_places, service, start
 from tests.workbench import contents
@@ -25,17 +24,6 @@ pytestmark = pytest.mark.real
 def account(places: Places, name: str) -> dict[str, Any]:
     found: dict[str, Any] = orjson.loads((places.state / "parts" / name / "account.json").read_bytes())
     return found
-
-
-def total(places: Places) -> Counter[str]:
-    """The sum of all accounts."""
-    kinds = ("listed", "published", "duplicate", "set_aside", "vanished", "left")
-    found: Counter[str] = Counter()
-    for path in (places.state / "parts").glob("*/account.json"):
-        one = orjson.loads(path.read_bytes())
-        assert one["listed"] == sum(one[kind] for kind in kinds[1:]), one
-        found.update({kind: one[kind] for kind in kinds})
-    return +found
 
 
 def set_aside(places: Places) -> list[str]:

@@ -5,20 +5,17 @@ was listed, nothing is lost or doubled. Skipped by name where no such file syste
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
 
 import orjson
 import pytest
 
 from tests.accounting import data_set_digest
 from tests.dicomnet import kill_group
-from tests.faults.networks import NETWORKS, Machines
+from tests.faults.networks import Machines
 from tests.faults.traffic import body
 from tests.service_process import Places, finish, listener, start
 from tests.waiting import until
@@ -28,16 +25,6 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 STUDIES, EACH, PARTS = 24, 10, 6
 
 KINDS = ("published", "duplicate", "set_aside", "vanished", "left")
-
-
-@pytest.fixture(scope="module", params=sorted(NETWORKS))
-def machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
-    base = Path(mkdtemp(prefix="parts-"))  # A short path: it holds a socket.
-    try:
-        with NETWORKS[request.param](base) as found:
-            yield found
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
 
 
 def places_on(root: Path, base: Path) -> Places:

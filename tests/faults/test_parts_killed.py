@@ -8,52 +8,20 @@ import random
 import signal
 import subprocess
 import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 
-from listener import cli
 from listener.ledger import deliveries
-from listener.ledger.connection import open_reader, open_writer, path_of
-from tests.backfill.archives import SMALL, archive, part
+from listener.ledger.connection import open_writer, path_of
+from tests.backfill.archives import SMALL, archive, finish_all, parts, rows, total
 from tests.dicomnet import kill_group
 from tests.ledger_world import assert_ledger_equals_logs
-from tests.service_process import Places, finish, make_places, start
+from tests.service_process import finish, make_places, start
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
-
-BY_NAME = ("--part-by", "name", "--tolerate-set-aside", "--events", "off")
-
-
-def total(places: Places) -> Counter[str]:
-    """The sum of all accounts."""
-    kinds = ("listed", "published", "duplicate", "set_aside", "vanished", "left")
-    found: Counter[str] = Counter()
-    for path in (places.state / "parts").glob("*/account.json"):
-        one = orjson.loads(path.read_bytes())
-        assert one["listed"] == sum(one[kind] for kind in kinds[1:]), one
-        found.update({kind: one[kind] for kind in kinds})
-    return +found
-
-
-def parts(places: Places, count: int = 2) -> None:
-    """All parts of what is in incoming; each series lies in several of them."""
-    for number in range(count):
-        assert part(places, "--part", f"{number}/{count}", *BY_NAME) == 0
-
-
-def finish_all(places: Places, *words: str) -> int:
-    return cli.main(["once", *places.flags(), *SMALL, "--finish", *words])
-
-
-def rows(places: Places, query: str) -> list[Any]:
-    with contextlib.closing(open_reader(path_of(str(places.state)))) as ledger:
-        return ledger.execute(query).fetchall()
 
 
 def reached(process: subprocess.Popen[bytes], ends: Path, size: int) -> bool:

@@ -11,16 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
 
 import orjson
 import pytest
 
 from listener.checks import check
 from listener.checks.finding import NOTE, PROBLEM
-from tests.faults.networks import NETWORKS, Machines
+from tests.faults.networks import Machines
 from tests.instances import write_instance
 from tests.service_process import Places, environment, finish, once, rescan_on, service, settled, start
 from tests.waiting import until
@@ -30,16 +28,6 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 
 #: What an incoming on a network file system wants.
 NETWORKED = ("--poll", "--rescan", "0.2", "--settle", "3")
-
-
-@pytest.fixture(scope="module", params=sorted(NETWORKS))
-def machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
-    base = Path(mkdtemp(prefix="two-machines-"))  # A short path: it holds a socket.
-    try:
-        with NETWORKS[request.param](base) as found:
-            yield found
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
 
 
 def places_of(root: Path, case: str, name: str, base: Path) -> Places:

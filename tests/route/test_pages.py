@@ -17,7 +17,7 @@ from listener.route.schema import ROUTE
 from listener.status.snapshot import SnapshotFile
 from listener.telemetry.http_messages import Request, Response
 from listener.telemetry.server import Server
-from tests.browser import Browser, browser, chromium
+from tests.browser import Browser
 from tests.conftest import PROJECT
 from tests.instances import instance, uid
 from tests.route.world import World
@@ -149,15 +149,6 @@ def test_over_http(world: World) -> None:
             connection.request("GET", path)
             answer = connection.getresponse()
             assert (answer.status, b"</html>" in answer.read()) == (200, True)
-
-
-@pytest.fixture
-def tab(tmp_path: Path) -> Iterator[Browser]:
-    program = chromium()
-    if program is None:
-        pytest.skip("no Chromium is installed (.ci/need chromium)")
-    with browser(program, tmp_path / "profile") as one:
-        yield one
 
 
 @pytest.mark.real

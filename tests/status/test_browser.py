@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser import Browser, browser, chromium
+from tests.browser import Browser
 from tests.conftest import PROJECT
 from tests.hostile_entries import HOSTILE as HOSTILE_TEXTS
 from tests.instances import uid
@@ -21,15 +20,6 @@ from tests.waiting import until
 pytestmark = pytest.mark.real
 
 SENDER, MODALITY = "<b>x&'\"", "<I>X"
-
-
-@pytest.fixture
-def tab(tmp_path: Path) -> Iterator[Browser]:
-    program = chromium()
-    if program is None:
-        pytest.skip("no Chromium is installed (.ci/need chromium)")
-    with browser(program, tmp_path / "profile") as one:
-        yield one
 
 
 def pages_of(tab: Browser, url: str) -> list[str]:
