@@ -82,6 +82,7 @@ format: $(DEV) ## put the code into its format, and mend what can be mended by i
 
 docs: $(DEV) ## write the generated parts of the documentation, the plain alert rules, manual pages and completions anew
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/dashboard.py
 	@$(BIN)/python docs/chart.py
 	@$(BIN)/python docs/manual.py
 	@$(BIN)/python -m tests.observing.rules

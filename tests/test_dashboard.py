@@ -10,14 +10,16 @@ import time
 import xml.etree.ElementTree as ET
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from listener.stages import catalogue as stages
 from listener.telemetry import catalogue
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, script
 from tests.observing import pictures, rules, typed
-from tests.observing.dashboard import EVERYTHING, Panel, Target, document, panels
+from tests.observing.dashboard import EVERYTHING, PATH, Panel, Target, document, panels
 from tests.observing.prometheus import Prometheus, hastened
 from tests.observing.scene import LABELS, scene
 from tests.observing.session import Answer, answers, ask, session
@@ -68,7 +70,17 @@ ONLY_SOMETIMES = {
 #: Flags of what is only shown where it is asked for; nobody listens to the hook.
 FLAGS = ("--watch-sender=SENDER0", "--watch-sender=SENDER1", "--on-series-complete=http://127.0.0.1:9/")
 
-KNOWN = {row.full_name: row for row in catalogue.rows()}
+STAGE_ROWS = script("dashboard").ROWS
+
+#: Of every stage, by its name: its own metrics; "" has those that all have.
+OF_STAGES = {"": stages.rows(""), **{stage: rows for stage, (_, rows) in script("generate").STAGES.items()}}
+SHOWN_STAGES = {stage for row in STAGE_ROWS for stage in row.stages or ("",)}
+
+#: Stages of which the dashboard shows nothing of their own yet; a row in docs/dashboard.py, and its name goes.
+NOT_SHOWN = {"deidentify", "export", "notify", "serve"}
+
+OF_SERVICE = {row.full_name: row for row in catalogue.rows()}
+KNOWN = {row.full_name: row for stage in SHOWN_STAGES for row in OF_STAGES[stage]} | OF_SERVICE
 
 every_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
 
@@ -92,7 +104,16 @@ def test_the_dashboard_itself() -> None:
     assert DASHBOARD["uid"] == "dicom-listener"
     assert DASHBOARD["title"]
     assert DASHBOARD["description"]
-    assert [one["title"] for one in DASHBOARD["panels"] if one["type"] == "row"] == ROWS
+    assert [one["title"] for one in DASHBOARD["panels"] if one["type"] == "row"] == [
+        *ROWS,
+        *(row.title for row in STAGE_ROWS),
+    ]
+
+
+def test_the_rows_of_stages_are_up_to_date_and_closed() -> None:
+    written = PATH.read_text(encoding="utf-8")
+    assert script("dashboard").renewed(written) == written, "run `make docs`"
+    assert all(one["collapsed"] is (one["title"] not in ROWS) for one in DASHBOARD["panels"] if one["type"] == "row")
 
 
 def test_variables() -> None:
@@ -113,11 +134,19 @@ def test_variables() -> None:
 
 
 def test_panels_lie_beside_each_other() -> None:
-    places = [(one["id"], one["gridPos"]) for one in DASHBOARD["panels"]]
-    assert len({number for number, _ in places}) == len(places)
-    for _, place in places:
+    closed = [inside for one in DASHBOARD["panels"] if one["type"] == "row" for inside in one["panels"]]
+    ids = [one["id"] for one in (*DASHBOARD["panels"], *closed)]
+    assert len(set(ids)) == len(ids)
+    lie_beside([one["gridPos"] for one in DASHBOARD["panels"]])
+    for one in DASHBOARD["panels"]:
+        if one["type"] == "row":
+            lie_beside([one["gridPos"], *(inside["gridPos"] for inside in one["panels"])])
+
+
+def lie_beside(places: list[dict[str, int]]) -> None:
+    for place in places:
         assert 0 <= place["x"] < place["x"] + place["w"] <= 24
-    for (_, one), (_, other) in combinations(places, 2):
+    for one, other in combinations(places, 2):
         apart = (
             one["x"] + one["w"] <= other["x"]
             or other["x"] + other["w"] <= one["x"]
@@ -201,6 +230,14 @@ def test_dashboard_and_catalogue_name_the_same_metrics() -> None:
     """No metric that nobody looks at, no query for one that is not there."""
     asked = {base(name) for query in QUERIES for name, _ in selectors(query)}
     assert asked - FOREIGN == KNOWN.keys()
+    assert OF_STAGES.keys() - SHOWN_STAGES == NOT_SHOWN
+
+
+@pytest.mark.parametrize("row", STAGE_ROWS, ids=lambda row: row.title)
+def test_a_row_of_a_stage_has_no_other_stage_s_metrics(row: Any) -> None:
+    own = {one.full_name for stage in row.stages or ("",) for one in OF_STAGES[stage]}
+    asked = {base(name) for panel in row.panels for query in panel.queries for name, _ in selectors(query.expression)}
+    assert asked <= own
 
 
 # -- types ------------------------------------------------------------------------------------------------------------
@@ -311,3 +348,4 @@ def test_every_row_has_its_picture_and_its_words() -> None:
         assert f"](dashboard/{pictures.name(row)})" in text
         ET.parse(PROJECT / "docs/dashboard" / pictures.name(row))  # noqa: S314 - our own
     assert {path.name for path in PROJECT.glob("docs/dashboard/*")} == {pictures.name(row) for row in ROWS}
+    assert script("dashboard").retold(text) == text, "run `make docs`"

@@ -32,13 +32,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel: `kind` as Grafana names it, `json` everything that is written of it."""
+    """One panel: `kind` as Grafana names it, `json` everything that is written of it; `of_stages`: its row is about
+    stages (docs/dashboard.py).
+    """
 
     row: str
     kind: str
     title: str
     targets: tuple[Target, ...]
     json: dict[str, Any]
+    of_stages: bool = False
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -54,13 +57,17 @@ def document() -> dict[str, Any]:
 
 
 def panels(dashboard: Mapping[str, Any]) -> Iterator[Panel]:
-    """The panels in their order, each with the title of its row."""
+    """The panels in their order, each with the title of its row; those of a closed row lie in it."""
     row = ""
     for written in dashboard["panels"]:
-        if written["type"] == "row":
-            row = written["title"]
+        if written["type"] != "row":
+            yield _panel(row, written)
             continue
-        targets = tuple(
-            Target(one["expr"], one["legendFormat"], one.get("instant", False)) for one in written["targets"]
-        )
-        yield Panel(row, written["type"], written["title"], targets, written)
+        row = written["title"]
+        for inside in written["panels"]:
+            yield _panel(row, inside, of_stages=True)
+
+
+def _panel(row: str, written: dict[str, Any], *, of_stages: bool = False) -> Panel:
+    targets = tuple(Target(one["expr"], one["legendFormat"], one.get("instant", False)) for one in written["targets"])
+    return Panel(row, written["type"], written["title"], targets, written, of_stages)

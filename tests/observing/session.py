@@ -103,7 +103,8 @@ def ask(server: Prometheus, target: Target, start: float, end: float) -> Answer:
 
 
 def answers(server: Prometheus, start: float) -> Iterator[tuple[Panel, list[Answer]]]:
-    """What each panel shows of the time from `start` to now."""
+    """What each panel of the service shows of the time from `start` to now."""
     end = time.time()
     for panel in panels(document()):
-        yield panel, [ask(server, target, start, end) for target in panel.targets]
+        if not panel.of_stages:
+            yield panel, [ask(server, target, start, end) for target in panel.targets]
