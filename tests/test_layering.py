@@ -48,6 +48,7 @@ NOT_OF_THE_CORE = STAGES | {"frames", "network"}
 PURE = {module for module in MODULES if PATHS[module].read_text(encoding="utf-8").startswith('"""PURE')}
 PURE |= {
     "dicom.attributes",
+    "dicom.loading",
     "dicom.texts",
     "errors",
     "parse",
@@ -87,6 +88,8 @@ IMPURE = {
 #: (module, import): why it may.
 EXCEPTIONS = {
     ("parse", "os"): "os.path.abspath makes directories of the command line absolute",
+    ("dicom.loading", "pydicom"): "the library itself, when it is first needed",
+    ("dicom.loading", "threading"): "its modules import each other: one thread at a time",
     ("dicom.attributes", "pydicom"): "the dictionary of unusual keywords, imported when one is met",
 }
 
@@ -100,6 +103,7 @@ DOORS = {
     "arro3": {"export.parquet"},
     "pydicom": {
         "serve.describing",
+        "dicom.loading",
         "dicom.decoding",
         "dicom.attributes",
         "dicom.reader",

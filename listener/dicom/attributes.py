@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from listener.dicom.loading import load_pydicom
+
 #: Keyword under which `values` holds the SOP Instance UID of the file meta information.
 META_UID = "MediaStorageSOPInstanceUID"
 
@@ -136,6 +138,7 @@ def tag_of(keyword: str) -> int:
     """Return the tag of a keyword, group in the upper half. Raises KeyError when DICOM has no such keyword."""
     if keyword in USUAL:
         return USUAL[keyword][0]
+    load_pydicom()
     from pydicom.datadict import tag_for_keyword
 
     tag = tag_for_keyword(keyword)
@@ -146,6 +149,7 @@ def tag_of(keyword: str) -> int:
 
 def is_defined(tag: int) -> bool:
     """Return whether DICOM (PS3.6, repeating groups too) has an element with this tag."""
+    load_pydicom()
     from pydicom.datadict import dictionary_has_tag, repeater_has_tag
 
     return dictionary_has_tag(tag) or repeater_has_tag(tag)
@@ -156,6 +160,7 @@ def dictionary_vr(tag: int) -> str:
     """Return the VR that DICOM (PS3.6, repeating groups too) gives an element, "" when it has none with this tag. Of
     several ("US or SS") all are named.
     """
+    load_pydicom()
     from pydicom.datadict import dictionary_VR
 
     try:

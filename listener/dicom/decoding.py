@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
+from threading import Lock
 from typing import NamedTuple
 
 from pydicom.charset import convert_encodings, default_encoding
@@ -43,18 +43,39 @@ class Syntax(NamedTuple):
     little: bool
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings and log records, which quote values. Sets global state: not for several threads."""
-    logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = before
+class _Silence:
+    """Warnings and pydicom's log records are off while at least one thread is within it: both are global."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._logger = logging.getLogger("pydicom")
+        self._within = 0
+        self._was_disabled = False
+        self._warnings = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._within += 1
+            if self._within == 1:
+                self._was_disabled, self._logger.disabled = self._logger.disabled, True
+                self._warnings = warnings.catch_warnings()
+                self._warnings.__enter__()
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                self._warnings.__exit__(None, None, None)
+                self._logger.disabled = self._was_disabled
+
+
+_silence = _Silence()
+
+
+def quiet() -> _Silence:
+    """Silence pydicom's warnings and log records, which quote values, within a `with`; also in several threads."""
+    return _silence
 
 
 def dataset(raws: Mapping[int, Raw], syntax: Syntax) -> Dataset:

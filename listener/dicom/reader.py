@@ -11,6 +11,7 @@ from listener.dicom.attributes import META_UID, SENDER, Header, Limits, tag_of, 
 from listener.dicom.encoding import MAX_VALUE, PIXEL_TAGS
 from listener.dicom.fast_walk import Elements, Walker, least_pixels
 from listener.dicom.file_meta import ALL_DEFLATED, NATIVE, FileMeta, read_file_meta
+from listener.dicom.loading import load_pydicom
 from listener.dicom.nested import shallow_bytes
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource
 from listener.dicom.texts import is_known_charset
@@ -88,6 +89,7 @@ def texts_of(found: Elements, structure: Structure) -> tuple[dict[str, str], lis
 def _decode_with_pydicom(
     hard: list[str], found: Elements, structure: Structure, values: dict[str, str], empty: list[str]
 ) -> None:
+    load_pydicom()
     from listener.dicom import decoding
 
     chosen = {
@@ -236,6 +238,7 @@ def read_elements(fd: int, size: int, limits: Limits) -> dict[str, dict[str, str
     Unlike there, a value longer than 1 MiB prints its length ("Array of N bytes"), and one that cannot be converted
     becomes text by texts.bytes_text. Raises as read_header.
     """
+    load_pydicom()
     from listener.dicom import decoding
 
     source = FileSource(fd, size)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
+from listener.dicom.loading import load_pydicom
 from listener.errors import Unsendable, internal
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def implicit(descriptor: int) -> bytes:
 
     Raises Unsendable when pydicom cannot read it.
     """
+    load_pydicom()
     from pydicom import dcmread
 
     from listener.dicom.decoding import quiet
