@@ -36,6 +36,7 @@ test: $(DEV) ## run all tests but those of make faults and make soak (ARGS= for 
 	@.ci/need axe-core || echo "The test of accessibility will be skipped."
 	@.ci/need promtool prometheus || echo "Tests that need Prometheus will be skipped."
 	@.ci/need versitygw azurite || echo "Tests of the export that need a store will be skipped."
+	@.ci/need redis nats || echo "Tests of notify that need Redis or NATS will be skipped."
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadgroup --durations=10 $(ARGS)
 
 dashboard-check: $(DEV) ## type-check and lint the dashboard, try every query, draw every row (PICTURES=)
@@ -63,6 +64,7 @@ cluster-test: $(DEV) ## install the chart into a real Kubernetes: KUBECONFIG and
 	@.ci/cluster $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 faults: $(DEV) ## kill and refuse at every system call, cut the power, two machines on one volume (ARGS= for pytest)
+	@.ci/need redis nats rabbitmq || echo "Tests of notify that need a broker will be skipped."
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "faults and not soak" \
 		-n auto --maxprocesses=4 --dist=loadgroup --durations=10 tests/faults $(ARGS)
 

@@ -121,7 +121,9 @@ def _standing(config: Config) -> dict[str, Any]:
     checks = live.get("checks") or {}
     targets = standings(config.state, (NATS, CUBE))
     for name, target in targets.items():
-        target["connected"] = bool(checks.get(name.removeprefix(f"{NAME}-"), {}).get("ok"))
+        check = checks.get(name.removeprefix(f"{NAME}-"), {})
+        target["connected"] = bool(check.get("ok"))
+        target["fault"] = "" if target["connected"] else check.get("text", "")
     return {"targets": targets, "service": live}
 
 

@@ -33,7 +33,7 @@ RETIRED = "the consumer was retired"
 _NOTHING = "the ledger does not have what it tells of any more"
 
 _DUE = """
-SELECT id, event, attempts, series_id, generation, set_aside_id, study_id FROM deliveries
+SELECT id, event, attempts, series_id, generation, set_aside_id, study_id, error FROM deliveries
 WHERE consumer_id = ? AND state = 'pending' AND next_ns <= ? AND lease_until_ns <= ?
 ORDER BY set_aside_id > 0, next_ns, id LIMIT ?
 """
@@ -183,16 +183,16 @@ def lease(connection: sqlite3.Connection, consumer: int, now_ns: int, until_ns: 
 
 
 def _delivery(
-    connection: sqlite3.Connection, row: tuple[int, str, int, int, int, int, int], holder: str
+    connection: sqlite3.Connection, row: tuple[int, str, int, int, int, int, int, str], holder: str
 ) -> Delivery | None:
     """Return a delivery with its subject; None if the subject was removed."""
-    number, event, attempts, series_id, generation, aside_id, study_id = row
-    about = (number, event, f"set-aside/{aside_id}", attempts + 1, holder)
+    number, event, attempts, series_id, generation, aside_id, study_id, error = row
+    about = Delivery(number, event, f"set-aside/{aside_id}", attempts + 1, holder, error=error)
     if study_id:
-        return _delivery_of_study(connection, Delivery(*about), study_id, generation)
+        return _delivery_of_study(connection, about, study_id, generation)
     if aside_id:
         aside = connection.execute(f"SELECT {SET_ASIDE_COLUMNS} FROM set_aside a WHERE id = ?", (aside_id,)).fetchone()
-        return Delivery(*about, aside=SetAsideRow(*aside)) if aside else None
+        return about._replace(aside=SetAsideRow(*aside)) if aside else None
     series_row = connection.execute(f"SELECT {SERIES_COLUMNS} FROM series s WHERE id = ?", (series_id,)).fetchone()
     change = connection.execute(
         f"SELECT {', '.join(Change._fields)} FROM history WHERE series_id = ? AND generation = ? AND state <> 'open'",
@@ -201,8 +201,8 @@ def _delivery(
     if not series_row or not change:
         return None
     series = SeriesRow(*series_row)
-    delivery = Delivery(*about, series=series, change=Change(*change))
-    return delivery._replace(key=_key(connection, series, generation))
+    key = _key(connection, series, generation)
+    return about._replace(key=key, series=series, change=Change(*change))
 
 
 def _delivery_of_study(

@@ -243,7 +243,7 @@ class ConsumerRow(NamedTuple):
 class Delivery(NamedTuple):
     """A leased delivery with its subject. `key` is the same in every attempt; `attempts` counts this one too; `lease`
     names the holder, without which it cannot be settled. `change` (of a study `end`) is the end of the generation in
-    question: the series may have gone on since.
+    question: the series may have gone on since. `error` is why the attempt before did not settle it.
     """
 
     id: int
@@ -257,6 +257,7 @@ class Delivery(NamedTuple):
     study: StudyRow | None = None
     end: StudyChange | None = None
     series_of_study: tuple[SeriesRow, ...] = ()
+    error: str = ""
 
 
 _VALUES = """(

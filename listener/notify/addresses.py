@@ -1,4 +1,6 @@
-"""PURE. URLs of what is told: checked, free of secrets where everybody could read them, and as people read them."""
+"""PURE. URLs of what is told: checked, free of secrets where everybody could read them, as people read them; and why
+what is there does not answer.
+"""
 
 from __future__ import annotations
 
@@ -30,3 +32,11 @@ def shown(url: str) -> str:
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why a target failed, without a text of its own: that may name a user."""
+    cause = error.__cause__ or error
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    return getattr(cause, "strerror", None) or type(cause).__name__

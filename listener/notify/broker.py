@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from listener.errors import ConfigError, NotTaken
-from listener.notify.addresses import checked, refuse_secret, shown
+from listener.notify.addresses import checked, reason_of, refuse_secret, shown
 from listener.notify.registration import TASK
 
 #: Schemes of brokers that can be used.
@@ -46,7 +46,7 @@ class Broker:
             app.send_task(TASK, kwargs=arguments, queue=self._queue, retry=False, ignore_result=True)
         except errors as error:
             self.close()  # The next attempt begins with a new connection.
-            raise NotTaken(f"{self.shown}: {_reason(error)}") from None
+            raise NotTaken(f"{self.shown}: {reason_of(error)}") from None
 
     def check(self) -> None:
         """Raise NotTaken where the broker cannot be reached."""
@@ -56,7 +56,7 @@ class Broker:
                 connection.ensure_connection(max_retries=1, timeout=_CONNECT)
                 connection.default_channel.close()
         except self._errors(app) as error:
-            raise NotTaken(f"{self.shown}: {_reason(error)}") from None
+            raise NotTaken(f"{self.shown}: {reason_of(error)}") from None
         finally:
             app.close()
 
@@ -89,14 +89,6 @@ class Broker:
 
         connection = app.connection_for_write()
         return (*connection.connection_errors, *connection.channel_errors, KombuError, OSError)
-
-
-def _reason(error: BaseException) -> str:
-    """Return why a broker failed, without a text of its own that may name a user."""
-    cause = error.__cause__ or error
-    if isinstance(cause, TimeoutError):
-        return "no answer in time"
-    return getattr(cause, "strerror", None) or type(cause).__name__
 
 
 def _celery() -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import listener
 from listener.errors import NotTaken
+from listener.notify.addresses import reason_of
 from listener.telemetry.access import mode_problems
 
 #: Seconds to wait for an answer, and the most bytes of one.
@@ -66,7 +67,7 @@ class Cube:
                     raise NotTaken(f"{self.shown} answered with more than {_MOST} bytes")
                 return answer.status, body
         except (OSError, http.client.HTTPException) as error:
-            raise NotTaken(f"{self.shown}: {getattr(error, 'strerror', None) or type(error).__name__}") from None
+            raise NotTaken(f"{self.shown}: {reason_of(error)}") from None
         finally:
             connection.close()
 

@@ -16,7 +16,17 @@ _PLAIN = str.maketrans({" ": "_", ".": "_", "*": "_", ">": "_", "\0": None})
 
 def subject(root: str, pacs: str, series: str) -> str:
     """Return the subject of a series: of the AE title that its files came from, and its SeriesInstanceUID."""
-    return f"{root}.{pacs.translate(_PLAIN)}.{series.translate(_PLAIN)}"
+    return f"{root}.{_token(pacs)}.{_token(series)}"
+
+
+def _token(text: str) -> str:
+    """Return a part of a subject. What ends a line or a word, and nothing at all, would be no subject: no AE title and
+    no UID is so, but a header may say it.
+    """
+    plain = "".join(
+        "_" if letter.isspace() or not letter.isprintable() else letter for letter in text.translate(_PLAIN)
+    )
+    return plain or "_"
 
 
 def done() -> bytes:

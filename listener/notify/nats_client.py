@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from listener.diagnostics import log
 from listener.errors import ConfigError, NotTaken
 from listener.notify import lonk
-from listener.notify.addresses import checked, refuse_secret, shown
+from listener.notify.addresses import checked, reason_of, refuse_secret, shown
 
 T = TypeVar("T")
 
@@ -23,6 +23,9 @@ SCHEMES = ("nats", "tls")
 
 #: Seconds: to wait for a connection, for the server's answer, between two attempts, and beyond all of these.
 _CONNECT, _ANSWER, _AGAIN, _MARGIN = 5.0, 5.0, 1.0, 5.0
+
+#: Seconds between two questions whether a silent server lives, and how many it may leave unanswered.
+_PING, _UNANSWERED = 10, 2
 
 #: Series whose end is remembered, so that no progress is told after it.
 _MOST_ENDED = 10_000
@@ -61,6 +64,7 @@ class Nats:
         self._stopped = Event()
         self._told_fault = ""
         self._ended: OrderedDict[int, int] = OrderedDict()
+        self._advancing: concurrent.futures.Future[None] | None = None
         self._thread = Thread(target=self._run, name="listener-nats", daemon=True)
 
     def start(self) -> None:
@@ -79,9 +83,12 @@ class Nats:
         """
         self._wait(self._tell(key, generation, messages))
 
-    def tell_progress(self, progress: Sequence[Progress]) -> None:
-        """Publish numbers of instances soon, or drop them while no server is there."""
-        asyncio.run_coroutine_threadsafe(self._advance(progress), self._loop)
+    def tell_progress(self, progress: Sequence[Progress]) -> bool:
+        """Publish numbers of instances soon; return False if none is, for no server takes them. For one thread."""
+        if not self.is_connected or not (self._advancing is None or self._advancing.done()):
+            return False  # A server that hangs still counts as connected, and what it does not take would pile up.
+        self._advancing = asyncio.run_coroutine_threadsafe(self._advance(progress), self._loop)
+        return True
 
     def close(self) -> None:
         """Disconnect, and end the thread."""
@@ -115,6 +122,8 @@ class Nats:
                     connect_timeout=_CONNECT,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=_AGAIN,
+                    ping_interval=_PING,
+                    max_outstanding_pings=_UNANSWERED,
                     disconnected_cb=self._lost,
                     reconnected_cb=self._come,
                     error_cb=self._failed,
@@ -137,7 +146,7 @@ class Nats:
         self._changed()
 
     async def _failed(self, error: Exception) -> None:
-        reason = _reason(error)
+        reason = reason_of(error)
         if reason != self._told_fault:
             log.warning("%s: %s; it is tried again each second", self.shown, reason)
         self._told_fault = reason
@@ -157,7 +166,7 @@ class Nats:
                 await client.publish(subject, data)
             await client.flush(int(_ANSWER))
         except self._errors() as error:
-            raise NotTaken(f"{self.shown}: {_reason(error)}") from None
+            raise NotTaken(f"{self.shown}: {reason_of(error)}") from None
         if not client.is_connected or client.stats["reconnects"] != before:
             raise NotTaken(f"{self.shown}: the connection was lost meanwhile")
 
@@ -185,13 +194,6 @@ class Nats:
 
     def _errors(self) -> tuple[type[Exception], ...]:
         return (self._nats.errors.Error, OSError, asyncio.TimeoutError)
-
-
-def _reason(error: Exception) -> str:
-    """Return why a connection failed, without a text that may name a user."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _library() -> Any:

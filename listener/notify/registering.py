@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from listener.disk.retry import delivery_pause
 from listener.errors import NotTaken, Postponed
 from listener.ledger.reader import reading
 from listener.ledger.rows import Delivery, SeriesRow
 from listener.notify.broker import Broker
 from listener.notify.cube import Cube
+from listener.notify.questions import Questions
 from listener.notify.registration import Refused, Registration
 from listener.notify.series import registration_of
 from listener.stages.outbox import Outbox, about
+
+#: Why a delivery waits: kept with it, and so known to the process after this one.
+_WAITS, _ASKS = "CUBE has not registered it yet", "CUBE is asked whether it has an earlier part of it"
 
 #: How often a series is sent that CUBE does not register.
 _SENDS = 5
 
 #: Seconds until CUBE is asked for the first time, and at most between two questions.
-_FIRST, _LONGEST = 2.0, 60.0
+_FIRST, _LONGEST, _MOST_DOUBLED = 2.0, 60.0, 6
+
+#: Deliveries whose sending is remembered; one that is forgotten counts as sent once.
+_MOST_SENT = 100_000
 
 
 class Confirming(NamedTuple):
@@ -32,11 +41,14 @@ class Confirming(NamedTuple):
 
 @dataclass(slots=True)
 class _Sent:
-    """A message that CUBE has not answered for yet: how often it was sent, and when, on the monotonic clock."""
+    """What was done for a delivery: how often it was sent and when last (monotonic clock), how often CUBE was asked
+    since, and whether it was asked before the first time.
+    """
 
     times: int = 0
     at: float = 0.0
     questions: int = 0
+    asked_before: bool = False
 
 
 class CubeReceiver:
@@ -48,11 +60,15 @@ class CubeReceiver:
         self, dirs: tuple[str, str], broker: Broker, cube: Cube | None, confirming: Confirming, outbox: Outbox
     ) -> None:
         self._state_dir, self._data_dir = dirs
-        self._broker, self._cube, self._confirming, self._outbox = broker, cube, confirming, outbox
-        self._sent: dict[str, _Sent] = {}
-        self._next_question = 0.0
-        #: Why nothing can be registered; "" while it can.
-        self.fault = ""
+        self._broker, self._confirming, self._outbox = broker, confirming, outbox
+        self._questions = Questions(cube, confirming.rate) if cube else None
+        self._sent: OrderedDict[str, _Sent] = OrderedDict()
+        self._broker_fault = ""
+
+    @property
+    def fault(self) -> str:
+        """Return why nothing can be registered; "" while it can."""
+        return self._broker_fault or (self._questions.fault if self._questions else "")
 
     def abort(self) -> None:
         """Nothing that is under way takes longer than its own limits."""
@@ -62,80 +78,100 @@ class CubeReceiver:
         if delivery.series is None or delivery.change is None:
             return
         try:
-            self._register(delivery, delivery.series)
+            self._register(delivery, delivery.series, self._record(delivery))
         except Refused as refused:
-            self._sent.pop(delivery.key, None)
+            self._forget(delivery)
+            self._broker_fault = ""  # Where others wait for the broker, they say so again.
             self._outbox.event("notify-failed", **about(delivery), reason=refused.reason, error=refused.detail)
             raise
-        except NotTaken as failure:
-            self.fault = failure.detail
-            raise
-        self.fault = ""
-        self._sent.pop(delivery.key, None)
+        self._forget(delivery)
 
-    def _register(self, delivery: Delivery, series: SeriesRow) -> None:
+    def _record(self, delivery: Delivery) -> _Sent:
+        """Return what was done for a delivery; what a process before this one sent counts as sent just now."""
         sent = self._sent.get(delivery.key)
-        if self._cube and self._is_there(self._cube, delivery, series, sent):
+        if sent is None:
+            sent = self._sent[delivery.key] = _Sent(int(delivery.error == _WAITS), time.monotonic())
+            if len(self._sent) > _MOST_SENT:
+                self._sent.popitem(last=False)
+        return sent
+
+    def _forget(self, delivery: Delivery) -> None:
+        self._sent.pop(delivery.key, None)
+        if self._questions:
+            self._questions.forget(delivery.key)
+
+    def _register(self, delivery: Delivery, series: SeriesRow, sent: _Sent) -> None:
+        if self._questions and self._is_there(self._questions, delivery, series, sent):
             return
-        if sent and time.monotonic() < sent.at + self._confirming.after:
-            raise Postponed("CUBE has not registered it yet", self._pause(sent))
-        if sent and sent.times >= _SENDS:
-            raise Refused("not-registered", self._likely(series))
-        registration = self._registration(series)
-        self._broker.send(registration.arguments)
+        if sent.times and time.monotonic() < sent.at + self._confirming.after:
+            raise self._waiting(sent)
+        if sent.times >= _SENDS:
+            raise Refused("not-registered", self._likely(delivery, series))
+        registration = self._registration(delivery, series)
+        self._send(registration)
         self._told(delivery, registration, sent)
-        if self._cube:
-            sent = self._sent.setdefault(delivery.key, _Sent())
-            sent.times, sent.at, sent.questions = sent.times + 1, time.monotonic(), 0
-            raise Postponed("CUBE has not registered it yet", self._pause(sent))
+        sent.times, sent.at, sent.questions = sent.times + 1, time.monotonic(), 0
+        if self._questions:
+            raise self._waiting(sent)
         self._registered(delivery)
 
-    def _is_there(self, cube: Cube, delivery: Delivery, series: SeriesRow, sent: _Sent | None) -> bool:
-        """Return whether CUBE has the series; tell of one that was there before this generation was sent."""
-        self._pace()
-        found = cube.find(series.SeriesInstanceUID)
+    def _send(self, registration: Registration) -> None:
+        try:
+            self._broker.send(registration.arguments)
+        except NotTaken as failure:
+            self._broker_fault = failure.detail
+            raise
+        self._broker_fault = ""
+
+    def _is_there(self, questions: Questions, delivery: Delivery, series: SeriesRow, sent: _Sent) -> bool:
+        """Return whether CUBE has the series; tell of one that was there before this generation was sent. A first
+        generation is not asked for before it is sent: CUBE refuses a second message.
+        """
+        is_first = delivery.change is not None and delivery.change.generation == 1
+        if not sent.times and (is_first or sent.asked_before):
+            return False
+        found = questions.ask(delivery.key, series.SeriesInstanceUID, _WAITS if sent.times else _ASKS)
+        sent.asked_before = True
         if not any(one.pacs in (series.sender, *series.folder.split("/")[2:3]) for one in found):
             return False
-        if sent is None and delivery.change and delivery.change.generation > 1:
+        if sent.times:
+            self._registered(delivery)
+        else:
             self._outbox.event("late", **about(delivery), instances=series.instances)
             self._outbox.count("notify_late_total")
-        else:
-            self._registered(delivery)
         return True
 
-    def _pace(self) -> None:
-        """Wait until CUBE may be asked again."""
-        now = time.monotonic()
-        wait = self._next_question - now
-        if wait > 0:
-            raise Postponed("CUBE is asked no faster than --cube-rate", wait)
-        self._next_question = now + 1 / self._confirming.rate
-
-    def _pause(self, sent: _Sent) -> float:
+    def _waiting(self, sent: _Sent) -> Postponed:
+        """Return what lets a delivery wait for 2, 4, 8 ... seconds, at most for half of --confirm-after."""
+        pause = min(_FIRST * 2.0 ** min(sent.questions, _MOST_DOUBLED), _LONGEST, max(self._confirming.after / 2, 0.1))
         sent.questions += 1
-        return min(_FIRST * 2.0 ** (sent.questions - 1), _LONGEST, max(self._confirming.after / 2, 0.1))
+        return Postponed(_WAITS, pause)
 
-    def _registration(self, series: SeriesRow) -> Registration:
+    def _registration(self, delivery: Delivery, series: SeriesRow) -> Registration:
         with reading(self._state_dir) as reader:
             paths = reader.paths_of(series)
-        return registration_of(series, paths, self._data_dir)
+        try:
+            return registration_of(series, paths, self._data_dir, delivery.attempts)
+        except OSError as error:  # This series' own: others go on.
+            pause = delivery_pause(delivery.attempts)
+            raise Postponed(f"the series cannot be read ({error.strerror})", pause) from None
 
-    def _likely(self, series: SeriesRow) -> str:
+    def _likely(self, delivery: Delivery, series: SeriesRow) -> str:
         """Return what is known of why CUBE does not register a series, without patient data."""
-        told = self._registration(series)
+        told = self._registration(delivery, series)
         changed = f"; adjusted: {', '.join(told.adjusted)}" if told.adjusted else ""
         return (
             f"CUBE was told {_SENDS} times of {told.arguments['ndicom']} instances{changed}; look at its worker's log,"
             " and whether its storage is this --data"
         )
 
-    def _told(self, delivery: Delivery, registration: Registration, sent: _Sent | None) -> None:
-        self._outbox.count("notify_messages_total", 1, "cube", "again" if sent else "registration")
-        if registration.adjusted and not sent:
+    def _told(self, delivery: Delivery, registration: Registration, sent: _Sent) -> None:
+        self._outbox.count("notify_messages_total", 1, "cube", "again" if sent.times else "registration")
+        if registration.adjusted and not sent.times:
             self._outbox.event("adjusted", **about(delivery), keywords=list(registration.adjusted))
             for keyword in registration.adjusted:
                 self._outbox.count("notify_adjusted_total", 1, keyword)
-        if sent:
+        if sent.times:
             self._outbox.event("unconfirmed", **about(delivery), times=sent.times)
 
     def _registered(self, delivery: Delivery) -> None:

@@ -49,10 +49,13 @@ class Refused(NotTaken):
 
 
 class Series(NamedTuple):
-    """A series as the ledger has it, `folder` below the data directory, with its number of instances."""
+    """A series as the ledger has it: its `folder` below the data directory, which names its `pacs` (see pacs_of), and
+    its number of instances.
+    """
 
     SeriesInstanceUID: str
     StudyInstanceUID: str
+    pacs: str
     folder: str
     instances: int
 
@@ -79,9 +82,9 @@ def registration(series: Series, header: Mapping[str, str]) -> Registration:
     take it.
     """
     values = {keyword: _clean(header.get(keyword, "")) for keyword in KEYWORDS}
-    pacs = pacs_of(series.folder)
-    if len(pacs) > _MOST_PACS:
-        raise Refused("pacs-name", f"CUBE takes at most {_MOST_PACS} characters, and its directory has {len(pacs)}")
+    if len(series.pacs) > _MOST_PACS:
+        text = f"CUBE takes at most {_MOST_PACS} characters, and its directory has {len(series.pacs)}"
+        raise Refused("pacs-name", text)
     if len(series.folder) > _MOST_PATH:
         raise Refused("path", f"CUBE takes at most {_MOST_PATH} characters, and the series' has {len(series.folder)}")
     adjusted = tuple(_adjusted(values))
@@ -92,7 +95,7 @@ def registration(series: Series, header: Mapping[str, str]) -> Registration:
             "StudyDate": _study_date(values["StudyDate"]),
             "StudyInstanceUID": series.StudyInstanceUID,
             "SeriesInstanceUID": series.SeriesInstanceUID,
-            "pacs_name": pacs,
+            "pacs_name": series.pacs,
             "path": series.folder,
             "ndicom": series.instances,
             "PatientName": texts["PatientName"],

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.disk import files
-from listener.errors import FileFault, NotTaken, Postponed
+from listener.disk.retry import delivery_pause
+from listener.errors import FileFault, Postponed
 from listener.ledger.rows import SeriesRow
 from listener.notify.registration import KEYWORDS, Refused, Registration, Series, pacs_of, registration
 
-#: Seconds until a folder is looked at again that does not hold what the ledger has.
-_SOON = 1.0
+#: Seconds until a folder is looked at again that does not hold what the ledger has; so often, then with growing pauses.
+_SOON, _OFTEN = 1.0, 10
 
 #: What CUBE counts as a file of the series.
 _COUNTED = ".dcm"
@@ -21,26 +22,23 @@ _COUNTED = ".dcm"
 _WANTED = Wanted.of(KEYWORDS)
 
 
-def registration_of(row: SeriesRow, paths: Sequence[str], data_dir: str) -> Registration:
+def registration_of(row: SeriesRow, paths: Sequence[str], data_dir: str, attempt: int = 1) -> Registration:
     """Return what CUBE is told of a series; `paths` of its instances below the data directory, in order of arrival.
 
-    Raises Refused where CUBE would not take it, Postponed while the folder does not hold just the ledger's files,
-    NotTaken for an error of the system.
+    Raises Refused where CUBE would not take it, Postponed while the folder does not hold just the ledger's files (for
+    longer with many an `attempt`), OSError.
     """
     expected = len(paths)
     if not expected:
         raise Refused("gone", "its files were removed")
     folder = _folder(paths)
-    pacs_of(folder)
-    try:
-        found = _count(os.path.join(data_dir, folder))
-        if found != expected:
-            raise Postponed(f"its folder holds {found} files, and the ledger has {expected}", _SOON)
-        header = _header(os.path.join(data_dir, paths[0]))
-    except OSError as error:
-        raise NotTaken(f"the series cannot be read ({error.strerror})") from None
-    told = Series(row.SeriesInstanceUID, row.StudyInstanceUID, folder, expected)
-    return registration(told, header)
+    pacs = pacs_of(folder)
+    found = _count(os.path.join(data_dir, folder))
+    if found != expected:
+        pause = _SOON if attempt <= _OFTEN else delivery_pause(attempt - _OFTEN)
+        raise Postponed(f"its folder holds {found} files, and the ledger has {expected}", pause)
+    told = Series(row.SeriesInstanceUID, row.StudyInstanceUID, pacs, folder, expected)
+    return registration(told, _header(os.path.join(data_dir, paths[0])))
 
 
 def _folder(paths: Sequence[str]) -> str:

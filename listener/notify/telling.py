@@ -9,17 +9,18 @@ from listener.ledger.rows import Delivery, SeriesRow
 from listener.notify import lonk
 from listener.notify.nats_client import Nats, Progress
 from listener.notify.registration import Refused, pacs_of
+from listener.planning.names import sanitize
 from listener.stages.outbox import Outbox
 
 
 def pacs(series: SeriesRow) -> str:
-    """Return the name under which CUBE knows the PACS of a series: its directory in the layout oxidicom, else the
-    calling AE title.
+    """Return the name under which CUBE knows the PACS of a series: its directory in the layout oxidicom, which is the
+    calling AE title, sanitised.
     """
     try:
         return pacs_of(series.folder)
     except Refused:
-        return series.sender
+        return sanitize(series.sender)
 
 
 class NatsReceiver:
@@ -47,7 +48,7 @@ class NatsReceiver:
         aside, series, change = delivery.aside, delivery.series, delivery.change
         if aside is not None:
             if aside.SeriesInstanceUID:
-                subject = lonk.subject(self._root, aside.sender, aside.SeriesInstanceUID)
+                subject = lonk.subject(self._root, sanitize(aside.sender), aside.SeriesInstanceUID)
                 yield "error", subject, lonk.error(f"a file was set aside: {aside.reason}")
         elif series is not None and change is not None:
             subject = lonk.subject(self._root, pacs(series), series.SeriesInstanceUID)
@@ -81,16 +82,12 @@ class ProgressTeller:
         grown = [row for row in rows if row.instances and row.instances != self._told.get(row.id)]
         if not grown:
             return
-        if not self._nats.is_connected:
+        if not self._nats.tell_progress([self._progress(row) for row in grown]):
             self._outbox.count("notify_dropped_total", len(grown))
             return
-        self._nats.tell_progress(
-            [
-                Progress(
-                    row.id, row.generation, lonk.subject(self._root, pacs(row), row.SeriesInstanceUID), row.instances
-                )
-                for row in grown
-            ]
-        )
         self._told = {row.id: row.instances for row in rows}
         self._outbox.count("notify_messages_total", len(grown), "nats", "number")
+
+    def _progress(self, row: SeriesRow) -> Progress:
+        subject = lonk.subject(self._root, pacs(row), row.SeriesInstanceUID)
+        return Progress(row.id, row.generation, subject, row.instances)

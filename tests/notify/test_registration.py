@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.notify.catalogue import ADJUSTED
-from listener.notify.registration import KEYWORDS, MOST, Refused, Series, registration
+from listener.notify.registration import KEYWORDS, MOST, Refused, Series, pacs_of, registration
 
 FOLDER = "SERVICES/PACS/MYPACS/1-x/y/00005-z"
-SERIES = Series("1.2.3", "1.2", FOLDER, 5)
+SERIES = Series("1.2.3", "1.2", "MYPACS", FOLDER, 5)
 HEADER = {"PatientID": "P1", "StudyDate": "20130308"}
 
 
@@ -39,9 +39,9 @@ def accepted(told: dict[str, Any]) -> bool:
 
 @given(st.dictionaries(st.sampled_from(sorted(KEYWORDS)), st.text(max_size=500)), st.text(max_size=30))
 def test_what_is_sent_is_accepted_or_refused_by_name(header: dict[str, str], pacs: str) -> None:
-    series = SERIES._replace(folder=f"SERVICES/PACS/{pacs}/patient/study/series")
+    folder = f"SERVICES/PACS/{pacs}/patient/study/series"
     try:
-        told = registration(series, {**HEADER, **header})
+        told = registration(SERIES._replace(pacs=pacs_of(folder), folder=folder), {**HEADER, **header})
     except Refused:
         return
     assert accepted(told.arguments)
@@ -99,6 +99,6 @@ def test_a_value_that_cube_would_refuse_is_cut_or_left_out(
 )
 def test_what_cube_can_never_take_fails_by_name(header: dict[str, str], folder: str, reason: str) -> None:
     with pytest.raises(Refused) as caught:
-        registration(SERIES._replace(folder=folder), {**HEADER, **header})
+        registration(SERIES._replace(pacs=pacs_of(folder), folder=folder), {**HEADER, **header})
     assert caught.value.reason == reason
     assert caught.value.is_final
