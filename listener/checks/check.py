@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import orjson
 
@@ -48,9 +48,9 @@ _ALWAYS: tuple[Check, ...] = (
 )
 
 
-def run(config: Config, config_file: str, as_json: bool) -> int:
-    """Print every finding, and first which file was read ("": none); return 0, or 1 when one is a problem."""
-    results = [configuration.file(config_file), *findings(config)]
+def run(config: Config, config_file: str, as_json: bool, more: Sequence[Finding] = ()) -> int:
+    """Print every finding, first which file was read ("": none), `more` last; return 0, or 1 when one is a problem."""
+    results = [configuration.file(config_file), *findings(config), *more]
     for finding in results:
         if as_json:
             sys.stdout.buffer.write(orjson.dumps(finding._asdict(), option=orjson.OPT_APPEND_NEWLINE))

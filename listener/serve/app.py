@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -11,8 +12,21 @@ from urllib.parse import parse_qsl, unquote
 from listener.diagnostics import log
 from listener.errors import LedgerFault, internal
 from listener.frames.errors import FramesFault
+from listener.serve import forwarded
 from listener.serve.answers import Answer, Fields, refusal
-from listener.serve.faults import BadRequest, Busy, NotAcceptable, NotAllowed, NotFound, Refused, Unauthorized
+from listener.serve.faults import (
+    BadRequest,
+    Busy,
+    NotAcceptable,
+    NotAllowed,
+    NotFound,
+    Refused,
+    TooMany,
+    Unauthorized,
+)
+from listener.serve.figures import Told
+from listener.serve.forwarded import Networks
+from listener.serve.guard import MOST_OF_A_PEER
 from listener.serve.resources import SEARCH, Resource, resource
 from listener.serve.retrieve import Retriever, Wanted
 from listener.serve.search import Searcher
@@ -35,27 +49,14 @@ _EXPOSED = "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag
 
 
 class Rules(NamedTuple):
-    """What the application follows of the options; `guarded`: a token is wanted."""
+    """What the application follows of the options."""
 
     prefix: str
     cors: tuple[str, ...] = ()
     max_frames: int = 1000
     max_age: int = 0
     open_to_all: bool = False
-
-
-class Told(NamedTuple):
-    """What is counted of an answer: kind of resource ("other" for none), status, bytes, frames, seconds, the client's
-    name, and the study.
-    """
-
-    kind: str
-    status: int
-    bytes: int
-    frames: int
-    seconds: float
-    client: str
-    StudyInstanceUID: str
+    proxies: tuple[str, ...] = ()
 
 
 class Application:
@@ -72,20 +73,22 @@ class Application:
     ) -> None:
         self._rules, self._retriever, self._searcher = rules, retriever, searcher
         self._access, self._viewer, self._tell = access, viewer, tell
-        #: Answers that are being made or sent.
-        self.running = 0
+        self._proxies = Networks(rules.proxies)
+        #: Answers that are being made or sent, by address where a proxy is in front.
+        self._running: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        self.running += 1
         begin = time.monotonic()
         fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         found: list[Resource] = []
-        client = ""
+        client, address = "", self._address(scope, fields)
+        self._running[address] += 1
         try:
-            client = self._client(scope, fields)
+            self._limit(address)
+            client = self._client(scope, fields, address)
             answer = await self._answer(scope, fields, found)
         except Refused as fault:
             answer = refusal(fault)
@@ -101,27 +104,44 @@ class Application:
         sent = 0
         try:
             sent = await self._send(scope, fields, answer, send)
+        except Exception as error:  # What was sent of the answer cannot be taken back.
+            log.warning("an answer was cut off: %s", internal(error))
+            raise
         finally:
-            self.running -= 1
+            self._running[address] -= 1
+            if not self._running[address]:
+                del self._running[address]
             kind = found[0].kind if found else "other"
             study = found[0].uids[0] if found and found[0].uids else ""
             seconds = time.monotonic() - begin
             self._tell(Told(kind, answer.status, sent, answer.frames, seconds, client, study))
 
-    def _client(self, scope: Scope, fields: Mapping[str, str]) -> str:
+    def _address(self, scope: Scope, fields: Mapping[str, str]) -> str:
+        """Return the address that a request comes from; "" where it is not known, as on a Unix socket."""
+        peer = scope["client"][0] if scope.get("client") else ""
+        return forwarded.client(peer, fields.get("x-forwarded-for", ""), self._proxies)
+
+    def _limit(self, address: str) -> None:
+        """Raise TooMany where an address behind a proxy has too many requests at once: a peer's connections are
+        limited, but a proxy's are not.
+        """
+        if self._proxies and address not in self._proxies and self._running[address] > MOST_OF_A_PEER:
+            raise TooMany
+
+    def _client(self, scope: Scope, fields: Mapping[str, str], address: str) -> str:
         """Return who asks. Raises Unauthorized, which says what is wanted."""
         if self._rules.open_to_all or scope["method"] == "OPTIONS":
             return ""
-        host = scope["client"][0] if scope.get("client") else ""
-        forwarded = any(name in fields for name in ("forwarded", "x-forwarded-for"))
+        peer = scope["client"][0] if scope.get("client") else ""
+        is_forwarded = any(name in fields for name in ("forwarded", "x-forwarded-for")) and peer not in self._proxies
         asked = Request(
             scope["method"],
             scope["path"],
             authorization=fields.get("authorization", ""),
             host=fields.get("host", ""),
-            forwarded=forwarded,
+            forwarded=is_forwarded,
         )
-        visitor = self._access.visitor(asked, Peer(host))
+        visitor = self._access.visitor(asked, Peer(address))
         if not visitor:
             raise Unauthorized("", (("www-authenticate", 'Bearer realm="listener"'),))
         return visitor.partition(" ")[2]
@@ -150,6 +170,7 @@ class Application:
             fields.get("range", ""),
             fields.get("if-none-match", ""),
             fields.get("accept-encoding", ""),
+            fields.get("if-range", ""),
         )
         answer = await self._retriever.answer(asked, wanted)
         age = self._rules.max_age

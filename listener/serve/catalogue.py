@@ -5,33 +5,50 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
-from listener.ledger.connection import open_reader, path_of, translated
+from listener.errors import FatalFault
+from listener.ledger.connection import BUSY_TIMEOUT, atomic, open_reader, path_of, statements, translated
+from listener.ledger.rows import SeriesRow
 from listener.planning.names import folded
 from listener.serve.attributes import BY_NAME, COLUMNS
 from listener.serve.matching import Condition, Query
 
 #: Raised with every change of the table: an older one is made anew.
-_VERSION = 1
+_VERSION = 2
 
-_TABLE = f"""
+# `uids` are the ledger's, with a slash between: in a ledger that was made anew the same id may be another series. What
+# is only returned lies apart, so that a search reads little.
+_TABLES = f"""
 CREATE TABLE series (
     id INTEGER PRIMARY KEY,
     last_ns INTEGER NOT NULL,
-    attributes TEXT NOT NULL,
+    uids TEXT NOT NULL,
     {", ".join(f"{name} TEXT" for name in COLUMNS)}
 );
+CREATE TABLE attributes (id INTEGER PRIMARY KEY, attributes TEXT NOT NULL);
 PRAGMA user_version = {_VERSION};
 """
 
 #: Columns of the ledger in place of the catalogue's.
 _OF_LEDGER = {"StudyInstanceUID": "s.StudyInstanceUID", "SeriesInstanceUID": "s.SeriesInstanceUID"}
 
-_FROM = "FROM series s LEFT JOIN catalogue.series c ON c.id = s.id WHERE s.instances > 0 AND s.pruned_ns = 0"
+_UIDS = "s.StudyInstanceUID || '/' || s.SeriesInstanceUID"
+_SHOWN = "s.instances > 0 AND s.pruned_ns = 0"
+
+#: The attributes of a series, where the catalogue has that series under its id.
+_ATTRIBUTES = f"""(SELECT a.attributes FROM catalogue.series k JOIN catalogue.attributes a ON a.id = k.id
+    WHERE k.id = s.id AND k.uids = {_UIDS})"""
+
+#: Ids that are looked up one by one; more are found by reading all.
+_FEW = 500
+
+
+class IndexUnusable(FatalFault):
+    """The index cannot be written: give --index a directory that can."""
 
 
 class Series(NamedTuple):
@@ -56,44 +73,75 @@ class Study(NamedTuple):
 
 
 class Catalogue:
-    """The file at `path`, made if need be. Methods may be called from any thread, and raise LedgerFault."""
+    """The file at `path`. Methods may be called from any thread, and raise LedgerFault."""
 
     def __init__(self, path: str, state: str, *, only_complete: bool) -> None:
         self._path, self._state = path, state
-        self._where = _FROM + (" AND s.state = 'complete'" if only_complete else "")
+        self._shown = _SHOWN + (" AND s.state = 'complete'" if only_complete else "")
+
+    def make(self) -> None:
+        """Make the file where there is none of this version. Raises IndexUnusable."""
         try:
-            self._make()
-        except sqlite3.Error:
-            os.unlink(path)  # Derived: it is filled again.
-            self._make()
+            try:
+                self._make()
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                    raise
+                os.unlink(self._path)  # Derived: it is filled again.
+                self._make()
+        except OSError as error:
+            raise IndexUnusable(error.strerror or "") from None
+        except sqlite3.Error as error:
+            raise IndexUnusable(str(error)) from None
 
     def _make(self) -> None:
         os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+        with contextlib.closing(self._connected()) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version != _VERSION:
-                connection.execute("DROP TABLE IF EXISTS series")
-                connection.executescript(_TABLE)
-        os.chmod(self._path, 0o600)
+            if version == _VERSION:
+                return
+            os.chmod(self._path, 0o600)
+            connection.execute("PRAGMA journal_mode = WAL")  # It is read while it is filled.
+            with atomic(connection):  # Another process may make it at the same time.
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                for table in ("series", "attributes") if version != _VERSION else ():
+                    connection.execute(f"DROP TABLE IF EXISTS {table}")
+                for statement in statements(_TABLES) if version != _VERSION else ():
+                    connection.execute(statement)
 
-    def missing(self, rows: Iterable[tuple[int, int, bool]]) -> list[int]:
-        """Return the ids of series that are not described as they are: of (id, last arrival, is open) those that are
-        not there, and those that ended with something new.
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, isolation_level=None)
+
+    def missing(self, rows: Sequence[SeriesRow]) -> set[int]:
+        """Return the ids of series that are not described as they are: those that are not there, and those that ended
+        with something new.
         """
-        with translated(), contextlib.closing(sqlite3.connect(self._path)) as connection:
-            known = dict(connection.execute("SELECT id, last_ns FROM series"))
-        return [key for key, last_ns, is_open in rows if key not in known or (known[key] != last_ns and not is_open)]
+        if not rows:
+            return set()
+        asked, values = "SELECT id, last_ns, uids FROM series", []
+        if len(rows) <= _FEW:
+            values = [row.id for row in rows]
+            asked += f" WHERE id IN ({', '.join('?' * len(values))})"
+        with translated(), contextlib.closing(self._connected()) as connection:
+            known = {key: (last_ns, uids) for key, last_ns, uids in connection.execute(asked, values)}
+        found = set()
+        for row in rows:
+            last_ns, uids = known.get(row.id, (0, ""))
+            if uids != _uids(row) or (last_ns != row.last_ns and row.state != "open"):
+                found.add(row.id)
+        return found
 
-    def put(self, described: Mapping[int, tuple[int, dict[str, Any]]]) -> None:
-        """Keep attributes of series, by id, with their last arrival."""
-        names = ["id", "last_ns", "attributes", *COLUMNS]
+    def put(self, described: Iterable[tuple[SeriesRow, dict[str, Any]]]) -> None:
+        """Keep attributes of series."""
+        names = ["id", "last_ns", "uids", *COLUMNS]
         marks = ", ".join("?" * len(names))
-        rows = [
-            (key, last_ns, orjson.dumps(found).decode(), *(_text(keyword, found) for keyword in COLUMNS))
-            for key, (last_ns, found) in described.items()
-        ]
-        with translated(), contextlib.closing(sqlite3.connect(self._path)) as connection, connection:
+        rows, texts = [], []
+        for row, found in described:
+            rows.append((row.id, row.last_ns, _uids(row), *(_text(keyword, found) for keyword in COLUMNS)))
+            texts.append((row.id, orjson.dumps(found).decode()))
+        with translated(), contextlib.closing(self._connected()) as connection, atomic(connection):
             connection.executemany(f"INSERT OR REPLACE INTO series ({', '.join(names)}) VALUES ({marks})", rows)
+            connection.executemany("INSERT OR REPLACE INTO attributes VALUES (?, ?)", texts)
 
     @contextlib.contextmanager
     def _ledger(self) -> Iterator[sqlite3.Connection]:
@@ -108,14 +156,17 @@ class Catalogue:
     def studies(self, query: Query) -> list[Study]:
         """Return a page of studies and one more, the newest first."""
         where, values = conditions(query.conditions)
-        chosen = f"SELECT DISTINCT s.study_id {self._where}{where} ORDER BY s.study_id DESC LIMIT ? OFFSET ?"
+        chosen = (
+            f"SELECT DISTINCT s.study_id FROM series s WHERE {self._shown}{where} "
+            "ORDER BY s.study_id DESC LIMIT ? OFFSET ?"
+        )
         with self._ledger() as ledger:
             ids = ledger.execute(chosen, (*values, query.limit + 1, query.offset)).fetchall()
             return [self._study(ledger, study_id) for (study_id,) in ids]
 
     def _study(self, ledger: sqlite3.Connection, study_id: int) -> Study:
-        asked = f"SELECT s.StudyInstanceUID, s.instances, s.Modality, c.attributes {self._where} AND s.study_id = ?"
-        rows = ledger.execute(f"{asked} ORDER BY s.id", (study_id,)).fetchall()
+        asked = f"SELECT s.StudyInstanceUID, s.instances, s.Modality, {_ATTRIBUTES} FROM series s WHERE {self._shown}"
+        rows = ledger.execute(f"{asked} AND s.study_id = ? ORDER BY s.id", (study_id,)).fetchall()
         modalities = tuple(sorted({row[2] for row in rows if row[2]}))
         told = next((row[3] for row in rows if row[3]), "{}")
         return Study(rows[0][0], len(rows), sum(row[1] for row in rows), modalities, orjson.loads(told))
@@ -123,11 +174,12 @@ class Catalogue:
     def series(self, query: Query, *, paged: bool = True) -> list[Series]:
         """Return a page of series and one more, or all of them, the newest first."""
         where, values = conditions(query.conditions)
-        names = "s.study_id, s.StudyInstanceUID, s.SeriesInstanceUID, s.Modality, s.instances, c.attributes"
+        names = f"s.study_id, s.StudyInstanceUID, s.SeriesInstanceUID, s.Modality, s.instances, {_ATTRIBUTES}"
         page = (query.limit + 1, query.offset) if paged else (-1, 0)
         with self._ledger() as ledger:
             rows = ledger.execute(
-                f"SELECT {names} {self._where}{where} ORDER BY s.id DESC LIMIT ? OFFSET ?", (*values, *page)
+                f"SELECT {names} FROM series s WHERE {self._shown}{where} ORDER BY s.id DESC LIMIT ? OFFSET ?",
+                (*values, *page),
             )
             return [Series(*row)._replace(attributes=orjson.loads(row[5] or "{}")) for row in rows]
 
@@ -135,6 +187,10 @@ class Catalogue:
         """Return the study of a series."""
         with self._ledger() as ledger:
             return self._study(ledger, series.study_id)
+
+
+def _uids(row: SeriesRow) -> str:
+    return f"{row.StudyInstanceUID}/{row.SeriesInstanceUID}"
 
 
 def _text(keyword: str, found: Mapping[str, Any]) -> str:
@@ -149,27 +205,34 @@ def _text(keyword: str, found: Mapping[str, Any]) -> str:
 
 def conditions(wanted: Iterable[Condition]) -> tuple[str, list[str]]:
     """Return what follows WHERE for conditions on studies and series, and the values to be bound."""
-    texts: list[str] = []
-    values: list[str] = []
+    texts: dict[bool, str] = {True: "", False: ""}
+    values: dict[bool, list[str]] = {True: [], False: []}
     for condition in wanted:
         if condition.attribute.level == "instances":
             continue
-        text, more = _condition(condition)
-        texts.append(f" AND ({text})")
-        values += more
-    return "".join(texts), values
+        by_ledger = condition.attribute.keyword in ("Modality", "ModalitiesInStudy", *_OF_LEDGER)
+        text, more = (_condition_of_ledger if by_ledger else _condition)(condition)
+        texts[by_ledger] += f" AND ({text})"
+        values[by_ledger] += more
+    found = texts[True]
+    if texts[False]:  # The catalogue is read once, from its begin to its end.
+        found += f" AND (s.id, {_UIDS}) IN (SELECT c.id, c.uids FROM catalogue.series c WHERE 1{texts[False]})"
+    return found, values[True] + values[False]
+
+
+def _condition_of_ledger(condition: Condition) -> tuple[str, list[str]]:
+    keyword, kind, given = condition.attribute.keyword, condition.kind, condition.values
+    column = _OF_LEDGER.get(keyword, "m.Modality" if keyword == "ModalitiesInStudy" else "s.Modality")
+    operator = "GLOB" if kind == "like" else "="
+    text = " OR ".join([f"{column} {operator} ?"] * len(given)) or "0"
+    patterns = [_glob(value) if kind == "like" else value for value in given]
+    if keyword == "ModalitiesInStudy":
+        text = f"EXISTS (SELECT 1 FROM series m WHERE m.study_id = s.study_id AND m.instances > 0 AND ({text}))"
+    return text, patterns
 
 
 def _condition(condition: Condition) -> tuple[str, list[str]]:
     keyword, kind, given = condition.attribute.keyword, condition.kind, condition.values
-    if keyword in ("Modality", "ModalitiesInStudy") or keyword in _OF_LEDGER:
-        column = _OF_LEDGER.get(keyword, "m.Modality" if keyword == "ModalitiesInStudy" else "s.Modality")
-        operator = "GLOB" if kind == "like" else "="
-        text = " OR ".join([f"{column} {operator} ?"] * len(given)) or "0"
-        patterns = [_glob(value) if kind == "like" else value for value in given]
-        if keyword == "ModalitiesInStudy":
-            text = f"EXISTS (SELECT 1 FROM series m WHERE m.study_id = s.study_id AND m.instances > 0 AND ({text}))"
-        return text, patterns
     column, divider = f"c.{keyword}", "=" if condition.attribute.vr == "PN" else "\\"
     if kind == "one of":
         stripped = [value.rstrip("^") if divider == "=" else value for value in given]

@@ -6,8 +6,10 @@ leaves the old ones or the new ones.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
+import secrets
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ from listener.frames.errors import FramesFault
 from listener.frames.image import look
 from listener.frames.layout import Encapsulated
 from listener.serve.attributes import KEPT
-from listener.serve.tables import Entry, write_table
+from listener.serve.tables import Entry, stamp_of, write_table
 
 #: Bytes of a binary value from which on it is told by its address (PS3.18 section F.2.2).
 BULK = 1024
@@ -50,8 +52,15 @@ class SeriesJob(NamedTuple):
     limits: Limits
 
 
-def describe_series(job: SeriesJob) -> int:
-    """Write document and table of a series; return the number of instances that could be described."""
+class Described(NamedTuple):
+    """A series that was described: the instances that could be, and the bytes of document and table."""
+
+    instances: int
+    bytes: int
+
+
+def describe_series(job: SeriesJob) -> Described:
+    """Write document and table of a series. Raises OSError where they cannot be written."""
     entries: list[Entry] = []
     parts: list[bytes] = []
     offset = 1
@@ -65,16 +74,23 @@ def describe_series(job: SeriesJob) -> int:
             parts.append(data)
             offset += len(data) + 1
     os.makedirs(os.path.dirname(job.document), mode=0o700, exist_ok=True)
-    _write(job.document, gzip.compress(b"[" + b",".join(parts) + b"]", 4, mtime=0))
-    _write(job.table, write_table(entries))
-    return len(entries)
+    document, table = gzip.compress(b"[" + b",".join(parts) + b"]", 4, mtime=0), write_table(entries)
+    _write(job.table, table)
+    _write(job.document, document)
+    return Described(len(entries), len(document) + len(table))
 
 
 def _write(path: str, data: bytes) -> None:
-    beside = f"{path}.{os.getpid()}.part"
-    with open(beside, "wb") as file:
-        file.write(data)
-    os.rename(beside, path)  # A kill before it leaves a file that is swept up at the next start.
+    """Write a file beside and rename it; what a kill leaves is removed by whoever describes the series next."""
+    beside = f"{path}.{secrets.token_hex(4)}.part"
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+        os.rename(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
 
 
 def _describe(job: SeriesJob, uid: str, path: str) -> tuple[bytes, Entry]:
@@ -82,8 +98,9 @@ def _describe(job: SeriesJob, uid: str, path: str) -> tuple[bytes, Entry]:
     with opened(os.path.join(job.data, path)) as descriptor:
         status = os.fstat(descriptor)
         syntax = read_file_meta(FileSource(descriptor, status.st_size)).TransferSyntaxUID
-        stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        entry = Entry(uid, path, stamp, syntax, (0, 0), *_frames(descriptor, status.st_size, syntax, job.limits))
+        entry = Entry(
+            uid, path, stamp_of(status), syntax, (0, 0), *_frames(descriptor, status.st_size, syntax, job.limits)
+        )
         with os.fdopen(os.dup(descriptor), "rb") as file:
             dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
     found = attributes(dataset, f"{url}/bulkdata")
@@ -173,16 +190,25 @@ def describe_first(job: FirstJob) -> dict[str, Any] | None:
     return None
 
 
-def bulk_value(path: str, bulk: str, target: str) -> bool:
-    """Write the value that tags and item numbers (TAG/NUMBER/TAG) lead to; return whether there is one."""
+def bulk_value(path: str, stamp: tuple[int, ...], bulk: str, target: str) -> bool:
+    """Write the value that tags and item numbers (TAG/NUMBER/TAG) lead to; return whether there is one, in the file
+    that has this stamp. Raises OSError where it cannot be written.
+    """
+    try:
+        found = _bulk_value(path, stamp, bulk)
+    except Exception:  # noqa: BLE001 - whatever pydicom or the system raises, there is no such value
+        return False
+    if not isinstance(found, bytes):
+        return False
+    _write(target, found)
+    return True
+
+
+def _bulk_value(path: str, stamp: tuple[int, ...], bulk: str) -> Any:
     with quiet(), opened(path) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
+        if stamp_of(os.fstat(descriptor)) != stamp:
+            return None
         found: Any = pydicom.dcmread(file, force=True)
-        try:
-            for number, step in enumerate(bulk.split("/")):
-                found = found[int(step, 16)].value if number % 2 == 0 else found[int(step) - 1]
-        except (KeyError, IndexError, TypeError):
-            return False
-        if not isinstance(found, bytes):
-            return False
-        _write(target, found)
-        return True
+        for number, step in enumerate(bulk.split("/")):
+            found = found[int(step, 16)].value if number % 2 == 0 else found[int(step) - 1]
+        return found

@@ -50,6 +50,12 @@ class RangeOutside(Refused):
     status = 416
 
 
+class TooMany(Refused):
+    """There are too many requests of yours at once."""
+
+    status = 429
+
+
 class Busy(Refused):
     """It cannot be answered now; try again."""
 

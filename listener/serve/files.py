@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from listener.serve.faults import NotFound
-from listener.serve.tables import Entry
+from listener.serve.tables import Entry, stamp_of
 
 #: Files that are kept open.
 _OPEN = 512
@@ -46,7 +46,7 @@ class Files:
             if len(self._kept) > _OPEN:
                 self._kept.popitem(last=False)[1].release()
         self._kept.move_to_end(key)
-        if _stamp(opened.descriptor) != entry.stamp:
+        if stamp_of(os.fstat(opened.descriptor)) != entry.stamp:
             del self._kept[key]
             opened.release()
             raise NotFound("the instance has just been replaced or removed; ask again")
@@ -77,8 +77,3 @@ class Files:
         for opened in self._kept.values():
             opened.release()
         self._kept.clear()
-
-
-def _stamp(descriptor: int) -> tuple[int, int, int, int]:
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from listener.serve.forwarded import Networks
 
 #: Connections at once, and of one peer; seconds for a whole head, and its bytes.
 MOST, MOST_OF_A_PEER, HEAD_SECONDS, HEAD_BYTES = 256, 16, 10.0, 64 * 1024
@@ -17,15 +20,20 @@ _LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n
 
 
 class Connections:
-    """The open connections, by peer."""
+    """The open connections, by peer. `proxies` are networks of which a peer may have any number."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxies: Sequence[str] = ()) -> None:
         self.peers: Counter[str] = Counter()
+        self._proxies = Networks(proxies)
 
     @property
     def count(self) -> int:
         """The number of all."""
         return self.peers.total()
+
+    def may_have_another(self, host: str) -> bool:
+        """Return whether a peer has fewer than it may have."""
+        return self.peers[host] < MOST_OF_A_PEER or host in self._proxies
 
 
 class Guarded(HttpToolsProtocol):
@@ -41,7 +49,7 @@ class Guarded(HttpToolsProtocol):
         peer = transport.get_extra_info("peername")
         host = str(peer[0]) if isinstance(peer, tuple) else ""
         full = self.counted.count >= MOST
-        if full or self.counted.peers[host] >= MOST_OF_A_PEER:
+        if full or not self.counted.may_have_another(host):
             transport.write(_FULL if full else _MANY)
             transport.close()
             return

@@ -1,4 +1,4 @@
-"""The index: of each series a document and a table, made by workers when asked for; and the catalogue, filled ahead.
+"""The index: of each series a document and a table, made by a worker when asked for.
 
 All of it is derived, and made anew where it is missing. Runs in the event loop's thread, and asks the ledger in others.
 """
@@ -8,30 +8,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
+import shutil
+import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from listener.diagnostics import log
-from listener.errors import LedgerFault
-from listener.ledger.reader import Reader, reading
+from listener.ledger.reader import reading
 from listener.ledger.rows import SeriesRow
-from listener.moments import LAST
 from listener.planning.names import short_hash
 from listener.serve.catalogue import Catalogue
 from listener.serve.faults import Busy, NotFound
-from listener.serve.tables import Table, TableDamaged
+from listener.serve.tables import Entry, Table, TableDamaged
 from listener.serve.workers import Worker, WorkerFailed
 
-#: Seconds for which a series is not looked up again, and between two looks for new ones.
-_FRESH, _LOOK = 0.5, 1.0
+#: Seconds for which a series is not looked up again, and after which it counts as used again.
+_FRESH, _USED = 0.5, 60.0
 
-#: Series that are kept open.
-_OPEN = 256
+#: Series that are kept open, and those that are kept outside of the index while it cannot be written.
+_OPEN, _OUTSIDE = 256, 64
 
-#: Series that the catalogue takes at a time, and nanoseconds by which an arrival may be recorded late.
-_PER_STEP, _MARGIN_NS = 200, 60 * 10**9
+#: Seconds that a job of a worker may take, and after which what it did not finish was left by a kill.
+DEADLINE, LEFT = 120.0, 3600.0
 
 
 class Places(NamedTuple):
@@ -42,6 +42,10 @@ class Places(NamedTuple):
     folder: str
     base: str
 
+    def series_folder(self, series_id: int) -> str:
+        """Return the directory of a series in the index, by its id in the ledger."""
+        return os.path.join(self.folder, "series", f"{series_id % 256:02x}", str(series_id))
+
 
 class Opened(NamedTuple):
     """A series of the index: `key` changes with its content."""
@@ -51,21 +55,30 @@ class Opened(NamedTuple):
     table: Table
 
 
-class Index:
-    """See the module. `done` is called with "series" or "catalogue", and seconds, after each job."""
+class Lookup(NamedTuple):
+    """How a series was found, for the figures: "open", "known" (in the index), "made" or "failed"; seconds, and the
+    bytes that the index grew by.
+    """
 
-    def __init__(self, places: Places, done: Callable[[str, float, bool], None], *, only_complete: bool) -> None:
+    result: str
+    seconds: float = 0.0
+    bytes: int = 0
+
+
+class Index:
+    """See the module. `done` is told each look-up."""
+
+    def __init__(self, places: Places, done: Callable[[Lookup], None], *, only_complete: bool) -> None:
         self.places = places
         self._done = done
-        self._only_complete = only_complete
+        self.only_complete = only_complete
         self.catalogue = Catalogue(
             os.path.join(places.folder, "catalogue.sqlite"), places.state, only_complete=only_complete
         )
-        self._asked, self._ahead = Worker(0, 120.0), Worker(19, 120.0)
+        self._worker = Worker(0, DEADLINE)
         self._opened: OrderedDict[tuple[str, str], tuple[float, Opened]] = OrderedDict()
-        self._making: dict[str, asyncio.Task[Opened]] = {}
-        self._since_ns = 0
-        self._failed: dict[int, int] = {}
+        self._making: dict[tuple[str, str], asyncio.Task[Opened]] = {}
+        self._outside = ""
         #: Series that the catalogue lacks: None before it was looked.
         self.waiting: int | None = None
 
@@ -73,20 +86,36 @@ class Index:
         """Return a series as it is now. Raises NotFound, Busy, LedgerFault."""
         known = self._opened.get((study, uid))
         if known and time.monotonic() - known[0] < _FRESH:
+            self._done(Lookup("open"))
             return known[1]
-        row, instances = await asyncio.to_thread(self._look_up, study, uid)
-        key = short_hash(f"{row.generation}/{row.instances}/{row.last_ns}/{len(instances)}/{self.places.base}", 16)
-        opened = known[1] if known and known[1].key == key else await self._open(row, key, instances)
+        row, instances = await asyncio.to_thread(self.look_up, study, uid)
+        key = self._key(row, instances)
+        if known and known[1].key == key:
+            self._done(Lookup("open"))
+            opened = known[1]
+        else:
+            opened = await self._open(row, key, instances, self._worker)
         self._opened[study, uid] = (time.monotonic(), opened)
         self._opened.move_to_end((study, uid))
         if len(self._opened) > _OPEN:
             self._opened.popitem(last=False)
         return opened
 
-    def _look_up(self, study: str, uid: str) -> tuple[SeriesRow, list[tuple[str, str]]]:
+    async def described(self, study: str, uid: str) -> tuple[Opened, bytes]:
+        """Return a series as it is now, and its document, which is gzipped. Raises NotFound, Busy, LedgerFault."""
+        for _ in range(2):
+            opened = await self.series(study, uid)
+            try:
+                return opened, await asyncio.to_thread(_read, opened.document)
+            except FileNotFoundError:  # Another process has a newer one, or let it go.
+                self._opened.pop((study, uid), None)
+        raise Busy("the series changes now; ask again")
+
+    def look_up(self, study: str, uid: str) -> tuple[SeriesRow, list[tuple[str, str]]]:
+        """Return a series, and UID and path of its instances. Raises NotFound, LedgerFault."""
         with reading(self.places.state) as reader:
             row = reader.series(uid, study)
-            if row is None or not row.instances or row.pruned_ns or (self._only_complete and row.state != "complete"):
+            if row is None or not row.instances or row.pruned_ns or (self.only_complete and row.state != "complete"):
                 raise NotFound
             # Of the same instance the newest file, in the order in which the first one arrived.
             return row, list(dict(reader.files_of(row)).items())
@@ -99,127 +128,136 @@ class Index:
         with reading(self.places.state) as reader:
             row = reader.study(study)
             found = [one for one in reader.series_of(row) if one.instances and not one.pruned_ns] if row else []
-        uids = [one.SeriesInstanceUID for one in found if one.state == "complete" or not self._only_complete]
+        uids = [one.SeriesInstanceUID for one in found if one.state == "complete" or not self.only_complete]
         if not uids:
             raise NotFound
         return uids
 
-    async def _open(self, row: SeriesRow, key: str, instances: list[tuple[str, str]]) -> Opened:
-        folder = os.path.join(self.places.folder, "series", f"{row.id % 256:02x}", str(row.id))
-        document, table = (os.path.join(folder, f"{key}.{kind}") for kind in ("json.gz", "table"))
-        with contextlib.suppress(OSError, TableDamaged):
-            if os.access(document, os.R_OK):
-                return Opened(key, document, Table(table))
-        task = self._making.get(folder)
+    async def ahead(self, row: SeriesRow, worker: Worker) -> bool:
+        """Make a series' document before anybody asks for it, if it is not there; return whether it is there."""
+        with contextlib.suppress(NotFound, Busy):
+            row, instances = await asyncio.to_thread(self.look_up, row.StudyInstanceUID, row.SeriesInstanceUID)
+            await self._open(row, self._key(row, instances), instances, worker)
+            return True
+        return False
+
+    def _key(self, row: SeriesRow, instances: list[tuple[str, str]]) -> str:
+        about = f"{row.StudyInstanceUID}/{row.SeriesInstanceUID}/{row.generation}/{row.instances}/{row.last_ns}"
+        return short_hash(f"{about}/{len(instances)}/{self.places.base}", 16)
+
+    async def _open(self, row: SeriesRow, key: str, instances: list[tuple[str, str]], worker: Worker) -> Opened:
+        folder = self.places.series_folder(row.id)
+        for one in (folder, self._outside and os.path.join(self._outside, str(row.id))):
+            opened = _opened(one, key) if one else None
+            if opened:
+                self._done(Lookup("known"))
+                return opened
+        task = self._making.get((folder, key))
         if task is None:
-            job = {
-                "kind": "series",
-                "data": self.places.data,
-                "StudyInstanceUID": row.StudyInstanceUID,
-                "SeriesInstanceUID": row.SeriesInstanceUID,
-                "instances": instances,
-                "base": self.places.base,
-                "document": document,
-                "table": table,
-            }
-            task = self._making[folder] = asyncio.create_task(self._make(folder, key, job))
-            task.add_done_callback(lambda _: self._making.pop(folder, None))
+            task = asyncio.create_task(self._make(folder, key, _job(row, instances, self.places), worker))
+            self._making[folder, key] = task
+            task.add_done_callback(lambda _: self._making.pop((folder, key), None))
         return await asyncio.shield(task)
 
-    async def _make(self, folder: str, key: str, job: dict[str, Any]) -> Opened:
-        begin = time.monotonic()
+    async def _make(self, folder: str, key: str, job: dict[str, Any], worker: Worker) -> Opened:
+        begin, size = time.monotonic(), 0
         try:
-            count = await self._asked.run(**job)
-            if not count:
-                raise NotFound("no instance of the series can be read")
-            opened = Opened(key, job["document"], Table(job["table"]))
-        except (WorkerFailed, TableDamaged, OSError) as error:
-            self._done("series", time.monotonic() - begin, False)
-            raise Busy("the series cannot be indexed now") from error
-        self._done("series", time.monotonic() - begin, True)
-        for name in os.listdir(folder):
-            if not name.startswith(key):
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(folder, name))
+            made = await worker.run(**job, document=_document(folder, key), table=_table(folder, key))
+            size = made["bytes"] if made else 0
+            if made is None:  # The index cannot be written, or is full: answers go on without it.
+                folder = os.path.join(await asyncio.to_thread(self._outside_folder), os.path.basename(folder))
+                made = await worker.run(**job, document=_document(folder, key), table=_table(folder, key))
+            opened = _opened(folder, key)
+        except (WorkerFailed, OSError):
+            opened, made = None, None
+        if opened is None or made is None:
+            self._done(Lookup("failed", time.monotonic() - begin))
+            raise Busy("the series cannot be indexed now")
+        self._done(Lookup("made", time.monotonic() - begin, size))
+        if not made["instances"]:
+            raise NotFound("no instance of the series can be read")
+        _remove_others(folder, key)
         return opened
 
-    async def bulk(self, path: str, bulk: str) -> bytes:
+    def _outside_folder(self) -> str:
+        """Return a directory for documents that the index cannot take; only the last ones are kept."""
+        if not self._outside:
+            self._outside = tempfile.mkdtemp(prefix="listener-serve-")
+        kept = sorted(os.scandir(self._outside), key=lambda one: one.stat().st_mtime_ns)
+        for one in kept[:-_OUTSIDE]:
+            shutil.rmtree(one.path, ignore_errors=True)
+        return self._outside
+
+    async def bulk(self, entry: Entry, bulk: str) -> bytes:
         """Return a value of an instance's, by its tags and item numbers. Raises NotFound, Busy."""
-        target = os.path.join(self.places.folder, f"bulk-{os.getpid()}")
+        path = os.path.join(self.places.data, entry.path)
+        job = {"kind": "bulk", "path": path, "stamp": entry.stamp, "bulk": bulk}
+        name = f"bulk-{secrets.token_hex(8)}"
         try:
-            if not await self._asked.run(kind="bulk", path=path, bulk=bulk, target=target):
+            target = os.path.join(self.places.folder, name)
+            found = await self._worker.run(**job, target=target)
+            if found is None:
+                target = os.path.join(await asyncio.to_thread(self._outside_folder), name)
+                found = await self._worker.run(**job, target=target)
+            if not found:
                 raise NotFound
-            data = await asyncio.to_thread(_read_and_remove, target)
+            return await asyncio.to_thread(_read_and_remove, target)
         except (WorkerFailed, OSError) as error:
             raise Busy("the value cannot be read now") from error
-        return data
-
-    # -- ahead ---------------------------------------------------------------------------------------------------------
-
-    async def fill(self) -> None:
-        """Fill the catalogue for ever, the newest series first."""
-        while True:
-            try:
-                await self._fill()
-            except LedgerFault as fault:
-                log.warning("the catalogue waits: %s", fault)
-            await asyncio.sleep(_LOOK)
-
-    async def _fill(self) -> None:
-        rows = await asyncio.to_thread(self._arrivals)
-        wanted = await asyncio.to_thread(
-            self.catalogue.missing, [(row.id, row.last_ns, row.state == "open") for row in rows]
-        )
-        lacking = {row.id: row for row in rows if row.id in set(wanted) and self._failed.get(row.id) != row.last_ns}
-        self.waiting = len(lacking)
-        described: dict[int, tuple[int, dict[str, Any]]] = {}
-        begin = time.monotonic()
-        for row in lacking.values():
-            found = await self._first(row)
-            if found is None:
-                self._failed[row.id] = row.last_ns
-            else:
-                described[row.id] = (row.last_ns, found)
-            self.waiting -= 1
-            if len(described) >= _PER_STEP:
-                await asyncio.to_thread(self.catalogue.put, described)
-                described = {}
-        if described:
-            await asyncio.to_thread(self.catalogue.put, described)
-        if lacking:
-            self._done("catalogue", time.monotonic() - begin, True)
-        self._since_ns = max([self._since_ns, *(row.last_ns - _MARGIN_NS for row in rows)])
-
-    async def _first(self, row: SeriesRow) -> dict[str, Any] | None:
-        paths = await asyncio.to_thread(self._first_paths, row)
-        try:
-            found: dict[str, Any] | None = await self._ahead.run(kind="first", data=self.places.data, paths=paths)
-        except WorkerFailed:
-            return None
-        return found
-
-    def _first_paths(self, row: SeriesRow) -> list[str]:
-        with reading(self.places.state) as reader:
-            return reader.paths_of(row)[:3]
-
-    def _arrivals(self) -> list[SeriesRow]:
-        """Return the series that got something since the last look, the newest first."""
-        with reading(self.places.state) as reader:
-            return _all_since(reader, self._since_ns)
 
     async def stop(self) -> None:
-        """End the workers."""
-        for worker in (self._asked, self._ahead):
-            await worker.stop()
+        """End the worker."""
+        await self._worker.stop()
+        if self._outside:
+            await asyncio.to_thread(shutil.rmtree, self._outside, ignore_errors=True)
 
 
-def _all_since(reader: Reader, since_ns: int) -> list[SeriesRow]:
-    rows: list[SeriesRow] = []
-    after = (LAST, LAST)
-    while page := reader.listed(after=after, since_ns=since_ns):
-        rows += page
-        after = (page[-1].last_ns, page[-1].id)
-    return [row for row in rows if row.instances and not row.pruned_ns]
+def _job(row: SeriesRow, instances: list[tuple[str, str]], places: Places) -> dict[str, Any]:
+    return {
+        "kind": "series",
+        "data": places.data,
+        "StudyInstanceUID": row.StudyInstanceUID,
+        "SeriesInstanceUID": row.SeriesInstanceUID,
+        "instances": instances,
+        "base": places.base,
+    }
+
+
+def _document(folder: str, key: str) -> str:
+    return os.path.join(folder, f"{key}.json.gz")
+
+
+def _table(folder: str, key: str) -> str:
+    return os.path.join(folder, f"{key}.table")
+
+
+def _opened(folder: str, key: str) -> Opened | None:
+    """Return a series that is in the index, and note that it was used."""
+    document = _document(folder, key)
+    try:
+        used = os.stat(document).st_mtime
+        opened = Opened(key, document, Table(_table(folder, key)))
+    except (OSError, TableDamaged):
+        return None
+    if time.time() - used > _USED:
+        with contextlib.suppress(OSError):
+            os.utime(document)
+    return opened
+
+
+def _remove_others(folder: str, key: str) -> None:
+    """Remove what a series was before, and what killed workers left; not what another process writes now."""
+    with contextlib.suppress(OSError):
+        for one in list(os.scandir(folder)):
+            left = one.name.endswith(".part") and time.time() - one.stat().st_mtime > LEFT
+            if left or not (one.name.startswith(key) or one.name.endswith(".part")):
+                with contextlib.suppress(OSError):
+                    os.unlink(one.path)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _read_and_remove(path: str) -> bytes:

@@ -6,6 +6,7 @@ from listener.serve.resources import BULK, FRAMES, INSTANCES, METADATA, SEARCH
 from listener.telemetry.catalogue import BUILD_LABELS, LATENCY, LEVELS, Row
 
 RESOURCES = (INSTANCES, METADATA, FRAMES, BULK, SEARCH, "other")
+LOOKUPS = ("open", "known", "made", "failed")
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
 
 _RESOURCE = ("resource", RESOURCES)
@@ -19,7 +20,16 @@ ROWS = (
     Row("serve_frames_total", "counter", (), "Frames that were sent."),
     Row("serve_connections", "gauge", (), "Connections that are open."),
     Row("serve_ready", "gauge", (), "What /readyz says: 1 or 0."),
-    Row("serve_index_waiting", "gauge", (), "Series that the catalogue lacks."),
-    Row("serve_index_series_total", "counter", (("outcome", ("made", "failed")),), "Series that were indexed."),
+    Row("serve_processes", "gauge", (), "Processes that answer."),
+    Row("serve_index_waiting", "gauge", (), "Series that the catalogue lacks: searches do not find them."),
+    Row("serve_index_documents_waiting", "gauge", (), "Complete series that are to be indexed ahead."),
+    Row("serve_index_lag_seconds", "gauge", (), "Since the oldest arrival of those that the catalogue lacks; 0: none."),
+    Row("serve_index_bytes", "gauge", (), "Bytes of the index."),
+    Row(
+        "serve_index_lookups_total",
+        "counter",
+        (("result", LOOKUPS),),
+        "Series that were looked up: open already, known to the index, made anew, failed.",
+    ),
     Row("serve_index_duration_seconds", "histogram", (), "Time in which a series was indexed.", LATENCY),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -37,6 +38,14 @@ def public(text: str) -> str:
     return text.rstrip("/")
 
 
+def network(text: str) -> str:
+    """Return a network of IP addresses, or one address, as a network."""
+    try:
+        return str(ipaddress.ip_network(text.strip(), strict=False))
+    except ValueError:
+        raise ValueError("is no network; give one like 10.0.0.0/8, or an address") from None
+
+
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """The options of `listener serve`."""
@@ -44,6 +53,20 @@ class ServeOptions:
     dicomweb: str = row("127.0.0.1:8043", parse.address, "ADDR:PORT", "DICOMweb; port 0 picks one")
     prefix: str = row("/dicom-web", prefix, "PATH", "what its paths begin with")
     index: str = row("", parse.directory, "DIR", "derived, may be removed at any time", shown="<state>/serve")
+    index_space: int = row(
+        10 * 2**30,
+        parse.size(0),
+        "SIZE",
+        "what the index may take; what was not used for the longest time goes first; 0 for any size",
+        shown="10GiB",
+    )
+    ahead: str = row(
+        "on",
+        parse.choice("on", "off"),
+        "",
+        "index complete series before anybody asks for them, at the lowest priority",
+    )
+    processes: int = row(1, parse.whole(1, 64), "N", "processes that answer")
     http: str = row(
         "127.0.0.1:9469", parse.address, "ADDR:PORT", "metrics and health; port 0 picks one; or unix:PATH, or off"
     )
@@ -53,6 +76,15 @@ class ServeOptions:
     no_token: bool = row(False, parse.boolean, "", "let everybody read who can connect, beyond this machine too")
     public_url: str = row(
         "", public, "URL", "the address in answers, where clients use another one", shown="from --dicomweb and --prefix"
+    )
+    behind_proxy: tuple[str, ...] = row(
+        (),
+        network,
+        "CIDR",
+        "proxies whose X-Forwarded-For is believed; again for more",
+        shown="none",
+        several=True,
+        divider=" ",
     )
     cors: tuple[str, ...] = row(
         (),

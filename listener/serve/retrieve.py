@@ -21,22 +21,25 @@ from listener.serve.answers import Answer, Fields, Part, fixed, multipart
 from listener.serve.answers import content_type as named
 from listener.serve.faults import NotAcceptable, NotFound
 from listener.serve.files import Files
-from listener.serve.index import Index, Opened
+from listener.serve.index import Index
 from listener.serve.ranges import is_known, part
 from listener.serve.resources import BULK, FRAMES, METADATA, Resource
-from listener.serve.tables import Entry
+from listener.serve.tables import Entry, stamp_of
 
 #: Bytes of a file that are read at a time.
 _PIECE = 256 * 1024
 
 
 class Wanted(NamedTuple):
-    """What a request says of the form: fields Accept (or the query's), Range, If-None-Match, and Accept-Encoding."""
+    """What a request says of the form: fields Accept (or the query's), Range, If-None-Match, Accept-Encoding, and
+    If-Range.
+    """
 
     accept: str = ""
     range: str = ""
     known: str = ""
     encoding: str = ""
+    if_range: str = ""
 
 
 class Retriever:
@@ -58,14 +61,13 @@ class Retriever:
             return await self._bulk(found[0], resource.bulk, wanted)
         return self._instances(found, wanted, single=resource.level == "instances")
 
-    async def _series(self, resource: Resource) -> list[Opened]:
-        study, *rest = resource.uids
-        uids = rest[:1] or await self._index.series_of(study)
-        return [await self._index.series(study, uid) for uid in uids]
+    async def _uids(self, resource: Resource) -> Sequence[str]:
+        """Return the UIDs of a resource's series. Raises NotFound, LedgerFault."""
+        return resource.uids[1:2] or await self._index.series_of(resource.uids[0])
 
     async def _entries(self, resource: Resource) -> list[Entry]:
         """Return the instances of a resource. Raises NotFound."""
-        opened = await self._series(resource)
+        opened = [await self._index.series(resource.uids[0], uid) for uid in await self._uids(resource)]
         if resource.level == "instances":
             entry = opened[0].table.entries.get(resource.uids[2])
             if entry is None:
@@ -89,7 +91,8 @@ class Retriever:
             return multipart(DICOM, parts, fields)
         (entry,), size = entries, entries[0].stamp[2]
         fields += [("content-type", named(chosen[0].form)), ("accept-ranges", "bytes")]
-        asked = part(wanted.range, size)
+        # The rest of what was another file is of no use: then the whole is sent (RFC 9110 section 13.1.5).
+        asked = part(wanted.range, size) if wanted.if_range in ("", etag) else None
         if asked is None:
             return Answer(200, fields, [self._file(entry, 0, size)])
         offset, length = asked
@@ -164,6 +167,8 @@ class Retriever:
     def _read_inflated(self, entry: Entry, numbers: Sequence[int]) -> list[bytes]:
         path = os.path.join(self._index.places.data, entry.path)
         with ImageFile(path, folder=self._index.places.folder, cap=self._max_inflated) as image:
+            if stamp_of(image.status) != entry.stamp:
+                raise NotFound("the instance has just been replaced or removed; ask again")
             if max(numbers) > image.count:
                 raise NotFound(f"the instance has {image.count} frames")
             return [image.read(number - 1) for number in numbers]
@@ -178,8 +183,7 @@ class Retriever:
             if layout:
                 return self._native_pixels(entry, layout, wanted)
         chosen = accept.choose(accept.ranges(wanted.accept), [Form(OCTETS)], single=True)
-        path = os.path.join(self._index.places.data, entry.path)
-        return _whole(await self._index.bulk(path, bulk), Form(OCTETS), multiple=chosen.multipart)
+        return _whole(await self._index.bulk(entry, bulk), Form(OCTETS), multiple=chosen.multipart)
 
     def _native_pixels(self, entry: Entry, layout: Layout, wanted: Wanted) -> Answer:
         form = Form(OCTETS, accept.EXPLICIT)
@@ -200,12 +204,13 @@ class Retriever:
 
     async def _metadata(self, resource: Resource, wanted: Wanted) -> Answer:
         accept.choose(accept.ranges(wanted.accept.replace("application/json", JSON)), [Form(JSON)], single=True)
-        opened = await self._series(resource)
+        study = resource.uids[0]
+        found = [await self._index.described(study, uid) for uid in await self._uids(resource)]
+        opened, documents = [one for one, _ in found], [document for _, document in found]
         etag = _etag("metadata", *(one.key for one in opened), *resource.uids, "gzip" in wanted.encoding)
         fields: Fields = [("content-type", JSON), ("etag", etag), ("vary", "accept-encoding")]
         if is_known(wanted.known, etag):
             return Answer(304, fields)
-        documents = [await asyncio.to_thread(_read, one.document) for one in opened]
         if resource.level == "instances":
             entry = opened[0].table.entries.get(resource.uids[2])
             if entry is None:
@@ -236,14 +241,6 @@ def _whole(data: bytes, form: Form, *, multiple: bool) -> Answer:
     if multiple:
         return multipart(form.media, [(form, fixed(data))], [])
     return Answer(200, [("content-type", named(form))], [fixed(data)])
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        raise NotFound("the series has just changed; ask again") from None
 
 
 def _joined(documents: Sequence[bytes]) -> bytes:

@@ -109,15 +109,14 @@ class Searcher:
 
     async def _described(self, series: Series) -> list[Attributes]:
         try:
-            opened = await self._index.series(series.StudyInstanceUID, series.SeriesInstanceUID)
+            _, document = await self._index.described(series.StudyInstanceUID, series.SeriesInstanceUID)
         except NotFound:  # It has just been removed.
             return []
-        return await asyncio.to_thread(_read, opened.document)
+        return await asyncio.to_thread(_unpacked, document)
 
 
-def _read(document: str) -> list[Attributes]:
-    with open(document, "rb") as file:
-        found: list[Attributes] = orjson.loads(gzip.decompress(file.read()))
+def _unpacked(document: bytes) -> list[Attributes]:
+    found: list[Attributes] = orjson.loads(gzip.decompress(document))
     return found
 
 

@@ -26,6 +26,11 @@ class TableDamaged(ListenerError):
     """A table of the index is damaged."""
 
 
+def stamp_of(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return what changes when another file is in a place: device, inode, size and mtime."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class Entry(NamedTuple):
     """An instance: UID, path below data, device, inode, size and mtime of the file, transfer syntax, offset and length
     of its part of the document; why it has no frames ("": it has), its layout and facts; tag and VR of its pixel data

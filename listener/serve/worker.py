@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -15,18 +16,23 @@ from listener.serve.describing import FirstJob, SeriesJob, bulk_value, describe_
 
 
 def answer(job: dict[str, Any]) -> Any:
-    """Do a job, of which `kind` is series, first or bulk, and return its answer."""
+    """Do a job, of which `kind` is series, first or bulk, and return its answer: None where it cannot be written."""
     kind = job.pop("kind")
     if kind == "first":
         return describe_first(FirstJob(job["data"], tuple(job["paths"])))
-    if kind == "bulk":
-        return bulk_value(job["path"], job["bulk"], job["target"])
-    job["instances"] = tuple((uid, path) for uid, path in job["instances"])
-    return describe_series(SeriesJob(**job, limits=Limits()))
+    try:
+        if kind == "bulk":
+            return bulk_value(job["path"], tuple(job["stamp"]), job["bulk"], job["target"])
+        job["instances"] = tuple((uid, path) for uid, path in job["instances"])
+        return describe_series(SeriesJob(**job, limits=Limits()))._asdict()
+    except OSError:
+        return None
 
 
 def main() -> None:
     """Answer jobs until standard input ends."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # It ends with its parent, which may be finishing its answers.
+        signal.signal(number, signal.SIG_IGN)
     if len(sys.argv) > 1:
         os.nice(int(sys.argv[1]))
     for line in sys.stdin:

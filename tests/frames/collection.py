@@ -65,6 +65,11 @@ class Collection:
         pictures = [jpeg(number + salt, 20 + 2 * (number % 5)) for number in range(frames)]
         return self.add(maker, maker.encapsulated(header(frames=frames), [[one] for one in pictures])), pictures
 
+    def complete(self) -> None:
+        """Let all series end."""
+        self._writer.tick(10_000.0, BEGIN + 10**13)
+        self._writer.mark_announced(self._writer.take_ended(), 10_000.0)
+
     def close(self) -> None:
         self._writer.close()
 

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,112 @@ def test_an_instance_comes_by_ranges_and_is_known_by_its_tag(collection: Collect
         head = running.get(url, method="HEAD", accept="application/dicom")
         assert (head.status, head.body, head.fields["content-length"]) == (200, b"", str(len(data)))
         assert running.get(url, method="POST").status == 405
+
+
+def test_the_rest_of_a_file_comes_only_of_the_same_file(collection: Collection) -> None:
+    (made, *_) = add_instances(collection, 1)
+    url, data = url_of(made), file_of(collection, made.SOPInstanceUID)
+    with serving(collection) as running:
+        tag = running.get(url, accept="application/dicom").fields["etag"]
+        rest: dict[str, Any] = {"accept": "application/dicom", "range": "bytes=10-"}
+        got = running.get(url, if_range=tag, **rest)
+        assert (got.status, got.body) == (206, data[10:])
+        other = running.get(url, if_range='"of another one"', **rest)
+        assert (other.status, other.body) == (200, data)
+
+
+def test_values_that_are_asked_for_at_once_are_not_mixed_up(collection: Collection) -> None:
+    values = [bytes([number]) * 3000 for number in range(8)]
+    urls = []
+    for number, value in enumerate(values, 1):
+        dataset = instance(number=number, EncapsulatedDocument=value)
+        path = save(dataset, Path(collection.config.incoming[0], "one"))
+        uids = (dataset.SOPInstanceUID, dataset.StudyInstanceUID, dataset.SeriesInstanceUID)
+        collection.add(Maker("", *map(str, uids)), path.read_bytes())
+        urls.append(f"{url_of(dataset)}/bulkdata/00420011")
+    with serving(collection) as running, ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            got = list(pool.map(lambda url: running.get(url, accept="application/octet-stream").body, urls))
+            assert got == values
+        assert not list(Path(collection.state, "serve").glob("bulk-*"))
+
+
+def test_several_processes_answer_and_are_counted_as_one(collection: Collection) -> None:
+    url, frames = collection.slide(5)
+    with serving(collection, "--processes", "3") as running:
+        running.ready()
+        for _ in range(40):
+            assert running.get(f"/{url}/frames/2", accept="image/jpeg").body == frames[1]
+        counted = 'listener_serve_requests_total{resource="frames",status="2xx"} 40.0'
+        until(lambda: counted in running.health("/metrics").body.decode(), 20)
+        others = [pid for pid in running.workers() if b"listener.serve.child" in cmdline(pid)]
+        assert len(others) == 2
+        os.kill(others[0], signal.SIGKILL)
+        until(lambda: running.health("/readyz").status == 503, 20)
+        running.ready()
+        assert running.get("/studies").json[0]["0020000D"]["Value"] == ["1.2.3"]
+        running.process.terminate()
+        assert running.process.wait(30) == 0
+        assert sum(one["requests"] for one in running.events() if one["event"] == "read") == 40
+        until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in others), 20)
+
+
+def cmdline(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_other_processes_end_with_a_killed_service(collection: Collection) -> None:
+    collection.slide(1)
+    with serving(collection, "--processes", "2") as running:
+        running.ready()
+        others = running.workers()
+        running.process.kill()
+        running.process.wait()
+        until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in others), 20)
+
+
+def test_a_proxy_is_believed_and_limits_count_behind_it(collection: Collection) -> None:
+    collection.slide(1)
+    with serving(collection, "--behind-proxy", "127.0.0.0/8") as running, contextlib.ExitStack() as stack:
+        assert running.get("/studies").status == 200
+        assert running.get("/studies", x_forwarded_for="192.0.2.1").status == 401
+        host, _, port = running.address.rpartition(":")
+        many = [stack.enter_context(socket.create_connection((host, int(port)), 20)) for _ in range(20)]
+        assert running.get("/studies").status == 200
+        assert len(many) == 20
+
+
+def test_answers_go_on_where_the_index_is_full(collection: Collection, tmp_path: Path) -> None:
+    url, frames = collection.slide(5)
+    index = tmp_path / "index"
+    index.mkdir()
+    (index / "series").write_bytes(b"where a directory should be")
+    with serving(collection, "--index", str(index), TMPDIR=str(tmp_path)) as running:
+        assert running.get(f"/{url}/frames/2", accept="image/jpeg").body == frames[1]
+        assert running.get(f"/{url}/metadata").json[0]["00080018"]["Value"] == ["1.2.3.4"]
+    assert not list(tmp_path.glob("listener-serve-*"))
+
+
+def test_complete_series_are_indexed_ahead_within_the_space(collection: Collection) -> None:
+    collection.slide(5)
+    collection.complete()
+    with serving(collection) as running:
+        folder = Path(collection.state, "serve", "series")
+        until(lambda: list(folder.rglob("*.json.gz")), 20)
+        url, frames = collection.slide(5, salt=3)
+        until(lambda: running.get(f"/{url}/frames/1", accept="image/jpeg").body == frames[0], 20)
+    with serving(collection, "--ahead", "off", "--index", str(collection.data.parent / "other")) as running:
+        running.ready()
+        assert not (collection.data.parent / "other" / "series").exists()
+
+
+def test_metadata_come_again_when_their_document_went(collection: Collection) -> None:
+    url, _ = collection.slide(2)
+    with serving(collection) as running:
+        first = running.get(f"/{url}/metadata")
+        for document in Path(collection.state, "serve", "series").rglob("*.json.gz"):
+            document.unlink()
+        assert running.get(f"/{url}/metadata").body == first.body
 
 
 def test_metadata_are_what_pydicom_makes_of_the_file(collection: Collection) -> None:
