@@ -14,7 +14,7 @@ from typing import NamedTuple
 from listener.disk import sync
 from listener.records import OUTCOMES, Outcome
 from listener.repacking import claim
-from listener.repacking.context import path_key
+from listener.repacking.context import PathKeys
 
 #: A record: key of the path (16 bytes), kind (index in OUTCOMES, 1 byte), size in bytes (8 bytes).
 _KEY, _SIZE = 16, 8
@@ -23,7 +23,7 @@ _RECORD = _KEY + 1 + _SIZE
 #: Of a file that was listed and has no end yet.
 _LISTED = -1
 
-_PUBLISHED = OUTCOMES.index("published")
+_PUBLISHED, _VANISHED = OUTCOMES.index("published"), OUTCOMES.index("vanished")
 _WITH_INSTANCE = ("published", "duplicate")
 
 #: Names of the files in a part's directory.
@@ -46,7 +46,8 @@ class Ends(NamedTuple):
 class Journal:
     """The ends of a part's files, in `folder`. With `syncs` a record is on disk before its claim is released."""
 
-    def __init__(self, folder: str, *, syncs: bool) -> None:
+    def __init__(self, folder: str, keys: PathKeys, *, syncs: bool) -> None:
+        self._keys = keys
         self._syncs = syncs
         self._ends: dict[bytes, int] = {}
         self._bytes = 0
@@ -61,6 +62,9 @@ class Journal:
 
     def _read(self) -> None:
         """Read what an earlier run wrote; cut off what a kill left half written."""
+        for descriptor in (self._file, self._series_file):
+            # Another host may have written meanwhile; a change of times makes this kernel ask for the size.
+            os.utime(descriptor)
         data = _whole(self._file)
         whole = len(data) - len(data) % _RECORD
         os.ftruncate(self._file, whole)
@@ -72,9 +76,9 @@ class Journal:
         os.ftruncate(self._series_file, lines.rfind(b"\n") + 1)
         self._series.update(lines[: lines.rfind(b"\n") + 1].decode("ascii").split())
 
-    def list(self, path: str) -> bool:
+    def list(self, root_index: int, path: str) -> bool:
         """Note that a file is listed; return False if this run has listed it before."""
-        key = path_key(path)
+        key = self._keys.of(root_index, path)
         if key in self._earlier:
             self._earlier.discard(key)
             return True
@@ -90,20 +94,21 @@ class Journal:
             self._ends.setdefault(key, _LISTED)
         return keys
 
-    def unlist(self, path: str) -> None:
+    def unlist(self, root_index: int, path: str) -> None:
         """Forget a listed path that is no file."""
-        self._ends.pop(path_key(path), None)
+        self._ends.pop(self._keys.of(root_index, path), None)
 
-    def has_ended(self, path: str) -> bool:
+    def has_ended(self, root_index: int, path: str) -> bool:
         """Return whether the file that was at this path has an end."""
-        return self._ends.get(path_key(path), _LISTED) != _LISTED
+        return self._ends.get(self._keys.of(root_index, path), _LISTED) != _LISTED
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Write how files end, before their claims are released. Raises OSError, and FatalFault at EIO."""
         records = bytearray()
         fresh: dict[str, None] = {}
         for outcome in outcomes:
-            key = (claim.key_of(outcome.claim) if outcome.claim else b"") or path_key(outcome.path)
+            key = claim.key_of(outcome.claim) if outcome.claim else b""
+            key = key or self._keys.of(outcome.root_index, outcome.path)
             kind = OUTCOMES.index(outcome.kind)
             records += key + bytes((kind,)) + outcome.size.to_bytes(_SIZE, "little")
             self._note(key, kind, outcome.size)
@@ -118,7 +123,9 @@ class Journal:
             sync.descriptors([self._series_file, self._file] if fresh else [self._file])
 
     def _note(self, key: bytes, kind: int, size: int) -> None:
-        if self._ends.get(key, _LISTED) != _PUBLISHED:
+        known = self._ends.get(key, _LISTED)
+        # A name that is gone may be one that another host has seen to: what is recorded of it stays.
+        if known != _PUBLISHED and (kind != _VANISHED or known == _LISTED):
             self._ends[key] = kind
             self._bytes += size if kind == _PUBLISHED else 0
 

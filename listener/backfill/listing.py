@@ -76,8 +76,9 @@ class FileList:
         self._share = share
         self._followed: dict[str, bool] = {}
 
-    def check(self, note: Callable[[str], bool]) -> Names:
-        """Read the list, call `note` for each path, which returns whether that is new, and return what it holds.
+    def check(self, note: Callable[[int, str], bool]) -> Names:
+        """Read the list, call `note` for each file (as __iter__ yields them), which returns whether that is new, and
+        return what it holds.
 
         Raises ConfigError for a list that cannot be meant: cut in the middle of a name, or with names that lie outside
         incoming or behind a link. Nothing was touched then.
@@ -90,7 +91,7 @@ class FileList:
                 problems.add(number, problem)
             elif path and self._is_ours(path):
                 total += 1
-                repeated += not note(path)
+                repeated += not note(self._root_of(path), path)
             elif not path:
                 ignored += 1
         problems.raise_if_any()

@@ -21,14 +21,14 @@ from listener.backfill.listing import FileList, Names, walk_share
 from listener.backfill.request import STDIN, PartRequest
 from listener.config import Config
 from listener.diagnostics import log
-from listener.disk import files
-from listener.disk.directories import Directories, claim_directories, prepare, remove_leftovers
+from listener.disk import files, orphans
+from listener.disk.directories import Directories, prepare, remove_leftovers
 from listener.errors import ConfigError, FatalFault, LockHeld, OwnedElsewhere
 from listener.oneshot.once import work
 from listener.oneshot.progress import Progress
 from listener.planning.names import OWN, instant, printable
 from listener.records import Outcome
-from listener.repacking.context import path_key
+from listener.repacking.context import PathKeys
 from listener.service.engine import Engine, Lane
 from listener.service.lock import IncomingLock
 from listener.service.rescan import in_byte_order
@@ -144,9 +144,11 @@ class _Part:
         self._names: Names | None = None
         self._unread = 0
         self._directories = prepare(config)
+        _require_all_incoming(self._directories)
         remove_leftovers(self._directories)
         self._staging = files.StagingDir(self._directories.state_staging, "account")
-        self._journal = Journal(config.state, syncs=self._syncs)
+        self._keys = PathKeys(self._directories)
+        self._journal = Journal(config.state, self._keys, syncs=self._syncs)
         self._live = SnapshotFile(config.state)
         self._told = 0.0
         events = Events(
@@ -201,12 +203,12 @@ class _Part:
             links = not self._directories.is_network(root)
             walked = walk_share(root, share, self._note_unread, counts_links=links)
             # All are listed before the first one is done, so that it is known how many there are.
-            for path in in_byte_order(root, self._listed(walked)):
+            for path in in_byte_order(root, self._listed(index, walked)):
                 yield index, path
 
-    def _listed(self, paths: Iterator[str]) -> Iterator[str]:
+    def _listed(self, root: int, paths: Iterator[str]) -> Iterator[str]:
         for path in paths:
-            self._journal.list(path)
+            self._journal.list(root, path)
             yield path
 
     def _note_unread(self, error: OSError) -> None:
@@ -215,22 +217,19 @@ class _Part:
         self._unread += 1
         log.error("a directory below incoming cannot be listed (%s); the files in it are left", error.strerror)
 
-    def _absent(self, path: str) -> None:
+    def _absent(self, root: int, path: str) -> None:
         """Give an end to a listed file that is gone, unless it has one or is claimed; forget what is a directory."""
         try:
             is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
         except OSError:
-            if not self._journal.has_ended(path) and path_key(path) not in self._claimed:
+            if not self._journal.has_ended(root, path) and self._keys.of(root, path) not in self._claimed:
                 now = time.time_ns()
-                gone = Outcome("vanished", path, self._root_of(path), now, now)
+                gone = Outcome("vanished", path, root, now, now)
                 self._journal.record([gone])
                 self._progress.finished([gone])
             return
         if is_directory:
-            self._journal.unlist(path)
-
-    def _root_of(self, path: str) -> int:
-        return next(index for index, root in enumerate(self._config.incoming) if path.startswith(f"{root}/"))
+            self._journal.unlist(root, path)
 
     def _account(self) -> dict[str, Any]:
         more = {
@@ -267,10 +266,22 @@ class _Progress(Progress):
 
 
 def _claims(directories: Directories) -> Iterator[str]:
-    for root in directories.incoming:
-        for home in claim_directories(root, directories.state, directories.part):
+    for index in range(len(directories.incoming)):
+        for home in directories.claim_places(index):
             with contextlib.suppress(FileNotFoundError), os.scandir(home) as entries:
                 yield from (entry.path for entry in entries)
+
+
+def _require_all_incoming(directories: Directories) -> None:
+    """Raise ConfigError if two incoming directories cannot be told apart, or this part has claims of another one."""
+    if len(set(directories.root_names)) < len(directories.root_names):
+        text = "two of these directories are the same to all hosts (one inode number); give each to parts of its own"
+        raise ConfigError([f"--incoming: {text}, with a --state of their own"])
+    ours = {place for index in range(len(directories.incoming)) for place in directories.claim_places(index)}
+    stray = orphans.find(directories.state, ours, lambda _: False)
+    if stray:
+        texts = [f"--incoming: {one.text()}; give this part that directory, too" for one in stray]
+        raise ConfigError(texts)
 
 
 def _require_files(roots: tuple[str, ...]) -> None:

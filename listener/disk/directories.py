@@ -40,8 +40,8 @@ class Directories:
     """Absolute paths of a run. `claims` and `links` go with `incoming` by index; `links` says whether a claim can be
     hard linked into data, otherwise bytes are copied through `data_staging`. The last of `incoming` are `batches`,
     whose files are not claimed (""). `systems` holds the types of file systems at the start, by directory, for all but
-    staging; `part` is that of a backfill, whose claims bear its name. A reader without incoming needs `data`, `log` and
-    `state` only.
+    staging; `part` is that of a backfill, whose claims bear its name. `root_names` names each of `incoming`, for a part
+    so that all hosts do. A reader without incoming needs `data`, `log` and `state` only.
     """
 
     incoming: tuple[str, ...] = ("",)
@@ -58,6 +58,11 @@ class Directories:
     state_staging: str = ""
     systems: Mapping[str, str] = field(default_factory=dict)
     part: str = ""
+    root_names: tuple[str, ...] = ("",)
+
+    def claim_places(self, root_index: int) -> tuple[str, str]:
+        """Return the two possible directories of claims of an incoming directory, as claim_directories does."""
+        return _claim_places(self.incoming[root_index], self.root_names[root_index], self.state, self.part)
 
     def is_network(self, path: str) -> bool:
         """Return whether other machines may change files in one of these directories, by what was there at the
@@ -109,6 +114,7 @@ def prepare(config: Config) -> Directories:
         state_staging=_private(config.state, "staging", owner),
         systems=_systems(table, *config.roots, *claims, config.data, config.log, config.state),
         part=config.part,
+        root_names=tuple(_root_name(root, config.part) for root in config.roots),
     )
 
 
@@ -258,6 +264,8 @@ def _owner(config: Config) -> str:
                 os.unlink(fresh)
     with open(path, encoding="utf-8", errors="replace") as file:
         identity = file.read()
+    if config.part:  # Its state is its own; the host that goes on with it may mount incoming elsewhere.
+        return short_hash(identity)
     return short_hash("\0".join((identity, *map(os.path.realpath, config.incoming or config.batches))))
 
 
@@ -265,7 +273,17 @@ def claim_directories(root: str, state: str, part: str = "") -> tuple[str, str]:
     """Return the two possible directories of claims of `root`: in the state directory, and in incoming itself. An
     earlier run, with other mounts, may have used the other one. Parts of a backfill share incoming.
     """
-    name = short_hash(os.path.realpath(root))
+    return _claim_places(root, _root_name(root, part), state, part)
+
+
+def _root_name(root: str, part: str) -> str:
+    """Return a name for an incoming directory: of its path; for a part of its inode, which is the same on all hosts,
+    while each may mount the volume elsewhere.
+    """
+    return f"{os.stat(root).st_ino:x}" if part else short_hash(os.path.realpath(root))
+
+
+def _claim_places(root: str, name: str, state: str, part: str) -> tuple[str, str]:
     return os.path.join(state, "claim", name), os.path.join(root, OWN, "claim", f"{name}-{part}" if part else name)
 
 

@@ -21,7 +21,7 @@ from listener.service.backlog import BATCH
 from listener.service.engine import Engine
 from listener.service.lock import IncomingLock
 from listener.service.other_listeners import OtherListeners
-from listener.service.rescan import ignore, in_byte_order, walk
+from listener.service.rescan import in_byte_order, walk
 from listener.service.revision_thread import RevisionThread
 from listener.telemetry.events import Events
 
@@ -84,8 +84,12 @@ def _revise(revision_thread: RevisionThread, ledger: LedgerThread, progress: Pro
         ledger.recount([one.revision.SeriesInstanceUID])
 
 
+def _ignore(_root: int, _name: str) -> None:
+    """Do nothing."""
+
+
 def work(
-    engine: Engine, config: Config, names: Iterable[tuple[int, str]], absent: Callable[[str], None] = ignore
+    engine: Engine, config: Config, names: Iterable[tuple[int, str]], absent: Callable[[int, str], None] = _ignore
 ) -> bool:
     """Offer claims, then `names` (index of the incoming directory, path), and work until nothing is left that may be
     done now. Return whether all were offered. `absent` is called for each that is no file, is gone, or was done before.
@@ -102,7 +106,7 @@ def work(
             if refusal.lasts:
                 return False
         if not engine.intake.offer(name, root, "startup"):
-            absent(name)
+            absent(root, name)
         if index % BATCH == BATCH - 1:
             engine.turn(0)
     _finish(engine, refusal, patience)

@@ -13,7 +13,6 @@ import time
 from typing import NamedTuple, NoReturn
 
 from listener.disk import files, leases, moves
-from listener.disk.directories import claim_directories
 from listener.errors import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
 from listener.repacking.context import CLAIM, HOLDING, WorkerContext
@@ -46,7 +45,7 @@ def parse_name(name: str) -> ClaimName | None:
 
 
 def key_of(claim: str) -> bytes:
-    """Return the key (context.path_key) in the name of a part's claim, b"" of any other claim."""
+    """Return the key (PathKeys) in the name of a part's claim, b"" of any other claim."""
     serial = os.path.basename(claim).split(".", 2)[1:2]
     try:
         return bytes.fromhex(serial[0].split("-")[2]) if serial else b""
@@ -158,9 +157,7 @@ def _claim(source: Source, context: WorkerContext, status: os.stat_result) -> os
         if error.errno != errno.EXDEV:
             raise
         # Something was mounted over incoming since the start.
-        _, inside = claim_directories(
-            context.directories.incoming[root], context.directories.state, context.directories.part
-        )
+        _, inside = context.directories.claim_places(root)
         claim = f"{inside}/{name}"
         try:
             _move(source.path, claim)

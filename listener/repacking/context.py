@@ -25,9 +25,19 @@ CLAIM, COPY, MOVE, LINK = "claim", "copy", "move", "link"
 HOLDING = (CLAIM, LINK)
 
 
-def path_key(path: str) -> bytes:
-    """Return 16 bytes by which a part of a backfill knows a path."""
-    return blake2b(os.fsencode(path), digest_size=16).digest()
+class PathKeys:
+    """Keys of 16 bytes by which a part of a backfill knows files: made of the path below incoming, so that they are the
+    same on all hosts, wherever these mount it.
+    """
+
+    def __init__(self, directories: Directories) -> None:
+        roots = zip(directories.incoming, directories.root_names, strict=True)
+        self._roots = [(len(root), os.fsencode(name)) for root, name in roots]
+
+    def of(self, root_index: int, path: str) -> bytes:
+        """Return the key of `path`, which lies below the incoming directory with this index."""
+        length, name = self._roots[root_index]
+        return blake2b(name + os.fsencode(path[length:]), digest_size=16).digest()
 
 
 class WorkerContext:
@@ -63,15 +73,15 @@ class WorkerContext:
         self.syncs = config.fsync != "none"
         self.serial = itertools.count()
         self._process = f"{os.getpid():x}"
-        self._names_keys = bool(config.part)
+        self._keys = PathKeys(directories) if config.part else None
 
     def claim_name(self, arrival: Arrival) -> str:
         """Return a unique name for a claim: arrival time, process, serial, attempts, original name (cut to fit 255
         bytes). In a part of a backfill the key of the file's path stands behind the serial.
         """
         serial = f"{self._process}-{next(self.serial):x}"
-        if self._names_keys:
-            serial += f"-{path_key(arrival.path).hex()}"
+        if self._keys:
+            serial += f"-{self._keys.of(arrival.root_index, arrival.path).hex()}"
         prefix = f"{arrival.time_ns:019d}.{serial}.{arrival.attempts}."
         return files.cut_name(prefix, os.path.basename(arrival.path))
 

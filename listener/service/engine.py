@@ -186,7 +186,8 @@ class Engine:
         finished = []
         gone = self.volumes.gone(since, time.monotonic())
         if self._journal is not ignore and not gone:
-            self._journal([result for result in results if isinstance(result, Outcome)])
+            pairs = zip(held, results, strict=True)
+            self._journal([_of_claim(arrival, result) for arrival, result in pairs if isinstance(result, Outcome)])
         for arrival, result in zip(held, results, strict=True):
             if gone or (isinstance(result, Outcome) and result.kind == "vanished" and self.volumes.hides(arrival)):
                 self._keep(arrival, result, gone)
@@ -293,7 +294,7 @@ class Engine:
             if isinstance(recovered, Outcome) and (gone or self.volumes.hides(arrival)):
                 self._keep(arrival, recovered, gone)
             elif isinstance(recovered, Outcome):
-                self._journal([recovered])
+                self._journal([_of_claim(arrival, recovered)])
                 self._finish([(arrival, recovered)])
             elif self._recovery.is_poison(recovered):
                 self._give_up(recovered)
@@ -320,6 +321,11 @@ class Engine:
         self.pool.stop(0.0 if at_once else 5.0)
         self.selector.close()
         self.intake.close()
+
+
+def _of_claim(arrival: Arrival, outcome: Outcome) -> Outcome:
+    """Return the outcome with the claim that it was an outcome of, also where that is gone: its name tells the file."""
+    return outcome._replace(claim=outcome.claim or arrival.claim)
 
 
 def _refusal(arrival: Arrival, step: str, error: OSError) -> Deferral:

@@ -45,7 +45,7 @@ class Recovery:
         if self._mode != CLAIM:
             return
         for root, incoming in enumerate(self._directories.incoming):
-            places = claim_directories(incoming, self._directories.state, self._directories.part)
+            places = self._directories.claim_places(root)
             for entry in itertools.chain.from_iterable(map(_entries, places)):
                 name = claim.parse_name(entry.name)
                 if name is not None:
@@ -59,7 +59,9 @@ class Recovery:
 
     def orphans(self) -> list[Orphans]:
         """Return claims of incoming directories that are not configured any more and that no listener uses."""
-        return orphans_of(self._directories.incoming, self._directories.state) if self._mode == CLAIM else []
+        # A part has looked at its own before it began.
+        is_service = self._mode == CLAIM and not self._directories.part
+        return orphans_of(self._directories.incoming, self._directories.state) if is_service else []
 
     def recover(self, lost: WorkerExit) -> Iterator[Arrival | Outcome]:
         """Yield for each file of a dead worker, in order, an arrival to do again or the outcome of one that is gone."""

@@ -88,7 +88,7 @@ def checked(data: bytes, root: Path, share: Share | None = None) -> tuple[list[s
     """Paths of a list, without the root, and how many names there are, are ignored, and stand there twice."""
     seen: set[str] = set()
 
-    def note(path: str) -> bool:
+    def note(_root: int, path: str) -> bool:
         known = path in seen
         seen.add(path)
         return not known
@@ -153,5 +153,5 @@ def test_of_several_incoming_directories_that_which_has_the_file(tmp_path: Path)
         Path(root).mkdir()
     (tmp_path / "b/x").touch()
     listed = FileList(io.BytesIO(b"x\ny\n"), roots)
-    listed.check(lambda _: True)
+    listed.check(lambda _root, _path: True)
     assert list(listed) == [(1, f"{roots[1]}/x"), (0, f"{roots[0]}/y")]

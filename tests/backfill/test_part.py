@@ -16,7 +16,7 @@ from listener import cli
 from tests.backfill.archives import SMALL, archive, part, total
 from tests.instances import write_instance
 from tests.service_process import Places, command, environment, finish, listener, make_places, service, start
-from tests.workbench import contents
+from tests.workbench import Bench, arrival_of, contents
 
 pytestmark = pytest.mark.real
 
@@ -164,3 +164,44 @@ def test_a_list_of_a_source_that_is_empty_is_refused(tmp_path: Path, capfd: pyte
     assert part(places, "--files-from", str(tmp_path / "list")) == 69
     assert "is empty while a list names files in it" in capfd.readouterr().err
     assert part(places, "--files-from", str(tmp_path / "none")) == 2
+
+
+def claimed(places: Places, paths: list[Path]) -> None:
+    """What is left when a part was killed: its files are claimed, and no end is recorded."""
+    state, incoming = f"{places.state}/parts/0-of-1", tuple(map(str, places.incomings))
+    bench = Bench(places.data.parent, incoming=incoming, state=state, part="0-of-1")
+    assert len(bench.work([arrival_of(path) for path in paths])) == len(paths)
+
+
+def test_a_host_that_mounts_the_volume_elsewhere_goes_on_with_a_part(tmp_path: Path) -> None:
+    here = make_places(tmp_path / "here")
+    files = archive(here, 4)
+    claimed(here, files[:5])
+    (tmp_path / "here").rename(tmp_path / "there")
+    there = make_places(tmp_path / "there")
+    assert part(there, "--part", "0/1", "--tolerate-set-aside") == 0
+    assert total(there) == {"listed": len(files), "published": len(files) - 2, "duplicate": 1, "set_aside": 1}
+    assert not contents(there.state / "parts/0-of-1/claim")
+
+
+def test_kept_files_are_the_same_files_on_a_host_that_mounts_them_elsewhere(tmp_path: Path) -> None:
+    here = make_places(tmp_path / "here")
+    files = archive(here, 3)
+    assert part(here, "--part", "0/1", "--keep-source", "--tolerate-set-aside") == 0
+    (tmp_path / "here").rename(tmp_path / "there")
+    there = make_places(tmp_path / "there")
+    assert part(there, "--part", "0/1", "--keep-source", "--tolerate-set-aside", "--again") == 0
+    assert total(there) == {"listed": len(files), "published": len(files) - 2, "duplicate": 1, "set_aside": 1}
+
+
+def test_claims_of_an_incoming_directory_that_is_not_given_are_not_forgotten(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    places = make_places(tmp_path, incomings=2)
+    files = archive(places, 2)
+    claimed(places, files[:2])
+    other = Places(places.base, places.incomings[1:], places.data, places.log, places.state)
+    assert part(other, "--part", "0/1") == 2
+    assert "2 claimed files of" in capfd.readouterr().err
+    assert part(places, "--part", "0/1", "--tolerate-set-aside") == 0
+    assert total(places)["listed"] == len(files)
