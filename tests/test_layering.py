@@ -119,6 +119,7 @@ BROAD = {
     "repacking.repack": "one of the two places: a file's failure is its own, never the batch's",
     "dicom.decoding": "whatever pydicom raises about one value, the others are still to be had",
     "network.implicit": "whatever pydicom raises while it re-encodes is this one file's",
+    "stages.worker_process": "a task's failure is its own, and its text may name a patient",
     "serve.app": "a defect is one answer's, never the end of the service",
     "serve.describing": "whatever pydicom raises of a value or an instance, the others are to be had",
     "frames.loader": "whatever a load raises, its frames are not there, and the cache goes on",

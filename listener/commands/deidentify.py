@@ -29,8 +29,6 @@ from listener.deidentify.profile import Rules
 from listener.deidentify.replacing import Replacer, Subject
 from listener.deidentify.rewriting import Job
 from listener.errors import ConfigError
-from listener.ledger import consumers
-from listener.ledger.connection import open_writer, path_of, translated
 from listener.moments import FORMS
 from listener.planning.names import instant, printable
 from listener.stages import options
@@ -139,7 +137,8 @@ def _status(config: Config, given: argparse.Namespace) -> int:
 
 def _held(config: Config, given: argparse.Namespace) -> int:
     """List what waits for a person, or let it go."""
-    from listener.deidentify.vault import HeldRow, Vault
+    from listener.deidentify import due
+    from listener.deidentify.vault import Vault
 
     releases = given.release is not None
     if releases and not given.release and not given.reason:
@@ -153,7 +152,7 @@ def _held(config: Config, given: argparse.Namespace) -> int:
         if releases:
             vault.release(rows, pwd.getpwuid(os.geteuid()).pw_name, time.time_ns())
     if releases:
-        _deliver_again(config, {row.SeriesInstanceUID for row in rows})
+        due.release(config.state, {row.SeriesInstanceUID for row in rows})
         print(f"{several(len(rows), 'is', 'are')} let go; the stage cleans {'them' if len(rows) != 1 else 'it'} now")
         return 0 if rows else 1
     if given.json:
@@ -163,22 +162,12 @@ def _held(config: Config, given: argparse.Namespace) -> int:
         print(table(heads, [_held_cells(row) for row in rows]), end="")
     else:
         print("nothing is held", file=sys.stderr)
-    assert all(isinstance(row, HeldRow) for row in rows)
     return 0
 
 
 def _held_cells(row: Any) -> list[str]:
     whole = row.SOPInstanceUID or "(all)"
     return [row.reason, row.SeriesInstanceUID, whole, moment(instant(row.since_ns)), row.detail]
-
-
-def _deliver_again(config: Config, series: set[str]) -> None:
-    """Have the deliveries of these series taken again."""
-    with translated(), closing(open_writer(path_of(config.state))) as connection:
-        consumer = consumers.id_of(connection, NAME)
-        for uid in sorted(series):
-            ids = consumers.deliveries_of_uid(connection, consumer, uid)
-            consumers.redeliver_these(connection, consumer, ids, time.time_ns())
 
 
 def _evidence(config: Config, chosen: DeidentifyOptions, given: argparse.Namespace) -> int:
@@ -234,7 +223,7 @@ def _explain(config: Config, chosen: DeidentifyOptions, given: argparse.Namespac
 def _job(chosen: DeidentifyOptions) -> Job:
     """Return the job of an explanation, for which any key will do: no new value is shown."""
     names = frozenset(chosen.option)
-    safe = inputs.read_safe_private(chosen.safe_private) if chosen.safe_private else frozenset()
+    safe = inputs.read_safe_private(chosen.safe_private) if "retain-safe-private" in names else frozenset()
     words = inputs.read_words(chosen.words)
     replacer = Replacer(Keys(os.urandom(SECRET)), Subject("P", 1), words)
     return Job(Rules(names, safe), replacer, marks_of(names))

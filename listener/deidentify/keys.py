@@ -25,10 +25,15 @@ class Keys:
     """Derives values from a secret of 32 bytes."""
 
     def __init__(self, secret: bytes) -> None:
+        self._secret = secret
         self._uid, self._identifier, self._shift = (_of(secret, name) for name in (b"uid", b"identifier", b"shift"))
         #: What tells two secrets apart, and nothing of either.
         self.fingerprint = _of(secret, b"fingerprint").hex()[:16]
         self.uid = lru_cache(maxsize=65536)(self._derive_uid)
+
+    def __reduce__(self) -> tuple[type[Keys], tuple[bytes]]:
+        """Travel to another process as the secret alone."""
+        return Keys, (self._secret,)
 
     def _derive_uid(self, original: str) -> str:
         """Return the UID that stands for `original`: 2.25 and a version 8 UUID (RFC 9562); those of DICOM stay."""

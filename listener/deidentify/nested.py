@@ -6,7 +6,6 @@ sequence of known length that cannot be followed is removed; one of unknown leng
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import NamedTuple
 
 from listener.deidentify import profile, values
@@ -42,8 +41,8 @@ class Step(NamedTuple):
 
 
 class Elements:
-    """Rewrites elements under rules. `done` counts by (tag, action) what was not kept; `steps` has each Step, if they
-    are wanted.
+    """Rewrites elements under rules. `done` has the (tag, action) of each element that was not kept; `steps` has each
+    Step, if they are wanted.
     """
 
     def __init__(self, rules: Rules, replacer: Replacer, max_depth: int = 64, *, explains: bool = False) -> None:
@@ -52,7 +51,7 @@ class Elements:
         self._explains = explains
         self._path: list[int] = []
         self._decisions = rules.decided
-        self.done: Counter[tuple[int, str]] = Counter()
+        self.done: list[tuple[int, str]] = []
         self.steps: list[Step] = []
 
     # -- decide --------------------------------------------------------------------------------------------------------
@@ -246,7 +245,7 @@ class Elements:
             self.steps.append(Step(tuple(self._path), head.vr, decision, raw))
 
     def _count(self, tag: int, action: str) -> None:
-        self.done[tag, action] += 1
+        self.done.append((tag, action))
 
 
 #: (is SQ in the file, is SQ in the dictionary, is UN in the file): readings that agree.

@@ -46,6 +46,7 @@ class DeidentifyOptions:
     incomplete: str = row(
         "hold", parse.choice("hold", "pass"), "WHAT", "series of which fewer instances came than were promised"
     )
+    workers: int = row(1, parse.whole(1, 256), "N", "worker processes: so many units are cleaned at once")
     http: str = row(
         "0.0.0.0:9466", parse.address, "ADDR:PORT", "metrics and health; port 0 picks one; or unix:PATH, or off"
     )

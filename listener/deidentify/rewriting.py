@@ -13,6 +13,7 @@ from listener.deidentify import profile
 from listener.deidentify.faults import NotUnderstood
 from listener.deidentify.forms import FORMS, Form, Head, Short
 from listener.deidentify.marks import MARKS, Marks, Pending, file_meta
+from listener.deidentify.memory import Memory, Remembered
 from listener.deidentify.nested import Elements, Span, Step, hides_items
 from listener.deidentify.profile import Decision, Position, Rules
 from listener.deidentify.replacing import Replacer
@@ -62,8 +63,8 @@ class Part(NamedTuple):
 class Rewritten(NamedTuple):
     """An instance after the profile: `prefix` (preamble to file meta information), the parts of its data set, whether
     they are deflated, the source they are of, its new SOP Instance UID, what was done (by tag and action), and the
-    single steps if they were wanted; `draws_in_pixels`: an overlay lies in unused bits of the
-    pixels; `syntax`: its transfer syntax.
+    single steps if they were wanted; `draws_in_pixels`: an overlay lies in unused bits of the pixels; `syntax`: its
+    transfer syntax.
     """
 
     prefix: bytes
@@ -78,13 +79,16 @@ class Rewritten(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What is done with the instances of one subject: rules, values in place of others, marks, limits."""
+    """What is done with the instances of one subject: rules, values in place of others, marks, limits; and by form what
+    became of the elements of the last instance, None where nothing is to be remembered.
+    """
 
     rules: Rules
     replacer: Replacer
     marks: Marks
     limits: Limits = Limits()
     explains: bool = False
+    memories: dict[Form, Memory] | None = None
 
 
 def rewrite(descriptor: int, size: int, job: Job) -> Rewritten:
@@ -114,7 +118,15 @@ def rewrite(descriptor: int, size: int, job: Job) -> Rewritten:
     if not is_uid(uid):
         raise NotUnderstood("its SOP Instance UID is no UID")
     return Rewritten(
-        prefix, parts, deflated, source, uid, walk.elements.done, walk.elements.steps, walk.draws_in_pixels, syntax
+        prefix,
+        parts,
+        deflated,
+        source,
+        uid,
+        Counter(walk.elements.done),
+        walk.elements.steps,
+        walk.draws_in_pixels,
+        syntax,
     )
 
 
@@ -147,21 +159,65 @@ class _Walk:
         self._pixels_seen = False
         self._creators: dict[int, str] = {}
         self._pending = Pending(job.marks, form)
+        self._memory = None if job.memories is None or job.explains else job.memories.setdefault(form, Memory())
+        self._has_safe_private = bool(job.rules.safe_private)
+        #: Where the last element starts whose bytes were at hand as a whole (-1: there is none), and what became of it.
+        self._made: tuple[int, bytes | None] = (-1, None)
 
     def run(self) -> list[bytes | Part]:
         """Return the parts of the data set."""
         at = 0
-        while not self._is_end(at := self._reach(at, LONG_HEAD)):
+        before = self._memory.first if self._memory else None
+        while True:
+            if before:
+                at, before = self._recalled(at, before)
+            at = self._reach(at, LONG_HEAD)
+            if self._is_end(at):
+                break
             head = self._next(at)
             if head is None:
                 break
             self._last = head.tag
             if head.tag > self._pending.next_tag:
                 self._add(at, *self._pending.until(head.tag))
-            at = self._element(at, head)
+            if before and self._memory:
+                at, before = self._remembered(at, head, before, self._memory)
+            else:
+                at = self._element(at, head)
         self._flush(at)
         self._parts += self._pending.until(_BEHIND_ALL)
         return self._parts
+
+    # -- what the last instance had too --------------------------------------------------------------------------------
+
+    def _recalled(self, at: int, node: Remembered) -> tuple[int, Remembered]:
+        """Pass the elements at `at` that followed `node` before, too; return where the next one is, and the last."""
+        data, done = self._data, self.elements.done
+        while (after := node.after) and after.raw and data.startswith(after.raw, at):
+            node = after
+            if node.tag > self._pending.next_tag:
+                self._add(at, *self._pending.until(node.tag))
+            if node.piece is None:
+                self._run = at if self._run < 0 else self._run
+            else:
+                self._flush(at)
+                if node.piece:
+                    self._parts.append(node.piece)
+                done += node.done
+            at += len(node.raw)
+        self._last = max(self._last, node.tag)
+        return at, node
+
+    def _remembered(self, at: int, head: Head, before: Remembered, memory: Memory) -> tuple[int, Remembered]:
+        """Do as _element, and remember what became of the element, which followed `before`."""
+        known = len(self.elements.done)
+        self._made = (-1, None)
+        end = self._element(at, head)
+        start, piece = self._made
+        # Of safe private elements the creator decides too.
+        is_alone = not (self._is_noted(head.tag) or (head.tag >> 16 & 1 and self._has_safe_private))
+        raw = self._data[start:end] if start >= 0 and is_alone else b""
+        return end, memory.note(before, head.tag, raw, piece, self.elements.done[known:])
 
     # -- the window ----------------------------------------------------------------------------------------------------
 
@@ -238,9 +294,10 @@ class _Walk:
 
     def _rewritten(self, at: int, decision: Decision, position: Position) -> int:
         head, span = self._form.head(self._data, at), Span(at, -1, _FAR)
-        if head.tag in (SOP_CLASS, SOP_INSTANCE) or head.tag & _EACH_OVERLAY == _OVERLAY_BITS:
-            self._remember(head)
+        if self._is_noted(head.tag):
+            self._note(head)
         piece, end = self.elements.element(self._data, head, decision, span, self._form, position)
+        self._made = (at, piece)
         if piece is None:
             self._run = at if self._run < 0 else self._run
         else:
@@ -249,7 +306,11 @@ class _Walk:
                 self.sop_instance = piece[-len(piece) + head.start - at :]
         return end
 
-    def _remember(self, head: Head) -> None:
+    @staticmethod
+    def _is_noted(tag: int) -> bool:
+        return tag in (SOP_CLASS, SOP_INSTANCE) or tag & _EACH_OVERLAY == _OVERLAY_BITS
+
+    def _note(self, head: Head) -> None:
         value = self._data[head.start : head.start + head.length].rstrip(b" \0")
         if head.tag & _EACH_OVERLAY == _OVERLAY_BITS:
             # Overlay Bits Allocated of 1 is an overlay of its own; more are those of the pixels (PS3.5 section 8.1.2).
@@ -262,14 +323,14 @@ class _Walk:
     def _following(self, at: int, step: Callable[[int], int]) -> int:
         """Do a step whose end is not known before, with larger windows until it is in one."""
         while True:
-            done, known = self.elements.done.copy(), len(self.elements.steps)
+            done, known = len(self.elements.done), len(self.elements.steps)
             try:
                 return step(at)
             except Short:
                 count = len(self._data) - at
                 if not self._source.reaches(self._base + at + count + 1) or count > self._most:
                     raise
-                self.elements.done = done
+                del self.elements.done[done:]
                 del self.elements.steps[known:]
                 at = self._reach(at, 2 * count + _WINDOW)
 

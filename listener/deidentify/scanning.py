@@ -22,6 +22,9 @@ _BULK = frozenset({0x7FE00008, 0x7FE00009, _PIXELS})
 #: Bytes of a file that are read at first, and the most before its pixels.
 _FIRST, _MOST = 256 * 1024, 64 * 1024 * 1024
 
+#: Bytes that are read beyond where pixels began before.
+_ROOM = 4096
+
 #: Bytes of a fragment that are searched for segments, and of the frames of one file the most that are looked at.
 _SEGMENTS, _MOST_FRAGMENTS = 64 * 1024, 100_000
 _JPEG, _JPEG2000 = b"\xff\xd8", b"\xff\x4f"
@@ -43,6 +46,25 @@ class Scanned(NamedTuple):
     segments: list[bytes]
 
 
+class Seen:
+    """Elements at the top level of the files that were scanned with it: one whose bytes were seen has no leaves any
+    more. Whoever gives it to scan() has dealt with the leaves that it had.
+    """
+
+    def __init__(self) -> None:
+        #: The elements of the last file, as bytes from the head on, and where each is, by the bytes of its tag.
+        self.elements: list[bytes] = []
+        self.places: dict[bytes, int] = {}
+        #: Bytes that suffice to come to the pixels.
+        self.size = 0
+
+    def keep(self, elements: list[bytes], pixels: int) -> None:
+        """Keep the elements of another file, in their order."""
+        self.elements = elements
+        self.places = {raw[:4]: place for place, raw in enumerate(elements)}
+        self.size = max(self.size, pixels + _ROOM)
+
+
 class Unreadable(Exception):
     """The file cannot be read for verification."""
 
@@ -51,16 +73,17 @@ class _Cut(Exception):
     """The bytes at hand end too early."""
 
 
-def scan(descriptor: int, begin: int, syntax: str) -> Scanned:
-    """Read a file whose data set starts at `begin`. Raises Unreadable and OSError."""
+def scan(descriptor: int, begin: int, syntax: str, seen: Seen | None = None) -> Scanned:
+    """Read a file whose data set starts at `begin`; without leaves of what was seen. Raises Unreadable and OSError."""
+    seen = seen or Seen()
     implicit, little = syntax == "1.2.840.10008.1.2", syntax != "1.2.840.10008.1.2.2"
     deflated = syntax in ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
-    count = _FIRST
+    count = seen.size or _FIRST
     while count <= _MOST:
         data, is_whole = _inflated(descriptor, begin, count) if deflated else _read(descriptor, begin, count)
         walk = _Walk(data, little=little)
         try:
-            walk.run(0, len(data), implicit=implicit)
+            elements = walk.top(seen, implicit=implicit)
         except _Cut:
             if is_whole:
                 raise Unreadable("it ends within a value") from None
@@ -69,6 +92,8 @@ def scan(descriptor: int, begin: int, syntax: str) -> Scanned:
         if walk.pixels < 0 and not is_whole:
             count *= 4
             continue
+        if elements is not seen.elements:
+            seen.keep(elements, walk.pixels)
         segments = [] if deflated or walk.pixels < 0 else _segments(descriptor, begin + walk.pixels)
         return Scanned(data[: walk.pixels] if walk.pixels >= 0 else data, walk.leaves, segments)
     raise Unreadable("it has too much before its pixels")
@@ -109,6 +134,31 @@ class _Walk:
         self._tag, self._u16 = Struct(f"{sign}HH").unpack_from, Struct(f"{sign}H").unpack_from
         self._u32 = Struct(f"{sign}L").unpack_from
 
+    def top(self, seen: Seen, *, implicit: bool) -> list[bytes]:
+        """Collect the values of a data set that were not seen, and return its elements. Raises _Cut."""
+        data, known, places = self._data, seen.elements, seen.places
+        found: list[bytes] = []
+        at, place, end = 0, 0, len(data)
+        is_new = False
+        while at + 8 <= end:
+            if place < len(known) and data.startswith(raw := known[place], at):
+                found.append(raw)
+                at += len(raw)
+                place += 1
+                continue
+            group, element = self._tag(data, at)
+            tag = group << 16 | element
+            if tag in _BULK:
+                self.pixels = self._head(at, tag, implicit=implicit)[1]
+                break
+            if group == 0xFFFE:
+                break
+            before, is_new = at, True
+            at = self._element(at, tag, implicit=implicit, depth=0)
+            found.append(raw := data[before:at])
+            place = places.get(raw[:4], place - 1) + 1
+        return found if is_new or len(found) != len(known) else known
+
     def run(self, at: int, end: int, *, implicit: bool, depth: int = 0) -> int:
         """Collect the values from `at` on, to `end` or the delimiter of an item. Return the offset behind. Raises
         _Cut.
@@ -118,12 +168,13 @@ class _Walk:
             tag = group << 16 | element
             if group == 0xFFFE:
                 return at + 8
-            vr, start, length = self._head(at, tag, implicit=implicit)
-            if tag in _BULK and not depth:
-                self.pixels = start
-                return end
-            at = self._value(Leaf(tag, vr, b""), start, length, implicit=implicit, depth=depth)
+            at = self._element(at, tag, implicit=implicit, depth=depth)
         return end
+
+    def _element(self, at: int, tag: int, *, implicit: bool, depth: int) -> int:
+        """Collect the values of an element; return the offset behind."""
+        vr, start, length = self._head(at, tag, implicit=implicit)
+        return self._value(Leaf(tag, vr, b""), start, length, implicit=implicit, depth=depth)
 
     def _head(self, at: int, tag: int, *, implicit: bool) -> tuple[str, int, int]:
         if implicit:
@@ -145,8 +196,7 @@ class _Walk:
             return end if length == _OPEN else stop
         if start + length > len(self._data):
             raise _Cut
-        value = self._data[start : start + length].strip(b" \0")
-        self.leaves.append(leaf._replace(value=value))
+        self.leaves.append(Leaf(leaf.tag, leaf.vr, self._data[start : start + length].strip(b" \0")))
         return start + length
 
     def _items(self, at: int, end: int, *, implicit: bool, depth: int, alien: bool) -> int:

@@ -11,17 +11,21 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from listener.deidentify import catalogue, holding, inputs
+from listener.deidentify.due import task_of, withhold
 from listener.deidentify.keys import Keys
 from listener.deidentify.options import DeidentifyOptions
 from listener.deidentify.profile import Rules
-from listener.deidentify.units import Method, Result, Task, Units
+from listener.deidentify.units import Result, Task, Units
 from listener.deidentify.vault import Vault
+from listener.deidentify.work import Method
 from listener.errors import ConfigError, LedgerFault, NotTaken, Postponed
 from listener.ledger.interests import Interest, text_of
 from listener.ledger.reader import reading
 from listener.ledger.rows import Delivery
-from listener.ledger.taking import Consumer, DeliveryThread
+from listener.ledger.taking import Consumer, DeliveryThreads
 from listener.stages.service import Tools
+from listener.stages.worker_process import Setup
+from listener.stages.workers import WorkerFailed, Workers
 from listener.telemetry.catalogue import Row
 from listener.telemetry.health import Checks
 
@@ -39,7 +43,7 @@ Told = tuple[str, Mapping[str, Any]]
 
 def method_of(options: DeidentifyOptions) -> Method:
     """Return how a collection is cleaned. Raises ConfigError."""
-    safe = inputs.read_safe_private(options.safe_private) if options.safe_private else frozenset()
+    safe = inputs.read_safe_private(options.safe_private) if "retain-safe-private" in options.option else frozenset()
     return Method(
         Rules(frozenset(options.option), safe),
         Keys(inputs.read_key(options.key_file)),
@@ -101,11 +105,12 @@ class DeidentifyStage:
         self._vault = Vault(self._state_dir)
         self._vault.claim(self._method.keys.fingerprint)
         self._units = Units(self._data_dir, self._options.into, self._method, self._vault)
+        self._workers = Workers(self._options.workers, Setup("listener.deidentify.work:Cleaner", self._method))
         wants = text_of(Interest(("series-complete", "series-incomplete")))
-        self._thread = DeliveryThread(Consumer(self.name, "stage deidentify", wants, _LEASE), self, self._state_dir)
-        self._thread.answered = self._answered
+        consumer = Consumer(self.name, "stage deidentify", wants, _LEASE)
+        self._threads = DeliveryThreads(self._options.workers, consumer, self, self._state_dir)
         self._count_held()
-        self._thread.start()
+        self._threads.start(self._answered)
         return ()
 
     # -- in the thread of deliveries -----------------------------------------------------------------------------------
@@ -115,42 +120,54 @@ class DeidentifyStage:
         if delivery.series is None or delivery.change is None:
             return
         begun = time.monotonic()
-        series, generation = delivery.series, delivery.change.generation
-        with reading(self._state_dir) as reader:
-            instances = reader.instances_of(series)
-        task = Task(series, generation, delivery.event.endswith("incomplete"), instances)
+        series, is_incomplete = delivery.series, delivery.event.endswith("incomplete")
+        task = task_of(self._state_dir, series, delivery.change.generation, is_incomplete=is_incomplete)
+        result = self._processed(task, delivery, renew)
+        if result.is_news:
+            self._tell(delivery, task, result, time.monotonic() - begun)
+            if task.batch and not result.passed:
+                withhold(self._state_dir, task.batch)
+        held = [row for row in result.held if not result.name or row.SeriesInstanceUID == series.SeriesInstanceUID]
+        if held:
+            # Not delivered: 'listener prune' keeps what is held.
+            reasons = Counter(row.reason for row in held)
+            told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+            raise NotTaken(f"held for a person: {told}; 'listener deidentify held' lists them", is_final=True)
 
-        def renewed() -> None:
+    def _processed(self, task: Task, delivery: Delivery, renew: Callable[[], None]) -> Result:
+        """Have a worker clean a unit. Raises NotTaken and Postponed."""
+        assert delivery.series
+
+        def go_on() -> None:
             if self._stopped:
                 raise NotTaken("the stage stopped meanwhile")
             renew()
 
         try:
-            result = self._units.process(task, renewed)
+            with self._workers.taken() as worker:
+                return self._units.process(task, delivery.series.SeriesInstanceUID, worker.do, go_on)
         except FileNotFoundError as error:
             if delivery.attempts < _ATTEMPTS:
                 raise Postponed("a file is not where the ledger says", _SOON) from error
             raise NotTaken("a file is not where the ledger says", is_final=True) from error
+        except WorkerFailed as failure:
+            # A unit that ends its worker again and again must not keep the others waiting.
+            raise NotTaken(str(failure), is_final=delivery.attempts >= _ATTEMPTS) from failure
         except OSError as error:
             raise NotTaken(error.strerror or type(error).__name__, _SOON) from error
-        self._tell(delivery, result, time.monotonic() - begun)
-        if result.held:
-            # Not delivered: 'listener prune' keeps what is held.
-            reasons = Counter(row.reason for row in result.held)
-            told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-            raise NotTaken(f"held for a person: {told}; 'listener deidentify held' lists them", is_final=True)
 
     def abort(self) -> None:
         """End the attempt that is under way; from any thread."""
         self._stopped = True
 
-    def _tell(self, delivery: Delivery, result: Result, seconds: float) -> None:
+    def _tell(self, delivery: Delivery, task: Task, result: Result, seconds: float) -> None:
         assert delivery.series
         assert delivery.change
         held = Counter(row.reason for row in result.held)
         about = {
             "SeriesInstanceUID": delivery.series.SeriesInstanceUID,
             "generation": delivery.change.generation,
+            **({"batch": task.batch} if task.batch else {}),
             "unit": result.name,
             "passed": result.passed,
             "held": dict(sorted(held.items())),
@@ -212,16 +229,17 @@ class DeidentifyStage:
     def is_idle(self) -> bool:
         """Return whether nothing is due; asked when that is to be the end."""
         self.pause = _HURRY
-        return self._thread.idle.is_set()
+        return self._threads.is_idle
 
     def drain(self) -> bool:
         """Take nothing new; a unit that is under way is given back at its next file."""
         self.pause = _HURRY
-        self._thread.finish()
-        return not self._thread.is_working
+        self._threads.finish()
+        return not self._threads.is_working
 
     def end(self) -> None:
         """Stop."""
-        self._thread.stop()
+        self._threads.stop()
+        self._workers.end()
         self.turn(time.monotonic())
         self._vault.close()

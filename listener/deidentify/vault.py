@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from listener.deidentify.catalogue import NAME
@@ -39,7 +38,13 @@ CREATE TABLE held (
 ) WITHOUT ROWID;
 """
 
-SCHEMA = Schema(NAME, 0x4C444431, (_STEP,))
+#: Whose a study is, from the first instance of it on that was looked at, whether it passed or not.
+_OWNERS = """
+CREATE TABLE owners (StudyInstanceUID TEXT PRIMARY KEY, PatientID TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO owners SELECT StudyInstanceUID, PatientID FROM studies;
+"""
+
+SCHEMA = Schema(NAME, 0x4C444431, (_STEP, _OWNERS))
 
 
 class Patient(NamedTuple):
@@ -62,7 +67,7 @@ class HeldRow(NamedTuple):
 
 
 class UnitKey(NamedTuple):
-    """A unit: a generation of a series, and how often something of the series was released before."""
+    """A unit: a generation of a series or a batch, and how often something of it was released before."""
 
     SeriesInstanceUID: str
     generation: int
@@ -70,15 +75,15 @@ class UnitKey(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """What is handed over: the folder's name, how many instances, original and new UID of the study, new UID of the
-    series, and whose it is.
+    """What is handed over: the folder's name, how many instances; original and new UID of each study, with whose it is,
+    and of each series, with its original study; what was done, by tag and action.
     """
 
     name: str
     passed: int
-    study: tuple[str, str]
-    series: str
-    PatientID: str
+    studies: Sequence[tuple[str, str, str]]
+    series: Sequence[tuple[str, str, str]]
+    done: Mapping[tuple[int, str], int]
 
 
 class Vault:
@@ -115,10 +120,14 @@ class Vault:
             ).fetchone()
         return Patient(*row)
 
-    def owner_of(self, study: str, patient_id: str) -> str:
+    def claim_study(self, study: str, patient_id: str) -> str:
         """Return whose study it is: of the patient who came with it first, which is this one if none did."""
-        row = self._connection.execute("SELECT PatientID FROM studies WHERE StudyInstanceUID = ?", (study,)).fetchone()
-        return str(row[0]) if row else patient_id
+        with transaction(self._connection):
+            self._connection.execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", (study, patient_id))
+            row = self._connection.execute(
+                "SELECT PatientID FROM owners WHERE StudyInstanceUID = ?", (study,)
+            ).fetchone()
+        return str(row[0])
 
     def release_of(self, series: str) -> int:
         """Return how often something of a series was released."""
@@ -152,7 +161,7 @@ class Vault:
             )
             self._connection.executemany("INSERT OR IGNORE INTO held VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def make_ready(self, key: UnitKey, unit: Unit, done: Counter[tuple[int, str]], now_ns: int) -> None:
+    def make_ready(self, key: UnitKey, unit: Unit, now_ns: int) -> None:
         """Record a unit that is written and verified, before it gets its name."""
         with transaction(self._connection):
             self._connection.execute(
@@ -161,12 +170,10 @@ class Vault:
             )
             self._connection.executemany(
                 "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?)",
-                [(*key, tag, action, count) for (tag, action), count in done.items()],
+                [(*key, tag, action, count) for (tag, action), count in unit.done.items()],
             )
-            self._connection.execute("INSERT OR IGNORE INTO studies VALUES (?, ?, ?)", (*unit.study, unit.PatientID))
-            self._connection.execute(
-                "INSERT OR IGNORE INTO series VALUES (?, ?, ?)", (key.SeriesInstanceUID, unit.series, unit.study[0])
-            )
+            self._connection.executemany("INSERT OR IGNORE INTO studies VALUES (?, ?, ?)", unit.studies)
+            self._connection.executemany("INSERT OR IGNORE INTO series VALUES (?, ?, ?)", unit.series)
 
     def mark_handed(self, key: UnitKey) -> None:
         """Record that a unit has its name."""

@@ -24,6 +24,9 @@ _IDENTIFIERS = frozenset(
 )
 _BIRTHS = frozenset({0x00100030, 0x00100033, 0x00100034})
 
+#: Whose values are originals, beside UIDs and names.
+_SOUGHT = _IDENTIFIERS | _INSTITUTIONS | _DEVICES | _BIRTHS
+
 #: From so many letters on a value is searched for anywhere; shorter ones, and words that are common, only as words of
 #: text elements: "Ann" stands in every scanner.
 _LONG = 5
@@ -63,32 +66,35 @@ class Originals(NamedTuple):
     anywhere: frozenset[bytes] = frozenset()
     words: frozenset[bytes] = frozenset()
 
-    def __or__(self, other: Originals) -> Originals:
-        """Return both together."""
-        return Originals(self.uids | other.uids, self.anywhere | other.anywhere, self.words | other.words)
 
+class Gatherer:
+    """Gathers the originals in the values of sources. `options` tell what is retained; `common` are ordinary words."""
 
-def originals(leaves: Iterable[Value], options: Collection[str], common: Collection[str]) -> Originals:
-    """Return the originals in the values of a source. `options` tell what is retained; `common` are ordinary words."""
-    uids: set[bytes] = set()
-    classes: set[bytes] = set()
-    found: set[bytes] = set()
-    kept = _kept(options)
-    for leaf in leaves:
-        if leaf.vr == "UI":
-            (classes if leaf.tag in _CLASSES else uids).update(part.strip(b" \0") for part in leaf.value.split(b"\\"))
-        elif leaf.vr == "PN":
-            found.update(_parts_of_name(leaf.value.lower()))
-        elif leaf.tag in kept:
-            continue
-        elif leaf.tag in _IDENTIFIERS or leaf.tag in _INSTITUTIONS or leaf.tag in _DEVICES or leaf.tag in _BIRTHS:
-            found.update(part.strip().lower() for part in leaf.value.split(b"\\"))
-    if "retain-uids" in options:
-        uids.clear()
-    uids = {uid for uid in uids - classes if len(uid) > _LONG and not uid.startswith(_STANDARD)}
-    found = {one for one in found - _DUMMIES if len(one) >= _SHORT}
-    anywhere = {one for one in found if _is_telling(one, common)}
-    return Originals(frozenset(uids), frozenset(anywhere), frozenset(found - anywhere))
+    def __init__(self, options: Collection[str], common: Collection[str]) -> None:
+        self._kept, self._common = _kept(options), common
+        self._has_uids = "retain-uids" in options
+        self._uids: set[bytes] = set()
+        self._classes: set[bytes] = set()
+        self._found: set[bytes] = set()
+
+    def add(self, leaves: Iterable[Value]) -> None:
+        """Gather the originals of a source."""
+        for leaf in leaves:
+            if leaf.vr == "UI":
+                uids = self._classes if leaf.tag in _CLASSES else self._uids
+                uids.update(part.strip(b" \0") for part in leaf.value.split(b"\\"))
+            elif leaf.vr == "PN":
+                self._found.update(_parts_of_name(leaf.value.lower()))
+            elif leaf.tag in _SOUGHT and leaf.tag not in self._kept:
+                self._found.update(part.strip().lower() for part in leaf.value.split(b"\\"))
+
+    def originals(self) -> Originals:
+        """Return what was gathered."""
+        telling = set() if self._has_uids else self._uids - self._classes
+        uids = {uid for uid in telling if len(uid) > _LONG and not uid.startswith(_STANDARD)}
+        found = {one for one in self._found - _DUMMIES if len(one) >= _SHORT}
+        anywhere = {one for one in found if _is_telling(one, self._common)}
+        return Originals(frozenset(uids), frozenset(anywhere), frozenset(found - anywhere))
 
 
 def _parts_of_name(name: bytes) -> list[bytes]:

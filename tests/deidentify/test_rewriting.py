@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Literal
 
@@ -238,3 +240,58 @@ def test_a_retry_with_a_larger_window_counts_nothing_twice(tmp_path: Path) -> No
     assert planting.found_in(data) == []
     assert out.done[0x00100010, profile.PSEUDONYM] == 9_000
     assert sum(step.path[-1] == 0x00209057 for step in out.steps) == 9_000
+
+
+_CHANGES = st.lists(st.tuples(st.sampled_from(["drop", "change"]), st.integers(0, 400), st.binary(max_size=6)))
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(planting.SYNTAXES), st.booleans(), st.lists(_CHANGES, min_size=2, max_size=4))
+def test_what_was_remembered_of_other_instances_changes_nothing(
+    tmp_path: Path, syntax: str, undefined: bool, instances: list[list[tuple[str, int, bytes]]]
+) -> None:
+    options = ("retain-modified-dates", "clean-descriptors")
+    remembering = job(*options)._replace(memories={})
+    for changes in instances:
+        data = planting.file_of(_changed(copy.deepcopy(_sparse(undefined)), changes), syntax)
+        alone, alone_bytes = rewritten(tmp_path, data, job(*options))
+        beside, beside_bytes = rewritten(tmp_path, data, remembering)
+        assert beside_bytes == alone_bytes
+        assert beside.done == alone.done
+        assert beside.draws_in_pixels == alone.draws_in_pixels
+
+
+@functools.cache
+def _sparse(undefined: bool) -> Dataset:
+    """A planted instance with a part of its elements."""
+    made = planting.instance(1, undefined=undefined)
+    for place, tag in enumerate(list(made.keys())):
+        if place % 12 and tag not in (0x00080016, 0x00080018, 0x7FE00010, 0x00280100):
+            del made[tag]
+    return made
+
+
+def _changed(made: Dataset, changes: list[tuple[str, int, bytes]]) -> Dataset:
+    """A data set of which some elements are absent or have other values."""
+    for what, place, value in changes:
+        tags = [tag for tag in made.keys() if tag not in (0x00080016, 0x00080018, 0x7FE00010)]  # noqa: SIM118
+        element = made[tags[place % len(tags)]]
+        if what == "drop":
+            del made[element.tag]
+        elif what == "change" and element.VR in ("LO", "SH", "UN", "OB"):
+            element.value = value if element.VR in ("UN", "OB") else value.hex()
+        elif what == "change" and element.VR == "SQ":
+            element.value = [*element.value, Dataset()]
+    return made
+
+
+def test_a_safe_private_element_is_not_remembered_without_its_creator(tmp_path: Path) -> None:
+    options = frozenset({"retain-safe-private"})
+    rules = profile.Rules(options, frozenset({("SAFE", 0x0029, 0x01)}))
+    remembering = job(*options)._replace(rules=rules, memories={})
+    for creator in ("SAFE", "OTHER", "SAFE"):
+        made = plain()
+        made.add(DataElement(0x00290010, "LO", creator))
+        made.add(DataElement(0x00291001, "LO", "value"))
+        _, out = rewritten(tmp_path, planting.file_of(made, planting.EXPLICIT), remembering)
+        assert (0x00291001 in pydicom.dcmread(planting.buffer(out))) == (creator == "SAFE")

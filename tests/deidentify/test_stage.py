@@ -6,15 +6,22 @@ import json
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from listener import cli
 from listener.deidentify import units
+from listener.deidentify.options import DeidentifyOptions
+from listener.deidentify.replacing import Subject
+from listener.deidentify.service import method_of
 from listener.deidentify.vault import Vault
+from listener.deidentify.work import Cleaned, Cleaner, Identity, Order
+from listener.ledger.reader import reading
 from tests.deidentify import planting
 from tests.deidentify.collection import Collection
 
@@ -181,34 +188,38 @@ def test_a_unit_that_was_ready_when_it_was_killed_is_in_once(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(units.Units, "_hand_over", killed)
-    maker = _units(collection)
+    maker = Maker(collection)
     with pytest.raises(KeyboardInterrupt):
-        maker.process(_task(collection), lambda: None)
+        maker.process()
     monkeypatch.setattr(units.Units, "_hand_over", real)
     if state == "named":
         shutil.rmtree(collection.handed()[0])  # B has taken it.
-    maker.process(_task(collection), lambda: None)
+    maker.process()
     assert len(collection.handed()) == (1 if state == "part" else 0)
-    maker.process(_task(collection), lambda: None)
+    maker.process()
     assert len(collection.handed()) == (1 if state == "part" else 0)
-    maker._vault.close()
+    maker.vault.close()
 
 
-def _units(collection: Collection) -> units.Units:
-    from listener.deidentify.options import DeidentifyOptions
-    from listener.deidentify.service import method_of
+class Maker:
+    """Cleans series 0 of a collection in this process."""
 
-    method = method_of(DeidentifyOptions(key_file=str(collection.key)))
-    return units.Units(collection.config.data, str(collection.into), method, Vault(collection.config.state))
+    def __init__(self, collection: Collection) -> None:
+        self._method = method_of(DeidentifyOptions(key_file=str(collection.key)))
+        self.vault = Vault(collection.config.state)
+        self._units = units.Units(collection.config.data, str(collection.into), self._method, self.vault)
+        self._collection = collection
 
+    def process(self) -> None:
+        uid = self._collection.uid(0)
+        with reading(self._collection.config.state) as reader:
+            series = reader.series(uid)
+            assert series
+            part = units.Part(series, 1, False, reader.instances_of(series))
+        self._units.process(units.Task([part]), uid, self._do, lambda: None)
 
-def _task(collection: Collection) -> units.Task:
-    from listener.ledger.reader import reading
-
-    with reading(collection.config.state) as reader:
-        series = reader.series(collection.uid(0))
-        assert series
-        return units.Task(series, 1, False, reader.instances_of(series))
+    def _do(self, order: Order, answer: Callable[[Identity], Subject | str], go_on: Callable[[], None]) -> Cleaned:
+        return Cleaner(self._method)(order, SimpleNamespace(ask=answer, go_on=go_on))
 
 
 def test_evidence_counts_and_names_nobody(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,15 @@ SOURCE = [
     Leaf(0x00181000, "LO", b"45152"),
     Leaf(0x00200010, "SH", b"1"),
 ]
-WANTED = verifying.originals(SOURCE, (), COMMON)
+
+
+def _originals(leaves: list[Leaf], options: Collection[str], common: Collection[str]) -> verifying.Originals:
+    gatherer = verifying.Gatherer(options, common)
+    gatherer.add(leaves)
+    return gatherer.originals()
+
+
+WANTED = _originals(SOURCE, (), COMMON)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +72,7 @@ def test_what_is_none_is_not_found(data: bytes) -> None:
 
 def test_what_is_retained_is_no_original() -> None:
     options = ("retain-uids", "retain-institution-identity", "retain-device-identity")
-    wanted = verifying.originals(SOURCE, options, COMMON)
+    wanted = _originals(SOURCE, options, COMMON)
     assert verifying.find(b"1.2.276.0.7230010.3.1 Lothlorien Clinic 45152", [], [], wanted) == ""
 
 
@@ -82,7 +91,7 @@ def test_what_is_retained_is_no_original() -> None:
 def test_names_in_any_character_set_are_found(charset: str, name: str) -> None:
     """In the bytes of the file, whatever they look like; each component group by itself."""
     groups = [group.encode(charset) for group in name.split("=")]
-    wanted = verifying.originals([Leaf(0x00100010, "PN", b"=".join(groups))], (), COMMON)
+    wanted = _originals([Leaf(0x00100010, "PN", b"=".join(groups))], (), COMMON)
     for group in groups:
         assert verifying.find(b"of " + group + b", here", [], [Leaf(0x00181030, "LO", group)], wanted)
 

@@ -298,6 +298,7 @@ complete -c listener -n '_shtab_listener_using deidentify' -l safe-private -xka 
 complete -c listener -n '_shtab_listener_using deidentify' -l shift-days -x -d 'most days that the dates of a patient go back (retain-modified-dates) (default: 365)'
 complete -c listener -n '_shtab_listener_using deidentify' -l burned-in -x -d 'hold images with text in their pixels: if they are suspected, if they say YES, or unless they say NO (default: suspect)'
 complete -c listener -n '_shtab_listener_using deidentify' -l incomplete -x -d 'series of which fewer instances came than were promised (default: hold)'
+complete -c listener -n '_shtab_listener_using deidentify' -l workers -x -d 'worker processes: so many units are cleaned at once (default: 1)'
 complete -c listener -n '_shtab_listener_using deidentify' -l http -x -d 'metrics and health; port 0 picks one; or unix:PATH, or off (default: 0.0.0.0:9466)'
 complete -c listener -n '_shtab_listener_using deidentify' -l drain -x -d 'how long a stopping stage may go on (default: 25 s)'
 complete -c listener -n '_shtab_listener_using deidentify' -l release -x -d 'of held: let go what this UID (or --reason) names'

@@ -1,0 +1,314 @@
+"""The work on one unit, in a worker process: its files are read, rewritten and verified in a folder that has no final
+name yet, or held. Who has which pseudonym is asked of the parent; nothing else is known here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from listener.deidentify import holding, output, verifying
+from listener.deidentify.faults import NotUnderstood
+from listener.deidentify.keys import Keys
+from listener.deidentify.marks import Marks, marks_of
+from listener.deidentify.profile import Rules
+from listener.deidentify.replacing import Replacer, Subject
+from listener.deidentify.rewriting import Job, Rewritten, rewrite
+from listener.deidentify.scanning import Seen, Unreadable, scan
+from listener.deidentify.verifying import Gatherer, Originals
+from listener.dicom.attributes import Limits
+from listener.dicom.file_meta import PREAMBLE, read_file_meta
+from listener.dicom.reader import Wanted, read_header
+from listener.dicom.source import FileSource
+from listener.disk import sync
+from listener.disk.files import opened
+from listener.errors import FileFault
+from listener.ledger.rows import InstanceRow
+
+#: Files that are open at once until they are synced.
+_TOGETHER = 32
+
+_LIMITS = Limits()
+
+#: The group length of file meta information, which begins what the writer made.
+_META_LENGTH = PREAMBLE + 8
+
+
+class Method(NamedTuple):
+    """How a collection is cleaned: options and rules, keys, allowed and common words, what suspicion of burned-in text
+    suffices, whether incomplete series pass, and the most days that dates go back.
+    """
+
+    rules: Rules
+    keys: Keys
+    words: frozenset[str]
+    common: frozenset[str]
+    burned_in: str = "suspect"
+    passes_incomplete: bool = False
+    shift_days: int = 365
+
+
+class Share(NamedTuple):
+    """What a unit has of one series: its UID, whether it ended incomplete, its instances, and what of it was released:
+    (SOP Instance UID or "", reason).
+    """
+
+    SeriesInstanceUID: str
+    is_incomplete: bool
+    instances: Sequence[InstanceRow]
+    released: frozenset[tuple[str, str]] = frozenset()
+
+
+class Order(NamedTuple):
+    """A unit that is to be cleaned: its series, the directory where their paths begin, and the folder to be made."""
+
+    shares: Sequence[Share]
+    data_dir: str
+    part: str
+
+
+class Identity(NamedTuple):
+    """Whom an instance names: the question to which the parent answers with a Subject, or a reason to hold it all.
+    `alone`: a study of two patients is one.
+    """
+
+    StudyInstanceUID: str
+    PatientID: str
+    IssuerOfPatientID: str
+    AccessionNumber: str
+    alone: bool
+
+
+class HeldFile(NamedTuple):
+    """What is held of a series: an instance, or ("" for it) the whole unit."""
+
+    SeriesInstanceUID: str
+    SOPInstanceUID: str
+    reason: str
+    detail: str
+
+
+class Cleaned(NamedTuple):
+    """What came of a unit: how many instances passed and are in the folder, which there is only then; what is held;
+    what was done, by tag and action; and the studies of what passed with their patients' PatientIDs.
+    """
+
+    passed: int
+    held: Sequence[HeldFile]
+    done: Mapping[tuple[int, str], int]
+    studies: Mapping[str, str]
+    series: Mapping[str, str]
+
+
+class Asks(Protocol):
+    """Who started the work."""
+
+    def ask(self, question: Identity) -> Subject | str:
+        """Return whose an instance is, or why the unit is held."""
+
+    def go_on(self) -> None:
+        """Hear that the work goes on. May raise to end it."""
+
+
+class _Held(Exception):
+    """The whole unit is held."""
+
+    def __init__(self, reason: str, detail: str = "", series: str = "") -> None:
+        self.reason, self.detail, self.series = reason, detail, series
+        super().__init__(reason)
+
+
+class Cleaner:
+    """Cleans units by one method."""
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self._wanted = Wanted.of(holding.KEYWORDS)
+
+    def __call__(self, order: Order, parent: Asks) -> Cleaned:
+        """Clean a unit. Raises OSError. A folder that must not go is left for who gave the order."""
+        work = _Work(self, order, parent)
+        try:
+            work.run()
+        except _Held as held:
+            series = held.series or order.shares[0].SeriesInstanceUID
+            return Cleaned(0, [*work.held, HeldFile(series, "", held.reason, held.detail)], {}, {}, {})
+        return work.cleaned()
+
+    def header(self, descriptor: int, size: int) -> Mapping[str, str]:
+        """Return the attributes that decide whether an instance is held. Raises FileFault."""
+        return read_header(descriptor, size, self._wanted, _LIMITS).values
+
+
+class _Work:
+    """The work on one unit: `held` gathers what does not pass."""
+
+    def __init__(self, cleaner: Cleaner, order: Order, parent: Asks) -> None:
+        self._cleaner, self._method = cleaner, cleaner.method
+        self._order, self._parent = order, parent
+        self.held: list[HeldFile] = []
+        self._done: Counter[tuple[int, str]] = Counter()
+        self._studies: dict[str, str] = {}
+        self._series: dict[str, str] = {}
+        self._made: dict[str, Share] = {}
+        self._open: list[int] = []
+        self._subjects: dict[Identity, Subject] = {}
+        self._jobs: dict[Subject, Job] = {}
+        self._gatherer = Gatherer(self._method.rules.options, self._method.common)
+        self._seen = Seen()
+        #: What was released is weaker than the Basic Profile.
+        self._weaker = any(share.released for share in order.shares)
+
+    def run(self) -> None:
+        """Write and verify what passes. Raises _Held and OSError."""
+        for share in self._order.shares:
+            is_free = self._method.passes_incomplete or self._is_released(share, "incomplete")
+            if share.is_incomplete and not is_free:
+                raise _Held("incomplete", series=share.SeriesInstanceUID)
+        os.mkdir(self._order.part, 0o755)
+        count = 0
+        try:
+            for share in self._order.shares:
+                for row in share.instances:
+                    self._one(share, row)
+                    count += 1
+                    if count % _TOGETHER == 0:
+                        self._sync()
+                        self._parent.go_on()
+        finally:
+            self._sync()
+        if not self._made:
+            os.rmdir(self._order.part)
+            return
+        self._verify()
+        sync.directories([self._order.part])
+
+    def cleaned(self) -> Cleaned:
+        """Return what came of it."""
+        return Cleaned(len(self._made), self.held, self._done, self._studies, self._series)
+
+    @staticmethod
+    def _is_released(share: Share, reason: str, uid: str = "") -> bool:
+        return (uid, reason) in share.released or ("", reason) in share.released
+
+    # -- one instance --------------------------------------------------------------------------------------------------
+
+    def _one(self, share: Share, row: InstanceRow) -> None:
+        """Write one instance, or hold it."""
+        with opened(os.path.join(self._order.data_dir, row.path)) as descriptor:
+            size = os.fstat(descriptor).st_size
+            try:
+                values = self._cleaner.header(descriptor, size)
+                reason = self._reason(values, share, row)
+                made = None if reason else self._rewritten(descriptor, size, values, share)
+            except (FileFault, NotUnderstood) as fault:
+                self._hold(share, row, "not-understood", str(fault))
+                return
+            if made and made.draws_in_pixels and self._suspects(values, share, row):
+                reason = "burned-in"
+            if reason or made is None:
+                self._hold(share, row, reason)
+                return
+            self._write(made, descriptor, share)
+            self._gather(descriptor, size, made.syntax, share)
+            self._done.update(made.done)
+            self._series[share.SeriesInstanceUID] = values.get("StudyInstanceUID", "")
+
+    def _reason(self, values: Mapping[str, str], share: Share, row: InstanceRow) -> str:
+        reason = holding.reason(values, self._method.burned_in, self._method.rules.options)
+        return "" if reason and self._is_released(share, reason, row.SOPInstanceUID) else reason
+
+    def _suspects(self, values: Mapping[str, str], share: Share, row: InstanceRow) -> bool:
+        suspected = self._method.burned_in != "yes" and values.get("BurnedInAnnotation") != "NO"
+        return suspected and not self._is_released(share, "burned-in", row.SOPInstanceUID)
+
+    def _hold(self, share: Share, row: InstanceRow, reason: str, detail: str = "") -> None:
+        self.held.append(HeldFile(share.SeriesInstanceUID, row.SOPInstanceUID, reason, detail))
+
+    def _rewritten(self, descriptor: int, size: int, values: Mapping[str, str], share: Share) -> Rewritten:
+        subject = self._subject(values, share)
+        if subject not in self._jobs:
+            replacer = Replacer(self._method.keys, subject, self._method.words)
+            self._jobs[subject] = Job(self._method.rules, replacer, self._marks(), memories={})
+        return rewrite(descriptor, size, self._jobs[subject])
+
+    def _subject(self, values: Mapping[str, str], share: Share) -> Subject:
+        """Return whose an instance is. Raises _Held."""
+        study = values.get("StudyInstanceUID", "")
+        told = [values.get(keyword, "").strip() for keyword in ("PatientID", "IssuerOfPatientID", "AccessionNumber")]
+        alone = not self._is_released(share, "patient-conflict")
+        identity = Identity(study, told[0], told[1], told[2], alone)
+        subject = self._subjects.get(identity)
+        if subject is None:
+            answer = self._parent.ask(identity)
+            if isinstance(answer, str):
+                raise _Held(answer, series=share.SeriesInstanceUID)
+            subject = self._subjects[identity] = answer
+        self._studies.setdefault(study, identity.PatientID)
+        return subject
+
+    def _marks(self) -> Marks:
+        return marks_of(self._method.rules.options, is_basic=not self._weaker)
+
+    # -- write ---------------------------------------------------------------------------------------------------------
+
+    def _write(self, made: Rewritten, source: int, share: Share) -> None:
+        path = os.path.join(self._order.part, f"{made.SOPInstanceUID}.dcm")
+        if path in self._made:  # Two data sets of one instance are there (--on-conflict keep-both).
+            path = f"{path.removesuffix('.dcm')}-{len(self._made)}.dcm"
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._open.append(target)
+        output.write(made, source, target)
+        self._made[path] = share
+
+    def _sync(self) -> None:
+        descriptors, self._open = self._open, []
+        try:
+            if descriptors:
+                sync.descriptors(descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    # -- verify --------------------------------------------------------------------------------------------------------
+
+    def _gather(self, descriptor: int, size: int, syntax: str, share: Share) -> None:
+        """Gather what must not be found in any output of the unit."""
+        meta = read_file_meta(FileSource(descriptor, size))
+        try:
+            found = scan(descriptor, meta.dataset_offset, syntax, self._seen)
+        except Unreadable as fault:
+            detail = f"the source cannot be read for verification: {fault}"
+            raise _Held("residual", detail, share.SeriesInstanceUID) from None
+        self._gatherer.add(found.leaves)
+
+    def _verify(self) -> None:
+        """Raise _Held if an original of the unit stands in one of its files."""
+        pseudonyms = {subject.pseudonym.encode().lower() for subject in self._jobs}
+        gathered, seen = self._gatherer.originals(), Seen()
+        originals = gathered._replace(anywhere=gathered.anywhere - pseudonyms)
+        for number, (path, share) in enumerate(self._made.items()):
+            if self._is_released(share, "residual"):
+                continue
+            fault = _residual(path, seen, originals)
+            if fault:
+                raise _Held("residual", fault, share.SeriesInstanceUID)
+            if number % _TOGETHER == 0:
+                self._parent.go_on()
+
+
+def _residual(path: str, seen: Seen, originals: Originals) -> str:
+    """Return why an output cannot pass, "" if no original stands in it."""
+    with opened(path) as descriptor:
+        length = int.from_bytes(os.pread(descriptor, 4, _META_LENGTH), "little")
+        begin = _META_LENGTH + 4 + length
+        head = os.pread(descriptor, begin, 0)
+        syntax = read_file_meta(FileSource(descriptor, os.fstat(descriptor).st_size)).TransferSyntaxUID
+        try:
+            found = scan(descriptor, begin, syntax, seen)
+        except Unreadable as fault:
+            return f"an output cannot be verified: {fault}"
+    where = verifying.find(head + found.data, found.segments, found.leaves, originals)
+    return f"an original stands in {where}" if where else ""
