@@ -47,8 +47,8 @@ class Recorder:
         self._next_count = 0.0
         self._count: Iterator[dict[str, Totals]] | None = None
         self._count_begun = 0.0
-        #: When the count that is under way began, and the last one that ended; nanoseconds since the epoch.
-        self._counting_ns = self._counted_ns = 0
+        #: When the count that is under way began, and when the last complete one began and ended; ns since the epoch.
+        self._counting_ns = self._counted_ns = self._complete_ns = 0
         self._rested = 0.0
         self._changed: dict[str, int] = {}
         self._added: set[str] = set()
@@ -86,12 +86,14 @@ class Recorder:
 
     def _add(self, reason: str, path: str, finished_ns: int) -> None:
         """Add a file that was set aside before `finished_ns`, unless the last count has found it before its outcome
-        came.
+        came; count again soon where that cannot be told.
         """
         self._added.add(reason)
         if finished_ns <= self._counted_ns:
             return
         self._missed = True
+        if finished_ns <= self._complete_ns:  # During the last count, which may have found it.
+            self._next_count = min(self._next_count, self._rested)
         count, size = self._totals.get(reason, (0, 0))
         try:
             self._totals[reason] = Totals(count + 1, size + os.lstat(path).st_size)
@@ -174,7 +176,8 @@ class Recorder:
         if not totals:
             return
         now = time.monotonic()
-        self._count, self._totals, self._counted_ns = None, totals, self._counting_ns
+        self._count, self._totals = None, totals
+        self._counted_ns, self._complete_ns = self._counting_ns, time.time_ns()
         self._rested = now + _SHARE * (now - self._count_begun)
         # What came during the count is in it or not: it is counted again soon.
         self._next_count = self._rested if self._missed else max(now + _RECOUNT, self._rested)

@@ -746,7 +746,9 @@ def test_a_ledger_that_is_damaged_while_a_hook_is_told_does_not_end_its_thread(
         path.write_bytes(b"rubbish" * 9000)
         until(lambda: "the ledger cannot be used" in caplog.text, 10)
         time.sleep(0.5)  # Some more tries.
-        assert caplog.text.count("the ledger cannot be used") == 1
+        # Each fault is told once. There may be two: the removed file can be met before what replaced it.
+        told = [message for message in caplog.messages if "the ledger cannot be used" in message]
+        assert len(told) == len(set(told)) <= 2
         for file in tmp_path.glob("ledger.sqlite*"):
             file.unlink()
         open_writer(str(path)).close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,8 @@ import pytest
 
 from listener.ledger.thread import LedgerThread
 from listener.records import Outcome
+from listener.repacking import setaside
+from listener.repacking.setaside import Totals
 from listener.service.recorder import Recorder
 from listener.telemetry.events import Events
 from listener.telemetry.metrics import Metrics
@@ -83,3 +86,26 @@ def test_what_a_count_found_before_its_outcome_came_is_counted_once(place: Place
     assert counted == 1
     place.recorder.finished([Outcome("set-aside", "/in/a", 0, 1, finished_ns, reason="empty", dst=str(path))])
     assert place.look() == (1, begun)
+
+
+def test_what_came_during_a_count_and_is_told_after_it_is_counted_again_soon(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the count has found it cannot be told: for a moment it may be shown twice, not for a minute."""
+    place.look()
+    path = place.folder / "a"
+    really = setaside.count_in_pieces
+    finished_ns = 0
+
+    def count_in_pieces(directory: str) -> Iterator[dict[str, Totals]]:
+        nonlocal finished_ns
+        path.write_bytes(b"")
+        finished_ns = time.time_ns()
+        yield from really(directory)
+
+    (place.folder / "of somebody else").write_bytes(b"")
+    with monkeypatch.context() as during:
+        during.setattr(setaside, "count_in_pieces", count_in_pieces)
+        assert place.look()[0] == 2
+    place.recorder.finished([Outcome("set-aside", "/in/a", 0, 1, finished_ns, reason="empty", dst=str(path))])
+    assert place.look()[0] == 2
