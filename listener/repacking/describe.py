@@ -75,34 +75,36 @@ class _OwnDocument:
         self._context = shared.context
 
     def describe_new(self, staged: StagedDocument, resources: Resources) -> str:
-        """Rename the staged document into place; return where it was staged, "" if the same document is there."""
+        """Rename the staged document into place; return where it was staged."""
         if self._placed.plan.name != staged.name:  # keep-both renamed the instance
             staged = stage(self._instance, self._placed.plan, self._context, resources)
             if self._context.syncs:
                 sync.descriptors(resources.opened[-1:])
-        return staged.path if self._give_name(staged.path, staged.data) else ""
+        self._give_name(staged.path, staged.data)
+        return staged.path
 
-    def _give_name(self, path: str, data: bytes) -> bool:
-        """Rename the staged document into place; return False where the same document is there already."""
+    def _give_name(self, path: str, data: bytes) -> None:
+        """Rename the staged document into place, over the same document too: another worker that has read that one, to
+        replace the instance it then described, must see that it was overtaken.
+        """
         signature = self._placed.signature
         if signature is None:
             try:
                 self._move_in(rename_new, path)
             except FileExistsError:
-                if json_file.load(self._path) is not None and not _is_identical(self._path, data, self._context):
+                if json_file.load(self._path) is not None and not _is_identical(self._path, data):
                     raise Overtaken from None
             else:
-                return True
+                return
         with locked(self._path, self._context):
             # Under the lock: a command that found the document without an instance may be about to remove it.
-            if _is_identical(self._path, data, self._context):
-                return False
-            if signature and json_file.signature(self._path) not in (signature, None):
+            displace_directory(self._path, self._context)
+            is_other = signature and json_file.signature(self._path) not in (signature, None)
+            if is_other and not _is_identical(self._path, data):
                 raise NotYet
             if _rename_or_false(path, self._path):
-                return True
+                return
         self._move_in(os.rename, path)
-        return True
 
     def _move_in(self, operation: Callable[[str, str], None], path: str) -> None:
         """Give a staged document its name by `operation`.
@@ -159,9 +161,8 @@ def _rename_or_false(path: str, document: str) -> bool:
     return True
 
 
-def _is_identical(path: str, data: bytes, context: WorkerContext) -> bool:
+def _is_identical(path: str, data: bytes) -> bool:
     """Return whether the document at `path` holds exactly `data`."""
-    displace_directory(path, context)
     try:
         with open(path, "rb", opener=lambda name, _: files.open_regular(name)) as file:
             return file.read() == data

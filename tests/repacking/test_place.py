@@ -13,7 +13,7 @@ from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.planning import documents
 from listener.records import Arrival, Deferral, Outcome
-from listener.repacking import claim
+from listener.repacking import claim, describe
 from listener.repacking.context import COPY, MOVE
 from listener.repacking.dataset import digest
 from listener.repacking.job import Instance
@@ -293,6 +293,32 @@ def test_a_corrected_name_onto_a_path_that_another_has_is_a_conflict(tmp_path: P
     assert isinstance(result, Outcome), result
     assert (result.kind, result.reason) == ("set-aside", "conflict")
     assert contents(bench.data) == before
+
+
+def test_the_same_name_again_while_a_corrected_name_is_being_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three data sets of one instance; the third writes the very document of the first, which the second has read."""
+    bench = Bench(tmp_path)
+    bench.publish(PatientName="Deo^Jane")
+    corrected = arrival_of(bench.put("two", PatientName="Doe^Jane", pixels=b"2" * 32))
+    third = bench.put("three", PatientName="Deo^Jane", pixels=b"3" * 32)
+    real = describe.describe
+    told: list[str] = []
+
+    def describe_after_the_third(*arguments: Any) -> Any:
+        monkeypatch.setattr(describe, "describe", real)
+        told.append(bench.outcome(third).kind)
+        return real(*arguments)
+
+    monkeypatch.setattr(describe, "describe", describe_after_the_third)
+    (deferral,) = bench.work([corrected])
+    assert (deferral.reason, told) == ("busy", ["published"])
+    (again,) = bench.work([corrected._replace(claim=deferral.claim)])
+    assert isinstance(again, Outcome), again
+    claim.release(again.claim)
+    assert (again.kind, len(files_of(bench)), len(superseded(bench))) == ("published", 1, 2)
+    consistent(bench)
 
 
 # -- what others left -------------------------------------------------------------------------------------------------
