@@ -114,6 +114,7 @@ USUAL: dict[str, tuple[int, bytes]] = {
     "PatientBirthDate": (0x00100030, b"DA"),
     "PatientSex": (0x00100040, b"CS"),
     "PatientAge": (0x00101010, b"AS"),
+    "PatientIdentityRemoved": (0x00120062, b"CS"),
     "BodyPartExamined": (0x00180015, b"CS"),
     "ProtocolName": (0x00181030, b"LO"),
     "StudyInstanceUID": (0x0020000D, b"UI"),

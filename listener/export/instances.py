@@ -1,4 +1,4 @@
-"""Read the instances of a series in the tree: their headers, and what identifies their content."""
+"""Read the instances of a series in the tree: first all headers, then the bytes, once or twice."""
 
 from __future__ import annotations
 
@@ -20,35 +20,39 @@ from listener.ledger.rows import InstanceRow, SeriesRow
 #: What every export reads of a header.
 ALWAYS = frozenset({"SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientIdentityRemoved"})
 
+#: Bytes of an instance that is held whole while it is on its way, in each thread.
+SMALL = 2**20
+
 #: Device, inode, size and modification time of a file: one that changed has others.
 Stamp = tuple[int, int, int, int]
 
 
 class Instance(NamedTuple):
-    """An instance as it lies in the tree: its row, SHA-256, stamp, the texts of its header that were wanted, and its
-    transfer syntax.
+    """An instance as it lies in the tree: its row, stamp, the texts of its header that were wanted, its transfer
+    syntax, and its SHA-256 ("": not read yet).
     """
 
     row: InstanceRow
-    sha256: str
     stamp: Stamp
     values: Mapping[str, str]
     TransferSyntaxUID: str
+    sha256: str = ""
 
 
 class Survey(NamedTuple):
-    """How instances are read: below which data directory, which keywords, whether identified ones are allowed, and a
-    function to be called now and then, which may raise Stopped.
+    """How instances are read: below which data directory, which keywords, whether identified ones are allowed, a
+    function to be called now and then, which may raise Stopped, and whether each is read back from the target.
     """
 
     data_dir: str
     keywords: frozenset[str] = ALWAYS
     allow_identified: bool = False
     tick: Callable[[], None] = lambda: None
+    reads: bool = False
 
 
 def survey(plan: Survey, series: SeriesRow, row: InstanceRow) -> Instance:
-    """Read an instance whole. Raises a SeriesFault."""
+    """Read the header of an instance. Raises a SeriesFault."""
     plan.tick()
     with _opened(os.path.join(plan.data_dir, row.path), row) as file:
         descriptor = file.fileno()
@@ -65,27 +69,54 @@ def survey(plan: Survey, series: SeriesRow, row: InstanceRow) -> Instance:
             raise Changed(f"{row.SOPInstanceUID} has other UIDs now")
         if not plan.allow_identified and values.get("PatientIdentityRemoved", "").strip() != "YES":
             raise Identified(row.SOPInstanceUID)
-        file.seek(0)
-        digest = hashlib.sha256()
-        while data := file.read(CHUNK):
-            plan.tick()
-            digest.update(data)
-        if _stamp(descriptor) != stamp:
-            raise Changed(f"{row.SOPInstanceUID} is being written")
-        return Instance(row, digest.hexdigest(), stamp, values, header.TransferSyntaxUID)
+        return Instance(row, stamp, values, header.TransferSyntaxUID)
 
 
-def content_of(data_dir: str, instance: Instance, key: str) -> Content:
-    """Return an instance as an object is written of it."""
-    return Content(key, instance.row.size, instance.sha256, partial(chunks_of, data_dir, instance))
+def digested(plan: Survey, instance: Instance) -> Instance:
+    """Return an instance with its SHA-256. Raises Gone and Changed."""
+    digest = hashlib.sha256()
+    for data in pieces(plan.data_dir, instance):
+        plan.tick()
+        digest.update(data)
+    return instance._replace(sha256=digest.hexdigest())
 
 
-def chunks_of(data_dir: str, instance: Instance) -> Iterator[bytes]:
-    """Yield the bytes of an instance. Raises Gone, and Changed where they are not what was surveyed: of a small file
-    before anything, of a large one before its last bytes.
+def content_of(plan: Survey, instance: Instance, key: str) -> tuple[Instance, Content]:
+    """Return an instance with its SHA-256, and as an object is written of it. A small one is read once, a larger one
+    twice: its digest is told before its bytes. Raises Gone and Changed.
+    """
+    if instance.row.size > SMALL:
+        made = instance if instance.sha256 else digested(plan, instance)
+        return made, Content(key, made.row.size, made.sha256, partial(chunks_of, plan, made))
+    data = b"".join(pieces(plan.data_dir, instance))
+    made = instance._replace(sha256=hashlib.sha256(data).hexdigest())
+    if instance.sha256 not in ("", made.sha256):
+        raise Changed(f"{instance.row.SOPInstanceUID} was changed")
+    return made, Content(key, made.row.size, made.sha256, lambda: iter((data,)))
+
+
+def chunks_of(plan: Survey, instance: Instance) -> Iterator[bytes]:
+    """Yield the bytes of an instance whose SHA-256 is known. Raises Gone, and Changed before the last bytes of one that
+    has another; that is left to the reading back where there is one.
+    """
+    if plan.reads:
+        yield from pieces(plan.data_dir, instance)
+        return
+    left = instance.row.size
+    digest = hashlib.sha256()
+    for data in pieces(plan.data_dir, instance):
+        left -= len(data)
+        digest.update(data)
+        if not left and digest.hexdigest() != instance.sha256:
+            raise Changed(f"{instance.row.SOPInstanceUID} was changed")
+        yield data
+
+
+def pieces(data_dir: str, instance: Instance) -> Iterator[bytes]:
+    """Yield the bytes of an instance. Raises Gone, and Changed, at the latest before its last bytes, where the file is
+    not the one whose header was read.
     """
     row = instance.row
-    digest = hashlib.sha256()
     with _opened(os.path.join(data_dir, row.path), row) as file:
         if _stamp(file.fileno()) != instance.stamp:
             raise Changed(f"{row.SOPInstanceUID} was replaced")
@@ -93,8 +124,7 @@ def chunks_of(data_dir: str, instance: Instance) -> Iterator[bytes]:
         while left:
             data = file.read(min(left, CHUNK))
             left -= len(data)
-            digest.update(data)
-            if not data or (not left and digest.hexdigest() != instance.sha256):
+            if not data or (not left and _stamp(file.fileno()) != instance.stamp):
                 raise Changed(f"{row.SOPInstanceUID} was changed")
             yield data
 

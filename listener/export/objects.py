@@ -15,7 +15,7 @@ from listener.export import credentials
 from listener.export.address import Address
 from listener.export.faults import NotThere, TargetFault, TargetRefuses
 from listener.export.flow import Budget
-from listener.export.target import PROBE, Content, Found, Pace
+from listener.export.target import PROBE, Content, Found, Pace, Piece
 
 #: Name of the metadata that hold the SHA-256 of an object's content.
 DIGEST = "sha256"
@@ -111,16 +111,16 @@ class ObjectTarget:
             )
         return True
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str) -> Iterator[Piece]:
         """Yield the bytes of an object, piece by piece."""
         with _faults():
             try:
                 first = self._obstore.get(self._store, key, options={"range": (0, _PIECE)})
                 size = first.meta["size"]
-                yield bytes(first.bytes())
+                yield memoryview(first.bytes())  # A buffer, not copied: what is read back is only hashed.
                 for begin in range(_PIECE, size, _PIECE):
                     length = min(_PIECE, size - begin)
-                    yield bytes(self._obstore.get_range(self._store, key, start=begin, length=length))
+                    yield memoryview(self._obstore.get_range(self._store, key, start=begin, length=length))
             except FileNotFoundError:
                 raise NotThere from None
 

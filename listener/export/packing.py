@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from listener.export import archive
 from listener.export.archive import Member
-from listener.export.instances import Instance, chunks_of
+from listener.export.instances import Instance, Survey, chunks_of, pieces
 from listener.export.target import Content
 
 #: 86 MB/s, and 11 % larger than level 9, which does 3 MB/s.
@@ -42,34 +42,50 @@ def volumes(instances: Sequence[Instance], most: int) -> list[Volume]:
     return found
 
 
-def content_of(
-    data_dir: str, volume: Volume, key: str, *, compress: bool, tick: Callable[[], None] = lambda: None
-) -> Content:
-    """Return a volume as an object is written of it; all is read once to know its SHA-256. Raises Gone and Changed."""
-    chunks = partial(_compressed if compress else _plain, data_dir, volume)
+def content_of(plan: Survey, volume: Volume, key: str, *, compress: bool) -> tuple[Sequence[Instance], Content]:
+    """Return the instances of a volume with their SHA-256, and the volume as an object is written of it; all is read
+    once to know the digests. Raises Gone and Changed.
+    """
+    made: list[Instance] = []
+
+    def measured(one: Instance) -> Iterator[bytes]:
+        own = hashlib.sha256()
+        for data in pieces(plan.data_dir, one):
+            plan.tick()
+            own.update(data)
+            yield data
+        made.append(one._replace(sha256=own.hexdigest()))
+
     digest, size = hashlib.sha256(), 0
-    for chunk in chunks():
-        tick()
+    for chunk in _archive(volume.instances, measured, compress=compress):
         digest.update(chunk)
         size += len(chunk)
-    return Content(key, size, digest.hexdigest(), chunks)
+    again = partial(_archive, made, partial(chunks_of, plan), compress=compress)
+    return made, Content(key, size, digest.hexdigest(), again)
 
 
-def _plain(data_dir: str, volume: Volume) -> Iterator[bytes]:
+def _archive(
+    instances: Sequence[Instance], chunks: Callable[[Instance], Iterator[bytes]], *, compress: bool
+) -> Iterator[bytes]:
+    plain = _plain(instances, chunks)
+    return _compressed(plain) if compress else plain
+
+
+def _plain(instances: Sequence[Instance], chunks: Callable[[Instance], Iterator[bytes]]) -> Iterator[bytes]:
     size = 0
-    for one in volume.instances:
-        header = archive.header(Member(one.row.path, one.row.size))
-        yield header
-        yield from chunks_of(data_dir, one)
-        padding = archive.padding(one.row.size)
-        yield bytes(padding)
-        size += len(header) + one.row.size + padding
+    for one in instances:
+        before = archive.header(Member(one.row.path, one.row.size))
+        behind = bytes(archive.padding(one.row.size))
+        size += len(before) + one.row.size + len(behind)
+        yield before
+        yield from chunks(one)
+        yield behind
     yield archive.trailer(size)
 
 
-def _compressed(data_dir: str, volume: Volume) -> Iterator[bytes]:
+def _compressed(plain: Iterator[bytes]) -> Iterator[bytes]:
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
-    for chunk in _plain(data_dir, volume):
+    for chunk in plain:
         if data := compressor.compress(chunk):
             yield data
     yield compressor.flush()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import listener
 from listener.export import keys, manifest, packing
 from listener.export.faults import Collision
-from listener.export.instances import Instance, Survey, content_of, survey
+from listener.export.instances import Instance, Survey, content_of, digested, survey
 from listener.export.manifest import Archive, Entry, Manifest
 from listener.export.manifests import Manifests
 from listener.export.packing import Volume
@@ -80,7 +80,9 @@ class Exported(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A job whose instances were read: the manifest before it with its key, and its own if it is there."""
+    """A job whose headers were read: the manifest before it with its key, and its own if it is there. With one of them
+    instances have their SHA-256.
+    """
 
     job: Job
     instances: Sequence[Instance]
@@ -93,6 +95,17 @@ class _Read(NamedTuple):
         """Return entries that were verified already, by content."""
         before, own = (one.entries if one else () for one in (self.before, self.own))
         return manifest.by_content([*before, *own])
+
+
+class _Placed(NamedTuple):
+    """An instance with its SHA-256, and where it is in the target."""
+
+    instance: Instance
+    entry: Entry
+
+
+#: What is in the target, by the path below the data directory.
+_Places = dict[str, _Placed]
 
 
 class SeriesExporter:
@@ -112,20 +125,23 @@ class SeriesExporter:
         for one in read:
             known |= one.known
         held = dict(in_order(self._pool, self._still, known.items(), renew)) if known else {}
-        new = [one for part in read for one in part.instances if not held.get(_id(one))]
+        every = [one for part in read for one in part.instances]
+        there = {one.row.path: _Placed(one, entry) for one in every if (entry := held.get(_id(one)))}
+        new = [one for one in every if one.row.path not in there]
         put = self._archived if self._rules.archive != "none" else self._single
-        entries, archives = put(batch, new, renew)
-        found = {identity: entry for identity, entry in held.items() if entry} | entries
-        return [self._committed(one, found, archives, len(archives) or len(new)) for one in read]
+        places, archives = put(batch, new, renew)
+        return [self._committed(one, there | places, archives, len(archives) or len(new)) for one in read]
 
     def _surveyed(self, job: Job, renew: Callable[[], None]) -> _Read:
         instances = in_order(self._pool, partial(survey, self._plan, job.series), job.rows, renew)
         uids = (job.series.StudyInstanceUID, job.series.SeriesInstanceUID, job.generation)
-        own = self._manifests.of(*uids)
+        own, (before_key, before) = self._manifests.of(*uids), self._manifests.before(*uids)
+        if own or before:
+            instances = in_order(self._pool, partial(digested, self._plan), instances, renew)
         if own and job.series.generation > job.generation:  # What came since is the next generation's.
             told = manifest.by_content(own.entries)
             instances = [one for one in instances if _id(one) in told]
-        return _Read(job, instances, *self._manifests.before(*uids), own)
+        return _Read(job, instances, before_key, before, own)
 
     def _still(self, item: tuple[_Id, Entry]) -> tuple[_Id, Entry | None]:
         """Return an entry that was verified already, or None if its object is there no more."""
@@ -138,15 +154,15 @@ class SeriesExporter:
 
     def _single(
         self, batch: Batch, new: Sequence[Instance], renew: Callable[[], None]
-    ) -> tuple[dict[_Id, Entry], list[Archive]]:
+    ) -> tuple[_Places, list[Archive]]:
         """Put each instance as an object of its own."""
         series = batch.jobs[0].series
         wanted = [self._key(series, one) for one in new]
         if len(set(wanted)) < len(wanted):
             raise Collision(series.SeriesInstanceUID)
         put = partial(self._put, looks=batch.is_repeated or batch.generation > 1)
-        entries = in_order(self._pool, put, zip(new, wanted, strict=True), renew)
-        return {_id(one): entry for one, entry in zip(new, entries, strict=True)}, []
+        placed = in_order(self._pool, put, zip(new, wanted, strict=True), renew)
+        return {one.entry.path: one for one in placed}, []
 
     def _key(self, series: SeriesRow, one: Instance) -> str:
         if self._rules.by_uid:
@@ -154,14 +170,13 @@ class SeriesExporter:
             return keys.of_uids(*uids, self._target.prefix)
         return keys.of_path(one.row.path, self._target.prefix)
 
-    def _put(self, item: tuple[Instance, str], *, looks: bool) -> Entry:
-        one, key = item
-        key = self._uploader.put(content_of(self._plan.data_dir, one, key), looks=looks)
-        return Entry(one.row.SOPInstanceUID, key, one.row.size, one.sha256, one.row.path)
+    def _put(self, item: tuple[Instance, str], *, looks: bool) -> _Placed:
+        one, content = content_of(self._plan, *item)
+        return _Placed(one, _entry(one, self._uploader.put(content, looks=looks)))
 
     def _archived(
         self, batch: Batch, new: Sequence[Instance], renew: Callable[[], None]
-    ) -> tuple[dict[_Id, Entry], list[Archive]]:
+    ) -> tuple[_Places, list[Archive]]:
         """Put the instances into archives."""
         volumes = packing.volumes(new, self._rules.volume)
         name = self._name(batch, new)
@@ -172,13 +187,8 @@ class SeriesExporter:
             for number, volume in zip(numbers, volumes, strict=False)
         ]
         put = partial(self._put_volume, looks=batch.is_repeated)
-        archives = in_order(self._pool, put, wanted, renew)
-        entries = {
-            _id(one): Entry(one.row.SOPInstanceUID, made.key, one.row.size, one.sha256, one.row.path, offset)
-            for volume, made in zip(volumes, archives, strict=True)
-            for one, offset in zip(volume.instances, volume.offsets, strict=True)
-        }
-        return entries, archives
+        made = in_order(self._pool, put, wanted, renew)
+        return {one.entry.path: one for placed, _ in made for one in placed}, [archive for _, archive in made]
 
     def _name(self, batch: Batch, new: Sequence[Instance]) -> str:
         template = self._rules.name
@@ -187,21 +197,21 @@ class SeriesExporter:
         values: Mapping[str, str] = with_ages(min(new, key=lambda one: one.row.path).values)
         return template.render({field: values.get(field, "") or field for field in template.fields})
 
-    def _put_volume(self, item: tuple[str, Volume], *, looks: bool) -> Archive:
+    def _put_volume(self, item: tuple[str, Volume], *, looks: bool) -> tuple[list[_Placed], Archive]:
         key, volume = item
-        tick, compress = self._plan.tick, self._rules.compress
-        content = packing.content_of(self._plan.data_dir, volume, key, compress=compress, tick=tick)
-        return Archive(self._uploader.put(content, looks=looks), content.size, content.sha256)
+        instances, content = packing.content_of(self._plan, volume, key, compress=self._rules.compress)
+        key = self._uploader.put(content, looks=looks)
+        placed = [_Placed(one, _entry(one, key, offset)) for one, offset in zip(instances, volume.offsets, strict=True)]
+        return placed, Archive(key, content.size, content.sha256)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def _committed(
-        self, read: _Read, found: Mapping[_Id, Entry], archives: Sequence[Archive], objects: int
-    ) -> Exported:
+    def _committed(self, read: _Read, places: _Places, archives: Sequence[Archive], objects: int) -> Exported:
         job = read.job
-        entries = tuple(found[_id(one)]._replace(path=one.row.path) for one in read.instances)
+        placed = [places[one.row.path] for one in read.instances]
+        entries = tuple(one.entry._replace(path=one.instance.row.path) for one in placed)
         earlier = manifest.by_content(read.before.entries if read.before else ())
-        new = [one for one in read.instances if _id(one) not in earlier]
+        new = [one.instance for one in placed if _id(one.instance) not in earlier]
         uids = (job.series.StudyInstanceUID, job.series.SeriesInstanceUID)
         if read.own and manifest.by_content(read.own.entries) == manifest.by_content(entries):
             return Exported(read.own, keys.of_manifest(*uids, job.generation), new, objects)
@@ -218,6 +228,10 @@ class SeriesExporter:
             time=instant(time.time_ns()),
         )
         return Exported(made, self._manifests.commit(made), new, objects)
+
+
+def _entry(one: Instance, key: str, offset: int = -1) -> Entry:
+    return Entry(one.row.SOPInstanceUID, key, one.row.size, one.sha256, one.row.path, offset)
 
 
 def _id(one: Instance) -> _Id:

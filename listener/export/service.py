@@ -132,10 +132,11 @@ class ExportStage:
         keywords = ALWAYS | frozenset(rules.name.keywords if rules.name else ())
         if not options.no_parquet:
             keywords |= frozenset(columns.keywords(options.columns))
-        plan = Survey(self._collection.data, keywords, options.allow_identified, flow.tick)
+        reads = options.verify == "read"
+        plan = Survey(self._collection.data, keywords, options.allow_identified, flow.tick, reads)
 
         self._outbox = outbox = Outbox(tools.wakeup.set)
-        uploader = Uploader(self._target, UploadRules(reads=options.verify == "read"), flow, outbox.count)
+        uploader = Uploader(self._target, UploadRules(reads=reads), flow, outbox.count)
         exporter = SeriesExporter(self._target, uploader, plan, rules, self._pool)
         self._receiver = SeriesReceiver(self._collection.state, exporter, flow, outbox)
         what = "study" if options.archive == "study" else "series"

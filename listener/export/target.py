@@ -12,6 +12,10 @@ CHUNK = 2**20
 PROBE = ".listener/condition"
 
 
+#: Bytes as they are read back.
+Piece = bytes | memoryview
+
+
 class Found(NamedTuple):
     """An object that is there: its size in bytes, and its SHA-256 if the target knows it ("": read it)."""
 
@@ -56,7 +60,7 @@ class Target(Protocol):
     def create(self, content: Content, pace: Pace) -> bool:
         """Write an object; return False, and change nothing, where the name is taken."""
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str) -> Iterator[Piece]:
         """Yield the bytes of an object. Raises NotThere."""
 
     def listed(self, folder: str) -> Iterator[tuple[str, int]]:
@@ -66,6 +70,6 @@ class Target(Protocol):
         """Let connections go."""
 
 
-def whole(chunks: Iterable[bytes]) -> bytes:
+def whole(chunks: Iterable[Piece]) -> bytes:
     """Return the chunks as one."""
     return b"".join(chunks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, wait
 from typing import TypeVar
@@ -18,7 +19,7 @@ def in_order(pool: Executor, function: Callable[[_T], _R], items: Iterable[_T], 
     the first is raised here, when nothing is under way any more.
     """
     results: list[_R] = []
-    waiting: list[Future[_R]] = []
+    waiting: deque[Future[_R]] = deque()
     rest = iter(items)
     try:
         while True:
@@ -28,11 +29,18 @@ def in_order(pool: Executor, function: Callable[[_T], _R], items: Iterable[_T], 
                     break
             if not waiting:
                 return results
-            while not wait(waiting[:1], timeout=1.0).done:
-                renew()
-            renew()
-            results.append(waiting.pop(0).result())
+            results.append(_result(waiting.popleft(), renew))
     finally:
         for future in waiting:
             future.cancel()
         wait(waiting)
+
+
+def _result(future: Future[_R], renew: Callable[[], None]) -> _R:
+    while True:
+        renew()
+        try:
+            return future.result(timeout=1.0)
+        except TimeoutError:
+            if future.done():  # Just now, or it raised that itself.
+                return future.result()

@@ -105,8 +105,7 @@ def test_killed_at_each_call_that_changes_anything(call: str, prepared: Path, tm
                 [*trace, *command(base, store, "once")], capture_output=True, check=False, timeout=120
             )
             killed += ended.returncode != 0
-            # A ledger that is locked for long on a busy machine ends a run with 1; what it left the next one does.
-            assert any(run(base, store, "once") == 0 for _ in range(3))
+            assert run(base, store, "once") == 0
             check(base, store)
         shutil.rmtree(base)
         if ended.returncode == 0:
@@ -130,5 +129,5 @@ def test_killed_at_any_moment_beside_a_server(seed: int, prepared: Path, tmp_pat
             time.sleep(chance.uniform(0.4, 1.6))
             process.send_signal(signal.SIGKILL)
             process.wait()
-        assert any(run(base, store, "once") == 0 for _ in range(3))
+        assert run(base, store, "once") == 0
         check(base, store)
