@@ -35,7 +35,7 @@ _NOTHING = "the ledger does not have what it tells of any more"
 _DUE = """
 SELECT id, event, attempts, series_id, generation, set_aside_id, study_id, error FROM deliveries
 WHERE consumer_id = ? AND state = 'pending' AND next_ns <= ? AND lease_until_ns <= ?
-ORDER BY set_aside_id > 0, next_ns, id LIMIT ?
+ORDER BY later, set_aside_id > 0, next_ns, id LIMIT ?
 """
 
 _STUDY = f"{STUDIES} WHERE t.id = ?"
@@ -58,6 +58,16 @@ class Subject(NamedTuple):
     generation: int = 0
     set_aside_id: int = 0
     study_id: int = 0
+
+
+class Occasion(NamedTuple):
+    """When something is told (nanoseconds since the epoch): to consumers registered at `since`; `later`: after
+    all others that are due.
+    """
+
+    now_ns: int
+    since: int = LAST
+    later: bool = False
 
 
 def register(
@@ -130,38 +140,40 @@ def add_deliveries(
     connection: sqlite3.Connection,
     event: str,
     subject: Subject,
-    now_ns: int,
+    occasion: Occasion,
     about: About,
-    *,
-    since: int | None = None,
 ) -> None:
-    """Within a transaction: add a delivery for every active consumer that wants it. `since`: only for consumers
-    registered at that moment (nanoseconds since the epoch).
-    """
+    """Within a transaction: add a delivery for every active consumer that wants it."""
     registered = connection.execute(
         "SELECT id, wants FROM consumers WHERE active = 1 AND since_ns <= ? ORDER BY id",
-        (LAST if since is None else since,),
+        (occasion.since,),
     ).fetchall()
     wanting = [consumer for consumer, wants in registered if interest_of(wants).covers(event, about)]
-    add_for(connection, wanting, event, subject, (now_ns, now_ns))
+    add_for(connection, wanting, event, subject, (occasion.now_ns, occasion.now_ns), later=occasion.later)
 
 
 def add_for(
-    connection: sqlite3.Connection, consumers: Iterable[int], event: str, subject: Subject, times: tuple[int, int]
+    connection: sqlite3.Connection,
+    consumers: Iterable[int],
+    event: str,
+    subject: Subject,
+    times: tuple[int, int],
+    *,
+    later: bool = False,
 ) -> None:
     """Within a transaction: add a delivery for each of these consumers, if it has none; `times`: when it was made, and
-    when it is due.
+    when it is due; `later`: it is given out after all others that are due.
     """
     connection.executemany(
         "INSERT OR IGNORE INTO deliveries (consumer_id, event, series_id, generation, set_aside_id, study_id, made_ns, "
-        "next_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(consumer, event, *subject, *times) for consumer in consumers],
+        "next_ns, later) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(consumer, event, *subject, *times, later) for consumer in consumers],
     )
 
 
 def lease(connection: sqlite3.Connection, consumer: int, now_ns: int, until_ns: int, limit: int = 1) -> list[Delivery]:
     """Lease due deliveries until `until_ns`; what is not settled by then is given out again. Series come first, so that
-    a flood of bad files does not hold them up; of each kind those longest due.
+    a flood of bad files does not hold them up, and what a backfill brought comes last; of each kind those longest due.
     """
     # First without a lock: mostly nothing is due.
     due = (consumer, now_ns, now_ns, limit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 
 from listener.ledger.completion import Completion, SeriesState
-from listener.ledger.deliveries import Subject, add_deliveries
+from listener.ledger.deliveries import Occasion, Subject, add_deliveries
 from listener.ledger.interests import About
 from listener.ledger.rows import SERIES_COLUMNS, SeriesRow
 from listener.ledger.tables import day_of
@@ -162,9 +162,17 @@ def reopen(connection: sqlite3.Connection, series: int, now_ns: int, had: tuple[
         connection.execute(_HISTORY, (now_ns, "", 1, series))
 
 
-def end(connection: sqlite3.Connection, series: int, ended: Completion, now_ns: int, *, quietly: bool = False) -> bool:
-    """End a generation and add deliveries (not if `quietly`, for the past that `verify --repair` finds). Return False
-    if another process ended it, or it is another generation by now.
+def end(
+    connection: sqlite3.Connection,
+    series: int,
+    ended: Completion,
+    now_ns: int,
+    *,
+    quietly: bool = False,
+    later: bool = False,
+) -> bool:
+    """End a generation and add deliveries (not if `quietly`, for the past that `verify --repair` finds; if `later` they
+    come after all others). Return False if another process ended it, or it is another generation by now.
     """
     changed = connection.execute(
         "UPDATE series SET state = ?, result = ?, changed_ns = ? WHERE id = ? AND state = 'open' AND generation = ?",
@@ -177,7 +185,7 @@ def end(connection: sqlite3.Connection, series: int, ended: Completion, now_ns: 
     if not quietly:
         modality, sender = connection.execute("SELECT Modality, sender FROM series WHERE id = ?", (series,)).fetchone()
         about = About((modality,), (sender,), (ended.result, ended.state))
-        add_deliveries(connection, ended.event, Subject(series, ended.generation), now_ns, about)
+        add_deliveries(connection, ended.event, Subject(series, ended.generation), Occasion(now_ns, later=later), about)
     return True
 
 

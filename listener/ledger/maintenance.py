@@ -178,8 +178,9 @@ class LedgerRepair:
                     self._outcome_rows.corrections.identify(series, newest)
 
     def _end_found(self, series: SeriesState, now_ns: int, *, tells: bool = False) -> None:
-        """End a series that is only found now, without deliveries unless it `tells`, however new its documents seem (a
-        restored tree is new). If a running service has some of it in hand, recording that reopens it.
+        """End a series that is only found now, without deliveries unless it `tells`, and then later than all others,
+        however new its documents seem (a restored tree is new). If a running service has some of it in hand, recording
+        that reopens it.
         """
         row = generations.row_of(self._connection, series.id)
         if row is None:
@@ -191,7 +192,7 @@ class LedgerRepair:
         complete = ("expected" if number else "quiet") if tells else "recounted"
         result = "incomplete" if series.instances < number else complete
         about = (series.SeriesInstanceUID, series.StudyInstanceUID, series.generation, series.instances, number, result)
-        generations.end(self._connection, series.id, Completion(*about), now_ns, quietly=not tells)
+        generations.end(self._connection, series.id, Completion(*about), now_ns, quietly=not tells, later=tells)
 
     def close(self) -> None:
         """Close the connection."""

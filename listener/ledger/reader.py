@@ -89,14 +89,13 @@ SELECT max(
 """
 _TRIED = """
 SELECT * FROM (
-    SELECT error FROM deliveries WHERE state = 'pending' AND (set_aside_id > 0) = {kind}
+    SELECT error FROM deliveries WHERE state = 'pending' AND (set_aside_id > 0) = {kind} AND later = {later}
     AND consumer_id = (SELECT id FROM consumers WHERE name = ?1) ORDER BY next_ns DESC LIMIT 20
 )
 """
+_EACH = [_TRIED.format(kind=kind, later=later) for later in (0, 1) for kind in (0, 1)]
 #: The error of the last attempt: its next attempt is later than that of anything not tried yet.
-LAST_ERROR = f"""
-SELECT error FROM ({_TRIED.format(kind=0)} UNION ALL {_TRIED.format(kind=1)}) WHERE error <> '' LIMIT 1
-"""
+LAST_ERROR = f"SELECT error FROM ({' UNION ALL '.join(_EACH)}) WHERE error <> '' LIMIT 1"
 LAST_FAILED = """
 SELECT error FROM deliveries WHERE state = 'failed' AND consumer_id = ? AND error <> '' ORDER BY settled_ns DESC LIMIT 1
 """

@@ -309,6 +309,13 @@ WHEN old.acknowledged_ns > 0 AND (new.open > old.open OR new.incomplete > old.in
 END;
 """
 
+# What a backfill brought is told after all else that is due.
+_BACKFILLS = """
+ALTER TABLE deliveries ADD COLUMN later INTEGER NOT NULL DEFAULT 0;
+DROP INDEX deliveries_due;
+CREATE INDEX deliveries_due ON deliveries (consumer_id, later, set_aside_id > 0, next_ns) WHERE state = 'pending';
+"""
+
 #: Step n migrates version n to n + 1. Steps are only ever added, so that a file of any version can be migrated.
 STEPS = (
     released_steps.SERIES,
@@ -324,6 +331,7 @@ STEPS = (
     _NARROWED,
     _FOLDERS,
     _ACKNOWLEDGED,
+    _BACKFILLS,
 )
 
 VERSION = len(STEPS)

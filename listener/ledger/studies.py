@@ -13,7 +13,7 @@ from typing import NamedTuple
 from listener.ledger import generations
 from listener.ledger.completion import Completion, Flow, Moment, StudyEnd, study_result
 from listener.ledger.connection import WriterConnection, transaction
-from listener.ledger.deliveries import Subject, add_deliveries
+from listener.ledger.deliveries import Occasion, Subject, add_deliveries
 from listener.ledger.interests import About
 from listener.ledger.outcome_rows import OutcomeRows
 from listener.ledger.waiting_studies import WaitingStudies
@@ -26,6 +26,12 @@ WHERE o.state = 'open' AND t.open = 0
 _SERIES = """
 SELECT SeriesInstanceUID, state, instances, bytes, Modality, sender, root FROM series
 WHERE StudyInstanceUID = ? AND (instances > 0 OR pruned_ns = 0) ORDER BY last_ns, id
+"""
+#: Whether the series that ended last came by a backfill: a batch that is no folder.
+_FROM_BACKFILL = """
+SELECT EXISTS (SELECT 1 FROM batches b JOIN batch_series m ON m.batch_id = b.id
+    WHERE b.root = '' AND m.series_id = s.id AND m.awaits = s.generation)
+FROM series s WHERE s.StudyInstanceUID = ? ORDER BY s.changed_ns DESC, s.id DESC LIMIT 1
 """
 _OWED = """
 SELECT s.StudyInstanceUID, s.SeriesInstanceUID FROM study_states t JOIN series s USING (StudyInstanceUID)
@@ -125,7 +131,9 @@ def end_study(
         (row[0], end.generation, now_ns, *end[2:]),
     )
     about = About([one.Modality for one in series], [one.sender for one in series], (result,))
-    add_deliveries(connection, end.event, Subject(study_id=row[0], generation=end.generation), now_ns, about)
+    later = bool(connection.execute(_FROM_BACKFILL, (uid,)).fetchone()[0])
+    subject = Subject(study_id=row[0], generation=end.generation)
+    add_deliveries(connection, end.event, subject, Occasion(now_ns, later=later), about)
     return end
 
 

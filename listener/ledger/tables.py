@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import NamedTuple
 
-from listener.ledger.deliveries import Subject, add_deliveries
+from listener.ledger.deliveries import Occasion, Subject, add_deliveries
 from listener.ledger.interests import About
 from listener.planning.names import instant, printable
 from listener.records import Outcome
@@ -169,10 +169,12 @@ class Tables:
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (path, reason, name, *about, outcome.arrived_ns, outcome.finished_ns),
         )
-        since = outcome.finished_ns if found else None
+        at_ns = outcome.finished_ns
+        # What is only found is nobody's news of this moment.
+        occasion = Occasion(at_ns, at_ns, later=True) if found else Occasion(at_ns)
         subject = Subject(set_aside_id=made.lastrowid or 0)
         whose = About((outcome.Modality,), (outcome.sender,))
-        add_deliveries(self._connection, "set-aside", subject, outcome.finished_ns, whose, since=since)
+        add_deliveries(self._connection, "set-aside", subject, occasion, whose)
         if outcome.SeriesInstanceUID and reason != "superseded":
             study = outcome.StudyInstanceUID
             self._connection.execute(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,10 @@ from listener.backfill.finish import take_over
 from listener.ledger import deliveries
 from listener.ledger.connection import open_writer, path_of
 from tests.backfill.archives import BY_NAME, SMALL, archive, finish_all, part, parts, rows
-from tests.instances import write_instance
+from tests.instances import instance, write_instance
 from tests.ledger_world import assert_ledger_equals_logs
 from tests.service_process import Places, listener, make_places, service
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -60,6 +64,34 @@ def test_consumers_are_told_once_where_that_is_wanted(tmp_path: Path) -> None:
     assert finish_all(places, "--announce") == 0
     assert finish_all(places, "--announce") == 0
     assert rows(places, "SELECT event, generation FROM deliveries WHERE series_id > 0") == [("series-complete", 1)] * 4
+
+
+def given_out(ledger: sqlite3.Connection, consumer: int, now_ns: int) -> list[str]:
+    """Events and UIDs in the order in which a consumer gets them."""
+    taken = deliveries.lease(ledger, consumer, now_ns, now_ns + 1, limit=100)
+    return [f"{one.event} {(one.series or one.study or one.aside).StudyInstanceUID}" for one in taken]  # type: ignore[union-attr]
+
+
+def test_what_comes_now_is_told_before_what_a_backfill_brought(tmp_path: Path) -> None:
+    places = make_places(tmp_path)
+    archive(places, 3)
+    wants = '{"events": ["series-complete", "study-complete", "set-aside"]}'
+    with contextlib.closing(open_writer(path_of(str(places.state)))) as ledger:
+        consumer = deliveries.register(ledger, "somebody", 1, wants=wants)
+        parts(places)
+        assert finish_all(places, "--announce") == 0
+        write_instance(places.incoming / "late", patient=77, study=77, series=77)
+        (places.incoming / "text").write_text("no DICOM\n" * 40)
+        quiet = ("--series-quiet", "0", "--study-quiet", "0")
+        assert listener("once", *places.flags(), *SMALL, *quiet).status == 1
+        until(lambda: rows(places, "SELECT count(*) FROM study_states WHERE state = 'open'") == [(0,)], 10)
+        order = given_out(ledger, consumer, time.time_ns() + 10**12)
+    study = instance(77, 77, 77).StudyInstanceUID
+    now = [one.split()[0] for one in order if one.endswith(f" {study}")]
+    assert sorted(now) == ["series-complete", "study-complete"]
+    told = [one.split()[0] for one in order]
+    assert told[:3] == [*now, "set-aside"], order
+    assert Counter(told) == {"series-complete": 4, "study-complete": 4, "set-aside": 2}
 
 
 def test_what_the_ledger_had_goes_on_in_the_next_generation_and_ends(tmp_path: Path) -> None:

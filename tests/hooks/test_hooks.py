@@ -564,7 +564,9 @@ def aside(state: Path, number: int) -> None:
     """A file was set aside, and whoever is to hear of it shall."""
     connection = open_writer(path_of(str(state)))
     connection.execute("INSERT INTO set_aside (path, reason, name) VALUES (?, 'empty', 'x')", (f"empty/{number}",))
-    deliveries.add_deliveries(connection, "set-aside", deliveries.Subject(set_aside_id=number), 1, About())
+    deliveries.add_deliveries(
+        connection, "set-aside", deliveries.Subject(set_aside_id=number), deliveries.Occasion(1), About()
+    )
     connection.close()
 
 

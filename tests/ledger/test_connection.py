@@ -227,6 +227,7 @@ SORTS["FILES_OF_INSTANCE"] = "the files of one instance"
 SORTS["FILES"] = "the files of one series"
 SORTS["_OF_UID"] = "the deliveries of one study, by a person"
 SORTS["_OF_ENDED"] = "the series of one UID"
+SORTS["_FROM_BACKFILL"] = "the series of one study"
 SORTS["_ENDED_SINCE"] = "series since a moment, by a person"
 SORTS["MIDDLE_FILE"] = "the files of one series by name, when somebody looks at its image"
 

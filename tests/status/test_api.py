@@ -52,8 +52,10 @@ def test_what_hooks_are_told_is_as_documented(tmp_path: Path) -> None:
         "VALUES (1, 1, 9, 'complete', 'quiet', 1, 1)"
     )
     connection.execute("INSERT INTO set_aside (path, reason, name, at_ns) VALUES ('empty/x', 'empty', 'x', 4)")
-    deliveries.add_deliveries(connection, "set-aside", deliveries.Subject(set_aside_id=1), 1, About())
-    deliveries.add_deliveries(connection, "series-complete", deliveries.Subject(1, 1), 2, About())
+    deliveries.add_deliveries(
+        connection, "set-aside", deliveries.Subject(set_aside_id=1), deliveries.Occasion(1), About()
+    )
+    deliveries.add_deliveries(connection, "series-complete", deliveries.Subject(1, 1), deliveries.Occasion(2), About())
     told = deliveries.lease(connection, consumer, 10, 20, limit=5)
     assert [one.event for one in told] == ["series-complete", "set-aside"], "series first"
     for phi in (False, True):
