@@ -99,7 +99,8 @@ DOORS = {
     "prometheus_client": {"telemetry.metrics"},
     "jinja2": {"status.page"},
     "tenacity": {"disk.retry"},
-    "obstore": {"export.objects"},
+    "obstore": {"export.objects", "frames.store"},
+    "urllib3": {"frames.dicomweb"},
     "arro3": {"export.parquet"},
     "pydicom": {
         "serve.describing",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
-from typing import Any, Self, Unpack
+from typing import Any, NamedTuple, Self, Unpack
 
 from listener.dicom.attributes import Limits
 from listener.errors import ConfigError
@@ -16,6 +16,7 @@ from listener.frames.errors import InvalidFrameNumberError, InvalidLRUMaxCacheSi
 from listener.frames.image import MAX_INFLATED
 from listener.frames.loader import PATIENCE, Loader
 from listener.frames.memory import Memory
+from listener.frames.origins import Origin
 from listener.frames.reference import Instance, reference
 from listener.frames.settings import (
     FRAMES_TO_READ,
@@ -40,24 +41,60 @@ _DEFAULTS = Settings(
 )
 
 
+class _OriginSettings(NamedTuple):
+    """Where frames come from: see FrameCache."""
+
+    data: str
+    state: str
+    dicomweb: str
+    token: Callable[[], str] | None
+    store: str
+
+    def open(self) -> Origin:
+        """Return the origin. Raises ConfigError."""
+        if self.dicomweb:
+            from listener.frames.dicomweb import DicomWeb
+
+            return DicomWeb(self.dicomweb, self.token, Limits())
+        if self.store:
+            from listener.frames.store import Store
+
+            return Store(self.store, Limits())
+        return Tree(self.data, self.state, limits=Limits(), cap=MAX_INFLATED)
+
+
 class FrameCache:
-    """Frames of a collection, by its directories `data` and `state`, in memory; for any number of threads.
+    """Frames in memory, for any number of threads: of a collection, by its directories `data` and `state`; of the
+    DICOMweb service at `dicomweb`, for which `token` returns what is sent as a Bearer token with each request; or of an
+    object store at `store`, with the environment's credentials.
 
     `settings` are those of Settings. What names an instance: see reference.Instance. Frames are numbered from 1. An
-    instance that was replaced is found out within a second, and read anew. Pickling and copying carry the settings and
+    instance that was replaced is found out within a second, and read anew; of DICOMweb when frames of it are loaded, if
+    the server says Last-Modified. Pickling and copying carry the settings and
     `cache_instance_uid` only.
     """
 
-    def __init__(self, *, data: str = "", state: str = "", **settings: Unpack[Settings]) -> None:
-        """Raise InvalidLRUMaxCacheSizeError for a limit below 1 byte, ConfigError without an origin, TypeError for an
-        unknown setting.
+    def __init__(
+        self,
+        *,
+        data: str = "",
+        state: str = "",
+        dicomweb: str = "",
+        token: Callable[[], str] | None = None,
+        store: str = "",
+        **settings: Unpack[Settings],
+    ) -> None:
+        """Raise InvalidLRUMaxCacheSizeError for a limit below 1 byte, ConfigError without one origin or the extra that
+        it needs, TypeError for an unknown setting.
         """
         unknown = settings.keys() - _DEFAULTS.keys()
         if unknown:
             raise TypeError(f"unknown setting: {', '.join(sorted(unknown))}")
-        if not (data and state):
-            raise ConfigError(["a frame cache needs an origin: data and state, the directories of a listener"])
-        self._origin = {"data": data, "state": state}
+        if [bool(data and state), bool(dicomweb), bool(store)].count(True) != 1 or bool(data) != bool(state):
+            raise ConfigError(
+                ["a frame cache needs one origin: data and state, the directories of a listener; or dicomweb; or store"]
+            )
+        self._origin = _OriginSettings(data, state, dicomweb, token, store)
         self._settings: Settings = {**_DEFAULTS, **settings}
         limit = self._settings["max_cache_frame_memory_lru_cache_size_bytes"]
         if limit is not None and limit < 1:
@@ -73,7 +110,7 @@ class FrameCache:
         self._logger: Logger | None = None
         self._logger_lock = Lock()
         self._loader = Loader(
-            Tree(**self._origin, limits=Limits(), cap=MAX_INFLATED),
+            self._origin.open(),
             self._memory,
             settings["number_of_frames_to_read"],
             settings["max_instance_number_of_frames_to_prefer_whole_instance_download"],

@@ -17,6 +17,10 @@ class FramesUnclear(FramesFault):
     reason = "frames-unclear"
 
 
+class Deflated(FramesUnclear):
+    """The data set is deflated: it has to be inflated as a whole."""
+
+
 class NoSingleFrames(FramesFault):
     """Video has no single frames; retrieve the instance as a whole."""
 

@@ -6,18 +6,19 @@ import os
 import tempfile
 from array import array
 from collections.abc import Callable, Sequence
+from functools import partial
 from struct import Struct
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 from listener.dicom import attributes
 from listener.dicom.attributes import Limits
 from listener.dicom.encoding import ITEM, PIXEL_DATA, PIXEL_TAGS, SEQUENCE_END, UNDEFINED, Head
 from listener.dicom.file_meta import ALL_DEFLATED, NATIVE, read_file_meta
-from listener.dicom.source import FileSource, InflatedSource
+from listener.dicom.source import FileSource, InflatedSource, Source
 from listener.dicom.walk import Structure
 from listener.disk.files import open_regular
 from listener.errors import Incomplete
-from listener.frames.errors import FrameChanged, FramesUnclear, NoFrames
+from listener.frames.errors import Deflated, FrameChanged, FramesUnclear, NoFrames
 from listener.frames.layout import (
     ITEM_HEAD,
     Encapsulated,
@@ -27,6 +28,7 @@ from listener.frames.layout import (
     Layout,
     Native,
     Run,
+    Spans,
     encapsulated,
     needs_edges,
 )
@@ -53,6 +55,23 @@ _EDGE = 4
 _PIECE = 1024 * 1024
 
 
+class PeekSource(Source, Protocol):
+    """A source of `size` bytes that can be looked at elsewhere."""
+
+    size: int
+
+    def peek(self, offset: int, count: int) -> bytes:
+        """Return bytes as read() does, without reading more than these."""
+
+
+class Tables(NamedTuple):
+    """What may tell where frames lie, beside the fragments: facts, and the extended offset table's two values."""
+
+    facts: Facts
+    offsets: bytes
+    lengths: bytes
+
+
 class Image(NamedTuple):
     """Where the frames of an instance lie: header facts and layout, of which the offsets count from the file's begin
     or, where `inflated` is set, from that of the inflated data set.
@@ -69,11 +88,17 @@ def look(descriptor: int, size: int, limits: Limits) -> Image:
     Raises NoFrames, FramesUnclear, NoSingleFrames; FileFault where the file is none of DICOM or not whole; OSError from
     the system. A deflated file: see inflate().
     """
-    source = FileSource(descriptor, size)
+    return look_at(FileSource(descriptor, size), limits, find_fragments)
+
+
+def look_at(source: PeekSource, limits: Limits, find: Callable[[PeekSource, int, Tables], Fragments | Layout]) -> Image:
+    """Return where the frames lie in a source; see look(). `find` looks for the fragments of encapsulated pixel data
+    from an offset on, or returns their layout.
+    """
     meta = read_file_meta(source)
     if meta.TransferSyntaxUID in ALL_DEFLATED:
-        raise FramesUnclear("the data set is deflated")
-    return _look(source, meta.dataset_offset, limits, meta.TransferSyntaxUID, little=meta.little)
+        raise Deflated
+    return _look(source, meta.dataset_offset, limits, meta.TransferSyntaxUID, find, little=meta.little)
 
 
 def is_deflated(descriptor: int, size: int) -> bool:
@@ -97,15 +122,27 @@ def inflate(descriptor: int, size: int, cap: int, folder: str | None = None) -> 
         return os.dup(handle.fileno())
 
 
-def _look(source: FileSource, begin: int, limits: Limits, syntax: str, *, little: bool) -> Image:
+def _look(
+    source: PeekSource,
+    begin: int,
+    limits: Limits,
+    syntax: str,
+    find: Callable[[PeekSource, int, Tables], Fragments | Layout],
+    *,
+    little: bool,
+) -> Image:
     structure = Structure(source, begin, limits, little=little)
     values, pixel = _values(structure)
     facts = _facts(values, structure, pixel, syntax)
+    layout: Layout
     if pixel.length == UNDEFINED:
-        fragments = _fragments(source, pixel.start)
-        if needs_edges(facts, fragments):
-            fragments = fragments._replace(edges=_edges(source, fragments))
-        layout: Layout = encapsulated(facts, fragments, values.get(_OFFSETS, b""), values.get(_LENGTHS, b""))
+        offsets, lengths = values.get(_OFFSETS, b""), values.get(_LENGTHS, b"")
+        found = find(source, pixel.start, Tables(facts, offsets, lengths))
+        if isinstance(found, Fragments):
+            if needs_edges(facts, found):
+                found = found._replace(edges=_edges(source, found))
+            found = encapsulated(facts, found, offsets, lengths)
+        layout = found
     elif syntax not in NATIVE:
         raise FramesUnclear("encapsulated pixel data of a known length")
     elif not source.reaches(pixel.start + pixel.length):
@@ -152,7 +189,7 @@ def _facts(values: dict[int, bytes], structure: Structure, pixel: Head, syntax: 
     )
 
 
-def _fragments(source: FileSource, start: int) -> Fragments:
+def find_fragments(source: PeekSource, start: int, _tables: Tables | None = None) -> Fragments:
     """Return the items of encapsulated pixel data from their heads. Raises Incomplete where one cannot be followed."""
     starts, lengths = array("Q"), array("Q")
     basic, base, pos = b"", 0, start
@@ -176,7 +213,7 @@ def _fragments(source: FileSource, start: int) -> Fragments:
         pos += length
 
 
-def _edges(source: FileSource, fragments: Fragments) -> Sequence[tuple[bytes, bytes]]:
+def _edges(source: PeekSource, fragments: Fragments) -> Sequence[tuple[bytes, bytes]]:
     return [
         (source.peek(start, min(_EDGE, length)), source.peek(start + max(0, length - _EDGE), min(_EDGE, length)))
         for start, length in zip(fragments.starts, fragments.lengths, strict=True)
@@ -190,18 +227,33 @@ def read_frame(descriptor: int, layout: Layout, index: int, *, waits: bool = Tru
     Raises IndexError beyond the last frame, FrameChanged where the file is not what the layout says, OSError; where it
     shall not wait for a disk, and would have to, BlockingIOError (or OSError where the kernel cannot tell).
     """
+    return taken(layout, index, partial(_read if waits else _read_warm, descriptor))
+
+
+def taken(layout: Layout, index: int, read: Callable[[int, int], bytes]) -> bytes:
+    """Return the bytes of a frame; `read` returns those at an offset, and is called for each of stored()."""
     frame = layout.frame(index)
-    read = _read if waits else _read_warm
+    if isinstance(layout, Spans):
+        (run,) = frame.runs
+        return layout.value(index, read(run.offset, run.length))
     if isinstance(layout, Encapsulated):
-        return b"".join([_item_value(read, descriptor, run, frame.padded) for run in frame.runs])
+        return b"".join([_item_value(read, run, frame.padded) for run in frame.runs])
     (run,) = frame.runs
-    data = read(descriptor, run.offset, run.length)
+    data = read(run.offset, run.length)
     return data if frame.word == 1 and not frame.bits else _native(data, frame)
 
 
-def _item_value(read: Callable[[int, int, int], bytes], descriptor: int, run: Run, padded: int) -> bytes:
+def stored(layout: Layout, index: int) -> list[Run]:
+    """Return the bytes that have to be read for a frame."""
+    runs = layout.frame(index).runs
+    if isinstance(layout, Encapsulated):
+        return [Run(run.offset - ITEM_HEAD, run.length + ITEM_HEAD) for run in runs]
+    return list(runs)
+
+
+def _item_value(read: Callable[[int, int], bytes], run: Run, padded: int) -> bytes:
     """Return the value of an item, of which the head must be before it."""
-    data = read(descriptor, run.offset - ITEM_HEAD, run.length + ITEM_HEAD)
+    data = read(run.offset - ITEM_HEAD, run.length + ITEM_HEAD)
     if _item.unpack_from(data) != (_ITEM, run.length + padded):
         raise FrameChanged
     return data[ITEM_HEAD:]
@@ -267,7 +319,7 @@ class ImageFile:
         self._descriptor = inflate(compressed, size, cap, folder)
         os.close(compressed)
         source = FileSource(self._descriptor, os.fstat(self._descriptor).st_size)
-        self.image = _look(source, 0, limits, "", little=True)._replace(inflated=True)
+        self.image = _look(source, 0, limits, "", find_fragments, little=True)._replace(inflated=True)
 
     @property
     def count(self) -> int:

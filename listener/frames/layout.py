@@ -12,16 +12,19 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-from listener.frames.errors import FramesUnclear, NoSingleFrames
+from listener.frames.errors import FrameChanged, FramesUnclear, NoSingleFrames
 
 #: Transfer syntaxes of video (PS3.5 sections 8.2.5 to 8.2.8 and A.4.5 on; PS3.6 table A-1), of which the fragments are
 #: one stream: MPEG-2, MPEG-4 AVC/H.264, HEVC/H.265, and SMPTE ST 2110.
 _VIDEO = (*(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109)), "1.2.840.10008.1.2.7.")
 
-#: Bytes of an item's head.
+#: Bytes of an item's head: its tag, the halves exchanged, and its length.
 ITEM_HEAD = 8
+_item_head = struct.Struct("<LL")
+_ITEM_TAG = 0xE000FFFE
 
 #: The marks with which a JPEG, JPEG-LS or JPEG 2000 stream begins, and the one with which each of them ends.
 _STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")
@@ -139,7 +142,50 @@ class Encapsulated:
         return Frame(tuple(Run(self.starts[number], self.lengths[number]) for number in fragments))
 
 
-Layout = Native | Encapsulated
+class Spans:
+    """Encapsulated pixel data as a table tells them, of which the fragments were not looked at: a frame is all items
+    from its start to the next one's. `starts` are the offsets of each frame's first item, `end` that behind the last
+    item; `exact` the frames' lengths without padding, where the extended table says them.
+    """
+
+    __slots__ = ("count", "end", "exact", "starts")
+
+    encapsulated = True
+
+    def __init__(self, starts: Sequence[int], end: int, exact: Sequence[int] | None = None) -> None:
+        self.starts, self.end, self.exact = starts, end, exact
+        self.count = len(starts)
+
+    def frame(self, index: int) -> Frame:
+        """Return where the items of a frame lie, heads included, counted from 0. Raises IndexError beyond the last."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        end = self.starts[index + 1] if index + 1 < self.count else self.end
+        return Frame((Run(self.starts[index], end - self.starts[index]),))
+
+    def value(self, index: int, data: bytes) -> bytes:
+        """Return the frame in the bytes of its items. Raises FrameChanged where they are no items, or not as long as
+        the table says.
+        """
+        values, pos = [], 0
+        while pos < len(data):
+            if len(data) - pos < ITEM_HEAD:
+                raise FrameChanged
+            tag, length = _item_head.unpack_from(data, pos)
+            pos += ITEM_HEAD
+            if tag != _ITEM_TAG or length > len(data) - pos:
+                raise FrameChanged
+            values.append(data[pos : pos + length])
+            pos += length
+        frame = b"".join(values)
+        if self.exact is None:
+            return frame
+        if not 0 <= len(frame) - self.exact[index] <= 1:
+            raise FrameChanged
+        return frame[: self.exact[index]]
+
+
+Layout = Native | Encapsulated | Spans
 
 
 class Fragments(NamedTuple):
@@ -212,6 +258,33 @@ def _numbers(code: str, value: bytes) -> Sequence[int]:
     """Return the unsigned numbers in the value of a table, which is little endian; none where it is no table."""
     size = struct.calcsize(f"<{code}")
     return struct.unpack(f"<{len(value) // size}{code}", value) if value and len(value) % size == 0 else ()
+
+
+def spans(facts: Facts, start: int, basic: bytes, tables: tuple[bytes, bytes], end: int) -> Spans | None:
+    """Return the layout by the extended offset table, or the basic one, without a look at the fragments; None where
+    neither can be believed: of the right count, ascending by at least an item's head, and inside the source.
+
+    `start` is the offset behind the basic table's item, and `end` of the source. Of the layout, `end` is that of the
+    last frame's first item at least: who uses it must find out where the last frame ends.
+    """
+    if is_video(facts.TransferSyntaxUID):
+        raise NoSingleFrames(facts.TransferSyntaxUID)
+    count = max(facts.NumberOfFrames, 1)
+    offsets, lengths = _numbers("Q", tables[0]), _numbers("Q", tables[1])
+    if len(offsets) == len(lengths) == count and _ascends(offsets, end - start):
+        return Spans(array("Q", [start + one for one in offsets]), start + offsets[-1], array("Q", lengths))
+    offsets = _numbers("L", basic)
+    if len(offsets) == count and _ascends(offsets, end - start):
+        return Spans(array("Q", [start + one for one in offsets]), start + offsets[-1])
+    return None
+
+
+def _ascends(offsets: Sequence[int], room: int) -> bool:
+    return (
+        offsets[0] == 0
+        and offsets[-1] + ITEM_HEAD <= room
+        and all(before + ITEM_HEAD <= offset for before, offset in pairwise(offsets))
+    )
 
 
 def _exact_lengths(

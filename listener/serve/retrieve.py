@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import os
 from collections.abc import AsyncIterator, Sequence
+from email.utils import formatdate
 from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple
@@ -82,6 +83,8 @@ class Retriever:
         chosen = [accept.choose(ranges, [Form(DICOM, entry.syntax)], single=single) for entry in entries]
         etag = _etag("instances", *(entry.stamp for entry in entries), chosen[0].multipart)
         fields: Fields = [("etag", etag)]
+        if len(entries) == 1:
+            fields.append(_modified(entries[0]))
         if is_known(wanted.known, etag):
             return Answer(304, fields)
         if chosen[0].multipart:
@@ -122,7 +125,7 @@ class Retriever:
         if max(numbers) > layout.count:
             raise NotFound(f"the instance has {layout.count} frames")
         etag = _etag("frames", entry.stamp, *numbers, chosen)
-        fields: Fields = [("etag", etag)]
+        fields: Fields = [("etag", etag), _modified(entry)]
         if is_known(wanted.known, etag):
             return Answer(304, fields)
         if not chosen.multipart:
@@ -246,6 +249,11 @@ def _whole(data: bytes, form: Form, *, multiple: bool) -> Answer:
 def _joined(documents: Sequence[bytes]) -> bytes:
     inner = [gzip.decompress(document)[1:-1] for document in documents]
     return b"[" + b",".join(filter(None, inner)) + b"]"
+
+
+def _modified(entry: Entry) -> tuple[str, str]:
+    """Return the field that tells versions of an instance apart, whatever is asked for of it."""
+    return "last-modified", formatdate(entry.stamp[3] // 10**9, usegmt=True)
 
 
 def _etag(*of: object) -> str:

@@ -66,6 +66,7 @@ def _layout(entry: Entry, numbers: array[int]) -> Any:
     said = [*facts[:-1], facts.vr.decode("ascii")]
     if isinstance(layout, Native):
         return [said, layout.start, layout.length_of_all]
+    assert isinstance(layout, Encapsulated)
     where = []
     for values in (layout.starts, layout.lengths, layout.first, layout.exact):
         where.append([-1, 0] if values is None else [len(numbers), len(values)])
