@@ -8,7 +8,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from listener.frames import (
 from listener.frames.blocks import block, ranges
 from listener.frames.origins import Reading
 from tests.frames.collection import Collection
+from tests.frames.lines import Lines
 from tests.frames.making import JPEG, Maker, header, jpeg
 from tests.waiting import until
 
@@ -49,30 +50,6 @@ def collection(tmp_path: Path) -> Iterator[Collection]:
 
 def cache_of(collection: Collection, **settings: Any) -> FrameCache:
     return FrameCache(data=str(collection.data), state=collection.state, **settings)
-
-
-class Lines:
-    """A logging factory that keeps lines, as (level, message, items)."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str, dict[str, Any]]] = []
-
-    def create_logger(self, signature: Mapping[str, Any] | None = None) -> Any:
-        def write(level: str, message: str, *more: Mapping[str, Any]) -> None:
-            items: dict[str, Any] = {}
-            for mapping in (*more, signature or {}):
-                items |= mapping
-            self.lines.append((level, message, items))
-
-        return SimpleNamespace(
-            **{level: lambda *line, level=level: write(level, *line) for level in ("debug", "info", "warning", "error")}
-        )
-
-    def warned(self) -> list[str]:
-        return [message for level, message, _ in self.lines if level == "warning"]
-
-    def failed(self) -> list[str]:
-        return [message for level, message, _ in self.lines if level == "error"]
 
 
 def look_at_once(cache: FrameCache) -> None:

@@ -19,8 +19,8 @@ from tests.export.collection import Collection as Exported
 from tests.export.stores import MAKERS
 from tests.frames.collection import Collection
 from tests.frames.judge import expected
+from tests.frames.lines import Lines
 from tests.frames.making import JPEG, Maker, header, jpeg
-from tests.frames.test_cache import Lines
 from tests.serve.processes import Serving, serving
 from tests.waiting import until
 
