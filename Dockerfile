@@ -42,6 +42,12 @@ COPY listener ./listener
 COPY docs/installed ./docs/installed
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation --no-index -w /wheel . \
     && /tools/bin/pip --python /opt/listener/bin/python install --no-compile --no-deps --no-index /wheel/*.whl
+# What some stages need beside: --build-arg EXTRAS=chris (notify), export, or both with a comma; in the versions of the tests.
+ARG EXTRAS=
+COPY .ci/dev.lock ./
+RUN [ -z "${EXTRAS}" ] || { sed -n 's/^\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' dev.lock > versions \
+    && /tools/bin/pip --python /opt/listener/bin/python install --no-compile --constraint versions \
+        "$(echo /wheel/*.whl)[${EXTRAS}]"; }
 # Compiled once, the standard library too (slim images come without): a read-only root cannot keep byte code of its own.
 RUN PYTHONPYCACHEPREFIX=/opt/listener/bytecode /opt/listener/bin/python -m compileall -q \
         --invalidation-mode unchecked-hash \

@@ -260,6 +260,42 @@ ROWS = (
             ),
         ),
     ),
+    Row(
+        "Is ChRIS told?",
+        ("notify",),
+        (
+            Panel(
+                "Targets that take messages",
+                "1: NATS is connected, CUBE's broker takes messages and CUBE answers; 0: not, and ends of series wait.",
+                "none",
+                (level("notify_connected", "target", how="min"),),
+            ),
+            Panel(
+                "Messages to ChRIS",
+                "Messages that the brokers took: progress, ends, series to be registered, and again those that CUBE "
+                "did not register.",
+                "cps",
+                (rate("notify_messages_total", "target", "kind"),),
+            ),
+            Panel(
+                "Until a series is told",
+                "From the end of a series until the broker took its message or, with --cube, CUBE had registered it.",
+                "s",
+                percentiles("notify_confirmed_seconds"),
+            ),
+            Panel(
+                "Not as it came",
+                "Values that CUBE gets cut or not at all, by keyword; series that grew after CUBE had registered them; "
+                "progress that was dropped, for NATS was away.",
+                "cps",
+                (
+                    rate("notify_adjusted_total", "keyword"),
+                    rate("notify_late_total", legend="late series"),
+                    rate("notify_dropped_total", legend="dropped progress"),
+                ),
+            ),
+        ),
+    ),
 )
 
 

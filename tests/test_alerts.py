@@ -29,7 +29,7 @@ PROMISED = """
     SeriesIncomplete BatchesWithError HookFailing LedgerBroken SenderSilent LogWriteFailing RouteNotRunning
     RouteTargetDown RouteTitleRejected RouteNoWorker RouteLate RouteDeadLetters RouteResultsHeld RouteUnclaimed
     RouteUnanswered BackfillPartFailed RouteConfigRefused ExportStalled ExportFailing ExportIdentified
-    NotifyTargetAway NotifyFailed
+    NotifyTargetAway NotifyStalled NotifyLate NotifyFailed
 """
 
 TARGET = {"instance": "10.0.0.7:9464", "job": "dicom/listener", "namespace": "dicom", "pod": "listener-0"}
@@ -422,6 +422,23 @@ CASES = {
         summary="nats takes nothing from notify on listener-0",
         labels={"target": "nats"},
         quiet=[{'notify_connected{target="nats"}': "1x20"}, {'notify_connected{target="cube"}': "1 0 0 1x20"}],
+    ),
+    "NotifyStalled": Case(
+        at=25,
+        fires={'consumer_oldest_pending_timestamp_seconds{consumer="notify-cube"}': "60x40"},
+        summary="The end of a series has waited for 24m 0s (notify-cube) on listener-0",
+        labels={"consumer": "notify-cube"},
+        quiet=[
+            {'consumer_oldest_pending_timestamp_seconds{consumer="notify-nats"}': "0x60"},
+            {'consumer_oldest_pending_timestamp_seconds{consumer="notify-nats"}': "0+60x60"},
+            {'consumer_oldest_pending_timestamp_seconds{consumer="route"}': "60x60"},
+        ],
+    ),
+    "NotifyLate": Case(
+        at=20,
+        fires={"notify_late_total": "0x5 1x30"},
+        summary="1 series grew within an hour after CUBE had registered them, on listener-0",
+        quiet=[{"notify_late_total": "3x40"}],
     ),
     "NotifyFailed": Case(
         at=5,

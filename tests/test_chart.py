@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from listener import config, settings
+from listener.notify.options import NotifyOptions
 from listener.route import routes_file
 from listener.route.options import RouteOptions
 from listener.stages import options as stage_options
@@ -154,6 +155,7 @@ def test_both_helms_render_the_same(name: str) -> None:
         ({"uid": 0}, "uid"),
         ({"listener": {"options": {"token-file": "/x"}}}, "token-file"),
         ({"route": {"options": {"bussy": 1}}}, "bussy"),
+        ({"notify": {"options": {"celery-file": "/x"}}}, "celery-file"),
         ({"page": {"type": "Ingress"}}, "type"),
         ({"listener": {"hooks": {"archive": {"uri": "https://x/"}}}}, "uri"),
         ({"listener": {"hooks": {"archive": {}}}}, "archive"),
@@ -195,6 +197,23 @@ def test_the_schema_names_the_wrong_key(helm: str, values: dict[str, Any], key: 
         ({"listener": {"tls": {"clientCa": "ca.crt"}}}, "set listener.tls.secretName too"),
         ({"route": {"enabled": True, "routes": "x"}, "replicas": 2}, "shards would split studies between them"),
         ({"route": {"enabled": True}}, "route.routes is empty"),
+        ({"notify": {"enabled": True}}, "notify.enabled, but nobody is to be told"),
+        (
+            {"notify": {"enabled": True, "options": {"celery": "redis://x"}}},
+            "set listener.options.layout to oxidicom",
+        ),
+        (
+            {"notify": {"enabled": True, "options": {"nats": ["nats://x"], "cube": "http://x"}}},
+            "notify.options.cube and notify.login.secretName: set both",
+        ),
+        (
+            {"notify": {"enabled": True, "options": {"nats": ["nats://x"]}, "nats": {"secretName": "x"}}},
+            "notify.nats.secretName and notify.options.nats: set one of them",
+        ),
+        (
+            {"notify": {"enabled": True, "options": {"nats": ["nats://x"]}, "port": 9464}},
+            "(9464, 11112, 9464) share the pod's address",
+        ),
         (
             {"route": {"enabled": True, "routes": "x", "port": 9464}},
             "(9464, 11112, 9464, 11113) share the pod's address",
@@ -752,3 +771,51 @@ def test_workers_find_a_service_and_the_policy_lets_out_what_targets_need() -> N
     assert len(policy["egress"]) == 4
     monitor = one("route", "PodMonitor")["spec"]["podMetricsEndpoints"]
     assert [each["port"] for each in monitor] == ["http", "route"]
+
+
+# -- the stage notify --------------------------------------------------------------------------------------------------
+
+
+def test_notify_runs_beside_the_listener_and_only_reads_cube_s_storage() -> None:
+    spec = one("notify", "StatefulSet")["spec"]["template"]["spec"]
+    listener, notify = spec["initContainers"]
+    assert (notify["name"], notify["restartPolicy"]) == ("notify", "Always")
+    assert notify["image"] == "registry.example.org/listener-chris:0.1.0"
+    told = {each["name"]: each["value"] for each in listener["env"]}
+    variables = {each["name"]: str(each["value"]) for each in notify["env"]}
+    for name in ("LISTENER_STATE", "LISTENER_DATA"):
+        assert variables[name] == told[name]
+    files = {name: variables.pop(name) for name in ("LISTENER_NOTIFY_CELERY_FILE", "LISTENER_NOTIFY_CUBE_LOGIN")}
+    chosen = stage_options.load(NotifyOptions, "notify", argparse.Namespace(config=""), variables)
+    assert chosen.nats == ("nats://chris-nats.chris.svc.cluster.local:4222",)
+    assert (chosen.register, chosen.progress, chosen.http) == ("all", 1.0, "0.0.0.0:9468")
+    mounts = {each["mountPath"]: each for each in notify["volumeMounts"]}
+    assert mounts["/dicom-data"]["readOnly"] is True
+    assert mounts["/dicom/state"]["subPath"] == "state"
+    secrets = {each["name"]: each["secret"] for each in spec["volumes"] if "secret" in each}
+    for path in files.values():
+        folder = str(Path(path).parent)
+        assert mounts[folder]["readOnly"] is True
+        assert secrets[mounts[folder]["name"]]["defaultMode"] == 0o440, "others may not read it"
+    assert files["LISTENER_NOTIFY_CUBE_LOGIN"].endswith("/token")
+
+
+def test_several_servers_of_nats_stay_several() -> None:
+    values = {"notify": {"enabled": True, "options": {"nats": ["nats://a:4222", "nats://b:4222"]}}}
+    done = template("helm3", yaml.safe_dump(values))
+    (found,) = [each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] == "StatefulSet"]
+    notify = found["spec"]["template"]["spec"]["initContainers"][1]
+    variables = {each["name"]: str(each["value"]) for each in notify["env"]}
+    chosen = stage_options.load(NotifyOptions, "notify", argparse.Namespace(config=""), variables)
+    assert chosen.nats == ("nats://a:4222", "nats://b:4222")
+    assert {each["mountPath"] for each in notify["volumeMounts"] if each.get("readOnly")} == {"/dicom/data"}
+
+
+def test_the_policy_lets_out_what_a_chris_needs() -> None:
+    policy = one("notify", "NetworkPolicy")["spec"]
+    assert [[port["port"] for port in each["ports"]] for each in policy["ingress"]] == [[11112], [9464], [9468]]
+    inside = {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "chris"}}}]}
+    assert policy["egress"].count(inside) == 2
+    assert policy["egress"][-1] == {"ports": [{"protocol": "TCP", "port": 6379}]}
+    monitor = one("notify", "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert [each["port"] for each in monitor] == ["http", "notify"]

@@ -16,6 +16,7 @@ import yaml
 
 from listener import settings
 from listener.export.options import ExportOptions
+from listener.notify.options import NotifyOptions
 from listener.quickstart.synthetic import make_series
 from listener.route.options import RouteOptions
 from listener.stages import options as stage_options
@@ -28,7 +29,13 @@ from tests.instances import write_instance
 from tests.service_process import Places, service, settled
 
 UNITS = PROJECT / "docs/systemd"
-SERVICES = ("listener.service", "listener-route.service", "listener-export.service", "storescp.service")
+SERVICES = (
+    "listener.service",
+    "listener-route.service",
+    "listener-export.service",
+    "listener-notify.service",
+    "storescp.service",
+)
 
 
 def unit(name: str) -> dict[str, list[str]]:
@@ -132,7 +139,14 @@ def compose() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "name", ["compose.yaml", "docs/compose.secure.yaml", "docs/compose.route.yaml", "docs/compose.export.yaml"]
+    "name",
+    [
+        "compose.yaml",
+        "docs/compose.secure.yaml",
+        "docs/compose.route.yaml",
+        "docs/compose.export.yaml",
+        "docs/compose.chris.yaml",
+    ],
 )
 def test_compose_fits_its_schema(name: str) -> None:
     program = PROJECT / "build/tools/check-jsonschema"
@@ -170,6 +184,34 @@ def test_export_s_unit_writes_to_the_state_alone() -> None:
     assert own["ExecStart"] == ["/opt/listener/bin/listener export"]
     assert own["ReadWritePaths"] == ["/srv/dicom/state"]
     assert own["RestartPreventExitStatus"] == ["2"]
+
+
+def test_notify_s_unit_reads_the_tree_and_writes_to_the_state_alone() -> None:
+    own, other = unit("listener-notify.service"), unit("listener-export.service")
+    assert own["ExecStart"] == ["/opt/listener/bin/listener notify"]
+    different = ("ExecStart", "EnvironmentFile")
+    assert {k: v for k, v in own.items() if k not in different} == {
+        k: v for k, v in other.items() if k not in different
+    }
+
+
+def test_compose_with_chris_is_one_hardened_container_and_brokers_for_who_has_none() -> None:
+    document = yaml.safe_load((PROJECT / "docs/compose.chris.yaml").read_text())
+    services = document["services"]
+    own = services["notify"]
+    for name in ("notify", "nats", "redis"):
+        assert (services[name]["read_only"], services[name]["cap_drop"]) == (True, ["ALL"])
+        assert services[name].get("profiles") == (None if name == "notify" else ["chris"])
+    files = services["listener"]["volumes"][0]
+    assert own["volumes"][1] == f"{files}:ro"
+    assert own["environment"]["LISTENER_DATA"] == services["listener"]["environment"]["LISTENER_DATA"] == "/files"
+    variables = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in own["environment"].items()}
+    chosen = stage_options.load(NotifyOptions, "notify", argparse.Namespace(config=""), variables)
+    assert chosen.nats == ("nats://nats:4222",)
+    assert chosen.celery == "redis://redis:6379/0"
+    assert own["build"]["args"] == {"EXTRAS": "chris"}
+    assert own["ports"][0].endswith(f":{chosen.http.rpartition(':')[2]}")
+    assert float(own["stop_grace_period"].rstrip("s")) > chosen.drain + 5
 
 
 def test_compose_with_export_is_one_hardened_container_more() -> None:

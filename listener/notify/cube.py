@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import listener
 from listener.errors import NotTaken
-from listener.notify.addresses import reason_of
+from listener.notify.addresses import reason_of, shown
 from listener.telemetry.access import mode_problems
 
 #: Seconds to wait for an answer, and the most bytes of one.
@@ -39,7 +39,7 @@ class Cube:
     def __init__(self, url: str, login_file: str) -> None:
         self._url = urlsplit(url)
         self._login_file = login_file
-        self.shown = f"{self._url.scheme}://{self._url.hostname}"
+        self.shown = shown(url)
 
     def find(self, series: str) -> list[Found]:
         """Return what CUBE has registered under a SeriesInstanceUID. Raises Denied, and NotTaken for every answer that

@@ -113,27 +113,29 @@ class Nats:
         self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
     async def _connect(self) -> None:
-        """Connect for the first time; the library connects again by itself."""
+        """Connect. The library connects again by itself, but not after some errors of a server (a password was changed,
+        say), of which it does not always tell: then anew.
+        """
         while not self._stopped.is_set():
-            try:
-                self._client = await self._nats.connect(
-                    self._urls,
-                    name="listener notify",
-                    connect_timeout=_CONNECT,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=_AGAIN,
-                    ping_interval=_PING,
-                    max_outstanding_pings=_UNANSWERED,
-                    disconnected_cb=self._lost,
-                    reconnected_cb=self._come,
-                    error_cb=self._failed,
-                )
-            except self._errors() as error:
-                await self._failed(error)
-                await asyncio.sleep(_AGAIN)
-            else:
-                await self._come()
-                return
+            if self._client is None or self._client.is_closed:
+                with contextlib.suppress(*self._errors()):  # Told by _failed().
+                    self._client = await self._nats.connect(self._urls, **self._manner())
+                    await self._come()
+            await asyncio.sleep(_AGAIN)
+
+    def _manner(self) -> dict[str, Any]:
+        """Return how it is connected."""
+        return {
+            "name": "listener notify",
+            "connect_timeout": _CONNECT,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": _AGAIN,
+            "ping_interval": _PING,
+            "max_outstanding_pings": _UNANSWERED,
+            "disconnected_cb": self._lost,
+            "reconnected_cb": self._come,
+            "error_cb": self._failed,
+        }
 
     async def _lost(self) -> None:
         if not self._stopped.is_set():

@@ -175,9 +175,9 @@ class NotifyStage:
         if not self._progress:
             return now + _PAUSE
         if now >= self._next_progress:
-            self._next_progress = now + self._options.progress
             with reading(self._collection.state) as reader:
                 self._progress.tell(reader.in_flight(_MOST_OPEN))
+            self._next_progress = time.monotonic() + self._options.progress
         return self._next_progress
 
     def checks(self) -> Checks:

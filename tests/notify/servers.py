@@ -8,28 +8,40 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import redis
 
+from tests.conftest import PROJECT
 from tests.dicomnet import accepts, free_port
+from tests.notify.cube_worker import database
+from tests.service_process import environment
 from tests.waiting import until
+
+
+def program(name: str) -> str:
+    """The path of a server; where it is not installed the test is skipped."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
 
 
 @contextlib.contextmanager
 def _serving(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    program = shutil.which(command[0]) or shutil.which(command[0], path="/usr/sbin")
-    if program is None:
-        pytest.skip(f"{command[0]} is not installed")
     process = subprocess.Popen(
-        [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [program(command[0]), *command[1:]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         until(lambda: accepts(port), 10, what=f"{command[0]} answers")
@@ -40,18 +52,19 @@ def _serving(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]
 
 
 @contextlib.contextmanager
-def redis_server(port: int = 0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A Redis without persistence, by its URL."""
+def redis_server(port: int = 0, *more: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A Redis without persistence, unless `more` of its options say so, by its URL."""
     port = port or free_port()
-    with _serving(["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"], port) as process:
+    command = ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1", *more]
+    with _serving(command, port) as process:
         yield f"redis://127.0.0.1:{port}/0", process
 
 
 @contextlib.contextmanager
-def nats_server(port: int = 0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def nats_server(port: int = 0, *more: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A NATS server, by its URL."""
     port = port or free_port()
-    with _serving(["nats-server", "-a", "127.0.0.1", "-p", str(port)], port) as process:
+    with _serving(["nats-server", "-a", "127.0.0.1", "-p", str(port), *more], port) as process:
         yield f"nats://127.0.0.1:{port}", process
 
 
@@ -68,38 +81,65 @@ def messages(url: str, queue: str = "main2") -> list[dict[str, Any]]:
 
 
 class Subscriber:
-    """Keeps what is told below a root: subject, and ("done",), ("number", n) or ("error", text)."""
+    """Keeps what is told below a root: subject, ("done",), ("number", n) or ("error", text), and when; over restarts of
+    the server.
+    """
 
     def __init__(self, url: str, root: str = "oxidicom") -> None:
-        parts = urlsplit(url)
         self.told: list[tuple[str, tuple[Any, ...], float]] = []
-        self._socket = socket.create_connection((parts.hostname, parts.port))
-        self._socket.sendall(f'CONNECT {{"verbose":false}}\r\nSUB {root}.> 1\r\nPING\r\n'.encode())
-        self._file = self._socket.makefile("rb")
-        while self._file.readline() != b"PONG\r\n":
-            pass
-        self._thread = threading.Thread(target=self._read)
+        parts = urlsplit(url)
+        self._address = (parts.hostname or "", parts.port or 0)
+        login = {"user": parts.username, "pass": parts.password} if parts.username else {}
+        self._greeting = f"CONNECT {json.dumps({'verbose': False, **login})}\r\nSUB {root}.> 1\r\nPING\r\n".encode()
+        self._listening, self._closing = threading.Event(), threading.Event()
+        self._socket: socket.socket | None = None
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
+        assert self._listening.wait(10), "NATS answers"
 
     def of(self, series: str) -> list[tuple[Any, ...]]:
         """What was told of a series."""
-        return [message for subject, message, _ in self.told if subject.endswith(series.replace(".", "_"))]
+        return [message for message, _ in self.timed(series)]
 
-    def _read(self) -> None:
-        while line := self._file.readline():
+    def timed(self, series: str) -> list[tuple[tuple[Any, ...], float]]:
+        """The same, and when, on the monotonic clock."""
+        end = "." + series.replace(".", "_")
+        return [(message, at) for subject, message, at in self.told if subject.endswith(end)]
+
+    def _run(self) -> None:
+        while not self._closing.wait(0.002):
+            with contextlib.suppress(OSError), socket.create_connection(self._address, 1) as self._socket:
+                self._socket.settimeout(None)
+                self._socket.sendall(self._greeting)
+                with self._socket.makefile("rb") as file:
+                    self._read(self._socket, file)
+
+    def _read(self, connection: socket.socket, file: BinaryIO) -> None:
+        while line := file.readline():
             if line == b"PING\r\n":
-                self._socket.sendall(b"PONG\r\n")
+                connection.sendall(b"PONG\r\n")
+            elif line == b"PONG\r\n":
+                self._listening.set()
             elif line.startswith(b"MSG "):
                 _, subject, *_, size = line.decode().split()
-                data = self._file.read(int(size) + 2)[:-2]
+                data = file.read(int(size) + 2)[:-2]
                 self.told.append((subject, _decoded(data), time.monotonic()))
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self._closing.set()
+        with contextlib.suppress(OSError, AttributeError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
         self._thread.join()
-        self._file.close()
-        self._socket.close()
+
+
+@contextlib.contextmanager
+def subscriber(url: str) -> Iterator[Subscriber]:
+    """A Subscriber, closed at the end."""
+    made = Subscriber(url)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def _decoded(data: bytes) -> tuple[Any, ...]:
@@ -115,26 +155,30 @@ def _decoded(data: bytes) -> tuple[Any, ...]:
 
 
 class Cube:
-    """A CUBE: its worker counts files and registers a series once, its API tells what is registered.
+    """A CUBE: a real Celery worker registers what is in the queue (see cube_worker), an API tells what is registered.
 
-    `work()` takes what is in the queue as the worker does; `loses` is how many messages it takes and forgets, as one
-    does that is killed; `status` what the API answers.
+    `status` is what the API answers, `questions` how often it was asked; `hold()` lets each task stay where it begins.
     """
 
-    def __init__(self, broker: str, storage: Path) -> None:
-        self.registered: dict[str, dict[str, Any]] = {}
-        self.refused: list[str] = []
-        self.loses, self.status, self.questions = 0, 200, 0
-        self._broker, self._storage = broker, storage
-        self._stopping = threading.Event()
+    def __init__(self, broker: str, storage: Path, base: Path) -> None:
+        self.status, self.questions = 200, 0
+        self._hold = base / "hold"
+        self._variables = {
+            "CUBE_BROKER": broker,
+            "CUBE_STORAGE": str(storage),
+            "CUBE_DATABASE": str(base / "cube.sqlite"),
+            "CUBE_PATIENCE": "0.3",
+            "CUBE_HOLD": str(self._hold),
+        }
+        self._worker: subprocess.Popen[bytes] | None = None
+        self.start_worker()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.questions += 1
                 uid = parse_qs(urlsplit(self.path).query)["SeriesInstanceUID"][0]
-                found = outer.registered.get(uid)
-                results = [] if found is None else [_entry(found)]
+                results = [entry for entry in outer.registered if entry["SeriesInstanceUID"] == uid]
                 status = outer.status if self.headers.get("Authorization") == "Token secret" else 401
                 body = json.dumps({"count": len(results), "results": results}).encode()
                 self.send_response(status)
@@ -148,41 +192,76 @@ class Cube:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._threads = [
-            threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}),
-            threading.Thread(target=self._work),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
 
-    def _work(self) -> None:
-        with redis.Redis.from_url(self._broker) as client:
-            while not self._stopping.is_set():
-                if taken := client.brpop(["main2"], timeout=0.1):
-                    kwargs = json.loads(b64decode(json.loads(taken[1])["body"]))[1]
-                    if self.loses:
-                        self.loses -= 1
-                    else:
-                        self._register(kwargs)
+    def start_worker(self) -> None:
+        """A worker that takes one task after the other."""
+        manner = (
+            "--pool",
+            "solo",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            "--loglevel",
+            "CRITICAL",
+        )
+        self._worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "tests.notify.cube_worker", "worker", "-Q", "main2", *manner],
+            env=environment(**self._variables),
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
-    def _register(self, told: dict[str, Any]) -> None:
-        there = sum(1 for _ in (self._storage / told["path"]).rglob("*.dcm"))
-        if told["SeriesInstanceUID"] in self.registered or there != told["ndicom"]:
-            self.refused.append(told["SeriesInstanceUID"])
-        else:
-            self.registered[told["SeriesInstanceUID"]] = told
+    def kill_worker(self) -> None:
+        """SIGKILL to the worker; what it had begun is lost, for it acknowledged that."""
+        if self._worker:
+            self._worker.kill()
+            self._worker.wait()
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Tasks that begin meanwhile stay where they are."""
+        self._hold.touch()
+        try:
+            yield
+        finally:
+            self._hold.unlink()
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        with contextlib.closing(database(self._variables["CUBE_DATABASE"])) as connection:
+            return connection.execute(query).fetchall()
+
+    @property
+    def registered(self) -> list[dict[str, Any]]:
+        """What is registered, as the API tells it."""
+        names = ("pacs_identifier", "SeriesInstanceUID", "folder_path", "ndicom")
+        return [dict(zip(names, row, strict=True)) for row in self._rows("SELECT * FROM series")]
+
+    @property
+    def begun(self) -> list[str]:
+        """The series of all tasks that began."""
+        return [uid for (uid,) in self._rows("SELECT * FROM begun")]
+
+    @property
+    def refused(self) -> set[tuple[str, str]]:
+        """Series that were refused, and why."""
+        return {(uid, why) for uid, why in self._rows("SELECT * FROM calls")}
 
     def close(self) -> None:
-        self._stopping.set()
+        self.kill_worker()
         self._server.shutdown()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
         self._server.server_close()
 
 
-def _entry(told: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "SeriesInstanceUID": told["SeriesInstanceUID"],
-        "pacs_identifier": told["pacs_name"],
-        "folder_path": told["path"],
-    }
+@contextlib.contextmanager
+def cube_of(broker: str, storage: Path, base: Path) -> Iterator[Cube]:
+    """A CUBE, ended at the end."""
+    made = Cube(broker, storage, base)
+    try:
+        yield made
+    finally:
+        made.close()

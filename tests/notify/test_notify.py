@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import json
-import signal
-import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from listener.ledger.connection import path_of
 from tests.dicomnet import free_port, storescp, storescu
-from tests.instances import uid, write_instance
-from tests.notify.servers import Cube, Subscriber, messages, nats_server, redis_server
-from tests.service_process import Done, Places, listener, once, service, start
+from tests.notify.servers import Cube, cube_of, messages, nats_server, redis_server, subscriber
+from tests.notify.stage import bring, errors, following, follows, notify, pending, series_uid, standing
+from tests.service_process import Places, service
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
-
-CANARY = "Canary^Patient"
-
-
-def flags(places: Places, *more: str) -> list[str]:
-    return ["--state", str(places.state), "--data", str(places.data), *more]
-
-
-def notify(places: Places, word: str, *more: str) -> Done:
-    return listener("notify", word, *(flags(places, *more) if word in ("once", "check") else more))
-
-
-def bring(places: Places, series: int, *numbers: int, **overrides: Any) -> None:
-    """Instances of a series arrive, and what is open ends."""
-    for number in numbers:
-        overrides = {"sender": "MY PACS", "PatientName": CANARY, **overrides}
-        write_instance(places.incoming / f"{series}-{number}", series=series, number=number, **overrides)
-    done = once(places, "--layout", "oxidicom", "--series-quiet", "0.1")
-    assert done.status == 0, done.stderr
-
-
-def series_uid(series: int) -> str:
-    return str(uid("series", 0, 0, series))
 
 
 @pytest.fixture
@@ -51,43 +23,28 @@ def broker() -> Iterator[str]:
         yield url
 
 
-@contextmanager
-def following(places: Places, *args: str) -> Iterator[Any]:
-    """The stage as a service."""
-    process = start("notify", *flags(places, *args, "--http", "off"))
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=40)
-
-
-def registered(places: Places, name: str) -> bool:
-    """Whether a consumer is in the ledger."""
-    with sqlite3.connect(path_of(str(places.state))) as connection:
-        return connection.execute("SELECT 1 FROM consumers WHERE name = ?", (name,)).fetchone() is not None
-
-
 def test_the_message_is_that_of_oxidicom(places: Places, broker: str, sag_anon: Path, oracle: Path) -> None:
     expected = json.loads((oracle / "oxidicom-4/register_pacs_series.json").read_bytes())
     quiet = ("--layout", "oxidicom", "--series-quiet", "2")
-    with nats_server() as (nats, _), service(places, *quiet), storescp(places.incoming) as receiver:
-        subscriber = Subscriber(nats)
-        try:
-            with following(places, "--celery", broker, "--nats", nats):
-                until(lambda: registered(places, "notify-nats") and registered(places, "notify-cube"))
-                storescu(receiver.port, sorted(sag_anon.glob("*.dcm")), "-aet", "MYPACS")
-                until(lambda: messages(broker), 40)
-                until(lambda: ("done",) in subscriber.of(expected["kwargs"]["SeriesInstanceUID"]), 20)
-        finally:
-            subscriber.close()
+    uid = expected["kwargs"]["SeriesInstanceUID"]
+    with (
+        nats_server() as (nats, _),
+        service(places, *quiet),
+        storescp(places.incoming) as receiver,
+        subscriber(nats) as ear,
+        following(places, "--celery", broker, "--nats", nats),
+    ):
+        follows(places, "notify-nats", "notify-cube")
+        storescu(receiver.port, sorted(sag_anon.glob("*.dcm")), "-aet", "MYPACS")
+        until(lambda: messages(broker), 40)
+        until(lambda: ("done",) in ear.of(uid), 20)
     (message,) = messages(broker)
     assert message == {name: expected[name] for name in message}
-    told = subscriber.of(expected["kwargs"]["SeriesInstanceUID"])
+    told = ear.of(uid)
     numbers = [message[1] for message in told if message[0] == "number"]
     assert numbers == sorted(numbers)
     assert told[-2:] == [("number", 192), ("done",)]
-    assert {subject.split(".")[1] for subject, _, _ in subscriber.told} == {"MYPACS"}
+    assert {subject.split(".")[1] for subject, _, _ in ear.told} == {"MYPACS"}
 
 
 def test_each_end_is_told_once_and_what_fails_is_named(places: Places, broker: str) -> None:
@@ -103,12 +60,12 @@ def test_each_end_is_told_once_and_what_fails_is_named(places: Places, broker: s
     assert (failed["SeriesInstanceUID"], failed["reason"]) == (series_uid(2), "cube-needs StudyDate")
     (told,) = [event for event in done.events if event["event"] == "registered"]
     assert (told["instances"], told["generation"]) == (2, 1)
-    status = notify(places, "status", "--state", str(places.state), "--json")
-    assert json.loads(status.stdout)["targets"]["notify-cube"]["failed"] == 1
+    status = standing(places)
+    assert status["targets"]["notify-cube"]["failed"] == 1
     assert notify(places, "again", series_uid(0), "--state", str(places.state)).status == 0
     notify(places, "once", "--celery", broker)
     assert [message["kwargs"]["SeriesInstanceUID"] for message in messages(broker)] == [series_uid(1), series_uid(0)]
-    for output in (done.stdout, done.stderr.encode(), status.stdout):
+    for output in (done.stdout, done.stderr.encode(), json.dumps(status).encode()):
         assert b"Canary" not in output
 
 
@@ -125,33 +82,73 @@ def test_a_broker_that_is_away_loses_nothing(places: Places) -> None:
         assert [message["kwargs"]["SeriesInstanceUID"] for message in messages(url)] == [series_uid(1)]
 
 
-def test_cube_confirms_each_series_or_it_fails_by_name(places: Places, broker: str, tmp_path: Path) -> None:
-    login = tmp_path / "login"
-    login.write_text("secret\n")
-    login.chmod(0o600)
+@pytest.fixture
+def login(tmp_path: Path) -> Path:
+    """The file of --cube-login."""
+    path = tmp_path / "login"
+    path.write_text("secret\n")
+    path.chmod(0o600)
+    return path
+
+
+def confirmed(cube: Cube, broker: str, login: Path, after: int) -> tuple[str, ...]:
+    """Options with which CUBE is asked."""
+    return ("--celery", broker, "--cube", cube.url, "--cube-login", str(login), "--confirm-after", str(after))
+
+
+def test_cube_confirms_each_series_though_its_worker_is_killed(
+    places: Places, broker: str, login: Path, tmp_path: Path
+) -> None:
     bring(places, 0, 1)
-    cube = Cube(broker, places.data)
-    told = ("--celery", broker, "--cube", cube.url, "--cube-login", str(login), "--confirm-after", "1")
-    try:
-        assert notify(places, "check", *told).status == 0
-        with following(places, *told):
-            until(lambda: registered(places, "notify-cube"))
-            cube.loses = 2  # Its worker is killed with a message in hand, twice.
+    with cube_of(broker, places.data, tmp_path) as cube, following(places, *confirmed(cube, broker, login, 2)) as stage:
+        assert notify(places, "check", *confirmed(cube, broker, login, 2)).status == 0
+        follows(places, "notify-cube")
+        with cube.hold():
             bring(places, 1, 1, 2)
-            until(lambda: series_uid(1) in cube.registered, 30)
-            until(lambda: _pending(places) == 0, 30)
-            bring(places, 1, 3)  # CUBE never adds what comes later.
-            until(lambda: _pending(places) == 0, 30)
-        assert cube.refused == []
-        assert cube.registered[series_uid(1)]["ndicom"] == 2
-    finally:
-        cube.close()
+            until(lambda: series_uid(1) in cube.begun, 30, what="the worker has begun")
+            cube.kill_worker()  # It had acknowledged.
+            assert messages(broker) == []
+        cube.start_worker()
+        until(lambda: pending(places) == 0, 30)
+        bring(places, 1, 3)  # CUBE never adds what comes later.
+        until(lambda: pending(places) == 0, 30)
+        bring(places, 2, 1)
+        until(lambda: pending(places) == 0, 30)
+        events = stage.stop()
+    assert {row["SeriesInstanceUID"]: row["ndicom"] for row in cube.registered} == {series_uid(1): 2, series_uid(2): 1}
+    found = [
+        (event["event"], event["SeriesInstanceUID"], event["generation"])
+        for event in events
+        if event["event"] in ("registered", "unconfirmed", "late")
+    ]
+    assert found == [
+        ("unconfirmed", series_uid(1), 1),
+        ("registered", series_uid(1), 1),
+        ("late", series_uid(1), 2),
+        ("registered", series_uid(2), 1),
+    ]
 
 
-def _pending(places: Places) -> int:
-    with sqlite3.connect(path_of(str(places.state))) as connection:
-        query = "SELECT count(*) FROM deliveries WHERE state <> 'delivered'"
-        return int(connection.execute(query).fetchone()[0])
+def test_what_cube_does_not_register_fails_with_what_is_known(
+    places: Places, broker: str, login: Path, tmp_path: Path
+) -> None:
+    bring(places, 0, 1)
+    elsewhere = tmp_path / "elsewhere"
+    with cube_of(broker, elsewhere, tmp_path) as cube, following(places, *confirmed(cube, broker, login, 1)) as stage:
+        follows(places, "notify-cube")
+        cube.status = 403
+        bring(places, 1, 1, PatientSex="W")
+        until(lambda: "pacs_users" in standing(places)["targets"]["notify-cube"]["fault"], 30)
+        assert pending(places) == 1, "nothing is given up for that"
+        cube.status = 200
+        until(lambda: errors(places, "notify-cube"), 60)
+        events = stage.stop()
+    (failed,) = [event for event in events if event["event"] == "notify-failed"]
+    assert (failed["SeriesInstanceUID"], failed["reason"]) == (series_uid(1), "not-registered")
+    assert "5 times of 1 instances; adjusted: PatientSex" in failed["error"]
+    assert len([event for event in events if event["event"] == "unconfirmed"]) == 4
+    assert stage.stderr.count("pacs_users; what was sent waits") == 1, stage.stderr
+    assert cube.refused == {(series_uid(1), "counts differ")}
 
 
 @pytest.mark.parametrize(

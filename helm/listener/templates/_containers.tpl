@@ -3,6 +3,11 @@
 {{ ternary "https" "http" (ne .Values.listener.tls.secretName "") }}
 {{- end -}}
 
+{{- /* Ports with metrics, by name; that of notify speaks HTTP alone. */ -}}
+{{- define "listener.scraped" -}}
+http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }} notify{{ end }}
+{{- end -}}
+
 {{- /* Where the tree and the logs are mounted: below the one volume, unless they have claims of their own. */ -}}
 {{- define "listener.dataDirectory" -}}
 {{ ternary "/dicom-data" "/dicom/data" (ne .Values.persistence.data.existingClaim "") }}
@@ -42,7 +47,7 @@
 {{- $value = ternary "on" "off" $value }}
 {{- end }}
 - name: {{ $prefix }}{{ $key | upper | replace "-" "_" }}
-  value: {{ if kindIs "slice" $value }}{{ join (ternary "\n" ":" (hasPrefix "on-" $key)) $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
+  value: {{ if kindIs "slice" $value }}{{ join (ternary "\n" ":" (or (hasPrefix "on-" $key) (eq $key "nats"))) $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
 {{- end }}
 {{- end -}}
 
@@ -129,6 +134,10 @@
 {{- range $secrets | uniq }}
 - name: secret-{{ . }}
   secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- range include "listener.notifySecrets" . | fromYamlArray }}
+- name: notify-{{ .name }}
+  secret: {secretName: {{ .secretName }}, defaultMode: 0440}
 {{- end }}
 {{- with .Values.storescp.tls.secretName }}
 - name: storescp-tls

@@ -1,4 +1,4 @@
-{{- /* The addresses that hooks post to, and those of route's targets, as a list in YAML. */ -}}
+{{- /* The addresses that hooks post to, and those of targets of route and notify, as a list in YAML. */ -}}
 {{- define "listener.hookAddresses" -}}
 {{- $found := list -}}
 {{- range $key, $value := .Values.listener.options -}}
@@ -16,7 +16,19 @@
 {{- $found = append $found (printf "dicom://%s" (regexFind `[^"'\s]+["']$` . | trimAll `"'`)) -}}
 {{- end -}}
 {{- end -}}
+{{- if .Values.notify.enabled -}}
+{{- range list "nats" "celery" "cube" -}}
+{{- with index $.Values.notify.options . -}}
+{{- $found = concat $found (ternary . (list .) (kindIs "slice" .)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- toYaml $found -}}
+{{- end -}}
+
+{{- /* The port of an address that names none. */ -}}
+{{- define "listener.defaultPort" -}}
+{{- get (dict "https" "443" "nats" "4222" "tls" "4222" "redis" "6379" "rediss" "6379" "sentinel" "26379" "amqp" "5672" "amqps" "5671") . | default "80" -}}
 {{- end -}}
 
 {{- /*
@@ -29,7 +41,7 @@ cluster it sees the pod's port, which nobody knows here: then the Service's name
 {{- range include "listener.hookAddresses" . | fromYamlArray | uniq -}}
 {{- $url := urlParse . -}}
 {{- $host := $url.hostname -}}
-{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (include "listener.defaultPort" $url.scheme) -}}
 {{- $ports := list (dict "protocol" "TCP" "port" (int $port)) -}}
 {{- $parts := splitList "." $host -}}
 {{- if regexMatch "^[0-9.]+$" $host -}}

@@ -117,6 +117,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- fail "persistence.enabled is off, so incoming would go with each pod although the tree stays: set persistence.enabled" -}}
 {{- end -}}
 {{- include "listener.validateRoute" . -}}
+{{- include "listener.validateNotify" . -}}
 {{- if eq (int .Values.listener.port) (int .Values.storescp.port) -}}
 {{- fail (printf "listener.port and storescp.port are both %v: both containers share the pod's address; change one" .Values.listener.port) -}}
 {{- end -}}

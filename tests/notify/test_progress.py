@@ -1,0 +1,126 @@
+"""Progress over NATS, decoded by the tests' own subscriber: early, never falling, not too often, and ended."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dicomnet import storescp
+from tests.instances import uid, write_instance
+from tests.notify.servers import Subscriber, nats_server, subscriber
+from tests.notify.stage import CANARY, CHRIS, Running, bring, following, follows, series_uid, write
+from tests.service_process import Places, events_of, listener, once, service
+from tests.waiting import until
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+
+@pytest.fixture
+def nats() -> Iterator[str]:
+    with nats_server() as (url, _):
+        yield url
+
+
+@pytest.fixture
+def ear(nats: str) -> Iterator[Subscriber]:
+    with subscriber(nats) as made:
+        yield made
+
+
+@pytest.fixture
+def stage(places: Places, nats: str) -> Iterator[Running]:
+    """The stage, which follows a collection that was there before."""
+    bring(places, 0, 1)
+    with following(places, "--nats", nats) as made:
+        follows(places, "notify-nats")
+        yield made
+
+
+def numbers(ear: Subscriber, series: str) -> list[int]:
+    return [message[1] for message in ear.of(series) if message[0] == "number"]
+
+
+def send(places: Places, folder: Path, senders: int, per_series: int) -> list[str]:
+    """Eight senders at once, each four series in one association; the UIDs of all series."""
+    for sender in range(senders):
+        for series in range(4):
+            for number in range(1, per_series + 1):
+                name = folder / f"s{sender}" / f"{series}-{number}"
+                name.parent.mkdir(parents=True, exist_ok=True)
+                write_instance(name, patient=1, study=sender, series=series, number=number, PatientName=CANARY)
+    titles = ["A.B", "A*B", "A>B", "A B", "PLAIN", "X_Y", "Z-1", "Q"]
+    with storescp(places.incoming) as receiver:
+        command = ["storescu", "+sd", "-aet"]
+        target = ["127.0.0.1", str(receiver.port)]
+        running = [
+            subprocess.Popen([*command, titles[sender % 8], *target, str(folder / f"s{sender}")], text=True)
+            for sender in range(senders)
+        ]
+        assert [process.wait(60) for process in running] == [0] * senders
+    return [str(uid("series", 1, sender, series)) for sender in range(senders) for series in range(4)]
+
+
+def test_eight_senders_at_once(places: Places, ear: Subscriber, stage: Running, tmp_path: Path) -> None:
+    with service(places, "--layout", "oxidicom", "--series-quiet", "2"):
+        series = send(places, tmp_path / "sent", 8, 5)
+        for one in series:
+            until(lambda one=one: ("done",) in ear.of(one), 40, what=f"{one} is done")  # type: ignore[misc]
+    for one in series:
+        told = ear.of(one)
+        assert told[-2:] == [("number", 5), ("done",)]
+        assert told.count(("done",)) == 1
+        assert numbers(ear, one) == sorted(numbers(ear, one))
+    subjects = {subject.split(".")[1] for subject, _, _ in ear.told}
+    assert subjects == {"A_B", "PLAIN", "X_Y", "Z-1", "Q"}
+    events = stage.stop()
+    assert CANARY.encode() not in stage.stdout + stage.stderr.encode()
+    assert events
+
+
+def test_numbers_come_early_and_not_too_often(places: Places, ear: Subscriber, stage: Running) -> None:
+    with service(places, "--layout", "oxidicom", "--series-quiet", "3"):
+        begun = time.monotonic()
+        for number in range(1, 31):
+            write(places, 1, number)
+            time.sleep(0.1)  # A sender is not faster.
+        until(lambda: ("done",) in ear.of(series_uid(1)), 30)
+    timed = ear.timed(series_uid(1))
+    assert timed[0][0][0] == "number"
+    first = timed[0][1] - begun
+    assert first < 1.0 + 1.0, f"the first number came after {first:.2f} s (1 s on a machine that is not busy)"
+    progress = [at for message, at in timed[:-2] if message[0] == "number"]
+    assert len(progress) >= 3
+    # Half a second lies between two; on its way to this process each may be held up for itself.
+    assert progress[-1] - progress[0] > 0.5 * (len(progress) - 1) - 0.25
+    assert numbers(ear, series_uid(1)) == sorted(numbers(ear, series_uid(1)))
+    assert [message for message, _ in timed[-2:]] == [("number", 30), ("done",)]
+
+
+def test_how_a_series_may_end(places: Places, ear: Subscriber, stage: Running) -> None:
+    """One file; a second generation; one that lacks instances; a file that is set aside."""
+    bring(places, 1, 1)
+    until(lambda: ear.of(series_uid(1))[-2:] == [("number", 1), ("done",)], 20)
+    bring(places, 1, 2)
+    until(lambda: ear.of(series_uid(1))[-2:] == [("number", 2), ("done",)], 20)
+    assert listener("expect", series_uid(2), "5", "--state", str(places.state)).status == 0
+    write(places, 2, 1)
+    assert once(places, *CHRIS, "--series-timeout", "0.5").status == 0
+    until(lambda: ("error", "incomplete: 1 of 5 instances") in ear.of(series_uid(2)), 20)
+    assert ("done",) not in ear.of(series_uid(2))
+    whole = write(places, 3, 1)
+    whole.write_bytes(whole.read_bytes()[:-10])
+    done = once(places, *CHRIS)
+    (aside,) = [event for event in events_of(done.stdout) if event["event"] == "set-aside"]
+    until(lambda: ear.of(series_uid(3)) == [("error", f"a file was set aside: {aside['reason']}")], 20)
+    (places.incoming / "nothing").write_bytes(b"no DICOM")
+    once(places, *CHRIS)
+    bring(places, 4, 1)
+    until(lambda: ("done",) in ear.of(series_uid(4)), 20)
+    assert {subject.split(".")[1] for subject, _, _ in ear.told} == {"MY_PACS"}
+    assert not any("UNKNOWN" in subject for subject, _, _ in ear.told)
+    stage.stop()
+    assert CANARY.encode() not in stage.stdout + stage.stderr.encode()
