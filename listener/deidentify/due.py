@@ -7,15 +7,10 @@ from contextlib import closing
 
 from listener.deidentify.catalogue import NAME
 from listener.deidentify.units import Part, Task
-from listener.errors import Postponed
 from listener.ledger import batch_parts, batches, consumers
-from listener.ledger.batch_parts import BatchOf
 from listener.ledger.connection import open_reader, open_writer, path_of, transaction, translated
 from listener.ledger.reader import Reader
 from listener.ledger.rows import SeriesRow
-
-#: Seconds between two looks whether all of a batch is there.
-_SOON = 1.0
 
 
 def task_of(state_dir: str, series: SeriesRow, generation: int, *, is_incomplete: bool) -> Task:
@@ -25,23 +20,15 @@ def task_of(state_dir: str, series: SeriesRow, generation: int, *, is_incomplete
     with closing(open_reader(path_of(state_dir))) as connection:
         reader = Reader(connection)
         with translated():
-            batch = batch_parts.batch_of(connection, series, generation)
-            if batch is None and batch_parts.is_coming(connection, series):
-                raise Postponed("the folder that it came in is being taken", _SOON)
-            parts = batch_parts.parts_of(connection, batch.id) if batch else []
-        if batch is None:
+            found = batch_parts.whole_batch(connection, series, generation)
+        if found is None:
             return Task([Part(series, generation, is_incomplete, reader.instances_of(series))])
-        _check_whole(batch, all(part.has_ended for part in parts))
+        batch, parts = found
         whole = [
             Part(part.series, part.generation, part.series.state == "incomplete", reader.instances_of(part.series))
             for part in parts
         ]
         return Task(whole, batch.id, batch.generation)
-
-
-def _check_whole(batch: BatchOf, have_ended: bool) -> None:
-    if not (batch.has_ended_files and have_ended):
-        raise Postponed(f"batch {batch.id} is not here as a whole yet", _SOON)
 
 
 def withhold(state_dir: str, batch: int) -> None:

@@ -58,9 +58,9 @@ class ExportOptions:
     keys: str = row("path", parse.choice("path", "uid"), "WHICH", "names of instances: by their path, or by their UIDs")
     archive: str = row(
         "none",
-        parse.choice("none", "series", "study"),
+        parse.choice("none", "series", "study", "batch"),
         "OF",
-        "none: an object an instance; else a tar a series or study, beside a manifest a series",
+        "none: an object an instance; else a tar a series, study or batch, beside a manifest a series",
     )
     archive_name: str = row(
         "",

@@ -14,11 +14,12 @@ from listener.errors import ConfigError, LedgerFault
 from listener.export import catalogue, columns, parquet
 from listener.export.address import parse
 from listener.export.directory import DirectoryTarget
+from listener.export.due import Wants
 from listener.export.faults import TargetFault, TargetRefuses
 from listener.export.flow import Flow
 from listener.export.instances import ALWAYS, Survey
 from listener.export.options import ExportOptions
-from listener.export.receiver import SeriesReceiver, interest_in
+from listener.export.receiver import SeriesReceiver
 from listener.export.series import Exported, Rules, SeriesExporter
 from listener.export.spool import Spool
 from listener.export.table import PartRules, Table, member
@@ -138,10 +139,9 @@ class ExportStage:
         self._outbox = outbox = Outbox(tools.wakeup.set)
         uploader = Uploader(self._target, UploadRules(reads=reads), flow, outbox.count)
         exporter = SeriesExporter(self._target, uploader, plan, rules, self._pool)
-        self._receiver = SeriesReceiver(self._collection.state, exporter, flow, outbox)
-        what = "study" if options.archive == "study" else "series"
-        wants = text_of(interest_in(what, options.incomplete))
-        consumer = Consumer(self.name, "stage export", wants, _LEASE)
+        wants = Wants(options.archive, options.incomplete == "send")
+        self._receiver = SeriesReceiver(self._collection.state, wants, exporter, flow, outbox)
+        consumer = Consumer(self.name, "stage export", text_of(wants.interest), _LEASE)
         self._threads = DeliveryThreads(options.uploads, consumer, self._receiver, self._collection.state)
         self._table: Table | None = None
         if not options.no_parquet:
@@ -192,7 +192,7 @@ class ExportStage:
     def is_idle(self) -> bool:
         """Return whether nothing is due, or nothing that is can be done now; it is asked when that is to be the end."""
         self.pause = _HURRY
-        return self._threads.is_idle
+        return self._threads.is_idle and not self._receiver.is_waited_for
 
     def drain(self) -> bool:
         """Take nothing new."""

@@ -7,7 +7,11 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
+from listener.errors import Postponed
 from listener.ledger.rows import SERIES_COLUMNS, SeriesRow
+
+#: Seconds between two looks whether all of a batch is there.
+_SOON = 1.0
 
 # One that is no folder (root "") is a request, which a series may have many of.
 _BATCH_OF = """
@@ -61,6 +65,23 @@ def parts_of(connection: sqlite3.Connection, number: int) -> list[BatchPart]:
     """Return what a batch's last generation has of its series."""
     rows = connection.execute(_PARTS, (number,))
     return [BatchPart(generation, SeriesRow(*series)) for generation, *series in rows]
+
+
+def whole_batch(
+    connection: sqlite3.Connection, series: SeriesRow, generation: int
+) -> tuple[BatchOf, list[BatchPart]] | None:
+    """Return the batch with which a generation of a series came, and all that it has; None if it came otherwise. Raises
+    Postponed while files of it are being taken, or series of it are open.
+    """
+    batch = batch_of(connection, series, generation)
+    if batch is None:
+        if is_coming(connection, series):
+            raise Postponed("the folder that it came in is being taken", _SOON)
+        return None
+    parts = parts_of(connection, batch.id)
+    if not (batch.has_ended_files and all(part.has_ended for part in parts)):
+        raise Postponed(f"batch {batch.id} is not here as a whole yet", _SOON)
+    return batch, parts
 
 
 def is_coming(connection: sqlite3.Connection, series: SeriesRow) -> bool:

@@ -321,7 +321,7 @@ complete -c listener -n '_shtab_listener_using export' -l to -x -d 'where to: s3
 complete -c listener -n '_shtab_listener_using export' -l endpoint -x -d 'address of a store that is compatible with S3, or of Azure'"'"'s (default: the cloud'"'"'s own)'
 complete -c listener -n '_shtab_listener_using export' -l part -x -d 'objects up to this go in one request that only creates; larger ones in such parts (default: 8MiB)'
 complete -c listener -n '_shtab_listener_using export' -l keys -x -d 'names of instances: by their path, or by their UIDs (default: path)'
-complete -c listener -n '_shtab_listener_using export' -l archive -x -d 'none: an object an instance; else a tar a series or study, beside a manifest a series (default: none)'
+complete -c listener -n '_shtab_listener_using export' -l archive -x -d 'none: an object an instance; else a tar a series, study or batch, beside a manifest a series (default: none)'
 complete -c listener -n '_shtab_listener_using export' -l archive-name -x -d 'names of archives, in the language of path templates (default: the UID)'
 complete -c listener -n '_shtab_listener_using export' -l compress -x -d 'archives are plain, or compressed (level 1) (default: none)'
 complete -c listener -n '_shtab_listener_using export' -l volume -x -d 'archives are cut at instances to this (default: 4GiB)'
