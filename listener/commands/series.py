@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 from listener.commands._studies import add_limit, series_table, terminal_width
 from listener.commands._table import table, write_json
 from listener.config import Config
-from listener.errors import UnknownSeries
+from listener.diagnostics import log
+from listener.errors import LedgerFault, UnknownSeries
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import shown
+from listener.planning.names import instant
 from listener.status import ledger_view
 
 EPILOG = (
@@ -51,6 +53,8 @@ def show(config: Config, request: Request) -> int:
     """Print series. Return 0; raise a LedgerFault or UnknownSeries."""
     with reading(config.state) as reader:
         found = _of_uid(reader, request.uid) if request.uid else _several(reader, request)
+    if request.uid:
+        _add_exports(config.state, request.uid, found)
     if request.json:
         write_json(found)
     elif request.uid:
@@ -76,8 +80,32 @@ def _of_uid(reader: Reader, uid: str) -> list[dict[str, Any]]:
     return found
 
 
+def _add_exports(state: str, uid: str, found: list[dict[str, Any]]) -> None:
+    """Add to each series where its generations were exported; a stage's file that cannot be read is told."""
+    from listener.export.places import places_of
+
+    try:
+        places = places_of(state, uid)
+    except LedgerFault as fault:
+        log.warning("where it was exported is not known: %s", fault)
+        return
+    for one in found:
+        one["exports"] = [
+            {
+                "generation": place.generation,
+                "target": place.target,
+                "manifest": place.manifest,
+                "instances": place.instances,
+                "verified": place.verified,
+                "at": instant(place.at_ns),
+            }
+            for place in places
+            if place.StudyInstanceUID == one["StudyInstanceUID"]
+        ]
+
+
 def _print(one: dict[str, Any]) -> None:
-    parts = ("study", "history", "deliveries")
+    parts = ("study", "history", "deliveries", "exports")
     plain = [(name, str(value)) for name, value in one.items() if name not in parts and value not in ("", 0)]
     study = one["study"]
     if study:
@@ -86,7 +114,7 @@ def _print(one: dict[str, Any]) -> None:
         plain.append(("its study", f"{study['state']}, {study['complete']} of {study['series']} series complete"))
     sys.stdout.write(table(("series", one["SeriesInstanceUID"]), plain[1:]))
     for name in parts[1:]:
-        rows = one[name]
+        rows = one.get(name)
         if rows:
             names = list(rows[0])
             sys.stdout.write(f"\n{name}\n" + table(names, [[str(row[key]) for key in names] for row in rows]))

@@ -15,6 +15,7 @@ from listener.errors import ConfigError, FileFault
 from listener.export import columns, keys, manifest, members, parquet
 from listener.export.manifest import Entry, Manifest
 from listener.export.members import Member
+from listener.export.places import place_of
 from listener.export.spool import Spool
 from listener.export.table import PartRules, header_of
 from listener.export.target import Content, Target, whole
@@ -28,20 +29,20 @@ def rebuild(target: Target, uploader: Uploader, spool: Spool, data_dir: str, rul
     if next(iter(target.listed(keys.TABLES)), None):
         raise ConfigError([f"rebuild-parquet: {target.shown} has a table; remove all below {keys.TABLES}/ first"])
     day, part, count = "", list[Member](), 0
-    for made, told in _members(target, data_dir, columns.keywords(rules.more)):
+    for key, made, told in _members(target, data_dir, columns.keywords(rules.more)):
         if part and (count + made.instances > rules.rows or told.time[:10] != day):
             yield _write(uploader, day, part, rules)
             part, count = [], 0
         day, count = told.time[:10], count + made.instances
         part.append(made)
-        spool.add(made)
+        spool.add(made, place_of(told, key, target.shown))
     if part:
         yield _write(uploader, day, part, rules)
     spool.forget_waiting()
 
 
-def _members(target: Target, data_dir: str, keywords: tuple[str, ...]) -> Iterator[tuple[Member, Manifest]]:
-    """Yield what each manifest adds to the one before it, by the days of the exports."""
+def _members(target: Target, data_dir: str, keywords: tuple[str, ...]) -> Iterator[tuple[str, Member, Manifest]]:
+    """Yield each manifest with its key, and what it adds to the one before it, by the days of the exports."""
     told = {key: manifest.parsed(whole(target.read(key))) for key, _ in target.listed(keys.MANIFESTS)}
     for key in sorted(told, key=lambda one: (told[one].time, one)):
         one = told[key]
@@ -54,7 +55,7 @@ def _members(target: Target, data_dir: str, keywords: tuple[str, ...]) -> Iterat
         first = min(new.values(), key=lambda entry: entry.path, default=None)
         header = header_of(os.path.join(data_dir, first.path)) if first else ""
         if made := members.member_of(one, values, header):
-            yield made, one
+            yield key, made, one
 
 
 def _values(data_dir: str, entry: Entry, keywords: tuple[str, ...]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What the stage export keeps in `<state>/export/export.sqlite`: rows of the table that are in no part yet, and which
-are. All else that it knows is in the target and in the ledger; what is lost here `export rebuild-parquet` makes again.
+are, and where each generation went. All else that it knows is in the target and in the ledger; what is lost here
+`export rebuild-parquet` makes again.
 """
 
 from __future__ import annotations
@@ -30,4 +31,20 @@ CREATE TABLE parts (
 CREATE INDEX parts_waiting ON parts (id) WHERE written_ns = 0;
 """
 
-EXPORT = Schema("export", 1145857129, (_FIRST,))
+# places: where the manifest of each generation is, for people; see listener.export.places.
+_PLACES = """
+CREATE TABLE places (
+    SeriesInstanceUID TEXT NOT NULL,
+    StudyInstanceUID TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    target TEXT NOT NULL,
+    manifest TEXT NOT NULL,
+    instances INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    verified TEXT NOT NULL,
+    at_ns INTEGER NOT NULL,
+    PRIMARY KEY (SeriesInstanceUID, StudyInstanceUID, generation, target)
+) WITHOUT ROWID;
+"""
+
+EXPORT = Schema("export", 1145857129, (_FIRST, _PLACES))

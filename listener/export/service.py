@@ -19,6 +19,7 @@ from listener.export.faults import TargetFault, TargetRefuses
 from listener.export.flow import Flow
 from listener.export.instances import ALWAYS, Survey
 from listener.export.options import ExportOptions
+from listener.export.places import place_of
 from listener.export.receiver import SeriesReceiver
 from listener.export.series import Exported, Rules, SeriesExporter
 from listener.export.spool import Spool
@@ -143,26 +144,25 @@ class ExportStage:
         self._receiver = SeriesReceiver(self._collection.state, wants, exporter, flow, outbox)
         consumer = Consumer(self.name, "stage export", text_of(wants.interest), _LEASE)
         self._threads = DeliveryThreads(options.uploads, consumer, self._receiver, self._collection.state)
+        self._spool = Spool(self._collection.state)
+        self._receiver.keep = self._keep
         self._table: Table | None = None
         if not options.no_parquet:
             self._begin_table(uploader)
         self._threads.start(outbox.answered(self.name))
         return ()
 
+    def _keep(self, exported: Exported) -> None:
+        has_table = not self._options.no_parquet
+        one = member(exported.manifest, exported.new, self._collection.data) if has_table else None
+        self._spool.add(one, place_of(exported.manifest, exported.key, self._target.shown))
+
     def _begin_table(self, uploader: Uploader) -> None:
-        self._spool = spool = Spool(self._collection.state)
-
-        def keep(exported: Exported) -> None:
-            if one := member(exported.manifest, exported.new, self._collection.data):
-                spool.add(one)
-
-        self._receiver.keep = keep
-
         def written(about: Mapping[str, Any]) -> None:
             self._outbox.count("export_parts_total")
             self._outbox.event("export-part", **about)
 
-        self._table = Table(spool, self._target, uploader, part_rules(self._options), written)
+        self._table = Table(self._spool, self._target, uploader, part_rules(self._options), written)
         self._table.start()
 
     def turn(self, now: float) -> float:
@@ -210,7 +210,7 @@ class ExportStage:
         self._pool.shutdown(cancel_futures=True)
         if self._table:
             self._table.stop(_LAST_SECONDS)
-            self._spool.close()
+        self._spool.close()
         self.turn(time.monotonic())
         self._target.close()
 

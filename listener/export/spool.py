@@ -1,4 +1,5 @@
-"""Rows that wait to be written into the table: added before a delivery is settled, gone when they are in the target.
+"""What is put down before a delivery is settled: rows that wait to be written into the table, gone when they are in the
+target, and where generations went.
 
 After a kill: a member is there or not, and a repeated delivery adds it once; a part that was put down is written by the
 next start, with the same members under the same name.
@@ -12,11 +13,13 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import NamedTuple
 
-from listener.export import members
+from listener.export import members, places
 from listener.export.members import Member
+from listener.export.places import Place
 from listener.export.schema import EXPORT
 from listener.stages.database import open_writer, transaction, translated
 
+_ADD = "INSERT OR IGNORE INTO members (name, instances, made_ns, rows) VALUES (?, ?, ?, ?)"
 _WAITING = "SELECT id, name, instances FROM members WHERE part_id = 0 ORDER BY id"
 _SUMS = "SELECT ifnull(sum(instances), 0), ifnull(min(made_ns), 0) FROM members WHERE part_id = 0"
 _ROWS = "SELECT rows FROM members WHERE part_id = ? ORDER BY name"
@@ -48,13 +51,14 @@ class Spool:
             self._connection.execute("PRAGMA synchronous = FULL")
         self._lock = Lock()
 
-    def add(self, member: Member) -> None:
-        """Add a member, unless it was added before."""
+    def add(self, member: Member | None, place: Place | None = None) -> None:
+        """Add a member, unless it was added before, and where its generation was exported."""
         with self._lock, transaction(self._connection):
-            self._connection.execute(
-                "INSERT OR IGNORE INTO members (name, instances, made_ns, rows) VALUES (?, ?, ?, ?)",
-                (member.name, member.instances, time.time_ns(), member.rows),
-            )
+            if member:
+                values = (member.name, member.instances, time.time_ns(), member.rows)
+                self._connection.execute(_ADD, values)
+            if place:
+                places.record(self._connection, place)
 
     def waiting(self) -> Waiting:
         """Return what is in no part yet."""

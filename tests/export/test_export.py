@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -324,3 +325,26 @@ def test_status_tells_how_it_stands(world: Collection, capsys: pytest.CaptureFix
     text = capsys.readouterr().out
     assert "given up                  1" in text
     assert str(world.target) in text
+
+
+def test_a_series_shows_where_it_went(world: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    world.add(0, 1)
+    world.end()
+    assert world.export("once", "--no-parquet") == 0
+    world.add(0, 2)
+    world.end()
+    assert world.export("once", "--no-parquet", "--verify", "head") == 0
+    capsys.readouterr()
+    assert cli.main(["series", world.uid(0), "--json", "--state", world.config.state]) == 0
+    (told,) = events(capsys)
+    first, second = told["exports"]
+    assert (first["generation"], first["instances"], first["verified"]) == (1, 1, "read")
+    assert (second["generation"], second["instances"], second["verified"]) == (2, 2, "head")
+    assert (world.target / second["manifest"]).is_file()
+    assert second["target"] == str(world.target)
+    assert cli.main(["series", world.uid(0), "--state", world.config.state]) == 0
+    assert second["manifest"] in capsys.readouterr().out
+    with contextlib.closing(sqlite3.connect(f"{world.config.state}/export/export.sqlite")) as other:
+        other.execute("PRAGMA user_version = 1")
+    assert cli.main(["series", world.uid(0), "--state", world.config.state]) == 0
+    assert "not known" in capsys.readouterr().err

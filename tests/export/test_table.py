@@ -20,6 +20,7 @@ from listener.export import columns, parquet
 from listener.export.columns import DAY, NUMBER, WHOLE, Column
 from listener.export.faults import TargetFault
 from listener.export.members import Member
+from listener.export.places import places_of
 from listener.export.spool import Spool
 from listener.export.table import PartRules, Table
 from listener.export.upload import Uploader
@@ -144,6 +145,7 @@ def test_it_is_made_again_from_manifests_and_tree(world: Collection, capsys: pyt
     assert world.export("rebuild-parquet") == 0
     assert "5 rows" in capsys.readouterr().out
     assert table(world) == before
+    assert [place.generation for place in places_of(world.config.state, world.uid(0))] == [1, 2]
     world.again()
     assert world.export("once") == 0
     assert len(table(world)) == 5, "what was rebuilt is not added again"
