@@ -135,7 +135,9 @@ def choose(accepted: Sequence[Range], forms: Sequence[Form], *, single: bool) ->
     Raises NotAcceptable, which names what there is.
     """
     for one in (one for one in accepted if one.quality > 0):
-        for form in (form for form in forms if _fits(one, form)):
+        # Any transfer syntax is the stored one, of which the forms come first.
+        there = [form for form in forms if form.syntax == forms[0].syntax] if one.syntax == "*" else forms
+        for form in (form for form in there if _fits(one, form)):
             if form.media == JSON:
                 return Chosen(form, multipart=False)
             if one.multipart or one.media == "*/*":
@@ -166,11 +168,19 @@ def told(forms: Iterable[Form], *, single: bool) -> str:
     return ", ".join(texts)
 
 
-def frame_forms(syntax: str, *, native: bool) -> list[Form]:
-    """Return the forms of frames that are stored in a transfer syntax; native ones are sent as Explicit VR Little
-    Endian, whatever the file is.
+def frame_forms(syntax: str, *, native: bool, decodes: bool = False) -> list[Form]:
+    """Return the forms of frames that are stored in a transfer syntax, that first; native ones are sent as Explicit VR
+    Little Endian, whatever the file is, and so are others where this service `decodes` them.
     """
     if native:
         return [Form(OCTETS, EXPLICIT)]
     media = media_type(syntax)
-    return [Form(media, syntax)] if media == OCTETS else [Form(media, syntax), Form(OCTETS, syntax)]
+    forms = [Form(media, syntax)]
+    if decodes:  # What octets are unless a transfer syntax is named.
+        forms.append(Form(OCTETS, EXPLICIT))
+    return [*forms, Form(OCTETS, syntax)] if media != OCTETS else forms
+
+
+def picture_forms() -> list[Form]:
+    """Return the forms of pictures."""
+    return [Form("image/jpeg"), Form("image/png")]

@@ -27,7 +27,7 @@ from listener.serve.faults import (
 from listener.serve.figures import Told
 from listener.serve.forwarded import Networks
 from listener.serve.guard import MOST_OF_A_PEER
-from listener.serve.resources import SEARCH, Resource, resource
+from listener.serve.resources import RENDERED, SEARCH, THUMBNAIL, Resource, resource
 from listener.serve.retrieve import Retriever, Wanted
 from listener.serve.search import Searcher
 from listener.serve.viewer import Viewer
@@ -163,7 +163,7 @@ class Application:
         if asked.kind == SEARCH:
             return await self._searcher.answer(asked, pairs)
         unknown = [key for key, _ in pairs if key.lower() not in ("accept", "charset")]
-        if unknown:
+        if unknown and asked.kind not in (RENDERED, THUMBNAIL):
             raise BadRequest("the query of a retrieval has 'accept' alone")
         wanted = Wanted(
             dict(pairs).get("accept") or fields.get("accept", ""),
@@ -171,6 +171,7 @@ class Application:
             fields.get("if-none-match", ""),
             fields.get("accept-encoding", ""),
             fields.get("if-range", ""),
+            tuple(pairs),
         )
         answer = await self._retriever.answer(asked, wanted)
         age = self._rules.max_age

@@ -11,6 +11,7 @@ import gzip
 import os
 import secrets
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -75,12 +76,12 @@ def describe_series(job: SeriesJob) -> Described:
             offset += len(data) + 1
     os.makedirs(os.path.dirname(job.document), mode=0o700, exist_ok=True)
     document, table = gzip.compress(b"[" + b",".join(parts) + b"]", 4, mtime=0), write_table(entries)
-    _write(job.table, table)
-    _write(job.document, document)
+    write_beside(job.table, table)
+    write_beside(job.document, document)
     return Described(len(entries), len(document) + len(table))
 
 
-def _write(path: str, data: bytes) -> None:
+def write_beside(path: str, data: bytes) -> None:
     """Write a file beside and rename it; what a kill leaves is removed by whoever describes the series next."""
     beside = f"{path}.{secrets.token_hex(4)}.part"
     try:
@@ -190,6 +191,18 @@ def describe_first(job: FirstJob) -> dict[str, Any] | None:
     return None
 
 
+@lru_cache(maxsize=8)
+def header_of(path: str, stamp: tuple[int, ...]) -> Dataset | None:
+    """Return the data set before the pixels of a file; None where the file has another stamp, or cannot be read."""
+    try:
+        with quiet(), opened(path) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
+            if stamp_of(os.fstat(descriptor)) != stamp:
+                return None
+            return pydicom.dcmread(file, stop_before_pixels=True, force=True)
+    except Exception:  # noqa: BLE001 - whatever pydicom or the system raises, there is no header
+        return None
+
+
 def bulk_value(path: str, stamp: tuple[int, ...], bulk: str, target: str) -> bool:
     """Write the value that tags and item numbers (TAG/NUMBER/TAG) lead to; return whether there is one, in the file
     that has this stamp. Raises OSError where it cannot be written.
@@ -200,7 +213,7 @@ def bulk_value(path: str, stamp: tuple[int, ...], bulk: str, target: str) -> boo
         return False
     if not isinstance(found, bytes):
         return False
-    _write(target, found)
+    write_beside(target, found)
     return True
 
 

@@ -20,7 +20,7 @@ from listener.ledger.reader import reading
 from listener.ledger.rows import SeriesRow
 from listener.planning.names import short_hash
 from listener.serve.catalogue import Catalogue
-from listener.serve.faults import Busy, NotFound
+from listener.serve.faults import Busy, NotAcceptable, NotFound
 from listener.serve.tables import Entry, Table, TableDamaged
 from listener.serve.workers import Worker, WorkerFailed
 
@@ -32,6 +32,9 @@ _OPEN, _OUTSIDE = 256, 64
 
 #: Seconds that a job of a worker may take, and after which what it did not finish was left by a kill.
 DEADLINE, LEFT = 120.0, 3600.0
+
+#: Seconds that a picture may take.
+_PICTURE_DEADLINE = 30.0
 
 
 class Places(NamedTuple):
@@ -75,7 +78,7 @@ class Index:
         self.catalogue = Catalogue(
             os.path.join(places.folder, "catalogue.sqlite"), places.state, only_complete=only_complete
         )
-        self._worker = Worker(0, DEADLINE)
+        self._worker, self._painter = Worker(0, DEADLINE), Worker(0, _PICTURE_DEADLINE)
         self._opened: OrderedDict[tuple[str, str], tuple[float, Opened]] = OrderedDict()
         self._making: dict[tuple[str, str], asyncio.Task[Opened]] = {}
         self._outside = ""
@@ -190,24 +193,42 @@ class Index:
 
     async def bulk(self, entry: Entry, bulk: str) -> bytes:
         """Return a value of an instance's, by its tags and item numbers. Raises NotFound, Busy."""
+        answer, data = await self._computed(self._worker, entry, kind="bulk", bulk=bulk)
+        if not answer:
+            raise NotFound
+        return data
+
+    async def picture(self, entry: Entry, kind: str, **job: Any) -> bytes:
+        """Return a picture of a frame (`kind` render), or a frame decoded (decode). Raises NotAcceptable where there is
+        none, Busy.
+        """
+        answer, data = await self._computed(self._painter, entry, kind=kind, **job)
+        if answer == "changed":
+            raise Busy("the instance has just been replaced or removed; ask again")
+        if answer:
+            raise NotAcceptable(f"the frame cannot be shown: {answer}")
+        return data
+
+    async def _computed(self, worker: Worker, entry: Entry, **job: Any) -> tuple[Any, bytes]:
+        """Return what a worker answers, and the bytes that it wrote; b"" where it wrote none."""
         path = os.path.join(self.places.data, entry.path)
-        job = {"kind": "bulk", "path": path, "stamp": entry.stamp, "bulk": bulk}
         name = f"bulk-{secrets.token_hex(8)}"
         try:
             target = os.path.join(self.places.folder, name)
-            found = await self._worker.run(**job, target=target)
-            if found is None:
+            answer = await worker.run(**job, path=path, stamp=entry.stamp, target=target)
+            if answer is None:
                 target = os.path.join(await asyncio.to_thread(self._outside_folder), name)
-                found = await self._worker.run(**job, target=target)
-            if not found:
-                raise NotFound
-            return await asyncio.to_thread(_read_and_remove, target)
+                answer = await worker.run(**job, path=path, stamp=entry.stamp, target=target)
+            if answer is None:
+                raise Busy("there is no space for the answer")
+            return answer, await asyncio.to_thread(_read_and_remove, target)
         except (WorkerFailed, OSError) as error:
             raise Busy("the value cannot be read now") from error
 
     async def stop(self) -> None:
         """End the worker."""
         await self._worker.stop()
+        await self._painter.stop()
         if self._outside:
             await asyncio.to_thread(shutil.rmtree, self._outside, ignore_errors=True)
 
@@ -261,6 +282,10 @@ def _read(path: str) -> bytes:
 
 
 def _read_and_remove(path: str) -> bytes:
-    with open(path, "rb") as file:
-        os.unlink(path)
-        return file.read()
+    """Return a file's content, and remove it; b"" where it was not written."""
+    try:
+        with open(path, "rb") as file:
+            os.unlink(path)
+            return file.read()
+    except FileNotFoundError:
+        return b""

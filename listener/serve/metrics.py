@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from listener.serve.resources import BULK, FRAMES, INSTANCES, METADATA, SEARCH
+from listener.serve.resources import BULK, FRAMES, INSTANCES, METADATA, RENDERED, SEARCH, THUMBNAIL
 from listener.telemetry.catalogue import BUILD_LABELS, LATENCY, LEVELS, Row
 
-RESOURCES = (INSTANCES, METADATA, FRAMES, BULK, SEARCH, "other")
+RESOURCES = (INSTANCES, METADATA, FRAMES, BULK, RENDERED, THUMBNAIL, SEARCH, "other")
 LOOKUPS = ("open", "known", "made", "failed")
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from listener.serve.faults import BadRequest, NotAcceptable, NotFound
 from listener.uids import is_uid
 
-#: What is retrieved: data sets, their metadata, frames, or bulk data; or searched.
+#: What is retrieved: data sets, their metadata, frames, bulk data, or pictures; or searched.
 INSTANCES, METADATA, FRAMES, BULK, SEARCH = "instances", "metadata", "frames", "bulkdata", "search"
+RENDERED, THUMBNAIL = "rendered", "thumbnail"
 
 #: Levels of a search, and of what is retrieved.
 LEVELS = ("studies", "series", "instances")
@@ -53,8 +54,8 @@ def _beneath(level: str, uids: list[str], parts: list[str], max_frames: int) -> 
     if not parts:
         raise NotFound
     word, rest = parts[0], parts[1:]
-    if level and parts[-1] in ("rendered", "thumbnail"):
-        raise NotAcceptable("pictures are not rendered here; retrieve frames, and have the client render them")
+    if level and parts[-1] in (RENDERED, THUMBNAIL):
+        return _picture(parts.pop(), level, uids, parts, max_frames)
     if not level and word in LEVELS[1:]:
         return _relational(word, rest)
     if level == "studies" and parts == ["instances"]:
@@ -65,6 +66,17 @@ def _beneath(level: str, uids: list[str], parts: list[str], max_frames: int) -> 
         return Resource(FRAMES, level, tuple(uids), frames=frame_list(rest[0], max_frames))
     if level == "instances" and word == "bulkdata" and _is_tag_path("/".join(rest)):
         return Resource(BULK, level, tuple(uids), bulk="/".join(rest).upper())
+    raise NotFound
+
+
+def _picture(kind: str, level: str, uids: list[str], parts: list[str], max_frames: int) -> Resource:
+    """Return the pictures of an instance, or of some of its frames."""
+    if level != "instances":
+        raise NotAcceptable("pictures are made of instances and frames, not of series and studies")
+    if not parts:
+        return Resource(kind, level, tuple(uids))
+    if parts[0] == "frames" and len(parts) == 2:
+        return Resource(kind, level, tuple(uids), frames=frame_list(parts[1], max_frames))
     raise NotFound
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import importlib.util
 import os
+from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from email.utils import formatdate
 from functools import partial
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from listener.dicom.file_meta import NATIVE
 from listener.errors import FileFault
@@ -17,14 +19,15 @@ from listener.frames.errors import FramesFault
 from listener.frames.image import ImageFile, read_frame
 from listener.frames.layout import Encapsulated, Layout
 from listener.serve import accept
-from listener.serve.accept import DICOM, JSON, OCTETS, Form
+from listener.serve.accept import DICOM, JSON, OCTETS, Chosen, Form
 from listener.serve.answers import Answer, Fields, Part, fixed, multipart
 from listener.serve.answers import content_type as named
 from listener.serve.faults import NotAcceptable, NotFound
 from listener.serve.files import Files
 from listener.serve.index import Index
+from listener.serve.picture import picture
 from listener.serve.ranges import is_known, part
-from listener.serve.resources import BULK, FRAMES, METADATA, Resource
+from listener.serve.resources import BULK, FRAMES, METADATA, RENDERED, THUMBNAIL, Resource
 from listener.serve.tables import Entry, stamp_of
 
 #: Bytes of a file that are read at a time.
@@ -32,8 +35,8 @@ _PIECE = 256 * 1024
 
 
 class Wanted(NamedTuple):
-    """What a request says of the form: fields Accept (or the query's), Range, If-None-Match, Accept-Encoding, and
-    If-Range.
+    """What a request says of the form: fields Accept (or the query's), Range, If-None-Match, Accept-Encoding and
+    If-Range, and the query.
     """
 
     accept: str = ""
@@ -41,6 +44,7 @@ class Wanted(NamedTuple):
     known: str = ""
     encoding: str = ""
     if_range: str = ""
+    query: tuple[tuple[str, str], ...] = ()
 
 
 class Retriever:
@@ -49,6 +53,7 @@ class Retriever:
     def __init__(self, index: Index, max_inflated: int) -> None:
         self._index = index
         self._max_inflated = max_inflated
+        self._decodes = all(importlib.util.find_spec(name) for name in ("numpy", "PIL"))
         self.files = Files(index.places.data)
 
     async def answer(self, resource: Resource, wanted: Wanted) -> Answer:
@@ -58,6 +63,8 @@ class Retriever:
         found = await self._entries(resource)
         if resource.kind == FRAMES:
             return await self._frames(found[0], resource.frames, wanted)
+        if resource.kind in (RENDERED, THUMBNAIL):
+            return await self._pictures(found[0], resource, wanted)
         if resource.kind == BULK:
             return await self._bulk(found[0], resource.bulk, wanted)
         return self._instances(found, wanted, single=resource.level == "instances")
@@ -120,7 +127,7 @@ class Retriever:
         layout, is_native = _layout_of(entry)
         if layout is None:
             return await self._inflated(entry, numbers, wanted)
-        forms = accept.frame_forms(entry.syntax, native=is_native)
+        forms = accept.frame_forms(entry.syntax, native=is_native, decodes=self._decodes)
         chosen = accept.choose(accept.ranges(wanted.accept), forms, single=len(numbers) == 1)
         if max(numbers) > layout.count:
             raise NotFound(f"the instance has {layout.count} frames")
@@ -128,6 +135,8 @@ class Retriever:
         fields: Fields = [("etag", etag), _modified(entry)]
         if is_known(wanted.known, etag):
             return Answer(304, fields)
+        if chosen.form.syntax != forms[0].syntax:
+            return await self._decoded(entry, layout, numbers, chosen, fields)
         if not chosen.multipart:
             data = await self._frame(entry, layout, numbers[0])
             return Answer(200, [("content-type", named(chosen.form)), *fields], [fixed(data)], 1)
@@ -149,6 +158,63 @@ class Retriever:
                 return read_frame(descriptor, layout, number - 1, waits=False)
             except OSError:  # It is not in memory, or this file system cannot tell.
                 return await asyncio.to_thread(read_frame, descriptor, layout, number - 1)
+
+    # -- decoded, and pictures ---------------------------------------------------------------------------------------
+
+    async def _decoded(
+        self, entry: Entry, layout: Layout, numbers: Sequence[int], chosen: Chosen, fields: Fields
+    ) -> Answer:
+        """Return frames in Explicit VR Little Endian. The first is decoded before the answer begins: it may fail."""
+        first = await self._shown(entry, layout, numbers[0], "decode")
+        if not chosen.multipart:
+            return Answer(200, [("content-type", named(chosen.form)), *fields], [fixed(first)], 1)
+
+        def part_of(number: int) -> Part:
+            async def read() -> AsyncIterator[bytes]:
+                data = await self._shown(entry, layout, number, "decode")
+                if len(data) != len(first):
+                    raise NotAcceptable("a frame has another size than the first")
+                yield data
+
+            return Part(len(first), read)
+
+        parts = [(chosen.form, fixed(first)), *((chosen.form, part_of(number)) for number in numbers[1:])]
+        return multipart(chosen.form.media, parts, fields, len(numbers))
+
+    async def _pictures(self, entry: Entry, resource: Resource, wanted: Wanted) -> Answer:
+        """Return pictures of frames: of an instance without a frame list the first one's, and the middle one's as a
+        thumbnail.
+        """
+        if not self._decodes:
+            raise NotAcceptable("pictures are not made here: pip install 'dicom-listener[render]', or retrieve frames")
+        layout, _ = _layout_of(entry)
+        ranges = accept.ranges(wanted.accept)
+        chosen = accept.choose(ranges, accept.picture_forms(), single=True)
+        asked = picture(wanted.query, chosen.form.media, thumbnail=resource.kind == THUMBNAIL)
+        count = layout.count if layout else 1
+        numbers = resource.frames or ((count + 1) // 2 if resource.kind == THUMBNAIL else 1,)
+        if layout and max(numbers) > count:
+            raise NotFound(f"the instance has {count} frames")
+        etag = _etag(resource.kind, entry.stamp, *numbers, asked)
+        fields: Fields = [("etag", etag), _modified(entry)]
+        if is_known(wanted.known, etag):
+            return Answer(304, fields)
+        made = [await self._shown(entry, layout, number, "render", picture=asked) for number in numbers]
+        if len(made) == 1 and not any(one.multipart for one in ranges):
+            return Answer(200, [("content-type", chosen.form.media), *fields], [fixed(made[0])], 1)
+        return multipart(chosen.form.media, [(chosen.form, fixed(one)) for one in made], fields, len(made))
+
+    async def _shown(self, entry: Entry, layout: Layout | None, number: int, kind: str, **more: Any) -> bytes:
+        """Return a frame as a worker makes something of it."""
+        if layout is None:
+            (data,) = await asyncio.to_thread(self._read_inflated, entry, (number,))
+        else:
+            data = await self._frame(entry, layout, number)
+        syntax = entry.syntax if isinstance(layout, Encapsulated) else accept.EXPLICIT
+        frame = b64encode(data).decode("ascii")
+        return await self._index.picture(entry, kind, number=number, syntax=syntax, frame=frame, **more)
+
+    # -- deflated ----------------------------------------------------------------------------------------------------
 
     async def _inflated(self, entry: Entry, numbers: Sequence[int], wanted: Wanted) -> Answer:
         forms = accept.frame_forms("", native=True)

@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
+from base64 import b64decode
 from typing import Any
 
 from listener.dicom.attributes import Limits
-from listener.serve.describing import FirstJob, SeriesJob, bulk_value, describe_first, describe_series
+from listener.dicom.decoding import quiet
+from listener.serve.describing import (
+    FirstJob,
+    SeriesJob,
+    bulk_value,
+    describe_first,
+    describe_series,
+    header_of,
+    write_beside,
+)
+from listener.serve.faults import Refused
 
 
 def answer(job: dict[str, Any]) -> Any:
@@ -21,12 +33,35 @@ def answer(job: dict[str, Any]) -> Any:
     if kind == "first":
         return describe_first(FirstJob(job["data"], tuple(job["paths"])))
     try:
+        if kind in ("render", "decode"):
+            return _picture(kind, job)
         if kind == "bulk":
             return bulk_value(job["path"], tuple(job["stamp"]), job["bulk"], job["target"])
         job["instances"] = tuple((uid, path) for uid, path in job["instances"])
         return describe_series(SeriesJob(**job, limits=Limits()))._asdict()
     except OSError:
         return None
+
+
+def _picture(kind: str, job: dict[str, Any]) -> Any:
+    """Write a picture or decoded frame; return "", or why there is none. Raises OSError where it cannot be written."""
+    from listener.serve import rendering
+    from listener.serve.picture import of_json
+
+    resource.setrlimit(resource.RLIMIT_AS, (rendering.MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    header = header_of(job["path"], tuple(job["stamp"]))
+    if header is None:
+        return "changed"
+    frame = rendering.Stored(header, job["number"], job["syntax"], b64decode(job["frame"]))
+    try:
+        with quiet():
+            made = rendering.rendered(frame, of_json(job["picture"])) if kind == "render" else rendering.decoded(frame)
+    except (rendering.CannotDecode, Refused) as fault:
+        return str(fault)
+    except MemoryError:
+        return "the frame is too large"
+    write_beside(job["target"], made)
+    return ""
 
 
 def main() -> None:

@@ -85,8 +85,7 @@ def _uids(data: bytes) -> list[str]:
 
     from arro3.io import read_parquet
 
-    found: list[str] = read_parquet(io.BytesIO(data)).read_all()["SOPInstanceUID"].to_pylist()
-    return found
+    return [str(one) for one in read_parquet(io.BytesIO(data)).read_all()["SOPInstanceUID"].to_pylist()]
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -62,10 +62,16 @@ def test_other_paths_name_none(path: str) -> None:
         resource(path, 10)
 
 
-@pytest.mark.parametrize("rest", ["rendered", "thumbnail", "instances/4/frames/1/rendered"])
-def test_pictures_are_not_rendered(rest: str) -> None:
-    with pytest.raises(NotAcceptable, match="rendered"):
-        resource(f"/studies/1.2/series/3/{rest}", 10)
+@pytest.mark.parametrize("kind", ["rendered", "thumbnail"])
+def test_pictures_are_of_instances_and_frames(kind: str) -> None:
+    instance = "/studies/1.2/series/3/instances/4"
+    assert resource(f"{instance}/{kind}", 10) == Resource(kind, "instances", ("1.2", "3", "4"))
+    assert resource(f"{instance}/frames/2,1/{kind}", 10).frames == (2, 1)
+    for level in ("/studies/1.2", "/studies/1.2/series/3"):
+        with pytest.raises(NotAcceptable):
+            resource(f"{level}/{kind}", 10)
+    with pytest.raises(NotFound):
+        resource(f"{instance}/bulkdata/00080008/{kind}", 10)
 
 
 @pytest.mark.parametrize("uid", ["a", "1" * 65, "1 2", "%00", "1\0"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom.data import get_testdata_files
+from pydicom.pixels.utils import pixel_array
 
 from tests.frames.collection import Collection
 from tests.frames.judge import expected
@@ -358,6 +360,48 @@ def test_frames_of_several_fragments_and_without_a_table_are_right_or_refused(co
             got = running.get(f"/{url}/frames/1")
             assert (got.status, word in got.json["error"]) == (406, True)
             assert running.get(f"/{url}").status == 200
+
+
+def test_pictures_and_decoded_frames_come_as_pydicom_and_numpy_have_them(collection: Collection) -> None:
+    numpy, image = pytest.importorskip("numpy"), pytest.importorskip("PIL.Image")
+    (made, *_) = add_instances(collection, 1)
+    url = url_of(made)
+    rle = next(path for path in get_testdata_files() if path.endswith("SC_rgb_rle_2frame.dcm"))
+    both = "/" + collection.add(Maker("", "1.9.1", "1.9", "1.9.9"), Path(rle).read_bytes())
+    pixels = pixel_array(rle)
+    with serving(collection) as running:
+        octets: dict[str, Any] = {"accept": "application/octet-stream"}
+        for number in (1, 2):
+            got = running.get(f"{both}/frames/{number}", **octets)
+            assert (got.status, got.body) == (200, pixels[number - 1].tobytes())
+            assert got.fields["content-type"] == "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
+        explicit = 'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1'
+        got = running.get(f"{both}/frames/2,1", accept=explicit)
+        assert [content for _, content in got.parts] == [pixels[1].tobytes(), pixels[0].tobytes()]
+        as_stored = running.get(f"{both}/frames/1", accept="application/octet-stream; transfer-syntax=*")
+        assert as_stored.fields["content-type"].endswith("1.2.840.10008.1.2.5")
+        png = running.get(f"{both}/frames/2/rendered", accept="image/png")
+        shown = numpy.asarray(image.open(io.BytesIO(png.body)))
+        assert (png.status, png.fields["content-type"], (shown == pixels[1]).all()) == (200, "image/png", True)
+        again = running.get(f"{both}/frames/2/rendered", accept="image/png", if_none_match=png.fields["etag"])
+        assert again.status == 304
+        small = running.get(f"{both}/thumbnail?viewport=20,10")
+        assert (small.fields["content-type"], image.open(io.BytesIO(small.body)).size) == ("image/jpeg", (10, 10))
+        several = running.get(f"{both}/frames/1,2/rendered?quality=50")
+        assert [media for media, _ in several.parts] == ["image/jpeg"] * 2
+        grey = running.get(f"{url}/rendered?window=100,50,linear&iccprofile=yes")
+        assert (grey.status, image.open(io.BytesIO(grey.body)).mode) == (200, "L")
+        for wrong in ("quality=0", "window=1", "viewport=x", "viewport=10,10,9999,0", "annotation=patient"):
+            assert running.get(f"{url}/rendered?{wrong}").status in (400, 406), wrong
+        assert running.get(f"{both}/frames/3/rendered").status == 404
+        assert running.get(f"{url}/rendered", accept="video/mp4").status == 406
+        assert running.get("/studies/1.9/rendered").status == 406
+        broken = Maker(JPEG, SOPInstanceUID="1.2.3.4")
+        bad = collection.add(broken, broken.encapsulated(header(frames=1), [[jpeg(1)]]))
+        refused = running.get(f"/{bad}/rendered")
+        assert (refused.status, "cannot be shown" in refused.json["error"]) == (406, True)
+        assert running.get(f"{both}/rendered").status == 200
+        assert not list(Path(collection.state, "serve").glob("bulk-*"))
 
 
 def test_tokens_are_wanted_where_there_are_any(collection: Collection, tmp_path: Path) -> None:
