@@ -13,14 +13,9 @@ from listener.errors import NotAccepted, PeerFault
 from listener.network import dimse, pdu
 from listener.network.contexts import VERIFYING, Agreement, Pair, proposals
 from listener.network.dimse import Response
+from listener.network.fragments import Bytes, Content, Fragments
 from listener.network.instance import Instance
 from listener.network.stream import Stream, connect, fail_at_end, secured
-
-#: Bytes of a data set that are read and sent at a time.
-_PIECE = 1024 * 1024
-
-#: Most fragments sent at a time, each of two buffers.
-_FRAGMENTS = 480
 
 #: Bytes for which a peer gets a second more to answer: it may be writing them to a slow disk.
 _BYTES_A_SECOND = 10_000_000
@@ -71,7 +66,6 @@ class Association:
     def __init__(self, peer: Peer, pairs: Iterable[Pair], patience: Patience | None = None) -> None:
         self._patience = patience or Patience()
         self._messages = 0
-        self._buffer = memoryview(bytearray(_PIECE))
         connection = connect(peer.host, peer.port, self._patience.connect)
         if peer.tls:
             connection = secured(connection, peer.tls, peer.host, self._patience.associate)
@@ -84,8 +78,7 @@ class Association:
             accepted = _accepted(self._stream.receive(deadline))
             self.agreement = Agreement(proposed, accepted.contexts)
             self._most = pdu.content_limit(accepted.longest)
-        size = min(_PIECE, _FRAGMENTS * self._most)
-        self._buffer = self._buffer[:size]
+        self._fragments = Fragments(self._most)
 
     @contextmanager
     def _ending_on_failure(self) -> Iterator[None]:
@@ -105,17 +98,17 @@ class Association:
         if found is None:
             raise NotAccepted(f"{instance.pair.SOPClassUID} in {instance.pair.TransferSyntaxUID}")
         context, reencodes = found
-        pieces, size = instance.pieces(self._buffer), instance.size
+        content: Content = instance
         if reencodes:
             from listener.network.implicit import implicit
 
-            content = memoryview(implicit(instance.descriptor))
-            pieces, size = _cut(content, len(self._buffer)), len(content)
+            content = Bytes(implicit(instance.descriptor))
         number = self._next_id()
         command = dimse.store_request(number, instance.pair.SOPClassUID, instance.SOPInstanceUID, priority)
         with self._ending_on_failure():
-            self._send(context, command, pieces, size)
-            answer = self._response(context, dimse.STORE, number, self._patience.response + size / _BYTES_A_SECOND)
+            self._send(context, command, content)
+            seconds = self._patience.response + content.size / _BYTES_A_SECOND
+            answer = self._response(context, dimse.STORE, number, seconds)
         return Stored(answer, reencodes)
 
     def echo(self) -> Response:
@@ -141,13 +134,11 @@ class Association:
             parts += (pdu.fragment_head(context, len(piece), is_command=True, is_last=last), piece)
         return parts
 
-    def _send(self, context: int, command: bytes, pieces: Iterator[memoryview], size: int) -> None:
+    def _send(self, context: int, command: bytes, content: Content) -> None:
         """Send a command and its data set; the first piece goes together with the command, in one call."""
-        parts, sent = self._commanded(context, command), 0
-        for piece in pieces:
-            sent += len(piece)
-            parts += pdu.fragments(piece, self._most, context, is_last=sent == size)
-            self._stream.send(parts, self._patience.response)
+        parts = self._commanded(context, command)
+        for piece in self._fragments.pieces(content, context):
+            self._stream.send([*parts, piece], self._patience.response)
             parts = []
 
     def _response(self, context: int, field: int, number: int, seconds: float) -> Response:
@@ -220,8 +211,3 @@ def _matching(command: bytes, field: int, number: int, *, is_alone: bool) -> Res
     if answer.has_dataset or not is_alone:
         raise PeerFault("protocol", "something behind the response")
     return answer
-
-
-def _cut(content: memoryview, size: int) -> Iterator[memoryview]:
-    for start in range(0, len(content), size):
-        yield content[start : start + size]

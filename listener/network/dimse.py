@@ -27,8 +27,14 @@ _NO_DATASET, _A_DATASET = 0x0101, 0x0000
 _CLASS, _FIELD, _ID, _ANSWERED = 0x0002, 0x0100, 0x0110, 0x0120
 _PRIORITY, _DATASET, _STATUS, _COMMENT, _INSTANCE = 0x0700, 0x0800, 0x0900, 0x0902, 0x1000
 
+#: What a response has, and what has two bytes.
+_ANSWER = frozenset((_FIELD, _ANSWERED, _STATUS))
+_NUMBERS = _ANSWER | {_DATASET}
+
 _element = Struct("<HHL")
 _short = Struct("<H")
+
+_NOTHING_BEHIND = _short.pack(_NO_DATASET)
 
 #: Most characters of an Error Comment (PS3.7 annex C: LO).
 _COMMENT_LENGTH = 64
@@ -86,32 +92,39 @@ def _uid(text: str) -> bytes:
 def response(command: bytes) -> Response:
     """Decode the command set of a response. Raises PeerFault for anything else."""
     values = _elements(command)
-    try:
-        field, message_id, status = (_short.unpack(values[number])[0] for number in (_FIELD, _ANSWERED, _STATUS))
-    except (KeyError, ValueError):
-        raise PeerFault("protocol", "a command set that is no response") from None
+    if not values.keys() >= _ANSWER:
+        raise PeerFault("protocol", "a command set that is no response")
+    field = _number(values[_FIELD])
     if not field & _RESPONSE:
         raise PeerFault("protocol", "a request instead of a response")
-    comment = values.get(_COMMENT, b"").decode("utf-8", "replace")
-    shown = "".join(one if one.isprintable() else " " for one in comment).strip()[:_COMMENT_LENGTH]
-    dataset = values.get(_DATASET, _short.pack(_NO_DATASET))
-    return Response(field & ~_RESPONSE, message_id, status, shown, dataset != _short.pack(_NO_DATASET))
+    has_dataset = values.get(_DATASET, _NOTHING_BEHIND) != _NOTHING_BEHIND
+    comment = _printable(values[_COMMENT]) if _COMMENT in values else ""
+    return Response(field & ~_RESPONSE, _number(values[_ANSWERED]), _number(values[_STATUS]), comment, has_dataset)
+
+
+def _number(value: bytes) -> int:
+    return value[0] | value[1] << 8
+
+
+def _printable(comment: bytes) -> str:
+    text = comment.decode("utf-8", "replace")
+    return "".join(one if one.isprintable() else " " for one in text).strip()[:_COMMENT_LENGTH]
 
 
 def _elements(command: bytes) -> dict[int, bytes]:
     """Return the values of a command set by element number; those of two bytes exactly where they are US."""
     values: dict[int, bytes] = {}
-    pos = 0
-    while pos < len(command):
-        if pos + _element.size > len(command):
+    pos, size = 0, len(command)
+    while pos < size:
+        if pos + _element.size > size:
             raise PeerFault("protocol", "a command set that is cut")
         group, number, length = _element.unpack_from(command, pos)
         pos += _element.size
-        if group or pos + length > len(command):
+        end = pos + length
+        if group or end > size:
             raise PeerFault("protocol", "a command set whose lengths are wrong")
-        values[number] = command[pos : pos + length]
-        pos += length
-    for number in (_FIELD, _ANSWERED, _STATUS, _DATASET):
-        if len(values.get(number, b"ab")) != _short.size:
+        if length != _short.size and number in _NUMBERS:
             raise PeerFault("protocol", "a command set with a number of another length than two bytes")
+        values[number] = command[pos:end]
+        pos = end
     return values

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from listener.dicom.attributes import Limits
 from listener.dicom.file_meta import ALL_DEFLATED
-from listener.dicom.reader import Wanted, read_header
+from listener.dicom.reader import Wanted, read_identity
 from listener.disk.files import open_regular
 from listener.errors import FileFault, Unsendable
 from listener.network.contexts import Pair
 from listener.uids import is_uid
 
-_IDENTITY = ("SOPClassUID", "SOPInstanceUID")
+_LIMITS = Limits()
 
 
 def wanted() -> Wanted:
     """Return what is read of each file. It remembers headers, so each thread has its own."""
-    return Wanted(tuple(sorted(_IDENTITY)))
+    return Wanted(("SOPClassUID", "SOPInstanceUID"))
 
 
 class Instance:
@@ -36,7 +36,7 @@ class Instance:
     def __init__(self, path: str, limits: Limits | None = None, reads: Wanted | None = None) -> None:
         self._descriptor = open_regular(path)
         try:
-            self._read(limits or Limits(), reads or wanted())
+            self._read(limits or _LIMITS, reads or wanted())
         except BaseException:
             self.close()
             raise
@@ -46,21 +46,20 @@ class Instance:
         if not stat.S_ISREG(about.st_mode):
             raise Unsendable("it is no regular file")
         try:
-            header = read_header(self._descriptor, about.st_size, reads, limits)
+            found = read_identity(self._descriptor, about.st_size, reads, limits)
         except FileFault as fault:
             raise Unsendable(str(fault)) from None
-        identity = [header.get(keyword) for keyword in _IDENTITY]
-        if not all(map(is_uid, identity)):
+        if not (is_uid(found.SOPClassUID) and is_uid(found.SOPInstanceUID)):
             raise Unsendable("it has no valid SOP Class UID or SOP Instance UID")
-        if not is_uid(header.TransferSyntaxUID):
+        if not is_uid(found.TransferSyntaxUID):
             raise Unsendable("it does not say its transfer syntax, as a file without meta information")
         self.about = about
-        self.pair = Pair(identity[0], header.TransferSyntaxUID)
-        self.SOPInstanceUID = identity[1]
-        self._start, self._end = header.dataset_offset, about.st_size
+        self.pair = Pair(found.SOPClassUID, found.TransferSyntaxUID)
+        self.SOPInstanceUID = found.SOPInstanceUID
+        self._start, self._end = found.dataset_offset, about.st_size
         # A deflated stream of odd length is padded (PS3.5 section A.5).
         self._pads = (self._end - self._start) % 2 == 1
-        if self._pads and header.TransferSyntaxUID not in ALL_DEFLATED:
+        if self._pads and found.TransferSyntaxUID not in ALL_DEFLATED:
             raise Unsendable("its data set has an odd number of bytes")
         self.size = self._end - self._start + self._pads
 
@@ -69,26 +68,21 @@ class Instance:
         """The open file's descriptor."""
         return self._descriptor
 
-    def pieces(self, buffer: memoryview) -> Iterator[memoryview]:
-        """Read the data set piece by piece into `buffer`, which has an even length; each piece is good until the next.
+    def read(self, slots: Sequence[memoryview], offset: int) -> None:
+        """Read from `offset` of the data set on into the slots, one after the other; see fragments.Content.
 
         Raises Unsendable when the file became shorter.
         """
-        sent = 0
-        while sent < self.size:
-            piece = buffer[: self.size - sent]
-            there = self._end - self._start - sent
-            self._fill(piece[:there], self._start + sent)
-            piece[there:] = bytes(max(0, len(piece) - there))
-            yield piece
-            sent += len(piece)
-
-    def _fill(self, piece: memoryview, offset: int) -> None:
-        while piece:
-            count = os.preadv(self._descriptor, [piece], offset)
-            if not count:
+        there = min(sum(map(len, slots)), self._end - self._start - offset)
+        count = os.preadv(self._descriptor, slots, self._start + offset)
+        while count < there:
+            left = _behind(slots, count)
+            more = os.preadv(self._descriptor, left, self._start + offset + count)
+            if not more:
                 raise Unsendable("it became shorter while it was sent")
-            piece, offset = piece[count:], offset + count
+            count += more
+        if self._pads and offset + sum(map(len, slots)) == self.size:
+            slots[-1][-1:] = b"\0"
 
     def close(self) -> None:
         """Close the file."""
@@ -101,3 +95,12 @@ class Instance:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _behind(slots: Sequence[memoryview], count: int) -> list[memoryview]:
+    """Return what is left of the slots behind so many bytes."""
+    for index, slot in enumerate(slots):
+        if count < len(slot):
+            return [slot[count:], *slots[index + 1 :]]
+        count -= len(slot)
+    return []

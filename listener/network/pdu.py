@@ -34,6 +34,9 @@ _titles = Struct(">HH16s16s32x")
 _value = Struct(">LBB")
 _fragment = Struct(">BxLLBB")
 
+#: Bytes that stand before the content of a P-DATA-TF of one fragment.
+HEAD = _fragment.size
+
 #: Bits of a presentation data value's control header (PS3.8 annex E.2).
 _COMMAND, _LAST = 1, 2
 
@@ -128,19 +131,6 @@ def fragment_head(context: int, length: int, *, is_command: bool = False, is_las
     return _fragment.pack(DATA, length + 6, length + 2, context, _COMMAND * is_command | _LAST * is_last)
 
 
-def fragments(content: memoryview, most: int, context: int, *, is_last: bool) -> list[bytes | memoryview]:
-    """Return slices of a data set's bytes with their heads, at most `most` bytes a slice. `is_last`: the data set ends
-    with them.
-    """
-    parts: list[bytes | memoryview] = []
-    head = fragment_head(context, most, is_last=False)
-    whole = max(0, len(content) - 1) // most
-    for start in range(0, whole * most, most):
-        parts += (head, content[start : start + most])
-    rest = content[whole * most :]
-    return [*parts, fragment_head(context, len(rest), is_last=is_last), rest]
-
-
 def content_limit(longest: int) -> int:
     """Return the most bytes of content in a P-DATA-TF for a peer that takes `longest` (0: no limit): an even number, as
     every fragment has (PS3.8 annex E.1). Raises PeerFault when the peer takes none.
@@ -174,7 +164,9 @@ def take(received: bytes | bytearray) -> tuple[Pdu, int] | None:
 
     Raises PeerFault for what is none, as soon as that is seen.
     """
-    if received and received[0] not in _DECODERS:
+    if not received:
+        return None
+    if received[0] not in _DECODERS:
         raise PeerFault("protocol", f"an answer of type {received[0]}, which is none of DICOM's")
     if len(received) < _head.size:
         return None

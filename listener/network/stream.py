@@ -77,6 +77,8 @@ class Stream:
         self._connection = connection
         self._is_tls = isinstance(connection, ssl.SSLSocket)
         self._received = bytearray()
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
 
     def send(self, parts: Buffers, silence: float) -> None:
         """Send all of `parts`; gives up after `silence` seconds in which the peer took nothing."""
@@ -87,7 +89,8 @@ class Stream:
             try:
                 sent = self._sent(pending)
             except _INTERRUPTED as error:
-                if self._wait(error, deadline, sends=True):
+                is_blocked = not isinstance(error, ssl.SSLWantReadError)
+                if self._wait(deadline, select.POLLIN | select.POLLOUT if is_blocked else select.POLLIN, sends=True):
                     self._receive_early()
             except OSError as error:
                 self._receive_early()  # An abort may have come before the end.
@@ -111,14 +114,17 @@ class Stream:
 
     def _fill(self, deadline: float) -> None:
         """Wait for bytes and add them to what was received."""
+        wants = 0 if self._is_tls else select.POLLIN  # What TLS has in its buffer, poll() does not see.
         while True:
             # A peer that leaves Nagle on sends the second half of its answer when the first is acknowledged: at once,
             # instead of 40 ms later. The kernel forgets it, so it is said again each time.
             self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            if wants:
+                self._wait(deadline, wants)
             try:
                 data = self._connection.recv(_RECEIVE)
             except _INTERRUPTED as error:
-                self._wait(error, deadline)
+                wants = select.POLLOUT if isinstance(error, ssl.SSLWantWriteError) else select.POLLIN
                 continue
             except OSError as error:
                 raise _closed(error) from None
@@ -148,15 +154,15 @@ class Stream:
         if len(self._received) > pdu.LONGEST:
             raise PeerFault("protocol", f"it sends more than {pdu.LONGEST} bytes unasked")
 
-    def _wait(self, error: BaseException, deadline: float, *, sends: bool = False) -> bool:
-        """Wait until the connection is ready; return whether there is something to be received."""
-        wants = select.POLLIN
-        if isinstance(error, ssl.SSLWantWriteError) or (sends and isinstance(error, BlockingIOError)):
-            wants |= select.POLLOUT
-        poll = select.poll()
-        poll.register(self._connection, wants)
-        left = deadline - time.monotonic()
-        ready = poll.poll(max(0, left) * 1000) if left > 0 else []
+    def _wait(self, deadline: float, wants: int, *, sends: bool = False) -> bool:
+        """Wait until the connection is ready for what `wants` says; return whether there is something to be received.
+        Raises PeerFault at the deadline.
+        """
+        if wants != select.POLLIN:
+            self._poll.modify(self._connection, wants)
+        ready = self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        if wants != select.POLLIN:
+            self._poll.modify(self._connection, select.POLLIN)
         if not ready:
             raise PeerFault("timeout", "it does not take what is sent" if sends else "it does not answer")
         return bool(ready[0][1] & ~select.POLLOUT)

@@ -16,7 +16,7 @@ import pydicom
 import pytest
 
 from listener.dicom.attributes import Header, Limits
-from listener.dicom.reader import Wanted, check_uids, read_elements, read_header
+from listener.dicom.reader import Wanted, check_uids, read_elements, read_header, read_identity
 from listener.errors import FileFault, Incomplete, TooLarge
 from tests.instances import descriptor, element, part10, uid
 from tests.odd_files import BIG, DEFLATED, EXPLICIT, IMPLICIT, ODD, RLE, headless, report, split, whole
@@ -55,6 +55,21 @@ def test_what_is_cut_is_incomplete_and_says_whose_it_is(name: str) -> None:
     assert {keyword: known[keyword] for keyword in UIDS} == {keyword: uid(keyword, name) for keyword in UIDS}
     assert known["SourceApplicationEntityTitle"] == "SENDER"
     assert known["Modality"] in ("MR", "SR")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_identity_is_the_header_s(name: str) -> None:
+    """Whoever only asks what an instance is, is told the same, and refuses what is not whole."""
+    data, uids = ODD[name].make(name), ("SOPClassUID", "SOPInstanceUID")
+    with descriptor(data) as (fd, size):
+        try:
+            header = read_header(fd, size, Wanted(uids), Limits())
+        except FileFault as fault:
+            with pytest.raises(type(fault)):
+                read_identity(fd, size, Wanted(uids), Limits())
+            return
+        found = read_identity(fd, size, Wanted(uids), Limits())
+    assert found == (*map(header.get, uids), header.TransferSyntaxUID, header.dataset_offset)
 
 
 def test_what_is_remembered_of_other_files_changes_none_of_it() -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from listener.network import pdu
+from listener.network.fragments import Content
 
 #: What a peer does with its one connection; it is closed afterwards.
 Script = Callable[[socket.socket], None]
@@ -116,3 +117,10 @@ def command(**elements: int) -> bytes:
 def data(context: int, content: bytes, control: int = 3) -> bytes:
     """A P-DATA-TF of one fragment; control 3: the last of a command set."""
     return struct.pack(">BxLLBB", pdu.DATA, len(content) + 6, len(content) + 2, context, control) + content
+
+
+def content_of(content: Content, size: int = 1000) -> bytes:
+    """What would be sent, read into slots of `size` bytes."""
+    whole = memoryview(bytearray(content.size))
+    content.read([whole[start : start + size] for start in range(0, len(whole), size)], 0)
+    return bytes(whole)

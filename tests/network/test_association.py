@@ -33,7 +33,7 @@ from tests.conftest import PROJECT
 from tests.dicomnet import Receiver, storescp
 from tests.instances import element, instance, part10, save, write_instance
 from tests.network import peers
-from tests.network.peers import Script, peer
+from tests.network.peers import Script, content_of, peer
 
 SHORT = Patience(connect=1, associate=0.3, response=0.3)
 UIDS = element(0x00080016, "UI", b"1.2.840.10008.5.1.4.1.1.4\0") + element(0x00080018, "UI", b"1.2.3\0")
@@ -47,7 +47,7 @@ def send(port: int, path: Path, patience: Patience = SHORT, **more: Any) -> Stor
 
 def dataset_of(path: Path) -> bytes:
     with Instance(str(path)) as one:
-        return b"".join(bytes(piece) for piece in one.pieces(memoryview(bytearray(1000))))
+        return content_of(one)
 
 
 @pytest.fixture

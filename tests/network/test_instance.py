@@ -12,6 +12,7 @@ from listener.errors import Unsendable
 from listener.network.contexts import Pair
 from listener.network.instance import Instance
 from tests.instances import ABSENT, MR_STORAGE, element, instance, part10, save, write_instance
+from tests.network.peers import content_of
 
 UIDS = element(0x00080016, "UI", b"1.2.840.10008.5.1.4.1.1.4\0") + element(0x00080018, "UI", b"1.2.3\0")
 
@@ -38,7 +39,7 @@ def test_pieces_are_the_data_set_and_a_deflated_one_is_padded(size: int, tmp_pat
         for written, syntax in ((dataset, EXPLICIT_LITTLE), (deflated(dataset), DEFLATED)):
             path.write_bytes(part10(written, syntax))
             with Instance(str(path)) as one:
-                content = b"".join(bytes(piece) for piece in one.pieces(memoryview(bytearray(size))))
+                content = content_of(one, size)
                 assert len(content) == one.size
             assert content == written + b"\0" * (len(written) % 2)
             rests.add(len(written) % 2)

@@ -74,24 +74,6 @@ def test_what_an_independent_library_accepts_is_read(contexts: dict[int, tuple[s
     assert pdu.take(encoded + b"more") == (answer, len(encoded))
 
 
-@given(st.binary(min_size=2, max_size=5000), st.integers(1, 400), st.integers(0, 127), st.booleans())
-def test_fragments_are_read_back(content: bytes, half: int, number: int, is_last: bool) -> None:
-    parts = pdu.fragments(memoryview(content), 2 * half, 2 * number + 1, is_last=is_last)
-    read = b"".join(parts)
-    found: list[pdu.Fragment] = []
-    while read:
-        taken = pdu.take(read)
-        assert taken
-        assert isinstance(taken[0], pdu.Data)
-        found += taken[0].fragments
-        read = read[taken[1] :]
-    assert b"".join(fragment.content for fragment in found) == content
-    assert all(len(fragment.content) <= 2 * half for fragment in found)
-    assert {fragment.context for fragment in found} == {2 * number + 1}
-    assert [fragment.is_last for fragment in found] == [False] * (len(found) - 1) + [is_last]
-    assert not any(fragment.is_command for fragment in found)
-
-
 @pytest.mark.parametrize(
     ("kind", "ours"), [("A_RELEASE_RQ", pdu.release()), ("A_RELEASE_RP", pdu.released()), ("A_ABORT_RQ", pdu.abort())]
 )
