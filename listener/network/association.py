@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -88,8 +88,10 @@ class Association:
             self.abort()
             raise
 
-    def store(self, instance: Instance, priority: int = dimse.MEDIUM) -> Stored:
-        """Send one instance and return the response, whatever its status.
+    def store(
+        self, instance: Instance, priority: int = dimse.MEDIUM, meanwhile: Callable[[], None] = lambda: None
+    ) -> Stored:
+        """Send one instance and return the response, whatever its status. `meanwhile` is called when all is sent.
 
         Raises NotAccepted when the peer has no context for it, Unsendable (both leave the association open, if nothing
         was sent yet), PeerFault.
@@ -107,6 +109,7 @@ class Association:
         command = dimse.store_request(number, instance.pair.SOPClassUID, instance.SOPInstanceUID, priority)
         with self._ending_on_failure():
             self._send(context, command, content)
+            meanwhile()
             seconds = self._patience.response + content.size / _BYTES_A_SECOND
             answer = self._response(context, dimse.STORE, number, seconds)
         return Stored(answer, reencodes)

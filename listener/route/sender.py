@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from threading import Event, Lock, Thread
 from typing import NamedTuple
 
@@ -26,6 +29,9 @@ _IDLE = 2.0
 
 #: Most kinds of instances of which an association proposes contexts.
 _MOST_PAIRS = 48
+
+#: Most instances that are opened before it is their turn.
+_AHEAD = 8
 
 _PRIORITIES = (HIGH, MEDIUM, LOW)
 
@@ -164,6 +170,13 @@ class Sender:
         self._tell(before)
 
 
+class _Prepared(NamedTuple):
+    """What is sent next, opened while the answer to the one before is awaited; None if that failed."""
+
+    send: Send
+    instance: Instance | None
+
+
 class _Link(Thread):
     """One association of a target, and its thread. The first one asks whether the target answers."""
 
@@ -174,21 +187,30 @@ class _Link(Thread):
         self._stored = 0
         self._used_at = -sender.line.echo
         self._reads = wanted()
+        self._prepared: deque[_Prepared] = deque()
 
     def run(self) -> None:
         """Send until the sender stops."""
-        while not self._sender.stopping.is_set():
-            rest = self._sender.rest()
-            if rest > 0:
-                self._release()
-                self._sender.window.rest(rest)
-            elif self._sender.standing.state == DOWN:
-                self._ask_or_wait()
-            elif self._is_due_echo():
-                self._echo()
-            else:
-                self._take()
-        self._release()
+        try:
+            while not self._sender.stopping.is_set():
+                self._turn()
+        finally:
+            self._put_back()
+            self._release()
+
+    def _turn(self) -> None:
+        rest = self._sender.rest()
+        if rest > 0:
+            self._put_back()
+            self._release()
+            self._sender.window.rest(rest)
+        elif self._sender.standing.state == DOWN:
+            self._put_back()
+            self._ask_or_wait()
+        elif self._is_due_echo():
+            self._echo()
+        else:
+            self._take()
 
     def interrupt(self) -> None:
         """End what is under way; from another thread."""
@@ -206,23 +228,56 @@ class _Link(Thread):
         return self._is_first and time.monotonic() - self._used_at >= self._sender.line.echo
 
     def _take(self) -> None:
-        seconds = self._used_at - time.monotonic() + (_IDLE if self._association else self._sender.line.echo)
-        send = self._sender.window.take(seconds if self._association or self._is_first else 1.0)
-        if send is None:
+        prepared = self._begun() or self._taken()
+        if prepared is None:
             if self._association and time.monotonic() - self._used_at >= _IDLE:
                 self._release()
             return
         again = False
         try:
-            again = not self._send(send)
+            again = not self._send(*prepared)
         finally:
-            self._sender.window.release(send, again=again)
+            self._sender.window.release(prepared.send, again=again)
 
-    def _send(self, send: Send) -> bool:
+    def _taken(self) -> _Prepared | None:
+        """Wait for the next; return None if there is none for so long that something else is due."""
+        seconds = self._used_at - time.monotonic() + (_IDLE if self._association else self._sender.line.echo)
+        send = self._sender.window.take(seconds if self._association or self._is_first else 1.0)
+        return _Prepared(send, None) if send else None
+
+    def _begun(self) -> _Prepared | None:
+        """Return what was prepared next, if it is still to be sent."""
+        if self._prepared and self._sender.window.begin(self._prepared[0].send):
+            return self._prepared.popleft()
+        self._put_back()
+        return None
+
+    def _prepare(self, send: Send) -> None:
+        """Open what goes behind `send` while the peer is at work: several at once, which costs half of each alone."""
+        if self._prepared:
+            return
+        for following in self._sender.window.prepare(send, _AHEAD):
+            instance = None
+            with contextlib.suppress(OSError, Unsendable):  # It is told when it is the next.
+                instance = self._open(following)
+            self._prepared.append(_Prepared(following, instance))
+
+    def _put_back(self) -> None:
+        """Leave to the window what was prepared."""
+        while self._prepared:
+            send, instance = self._prepared.popleft()
+            if instance:
+                instance.close()
+            self._sender.window.release(send, again=True)
+
+    def _open(self, send: Send) -> Instance:
+        return Instance(os.path.join(self._sender.line.data_dir, send.path), reads=self._reads)
+
+    def _send(self, send: Send, prepared: Instance | None) -> bool:
         """Send one; return False if it was not answered, and stays where it is."""
         begun = time.monotonic()
         try:
-            with Instance(os.path.join(self._sender.line.data_dir, send.path), reads=self._reads) as instance:
+            with prepared or self._open(send) as instance:
                 if File.of(instance.about) != send.file or instance.SOPInstanceUID != send.SOPInstanceUID:
                     return self._give_up(send, OTHER_FILE)
                 return self._store(send, instance, begun)
@@ -236,7 +291,9 @@ class _Link(Thread):
 
     def _store(self, send: Send, instance: Instance, begun: float) -> bool:
         try:
-            stored = self._associated(instance.pair).store(instance, _PRIORITIES[send.priority])
+            stored = self._associated(instance.pair).store(
+                instance, _PRIORITIES[send.priority], partial(self._prepare, send)
+            )
         except NotAccepted as refusal:
             self._used_at = time.monotonic()
             self._sender.answered(stored=False)

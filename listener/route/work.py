@@ -5,6 +5,7 @@ what commands ask for. After a StageFault it is closed and made anew: what is in
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -146,12 +147,15 @@ class Work:
     def settle(self, reports: Sequence[Report], now: float) -> list[bool]:
         """Record answers; return which of them count: not those to an earlier round."""
         counts = []
+        ended: Counter[int] = Counter()
         with self.queue.writing():
             for report in reports:
                 settled = report.settled
                 counts.append(settled is None or self.queue.settle(settled, report.at_ns))
                 if settled and counts[-1] and settled.state != PENDING and report.send.kind == WORKER:
-                    self.studies.queued(report.send.study_id, -1, now)
+                    ended[report.send.study_id] += 1
+            for study_id, count in ended.items():
+                self.studies.queued(study_id, -count, now)
             self.studies.flush()
         for report, is_counted in zip(reports, counts, strict=True):
             self._forget(report, is_counted=is_counted)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +101,70 @@ def test_what_waits_can_be_cleared_and_what_is_in_hand_stays_known() -> None:
     assert taken(window) == []
 
 
+def test_what_goes_behind_one_in_hand_is_prepared_and_nobody_else_takes_of_its_study() -> None:
+    window = Window()
+    window.offer([send(1), send(2), send(3), send(5), send(4, study=2)])
+    first = window.take(0)
+    assert first
+    prepared = window.prepare(first, 2)
+    assert [one.id for one in prepared] == [2, 3]
+    other = window.take(0)
+    assert other
+    assert other.id == 4
+    window.release(first, again=True)
+    assert window.take(0) is None
+    assert window.begin(prepared[0])
+    for one in prepared:
+        window.release(one, again=True)
+    assert taken(window) == [1, 2, 3, 5]
+
+
+def test_nothing_is_prepared_of_another_study_or_priority() -> None:
+    window = Window()
+    window.offer([send(1), send(2, study=2), send(3)])
+    first = window.take(0)
+    assert first
+    assert window.prepare(first, 8) == []
+    window.release(first)
+    assert taken(window) == [2, 3]
+
+
+def test_what_was_prepared_waits_for_what_goes_before_it() -> None:
+    window = Window()
+    window.offer([send(1), send(2)])
+    first = window.take(0)
+    assert first
+    (second,) = window.prepare(first, 8)
+    window.offer([send(3, study=2, priority=0)])
+    assert not window.begin(second)
+    window.release(second, again=True)
+    window.release(first)
+    assert taken(window) == [3, 2]
+
+
+def moved(window: Window) -> None:
+    window.drop(1)
+
+
+def cleared(window: Window) -> None:
+    window.clear()
+
+
+@pytest.mark.parametrize("leave", [moved, cleared])
+def test_what_was_prepared_is_not_begun_when_its_study_left(leave: Callable[[Window], None]) -> None:
+    window = Window()
+    window.offer([send(1), send(2)])
+    first = window.take(0)
+    assert first
+    (second,) = window.prepare(first, 8)
+    leave(window)
+    window.offer([send(2)])
+    assert not window.begin(second)
+    window.release(second, again=True)
+    window.release(first)
+    assert taken(window) == [2]
+
+
 def test_a_closed_one_gives_nothing() -> None:
     window = Window()
     window.offer([send(1)])
@@ -120,6 +187,9 @@ def test_each_is_taken_once_and_of_a_study_in_order(wanted: list[tuple[int, int]
         if found:
             assert found.study_id not in {one.study_id for one in in_hand}
             in_hand.append(found)
+            for following in window.prepare(found, dice.randrange(4)):
+                assert following.study_id == found.study_id
+                window.release(following, again=True)
         elif not in_hand:
             break
         if in_hand and (not found or dice.random() < 0.5):
