@@ -23,7 +23,7 @@ from listener.route.schema import PENDING, ROUTE, WORKER
 from listener.route.sender import Report
 from listener.route.senders import Senders
 from listener.route.studies import Studies
-from listener.stages.database import open_writer
+from listener.stages.database import Checkpointer, open_writer
 from listener.stages.follower import Cursor
 
 _TARGET = "INSERT INTO targets (name) VALUES (?) ON CONFLICT DO NOTHING"
@@ -41,6 +41,7 @@ class Work:
     def __init__(self, state_dir: str, data_dir: str, options: RouteOptions, senders: Senders) -> None:
         self._options, self._senders = options, senders
         connection = open_writer(state_dir, ROUTE)
+        self._checkpointer = Checkpointer(connection, ROUTE.path(state_dir))
         self.queue = Queue(connection)
         now = time.time()
         self.studies = Studies(self.queue, options.busy, options.remember * 86_400, now)
@@ -57,6 +58,7 @@ class Work:
 
     def close(self) -> None:
         """Close the connection."""
+        self._checkpointer.close()
         self.queue.connection.close()
 
     # -- told ----------------------------------------------------------------------------------------------------------

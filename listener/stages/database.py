@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
+from threading import Event, Thread
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -110,6 +111,45 @@ def _migrate(connection: sqlite3.Connection, schema: Schema) -> None:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {schema.application}")
         connection.execute(f"PRAGMA user_version = {len(schema.steps)}")
+
+
+class Checkpointer:
+    """Writes the log (WAL) of a stage's file back into it, in a thread of its own, where SQLite would let the writer do
+    so in the middle of its work: that waits for the disk. `connection` is that writer's. Every so many `seconds` a log
+    of `least` bytes is written back; one of `most` while writers wait, or it would not begin anew under writing without
+    a pause.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: str,
+        seconds: float = 1.0,
+        least: int = 4 * 1024 * 1024,
+        most: int = 64 * 1024 * 1024,
+    ) -> None:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        self._path, self._seconds, self._least, self._most = path, seconds, least, most
+        self._ending = Event()
+        self._thread = Thread(target=self._work, name="listener-stage-checkpointer", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while not self._ending.wait(self._seconds):
+            with contextlib.suppress(OSError, sqlite3.Error):  # The next one writes back what this one could not.
+                size = os.path.getsize(f"{self._path}-wal")
+                if size >= self._least:
+                    self._checkpoint("PASSIVE" if size < self._most else "RESTART")
+
+    def _checkpoint(self, mode: str) -> None:
+        there = f"file:{quote(self._path)}?mode=rw"
+        with contextlib.closing(sqlite3.connect(there, uri=True, timeout=_BUSY_TIMEOUT)) as connection:
+            connection.execute(f"PRAGMA wal_checkpoint({mode})")
+
+    def close(self) -> None:
+        """End the thread. Closing the last connection writes back the rest."""
+        self._ending.set()
+        self._thread.join()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from listener.errors import LedgerFault
-from listener.stages.database import Schema, StageFault, StageMissing, open_reader, open_writer, transaction
+from listener.stages.database import (
+    Checkpointer,
+    Schema,
+    StageFault,
+    StageMissing,
+    open_reader,
+    open_writer,
+    transaction,
+)
+from tests.waiting import until
 
 NOTES = Schema("notes", 0x1234, ("CREATE TABLE notes (text TEXT NOT NULL);",))
 LATER = NOTES._replace(steps=(*NOTES.steps, "ALTER TABLE notes ADD COLUMN at_ns INTEGER NOT NULL DEFAULT 0;"))
@@ -78,3 +87,22 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(StageFault, match="no such table"), transaction(connection):
             connection.execute("INSERT INTO others VALUES (1)")
     assert texts(tmp_path) == ["one"]
+
+
+@pytest.mark.parametrize("most", [1 << 30, 1])
+def test_the_log_is_written_back_beside_the_writer_and_does_not_grow_for_ever(most: int, tmp_path: Path) -> None:
+    path = Path(NOTES.path(str(tmp_path)))
+    log = path.with_name(f"{path.name}-wal")
+    with contextlib.closing(open_writer(str(tmp_path), NOTES)) as connection:
+        checkpointer = Checkpointer(connection, str(path), seconds=0.01, least=100_000, most=most)
+        before = path.stat().st_size
+
+        def written_back() -> bool:
+            with transaction(connection):
+                connection.execute("INSERT INTO notes (text) VALUES (?)", ("x" * 50_000,))
+            return path.stat().st_size > before + 500_000
+
+        until(written_back, 10)
+        checkpointer.close()
+        assert log.stat().st_size < path.stat().st_size
+    assert not log.exists()
