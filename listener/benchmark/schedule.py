@@ -22,6 +22,9 @@ _LEVELS = ("none", "batch")
 #: Files of both runs of `once` relative to the large one.
 _ONCE = 1 + 1 / SPREAD
 
+#: Files a second in the measurement of hops, and files of a study whose worker fails.
+_A_SECOND, _A_STUDY = 100.0, 200
+
 #: A measurement.
 Step = Callable[[], Sample]
 
@@ -50,6 +53,9 @@ class Rounds:
             "receiving": self._receiving(),
             "receiving, paced": self._paced(),
             "sending what lies there": self._sending(),
+            "routing what comes": self._routing(),
+            f"routing {_A_SECOND:.0f} files a second": self._hops(),
+            "seconds until another worker has the study": self._failover(),
         }
         groups = [self.group(title, list(made)) for title, made in steps.items() if made]
         return [group for group in groups if group.figures]
@@ -148,6 +154,39 @@ class Rounds:
             partial(routing.queued, workdir, batches, options, "route, worker without TCP_NODELAY", nodelay=False),
         ]
 
+    def _routing(self) -> list[Step]:
+        request, workdir = self._request, self._workdir
+        if "route" not in request.parts or not _can_receive():
+            return []
+        batches = Batches(workdir.home / "sent-routed", workdir.corpus, 1)
+        options, program = Options(self._workers), sender_program() or ""
+        return [
+            partial(routing.straight, workdir, batches, program),
+            partial(routing.live, workdir, batches, options, "storescp | run | route | worker"),
+        ]
+
+    def _hops(self) -> list[Step]:
+        request, workdir = self._request, self._workdir
+        if "route" not in request.parts or not _can_receive():
+            return []
+        batches, options = Batches(workdir.home / "sent-one-by-one", workdir.corpus, 1), Options(self._workers)
+        measured: list[Sample] = []
+
+        def followed() -> Sample:
+            measured[:] = routing.hop(workdir, batches, options, _A_SECOND)
+            return measured[0]
+
+        return [partial(routing.intake, workdir, batches, options, _A_SECOND), followed, lambda: measured[1]]
+
+    def _failover(self) -> list[Step]:
+        request, workdir = self._request, self._workdir
+        if "failover" not in request.parts or not _can_receive():
+            return []
+        # All of one study.
+        shape = replace(workdir.corpus.shape, files=min(_A_STUDY, request.files), patients=1, series=1)
+        batches, options = Batches(workdir.home / "sent-study", Corpus(shape), 1), Options(self._workers)
+        return [partial(routing.failed_over, workdir, batches, options, fault) for fault in routing.FAULTS]
+
     def _at_pace(self, behind: Callable[[str, float], Sample], name: str) -> Sample:
         return behind(name, self._pace())
 
@@ -168,7 +207,7 @@ class Rounds:
             "once": 2 * repeat * _ONCE * copies,
             "run": 3 * repeat + 1,
             "paced": 3 * repeat + 2,
-            "route": 5 * repeat + 1,
+            "route": 12 * repeat + 3,
         }
         return request.files * sum(whole.get(part, 0) for part in request.parts)
 

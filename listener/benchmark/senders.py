@@ -43,6 +43,8 @@ class Batches:
             corpus.write(folder / f"{number:06}", self.files, step=(number, lanes))
             for number in range(min(lanes, self.files))
         )
+        #: All files, in the order of their names.
+        self.paths = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.name)
         self._lanes = [sorted(folder.iterdir())[number::senders] for number in range(senders)]
 
     def send(self, port: int, rate: float = 0.0) -> float:

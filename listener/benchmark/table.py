@@ -74,6 +74,10 @@ _RECEIVING = (
 )
 
 
+_NOT_OF_LAGS = ("received/s", "of alone", "CPU us: storescp", "together")
+_LAGS = tuple(column for column in _RECEIVING if column.head not in _NOT_OF_LAGS)
+
+
 def text(groups: Iterable[Group]) -> str:
     """Return tables in columns of equal width."""
     return "\n".join(f"{title[0].upper()}{title[1:]}\n\n{_aligned(cells)}" for title, cells in _tables(groups))
@@ -109,7 +113,11 @@ def _steps(group: Group) -> list[list[str]]:
 
 
 def _cells(group: Group) -> list[list[str]]:
-    columns = _RECEIVING if any(row.figure.receiver_cpu_us is not None for row in group.rows) else _REPACKING
+    columns: Sequence[_Column] = _REPACKING
+    if any(row.figure.receiver_cpu_us is not None for row in group.rows):
+        columns = _RECEIVING
+    elif any(row.figure.lag_p50_ms is not None for row in group.rows):
+        columns = _LAGS
     return [[column.head for column in columns]] + [[column.value(row) for column in columns] for row in group.rows]
 
 
