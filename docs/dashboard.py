@@ -261,6 +261,67 @@ ROWS = (
         ),
     ),
     Row(
+        "Is what is complete in the target?",
+        ("export",),
+        (
+            Panel(
+                "Target takes what is exported",
+                "1: it does; 0: it is away, full or refuses, and what is due waits.",
+                "none",
+                (level("export_target_ok", legend="target", how="min"),),
+            ),
+            Panel(
+                "Generations answered for",
+                "Generations of series that were exported, those whose newer one has all that they had, and those that "
+                "cannot be exported, by why.",
+                "cps",
+                (
+                    rate("export_series_total", "outcome"),
+                    rate("export_failures_total", "reason", legend="failed: {{reason}}"),
+                ),
+            ),
+            Panel(
+                "Bytes to the target and back",
+                "Bytes that were written, and those that were read back and compared.",
+                "Bps",
+                (
+                    rate("export_bytes_total", legend="written"),
+                    rate("export_verified_bytes_total", legend="read back"),
+                ),
+            ),
+            Panel(
+                "Objects",
+                "Objects that were put, those that were tried again after an error, those that found another content "
+                "under their key, and parts of the table.",
+                "cps",
+                (
+                    rate("export_objects_total", legend="put"),
+                    rate("export_retries_total", legend="tried again"),
+                    rate("export_conflicts_total", legend="another content there"),
+                    rate("export_parts_total", legend="parts of the table"),
+                ),
+            ),
+            Panel(
+                "Time of a generation",
+                "From taking a generation of a series (with archives of studies or batches: all of it) to its end.",
+                "s",
+                percentiles("export_series_duration_seconds"),
+            ),
+            Panel(
+                "Oldest generation that waits",
+                "How long the oldest generation has waited to be exported.",
+                "s",
+                (level("export_oldest_pending_age_seconds", legend="oldest that waits", how="max"),),
+            ),
+            Panel(
+                "Generations under way",
+                "Generations of series that are being exported.",
+                "short",
+                (level("export_in_flight", legend="under way"),),
+            ),
+        ),
+    ),
+    Row(
         "Is ChRIS told?",
         ("notify",),
         (
