@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from listener import config, hook_config
+from listener.export.options import ExportOptions
 from listener.notify.options import NotifyOptions
 from listener.route.options import RouteOptions
 
@@ -79,6 +80,7 @@ RULES: dict[str, dict[str, Any]] = {
     "listener.port": _UNPRIVILEGED,
     "storescp.port": _UNPRIVILEGED,
     "notify.port": _UNPRIVILEGED,
+    "export.port": _UNPRIVILEGED,
     "route.secrets": _NAMES,
     "route.port": _UNPRIVILEGED,
     "route.inside.port": _UNPRIVILEGED,
@@ -184,6 +186,8 @@ def _of(path: str, value: Any, told: dict[str, str]) -> dict[str, Any]:
         return found | options_schema("once", ("keep_source", "events"))
     if path == "notify.options":
         return found | stage_options_schema(NotifyOptions, ("nats_file", "celery_file", "cube_login", "http"))
+    if path == "export.options":
+        return found | stage_options_schema(ExportOptions, ("http",))
     if path == "route.options":
         return found | stage_options_schema(RouteOptions, ("routes", "http"))
     if path == "listener.hooks":

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from listener import config, settings
+from listener.export.options import ExportOptions
 from listener.notify.options import NotifyOptions
 from listener.route import routes_file
 from listener.route.options import RouteOptions
@@ -156,6 +157,7 @@ def test_both_helms_render_the_same(name: str) -> None:
         ({"listener": {"options": {"token-file": "/x"}}}, "token-file"),
         ({"route": {"options": {"bussy": 1}}}, "bussy"),
         ({"notify": {"options": {"celery-file": "/x"}}}, "celery-file"),
+        ({"export": {"options": {"uploads": "many"}}}, "uploads"),
         ({"page": {"type": "Ingress"}}, "type"),
         ({"listener": {"hooks": {"archive": {"uri": "https://x/"}}}}, "uri"),
         ({"listener": {"hooks": {"archive": {}}}}, "archive"),
@@ -213,6 +215,11 @@ def test_the_schema_names_the_wrong_key(helm: str, values: dict[str, Any], key: 
         (
             {"notify": {"enabled": True, "options": {"nats": ["nats://x"]}, "port": 9464}},
             "(9464, 11112, 9464) share the pod's address",
+        ),
+        ({"export": {"enabled": True}}, "set export.options.to"),
+        (
+            {"export": {"enabled": True, "options": {"to": "s3://b"}, "port": 11112}},
+            "ports of listener, storescp, export (9464, 11112, 11112) share the pod's address",
         ),
         (
             {"route": {"enabled": True, "routes": "x", "port": 9464}},
@@ -819,3 +826,60 @@ def test_the_policy_lets_out_what_a_chris_needs() -> None:
     assert policy["egress"][-1] == {"ports": [{"protocol": "TCP", "port": 6379}]}
     monitor = one("notify", "PodMonitor")["spec"]["podMetricsEndpoints"]
     assert [each["port"] for each in monitor] == ["http", "notify"]
+
+
+# -- the stage export --------------------------------------------------------------------------------------------------
+
+
+def test_export_runs_beside_the_listener_and_only_reads_the_tree() -> None:
+    spec = one("export", "StatefulSet")["spec"]["template"]["spec"]
+    listener, export = spec["initContainers"]
+    assert (export["name"], export["restartPolicy"]) == ("export", "Always")
+    assert export["image"] == "registry.example.org/listener-export:0.1.0"
+    assert export["envFrom"] == [{"secretRef": {"name": "research-bucket"}}]
+    told = {each["name"]: each["value"] for each in listener["env"]}
+    variables = {each["name"]: str(each["value"]) for each in export["env"]}
+    for name in ("LISTENER_STATE", "LISTENER_DATA"):
+        assert variables[name] == told[name]
+    assert variables["AWS_REGION"] == "eu-central-1"
+    chosen = stage_options.load(ExportOptions, "export", argparse.Namespace(config=""), variables)
+    assert (chosen.to, chosen.endpoint) == ("s3://research/ct", "https://s3.storage.svc.cluster.local:9000")
+    assert (chosen.archive, chosen.no_parquet, chosen.http) == ("series", True, "0.0.0.0:9467")
+    assert chosen.columns == ("ReceiveCoilName", "SequenceName")
+    mounts = {each["mountPath"]: each for each in export["volumeMounts"]}
+    assert {path for path, each in mounts.items() if each.get("readOnly")} == {"/dicom/data", "/run/export"}
+    assert {each["subPath"] for each in mounts.values() if each["name"] == "dicom"} == {"state", "data"}
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "export-files"]
+    assert volume["secret"] == {"secretName": "research-files", "defaultMode": 0o440}
+
+
+def test_the_policy_lets_export_out_to_its_store_and_nobody_else() -> None:
+    policy = one("export", "NetworkPolicy")["spec"]
+    assert [[port["port"] for port in each["ports"]] for each in policy["ingress"]] == [[11112], [9464], [9467]]
+    names, store = policy["egress"]
+    assert {port["port"] for port in names["ports"]} == {53}
+    assert store == {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "storage"}}}]}
+    monitor = one("export", "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert [each["port"] for each in monitor] == ["http", "export"]
+
+
+@pytest.mark.parametrize(
+    ("export", "egress"),
+    [
+        ({"to": "/export"}, []),
+        ({"to": "s3://b/x"}, ["443", "80 of 169.254.169.254/32"]),
+        (
+            {"to": "az://b/x", "endpoint": "http://192.0.2.7:10000/account"},
+            ["10000 of 192.0.2.7/32", "80 of 169.254.169.254/32"],
+        ),
+    ],
+)
+def test_what_may_leave_follows_from_the_target(export: dict[str, str], egress: list[str]) -> None:
+    values = {"export": {"enabled": True, "options": export}, "networkPolicy": {"enabled": True}}
+    documents = yaml.safe_load_all(template("helm4", yaml.safe_dump(values)).stdout)
+    (policy,) = [each["spec"] for each in documents if each and each["kind"] == "NetworkPolicy"]
+    told = []
+    for rule in policy["egress"][1:]:
+        (port,) = rule["ports"]
+        told.append(str(port["port"]) + "".join(f" of {peer['ipBlock']['cidr']}" for peer in rule.get("to", [])))
+    assert told == egress

@@ -3,9 +3,9 @@
 {{ ternary "https" "http" (ne .Values.listener.tls.secretName "") }}
 {{- end -}}
 
-{{- /* Ports with metrics, by name; that of notify speaks HTTP alone. */ -}}
+{{- /* Ports with metrics, by name; those of notify and export speak HTTP alone. */ -}}
 {{- define "listener.scraped" -}}
-http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }} notify{{ end }}
+http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }} notify{{ end }}{{ if .Values.export.enabled }} export{{ end }}
 {{- end -}}
 
 {{- /* Where the tree and the logs are mounted: below the one volume, unless they have claims of their own. */ -}}
@@ -47,7 +47,7 @@ http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }}
 {{- $value = ternary "on" "off" $value }}
 {{- end }}
 - name: {{ $prefix }}{{ $key | upper | replace "-" "_" }}
-  value: {{ if kindIs "slice" $value }}{{ join (ternary "\n" ":" (or (hasPrefix "on-" $key) (eq $key "nats"))) $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
+  value: {{ if kindIs "slice" $value }}{{ join (get (dict "nats" "\n" "columns" ",") $key | default (ternary "\n" ":" (hasPrefix "on-" $key))) $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
 {{- end }}
 {{- end -}}
 
@@ -138,6 +138,12 @@ http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }}
 {{- range include "listener.notifySecrets" . | fromYamlArray }}
 - name: notify-{{ .name }}
   secret: {secretName: {{ .secretName }}, defaultMode: 0440}
+{{- end }}
+{{- if .Values.export.enabled }}
+{{- with .Values.export.credentials.filesSecretName }}
+- name: export-files
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
 {{- end }}
 {{- with .Values.storescp.tls.secretName }}
 - name: storescp-tls

@@ -1,4 +1,4 @@
-{{- /* The addresses that hooks post to, and those of targets of route and notify, as a list in YAML. */ -}}
+{{- /* The addresses that hooks post to, and those of targets of route, notify and export, as a list in YAML. */ -}}
 {{- define "listener.hookAddresses" -}}
 {{- $found := list -}}
 {{- range $key, $value := .Values.listener.options -}}
@@ -23,7 +23,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $found -}}
+{{- toYaml (concat $found (include "listener.exportAddresses" . | fromYamlArray)) -}}
 {{- end -}}
 
 {{- /* The port of an address that names none. */ -}}

@@ -104,6 +104,27 @@ seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 {{- end -}}
 
+{{- /* Containers of a pod share its address. */ -}}
+{{- define "listener.validatePorts" -}}
+{{- $names := list "listener" "storescp" -}}
+{{- $ports := list (int .Values.listener.port | toString) (int .Values.storescp.port | toString) -}}
+{{- range $stage := list "route" "notify" "export" -}}
+{{- with index $.Values $stage -}}
+{{- if .enabled -}}
+{{- $names = append $names $stage -}}
+{{- $ports = append $ports (int .port | toString) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (include "listener.hasInside" .) "yes" -}}
+{{- $names = append $names "route.inside" -}}
+{{- $ports = append $ports (int .Values.route.inside.port | toString) -}}
+{{- end -}}
+{{- if and (gt (len $ports) 2) (ne (len $ports) (len ($ports | uniq))) -}}
+{{- fail (printf "ports of %s (%s) share the pod's address: give each its own" (join ", " $names) (join ", " $ports)) -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* What no schema can see: values that do not fit each other. */ -}}
 {{- define "listener.validate" -}}
 {{- $drain := float64 (get .Values.listener.options "drain" | default 25) -}}
@@ -118,6 +139,8 @@ seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 {{- include "listener.validateRoute" . -}}
 {{- include "listener.validateNotify" . -}}
+{{- include "listener.validateExport" . -}}
+{{- include "listener.validatePorts" . -}}
 {{- if eq (int .Values.listener.port) (int .Values.storescp.port) -}}
 {{- fail (printf "listener.port and storescp.port are both %v: both containers share the pod's address; change one" .Values.listener.port) -}}
 {{- end -}}

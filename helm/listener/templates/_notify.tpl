@@ -67,16 +67,6 @@ volumeMounts:
 {{- if and $celery (ne (toString $.Values.listener.options.layout) "oxidicom") -}}
 {{- fail "notify: CUBE registers series of the layout oxidicom alone: set listener.options.layout to oxidicom" -}}
 {{- end -}}
-{{- $ports := list (int $.Values.listener.port | toString) (int $.Values.storescp.port | toString) (int .port | toString) -}}
-{{- if $.Values.route.enabled -}}
-{{- $ports = append $ports (int $.Values.route.port | toString) -}}
-{{- if $.Values.route.inside.enabled -}}
-{{- $ports = append $ports (int $.Values.route.inside.port | toString) -}}
-{{- end -}}
-{{- end -}}
-{{- if ne (len $ports) (len ($ports | uniq)) -}}
-{{- fail (printf "ports of listener, storescp, notify and route (%s) share the pod's address: give each its own" (join ", " $ports)) -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

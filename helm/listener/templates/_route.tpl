@@ -82,12 +82,5 @@ volumeMounts:
 {{- if not .Values.route.routes -}}
 {{- fail "route.enabled, but route.routes is empty: give the routes file as text (docs/routing.md)" -}}
 {{- end -}}
-{{- $ports := list (int .Values.listener.port | toString) (int .Values.storescp.port | toString) (int .Values.route.port | toString) -}}
-{{- if .Values.route.inside.enabled -}}
-{{- $ports = append $ports (int .Values.route.inside.port | toString) -}}
-{{- end -}}
-{{- if ne (len $ports) (len ($ports | uniq)) -}}
-{{- fail (printf "ports of listener, storescp, route and route.inside (%s) share the pod's address: give each its own" (join ", " $ports)) -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}
