@@ -62,12 +62,16 @@ class World:
     def study(self, number: int = 0) -> str:
         return str(uid("study", 0, number))
 
+    def place(self, folder: str, number: int, sop: str) -> str:
+        """Where an instance lies below the data directory; a test may say another one."""
+        return f"{folder}/{number:04d}-{sop}.dcm"
+
     def publish(self, series: int, number: int, *, superseded: bool = False, study: int = 0) -> Outcome:
         """An instance gets its place and its document; the outcome is still to be told. Another `study` has the same
         series UID.
         """
         sop, folder = str(uid("instance", 0, study, series, number)), f"p/{'s' * (study + 1)}/{series}"
-        target = Path(self.config.data, folder, f"{number:04d}-{sop}.dcm")
+        target = Path(self.config.data, self.place(folder, number, sop))
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             os.link(self._model(series, study), target)
