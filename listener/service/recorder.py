@@ -69,9 +69,9 @@ class Recorder:
                 self._metrics.arrived(outcome.sender, outcome.arrived_ns)
         for outcome in outcomes:
             if outcome.reason and outcome.dst:  # What fails of a batch stays in its folder.
-                self._add(outcome.reason, outcome.dst, outcome.finished_ns)
+                self._add(outcome.reason, outcome.dst, outcome)
             if outcome.superseded:
-                self._add("superseded", outcome.superseded, outcome.finished_ns)
+                self._add("superseded", outcome.superseded, outcome)
 
     def revised(self, done: Sequence[Revised]) -> None:
         """Record revised series: what their documents describe, and surplus files that were set aside."""
@@ -79,20 +79,20 @@ class Recorder:
             self._ledger.finished(series.outcomes)
             surplus = [outcome for outcome in series.outcomes if outcome.reason]
             for outcome in surplus:
-                self._add(outcome.reason, outcome.dst, outcome.finished_ns)
+                self._add(outcome.reason, outcome.dst, outcome)
                 log.info("instance %s is set aside as %s: %s", outcome.SOPInstanceUID, outcome.reason, outcome.error)
             if surplus:
                 self._ledger.recount([series.revision.SeriesInstanceUID])
 
-    def _add(self, reason: str, path: str, finished_ns: int) -> None:
-        """Add a file that was set aside before `finished_ns`, unless the last count has found it before its outcome
-        came; count again soon where that cannot be told.
+    def _add(self, reason: str, path: str, outcome: Outcome) -> None:
+        """Add a file that was set aside, unless the last count has found it before its `outcome` came; count again soon
+        where that cannot be told.
         """
         self._added.add(reason)
-        if finished_ns <= self._counted_ns:
+        if outcome.finished_ns <= self._counted_ns:
             return
         self._missed = True
-        if finished_ns <= self._complete_ns:  # During the last count, which may have found it.
+        if outcome.begun_ns <= self._complete_ns:  # Put there since, or before the last count came by.
             self._next_count = min(self._next_count, self._rested)
         count, size = self._totals.get(reason, (0, 0))
         try:

@@ -71,7 +71,7 @@ def test_what_is_set_aside_here_is_not_counted_again(place: Place) -> None:
     path = place.folder / "a"
     path.write_bytes(b"")
     now_ns = time.time_ns()
-    outcome = Outcome("set-aside", "/in/a", 0, now_ns, now_ns, reason="empty", dst=str(path))
+    outcome = Outcome("set-aside", "/in/a", 0, now_ns, now_ns, now_ns, reason="empty", dst=str(path))
     place.recorder.finished([outcome])
     assert place.look() == (1, begun)
 
@@ -88,17 +88,19 @@ def test_what_a_count_found_before_its_outcome_came_is_counted_once(place: Place
     assert place.look() == (1, begun)
 
 
+@pytest.mark.parametrize("finishes", ["during the count", "after the count"])
 def test_what_came_during_a_count_and_is_told_after_it_is_counted_again_soon(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    finishes: str, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the count has found it cannot be told: for a moment it may be shown twice, not for a minute."""
     place.look()
     path = place.folder / "a"
     really = setaside.count_in_pieces
-    finished_ns = 0
+    begun_ns = finished_ns = 0
 
     def count_in_pieces(directory: str) -> Iterator[dict[str, Totals]]:
-        nonlocal finished_ns
+        nonlocal begun_ns, finished_ns
+        begun_ns = time.time_ns()
         path.write_bytes(b"")
         finished_ns = time.time_ns()
         yield from really(directory)
@@ -107,5 +109,8 @@ def test_what_came_during_a_count_and_is_told_after_it_is_counted_again_soon(
     with monkeypatch.context() as during:
         during.setattr(setaside, "count_in_pieces", count_in_pieces)
         assert place.look()[0] == 2
-    place.recorder.finished([Outcome("set-aside", "/in/a", 0, 1, finished_ns, reason="empty", dst=str(path))])
+    if finishes == "after the count":
+        finished_ns = time.time_ns()
+    outcome = Outcome("set-aside", "/in/a", 0, 1, finished_ns, begun_ns, reason="empty", dst=str(path))
+    place.recorder.finished([outcome])
     assert place.look()[0] == 2
