@@ -158,6 +158,11 @@ def url(text: str) -> str:
     return text
 
 
+def file_or_url(text: str) -> str:
+    """Return a web address as url() does, or else a path as file() does. Raises ValueError."""
+    return url(text) if text.startswith(("http://", "https://")) else file(text)
+
+
 def _is_host(name: str) -> bool:
     """Return whether a name can be looked up: its labels have 1 to 63 characters (RFC 1035, section 2.3.4)."""
     return all(1 <= len(label) <= 63 for label in name.removesuffix(".").split("."))

@@ -11,5 +11,11 @@ ROWS = (
     Row("deidentify_instances_total", "counter", (("outcome", ("passed", "held")),), "Instances that were looked at."),
     Row("deidentify_held", "gauge", (("reason", REASONS),), "Instances and units that wait for a person, by reason."),
     Row("deidentify_units_total", "counter", (), "Units that were handed over."),
+    Row(
+        "deidentify_provider_failures_total",
+        "counter",
+        (),
+        "Requests for pseudonyms without an answer that makes sense.",
+    ),
     Row("deidentify_unit_duration_seconds", "histogram", (), "From taking a unit to its end.", LATENCY),
 )

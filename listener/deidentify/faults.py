@@ -10,3 +10,14 @@ class NotUnderstood(ListenerError):
 
     The detail names no patient.
     """
+
+
+class ProviderFailed(ListenerError):
+    """Who gives identifiers did not, or what it said makes no sense.
+
+    The detail names no patient.
+    """
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(detail)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 #: Reasons of instances, and those of whole units.
 OF_INSTANCES = ("burned-in", "recognizable", "content", "not-understood")
-OF_UNITS = ("incomplete", "patient-conflict", "residual")
+OF_UNITS = ("incomplete", "patient-conflict", "no-identifier", "residual")
 REASONS = OF_INSTANCES + OF_UNITS
 
 #: What reason() needs of a header.
@@ -27,6 +27,8 @@ KEYWORDS = (
     "SecondaryCaptureDeviceSoftwareVersions",
     "SecondaryCaptureDeviceID",
     "PatientID",
+    "IssuerOfPatientID",
+    "AccessionNumber",
 )
 
 _CAPTURES = KEYWORDS[10:15]

@@ -57,17 +57,23 @@ def read_words(paths: tuple[str, ...]) -> frozenset[str]:
     return frozenset(word for line in lines for word in _WORD.findall(line.lower()))
 
 
-def read_safe_private(path: str) -> frozenset[tuple[str, int, int]]:
-    """Return the private elements that a file calls safe: a line each, `GGGG,CREATOR,EE` (group, creator, last two
-    digits of the tag; PS3.15 table E.3.10-1). Raises ConfigError with the number of a line that is none.
+def read_safe_private(path: str = "") -> frozenset[tuple[str, int, int]]:
+    """Return the private elements that are safe: those that are shipped and those of a file, a line each,
+    `GGGG,CREATOR,EE` (group, creator, last two digits of the tag; PS3.15 table E.3.10-1). Raises ConfigError with the
+    number of a line that is none.
     """
+    shipped = resources.files(__package__).joinpath("safe_private.txt").read_text(encoding="utf-8")
+    return _safe_private(shipped) | (_safe_private(_read(path)) if path else frozenset())
+
+
+def _safe_private(text: str) -> frozenset[tuple[str, int, int]]:
     found = set()
-    for number, line in enumerate(_read(path).splitlines(), 1):
-        text = line.partition("#")[0].strip()
-        match = _SAFE.fullmatch(text)
+    for number, line in enumerate(text.splitlines(), 1):
+        told = line.partition("#")[0].strip()
+        match = _SAFE.fullmatch(told)
         if match and int(match[1], 16) & 1:
             found.add((match[2], int(match[1], 16), int(match[3], 16)))
-        elif text:
+        elif told:
             raise ConfigError([f"line {number} of the safe private elements is no GGGG,CREATOR,EE with an odd group"])
     return frozenset(found)
 

@@ -31,8 +31,8 @@ class DeidentifyOptions:
         "",
         parse.file,
         "FILE",
-        "private elements that retain-safe-private keeps: lines GGGG,CREATOR,EE",
-        shown="none",
+        "more private elements that retain-safe-private keeps: lines GGGG,CREATOR,EE",
+        shown="those that are shipped",
     )
     shift_days: int = row(
         365, parse.whole(1, 36500), "DAYS", "most days that the dates of a patient go back (retain-modified-dates)"
@@ -45,6 +45,20 @@ class DeidentifyOptions:
     )
     incomplete: str = row(
         "hold", parse.choice("hold", "pass"), "WHAT", "series of which fewer instances came than were promised"
+    )
+    identifiers: str = row(
+        "",
+        parse.file_or_url,
+        "FILE|URL",
+        "who gives pseudonyms: a table (CSV), or a web address that gets a POST",
+        shown="derived from the key",
+    )
+    identifiers_exec: str = row(
+        "", parse.words, "CMD", "a program that gives pseudonyms: JSON on standard input and output", shown="none"
+    )
+    identifiers_token: str = row("", parse.file, "FILE", "a file with the token for --identifiers URL", shown="none")
+    identifiers_timeout: float = row(
+        10.0, parse.seconds(0.1), "SECONDS", "how long who gives pseudonyms may take", unit="s"
     )
     workers: int = row(1, parse.whole(1, 256), "N", "worker processes: so many units are cleaned at once")
     http: str = row(
@@ -59,7 +73,11 @@ def check(chosen: DeidentifyOptions) -> None:
     problems = []
     if {"retain-full-dates", "retain-modified-dates"} <= options:
         problems.append("deidentify: retain-full-dates and retain-modified-dates contradict each other; give one")
-    if ("retain-safe-private" in options) != bool(chosen.safe_private):
-        problems.append("deidentify: retain-safe-private needs --safe-private FILE, and that needs the option")
+    if chosen.safe_private and "retain-safe-private" not in options:
+        problems.append("deidentify: --safe-private needs --option retain-safe-private")
+    if chosen.identifiers and chosen.identifiers_exec:
+        problems.append("deidentify: give --identifiers or --identifiers-exec")
+    if chosen.identifiers_token and not chosen.identifiers.startswith(("http://", "https://")):
+        problems.append("deidentify: --identifiers-token is for --identifiers URL")
     if problems:
         raise ConfigError(problems)

@@ -15,13 +15,15 @@ _CONDITIONAL = frozenset({profile.SHIFT, profile.TIME, profile.CLEAN, profile.AG
 
 class Subject(NamedTuple):
     """Whom an instance is of: the pseudonym, by how many days dates go back, the bytes of its PatientID without
-    padding (None: each PatientID that is met is this one), and accession numbers that stand for others.
+    padding (None: each PatientID that is met is this one), accession numbers that stand for others, and further values
+    by name.
     """
 
     pseudonym: str
     days: int
     patient_id: bytes | None = b""
     accessions: tuple[tuple[str, str], ...] = ()
+    values: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from typing import Any
 
 from listener.deidentify import catalogue, holding, inputs
 from listener.deidentify.due import task_of, withhold
+from listener.deidentify.faults import ProviderFailed
 from listener.deidentify.keys import Keys
 from listener.deidentify.options import DeidentifyOptions
 from listener.deidentify.profile import Rules
+from listener.deidentify.provider import provider_of
 from listener.deidentify.units import Result, Task, Units
 from listener.deidentify.vault import Vault
 from listener.deidentify.work import Method
@@ -92,6 +94,10 @@ class DeidentifyStage:
     def __init__(self, state_dir: str, data_dir: str, options: DeidentifyOptions) -> None:
         self._state_dir, self._data_dir, self._options = state_dir, data_dir, options
         self._method = method_of(options)
+        self._provider = provider_of(
+            options.identifiers, options.identifiers_exec, options.identifiers_token, options.identifiers_timeout
+        )
+        self._provider_fault = ""
         self._outbox: SimpleQueue[Told] = SimpleQueue()
         self._held: Counter[str] = Counter()
         self._stopped = False
@@ -104,7 +110,7 @@ class DeidentifyStage:
         self._tools = tools
         self._vault = Vault(self._state_dir)
         self._vault.claim(self._method.keys.fingerprint)
-        self._units = Units(self._data_dir, self._options.into, self._method, self._vault)
+        self._units = Units(self._data_dir, self._options.into, self._method, self._vault, self._provider)
         self._workers = Workers(self._options.workers, Setup("listener.deidentify.work:Cleaner", self._method))
         wants = text_of(Interest(("series-complete", "series-incomplete")))
         consumer = Consumer(self.name, "stage deidentify", wants, _LEASE)
@@ -123,6 +129,7 @@ class DeidentifyStage:
         series, is_incomplete = delivery.series, delivery.event.endswith("incomplete")
         task = task_of(self._state_dir, series, delivery.change.generation, is_incomplete=is_incomplete)
         result = self._processed(task, delivery, renew)
+        self._provider_fault = ""
         if result.is_news:
             self._tell(delivery, task, result, time.monotonic() - begun)
             if task.batch and not result.passed:
@@ -150,6 +157,10 @@ class DeidentifyStage:
             if delivery.attempts < _ATTEMPTS:
                 raise Postponed("a file is not where the ledger says", _SOON) from error
             raise NotTaken("a file is not where the ledger says", is_final=True) from error
+        except ProviderFailed as failure:
+            self._provider_fault = str(failure)
+            self._outbox.put(("provider", {}))
+            raise NotTaken(str(failure), _SOON) from failure
         except WorkerFailed as failure:
             # A unit that ends its worker again and again must not keep the others waiting.
             raise NotTaken(str(failure), is_final=delivery.attempts >= _ATTEMPTS) from failure
@@ -190,6 +201,8 @@ class DeidentifyStage:
                 told = True
                 if kind == "answered":
                     self._tools.answered(values["how"], values["seconds"])
+                elif kind == "provider":
+                    self._tools.metrics.add("deidentify_provider_failures_total", 1)
                 else:
                     self._tell_unit(values["about"], values["seconds"])
         if told or now >= self._next_count:
@@ -219,7 +232,10 @@ class DeidentifyStage:
     def checks(self) -> Checks:
         """Tell whether what is clean can be handed over."""
         fine = os.access(self._options.into, os.W_OK | os.X_OK)
-        return {"into": (fine, "what is clean can be handed over" if fine else "--into cannot be written")}
+        found = {"into": (fine, "what is clean can be handed over" if fine else "--into cannot be written")}
+        if self._provider:
+            found["identifiers"] = (not self._provider_fault, self._provider_fault or "pseudonyms are given")
+        return found
 
     def shown(self) -> Mapping[str, Any]:
         """Return what is shown of the stage."""

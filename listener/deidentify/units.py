@@ -14,16 +14,17 @@ from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import NamedTuple
 
+from listener.deidentify.provider import Answer, Provider, Request
 from listener.deidentify.replacing import Subject
 from listener.deidentify.vault import HeldRow, Patient, Unit, UnitKey, Vault
-from listener.deidentify.work import Cleaned, Identity, Method, Order, Share
+from listener.deidentify.work import Cleaned, Identity, Method, Order, Refusal, Share
 from listener.disk import sync
 from listener.errors import Postponed
 from listener.ledger.rows import InstanceRow, SeriesRow
 from listener.planning.names import short_hash
 
 #: Does an Order: (order, what answers a worker's questions, what is called while it goes on).
-Does = Callable[[Order, Callable[[Identity], Subject | str], Callable[[], None]], Cleaned]
+Does = Callable[[Order, Callable[[Identity], Subject | Refusal], Callable[[], None]], Cleaned]
 
 
 class Part(NamedTuple):
@@ -57,9 +58,12 @@ class Result(NamedTuple):
 class Units:
     """Cleans units of the collection with this data directory, into folders of `into`; used by several threads."""
 
-    def __init__(self, data_dir: str, into: str, method: Method, vault: Vault) -> None:
+    def __init__(
+        self, data_dir: str, into: str, method: Method, vault: Vault, provider: Provider | None = None
+    ) -> None:
         self._data_dir, self._into = data_dir, into
         self._method, self._vault = method, vault
+        self._provider = provider
         self._lock = RLock()
         self._under_way: set[UnitKey] = set()
         #: Batches of which nothing passed, and the series whose deliveries were answered so.
@@ -105,9 +109,13 @@ class Units:
         part = os.path.join(self._into, f"{name}.part")
         # Of an attempt that was killed: nobody has taken it, for it has no final name.
         shutil.rmtree(part, ignore_errors=True)
-        cleaned = do(Order(shares, self._data_dir, part), self._subject, go_on)
-        if not cleaned.passed:
-            shutil.rmtree(part, ignore_errors=True)
+        passed = 0
+        try:
+            cleaned = do(Order(shares, self._data_dir, part), self._subject, go_on)
+            passed = cleaned.passed
+        finally:
+            if not passed:
+                shutil.rmtree(part, ignore_errors=True)
         with self._lock:
             held = [HeldRow(*one, time.time_ns()) for one in cleaned.held]
             for share in shares:
@@ -151,17 +159,44 @@ class Units:
             sync.directories([self._into])
         self._vault.mark_handed(key)
 
-    def _subject(self, identity: Identity) -> Subject | str:
-        """Return whose an instance is, or why its unit is held."""
+    def _subject(self, identity: Identity) -> Subject | Refusal:
+        """Return whose an instance is, or why its unit is held. Raises ProviderFailed."""
         patient_key = _patient_key(identity.StudyInstanceUID, identity.PatientID)
         keys, most = self._method.keys, self._method.shift_days
         with self._lock:
             if identity.alone and self._vault.claim_study(identity.StudyInstanceUID, patient_key) != patient_key:
-                return "patient-conflict"
-            new = Patient(keys.pseudonym("P", patient_key), keys.shift(patient_key, most))
-            patient = self._vault.patient(patient_key, new)
+                return Refusal("patient-conflict")
         told = identity.PatientID
-        return Subject(*patient, told.encode() if told.isascii() else None)
+        patient_id = told.encode() if told.isascii() else None
+        new = Patient(keys.pseudonym("P", patient_key), keys.shift(patient_key, most))
+        if self._provider is None:
+            with self._lock:
+                return Subject(*self._vault.patient(patient_key, new), patient_id)
+        answer = self._provided(self._provider, identity, patient_key, new.days)
+        if isinstance(answer, Refusal):
+            return answer
+        accessions = ((identity.AccessionNumber, answer.accession),) if answer.accession else ()
+        return Subject(answer.pseudonym, answer.days, patient_id, accessions, answer.values)
+
+    def _provided(self, provider: Provider, identity: Identity, patient_key: str, days: int) -> Answer | Refusal:
+        """Return what the provider said of a patient, now or before, with the days that count."""
+        request = Request(identity.PatientID, identity.IssuerOfPatientID, identity.AccessionNumber)
+        if not identity.PatientID:
+            return Refusal("no-identifier", "it has no PatientID")
+        with self._lock:
+            known = self._vault.provided(patient_key, identity.AccessionNumber)
+        if known:
+            return known
+        answer = provider.ask(request)
+        if answer is None:
+            return Refusal("no-identifier", "the provider has none")
+        originals = {text.lower() for text in (identity.PatientID, identity.AccessionNumber) if text}
+        if originals & {answer.pseudonym.lower(), answer.accession.lower()}:
+            return Refusal("no-identifier", "the provider gave an original as a pseudonym")
+        answer = answer._replace(days=answer.days or days)
+        with self._lock:
+            conflict = self._vault.provide(patient_key, identity.AccessionNumber, answer)
+        return Refusal("no-identifier", conflict) if conflict else answer
 
 
 def _patient_key(study: str, patient_id: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from listener.deidentify.catalogue import NAME
+from listener.deidentify.provider import Answer
 from listener.errors import ConfigError
 from listener.stages.database import Schema, open_reader, open_writer, transaction
 
@@ -44,7 +45,25 @@ CREATE TABLE owners (StudyInstanceUID TEXT PRIMARY KEY, PatientID TEXT NOT NULL)
 INSERT INTO owners SELECT StudyInstanceUID, PatientID FROM studies;
 """
 
-SCHEMA = Schema(NAME, 0x4C444431, (_STEP, _OWNERS))
+#: What the provider said: for which accession numbers of whom it was asked, and the further values.
+_PROVIDED = """
+CREATE TABLE provided (
+    PatientID TEXT NOT NULL, AccessionNumber TEXT NOT NULL, replaced TEXT NOT NULL,
+    PRIMARY KEY (PatientID, AccessionNumber)
+) WITHOUT ROWID;
+CREATE TABLE provided_values (
+    PatientID TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (PatientID, name)
+) WITHOUT ROWID;
+"""
+
+SCHEMA = Schema(NAME, 0x4C444431, (_STEP, _OWNERS, _PROVIDED))
+
+
+#: What was released in vain (there still is no identifier) is held again.
+_HOLD = """
+INSERT INTO held VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET detail = excluded.detail,
+    released_ns = 0, released_by = '' WHERE released_ns > 0
+"""
 
 
 class Patient(NamedTuple):
@@ -129,6 +148,44 @@ class Vault:
             ).fetchone()
         return str(row[0])
 
+    def provided(self, patient_id: str, accession: str) -> Answer | None:
+        """Return what the provider said of a patient and an accession number, None if it was not asked yet."""
+        row = self._connection.execute(
+            "SELECT p.pseudonym, p.days, a.replaced FROM provided a JOIN patients p USING (PatientID) "
+            "WHERE a.PatientID = ? AND a.AccessionNumber = ?",
+            (patient_id, accession),
+        ).fetchone()
+        if not row:
+            return None
+        values = self._connection.execute(
+            "SELECT name, value FROM provided_values WHERE PatientID = ? ORDER BY name", (patient_id,)
+        )
+        return Answer(row[0], row[1], row[2], tuple((name, value) for name, value in values))
+
+    def provide(self, patient_id: str, accession: str, answer: Answer) -> str:
+        """Record what the provider said; return "", or why it cannot be: it contradicts what is known."""
+        ask = self._connection.execute
+        with transaction(self._connection):
+            known = ask("SELECT pseudonym, days FROM patients WHERE PatientID = ?", (patient_id,)).fetchone()
+            if known and tuple(known) != (answer.pseudonym, answer.days):
+                return "the provider gave a patient another pseudonym or shift than before"
+            other = ask("SELECT 1 FROM patients WHERE pseudonym = ? AND PatientID <> ?", (answer.pseudonym, patient_id))
+            if other.fetchone():
+                return "the provider gave one pseudonym to two patients"
+            taken = ask(
+                "SELECT 1 FROM provided WHERE replaced = ? AND replaced <> '' AND AccessionNumber <> ?",
+                (answer.accession, accession),
+            )
+            if taken.fetchone():
+                return "the provider gave one number to two accession numbers"
+            ask("INSERT OR IGNORE INTO patients VALUES (?, ?, ?)", (patient_id, answer.pseudonym, answer.days))
+            ask("INSERT OR REPLACE INTO provided VALUES (?, ?, ?)", (patient_id, accession, answer.accession))
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO provided_values VALUES (?, ?, ?)",
+                [(patient_id, *pair) for pair in answer.values],
+            )
+        return ""
+
     def release_of(self, series: str) -> int:
         """Return how often something of a series was released."""
         return int(
@@ -159,7 +216,7 @@ class Vault:
             self._connection.executemany(
                 "DELETE FROM held WHERE SeriesInstanceUID = ? AND SOPInstanceUID = ? AND reason = ?", gone
             )
-            self._connection.executemany("INSERT OR IGNORE INTO held VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._connection.executemany(_HOLD, rows)
 
     def make_ready(self, key: UnitKey, unit: Unit, now_ns: int) -> None:
         """Record a unit that is written and verified, before it gets its name."""

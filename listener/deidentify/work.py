@@ -36,6 +36,10 @@ _LIMITS = Limits()
 _META_LENGTH = PREAMBLE + 8
 
 
+#: What is released for these reasons is weaker than the Basic Profile.
+_WEAKENS = (*holding.OF_INSTANCES, "patient-conflict", "residual")
+
+
 class Method(NamedTuple):
     """How a collection is cleaned: options and rules, keys, allowed and common words, what suspicion of burned-in text
     suffices, whether incomplete series pass, and the most days that dates go back.
@@ -102,10 +106,17 @@ class Cleaned(NamedTuple):
     series: Mapping[str, str]
 
 
+class Refusal(NamedTuple):
+    """Why a unit is held as a whole: the reason, and more words for people, that name nobody."""
+
+    reason: str
+    detail: str = ""
+
+
 class Asks(Protocol):
     """Who started the work."""
 
-    def ask(self, question: Identity) -> Subject | str:
+    def ask(self, question: Identity) -> Subject | Refusal:
         """Return whose an instance is, or why the unit is held."""
 
     def go_on(self) -> None:
@@ -158,8 +169,7 @@ class _Work:
         self._jobs: dict[Subject, Job] = {}
         self._gatherer = Gatherer(self._method.rules.options, self._method.common)
         self._seen = Seen()
-        #: What was released is weaker than the Basic Profile.
-        self._weaker = any(share.released for share in order.shares)
+        self._weaker = any(reason in _WEAKENS for share in order.shares for _, reason in share.released)
 
     def run(self) -> None:
         """Write and verify what passes. Raises _Held and OSError."""
@@ -243,8 +253,8 @@ class _Work:
         subject = self._subjects.get(identity)
         if subject is None:
             answer = self._parent.ask(identity)
-            if isinstance(answer, str):
-                raise _Held(answer, series=share.SeriesInstanceUID)
+            if isinstance(answer, Refusal):
+                raise _Held(answer.reason, answer.detail, share.SeriesInstanceUID)
             subject = self._subjects[identity] = answer
         self._studies.setdefault(study, identity.PatientID)
         return subject
