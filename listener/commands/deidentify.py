@@ -21,13 +21,14 @@ from listener.config import Config
 from listener.deidentify import inputs
 from listener.deidentify.catalogue import NAME
 from listener.deidentify.explaining import explain
-from listener.deidentify.faults import NotUnderstood
+from listener.deidentify.faults import NotUnderstood, RecipeFailed
+from listener.deidentify.jobs import Job
 from listener.deidentify.keys import SECRET, Keys
 from listener.deidentify.marks import marks_of
 from listener.deidentify.options import DeidentifyOptions, check
 from listener.deidentify.profile import Rules
+from listener.deidentify.recipe_file import read_recipes
 from listener.deidentify.replacing import Replacer, Subject
-from listener.deidentify.rewriting import Job
 from listener.errors import ConfigError
 from listener.moments import FORMS
 from listener.planning.names import instant, printable
@@ -226,14 +227,15 @@ def _job(chosen: DeidentifyOptions) -> Job:
     safe = inputs.read_safe_private(chosen.safe_private) if "retain-safe-private" in names else frozenset()
     words = inputs.read_words(chosen.words)
     replacer = Replacer(Keys(os.urandom(SECRET)), Subject("P", 1), words)
-    return Job(Rules(names, safe), replacer, marks_of(names))
+    recipes = read_recipes(chosen.recipe, has_values=bool(chosen.identifiers or chosen.identifiers_exec))
+    return Job(Rules(names, safe, recipes.header, chosen.profile == "basic"), replacer, marks_of(names))
 
 
 def _explain_one(path: str, job: Job, *, phi: bool, as_json: bool) -> int:
     """Print what becomes of one file. Return 1 if nothing of it would pass."""
     try:
         rows = explain(path, job, phi=phi)
-    except (NotUnderstood, OSError) as error:
+    except (NotUnderstood, RecipeFailed, OSError) as error:
         text = error.strerror if isinstance(error, OSError) else str(error)
         print(f"{printable(path)}: {text}", file=sys.stderr)
         return 1

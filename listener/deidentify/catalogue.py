@@ -7,8 +7,16 @@ from listener.telemetry.catalogue import LATENCY, Row
 
 NAME = "deidentify"
 
+#: What becomes of an instance: it passes, a recipe leaves it out, or a person must look at it.
+OUTCOMES = ("passed", "filtered", "held")
+
 ROWS = (
-    Row("deidentify_instances_total", "counter", (("outcome", ("passed", "held")),), "Instances that were looked at."),
+    Row(
+        "deidentify_instances_total",
+        "counter",
+        (("outcome", OUTCOMES),),
+        "Instances that were looked at.",
+    ),
     Row("deidentify_held", "gauge", (("reason", REASONS),), "Instances and units that wait for a person, by reason."),
     Row("deidentify_units_total", "counter", (), "Units that were handed over."),
     Row(

@@ -38,6 +38,7 @@ def evidence(vault: Vault, options: Sequence[str], since_ns: int, now_ns: int) -
         if tuple(key) in keys:
             done[tag, action] += count
     held = Counter(row.reason for row in vault.held() if row.since_ns >= since_ns)
+    filtered = Counter(row[2] for row in vault.rows("filtered") if row[3] >= since_ns)
     released = Counter(row.reason for row in vault.held(released=True) if row.released_ns >= since_ns)
     return {
         "time": instant(now_ns),
@@ -49,6 +50,7 @@ def evidence(vault: Vault, options: Sequence[str], since_ns: int, now_ns: int) -
         "key": vault.fingerprint(),
         "units": len(units),
         "passed": sum(row[5] for row in units),
+        "filtered": dict(sorted(filtered.items())),
         "held": dict(sorted(held.items())),
         "released": dict(sorted(released.items())),
         "attributes": [

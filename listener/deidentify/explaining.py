@@ -6,8 +6,9 @@ import os
 from typing import Any
 
 from listener.deidentify import profile
+from listener.deidentify.jobs import Job
 from listener.deidentify.nested import Step
-from listener.deidentify.rewriting import Job, rewrite
+from listener.deidentify.rewriting import rewrite
 from listener.disk.files import opened
 from listener.planning.names import printable
 

@@ -12,6 +12,16 @@ class NotUnderstood(ListenerError):
     """
 
 
+class RecipeFailed(ListenerError):
+    """A line of a recipe cannot be done with an instance.
+
+    The detail names no patient.
+    """
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(f"line {number}: {why}")
+
+
 class ProviderFailed(ListenerError):
     """Who gives identifiers did not, or what it said makes no sense.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 #: Reasons of instances, and those of whole units.
-OF_INSTANCES = ("burned-in", "recognizable", "content", "not-understood")
+OF_INSTANCES = ("burned-in", "recognizable", "content", "filter", "recipe", "not-understood")
 OF_UNITS = ("incomplete", "patient-conflict", "no-identifier", "residual")
 REASONS = OF_INSTANCES + OF_UNITS
 

@@ -52,7 +52,7 @@ def read_words(paths: tuple[str, ...]) -> frozenset[str]:
     ConfigError.
     """
     shipped = resources.files(__package__).joinpath("words.txt").read_text(encoding="utf-8")
-    texts = [shipped, *(_read(path) for path in paths)]
+    texts = [shipped, *(read_text(path) for path in paths)]
     lines = (line.partition("#")[0] for text in texts for line in text.splitlines())
     return frozenset(word for line in lines for word in _WORD.findall(line.lower()))
 
@@ -63,7 +63,7 @@ def read_safe_private(path: str = "") -> frozenset[tuple[str, int, int]]:
     number of a line that is none.
     """
     shipped = resources.files(__package__).joinpath("safe_private.txt").read_text(encoding="utf-8")
-    return _safe_private(shipped) | (_safe_private(_read(path)) if path else frozenset())
+    return _safe_private(shipped) | (_safe_private(read_text(path)) if path else frozenset())
 
 
 def _safe_private(text: str) -> frozenset[tuple[str, int, int]]:
@@ -82,7 +82,8 @@ def _unusable_key(why: str) -> ConfigError:
     return ConfigError([f"the key cannot be used: {why}"])
 
 
-def _read(path: str) -> str:
+def read_text(path: str) -> str:
+    """Return the text of a file in UTF-8, without a byte order mark. Raises ConfigError."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()

@@ -44,6 +44,13 @@ class Keys:
         digest[8] = digest[8] & 0x3F | 0x80
         return f"2.25.{UUID(bytes=bytes(digest)).int}"
 
+    def uuid(self, original: str) -> UUID:
+        """Return a version 8 UUID that stands for a text."""
+        digest = bytearray(_of(self._identifier, b"uuid\0" + original.encode())[:16])
+        digest[6] = digest[6] & 0x0F | 0x80
+        digest[8] = digest[8] & 0x3F | 0x80
+        return UUID(bytes=bytes(digest))
+
     def pseudonym(self, letter: str, original: str) -> str:
         """Return `letter` and 12 characters of base32 (60 bits) for an identifier. Letters are uses: the same original
         has another pseudonym under another letter.

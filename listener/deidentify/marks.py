@@ -4,7 +4,7 @@ information (PS3.10 section 7.1), without titles, addresses and private informat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import listener
@@ -34,28 +34,37 @@ class Marks(NamedTuple):
     method: str
 
 
-def marks_of(options: frozenset[str], *, is_basic: bool = True) -> Marks:
-    """Return the marks of a run; `is_basic` is False where something weaker than the Basic Profile was done."""
+def marks_of(options: frozenset[str], *, is_basic: bool = True, temporal: str = "") -> Marks:
+    """Return the marks of a run; `is_basic` is False where something weaker than the Basic Profile was done; `temporal`
+    says how dates were treated where options do not tell.
+    """
     codes: tuple[tuple[str, str], ...] = (profile.BASIC_CODE,) if is_basic else ()
     codes += tuple(profile.CODES[name] for name in profile.OPTIONS if name in options)
-    temporal = "REMOVED"
+    told = "REMOVED"
     if "retain-modified-dates" in options:
-        temporal = "MODIFIED"
+        told = "MODIFIED"
     elif "retain-full-dates" in options:
-        temporal = "UNMODIFIED"
-    return Marks(codes, temporal, f"listener {listener.__version__}, PS3.15 2026c")
+        told = "UNMODIFIED"
+    return Marks(codes, temporal or told, f"listener {listener.__version__}, PS3.15 2026c")
 
 
 class Pending:
     """The marks of one instance that are not written yet, and what it said of itself before: that stays, ours is
-    appended.
+    appended. `added`: further elements by tag, for which the same holds unless the source has them.
     """
 
-    def __init__(self, marks: Marks, form: Form) -> None:
+    def __init__(self, marks: Marks, form: Form, added: Mapping[int, bytes] | None = None) -> None:
         self._marks, self._form = marks, form
         self._earlier: dict[int, bytes] = {}
-        self._due = sorted(MARKS)
+        self._added = added or {}
+        self._due = sorted(MARKS | self._added.keys())
         self.next_tag = self._due[0]
+
+    def drop(self, tag: int) -> None:
+        """Do not write an element that is added: the source has it."""
+        if tag in self._added and tag not in MARKS:
+            self._due.remove(tag)
+            self.next_tag = self._due[0] if self._due else _BEHIND_ALL
 
     def take(self, tag: int, raw: bytes) -> None:
         """Record what the source has: a value, or of a sequence its items."""
@@ -70,6 +79,8 @@ class Pending:
 
     def _element(self, tag: int) -> bytes:
         form, marks = self._form, self._marks
+        if tag not in MARKS:
+            return self._added[tag]
         if tag == REMOVED:
             return form.element(tag, "CS", b"YES")
         if tag == TEMPORAL:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from listener.deidentify import profile, values
-from listener.deidentify.faults import NotUnderstood
+from listener.deidentify.faults import NotUnderstood, RecipeFailed
 from listener.deidentify.forms import UNKNOWN_FORM, Form, Head, Short
 from listener.deidentify.profile import Decision, Position, Rules, decide
 from listener.deidentify.replacing import Replacer
@@ -68,6 +68,8 @@ class Elements:
         known = dictionary_vr(head.tag)
         vr = head.vr if not known or " " in known else known
         decision = decide(head.tag, vr, position, self._rules)
+        if decision.action == profile.SET and (vr == "SQ" or head.vr in ("SQ", "UN") or head.length == UNDEFINED):
+            raise RecipeFailed(decision.lines[-1].number, "a sequence, or what is not known, has no value to set")
         sequence = (head.vr == "SQ", vr == "SQ", head.vr == "UN")
         if decision.action in (profile.REMOVE, profile.EMPTY) or sequence in _ALIKE:
             return decision
@@ -133,7 +135,7 @@ class Elements:
     def at(self, head: Head, position: Position, creators: dict[int, str], data: bytes) -> Position:
         """Return the position of an element, with its creator if it is private and some private ones are safe."""
         group, element = head.tag >> 16, head.tag & 0xFFFF
-        if not (group & 1 and self._rules.safe_private):
+        if not (group & 1 and self._rules.asks_creator):
             return position
         if 0x10 <= element <= 0xFF and head.length != UNDEFINED:
             name = data[head.start : head.start + head.length].decode("latin-1").strip(" \0")
@@ -175,7 +177,7 @@ class Elements:
             raw = data[head.start : end]
             self.note(head, decision, raw)
             vr = head.vr if head.vr != "UN" else dictionary_vr(head.tag) or "UN"
-            value = self._replacer.value(decision, head.tag, vr, raw)
+            value = self._replacer.value(decision, head.tag, vr, raw, little=form.little)
             return (b"" if value is None else form.element(head.tag, head.vr, value)), end
         finally:
             self._path.pop()
@@ -191,7 +193,7 @@ class Elements:
         if decision.action in (profile.ITEMS, profile.CLEAN, profile.DUMMY):
             self.note(head, decision, b"")
             try:
-                body, _ = self.items(data, Span(head.start, end, end), inner, _within(position, decision))
+                body, _ = self.items(data, Span(head.start, end, end), inner, self._within(position, decision, head))
             except (Short, NotUnderstood):
                 self._count(head.tag, profile.REMOVE)
                 return b""
@@ -212,7 +214,9 @@ class Elements:
         self.note(head, decision, b"")
         known = len(self.steps)
         try:
-            body, end = self.items(data, Span(head.start, -1, span.limit), inner, _within(position, decision))
+            body, end = self.items(
+                data, Span(head.start, -1, span.limit), inner, self._within(position, decision, head)
+            )
         finally:
             self._path.pop()
         if not stays:
@@ -235,6 +239,12 @@ class Elements:
             at += length
             _check(at, span, data)
 
+    def _within(self, position: Position, decision: Decision, head: Head) -> Position:
+        """Return the position of what lies in a sequence."""
+        within = decision.action if decision.action in (profile.CLEAN, profile.DUMMY) else position.within
+        path = (*position.path, head.tag) if self._rules.recipe.lines else ()
+        return Position(position.depth + 1, within, "", path)
+
     # -- account -------------------------------------------------------------------------------------------------------
 
     def note(self, head: Head, decision: Decision, raw: bytes) -> None:
@@ -250,11 +260,6 @@ class Elements:
 
 #: (is SQ in the file, is SQ in the dictionary, is UN in the file): readings that agree.
 _ALIKE = frozenset({(True, True, False), (False, False, False), (False, False, True), (False, True, True)})
-
-
-def _within(position: Position, decision: Decision) -> Position:
-    within = decision.action if decision.action in (profile.CLEAN, profile.DUMMY) else position.within
-    return Position(position.depth + 1, within)
 
 
 def hides_items(vr: str, first: bytes) -> bool:

@@ -24,6 +24,15 @@ class DeidentifyOptions:
         several=True,
         shown="none",
     )
+    profile: str = row(
+        "basic",
+        parse.choice("basic", "none"),
+        "NAME",
+        "what is done where recipes say nothing",
+    )
+    recipe: tuple[str, ...] = row(
+        (), parse.file, "FILE", "a recipe of deid: its header and filter sections", several=True, shown="none"
+    )
     words: tuple[str, ...] = row(
         (), parse.file, "FILE", "more words that a cleaned text may hold", several=True, shown="those that are shipped"
     )
@@ -79,5 +88,7 @@ def check(chosen: DeidentifyOptions) -> None:
         problems.append("deidentify: give --identifiers or --identifiers-exec")
     if chosen.identifiers_token and not chosen.identifiers.startswith(("http://", "https://")):
         problems.append("deidentify: --identifiers-token is for --identifiers URL")
+    if chosen.profile == "none" and (not chosen.recipe or options):
+        problems.append("deidentify: --profile none needs --recipe FILE, and has no options")
     if problems:
         raise ConfigError(problems)

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 
 from listener.deidentify.faults import NotUnderstood
-from listener.deidentify.rewriting import Part, Rewritten
+from listener.deidentify.jobs import Part, Rewritten
 
 #: Bytes that are in memory at once of a large value that must be deflated, or that the kernel cannot copy.
 _PIECE = 256 * 1024

@@ -5,11 +5,13 @@ Of a compound action (`X/Z/D`) the last one is taken: it is valid whatever the I
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import NamedTuple
 
+from listener.deidentify import recipe
+from listener.deidentify.recipe import ESSENTIAL, NO_RECIPE, Line, Plan, Recipe, Where
 from listener.dicom.attributes import dictionary_vr
 
 #: The options, in the order of the table's columns.
@@ -48,6 +50,8 @@ CODES: Mapping[str, tuple[str, str]] = {
 KEEP, REMOVE, EMPTY, DUMMY, UID = "keep", "remove", "empty", "dummy", "uid"
 ITEMS, SHIFT, PSEUDONYM, AGE = "items", "shift", "pseudonym", "age"
 CLEAN, CODE, TIME = "clean", "code", "time"
+#: A recipe's lines set the value.
+SET = "set"
 
 _LETTERS = {"K": KEEP, "X": REMOVE, "Z": EMPTY, "D": DUMMY, "U": UID}
 
@@ -73,6 +77,8 @@ _MORE_REMOVED = frozenset({0x04000500, 0x4FFE0001})
 #: Groups of commands, file meta information and directories do not belong in a data set.
 _FIRST_GROUP = 0x0008
 
+_SOP_CLASS = 0x00080016
+
 _CURVES, _OVERLAYS = 0x50, 0x60
 _PIXELS = frozenset({0x7FE00001, 0x7FE00002, 0x7FE00003, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 _TEXT_VRS = frozenset({"LO", "SH", "LT", "ST", "UT", "UC"})
@@ -90,21 +96,26 @@ class Entry(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What becomes of an element, by which rule (words for people), and what is done where it cannot be cleaned."""
+    """What becomes of an element, by which rule (words for people), what is done where it cannot be cleaned, and the
+    lines of recipes that set its value.
+    """
 
     action: str
     rule: str
     otherwise: str = REMOVE
+    lines: tuple[Line, ...] = ()
 
 
 class Position(NamedTuple):
     """Where an element stands: how many sequences it lies in; what is done with the sequence around it that is not
-    simply kept (CLEAN, DUMMY or ""); and of a private element its creator.
+    simply kept (CLEAN, DUMMY or ""); of a private element its creator; and, where recipes want it, the tags of the
+    sequences.
     """
 
     depth: int = 0
     within: str = ""
     creator: str = ""
+    path: tuple[int, ...] = ()
 
 
 def read_table() -> dict[int, Entry]:
@@ -116,13 +127,22 @@ def read_table() -> dict[int, Entry]:
 
 @dataclass(frozen=True)
 class Rules:
-    """The rules of one run: options, and the private elements that are safe (creator, group, last byte of the tag)."""
+    """The rules of one run: options, the private elements that are safe (creator, group, last byte of the tag), what
+    recipes say, and whether the Basic Profile is done where they say nothing.
+    """
 
     options: frozenset[str] = frozenset()
     safe_private: frozenset[tuple[str, int, int]] = frozenset()
+    recipe: Recipe = NO_RECIPE
+    is_basic: bool = True
     table: Mapping[int, Entry] = field(default_factory=read_table, hash=False, compare=False)
     #: What was decided, by whoever keeps it: a data set has the same elements as its neighbours.
     decided: dict[tuple[int, str, Position], Decision] = field(default_factory=dict, hash=False, compare=False)
+
+    @property
+    def asks_creator(self) -> bool:
+        """Return whether what becomes of a private element depends on its creator."""
+        return bool(self.safe_private or self.recipe.lines)
 
 
 def decide(tag: int, vr: str, position: Position, rules: Rules) -> Decision:
@@ -130,14 +150,24 @@ def decide(tag: int, vr: str, position: Position, rules: Rules) -> Decision:
 
     A sequence is removed, emptied, or stays: ITEMS, or CLEAN or DUMMY, which its items are then `within`.
     """
-    decision = _decided(tag, vr, position, rules)
+    plan = rules.recipe.plan(Where((*position.path, tag), vr, position.creator)) if tag & 0xFFFF else None
+    decision = _of_plan(plan) if plan else _decided(tag, vr, position, rules)
     if vr == "SQ":
         return decision._replace(action=ITEMS) if decision.action in (KEEP, UID) else decision
+    if plan:
+        return decision
     if position.within == DUMMY and decision.action != REMOVE:
         return Decision(UID if vr == "UI" else DUMMY, "in a sequence of dummies")
     if position.within == CLEAN and decision.action == KEEP:
         return _in_cleaned(tag, vr, decision)
     return decision
+
+
+_PLANS = {recipe.KEEP: KEEP, recipe.REMOVE: REMOVE, recipe.BLANK: EMPTY, recipe.REPLACE: SET}
+
+
+def _of_plan(plan: Plan) -> Decision:
+    return Decision(_PLANS[plan.kind], f"recipe, line {plan.number}", lines=plan.lines)
 
 
 def _in_cleaned(tag: int, vr: str, decision: Decision) -> Decision:
@@ -152,6 +182,10 @@ def _decided(tag: int, vr: str, position: Position, rules: Rules) -> Decision:
     outside = _outside(tag, position, rules)
     if outside:
         return outside
+    if not rules.is_basic:
+        # Without these UIDs it would be no instance: a recipe that removes them has them replaced.
+        is_unnamed = tag in ESSENTIAL and tag != _SOP_CLASS and _is_taken(tag, vr, rules)
+        return Decision(UID if is_unnamed else KEEP, "no profile")
     if tag in _IDENTIFIERS:
         return Decision(PSEUDONYM, "identifier")
     if entry:
@@ -169,11 +203,33 @@ def _decided(tag: int, vr: str, position: Position, rules: Rules) -> Decision:
     return Decision(KEEP, "not in Table E.1-1")
 
 
+def _is_taken(tag: int, vr: str, rules: Rules) -> bool:
+    """Return whether a line takes an element away, as far as it may be."""
+    where = Where((tag,), vr)
+    return any(
+        line.action in (recipe.REMOVE, recipe.BLANK) and line.field.matches(where) for line in rules.recipe.lines
+    )
+
+
+def kept_by(rules: Rules) -> Callable[[int, str], bool]:
+    """Return whether recipes keep an element of this tag and VR, or no profile takes it: what stays is no original of
+    anything that went.
+    """
+
+    def is_kept(tag: int, vr: str) -> bool:
+        plan = rules.recipe.plan(Where((tag,), vr))
+        return plan.kind == recipe.KEEP if plan else not rules.is_basic
+
+    return is_kept if rules.recipe.lines or not rules.is_basic else lambda _tag, _vr: False
+
+
 def _outside(tag: int, position: Position, rules: Rules) -> Decision | None:
     """Return the decision on what no row of the table names by its tag: whole groups; None for all else."""
     group = tag >> 16
     if not tag & 0xFFFF:
         return Decision(REMOVE, "group length")
+    if not rules.is_basic:
+        return None
     if group & 1 and tag not in rules.table:
         return _of_private(tag, position, rules)
     if group >> 8 in (_CURVES, _OVERLAYS):

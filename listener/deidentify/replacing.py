@@ -6,9 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from listener.deidentify import dates, profile, values
+from pydicom.datadict import keyword_for_tag
+
+from listener.deidentify import dates, profile, recipe_values, values
 from listener.deidentify.keys import Keys
 from listener.deidentify.profile import ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, Decision
+from listener.deidentify.recipe_values import Element, Sources
 
 _CONDITIONAL = frozenset({profile.SHIFT, profile.TIME, profile.CLEAN, profile.AGE})
 
@@ -34,11 +37,16 @@ class Replacer:
     subject: Subject
     words: Collection[str] = frozenset()
 
-    def value(self, decision: Decision, tag: int, vr: str, raw: bytes) -> bytes | None:
+    def value(self, decision: Decision, tag: int, vr: str, raw: bytes, *, little: bool = True) -> bytes | None:
         """Return the value of an element that is not a sequence, None where it is removed. `vr` is a real one, of the
-        dictionary where the file has UN.
+        dictionary where the file has UN; `little` the byte order. Raises RecipeFailed.
         """
         action = decision.action
+        if action == profile.SET:
+            subject = self.subject
+            sources = Sources(self.keys, subject.pseudonym, subject.days, subject.values)
+            element = Element(keyword_for_tag(tag), vr, raw, little)
+            return recipe_values.value(decision.lines, element, sources)
         made = self._made(action, tag, vr, raw)
         if made is None and action in _CONDITIONAL:
             return self._made(decision.otherwise, tag, vr, raw)

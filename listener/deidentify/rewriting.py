@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
 
 from listener.deidentify import profile
 from listener.deidentify.faults import NotUnderstood
 from listener.deidentify.forms import FORMS, Form, Head, Short
-from listener.deidentify.marks import MARKS, Marks, Pending, file_meta
+from listener.deidentify.jobs import Job, Part, Rewritten, added
+from listener.deidentify.marks import MARKS, Pending, file_meta
 from listener.deidentify.memory import Memory, Remembered
-from listener.deidentify.nested import Elements, Span, Step, hides_items
-from listener.deidentify.profile import Decision, Position, Rules
-from listener.deidentify.replacing import Replacer
-from listener.dicom.attributes import Limits, dictionary_vr
+from listener.deidentify.nested import Elements, Span, hides_items
+from listener.deidentify.profile import Decision, Position
+from listener.dicom.attributes import dictionary_vr
 from listener.dicom.encoding import HEAD, ITEM, LONG_HEAD, PIXEL_DATA, PIXEL_TAGS, SEQUENCE_END, UNDEFINED, Encoding
 from listener.dicom.file_meta import (
     ALL_DEFLATED,
@@ -51,44 +50,6 @@ _BEHIND_ALL = 1 << 32
 _FAR = 1 << 62
 
 SOP_CLASS, SOP_INSTANCE = 0x00080016, 0x00080018
-
-
-class Part(NamedTuple):
-    """Bytes `start` to `end` of the source, as they stand."""
-
-    start: int
-    end: int
-
-
-class Rewritten(NamedTuple):
-    """An instance after the profile: `prefix` (preamble to file meta information), the parts of its data set, whether
-    they are deflated, the source they are of, its new SOP Instance UID, what was done (by tag and action), and the
-    single steps if they were wanted; `draws_in_pixels`: an overlay lies in unused bits of the pixels; `syntax`: its
-    transfer syntax.
-    """
-
-    prefix: bytes
-    parts: list[bytes | Part]
-    deflated: bool
-    source: Source
-    SOPInstanceUID: str
-    done: Counter[tuple[int, str]]
-    steps: list[Step]
-    draws_in_pixels: bool = False
-    syntax: str = ""
-
-
-class Job(NamedTuple):
-    """What is done with the instances of one subject: rules, values in place of others, marks, limits; and by form what
-    became of the elements of the last instance, None where nothing is to be remembered.
-    """
-
-    rules: Rules
-    replacer: Replacer
-    marks: Marks
-    limits: Limits = Limits()
-    explains: bool = False
-    memories: dict[Form, Memory] | None = None
 
 
 def rewrite(descriptor: int, size: int, job: Job) -> Rewritten:
@@ -158,9 +119,10 @@ class _Walk:
         self._last = -1
         self._pixels_seen = False
         self._creators: dict[int, str] = {}
-        self._pending = Pending(job.marks, form)
+        self._added = added(job, form)
+        self._pending = Pending(job.marks, form, self._added)
         self._memory = None if job.memories is None or job.explains else job.memories.setdefault(form, Memory())
-        self._has_safe_private = bool(job.rules.safe_private)
+        self._asks_creator = job.rules.asks_creator
         #: Where the last element starts whose bytes were at hand as a whole (-1: there is none), and what became of it.
         self._made: tuple[int, bytes | None] = (-1, None)
 
@@ -180,6 +142,7 @@ class _Walk:
             self._last = head.tag
             if head.tag > self._pending.next_tag:
                 self._add(at, *self._pending.until(head.tag))
+            self._pending.drop(head.tag)
             if before and self._memory:
                 at, before = self._remembered(at, head, before, self._memory)
             else:
@@ -215,7 +178,7 @@ class _Walk:
         end = self._element(at, head)
         start, piece = self._made
         # Of safe private elements the creator decides too.
-        is_alone = not (self._is_noted(head.tag) or (head.tag >> 16 & 1 and self._has_safe_private))
+        is_alone = not (self._is_noted(head.tag) or (head.tag >> 16 & 1 and self._asks_creator))
         raw = self._data[start:end] if start >= 0 and is_alone else b""
         return end, memory.note(before, head.tag, raw, piece, self.elements.done[known:])
 
@@ -306,9 +269,9 @@ class _Walk:
                 self.sop_instance = piece[-len(piece) + head.start - at :]
         return end
 
-    @staticmethod
-    def _is_noted(tag: int) -> bool:
-        return tag in (SOP_CLASS, SOP_INSTANCE) or tag & _EACH_OVERLAY == _OVERLAY_BITS
+    def _is_noted(self, tag: int) -> bool:
+        is_overlay = tag & _EACH_OVERLAY == _OVERLAY_BITS
+        return tag in (SOP_CLASS, SOP_INSTANCE) or is_overlay or tag in self._added
 
     def _note(self, head: Head) -> None:
         value = self._data[head.start : head.start + head.length].rstrip(b" \0")

@@ -17,6 +17,7 @@ from listener.deidentify.keys import Keys
 from listener.deidentify.options import DeidentifyOptions
 from listener.deidentify.profile import Rules
 from listener.deidentify.provider import provider_of
+from listener.deidentify.recipe_file import Recipes, read_recipes
 from listener.deidentify.units import Result, Task, Units
 from listener.deidentify.vault import Vault
 from listener.deidentify.work import Method
@@ -43,17 +44,24 @@ _HURRY = 0.02
 Told = tuple[str, Mapping[str, Any]]
 
 
+def recipes_of(options: DeidentifyOptions) -> Recipes:
+    """Return the recipes that the options name. Raises ConfigError with each line that cannot be honoured."""
+    return read_recipes(options.recipe, has_values=bool(options.identifiers or options.identifiers_exec))
+
+
 def method_of(options: DeidentifyOptions) -> Method:
     """Return how a collection is cleaned. Raises ConfigError."""
     safe = inputs.read_safe_private(options.safe_private) if "retain-safe-private" in options.option else frozenset()
+    recipes = recipes_of(options)
     return Method(
-        Rules(frozenset(options.option), safe),
+        Rules(frozenset(options.option), safe, recipes.header, options.profile == "basic"),
         Keys(inputs.read_key(options.key_file)),
         inputs.read_words(options.words),
         inputs.read_words(()),
         options.burned_in,
         options.incomplete == "pass",
         options.shift_days,
+        recipes.labels,
     )
 
 
@@ -181,6 +189,7 @@ class DeidentifyStage:
             **({"batch": task.batch} if task.batch else {}),
             "unit": result.name,
             "passed": result.passed,
+            "filtered": result.filtered,
             "held": dict(sorted(held.items())),
         }
         self._outbox.put(("unit", {"about": about, "seconds": seconds}))
@@ -212,10 +221,11 @@ class DeidentifyStage:
     def _tell_unit(self, about: Mapping[str, Any], seconds: float) -> None:
         metrics = self._tools.metrics
         metrics.add("deidentify_instances_total", about["passed"], "passed")
+        metrics.add("deidentify_instances_total", about["filtered"], "filtered")
         metrics.add("deidentify_instances_total", sum(about["held"].values()), "held")
         metrics.add("deidentify_units_total", 1 if about["unit"] else 0)
         metrics.observe("deidentify_unit_duration_seconds", seconds)
-        name = "deidentified" if about["unit"] else "held"
+        name = "deidentified" if about["unit"] else ("held" if about["held"] else "filtered")
         self._tools.events.service(name, time.time_ns(), **about)
 
     def _count_held(self) -> None:

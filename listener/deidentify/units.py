@@ -45,13 +45,14 @@ class Task(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a unit: the folder ("" if nothing passed), how many instances passed, what is held, and whether
-    that is news: a batch is one unit, and has a delivery for each of its series.
+    """What became of a unit: the folder ("" if nothing passed), how many instances passed, what is held, how many
+    a recipe left out, and whether that is news: a batch is one unit, and has a delivery for each of its series.
     """
 
     name: str
     passed: int
     held: Sequence[HeldRow]
+    filtered: int = 0
     is_news: bool = True
 
 
@@ -121,11 +122,12 @@ class Units:
             for share in shares:
                 uid = share.SeriesInstanceUID
                 self._vault.hold(uid, [row for row in held if row.SeriesInstanceUID == uid])
+            self._vault.filter(cleaned.filtered, time.time_ns())
             if not cleaned.passed:
-                return Result("", 0, held)
+                return Result("", 0, held, len(cleaned.filtered))
             self._vault.make_ready(key, self._unit(name, cleaned), time.time_ns())
             self._hand_over(key, name)
-        return Result(name, cleaned.passed, held)
+        return Result(name, cleaned.passed, held, len(cleaned.filtered))
 
     def _key(self, task: Task) -> UnitKey:
         release = max(self._vault.release_of(part.series.SeriesInstanceUID) for part in task.parts)

@@ -45,7 +45,8 @@ CREATE TABLE owners (StudyInstanceUID TEXT PRIMARY KEY, PatientID TEXT NOT NULL)
 INSERT INTO owners SELECT StudyInstanceUID, PatientID FROM studies;
 """
 
-#: What the provider said: for which accession numbers of whom it was asked, and the further values.
+#: What the provider said: for which accession numbers of whom it was asked, and the further values. And what filters of
+#: recipes left out.
 _PROVIDED = """
 CREATE TABLE provided (
     PatientID TEXT NOT NULL, AccessionNumber TEXT NOT NULL, replaced TEXT NOT NULL,
@@ -53,6 +54,10 @@ CREATE TABLE provided (
 ) WITHOUT ROWID;
 CREATE TABLE provided_values (
     PatientID TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (PatientID, name)
+) WITHOUT ROWID;
+CREATE TABLE filtered (
+    SeriesInstanceUID TEXT NOT NULL, SOPInstanceUID TEXT NOT NULL, label TEXT NOT NULL, at_ns INTEGER NOT NULL,
+    PRIMARY KEY (SeriesInstanceUID, SOPInstanceUID)
 ) WITHOUT ROWID;
 """
 
@@ -217,6 +222,13 @@ class Vault:
                 "DELETE FROM held WHERE SeriesInstanceUID = ? AND SOPInstanceUID = ? AND reason = ?", gone
             )
             self._connection.executemany(_HOLD, rows)
+
+    def filter(self, rows: Iterable[tuple[str, str, str, str]], now_ns: int) -> None:
+        """Record what filters of recipes left out: series, instance, label."""
+        with transaction(self._connection):
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO filtered VALUES (?, ?, ?, ?)", [(*row[:3], now_ns) for row in rows]
+            )
 
     def make_ready(self, key: UnitKey, unit: Unit, now_ns: int) -> None:
         """Record a unit that is written and verified, before it gets its name."""

@@ -5,7 +5,7 @@ code that rewrites; what is an original is decided here by a list of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 #: UIDs of classes, schemes and contexts: they say what something is.
@@ -68,9 +68,14 @@ class Originals(NamedTuple):
 
 
 class Gatherer:
-    """Gathers the originals in the values of sources. `options` tell what is retained; `common` are ordinary words."""
+    """Gathers the originals in the values of sources. `options` tell what is retained; `common` are ordinary words;
+    `is_kept` says by tag and VR what recipes keep.
+    """
 
-    def __init__(self, options: Collection[str], common: Collection[str]) -> None:
+    def __init__(
+        self, options: Collection[str], common: Collection[str], is_kept: Callable[[int, str], bool] | None = None
+    ) -> None:
+        self._is_kept = is_kept or (lambda _tag, _vr: False)
         self._kept, self._common = _kept(options), common
         self._has_uids = "retain-uids" in options
         self._uids: set[bytes] = set()
@@ -80,12 +85,14 @@ class Gatherer:
     def add(self, leaves: Iterable[Value]) -> None:
         """Gather the originals of a source."""
         for leaf in leaves:
+            if leaf.vr in ("UI", "PN") and self._is_kept(leaf.tag, leaf.vr):
+                continue
             if leaf.vr == "UI":
                 uids = self._classes if leaf.tag in _CLASSES else self._uids
                 uids.update(part.strip(b" \0") for part in leaf.value.split(b"\\"))
             elif leaf.vr == "PN":
                 self._found.update(_parts_of_name(leaf.value.lower()))
-            elif leaf.tag in _SOUGHT and leaf.tag not in self._kept:
+            elif leaf.tag in _SOUGHT and leaf.tag not in self._kept and not self._is_kept(leaf.tag, leaf.vr):
                 self._found.update(part.strip().lower() for part in leaf.value.split(b"\\"))
 
     def originals(self) -> Originals:

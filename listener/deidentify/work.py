@@ -9,13 +9,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from listener.deidentify import holding, output, verifying
-from listener.deidentify.faults import NotUnderstood
+import pydicom
+
+from listener.deidentify import holding, output, recipe_filter, verifying
+from listener.deidentify.faults import NotUnderstood, RecipeFailed
+from listener.deidentify.jobs import Job, Rewritten
 from listener.deidentify.keys import Keys
 from listener.deidentify.marks import Marks, marks_of
-from listener.deidentify.profile import Rules
+from listener.deidentify.profile import Rules, kept_by
+from listener.deidentify.recipe_filter import Label, Verdict
 from listener.deidentify.replacing import Replacer, Subject
-from listener.deidentify.rewriting import Job, Rewritten, rewrite
+from listener.deidentify.rewriting import rewrite
 from listener.deidentify.scanning import Seen, Unreadable, scan
 from listener.deidentify.verifying import Gatherer, Originals
 from listener.dicom.attributes import Limits
@@ -42,7 +46,7 @@ _WEAKENS = (*holding.OF_INSTANCES, "patient-conflict", "residual")
 
 class Method(NamedTuple):
     """How a collection is cleaned: options and rules, keys, allowed and common words, what suspicion of burned-in text
-    suffices, whether incomplete series pass, and the most days that dates go back.
+    suffices, whether incomplete series pass, the most days that dates go back, and the labels of recipes' filters.
     """
 
     rules: Rules
@@ -52,6 +56,7 @@ class Method(NamedTuple):
     burned_in: str = "suspect"
     passes_incomplete: bool = False
     shift_days: int = 365
+    labels: Sequence[Label] = ()
 
 
 class Share(NamedTuple):
@@ -95,12 +100,14 @@ class HeldFile(NamedTuple):
 
 
 class Cleaned(NamedTuple):
-    """What came of a unit: how many instances passed and are in the folder, which there is only then; what is held;
-    what was done, by tag and action; and the studies of what passed with their patients' PatientIDs.
+    """What came of a unit: how many instances passed and are in the folder, which there is only then; what is held, and
+    what a recipe left out (`reason` is the label); what was done, by tag and action; the studies of what passed with
+    their patients' PatientIDs, and its series with their studies.
     """
 
     passed: int
     held: Sequence[HeldFile]
+    filtered: Sequence[HeldFile]
     done: Mapping[tuple[int, str], int]
     studies: Mapping[str, str]
     series: Mapping[str, str]
@@ -137,6 +144,7 @@ class Cleaner:
     def __init__(self, method: Method) -> None:
         self.method = method
         self._wanted = Wanted.of(holding.KEYWORDS)
+        self._filter_tags = recipe_filter.tags_of(method.labels)
 
     def __call__(self, order: Order, parent: Asks) -> Cleaned:
         """Clean a unit. Raises OSError. A folder that must not go is left for who gave the order."""
@@ -145,8 +153,18 @@ class Cleaner:
             work.run()
         except _Held as held:
             series = held.series or order.shares[0].SeriesInstanceUID
-            return Cleaned(0, [*work.held, HeldFile(series, "", held.reason, held.detail)], {}, {}, {})
+            return Cleaned(0, [*work.held, HeldFile(series, "", held.reason, held.detail)], [], {}, {}, {})
         return work.cleaned()
+
+    def verdict(self, path: str) -> Verdict:
+        """Return what the filters of recipes say of an instance. Raises NotUnderstood."""
+        if not self.method.labels:
+            return Verdict()
+        try:
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=self._filter_tags, force=True)
+            return recipe_filter.verdict(self.method.labels, dataset)
+        except Exception as error:  # noqa: BLE001 - pydicom raises whatever a value leads to
+            raise NotUnderstood(f"filters cannot be applied: {type(error).__name__}") from None
 
     def header(self, descriptor: int, size: int) -> Mapping[str, str]:
         """Return the attributes that decide whether an instance is held. Raises FileFault."""
@@ -160,6 +178,7 @@ class _Work:
         self._cleaner, self._method = cleaner, cleaner.method
         self._order, self._parent = order, parent
         self.held: list[HeldFile] = []
+        self._filtered: list[HeldFile] = []
         self._done: Counter[tuple[int, str]] = Counter()
         self._studies: dict[str, str] = {}
         self._series: dict[str, str] = {}
@@ -167,7 +186,7 @@ class _Work:
         self._open: list[int] = []
         self._subjects: dict[Identity, Subject] = {}
         self._jobs: dict[Subject, Job] = {}
-        self._gatherer = Gatherer(self._method.rules.options, self._method.common)
+        self._gatherer = Gatherer(self._method.rules.options, self._method.common, kept_by(self._method.rules))
         self._seen = Seen()
         self._weaker = any(reason in _WEAKENS for share in order.shares for _, reason in share.released)
 
@@ -197,7 +216,7 @@ class _Work:
 
     def cleaned(self) -> Cleaned:
         """Return what came of it."""
-        return Cleaned(len(self._made), self.held, self._done, self._studies, self._series)
+        return Cleaned(len(self._made), self.held, self._filtered, self._done, self._studies, self._series)
 
     @staticmethod
     def _is_released(share: Share, reason: str, uid: str = "") -> bool:
@@ -207,27 +226,39 @@ class _Work:
 
     def _one(self, share: Share, row: InstanceRow) -> None:
         """Write one instance, or hold it."""
-        with opened(os.path.join(self._order.data_dir, row.path)) as descriptor:
+        path = os.path.join(self._order.data_dir, row.path)
+        with opened(path) as descriptor:
             size = os.fstat(descriptor).st_size
             try:
+                verdict = self._cleaner.verdict(path)
                 values = self._cleaner.header(descriptor, size)
-                reason = self._reason(values, share, row)
+                if verdict.kind == "filtered":
+                    self._filtered.append(HeldFile(share.SeriesInstanceUID, row.SOPInstanceUID, verdict.label, ""))
+                    return
+                is_free = verdict.kind == "pass"
+                reason = self._reason(values, share, row, verdict)
                 made = None if reason else self._rewritten(descriptor, size, values, share)
             except (FileFault, NotUnderstood) as fault:
                 self._hold(share, row, "not-understood", str(fault))
                 return
-            if made and made.draws_in_pixels and self._suspects(values, share, row):
+            except RecipeFailed as failure:
+                self._hold(share, row, "recipe", str(failure))
+                return
+            if made and made.draws_in_pixels and not is_free and self._suspects(values, share, row):
                 reason = "burned-in"
             if reason or made is None:
-                self._hold(share, row, reason)
+                self._hold(share, row, reason, verdict.label if reason == "filter" else "")
                 return
             self._write(made, descriptor, share)
             self._gather(descriptor, size, made.syntax, share)
             self._done.update(made.done)
             self._series[share.SeriesInstanceUID] = values.get("StudyInstanceUID", "")
 
-    def _reason(self, values: Mapping[str, str], share: Share, row: InstanceRow) -> str:
-        reason = holding.reason(values, self._method.burned_in, self._method.rules.options)
+    def _reason(self, values: Mapping[str, str], share: Share, row: InstanceRow, verdict: Verdict) -> str:
+        # What the whitelist names is not suspected; what says of itself that it has burned-in text stays held.
+        burned_in = "yes" if verdict.kind == "pass" else self._method.burned_in
+        reason = holding.reason(values, burned_in, self._method.rules.options)
+        reason = reason or ("filter" if verdict.kind == "held" else "")
         return "" if reason and self._is_released(share, reason, row.SOPInstanceUID) else reason
 
     def _suspects(self, values: Mapping[str, str], share: Share, row: InstanceRow) -> bool:
@@ -260,7 +291,10 @@ class _Work:
         return subject
 
     def _marks(self) -> Marks:
-        return marks_of(self._method.rules.options, is_basic=not self._weaker)
+        rules = self._method.rules
+        is_basic = rules.is_basic and not self._weaker and not rules.recipe.is_weaker
+        temporal = rules.recipe.temporal(is_basic=rules.is_basic)
+        return marks_of(rules.options, is_basic=is_basic, temporal=temporal)
 
     # -- write ---------------------------------------------------------------------------------------------------------
 

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 from listener.deidentify import output
+from listener.deidentify.jobs import Job, Rewritten
 from listener.deidentify.keys import Keys
 from listener.deidentify.marks import marks_of
 from listener.deidentify.profile import Rules
 from listener.deidentify.replacing import Replacer, Subject
-from listener.deidentify.rewriting import Job, Rewritten, rewrite
+from listener.deidentify.rewriting import rewrite
 
 KEYS = Keys(bytes(range(32)))
 SUBJECT = Subject("PSEUDONYM", 17)
