@@ -90,6 +90,7 @@ EXCEPTIONS = {
     ("parse", "os"): "os.path.abspath makes directories of the command line absolute",
     ("dicom.loading", "pydicom"): "the library itself, when it is first needed",
     ("dicom.loading", "threading"): "its modules import each other: one thread at a time",
+    ("deidentify.recipe", "pydicom"): "the dictionary of keywords and names, by which recipes mean elements",
     ("dicom.attributes", "pydicom"): "the dictionary of unusual keywords, imported when one is met",
 }
 
@@ -105,6 +106,8 @@ DOORS = {
     "PIL": {"serve.rendering"},
     "arro3": {"export.parquet"},
     "pydicom": {
+        "deidentify.recipe",
+        "deidentify.recipe_filter",
         "serve.describing",
         "serve.rendering",
         "dicom.loading",
@@ -123,6 +126,7 @@ BROAD = {
     "repacking.repack": "one of the two places: a file's failure is its own, never the batch's",
     "dicom.decoding": "whatever pydicom raises about one value, the others are still to be had",
     "network.implicit": "whatever pydicom raises while it re-encodes is this one file's",
+    "deidentify.work": "whatever pydicom raises while a filter looks at this one file",
     "stages.worker_process": "a task's failure is its own, and its text may name a patient",
     "serve.app": "a defect is one answer's, never the end of the service",
     "serve.describing": "whatever pydicom raises of a value or an instance, the others are to be had",

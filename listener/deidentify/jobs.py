@@ -57,9 +57,13 @@ class Job(NamedTuple):
 def added(job: Job, form: Form) -> dict[int, bytes]:
     """Return the elements that recipes add, unless the source has them."""
     made = {}
-    for tag, line in job.rules.recipe.additions():
-        vr = (dictionary_vr(tag) or "UN")[:2]
-        value = job.replacer.value(Decision(profile.SET, "", lines=(line,)), tag, vr, b"", little=form.little)
+    for tag, plan in job.rules.recipe.additions(_vr):
+        vr = _vr(tag)
+        value = job.replacer.value(Decision(profile.SET, "", lines=plan.lines), tag, vr, b"", little=form.little)
         if tag not in MARKS:
             made[tag] = form.element(tag, vr, value or b"")
     return made
+
+
+def _vr(tag: int) -> str:
+    return (dictionary_vr(tag) or "UN")[:2]

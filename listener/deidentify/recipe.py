@@ -5,12 +5,12 @@ together.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement
 
 #: What a line does.
@@ -51,6 +51,11 @@ class Names(NamedTuple):
     name: str
     tag: str
     private: str
+
+
+def keyword_of(tag: int) -> str:
+    """Return the keyword of a tag, "" if it has none."""
+    return keyword_for_tag(tag)
 
 
 @cache
@@ -158,17 +163,27 @@ class Recipe:
         kept = next((line for line in lines if line.action == KEEP), None)
         plan = Plan(KEEP, kept.number) if kept else None
         stays = any(line.action in (REPLACE, JITTER) for line in lines)
+        is_kept = kept is not None
         for line in lines:
-            if line.action == ADD or not kept:
+            is_kept = is_kept and line.action != ADD  # What is added is as any other from then on.
+            if not is_kept:
                 plan = _then(plan, line, stays=stays)
         if plan and plan.kind in (REMOVE, BLANK) and where.path[-1] in ESSENTIAL:
             return None
         return plan
 
-    def additions(self) -> Iterator[tuple[int, Line]]:
-        """Yield the tags that lines add, each with its last line."""
-        found = {tag_of(line.field.text): line for line in self.lines if line.action == ADD}
-        yield from sorted((tag, line) for tag, line in found.items() if tag)
+    def additions(self, vr_of: Callable[[int], str]) -> Iterator[tuple[int, Plan]]:
+        """Yield the tags that lines add where there is no such element, and what lines make of it from then on."""
+        for tag in sorted({tag_of(line.field.text) for line in self.lines if line.action == ADD} - {0}):
+            where = Where((tag,), vr_of(tag))
+            lines = [line for line in self.lines if line.field.matches(where)]
+            stays = any(line.action in (REPLACE, JITTER) for line in lines)
+            first = next(place for place, line in enumerate(lines) if line.action == ADD)
+            plan: Plan | None = None
+            for line in lines[first:]:
+                plan = _then(plan, line, stays=stays) if line.action != KEEP else plan
+            if plan and plan.kind != REMOVE:
+                yield tag, plan
 
     @property
     def is_weaker(self) -> bool:
@@ -217,6 +232,4 @@ def tag_of(text: str) -> int:
     digits = re.fullmatch(r"\(?([0-9A-Fa-f]{4}),? ?([0-9A-Fa-f]{4})\)?", text.strip())
     if digits:
         return int(digits[1] + digits[2], 16)
-    from pydicom.datadict import tag_for_keyword
-
     return tag_for_keyword(text.strip()) or 0

@@ -1,4 +1,4 @@
-"""PURE. Filters of `deid` recipes: whether an instance is what a label describes, and what that means for it."""
+"""Filters of `deid` recipes: whether an instance is what a label describes, and what that means for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from listener.deidentify.recipe import tag_of
@@ -93,6 +94,11 @@ class Verdict(NamedTuple):
     label: str = ""
 
 
+def read(path: str, tags: Sequence[int]) -> Dataset:
+    """Return what filters look at in a file. Raises whatever pydicom raises."""
+    return dcmread(path, stop_before_pixels=True, specific_tags=list(tags), force=True)
+
+
 def matching(labels: Sequence[Label], dataset: Dataset) -> list[Label]:
     """Return the labels that describe an instance."""
     return [label for label in labels if label.describes(dataset)]
@@ -111,4 +117,4 @@ def verdict(labels: Sequence[Label], dataset: Dataset) -> Verdict:
 def tags_of(labels: Sequence[Label]) -> list[int]:
     """Return the tags that must be read of an instance."""
     keys = {one.key for label in labels for line in label.lines for one in line}
-    return sorted(key if isinstance(key, int) else tag_of(key) for key in keys)
+    return sorted({key if isinstance(key, int) else tag_of(key) for key in keys} - {0})

@@ -6,11 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pydicom.datadict import keyword_for_tag
-
 from listener.deidentify import dates, profile, recipe_values, values
 from listener.deidentify.keys import Keys
 from listener.deidentify.profile import ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, Decision
+from listener.deidentify.recipe import keyword_of
 from listener.deidentify.recipe_values import Element, Sources
 
 _CONDITIONAL = frozenset({profile.SHIFT, profile.TIME, profile.CLEAN, profile.AGE})
@@ -45,7 +44,7 @@ class Replacer:
         if action == profile.SET:
             subject = self.subject
             sources = Sources(self.keys, subject.pseudonym, subject.days, subject.values)
-            element = Element(keyword_for_tag(tag), vr, raw, little)
+            element = Element(keyword_of(tag), vr, raw, little)
             return recipe_values.value(decision.lines, element, sources)
         made = self._made(action, tag, vr, raw)
         if made is None and action in _CONDITIONAL:

@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-import pydicom
-
 from listener.deidentify import holding, output, recipe_filter, verifying
 from listener.deidentify.faults import NotUnderstood, RecipeFailed
 from listener.deidentify.jobs import Job, Rewritten
@@ -161,8 +159,7 @@ class Cleaner:
         if not self.method.labels:
             return Verdict()
         try:
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=self._filter_tags, force=True)
-            return recipe_filter.verdict(self.method.labels, dataset)
+            return recipe_filter.verdict(self.method.labels, recipe_filter.read(path, self._filter_tags))
         except Exception as error:  # noqa: BLE001 - pydicom raises whatever a value leads to
             raise NotUnderstood(f"filters cannot be applied: {type(error).__name__}") from None
 

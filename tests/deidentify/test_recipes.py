@@ -125,6 +125,7 @@ def test_how_dates_are_treated_is_told(tmp_path: Path, lines: list[str], is_basi
         (["BLANK StudyDate", "REPLACE StudyDate 20010101"], "20010101"),
         (["REMOVE StudyDate", "BLANK StudyDate"], None),
         (["REMOVE StudyDate", "ADD StudyDate 20010101"], "20010101"),
+        (["KEEP StudyDate", "ADD StudyDate 20010101", "JITTER StudyDate 1"], "20010102"),
         (["ADD StudyDate 20010101", "REMOVE StudyDate"], None),
         (["JITTER StudyDate func:shift"], "20200114"),
         (["REPLACE StudyDate func:shift"], "20200114"),
@@ -143,6 +144,21 @@ def test_how_dates_are_treated_is_told(tmp_path: Path, lines: list[str], is_basi
 )
 def test_lines_work_together_as_with_deid(tmp_path: Path, lines: list[str], date: str | None) -> None:
     assert cleaned(tmp_path, *lines).get("StudyDate") == date
+
+
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [
+        (["ADD PatientComments x"], "x"),
+        (["BLANK ALL", "ADD PatientComments x"], "x"),
+        (["ADD PatientComments x", "BLANK startswith:Patient"], ""),
+        (["ADD PatientComments x", "REMOVE ALL"], None),
+        (["ADD PatientComments x", "ADD PatientComments y"], "y"),
+        (["ADD PatientComments x", "REPLACE PatientComments y", "REMOVE ALL"], "y"),
+    ],
+)
+def test_what_is_added_is_as_any_other_from_then_on(tmp_path: Path, lines: list[str], value: str | None) -> None:
+    assert cleaned(tmp_path, *lines).get("PatientComments") == value
 
 
 def test_with_the_profile_lines_change_what_they_name(tmp_path: Path) -> None:
@@ -227,7 +243,7 @@ def test_where_deid_would_keep_the_original_the_instance_is_held(tmp_path: Path,
         ("%filter graylist\nLABEL x\nresembles Modality CT", 3),
         ("%filter graylist\nLABEL x\ncontains Modality", 3),
         ("%filter graylist\nLABEL x\ncontains Modality [", 3),
-        ("%filter graylist\nLABEL x\nmissing NotAnAttribute", 3),
+        ("%filter graylist\nLABEL x\nmissing 0x00", 3),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_with_its_line(tmp_path: Path, text: str, line: int) -> None:
