@@ -80,6 +80,12 @@ def write(folder: str, account: Mapping[str, Any], staging: files.StagingDir, *,
     files.write_document(staging, os.path.join(folder, ACCOUNT), data, syncs=syncs)
 
 
+def write_metrics(path: str, text: str) -> None:
+    """Write metrics (of catalogue) in one step: a reader sees the whole file. Raises OSError."""
+    staging = files.StagingDir(os.path.dirname(os.path.abspath(path)), ".listener-parts")
+    files.write_document(staging, path, text.encode(), syncs=False)
+
+
 def read(folder: str) -> dict[str, Any] | None:
     """Return the account of a part; None if it has not ended."""
     return json_file.load(os.path.join(folder, ACCOUNT))

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from listener.backfill import account, volumes
 from listener.backfill.account import About
+from listener.backfill.catalogue import part_exposition
 from listener.backfill.faults import InHand, NotMounted, PartFailed
 from listener.backfill.journal import Journal
 from listener.backfill.listing import FileList, Names, walk_share
@@ -108,7 +109,7 @@ def _once(config: Config, request: PartRequest, source: IO[bytes] | None, held: 
     ended = account.read(config.state)
     if ended and account.is_done(ended) and not request.again:
         log.info("part %s has ended: nothing to do (--again does it once more)", config.part)
-        return _status(ended, tolerant=request.tolerant)
+        return _ended(ended, request)
     try:
         owner = IncomingLock(config.incoming, _PATIENCE, shared=True)
     except OwnedElsewhere as error:
@@ -116,7 +117,7 @@ def _once(config: Config, request: PartRequest, source: IO[bytes] | None, held: 
     try:
         part = _Part(config, request, source, [*owner.descriptors, held])
         try:
-            return _status(part.run(), tolerant=request.tolerant)
+            return _ended(part.run(), request)
         finally:
             part.close()
     except (FatalFault, OSError) as error:
@@ -126,8 +127,14 @@ def _once(config: Config, request: PartRequest, source: IO[bytes] | None, held: 
         owner.close()
 
 
-def _status(ended: dict[str, Any], *, tolerant: bool) -> int:
-    return int(not account.is_done(ended) or bool(ended["set_aside"] and not tolerant))
+def _ended(ended: dict[str, Any], request: PartRequest) -> int:
+    """Write metrics where that is wanted; return the exit status."""
+    if request.textfile:
+        try:
+            account.write_metrics(request.textfile, part_exposition(ended))
+        except OSError as error:  # The part has ended all the same.
+            log.error("--textfile: the metrics cannot be written (%s)", error.strerror)
+    return int(not account.is_done(ended) or bool(ended["set_aside"] and not request.tolerant))
 
 
 class _Part:

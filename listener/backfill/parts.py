@@ -68,8 +68,8 @@ def document(parts: Sequence[Part], lists: Iterable[str], now_ns: int) -> dict[s
     states = Counter(one["state"] for one in shown) | Counter({"missing": len(absent)})
     totals = {kind: sum(one[kind] for one in shown) for kind in ("listed", *KINDS, "bytes")}
     done = totals["listed"] - totals["left"]
-    begun = min((_seconds(one["begun"]) for one in shown if one["begun"]), default=0.0)
-    ended = max((_seconds(one["ended"]) for one in shown if one["ended"]), default=0.0)
+    begun = min((seconds_of(one["begun"]) for one in shown if one["begun"]), default=0.0)
+    ended = max((seconds_of(one["ended"]) for one in shown if one["ended"]), default=0.0)
     runs = bool(states["running"])
     seconds = max(0.0, (now_ns / 1e9 if runs else ended) - begun) if begun else 0.0
     pace = done / seconds if seconds else 0.0
@@ -87,7 +87,8 @@ def document(parts: Sequence[Part], lists: Iterable[str], now_ns: int) -> dict[s
     }
 
 
-def _seconds(instant: str) -> float:
+def seconds_of(instant: str) -> float:
+    """Return the moment of an account in seconds since the epoch."""
     return datetime.fromisoformat(instant).timestamp()
 
 

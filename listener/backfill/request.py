@@ -33,14 +33,15 @@ class Share(NamedTuple):
 
 class PartRequest(NamedTuple):
     """One part: its share (None: all that the list names), the file of its list ("": incoming itself is listed, "-":
-    standard input), whether a part that has ended goes on (`again`), and whether what is set aside counts as done
-    (`tolerant`).
+    standard input), whether a part that has ended goes on (`again`), whether what is set aside counts as done
+    (`tolerant`), and where its metrics are written when it has ended ("": nowhere).
     """
 
     share: Share | None
     source: str = ""
     again: bool = False
     tolerant: bool = False
+    textfile: str = ""
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> PartRequest:
@@ -48,10 +49,10 @@ class PartRequest(NamedTuple):
         share = _share(given["part"], given["part_by"])
         source = given["files_from"] or ""
         if share is None and not source:
-            idle = [name for name in ("part_by", "again", "tolerate_set_aside") if given[name]]
+            idle = [name for name in ("part_by", "again", "tolerate_set_aside", "textfile") if given[name]]
             named = ", ".join("--" + name.replace("_", "-") for name in idle)
             raise ConfigError([f"once: {named} without a part; give --part I/N or --files-from FILE too"])
-        return cls(share, source, given["again"], given["tolerate_set_aside"])
+        return cls(share, source, given["again"], given["tolerate_set_aside"], given["textfile"] or "")
 
 
 def _share(text: str | None, by: str | None) -> Share | None:

@@ -15,6 +15,9 @@ EPILOG = (
     "has it in hand: begin it again"
 )
 
+#: Words of parts.
+_OF_PARTS = ("part", "files_from", "part_by", "again", "tolerate_set_aside", "textfile")
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
@@ -36,6 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", metavar="NAME", help="name of the batch that --finish makes (default: backfill)")
     parser.add_argument("--again", action="store_true", help="do a part once more that has ended")
     parser.add_argument("--tolerate-set-aside", action="store_true", help="status 0 when files of a part are set aside")
+    parser.add_argument("--textfile", metavar="FILE", help="write a part's metrics to FILE when it has ended")
     parser.add_argument(
         "--number", metavar="N", help="take at most N folders of --batches, the oldest first, and leave"
     )
@@ -55,7 +59,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         return finish.run(config, finish.FinishRequest(given.batch or "backfill", given.announce))
     if given.announce or given.batch:
         raise ConfigError(["once: --announce and --batch go with --finish; give that too"])
-    if given.part or given.files_from or given.part_by or given.again or given.tolerate_set_aside:
+    if any(getattr(given, name) for name in _OF_PARTS):
         from listener.backfill import part
         from listener.backfill.request import PartRequest
 
@@ -66,7 +70,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 def _refuse_beside_finish(given: argparse.Namespace) -> None:
-    if given.part or given.files_from or given.part_by or given.again or given.number:
+    if given.number or any(getattr(given, name) for name in _OF_PARTS):
         raise ConfigError(["--finish: is no part; give it alone, when all parts have ended"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -61,14 +60,11 @@ def _look(config: Config, lists: list[str]) -> dict[str, Any]:
 
 
 def _write(found: Mapping[str, Any], path: str | None) -> None:
-    """Write the metrics in one step: a reader sees the whole file."""
     if path:
+        from listener.backfill.account import write_metrics
         from listener.backfill.catalogue import exposition
-        from listener.disk import files
 
-        data = exposition(found, time.time()).encode()
-        staging = files.StagingDir(os.path.dirname(os.path.abspath(path)), ".listener-parts")
-        files.write_document(staging, path, data, syncs=False)
+        write_metrics(path, exposition(found, time.time()))
 
 
 def _print(found: Mapping[str, Any], *, as_json: bool, clears: bool) -> None:

@@ -13,9 +13,21 @@ import orjson
 import pytest
 
 from listener import cli
+from listener.backfill.catalogue import PART_ROWS
 from tests.backfill.archives import SMALL, archive, part, total
 from tests.instances import write_instance
-from tests.service_process import Places, command, environment, finish, listener, make_places, service, start
+from tests.service_process import (
+    Places,
+    command,
+    environment,
+    finish,
+    listener,
+    make_places,
+    parse_page,
+    service,
+    start,
+    value,
+)
 from tests.workbench import Bench, arrival_of, contents
 
 pytestmark = pytest.mark.real
@@ -205,3 +217,21 @@ def test_claims_of_an_incoming_directory_that_is_not_given_are_not_forgotten(
     assert "2 claimed files of" in capfd.readouterr().err
     assert part(places, "--part", "0/1", "--tolerate-set-aside") == 0
     assert total(places)["listed"] == len(files)
+
+
+def test_its_metrics_are_written_when_it_has_ended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    places = make_places(tmp_path)
+    files = archive(places, 3)
+    written = tmp_path / "part.prom"
+    for _ in range(2):  # One that has ended already says the same.
+        assert part(places, "--part", "0/1", "--textfile", str(written)) == 1
+        shown = parse_page(written.read_text())
+        assert value(shown, "backfill_part_files", part="0-of-1", end="published") == len(files) - 2
+        assert value(shown, "backfill_part_files", end="set_aside") == 1
+        assert value(shown, "backfill_part_seconds", part="0-of-1") > 0
+        assert {name for name, _ in shown} == {row.full_name for row in PART_ROWS}
+        written.unlink()
+    (tmp_path / "file").touch()
+    assert part(places, "--part", "0/1", "--tolerate-set-aside", "--textfile", str(tmp_path / "file/part.prom")) == 0
+    assert "the metrics cannot be written" in capfd.readouterr().err
+    assert part(places, "--textfile", str(written)) == 2

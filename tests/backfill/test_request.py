@@ -10,7 +10,8 @@ from listener.backfill.request import NAME, PartRequest, Share
 from listener.errors import ConfigError
 
 NOTHING: dict[str, Any] = {
-    "part": None, "part_by": None, "files_from": None, "again": False, "tolerate_set_aside": False
+    "part": None, "part_by": None, "files_from": None, "again": False, "tolerate_set_aside": False,
+    "textfile": None,
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from listener.quickstart.synthetic import Look, make_series
 from tests.cluster.kube import Namespace
 from tests.waiting import until
 
-_SECURITY = {
+SECURITY = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
     "runAsNonRoot": True,
@@ -39,7 +39,7 @@ echo done
 
 def start(namespace: Namespace, seed: str, files: int, host: str, port: int = 11112) -> None:
     """Start a sender of that many instances; its pod is `sender-<seed>`."""
-    container = {"securityContext": _SECURITY, "volumeMounts": _MOUNTS, "imagePullPolicy": "Never"}
+    container = {"securityContext": SECURITY, "volumeMounts": _MOUNTS, "imagePullPolicy": "Never"}
     make: dict[str, Any] = {
         **container,
         "name": "make",
@@ -77,7 +77,7 @@ def server(name: str, code: str, port: int) -> tuple[dict[str, Any], dict[str, A
         "name": name,
         "image": "localhost/listener:test",
         "imagePullPolicy": "Never",
-        "securityContext": _SECURITY,
+        "securityContext": SECURITY,
         "command": ["python", "-c", code],
         "readinessProbe": {"tcpSocket": {"port": port}},
     }

