@@ -147,10 +147,7 @@ class Server:
         self.access.stop()
         self._background.stop(timeout)
         self._thread.join(timeout)
-        if self._thread.is_alive():
-            return False
-        self._waker.close()
-        return True
+        return not self._thread.is_alive()
 
     def _wake(self) -> None:
         with suppress(OSError):  # the thread has ended already
@@ -167,7 +164,7 @@ class Server:
                 os.unlink(self.address.removeprefix(UNIX))
             for connection in (*self._busy, *self._kept):
                 self._drop(connection)
-            for closable in (self._selector, self._listening, self._woken):
+            for closable in (self._selector, self._listening, self._woken, self._waker):
                 closable.close()
 
     # -- connections -------------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def served(world: World) -> Iterator[str]:
     try:
         yield server.address
     finally:
-        assert server.stop()
+        assert server.stop(10)
     assert errors == []
 
 

@@ -92,5 +92,5 @@ def served(state: Path, *, phi: bool = False) -> Iterator[Server]:
     try:
         yield server
     finally:
-        assert server.stop()
+        assert server.stop(10)
     assert errors == []

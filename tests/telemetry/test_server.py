@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import http.client
 import re
@@ -334,18 +335,18 @@ def test_an_address_that_cannot_be_had_says_what_to_do(start: Start, address: st
 
 def test_stop_drops_every_peer_frees_the_port_and_may_be_repeated(errors: list[Exception]) -> None:
     server = Server("127.0.0.1:0", ROUTES, errors.append)
-    assert server.stop()
+    assert server.stop(PATIENCE)
     server.start()
     assert serving() == 1
     with connect(server) as peer:
         until(lambda: len(server._busy) == 1)
-        assert server.stop()
+        assert server.stop(PATIENCE)
         assert not serving()
         assert peer.recv(1) == b""
         again = Server(server.address, ROUTES, errors.append)
         again.start()
-        assert again.stop()
-        assert again.stop()
+        assert again.stop(PATIENCE)
+        assert again.stop(PATIENCE)
     with pytest.raises(ConnectionRefusedError):
         connect(server)
 
@@ -354,6 +355,22 @@ def test_stop_drops_every_peer_frees_the_port_and_may_be_repeated(errors: list[E
 def test_no_head_breaks_the_parser(head: bytes) -> None:
     for raw in (head, b"GET " + head, b"GET / HTTP/1.1\r\n" + head):
         assert isinstance(parse(raw + b"\r\n\r\n"), Request | Response)
+
+
+def stop_too_early(held: Held) -> None:
+    server = Server("127.0.0.1:0", {"/held": held}, print)
+    server.start()
+    with connect(server) as peer:
+        peer.sendall(b"GET /held HTTP/1.1\r\n\r\n")
+        until(lambda: held.asked == 1)
+        assert not server.stop(0.01)
+        held.let_go.set()
+        until(lambda: not server.alive)
+
+
+def test_a_thread_that_ends_after_stop_gave_up_closes_everything(held: Held) -> None:
+    stop_too_early(held)
+    gc.collect()  # A socket left open is a ResourceWarning, and so a failure.
 
 
 # -- slow routes -----------------------------------------------------------------------------------------------------
@@ -594,7 +611,7 @@ def test_however_requests_are_cut_each_has_its_answer(requests: list[bytes]) -> 
                 found = [answer(stream, raw)[0] for raw in [*requests, GET]]
             assert found == [404 if b"/no" in raw else 503 if b"/readyz" in raw else 200 for raw in [*requests, GET]]
     finally:
-        assert server.stop()
+        assert server.stop(PATIENCE)
 
 
 @given(
@@ -620,7 +637,7 @@ def test_whatever_is_sent_every_answer_is_whole_and_the_server_goes_on(said: lis
             received = rest[int(length[1]) if length else 0 :]
         assert ask(server, GET)[2] == PAGE
     finally:
-        assert server.stop()
+        assert server.stop(PATIENCE)
 
 
 # -- who may look ----------------------------------------------------------------------------------------------------
@@ -659,7 +676,7 @@ def test_a_unix_socket(start: Start, tmp_path: Path) -> None:
         peer.sendall(b"GET /slow HTTP/1.1\r\nHost: any.name\r\nVia: x\r\nConnection: close\r\n\r\n")
         assert everything(peer).endswith(PAGE)
     assert [visit["by"] for visit in server.access.visits.take()] == ["uid"]
-    assert server.stop()
+    assert server.stop(PATIENCE)
     assert not path.exists()
 
 
@@ -691,7 +708,7 @@ def test_a_socket_of_the_next_service_outlives_this_one(start: Start, tmp_path: 
     first = start(f"unix:{path}")
     path.unlink()
     start(f"unix:{path}")
-    assert first.stop()
+    assert first.stop(PATIENCE)
     with at(path) as peer:
         peer.sendall(GET)
         assert everything(peer).endswith(PAGE)

@@ -62,7 +62,7 @@ def start(pair: Pair) -> Iterator[Start]:
         return server
 
     yield begin
-    assert all(server.stop() for server in started)
+    assert all(server.stop(10) for server in started)
 
 
 def port(server: Server) -> int:
