@@ -123,6 +123,7 @@ def _standing(config: Config) -> dict[str, Any]:
     for name, target in targets.items():
         check = checks.get(name.removeprefix(f"{NAME}-"), {})
         target["connected"] = bool(check.get("ok"))
+        target["note"] = live.get("notes", {}).get(name, "")
         target["fault"] = "" if target["connected"] else check.get("text", "")
     return {"targets": targets, "service": live}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from listener.errors import ConfigError, NotTaken
 from listener.notify.addresses import checked, reason_of, refuse_secret, shown
@@ -13,20 +13,39 @@ from listener.notify.registration import TASK
 #: Schemes of brokers that can be used.
 REDIS, AMQP = ("redis", "rediss", "sentinel"), ("amqp", "amqps")
 
+#: A broker that refuses is not tried again by the library, which would hold up the thread.
+_ONCE = {"max_retries": 0}
+
 #: Seconds to wait for a connection, and for an answer.
 _CONNECT, _ANSWER = 5.0, 10.0
 
 
+#: What divides the URLs of several sentinels, and what in the query of the last one names their Redis.
+_DIVIDER, _MASTER = ";", "master_name"
+
+
 def broker_url(text: str) -> str:
-    """Return the URL of a broker; ValueError tells what is wrong and what to give."""
-    checked(text, REDIS + AMQP, f"is no broker; give {', '.join(f'{one}://' for one in REDIS + AMQP)} and a host")
+    """Return the URL of a broker, or those of several sentinels; ValueError tells what is wrong and what to give."""
+    schemes = ", ".join(f"{one}://" for one in REDIS + AMQP)
+    parts = [checked(one, REDIS + AMQP, f"is no broker; give {schemes} and a host") for one in text.split(_DIVIDER)]
+    kinds = {part.scheme for part in parts}
+    if len(parts) > 1 and kinds != {"sentinel"}:
+        raise ValueError("are several brokers; only sentinels may be several")
+    if "sentinel" in kinds and not _master(text):
+        raise ValueError(f"does not say which Redis the sentinel knows; give sentinel://HOST:26379/0?{_MASTER}=NAME")
     return text
 
 
 def open_url(text: str) -> str:
     """Return the URL of a broker without a password. Raises HoldsSecret, ValueError."""
-    refuse_secret(urlsplit(broker_url(text)).password, "a password", "--celery-file")
+    passwords = [urlsplit(one).password for one in broker_url(text).split(_DIVIDER)]
+    refuse_secret(next((one for one in passwords if one is not None), None), "a password", "--celery-file")
     return text
+
+
+def _master(url: str) -> str:
+    """Return the name under which a sentinel knows its Redis, "" for none."""
+    return parse_qs(urlsplit(url.rsplit(_DIVIDER, maxsplit=1)[-1]).query).get(_MASTER, [""])[0]
 
 
 class Broker:
@@ -36,15 +55,17 @@ class Broker:
         self._make = _celery()
         self._url, self._queue = url, queue
         self._app: Any = None
-        self.shown = shown(url)
+        self._failures: tuple[type[Exception], ...] = ()
+        self.shown = ", ".join(map(shown, url.split(_DIVIDER)))
 
     def send(self, arguments: dict[str, Any]) -> None:
         """Put a message into the queue. Raises NotTaken unless the broker answered that it has it."""
-        app = self._app = self._app or self._open()
-        errors = self._errors(app)
+        if self._app is None:
+            self._app = self._open()
+            self._failures = self._errors(self._app)
         try:
-            app.send_task(TASK, kwargs=arguments, queue=self._queue, retry=False, ignore_result=True)
-        except errors as error:
+            self._app.send_task(TASK, kwargs=arguments, queue=self._queue, retry=False, ignore_result=True)
+        except self._failures as error:
             self.close()  # The next attempt begins with a new connection.
             raise NotTaken(f"{self.shown}: {reason_of(error)}") from None
 
@@ -67,7 +88,9 @@ class Broker:
             self._app = None
 
     def _open(self) -> Any:
-        app = self._make(broker=self._url, set_as_current=False, fixups=[])
+        # The name of a sentinel's Redis is an option of its own there, and no part of the URL.
+        url = self._url.partition("?")[0] if _master(self._url) else self._url
+        app = self._make(broker=url, set_as_current=False, fixups=[])
         # Attempts and their pauses are the delivery's, in the ledger.
         app.conf.broker_connection_retry = False
         app.conf.broker_transport_options = self._transport()
@@ -76,12 +99,15 @@ class Broker:
     def _transport(self) -> dict[str, Any]:
         if urlsplit(self._url).scheme in AMQP:  # Without a confirmation a message may be lost behind the socket.
             return {
+                **_ONCE,
                 "confirm_publish": True,
                 "connect_timeout": _CONNECT,
                 "read_timeout": _ANSWER,
                 "write_timeout": _ANSWER,
             }
-        return {"socket_connect_timeout": _CONNECT, "socket_timeout": _ANSWER, "retry_on_timeout": False}
+        named = {_MASTER: master} if (master := _master(self._url)) else {}
+        waits = {"socket_connect_timeout": _CONNECT, "socket_timeout": _ANSWER, "retry_on_timeout": False}
+        return {**_ONCE, **waits, **named}
 
     @staticmethod
     def _errors(app: Any) -> tuple[type[Exception], ...]:

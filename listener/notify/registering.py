@@ -18,6 +18,7 @@ from listener.notify.questions import Questions
 from listener.notify.registration import Refused, Registration
 from listener.notify.series import registration_of
 from listener.stages.outbox import Outbox, about
+from listener.status.formatting import several
 
 #: Why a delivery waits: kept with it, and so known to the process after this one.
 _WAITS, _ASKS = "CUBE has not registered it yet", "CUBE is asked whether it has an earlier part of it"
@@ -64,6 +65,14 @@ class CubeReceiver:
         self._questions = Questions(cube, confirming.rate) if cube else None
         self._sent: OrderedDict[str, _Sent] = OrderedDict()
         self._broker_fault = ""
+        self._late = 0
+
+    @property
+    def note(self) -> str:
+        """Return what is shown of it beside its deliveries: of generations that CUBE does not show; "" for none."""
+        if not self._late:
+            return ""
+        return f"{several(self._late, 'series', 'series')} grew after CUBE had registered them, since the start"
 
     @property
     def fault(self) -> str:
@@ -139,6 +148,7 @@ class CubeReceiver:
         else:
             self._outbox.event("late", **about(delivery), instances=series.instances)
             self._outbox.count("notify_late_total")
+            self._late += 1
         return True
 
     def _waiting(self, sent: _Sent) -> Postponed:

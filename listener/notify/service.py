@@ -198,6 +198,7 @@ class NotifyStage:
             "nats": self._nats.shown if self._nats else "",
             "celery": broker.shown if broker else "",
             "cube": cube.shown if cube else "",
+            "notes": {catalogue.CUBE: self._cube.note} if self._cube and self._cube.note else {},
         }
 
     @property

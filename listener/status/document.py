@@ -95,7 +95,7 @@ def document(
         "in_flight": list(ledger.in_flight),
         "completed": list(ledger.ended),
         "hooks": dict(ledger.hooks),
-        "stages": {name: _stage(live, now_ns) for name, live in ledger.stages.items()},
+        "stages": {name: _stage(name, live, now_ns) for name, live in ledger.stages.items()},
     }
     return found | {"attention": [finding._asdict() for finding in findings(found)]}
 
@@ -109,10 +109,14 @@ def state_of(snapshot: Snapshot | None, now_ns: int) -> str:
     return "lost" if snapshot["state"] != "stopped" and late else str(snapshot["state"])
 
 
-def _stage(live: Snapshot, now_ns: int) -> dict[str, Any]:
-    """Return how a stage stands; one of an older version does not say when it wrote."""
+def _stage(name: str, live: Snapshot, now_ns: int) -> dict[str, Any]:
+    """Return how a stage stands, and what it notes of the consumer `name`; one of an older version does not say when it
+    wrote.
+    """
     state = state_of({"time_ns": 0, **live}, now_ns)
-    return {"state": state, "seen": live.get("time"), "version": str(live.get("version", ""))}
+    stage = {"state": state, "seen": live.get("time"), "version": str(live.get("version", ""))}
+    note = str(live.get("notes", {}).get(name, ""))
+    return stage | ({"note": note} if note else {})
 
 
 def is_running(snapshot: Snapshot | None, now_ns: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Collection
@@ -46,13 +47,14 @@ def read(state_dir: str) -> LedgerView:
 
 
 def _live(state_dir: str, name: str) -> Snapshot | None:
-    """Return what a stage wrote of itself last; None for a consumer that is none of ours, or wrote nothing readable."""
-    if not _is_stage(name):
-        return None
-    try:
-        return snapshot.read(os.path.join(state_dir, name))
-    except OSError:
-        return None
+    """Return what a stage wrote of itself last; None for a consumer that is none of ours, or wrote nothing readable. A
+    stage takes deliveries under its own name, or as several consumers STAGE-TARGET.
+    """
+    for stage in dict.fromkeys((name, name.partition("-")[0])):
+        with contextlib.suppress(OSError):
+            if _is_stage(stage) and (live := snapshot.read(os.path.join(state_dir, stage))) is not None:
+                return live
+    return None
 
 
 def set_aside_groups(

@@ -111,7 +111,11 @@ def _beside(document: Mapping[str, Any]) -> list[str]:
         stage = document["stages"].get(name)
         waiting = f"{count(values['pending'])} waiting, {count(values['failed'])} given up"
         kind = f"stage {name}" if stage else f"hook {name}"
-        small = f"{STATES[stage['state']]}, {waiting}" if stage else waiting
+        small = (
+            ", ".join(filter(None, (STATES[stage["state"]], waiting, plain(stage.get("note", "")))))
+            if stage
+            else waiting
+        )
         lines.append(_row(kind, f"{count(values['delivered'])} told", f"{small}  {plain(values['error'])}".rstrip()))
     return lines
 

@@ -87,3 +87,16 @@ def test_the_page_has_a_table_of_stages_apart_from_hooks(state: Path) -> None:
     assert "<td>route</td>" in stages
     assert "<td>webhook</td>" in hooks
     assert "<td>route</td>" not in hooks
+
+
+def test_a_stage_of_several_consumers_is_shown_by_each_with_its_note(state: Path) -> None:
+    with contextlib.closing(open_writer(path_of(str(state)))) as connection:
+        for name in ("notify-nats", "notify-cube"):
+            deliveries.register(connection, name, 1)
+    writes(state, "notify", state="ready", notes={"notify-cube": "2 series grew"})
+    found = shown(state)["stages"]
+    assert found["notify-nats"] == {"state": "ready", "seen": "2026-01-02T03:04:05.000000Z", "version": "1"}
+    assert found["notify-cube"]["note"] == "2 series grew"
+    with served(state) as server, urllib.request.urlopen(f"http://{server.address}/", timeout=10) as answer:
+        body = answer.read().decode()
+    assert "2 series grew" in body.partition('id="stages"')[2]

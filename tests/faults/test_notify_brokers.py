@@ -1,0 +1,127 @@
+"""RabbitMQ, and a Redis that is found by a sentinel: a series reaches the queue, also after the broker was away."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dicomnet import accepts, free_port
+from tests.notify.servers import messages, program, redis_server
+from tests.notify.stage import bring, following, follows, notify, pending, series_uid
+from tests.service_process import Places
+from tests.waiting import until
+
+kombu: Any = importlib.import_module("kombu")  # It has types, and does not say which.
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(280)]
+
+
+class RabbitMQ:
+    """A node of its own: its data below `base`, its name-server of the host."""
+
+    def __init__(self, base: Path) -> None:
+        found = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+        self._program = str(found) if found.exists() else program("rabbitmq-server")
+        self._base, self.port = base, free_port()
+        (base / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n")
+        self._variables = {
+            **os.environ,
+            "HOME": str(base),
+            "RABBITMQ_NODENAME": f"notify{self.port}@localhost",
+            "RABBITMQ_MNESIA_BASE": str(base / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(base / "log"),
+            "RABBITMQ_CONFIG_FILE": str(base / "rabbitmq"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(base / "plugins"),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "ERL_EPMD_PORT": str(free_port()),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none",
+        }
+        self.url = f"amqp://127.0.0.1:{self.port}//"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self._base / "out").open("ab") as out:
+            self._process = subprocess.Popen(
+                [self._program], env=self._variables, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+        until(lambda: accepts(self.port), 120, what="RabbitMQ answers")
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait(60)
+
+    def close(self) -> None:
+        """Stop it, and the name-server that it started."""
+        self.stop()
+        if epmd := shutil.which("epmd"):
+            subprocess.run([epmd, "-kill"], env=self._variables, capture_output=True, timeout=20, check=False)
+
+    def told(self) -> list[str]:
+        """The series in the queue, which is empty then."""
+        found = []
+        with kombu.Connection(self.url) as connection:
+            queue = kombu.Queue("main2", channel=connection.default_channel)
+            while (message := queue.get(no_ack=True)) is not None:
+                found.append(message.payload[1]["SeriesInstanceUID"])
+        return found
+
+
+@pytest.fixture
+def rabbit(tmp_path: Path) -> Iterator[RabbitMQ]:
+    made = RabbitMQ(tmp_path)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+def test_rabbitmq_takes_series_also_after_it_was_away(places: Places, rabbit: RabbitMQ) -> None:
+    bring(places, 0, 1)
+    assert notify(places, "check", "--celery", rabbit.url).status == 0
+    with following(places, "--celery", rabbit.url) as stage:
+        follows(places, "notify-cube")
+        bring(places, 1, 1)
+        until(lambda: pending(places) == 0, 60)
+        rabbit.stop()
+        bring(places, 2, 1)
+        rabbit.start()
+        until(lambda: pending(places) == 0, 90)
+        assert stage.process.poll() is None
+    assert rabbit.told() == [series_uid(1), series_uid(2)]
+
+
+@contextmanager
+def sentinel(base: Path, port: int) -> Iterator[int]:
+    """A sentinel that knows the Redis at `port` as chris, by its port."""
+    own, file = free_port(), base / "sentinel.conf"
+    file.write_text(f"port {own}\nbind 127.0.0.1\nsentinel monitor chris 127.0.0.1 {port} 1\n")
+    null = subprocess.DEVNULL
+    process = subprocess.Popen([program("redis-server"), str(file), "--sentinel"], stdin=null, stdout=null, stderr=null)
+    try:
+        until(lambda: accepts(own), 20, what="the sentinel answers")
+        yield own
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_a_redis_is_found_by_its_sentinel(places: Places, tmp_path: Path) -> None:
+    bring(places, 0, 1)
+    with redis_server() as (url, _), sentinel(tmp_path, int(url.rpartition(":")[2].partition("/")[0])) as port:
+        given = ("--celery", f"sentinel://127.0.0.1:{port}/0?master_name=chris")
+        assert notify(places, "check", *given).status == 0
+        with following(places, *given):
+            follows(places, "notify-cube")
+            bring(places, 1, 1)
+            until(lambda: pending(places) == 0, 60)
+        assert [message["kwargs"]["SeriesInstanceUID"] for message in messages(url)] == [series_uid(1)]

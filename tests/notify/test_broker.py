@@ -1,0 +1,60 @@
+"""URLs of brokers: what cannot be one is told, and no secret is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from listener.errors import NotTaken
+from listener.notify.broker import Broker, broker_url, open_url
+from listener.parse import HoldsSecret
+from tests.dicomnet import free_port
+
+SENTINELS = "sentinel://:hunter2@a:26379;sentinel://:hunter2@b:26379/0?master_name=chris"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://host:6379/0", "rediss://host", "amqp://u:p@host:5672//", "amqps://host", SENTINELS]
+)
+def test_what_is_a_broker(url: str) -> None:
+    assert broker_url(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://host", "is no broker"),
+        ("redis://", "is no broker"),
+        ("redis://host:port", "port"),
+        ("redis://a;redis://b", "only sentinels may be several"),
+        ("sentinel://a:26379/0", "master_name=NAME"),
+        ("sentinel://a:26379;http://b/0?master_name=x", "is no broker"),
+        ("", "is no broker"),
+    ],
+)
+def test_what_is_none(url: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        broker_url(url)
+
+
+def test_secrets_are_not_for_the_command_line() -> None:
+    for url in ("redis://:hunter2@host", "redis://u:@host", SENTINELS):
+        with pytest.raises(HoldsSecret) as caught:
+            open_url(url)
+        assert "hunter2" not in str(caught.value)
+    assert open_url("redis://host") == "redis://host"
+
+
+def test_it_is_shown_without_secrets() -> None:
+    assert Broker(SENTINELS, "main2").shown == "sentinel://a:26379, sentinel://b:26379/0"
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "amqp", "amqps"])
+def test_a_broker_that_refuses_is_named_without_secrets(scheme: str) -> None:
+    port = free_port()
+    broker = Broker(f"{scheme}://user:hunter2@127.0.0.1:{port}/0", "main2")
+    with pytest.raises(NotTaken) as caught:
+        broker.send({"PatientID": "1"})
+    assert f"{scheme}://127.0.0.1:{port}/0" in caught.value.detail
+    assert "hunter2" not in caught.value.detail
+    assert not caught.value.is_final
+    broker.close()
