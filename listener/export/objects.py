@@ -157,8 +157,7 @@ def _store(address: Address, endpoint: str) -> Any:
     if address.scheme == "az":
         given |= {"endpoint": endpoint} if endpoint else {}
         return AzureStore(address.bucket, **given)
-    if endpoint:
-        raise ConfigError(["--endpoint: is for s3:// and az://; Google Storage has one place"])
+    given |= {"base_url": endpoint} if endpoint else {}
     return GCSStore(address.bucket, **given)
 
 

@@ -46,7 +46,11 @@ class ExportOptions:
         shown="none",
     )
     endpoint: str = row(
-        "", _endpoint, "URL", "address of a store that is compatible with S3, or of Azure's", shown="the cloud's own"
+        "",
+        _endpoint,
+        "URL",
+        "address of a store that is compatible with S3, or of Azure's or Google's",
+        shown="the cloud's own",
     )
     part: int = row(
         8 * 2**20,

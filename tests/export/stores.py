@@ -17,6 +17,7 @@ from listener.export.address import parse
 from listener.export.directory import DirectoryTarget
 from listener.export.target import Target
 from tests.conftest import PROJECT
+from tests.export import google
 from tests.waiting import until
 
 #: The account that every Azurite has.
@@ -24,7 +25,7 @@ _ACCOUNT = "devstoreaccount1"
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 BUCKET = "bucket"
-KINDS = ("directory", "versitygw", "azurite")
+KINDS = ("directory", "versitygw", "azurite", "gcs")
 
 
 class Store(NamedTuple):
@@ -135,8 +136,22 @@ def _make_container(endpoint: str) -> None:
         assert answer.status == 201
 
 
+@contextlib.contextmanager
+def gcs(base: Path) -> Iterator[Store]:
+    port = free_port()
+    folder = base / "gcs"
+    (folder / BUCKET).mkdir(parents=True)
+    command = [_program("fake-gcs-server", "bin/fake-gcs-server"), "-scheme", "http", "-host", "127.0.0.1"]
+    command += ["-port", str(port), "-backend", "filesystem", "-filesystem-root", str(folder)]
+    with _serving(command, port), google.front(port) as endpoint:
+        yield Store(
+            f"gs://{BUCKET}/some/prefix", endpoint, {"GOOGLE_BEARER_TOKEN": "a secret of tests"}, folder / BUCKET
+        )
+
+
 MAKERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Store]]] = {
     "directory": directory,
     "versitygw": versitygw,
     "azurite": azurite,
+    "gcs": gcs,
 }

@@ -325,7 +325,7 @@ complete -c listener -n '_shtab_listener_using export' -l state -xka "(__fish_co
 complete -c listener -n '_shtab_listener_using export' -l phi -d 'allow PatientID and whole paths on standard output (rx-repack'"'"'s own event shape) (default: off)'
 complete -c listener -n '_shtab_listener_using export' -l log-level -xka "debug info warning error" -d 'diagnostics on standard error (default: info)'
 complete -c listener -n '_shtab_listener_using export' -l to -x -d 'where to: s3://BUCKET/PREFIX, gs://, az://CONTAINER/PREFIX, or a directory (default: none)'
-complete -c listener -n '_shtab_listener_using export' -l endpoint -x -d 'address of a store that is compatible with S3, or of Azure'"'"'s (default: the cloud'"'"'s own)'
+complete -c listener -n '_shtab_listener_using export' -l endpoint -x -d 'address of a store that is compatible with S3, or of Azure'"'"'s or Google'"'"'s (default: the cloud'"'"'s own)'
 complete -c listener -n '_shtab_listener_using export' -l part -x -d 'objects up to this go in one request that only creates; larger ones in such parts (default: 8MiB)'
 complete -c listener -n '_shtab_listener_using export' -l keys -x -d 'names of instances: by their path, or by their UIDs (default: path)'
 complete -c listener -n '_shtab_listener_using export' -l archive -x -d 'none: an object an instance; else a tar a series, study or batch, beside a manifest a series (default: none)'
