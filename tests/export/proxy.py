@@ -37,11 +37,13 @@ Script = Callable[[Asked], Deed]
 
 
 class Front:
-    """The front: `script` may be changed at any time; `asked` holds what came."""
+    """The front: `script` and `bytes_per_second` may be changed at any time; `asked` holds what came."""
 
     def __init__(self, store: str) -> None:
         self.script: Script = lambda _asked: None
         self.asked: list[Asked] = []
+        #: How fast bodies pass, both ways; 0: as fast as they come.
+        self.bytes_per_second = 0
         self._lock = threading.Lock()
         self._store = urlsplit(store).netloc
         front = self
@@ -74,6 +76,7 @@ class Front:
             number = sum(one.method == handler.command for one in self.asked)
             asked = Asked(handler.command, handler.path, number)
             self.asked.append(asked)
+        self._pass(body)
         deed = self.script(asked)
         if deed == "reset":
             return self._reset(handler)
@@ -97,6 +100,10 @@ class Front:
             response = connection.getresponse()
             return Answer(response.status, response.getheaders(), response.read())
 
+    def _pass(self, body: bytes) -> None:
+        if self.bytes_per_second:
+            time.sleep(len(body) / self.bytes_per_second)
+
     def _reply(self, handler: BaseHTTPRequestHandler, answer: Answer) -> None:
         handler.send_response_only(answer.status)
         for name, value in answer.headers:
@@ -109,6 +116,7 @@ class Front:
         handler.send_header("Content-Length", length if is_head else str(len(answer.body)))
         handler.end_headers()
         if not is_head:
+            self._pass(answer.body)
             handler.wfile.write(answer.body)
 
     def _reset(self, handler: BaseHTTPRequestHandler) -> None:
