@@ -19,6 +19,11 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def no_time(option: str, text: str) -> str:
+    """Return the words for a text of an option that is no time; `text` can be shown as it is."""
+    return f"{option}: '{text}' is no time; give {FORMS}"
+
+
 def moment_of(text: str, now: datetime, *, end: bool = False) -> int:
     """Return a day, month or year (its start, or its `end`), an instant, or a time before `now`; UTC where no offset is
     given. Clamp it to what 64 bits hold, from the epoch to 2262. Raise ValueError or OverflowError.

@@ -44,13 +44,13 @@ class Authority:
     def cert(self) -> Path:
         return self.pair.cert
 
-    def issue(self, name: str) -> Pair:
-        """A certificate for this machine, with `name` as its common name."""
+    def issue(self, name: str, days: int = 2) -> Pair:
+        """A certificate for this machine, with `name` as its common name; one of less than 0 days has expired."""
         made = Pair(self.folder / f"{name}.pem", self.folder / f"{name}.key")
         request, more = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
         more.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
         _openssl("req", *_EC, "-keyout", made.key, "-out", request, "-subj", f"/CN={name}")
-        signed = ("-CA", self.pair.cert, "-CAkey", self.pair.key, "-CAcreateserial", "-days", "2")
+        signed = ("-CA", self.pair.cert, "-CAkey", self.pair.key, "-CAcreateserial", "-days", str(days))
         _openssl("x509", "-req", "-in", request, *signed, "-extfile", more, "-out", made.cert)
         return made
 

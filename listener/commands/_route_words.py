@@ -44,8 +44,9 @@ HELP = (
     "status: targets, what waits, what was given up, what is held, the unclaimed; studies [UID]: which worker has "
     "which study, and what came back; pause W: worker W gets no new studies, and keeps its own; resume W: it gets new "
     "ones again; drain W: pause, and how many studies of it are live (--wait: until there is none, then it is safe to "
-    "switch off; --move: give them to others); retry [TARGET or UID]: what was given up is sent again; send --study "
-    "UID: send a study again, to its worker or to W; held: what workers sent and nobody gets"
+    "switch off; --move: give them to others); retry [TARGET or UID]: what was given up is sent again; drop [TARGET or "
+    "UID]: what was given up is sent to nobody; send --study UID: send a study again, to its worker or to W; held: "
+    "what workers sent and nobody gets"
 )
 
 
@@ -66,7 +67,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def acts(given: argparse.Namespace) -> bool:
     """Return whether a word does more than print."""
     word = given.words[0]
-    return word in ("pause", "resume", "drain", "retry", "send") or bool(given.send or given.discard)
+    return word in ("pause", "resume", "drain", "retry", "drop", "send") or bool(given.send or given.discard)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -77,7 +78,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 #: The words that take an argument, and whether it must be given.
-_ARGUMENTS = {"studies": False, "pause": True, "resume": True, "drain": True, "retry": False}
+_ARGUMENTS = {"studies": False, "pause": True, "resume": True, "drain": True, "retry": False, "drop": False}
 
 #: Options of one word each.
 _OPTIONS = {
@@ -255,15 +256,29 @@ def _drain(config: Config, given: argparse.Namespace, worker: str) -> int:
 
 
 def _retry(config: Config, _given: argparse.Namespace, what: str) -> int:
-    is_uid = bool(what) and set(what) <= set("0123456789.")
     with _writing(config) as connection:
-        if what and not is_uid:
-            _known_any(connection, what)
+        target, study = _chosen(connection, what)
         with reading(config.state) as reader:
             data = reader.data_dir()
-        number = deeds.retry(connection, data, "" if is_uid else what, what if is_uid else "")
+        number = deeds.retry(connection, data, target, study)
     print(f"{several(number, 'instance')} {'is' if number == 1 else 'are'} sent again")
     return 0
+
+
+def _drop(config: Config, _given: argparse.Namespace, what: str) -> int:
+    with _writing(config) as connection:
+        number = deeds.drop(connection, *_chosen(connection, what))
+    print(f"{several(number, 'instance')} {'is' if number == 1 else 'are'} sent to nobody; the files stay")
+    return 0
+
+
+def _chosen(connection: sqlite3.Connection, what: str) -> tuple[str, str]:
+    """Return which dead letters are meant: those of a target, of a study, or ("", "") all. Raises UnknownTarget."""
+    if what and set(what) <= set("0123456789."):
+        return "", what
+    if what:
+        _known_any(connection, what)
+    return what, ""
 
 
 def _known_any(connection: sqlite3.Connection, name: str) -> None:
@@ -336,6 +351,7 @@ WORDS: Mapping[str, Callable[[Config, argparse.Namespace, str], int]] = {
     "resume": _pause,
     "drain": _drain,
     "retry": _retry,
+    "drop": _drop,
     "send": _send,
     "held": _held,
 }

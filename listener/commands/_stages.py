@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from listener.commands._table import write_json
 from listener.errors import ConfigError
 from listener.ledger.reader import reading
-from listener.moments import FORMS, moment_of
+from listener.moments import moment_of, no_time
 from listener.parse import closest
 from listener.planning.names import printable
 from listener.status import ledger_view
@@ -91,4 +91,4 @@ def since_of(text: str, default: int) -> int:
     try:
         return moment_of(text, datetime.now(UTC)) if text else default
     except (ValueError, OverflowError):
-        raise ConfigError([f"--since: '{printable(text)}' is no time; give {FORMS}"]) from None
+        raise ConfigError([no_time("--since", printable(text))]) from None

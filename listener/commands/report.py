@@ -14,7 +14,7 @@ from listener.errors import ConfigError
 from listener.ledger import accounts
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import SeriesRow, shown, shown_names
-from listener.moments import FORMS, LAST, moment_of
+from listener.moments import FORMS, LAST, moment_of, no_time
 from listener.status.formatting import moment, plain, size
 
 _PAGE = 1000
@@ -60,7 +60,7 @@ class Request(NamedTuple):
             try:
                 moments.append(moment_of(text, now, end=option == "--until") if text else default)
             except (ValueError, OverflowError):
-                problems.append(f"{option}: '{plain(text)}' is no time; give {FORMS}")
+                problems.append(no_time(option, plain(text)))
         keys: tuple[str, ...] = ()
         try:
             keys = accounts.keys_of(by)

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from listener.commands import _route_words as others
+from listener.commands._stages import check_word
 from listener.config import Config
 from listener.cpu import request_short_slices
 from listener.errors import ConfigError, NotAccepted, PeerFault
@@ -47,10 +48,7 @@ def acts(given: argparse.Namespace) -> bool:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Run the service until it has stopped, or do what a word says. Return the exit status."""
     word = given.words[0] if given.words else ""
-    if word and word not in WORDS:
-        close = closest(word, WORDS)
-        hint = f"did you mean {close}?" if close else f"give one of {', '.join(WORDS)}"
-        raise ConfigError([f"route: there is no '{word}'; {hint}"])
+    check_word("route", word, WORDS)
     if word in others.WORDS:
         return others.run(config, given)
     chosen = options.load(RouteOptions, "route", given, os.environ)

@@ -23,7 +23,7 @@ def rows(routes: Routes) -> tuple[Row, ...]:
         Row("route_reencoded_total", "counter", (target,), "Instances that were re-encoded as Implicit VR."),
         Row("route_pending_instances", "gauge", (target,), "Instances that wait to be sent."),
         Row("route_oldest_pending_timestamp_seconds", "gauge", (target,), "When the oldest was queued; 0: none."),
-        Row("route_dead_letters", "gauge", (target,), "Instances that were given up, until 'route retry'."),
+        Row("route_dead_letters", "gauge", (target,), "Instances that were given up, until 'route retry' or 'drop'."),
         Row("route_target_up", "gauge", (target,), "1: it answers (or was not asked yet); 0: it is down or full."),
         Row("route_target_rejects_title", "gauge", (target,), "1: it rejects an AE title."),
         Row("route_hop_seconds", "histogram", (target,), "From close-write to the response, first round.", LATENCY),

@@ -84,6 +84,16 @@ def retry(connection: sqlite3.Connection, data_dir: str, target: str = "", study
     return len(dead)
 
 
+def drop(connection: sqlite3.Connection, target: str = "", study: str = "") -> int:
+    """Forget dead letters (of a target, of a study): they are sent to nobody, and what they kept unsettled is settled.
+    Return how many. Raises StageFault.
+    """
+    with transaction(connection):
+        dead = connection.execute(_DEAD, (target, study)).fetchall()
+        connection.executemany("DELETE FROM sends WHERE id = ? AND state = 'dead'", [(number,) for number, *_ in dead])
+    return len(dead)
+
+
 def send_held(connection: sqlite3.Connection, number: int, destination: str, now_ns: int) -> None:
     """Send a held result to a destination. Raises UnknownHeld, StageFault."""
     with transaction(connection):

@@ -47,5 +47,9 @@ class RouteOptions:
         600.0, parse.seconds(0), "SECONDS", "a study that has no result after so long is told as unanswered", unit="s"
     )
     remember: float = row(
-        30.0, parse.seconds(0), "DAYS", "how long a study keeps its worker after its last instance", unit="days"
+        30.0,
+        parse.seconds(0),
+        "DAYS",
+        "how long a study keeps its worker, and what no route wants is kept",
+        unit="days",
     )

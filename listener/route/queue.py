@@ -253,6 +253,10 @@ class Queue:
             for number, series, *row in self.connection.execute(_UNCLAIMED, (after, limit))
         ]
 
+    def forget_unclaimed(self, before_ns: int) -> None:
+        """Forget arrivals that were unclaimed before a moment: no later routes file takes them up."""
+        self.connection.execute("DELETE FROM unclaimed WHERE at_ns < ?", (before_ns,))
+
     # -- sends ---------------------------------------------------------------------------------------------------------
 
     def add(self, send: NewSend, now_ns: int, *, again: bool, changed: bool) -> int:

@@ -42,6 +42,12 @@ class Look(NamedTuple):
         return cls(about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
 
 
+def looks(path: str, routes: Routes) -> tuple[Look, ...]:
+    """Return how a routes file looks now, and the certificates and keys that it names."""
+    tls = [target.tls for target in routes.targets.values() if target.tls]
+    return tuple(Look.of(one) for one in (path, *(file for files in tls for file in files if file)))
+
+
 def load(path: str) -> Loaded:
     """Read a routes file and the certificates that it names. Raises ConfigError with every problem."""
     try:

@@ -20,7 +20,7 @@ from listener.network.statuses import DELIVERED, FULL
 from listener.route import catalogue
 from listener.route.board import Board
 from listener.route.options import RouteOptions
-from listener.route.reload import Loaded, Look, load
+from listener.route.reload import Loaded, load, looks
 from listener.route.schema import ROUTE
 from listener.route.sender import Line, Report
 from listener.route.senders import Senders
@@ -52,7 +52,7 @@ class Route:
 
     def __init__(self, state_dir: str, data_dir: str, options: RouteOptions, loaded: Loaded) -> None:
         self._state_dir, self._data_dir, self._options = state_dir, data_dir, options
-        self._loaded, self._look = loaded, Look.of(options.routes)
+        self._loaded, self._looks = loaded, looks(options.routes, loaded.routes)
         self._is_config_ok = True
         self.rows: Sequence[Row] = catalogue.rows(loaded.routes)
         self._reports: deque[Report] = deque()
@@ -122,7 +122,7 @@ class Route:
 
     def reload(self) -> None:
         """Read the routes file again."""
-        self._look, self._has_news = Look(-1), True
+        self._looks, self._has_news = (), True
 
     def _line(self) -> Line:
         options = self._options
@@ -246,9 +246,9 @@ class Route:
 
     def _tick(self, work: Work, wall: float) -> None:
         self._senders.turn()
-        look = Look.of(self._options.routes)
-        if look != self._look:
-            self._look = look
+        found = looks(self._options.routes, self._loaded.routes)
+        if found != self._looks:
+            self._looks = found
             self._load_again(work)
         standings = self._senders.standings()
         for name, standing in self._board.changed(standings):
@@ -274,6 +274,7 @@ class Route:
             return
         self._is_config_ok = True
         self._use(work, loaded)
+        self._looks = looks(self._options.routes, loaded.routes)  # It may name others now.
         self._event("reloaded", time.time_ns())
 
     def _use(self, work: Work, loaded: Loaded, *, at_start: bool = False) -> None:

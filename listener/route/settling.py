@@ -125,7 +125,10 @@ class Settler:
         if unsettled:
             raise Postponed(f"{unsettled} of its instances are not sent yet", min(_LONGEST, 0.25 * delivery.attempts))
         if states.get("dead"):
-            raise NotTaken(f"{states['dead']} dead letters; 'listener route status' shows them", is_final=True)
+            raise NotTaken(
+                f"{states['dead']} dead letters: see 'listener route status', then retry or drop them",
+                is_final=True,
+            )
 
     def _lacking(self, own: sqlite3.Connection, series: SeriesRow, first_ns: int) -> list[FeedRow]:
         with contextlib.closing(ledger.open_reader(ledger.path_of(self._state_dir))) as collection:

@@ -194,6 +194,7 @@ class Work:
             self._write_standings(standings, now)
             if now >= self._forget_at:
                 self._forget_at = now + (0 if self.studies.forget(now) else _FORGET)
+                self.queue.forget_unclaimed(int((now - self._options.remember * 86_400) * 1e9))
             self.studies.flush()
         self._data_version = version
 

@@ -224,9 +224,23 @@ def test_retry_sends_again_what_was_given_up(world: World, what: str, again: int
         assert world.row("SELECT size FROM instances WHERE id = ?", number) == (size,), "as the file is now"
 
 
-def test_retry_of_a_name_that_nobody_has(world: World) -> None:
+@pytest.mark.parametrize(("what", "left"), [("", 0), ("gpu2", 1), (STUDY, 1), ("gpu1", 2)])
+def test_drop_gives_up_for_good(world: World, what: str, left: int, capsys: pytest.CaptureFixture[str]) -> None:
+    number = world.sent(instance(), "stockholm", "gpu2", "dead")
+    world.sent(instance(patient=1), "stockholm", "gpu1", "delivered")
+    world.came(instance(patient=1, series=90))
+    world.run("UPDATE sends SET state = 'dead' WHERE kind = 'result'")
+    assert say(world, "drop", *([what] if what else [])) == 0
+    assert world.row("SELECT count(*) FROM sends WHERE state = 'dead'") == (left,)
+    assert world.row("SELECT count(*) FROM sends WHERE state = 'delivered'") == (1,)
+    assert "sent to nobody" in capsys.readouterr().out
+    assert (world.data / f"{number}.dcm").exists()
+
+
+@pytest.mark.parametrize("word", ["retry", "drop"])
+def test_dead_letters_of_a_name_that_nobody_has(word: str, world: World) -> None:
     with pytest.raises(UnknownTarget):
-        say(world, "retry", "gpu9")
+        say(world, word, "gpu9")
 
 
 def test_what_is_held_can_be_sent_or_discarded(world: World, capsys: pytest.CaptureFixture[str]) -> None:

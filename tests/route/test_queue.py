@@ -180,3 +180,11 @@ def test_unclaimed_is_kept_by_sender_and_root_until_it_is_claimed(queue: Queue) 
         assert sorted(one[2].sender for one in found) == ["OTHER", "SCANNER"]
         queue.claim(number, "SCANNER", "/in")
         assert [one[2].sender for one in queue.unclaimed_rows(10)] == ["OTHER"]
+
+
+def test_what_was_unclaimed_for_long_is_forgotten(queue: Queue) -> None:
+    with queue.writing():
+        for number in (1, 2):
+            assert queue.unclaimed(came(queue, number)[0], row(number), number)
+        queue.forget_unclaimed(2)
+    assert [one[2].SOPInstanceUID for one in queue.unclaimed_rows(10)] == ["1.2.2"]

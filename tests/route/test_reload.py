@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from listener.errors import ConfigError
-from listener.route.reload import Look, load
+from listener.route.reload import Look, load, looks
+from listener.route.routes_file import read
 
 TARGET = '[workers.gpu1]\naddress = "127.0.0.1:1"\naet = "GPU1"\ncalling = "US"\n'
 ROUTE = '[routes.all]\nsender = ["*"]\nworkers = ["gpu1"]\n'
@@ -56,3 +57,16 @@ def test_a_change_is_seen_also_by_a_link_that_is_swapped(tmp_path: Path) -> None
     assert Look.of(path) != before
     link.unlink()
     assert Look.of(path) == Look()
+
+
+def test_a_certificate_that_changes_is_a_change_of_the_routes_file(tmp_path: Path) -> None:
+    path, ca, key = tmp_path / "routes.toml", tmp_path / "ca.pem", tmp_path / "us.key"
+    tls = f'tls = {{ ca = "{ca}", cert = "{tmp_path}/us.pem", key = "{key}" }}\n'
+    path.write_text(TARGET + tls + ROUTE)
+    routes = read(path.read_text())
+    seen = [looks(str(path), routes)]
+    for file in (ca, key):
+        file.write_text(file.name)
+        seen.append(looks(str(path), routes))
+    assert len(set(seen)) == 3
+    assert looks(str(path), routes) == seen[-1]

@@ -487,7 +487,7 @@ complete -c listener -n '_shtab_listener_using route' -l echo -x -d 'how often a
 complete -c listener -n '_shtab_listener_using route' -l down-after -x -d 'a target is down when every attempt failed for so long; its live studies move (default: 3 s)'
 complete -c listener -n '_shtab_listener_using route' -l busy -x -d 'how long a study that has no result yet counts as work of its worker (default: 600 s)'
 complete -c listener -n '_shtab_listener_using route' -l answer-within -x -d 'a study that has no result after so long is told as unanswered (default: 600 s)'
-complete -c listener -n '_shtab_listener_using route' -l remember -x -d 'how long a study keeps its worker after its last instance (default: 30 days)'
+complete -c listener -n '_shtab_listener_using route' -l remember -x -d 'how long a study keeps its worker, and what no route wants is kept (default: 30 days)'
 complete -c listener -n '_shtab_listener_using route' -l json -d 'of status, studies and held: JSON, for programs'
 complete -c listener -n '_shtab_listener_using route' -l watch -d 'of status: show it anew every second'
 complete -c listener -n '_shtab_listener_using route' -l wait -d 'of drain: return when no study of the worker is live'
