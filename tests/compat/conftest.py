@@ -1,4 +1,4 @@
-"""Environments with the real pypx; a test that needs one is skipped, by name, where PyPI cannot be reached."""
+"""Environments with other people's packages; a test that needs one is skipped by name where PyPI cannot be reached."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.pypx import VERSIONS, Pypx, Unreachable
+from tests.compat.environments import Unreachable
+from tests.compat.pypx import VERSIONS, Pypx
 
 HERE = Path(__file__).parent
 

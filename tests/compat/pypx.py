@@ -1,43 +1,28 @@
 """The real pypx in an environment of its own: built once, kept in a cache, its programs as functions.
 
-    pypx = Pypx.get("3.12.6")            # raises Unreachable when PyPI cannot be asked
-    pypx.repack(incoming, data, log)
-    pypx.counts(log, study_uid, series_uid)   # what px-status says
-
-LISTENER_TEST_CACHE names the cache directory (default ~/.cache/dicom-listener-tests).
+pypx = Pypx.get("3.12.6")            # raises Unreachable when PyPI cannot be asked
+pypx.repack(incoming, data, log)
+pypx.counts(log, study_uid, series_uid)   # what px-status says
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.compat.environments import environment
+
 VERSIONS = ("3.11.22", "3.12.6")
 
 _INSIDE = Path(__file__).parent / "inside"
-_BUILD_SECONDS = 540
 _RUN_SECONDS = 120
 _SCRATCH = "scratch"
-
-
-class Unreachable(Exception):
-    """PyPI cannot be reached."""
-
-
-def cache() -> Path:
-    """Where environments are kept."""
-    named = os.environ.get("LISTENER_TEST_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "dicom-listener-tests"
 
 
 @dataclass(frozen=True)
@@ -49,14 +34,8 @@ class Pypx:
 
     @classmethod
     def get(cls, version: str) -> Pypx:
-        """The environment of `version`, built first if need be; one builder at a time."""
-        folder = cache() / f"pypx-{version}-python{sys.version_info.major}.{sys.version_info.minor}-{_key()}"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with folder.with_suffix(folder.suffix + ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (folder / "complete").exists():
-                _build(folder, [f"pypx=={version}", "pydicom<3"])
-        return cls(version, folder)
+        """The environment of `version`, built first if need be."""
+        return cls(version, environment(f"pypx-{version}", [f"pypx=={version}", "pydicom<3"]))
 
     def run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """A program of the environment, by name, until it ends; its exit status is the caller's to judge."""
@@ -157,26 +136,6 @@ def report_input(log: Path) -> dict[str, Any]:
         studies.append({**series[0], "series": series})
     wanted = "PatientName PatientBirthDate StudyDate PatientAge PatientSex AccessionNumber PatientID StudyDescription"
     return {"status": "success", "command": f"findscu {wanted} Modality", "data": studies}
-
-
-def _key() -> str:
-    """A hash of this module, which makes the environments: what an older one made is not taken for its own."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-
-
-def _build(folder: Path, packages: list[str]) -> None:
-    """A virtual environment in place (its scripts hold its path, so it cannot be made beside and renamed)."""
-    shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=_BUILD_SECONDS)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
-    command = [*pip, "--quiet", "--retries", "2", "--timeout", "15", *packages]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_BUILD_SECONDS)
-    if done.returncode:
-        told = done.stdout + done.stderr
-        if "Retrying" in told or "HTTP error" in told or "ConnectionError" in told:
-            raise Unreachable(f"{' '.join(packages)} cannot be installed: PyPI cannot be reached")
-        raise AssertionError(f"pip cannot install {' '.join(packages)}:\n{told}")
-    (folder / "complete").touch()
 
 
 def _json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
