@@ -22,6 +22,7 @@ from listener import config, hook_config
 from listener.export.options import ExportOptions
 from listener.notify.options import NotifyOptions
 from listener.route.options import RouteOptions
+from listener.serve.options import ServeOptions
 
 CHART = Path(__file__).resolve().parent.parent / "helm/listener"
 
@@ -79,6 +80,8 @@ RULES: dict[str, dict[str, Any]] = {
     "listener.secrets": _NAMES,
     "listener.port": _UNPRIVILEGED,
     "storescp.port": _UNPRIVILEGED,
+    "serve.port": _UNPRIVILEGED,
+    "serve.metricsPort": _UNPRIVILEGED,
     "notify.port": _UNPRIVILEGED,
     "export.port": _UNPRIVILEGED,
     "route.secrets": _NAMES,
@@ -112,6 +115,7 @@ RULES: dict[str, dict[str, Any]] = {
     "backfill.backoffLimitPerIndex": {"type": "integer", "minimum": 0, "maximum": 1000},
     "backfill.partBy": {"enum": ["directory", "name"]},
     "networkPolicy.dicomFrom": _OBJECTS,
+    "networkPolicy.dicomwebFrom": _OBJECTS,
     "networkPolicy.insideFrom": _OBJECTS,
     "networkPolicy.metricsFrom": _OBJECTS,
     "networkPolicy.pageFrom": _OBJECTS,
@@ -188,6 +192,8 @@ def _of(path: str, value: Any, told: dict[str, str]) -> dict[str, Any]:
         return found | stage_options_schema(NotifyOptions, ("nats_file", "celery_file", "cube_login", "http"))
     if path == "export.options":
         return found | stage_options_schema(ExportOptions, ("http",))
+    if path == "serve.options":
+        return found | stage_options_schema(ServeOptions, ("dicomweb", "http", "index", "token_file"))
     if path == "route.options":
         return found | stage_options_schema(RouteOptions, ("routes", "http"))
     if path == "listener.hooks":

@@ -357,6 +357,72 @@ ROWS = (
             ),
         ),
     ),
+    Row(
+        "Can viewers look?",
+        ("serve",),
+        (
+            Panel(
+                "Services that are ready",
+                "What /readyz of serve says (1 or 0), and how many processes answer.",
+                "none",
+                (level("serve_ready", legend="ready", how="min"), level("serve_processes", legend="processes")),
+            ),
+            Panel(
+                "Requests over DICOMweb",
+                "Requests, by resource and status.",
+                "cps",
+                (rate("serve_requests_total", "resource", "status"),),
+            ),
+            Panel(
+                "Time of an answer",
+                "From a request to its answer's end, by resource.",
+                "s",
+                percentiles("serve_request_duration_seconds", "resource"),
+            ),
+            Panel(
+                "Bytes served",
+                "Bytes of bodies that were sent, by resource.",
+                "Bps",
+                (rate("serve_bytes_total", "resource"),),
+            ),
+            Panel(
+                "Frames served, connections",
+                "Frames that were sent, a second, and connections that are open.",
+                "short",
+                (rate("serve_frames_total", legend="frames"), level("serve_connections", legend="connections")),
+            ),
+            Panel(
+                "Series that are not indexed",
+                "Series that searches do not find yet, and complete ones that are still to be indexed ahead.",
+                "short",
+                (
+                    level("serve_index_waiting", legend="not in the catalogue"),
+                    level("serve_index_documents_waiting", legend="to be indexed ahead"),
+                ),
+            ),
+            Panel(
+                "Lag of the catalogue",
+                "How long ago the oldest series came that searches do not find yet.",
+                "s",
+                (level("serve_index_lag_seconds", legend="lag", how="max"),),
+            ),
+            Panel(
+                "Series looked up",
+                "Series that were asked for: open already, known to the index, made anew, failed.",
+                "cps",
+                (rate("serve_index_lookups_total", "result"),),
+            ),
+            Panel(
+                "Time to index a series",
+                "Time in which a series was indexed when it was asked for or ahead.",
+                "s",
+                percentiles("serve_index_duration_seconds"),
+            ),
+            Panel(
+                "Bytes of the index", "What the index takes.", "bytes", (level("serve_index_bytes", legend="index"),)
+            ),
+        ),
+    ),
 )
 
 

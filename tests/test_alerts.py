@@ -17,6 +17,7 @@ from listener.export.catalogue import ROWS as EXPORT
 from listener.notify import catalogue as notify
 from listener.route import catalogue as route
 from listener.route.routes_file import Routes
+from listener.serve.metrics import ROWS as SERVE
 from listener.stages import catalogue as stages
 from listener.telemetry import catalogue
 from tests.conftest import PROJECT
@@ -29,7 +30,7 @@ PROMISED = """
     SeriesIncomplete BatchesWithError HookFailing LedgerBroken SenderSilent LogWriteFailing RouteNotRunning
     RouteTargetDown RouteTitleRejected RouteNoWorker RouteLate RouteDeadLetters RouteResultsHeld RouteUnclaimed
     RouteUnanswered BackfillPartFailed RouteConfigRefused ExportStalled ExportFailing ExportIdentified
-    NotifyTargetAway NotifyStalled NotifyLate NotifyFailed
+    NotifyTargetAway NotifyStalled NotifyLate ServeIndexLags NotifyFailed
 """
 
 TARGET = {"instance": "10.0.0.7:9464", "job": "dicom/listener", "namespace": "dicom", "pod": "listener-0"}
@@ -440,6 +441,12 @@ CASES = {
         summary="1 series grew within an hour after CUBE had registered them, on listener-0",
         quiet=[{"notify_late_total": "3x40"}],
     ),
+    "ServeIndexLags": Case(
+        at=20,
+        fires={"serve_index_lag_seconds": "0+60x60"},
+        summary="A series has not been in the catalogue of serve for 20m 0s on listener-0",
+        quiet=[{"serve_index_lag_seconds": "0x60"}, {"serve_index_lag_seconds": "700x3 0x60"}],
+    ),
     "NotifyFailed": Case(
         at=5,
         fires={'consumer_failed_deliveries{consumer="notify-cube"}': "2x20"},
@@ -597,6 +604,7 @@ def test_rules_ask_for_metrics_and_labels_of_the_catalogue() -> None:
         *stages.rows("route", route.rows(Routes({}, {}))),
         *stages.rows("export", EXPORT),
         *stages.rows("notify", notify.rows(), (notify.NATS, notify.CUBE)),
+        *SERVE,
     ]
     known: dict[str, dict[str, set[str]]] = {}
     for row in table:  # Each stage has rows of its own for what all of them have.

@@ -22,6 +22,7 @@ from listener.export.options import ExportOptions
 from listener.notify.options import NotifyOptions
 from listener.route import routes_file
 from listener.route.options import RouteOptions
+from listener.serve.options import ServeOptions
 from listener.stages import options as stage_options
 from listener.storescp import RECOMMENDED
 from tests import dicomnet
@@ -157,6 +158,7 @@ def test_both_helms_render_the_same(name: str) -> None:
         ({"listener": {"options": {"token-file": "/x"}}}, "token-file"),
         ({"route": {"options": {"bussy": 1}}}, "bussy"),
         ({"notify": {"options": {"celery-file": "/x"}}}, "celery-file"),
+        ({"serve": {"options": {"token-file": "/x"}}}, "token-file"),
         ({"export": {"options": {"uploads": "many"}}}, "uploads"),
         ({"page": {"type": "Ingress"}}, "type"),
         ({"listener": {"hooks": {"archive": {"uri": "https://x/"}}}}, "uri"),
@@ -200,6 +202,16 @@ def test_the_schema_names_the_wrong_key(helm: str, values: dict[str, Any], key: 
         ({"route": {"enabled": True, "routes": "x"}, "replicas": 2}, "shards would split studies between them"),
         ({"route": {"enabled": True}}, "route.routes is empty"),
         ({"notify": {"enabled": True}}, "notify.enabled, but nobody is to be told"),
+        ({"serve": {"enabled": True}}, "set one of serve.tokens.secretName"),
+        (
+            {"serve": {"enabled": True, "options": {"no-token": True}, "tokens": {"secretName": "x"}}},
+            "set one of serve.tokens.secretName",
+        ),
+        ({"serve": {"enabled": True, "tokens": {"secretName": "x"}}, "replicas": 2}, "a collection of its own"),
+        (
+            {"serve": {"enabled": True, "tokens": {"secretName": "x"}, "port": 9464}},
+            "(9464, 11112, 9464, 9469) share the pod's address",
+        ),
         (
             {"notify": {"enabled": True, "options": {"celery": "redis://x"}}},
             "set listener.options.layout to oxidicom",
@@ -883,3 +895,38 @@ def test_what_may_leave_follows_from_the_target(export: dict[str, str], egress: 
         (port,) = rule["ports"]
         told.append(str(port["port"]) + "".join(f" of {peer['ipBlock']['cidr']}" for peer in rule.get("to", [])))
     assert told == egress
+
+
+# -- the stage serve ---------------------------------------------------------------------------------------------------
+
+
+def test_serve_reads_beside_the_listener_and_writes_to_its_index_alone() -> None:
+    spec = one("serve", "StatefulSet")["spec"]["template"]["spec"]
+    listener, serve = spec["initContainers"]
+    assert (serve["name"], serve["restartPolicy"]) == ("serve", "Always")
+    told = {each["name"]: each["value"] for each in listener["env"]}
+    variables = {each["name"]: str(each["value"]) for each in serve["env"]}
+    for name in ("LISTENER_STATE", "LISTENER_DATA"):
+        assert variables[name] == told[name]
+    chosen = stage_options.load(ServeOptions, "serve", argparse.Namespace(config=""), variables)
+    assert chosen.cors == ("https://viewer.example.org", "https://slim.example.org:8443")
+    assert (chosen.behind_proxy, chosen.processes, chosen.index_space) == (("10.1.0.0/24",), 2, 8 * 2**30)
+    mounts = {each["mountPath"]: each for each in serve["volumeMounts"]}
+    assert {path for path, each in mounts.items() if not each.get("readOnly")} == {"/index"}
+    assert chosen.index.startswith("/index/")
+    assert str(Path(chosen.token_file).parent) in mounts
+    volumes = {each["name"]: each for each in spec["volumes"]}
+    assert volumes["serve-index"]["emptyDir"] == {"sizeLimit": "10Gi"}
+    assert volumes["serve-tokens"]["secret"]["defaultMode"] == 0o440, "others may not read it"
+
+
+def test_viewers_find_a_service_and_nobody_else_may_ask() -> None:
+    services = [each for each in rendered("serve") if each["kind"] == "Service"]
+    (found,) = [each for each in services if each["metadata"]["name"].endswith("-dicomweb")]
+    assert found["spec"]["ports"] == [{"name": "dicomweb", "port": 8043, "targetPort": "dicomweb", "protocol": "TCP"}]
+    policy = one("serve", "NetworkPolicy")["spec"]
+    ways = {each["ports"][0]["port"]: each.get("from") for each in policy["ingress"]}
+    assert ways[8043] == [{"ipBlock": {"cidr": "10.1.0.0/24"}}]
+    assert set(ways) == {11112, 9464, 8043, 9469}
+    monitor = one("serve", "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert [each["port"] for each in monitor] == ["http", "serve-metrics"]

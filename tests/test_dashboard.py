@@ -77,7 +77,7 @@ OF_STAGES = {"": stages.rows(""), **{stage: rows for stage, (_, rows) in script(
 SHOWN_STAGES = {stage for row in STAGE_ROWS for stage in row.stages or ("",)}
 
 #: Stages of which the dashboard shows nothing of their own yet; a row in docs/dashboard.py, and its name goes.
-NOT_SHOWN = {"deidentify", "serve"}
+NOT_SHOWN = {"deidentify"}
 
 OF_SERVICE = {row.full_name: row for row in catalogue.rows()}
 KNOWN = {row.full_name: row for stage in SHOWN_STAGES for row in OF_STAGES[stage]} | OF_SERVICE

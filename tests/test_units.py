@@ -19,6 +19,7 @@ from listener.export.options import ExportOptions
 from listener.notify.options import NotifyOptions
 from listener.quickstart.synthetic import make_series
 from listener.route.options import RouteOptions
+from listener.serve.options import ServeOptions
 from listener.stages import options as stage_options
 from listener.storescp import RECOMMENDED
 from tests.accounting import account, as_stored, read_tree
@@ -34,6 +35,7 @@ SERVICES = (
     "listener-route.service",
     "listener-export.service",
     "listener-notify.service",
+    "listener-serve.service",
     "storescp.service",
 )
 
@@ -146,6 +148,7 @@ def compose() -> dict[str, Any]:
         "docs/compose.route.yaml",
         "docs/compose.export.yaml",
         "docs/compose.chris.yaml",
+        "docs/compose.serve.yaml",
     ],
 )
 def test_compose_fits_its_schema(name: str) -> None:
@@ -211,6 +214,26 @@ def test_compose_with_chris_is_one_hardened_container_and_brokers_for_who_has_no
     assert chosen.celery == "redis://redis:6379/0"
     assert own["build"]["args"] == {"EXTRAS": "chris"}
     assert own["ports"][0].endswith(f":{chosen.http.rpartition(':')[2]}")
+    assert float(own["stop_grace_period"].rstrip("s")) > chosen.drain + 5
+
+
+def test_serve_s_unit_writes_to_its_index_and_not_to_the_tree() -> None:
+    own, other = unit("listener-serve.service"), unit("listener-notify.service")
+    assert own["ExecStart"] == ["/opt/listener/bin/listener serve --index /var/cache/listener-serve"]
+    assert own.pop("CacheDirectory") == ["listener-serve"]
+    assert own.pop("CacheDirectoryMode") == ["0700"]
+    assert {k: v for k, v in own.items() if k != "ExecStart"} == {k: v for k, v in other.items() if k != "ExecStart"}
+
+
+def test_compose_with_serve_is_one_hardened_container_that_only_reads() -> None:
+    (own,) = yaml.safe_load((PROJECT / "docs/compose.serve.yaml").read_text())["services"].values()
+    assert (own["user"], own["read_only"], own["cap_drop"]) == ("10001:10001", True, ["ALL"])
+    assert all(volume.endswith(":ro") for volume in own["volumes"])
+    variables = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in own["environment"].items()}
+    chosen = stage_options.load(ServeOptions, "serve", argparse.Namespace(config=""), variables)
+    assert own["tmpfs"][0].startswith(f"{chosen.index}:")
+    assert own["volumes"][1].split(":")[-2] == chosen.token_file
+    assert own["ports"][0].endswith(f":{chosen.dicomweb.rpartition(':')[2]}")
     assert float(own["stop_grace_period"].rstrip("s")) > chosen.drain + 5
 
 

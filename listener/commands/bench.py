@@ -16,6 +16,8 @@ EPILOG = "exit status: 0 measured; 1 a run did not produce everything"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
+    text = "measure listener serve and FrameCache instead (of the others --dir, --repeat and --json)"
+    parser.add_argument("--serve", action="store_true", help=text)
     for name, option in options().items():
         if option.is_switch:
             parser.add_argument(flag(name), dest=name, action="store_const", const="true", help=option.help)
@@ -33,6 +35,9 @@ def acts(_: argparse.Namespace) -> bool:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Print the figures. Return 0, or 1 when a run did not produce everything."""
-    from listener.benchmark import bench
+    from listener.benchmark import bench, serving
 
-    return bench.run(config, Request.of(vars(given), keep_source=config.keep_source))
+    request = Request.of(vars(given), keep_source=config.keep_source)
+    if given.serve:
+        return serving.run(request.directory, request.repeat, as_json=request.json)
+    return bench.run(config, request)

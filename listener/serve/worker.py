@@ -5,6 +5,7 @@ It ends when its input does, and so with its parent. `python -m listener.serve.w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -48,7 +49,8 @@ def _picture(kind: str, job: dict[str, Any]) -> Any:
     from listener.serve import rendering
     from listener.serve.picture import of_json
 
-    resource.setrlimit(resource.RLIMIT_AS, (rendering.MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    with contextlib.suppress(OSError, ValueError):  # As above.
+        resource.setrlimit(resource.RLIMIT_AS, (rendering.MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     header = header_of(job["path"], tuple(job["stamp"]))
     if header is None:
         return "changed"
@@ -69,7 +71,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # It ends with its parent, which may be finishing its answers.
         signal.signal(number, signal.SIG_IGN)
     if len(sys.argv) > 1:
-        os.nice(int(sys.argv[1]))
+        with contextlib.suppress(OSError):  # A sandbox may forbid it.
+            os.nice(int(sys.argv[1]))
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
 

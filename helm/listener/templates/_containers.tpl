@@ -3,9 +3,9 @@
 {{ ternary "https" "http" (ne .Values.listener.tls.secretName "") }}
 {{- end -}}
 
-{{- /* Ports with metrics, by name; those of notify and export speak HTTP alone. */ -}}
+{{- /* Ports with metrics, by name; those of other stages speak HTTP alone. */ -}}
 {{- define "listener.scraped" -}}
-http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }} notify{{ end }}{{ if .Values.export.enabled }} export{{ end }}
+http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }} notify{{ end }}{{ if .Values.export.enabled }} export{{ end }}{{ if .Values.serve.enabled }} serve-metrics{{ end }}
 {{- end -}}
 
 {{- /* Where the tree and the logs are mounted: below the one volume, unless they have claims of their own. */ -}}
@@ -47,7 +47,7 @@ http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }}
 {{- $value = ternary "on" "off" $value }}
 {{- end }}
 - name: {{ $prefix }}{{ $key | upper | replace "-" "_" }}
-  value: {{ if kindIs "slice" $value }}{{ join (get (dict "nats" "\n" "columns" ",") $key | default (ternary "\n" ":" (hasPrefix "on-" $key))) $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
+  value: {{ if kindIs "slice" $value }}{{ join (get (dict "nats" "\n" "columns" "," "cors" " " "behind-proxy" " ") $key | default (ternary "\n" ":" (hasPrefix "on-" $key))) $value | quote }}{{ else }}{{ toString $value | quote }}{{ end }}
 {{- end }}
 {{- end -}}
 
@@ -142,6 +142,14 @@ http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }}
 {{- if .Values.export.enabled }}
 {{- with .Values.export.credentials.filesSecretName }}
 - name: export-files
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+{{- if .Values.serve.enabled }}
+- name: serve-index
+  emptyDir: {sizeLimit: {{ .Values.serve.indexSize }}}
+{{- with .Values.serve.tokens.secretName }}
+- name: serve-tokens
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
 {{- end }}

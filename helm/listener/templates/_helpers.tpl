@@ -108,13 +108,17 @@ seccompProfile: {type: RuntimeDefault}
 {{- define "listener.validatePorts" -}}
 {{- $names := list "listener" "storescp" -}}
 {{- $ports := list (int .Values.listener.port | toString) (int .Values.storescp.port | toString) -}}
-{{- range $stage := list "route" "notify" "export" -}}
+{{- range $stage := list "route" "notify" "export" "serve" -}}
 {{- with index $.Values $stage -}}
 {{- if .enabled -}}
 {{- $names = append $names $stage -}}
 {{- $ports = append $ports (int .port | toString) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- if .Values.serve.enabled -}}
+{{- $names = append $names "serve.metrics" -}}
+{{- $ports = append $ports (int .Values.serve.metricsPort | toString) -}}
 {{- end -}}
 {{- if eq (include "listener.hasInside" .) "yes" -}}
 {{- $names = append $names "route.inside" -}}
@@ -139,6 +143,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 {{- include "listener.validateRoute" . -}}
 {{- include "listener.validateNotify" . -}}
+{{- include "listener.validateServe" . -}}
 {{- include "listener.validateExport" . -}}
 {{- include "listener.validatePorts" . -}}
 {{- if eq (int .Values.listener.port) (int .Values.storescp.port) -}}

@@ -213,6 +213,7 @@ complete -c listener -n '_shtab_listener_using bench' -s h -l help -d 'show this
 complete -c listener -n '_shtab_listener_using bench' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file with any of these options (LISTENER_CONFIG; else the first of ./listener.toml, ~/.config/listener.toml and /etc/listener.toml)'
 complete -c listener -n '_shtab_listener_using bench' -l workers -x -d 'worker processes (default: processors available to the process)'
 complete -c listener -n '_shtab_listener_using bench' -l keep-source -d 'copy instead of move; incoming is left as it is (default: off)'
+complete -c listener -n '_shtab_listener_using bench' -l serve -d 'measure listener serve and FrameCache instead (of the others --dir, --repeat and --json)'
 complete -c listener -n '_shtab_listener_using bench' -l files -x -d 'files of the large run; the small one has a sixth of them (default: 2000)'
 complete -c listener -n '_shtab_listener_using bench' -l size -x -d 'size of a file (default: 230KiB)'
 complete -c listener -n '_shtab_listener_using bench' -l header -x -d 'so much of it stands before the pixels (default: 110KiB)'
