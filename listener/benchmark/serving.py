@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import pwd
 import random
 import shutil
 import statistics
@@ -40,6 +41,7 @@ _REQUESTS, _AT_ONCE, _LIST = 400, 16, 100
 _START, _PATIENCE = 60.0, 120.0
 
 _NGINX = """
+{user}
 worker_processes 1; daemon off; pid {base}/nginx.pid; error_log {base}/nginx-error.log;
 events {{ worker_connections 256; }}
 http {{ access_log off; sendfile on; keepalive_requests 1000000; default_type image/jpeg;
@@ -242,7 +244,9 @@ def _serving(place: Place, index: Path) -> Iterator[int]:
     """Run `listener serve`, which makes nothing ahead; yield its port once it is ready."""
     port = free_port()
     words = ["serve", f"--data={place.run.data}", f"--state={place.run.base / 'state'}", f"--index={index}"]
-    command = listener(*words, f"--dicomweb=127.0.0.1:{port}", "--http=off", "--ahead=off")
+    # The address stands in what is indexed: of each start the same.
+    more = ["--http=off", "--ahead=off", "--public-url=http://127.0.0.1/dicom-web"]
+    command = listener(*words, f"--dicomweb=127.0.0.1:{port}", *more)
     with _started(command, lambda: _answers(port, "/dicom-web/studies?limit=1")):
         yield port
 
@@ -250,7 +254,9 @@ def _serving(place: Place, index: Path) -> Iterator[int]:
 @contextmanager
 def _nginx(place: Place) -> Iterator[int]:
     port, file = free_port(), place.run.base / "nginx.conf"
-    file.write_text(_NGINX.format(base=place.run.base, port=port), encoding="utf-8")
+    # Begun by root its worker would be somebody else, who may not read what is ours.
+    user = f"user {pwd.getpwuid(os.geteuid()).pw_name};" if os.geteuid() == 0 else ""
+    file.write_text(_NGINX.format(base=place.run.base, port=port, user=user), encoding="utf-8")
     with _started(["nginx", "-c", str(file)], lambda: _answers(port, "/1")):
         yield port
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -53,6 +55,10 @@ class Guarded(HttpToolsProtocol):
             transport.write(_FULL if full else _MANY)
             transport.close()
             return
+        # asyncio does so only where the listening socket names its protocol: head and body are written apart, and the
+        # second would wait for the peer's delayed acknowledgement of the first.
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._peer = host
         self.counted.peers[host] += 1
         super().connection_made(transport)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -482,3 +483,15 @@ def test_bars_are_as_long_as_their_figures() -> None:
     bars = [one for one in drawn.iter("{http://www.w3.org/2000/svg}rect") if one.get("rx")]
     assert len(bars) == 2
     assert bars[0].get("width") == bars[1].get("width")
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_serving_is_measured_with_real_programs(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--serve", "--repeat", "1", "--json")
+    assert done.status == 0, done.stderr
+    figures = orjson.loads(done.stdout)
+    value, unit = figures["frames a second, one connection"]
+    assert (value > 0, unit) == (True, "/s")
+    assert figures["FrameCache: a hit"][0] < 1000
+    assert ("share of nginx's rate" in figures) == bool(shutil.which("nginx"))
