@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from listener.serve.faults import BadRequest, NotAcceptable
@@ -87,7 +88,8 @@ def media_type(syntax: str) -> str:
     return _MEDIA_TYPES.get(syntax, OCTETS)
 
 
-def ranges(field: str) -> list[Range]:
+@lru_cache(maxsize=256)
+def ranges(field: str) -> tuple[Range, ...]:
     """Return the media ranges of an Accept field, the best first. Nothing, or nothing but blanks, accepts everything.
 
     Raises BadRequest for what is no list of media ranges.
@@ -109,7 +111,7 @@ def ranges(field: str) -> list[Range]:
             raise BadRequest("Accept is no list of media types")
         pos += 1
         found.append(_range(media, parameters))
-    return sorted(found, key=lambda one: -one.quality) or [Range("*/*")]
+    return tuple(sorted(found, key=lambda one: -one.quality)) or (Range("*/*"),)
 
 
 def _unquoted(text: str) -> str:

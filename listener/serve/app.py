@@ -238,7 +238,7 @@ async def _hand_on(piece: bytes, send: Send) -> None:
 
 def _plain(path: str) -> str:
     """Return a path without escapes. Raises BadRequest for what no path of DICOMweb has."""
-    text = unquote(path)
+    text = unquote(path) if "%" in path else path
     if not text.isascii() or not text.isprintable() or len(text) > 64 * 1024:
         raise BadRequest("the path has characters that no resource has")
     return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from listener.serve.faults import BadRequest, NotAcceptable, NotFound
@@ -36,6 +37,11 @@ def resource(path: str, max_frames: int) -> Resource:
     """Return what a path, below the service's prefix, names. Raises NotFound, and BadRequest for UIDs and frame lists
     that are none, or have more than `max_frames`.
     """
+    above, frames, numbers = path.partition("/frames/")
+    if frames and "/" not in numbers:  # What most requests are.
+        found = _instance(above)
+        if found:
+            return found._replace(kind=FRAMES, frames=frame_list(numbers, max_frames))
     parts = path.strip("/").split("/")
     uids: list[str] = []
     level = ""
@@ -47,6 +53,13 @@ def resource(path: str, max_frames: int) -> Resource:
     if not parts and level:
         return Resource(INSTANCES, level, tuple(uids))
     return _beneath(level, uids, parts, max_frames)
+
+
+@lru_cache(maxsize=1024)
+def _instance(path: str) -> Resource | None:
+    """Return the instance that a path names, None where it names something else. Raises as resource()."""
+    found = resource(path, 0)
+    return found if found.kind == INSTANCES and found.level == "instances" else None
 
 
 def _beneath(level: str, uids: list[str], parts: list[str], max_frames: int) -> Resource:

@@ -9,7 +9,7 @@ import os
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from email.utils import formatdate
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -319,7 +319,12 @@ def _joined(documents: Sequence[bytes]) -> bytes:
 
 def _modified(entry: Entry) -> tuple[str, str]:
     """Return the field that tells versions of an instance apart, whatever is asked for of it."""
-    return "last-modified", formatdate(entry.stamp[3] // 10**9, usegmt=True)
+    return "last-modified", _date(entry.stamp[3] // 10**9)
+
+
+@lru_cache(maxsize=1024)
+def _date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 def _etag(*of: object) -> str:
