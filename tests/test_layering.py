@@ -117,6 +117,7 @@ DOORS = {
         "network.implicit",
         "quickstart.synthetic",
         "benchmark.protocols",
+        "benchmark.serving",
         "checks.check",
     },
 }

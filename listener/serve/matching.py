@@ -10,6 +10,9 @@ from listener.planning.names import folded
 from listener.serve.attributes import BY_NAME, OF_LEVEL, Attribute
 from listener.serve.faults import BadRequest
 
+#: TransferSyntaxUID, which is of the file meta information, and returned where it is asked for.
+TRANSFER_SYNTAX = "00020010"
+
 #: Longest value of a key, and most UIDs in a list.
 _LONGEST, _MOST = 1024, 1000
 
@@ -83,6 +86,8 @@ def _tag(field: str) -> str:
     known = BY_NAME.get(name.lower())
     if known:
         return known.tag
+    if name.lower() == "transfersyntaxuid":
+        return TRANSFER_SYNTAX
     if not (_is_tag(name) or _is_keyword(name)):
         raise BadRequest("includefield wants keywords or tags")
     return name.upper() if _is_tag(name) else name

@@ -15,10 +15,12 @@ from listener.serve.attributes import BY_NAME, Attribute
 from listener.serve.catalogue import Series, Study
 from listener.serve.faults import NotFound
 from listener.serve.index import Index
-from listener.serve.matching import Condition, Query, query, returned
+from listener.serve.matching import TRANSFER_SYNTAX, Condition, Query, query, returned
 from listener.serve.resources import LEVELS, Resource
 
 Attributes = dict[str, Any]
+
+_AVAILABLE = "00083002"
 
 _MORE = ("warning", '299 - "There are more results: ask for them with offset and limit"')
 _FILLING = ("warning", '299 - "The catalogue is being filled: results may be missing"')
@@ -101,7 +103,7 @@ class Searcher:
             matched = [
                 one for one in await self._described(series) if all(_is_met(one, condition) for condition in own)
             ]
-            found += [{**parents, **one} for one in matched[skip:]]
+            found += [{**parents, **one, **_syntax_of(one)} for one in matched[skip:]]
             skip = max(0, skip - len(matched))
             if len(found) > asked.limit:
                 break
@@ -118,6 +120,12 @@ class Searcher:
 def _unpacked(document: bytes) -> list[Attributes]:
     found: list[Attributes] = orjson.loads(gzip.decompress(document))
     return found
+
+
+def _syntax_of(instance: Mapping[str, Any]) -> Attributes:
+    """Return TransferSyntaxUID, which an instance's metadata have under another tag."""
+    values = instance.get(_AVAILABLE, {}).get("Value", [])
+    return {TRANSFER_SYNTAX: {"vr": "UI", "Value": values[:1]}} if values else {}
 
 
 def _made(keyword: str, *values: object) -> Attributes:
@@ -137,7 +145,9 @@ def _is_met(found: Mapping[str, Any], condition: Condition) -> bool:
 
 def _shown(found: Attributes, columns: Sequence[Attribute], asked: Query) -> Attributes:
     """Return the attributes that are returned, in the order of their tags; those always returned even when empty."""
-    tags = set(found) if asked.all_fields else set(found).intersection(asked.fields)
+    tags = set(found).intersection(asked.fields)
+    if asked.all_fields:
+        tags |= set(found) - {TRANSFER_SYNTAX}
     shown = {one.tag: {"vr": one.vr} for one in columns} | {tag: found[tag] for tag in tags}
     shown |= {one.tag: found[one.tag] for one in columns if one.tag in found}
     return dict(sorted(shown.items()))

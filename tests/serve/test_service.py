@@ -306,6 +306,10 @@ def test_searches_find_what_the_headers_say(collection: Collection) -> None:
         found = running.get(f"/studies/{uids[0]}/instances?InstanceNumber=2").json
         assert [one["00080018"]["Value"][0] for one in found] == [first[1].SOPInstanceUID]
         assert len(running.get("/instances").json) == 3
+        assert all("00020010" not in one for one in running.get("/instances?includefield=all").json)
+        for name in ("00020010", "TransferSyntaxUID"):
+            asked = running.get(f"/instances?includefield={name}").json
+            assert [one["00020010"]["Value"] for one in asked] == [["1.2.840.10008.1.2.1"]] * 3
         assert len(running.get("/instances?offset=1&limit=1").json) == 1
         assert running.get("/studies?Foo=bar").json == {
             "status": 400,
