@@ -12,6 +12,7 @@ from listener.export import catalogue as export_catalogue
 from listener.notify import catalogue as notify
 from listener.route import catalogue as route
 from listener.route.routes_file import Routes
+from listener.serve.metrics import ROWS as SERVE
 from listener.stages import catalogue as stages
 from listener.telemetry import catalogue
 from listener.telemetry.metrics import Metrics
@@ -129,7 +130,8 @@ def test_everybody_names_the_same_metrics() -> None:
     known = {row.full_name for row in catalogue.rows()}
     assert names(read("docs/metrics.md")) == known
     known |= {row.full_name for row in BACKFILL}
-    tables = (*stages.rows("route", route.rows(Routes({}, {}))), *export_catalogue.ROWS, *notify.rows())
+    of_route = stages.rows("route", route.rows(Routes({}, {})))
+    tables = (*of_route, *export_catalogue.ROWS, *notify.rows(), *SERVE)
     known |= {row.full_name for row in tables}
     for path in ("helm/listener/rules/listener.rules.yaml", "helm/listener/rules/alerts.yaml", "docs/runbook.md"):
         assert names(read(path)) <= known, path
