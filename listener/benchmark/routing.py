@@ -59,8 +59,8 @@ def straight(workdir: WorkDir, batches: Batches, name: str) -> Sample:
 
 
 def queued(workdir: WorkDir, batches: Batches, options: Options, name: str, *, nodelay: bool = True) -> Sample:
-    """Measure `listener route` from the moment at which its worker starts, with all files queued for it; `nodelay`: the
-    worker has TCP_NODELAY.
+    """Measure `listener route` with all files queued for a worker that starts, from its first answer on: until then it
+    is asked more and more rarely. `nodelay`: the worker has TCP_NODELAY.
     """
     with workdir.place() as place, servers.service(place, options) as (service, events):
         workdir.corpus.write(place.incoming, batches.files)
@@ -69,8 +69,10 @@ def queued(workdir: WorkDir, batches: Batches, options: Options, name: str, *, n
         with servers.route(place, _routes(place, port)) as (route, told):
             servers.until(lambda: _pending(told) == batches.files, route, _SECONDS, "listener route does not queue all")
             prepare(place, batches)
-            at_start, meter, total, begun = so_far(route.pid), Meter(), spent(), time.perf_counter()
+            total = spent()
             with servers.storescp(worker, port=port, nodelay=nodelay) as (storescp, _), Watcher(route.pid) as watcher:
+                until_counted(route, told, 1, b'"delivered"')
+                at_start, meter, begun = so_far(route.pid), Meter(), time.perf_counter()
                 until_counted(route, told, batches.files, b'"delivered"')
                 wall, joules = time.perf_counter() - begun, meter.joules()
                 ours, receiver = so_far(route.pid) - at_start, end_of(storescp, total)

@@ -114,6 +114,12 @@ class Association:
             answer = self._response(context, dimse.STORE, number, seconds)
         return Stored(answer, reencodes)
 
+    def preload(self, instance: Instance) -> None:
+        """Read the beginning of what is stored next, while a response is awaited. Raises Unsendable, OSError."""
+        found = self.agreement.context(instance.pair)
+        if found and not found[1]:
+            self._fragments.load(instance, found[0])
+
     def echo(self) -> Response:
         """Send a C-ECHO and return the response. Raises NotAccepted, PeerFault."""
         found = self.agreement.context(VERIFYING)

@@ -252,10 +252,17 @@ class _Link(Thread):
         self._put_back()
         return None
 
+    def _read_ahead(self, send: Send) -> None:
+        """Open what goes behind `send`, and read the beginning of the next, while the peer is at work."""
+        if not self._prepared:
+            self._prepare(send)
+        following = self._prepared[0].instance if self._prepared else None
+        if following and self._association:
+            with contextlib.suppress(OSError, Unsendable):  # It is told when it is the next.
+                self._association.preload(following)
+
     def _prepare(self, send: Send) -> None:
-        """Open what goes behind `send` while the peer is at work: several at once, which costs half of each alone."""
-        if self._prepared:
-            return
+        """Open what goes behind `send`: several at once, which costs half of each alone."""
         for following in self._sender.window.prepare(send, _AHEAD):
             instance = None
             with contextlib.suppress(OSError, Unsendable):  # It is told when it is the next.
@@ -292,7 +299,7 @@ class _Link(Thread):
     def _store(self, send: Send, instance: Instance, begun: float) -> bool:
         try:
             stored = self._associated(instance.pair).store(
-                instance, _PRIORITIES[send.priority], partial(self._prepare, send)
+                instance, _PRIORITIES[send.priority], partial(self._read_ahead, send)
             )
         except NotAccepted as refusal:
             self._used_at = time.monotonic()

@@ -33,6 +33,20 @@ def test_data_sets_are_read_back(half: int, datasets: list[tuple[bytes, int]]) -
         assert not any(fragment.is_command for fragment in found)
 
 
+@given(st.integers(1, 400), st.lists(st.tuples(st.binary(min_size=1, max_size=2500), st.integers(0, 2)), max_size=5))
+def test_what_was_read_ahead_changes_nothing(half: int, datasets: list[tuple[bytes, int]]) -> None:
+    """Whether it is what is sent next, something else, or for another presentation context."""
+    fragments = Fragments(2 * half)
+    contents = [Bytes(content * 2) for content, _ in datasets]
+    for number, (content, context) in enumerate(datasets):
+        if context:
+            fragments.load(contents[-1 if context == 2 else number], 1)
+        found = read(b"".join(map(bytes, fragments.pieces(contents[number], 2 * (number % 2) + 1))))
+        assert b"".join(fragment.content for fragment in found) == content * 2
+        assert [fragment.is_last for fragment in found] == [False] * (len(found) - 1) + [True]
+        assert {fragment.context for fragment in found} == {2 * (number % 2) + 1}
+
+
 def test_what_is_larger_than_the_buffer_comes_in_pieces() -> None:
     content = bytes(range(256)) * 20_000
     pieces = [bytes(piece) for piece in Fragments(1024).pieces(Bytes(content), 7)]
