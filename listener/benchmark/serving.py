@@ -131,7 +131,7 @@ def _collection(place: RunDirs) -> Place:
     head, item = b"\xfe\xff\x00\xe0", struct.Struct("<L")
     table = b"".join(item.pack(number * (TILE + 8)) for number in range(FRAMES))
     items = b"".join(head + item.pack(TILE) + _tile(number) for number in range(FRAMES))
-    slide.PixelData = head + item.pack(len(table)) + table + items + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    slide.PixelData = head + item.pack(len(table)) + table + items
     slide["PixelData"].VR, slide["PixelData"].is_undefined_length = "OB", True
     slide.save_as(place.incoming / f"SM.{slide.SOPInstanceUID}", enforce_file_format=True)
     words = listener("once", *place.flags(), "--min-free=0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import groupby, product
 from typing import NamedTuple
 
 from listener.serve.faults import BadRequest, NotAcceptable
@@ -16,7 +17,7 @@ DICOM, JSON, OCTETS, MULTIPART = (
     "multipart/related",
 )
 
-IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+IMPLICIT, EXPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
 
 #: Transfer syntaxes in which frames are sent, and their media types (PS3.18 tables 8.7.3-4 and 8.7.3-5).
 _MEDIA_TYPES = {
@@ -136,10 +137,12 @@ def choose(accepted: Sequence[Range], forms: Sequence[Form], *, single: bool) ->
 
     Raises NotAcceptable, which names what there is.
     """
-    for one in (one for one in accepted if one.quality > 0):
-        # Any transfer syntax is the stored one, of which the forms come first.
-        there = [form for form in forms if form.syntax == forms[0].syntax] if one.syntax == "*" else forms
-        for form in (form for form in there if _fits(one, form)):
+    for _, equal in groupby((one for one in accepted if one.quality > 0), key=lambda one: one.quality):
+        group = tuple(equal)
+        for form, one in product(forms, group):  # Of what is accepted alike the best that there is.
+            # Any transfer syntax is the stored one, of which the forms come first.
+            if not _fits(one, form) or (one.syntax == "*" and form.syntax != forms[0].syntax):
+                continue
             if form.media == JSON:
                 return Chosen(form, multipart=False)
             if one.multipart or one.media == "*/*":
@@ -168,6 +171,14 @@ def told(forms: Iterable[Form], *, single: bool) -> str:
         if single:
             texts.append(f"{media}{parameter}")
     return ", ".join(texts)
+
+
+def instance_forms(syntax: str, *, alone: bool) -> list[Form]:
+    """Return the forms of an instance that is stored in a transfer syntax, that first: one that is asked for `alone`
+    is also written in Explicit VR Little Endian, where its pixels are the same in that.
+    """
+    forms = [Form(DICOM, syntax)]
+    return [*forms, Form(DICOM, EXPLICIT)] if alone and syntax in (IMPLICIT, DEFLATED) else forms
 
 
 def frame_forms(syntax: str, *, native: bool, decodes: bool = False) -> list[Form]:

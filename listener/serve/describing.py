@@ -12,12 +12,14 @@ import os
 import secrets
 from collections.abc import Iterator
 from functools import lru_cache
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import orjson
 import pydicom
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from listener.dicom.attributes import Limits
 from listener.dicom.decoding import quiet
@@ -189,6 +191,24 @@ def describe_first(job: FirstJob) -> dict[str, Any] | None:
             found.pop("00080005", None)
             return found
     return None
+
+
+def write_explicit(path: str, stamp: tuple[int, ...], target: str) -> bool:
+    """Write an instance again in Explicit VR Little Endian; return whether that could be done, of the file that has
+    this stamp. Raises OSError where it cannot be written.
+    """
+    try:
+        with quiet(), opened(path) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
+            if stamp_of(os.fstat(descriptor)) != stamp:
+                return False
+            dataset = pydicom.dcmread(file, force=True)
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            written = BytesIO()
+            dataset.save_as(written, enforce_file_format=True)
+    except Exception:  # noqa: BLE001 - whatever pydicom or the system raises, it cannot be written so
+        return False
+    write_beside(target, written.getvalue())
+    return True
 
 
 @lru_cache(maxsize=8)

@@ -198,6 +198,13 @@ class Index:
             raise NotFound
         return data
 
+    async def explicit(self, entry: Entry) -> bytes:
+        """Return an instance in Explicit VR Little Endian. Raises NotAcceptable where that cannot be made, Busy."""
+        answer, data = await self._computed(self._painter, entry, kind="explicit")
+        if not answer:
+            raise NotAcceptable("the instance cannot be written in Explicit VR Little Endian")
+        return data
+
     async def picture(self, entry: Entry, kind: str, **job: Any) -> bytes:
         """Return a picture of a frame (`kind` render), or a frame decoded (decode). Raises NotAcceptable where there is
         none, Busy.

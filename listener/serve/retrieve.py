@@ -67,7 +67,7 @@ class Retriever:
             return await self._pictures(found[0], resource, wanted)
         if resource.kind == BULK:
             return await self._bulk(found[0], resource.bulk, wanted)
-        return self._instances(found, wanted, single=resource.level == "instances")
+        return await self._instances(found, wanted, single=resource.level == "instances")
 
     async def _uids(self, resource: Resource) -> Sequence[str]:
         """Return the UIDs of a resource's series. Raises NotFound, LedgerFault."""
@@ -85,15 +85,20 @@ class Retriever:
 
     # -- data sets -----------------------------------------------------------------------------------------------------
 
-    def _instances(self, entries: Sequence[Entry], wanted: Wanted, *, single: bool) -> Answer:
+    async def _instances(self, entries: Sequence[Entry], wanted: Wanted, *, single: bool) -> Answer:
         ranges = accept.ranges(wanted.accept)
-        chosen = [accept.choose(ranges, [Form(DICOM, entry.syntax)], single=single) for entry in entries]
-        etag = _etag("instances", *(entry.stamp for entry in entries), chosen[0].multipart)
+        chosen = [
+            accept.choose(ranges, accept.instance_forms(entry.syntax, alone=single), single=single) for entry in entries
+        ]
+        etag = _etag("instances", *(entry.stamp for entry in entries), chosen[0])
         fields: Fields = [("etag", etag)]
         if len(entries) == 1:
             fields.append(_modified(entries[0]))
         if is_known(wanted.known, etag):
             return Answer(304, fields)
+        if single and chosen[0].form.syntax != entries[0].syntax:
+            data = await self._index.explicit(entries[0])
+            return _whole(data, chosen[0].form, multiple=chosen[0].multipart, fields=fields)
         if chosen[0].multipart:
             parts = [
                 (one.form, self._file(entry, 0, entry.stamp[2])) for entry, one in zip(entries, chosen, strict=True)
@@ -306,10 +311,10 @@ def _layout_of(entry: Entry) -> tuple[Layout | None, bool]:
     return entry.layout, not isinstance(entry.layout, Encapsulated) and entry.syntax in NATIVE
 
 
-def _whole(data: bytes, form: Form, *, multiple: bool) -> Answer:
+def _whole(data: bytes, form: Form, *, multiple: bool, fields: Fields | None = None) -> Answer:
     if multiple:
-        return multipart(form.media, [(form, fixed(data))], [])
-    return Answer(200, [("content-type", named(form))], [fixed(data)])
+        return multipart(form.media, [(form, fixed(data))], fields or [])
+    return Answer(200, [("content-type", named(form)), *(fields or [])], [fixed(data)])
 
 
 def _joined(documents: Sequence[bytes]) -> bytes:

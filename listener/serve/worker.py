@@ -24,18 +24,23 @@ from listener.serve.describing import (
     describe_series,
     header_of,
     write_beside,
+    write_explicit,
 )
 from listener.serve.faults import Refused
 
 
 def answer(job: dict[str, Any]) -> Any:
-    """Do a job, of which `kind` is series, first or bulk, and return its answer: None where it cannot be written."""
+    """Do a job, of which `kind` is series, first, bulk, explicit, render or decode, and return its answer: None where
+    it cannot be written.
+    """
     kind = job.pop("kind")
     if kind == "first":
         return describe_first(FirstJob(job["data"], tuple(job["paths"])))
     try:
         if kind in ("render", "decode"):
             return _picture(kind, job)
+        if kind == "explicit":
+            return write_explicit(job["path"], tuple(job["stamp"]), job["target"])
         if kind == "bulk":
             return bulk_value(job["path"], tuple(job["stamp"]), job["bulk"], job["target"])
         job["instances"] = tuple((uid, path) for uid, path in job["instances"])

@@ -38,7 +38,7 @@ ASKED = [
     (
         'multipart/related; type="application/octet-stream", multipart/related; type="image/jpeg"',
         JPEG,
-        "application/octet-stream*",
+        "image/jpeg*",
     ),
     (f"application/octet-stream; transfer-syntax={EXPLICIT}", "", "application/octet-stream"),
     ("multipart/related", "", "application/octet-stream*"),

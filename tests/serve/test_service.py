@@ -107,6 +107,21 @@ def test_an_instance_comes_by_ranges_and_is_known_by_its_tag(collection: Collect
         assert running.get(url, method="POST").status == 405
 
 
+def test_an_instance_in_implicit_vr_comes_in_explicit_vr_where_that_is_asked_for(collection: Collection) -> None:
+    path = next(path for path in get_testdata_files() if path.endswith("MR_small_implicit.dcm"))
+    url = "/" + collection.add(Maker("", "1.9.1", "1.9", "1.9.9"), Path(path).read_bytes())
+    with serving(collection) as running:
+        for accept in ("application/dicom", "application/dicom; transfer-syntax=*"):
+            assert running.get(url, accept=accept).body == Path(path).read_bytes()
+        got = running.get(url, accept="application/dicom; transfer-syntax=1.2.840.10008.1.2.1")
+        made, wanted = pydicom.dcmread(io.BytesIO(got.body)), pydicom.dcmread(path)
+        assert made.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+        assert made == wanted
+        explicit = 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.1'
+        assert running.get(url, accept=explicit).parts[0][1] == got.body
+        assert running.get(url, accept="application/dicom; transfer-syntax=1.2.840.10008.1.2.4.50").status == 406
+
+
 def test_the_rest_of_a_file_comes_only_of_the_same_file(collection: Collection) -> None:
     (made, *_) = add_instances(collection, 1)
     url, data = url_of(made), file_of(collection, made.SOPInstanceUID)
