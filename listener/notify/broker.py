@@ -74,7 +74,7 @@ class Broker:
         app = self._open()
         try:
             with app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, timeout=_CONNECT)
+                connection.ensure_connection(**_ONCE, timeout=_CONNECT)
                 connection.default_channel.close()
         except self._errors(app) as error:
             raise NotTaken(f"{self.shown}: {reason_of(error)}") from None

@@ -61,7 +61,7 @@ class Nats:
         self.shown = ", ".join(map(shown, urls))
         self._loop = asyncio.new_event_loop()
         self._client: Any = None
-        self._stopped = Event()
+        self._stopped, self._tried = Event(), Event()
         self._told_fault = ""
         self._ended: OrderedDict[int, int] = OrderedDict()
         self._advancing: concurrent.futures.Future[None] | None = None
@@ -79,8 +79,10 @@ class Nats:
 
     def tell_end(self, key: int, generation: int, messages: Sequence[tuple[str, bytes]]) -> None:
         """Publish messages, subject and data, in their order on one connection, after which no progress of this
-        generation is told. Raises NotTaken unless a server answered afterwards on that connection.
+        generation is told. Raises NotTaken unless a server answered afterwards on that connection. Waits for the first
+        attempt to connect, so that one who tells at once need not come again.
         """
+        self._tried.wait(_CONNECT)
         self._wait(self._tell(key, generation, messages))
 
     def tell_progress(self, progress: Sequence[Progress]) -> bool:
@@ -143,6 +145,7 @@ class Nats:
         self._changed()
 
     async def _come(self) -> None:
+        self._tried.set()
         self._told_fault = ""
         log.info("%s: connected", self.shown)
         self._changed()
@@ -152,6 +155,7 @@ class Nats:
         if reason != self._told_fault:
             log.warning("%s: %s; it is tried again each second", self.shown, reason)
         self._told_fault = reason
+        self._tried.set()
 
     async def _tell(self, key: int, generation: int, messages: Sequence[tuple[str, bytes]]) -> None:
         client = self._client

@@ -1,11 +1,13 @@
-"""RabbitMQ, and a Redis that is found by a sentinel: a series reaches the queue, also after the broker was away."""
+"""RabbitMQ, a Redis that is found by a sentinel, and a CUBE whose worker is killed again and again."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import random
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +16,9 @@ from typing import Any
 import pytest
 
 from tests.dicomnet import accepts, free_port
-from tests.notify.servers import messages, program, redis_server
-from tests.notify.stage import bring, following, follows, notify, pending, series_uid
-from tests.service_process import Places
+from tests.notify.servers import cube_of, messages, program, redis_server
+from tests.notify.stage import CHRIS, bring, errors, following, follows, notify, pending, series_uid, write
+from tests.service_process import Places, service
 from tests.waiting import until
 
 kombu: Any = importlib.import_module("kombu")  # It has types, and does not say which.
@@ -125,3 +127,32 @@ def test_a_redis_is_found_by_its_sentinel(places: Places, tmp_path: Path) -> Non
             bring(places, 1, 1)
             until(lambda: pending(places) == 0, 60)
         assert [message["kwargs"]["SeriesInstanceUID"] for message in messages(url)] == [series_uid(1)]
+
+
+def test_each_series_is_registered_once_though_the_worker_is_killed(places: Places, tmp_path: Path) -> None:
+    login = tmp_path / "login"
+    login.write_text("secret")
+    login.chmod(0o600)
+    dice, series = random.Random(18), range(1, 41)
+    bring(places, 0, 1)
+    with redis_server() as (url, _), cube_of(url, places.data, tmp_path) as cube, service(places, *CHRIS):
+        asks = ("--cube", cube.url, "--cube-login", str(login), "--confirm-after", "3", "--cube-rate", "50")
+        with following(places, "--celery", url, *asks) as stage:
+            follows(places, "notify-cube")
+            for one in series:
+                write(places, one, 1)
+                if one % 8 == 0:
+                    with cube.hold():
+                        before = len(cube.begun)
+                        until(lambda before=before: len(cube.begun) > before, 60, what="it works")  # type: ignore[misc]
+                        cube.kill_worker()
+                    cube.start_worker()
+                time.sleep(dice.uniform(0, 0.2))
+            until(lambda: len(cube.registered) == len(series) and pending(places) == 0, 120, what="all are there")
+            events = stage.stop()
+    rows = [row["SeriesInstanceUID"] for row in cube.registered]
+    assert sorted(rows) == sorted(map(series_uid, series))
+    told = [event["SeriesInstanceUID"] for event in events if event["event"] == "registered"]
+    assert sorted(told) == sorted(rows)
+    assert errors(places, "notify-cube") == {}
+    assert [event for event in events if event["event"] == "unconfirmed"], "what the killed worker had begun"

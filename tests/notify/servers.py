@@ -68,6 +68,31 @@ def nats_server(port: int = 0, *more: str) -> Iterator[tuple[str, subprocess.Pop
         yield f"nats://127.0.0.1:{port}", process
 
 
+@contextlib.contextmanager
+def saying(data: bytes) -> Iterator[int]:
+    """A server that says this to everybody, and hangs up; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.is_set():
+                try:
+                    connection, _ = server.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    connection.sendall(data)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            ended.set()
+            thread.join()
+
+
 def messages(url: str, queue: str = "main2") -> list[dict[str, Any]]:
     """The messages in the queue, in their order: `task`, `args`, `kwargs` and `embed`."""
     with redis.Redis.from_url(url) as client:

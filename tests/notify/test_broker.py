@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from listener.errors import NotTaken
 from listener.notify.broker import Broker, broker_url, open_url
 from listener.parse import HoldsSecret
 from tests.dicomnet import free_port
+from tests.notify.servers import saying
 
 SENTINELS = "sentinel://:hunter2@a:26379;sentinel://:hunter2@b:26379/0?master_name=chris"
 
@@ -58,3 +61,20 @@ def test_a_broker_that_refuses_is_named_without_secrets(scheme: str) -> None:
     assert "hunter2" not in caught.value.detail
     assert not caught.value.is_final
     broker.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amqp leaves a socket open.
+@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "amqp", "amqps"])
+def test_what_is_no_broker_is_named_without_secrets(scheme: str, data: bytes) -> None:
+    with saying(data) as port:
+        broker = Broker(f"{scheme}://user:hunter2@127.0.0.1:{port}/0", "main2")
+        with pytest.raises(NotTaken) as caught:
+            broker.send({"PatientID": "1"})
+        with pytest.raises(NotTaken):
+            broker.check()
+        broker.close()
+    assert f"{scheme}://127.0.0.1:{port}/0" in caught.value.detail
+    assert "hunter2" not in caught.value.detail
+    del broker, caught
+    gc.collect()

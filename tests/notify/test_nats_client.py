@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 import logging
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from listener.errors import NotTaken
 from listener.notify.nats_client import Nats, Progress
 from tests.dicomnet import free_port
+from tests.notify.servers import saying
 from tests.waiting import until
-
-
-@contextmanager
-def saying(data: bytes) -> Iterator[int]:
-    """A server that says this to everybody, and hangs up; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(0.05)
-        ended = threading.Event()
-
-        def serve() -> None:
-            while not ended.is_set():
-                try:
-                    connection, _ = server.accept()
-                except TimeoutError:
-                    continue
-                with connection:
-                    connection.sendall(data)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield server.getsockname()[1]
-        finally:
-            ended.set()
-            thread.join()
 
 
 @pytest.mark.parametrize(

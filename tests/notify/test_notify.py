@@ -10,8 +10,8 @@ import pytest
 
 from tests.dicomnet import free_port, storescp, storescu
 from tests.notify.servers import Cube, cube_of, messages, nats_server, redis_server, subscriber
-from tests.notify.stage import bring, errors, following, follows, notify, pending, series_uid, standing
-from tests.service_process import Places, service
+from tests.notify.stage import CHRIS, bring, errors, following, follows, notify, pending, series_uid, standing, write
+from tests.service_process import Places, listener, once, service
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -80,6 +80,21 @@ def test_a_broker_that_is_away_loses_nothing(places: Places) -> None:
     with redis_server(port) as (url, _), following(places, "--celery", url):
         until(lambda: messages(url), 30)
         assert [message["kwargs"]["SeriesInstanceUID"] for message in messages(url)] == [series_uid(1)]
+
+
+def test_an_incomplete_series_is_registered_only_where_that_is_wanted(places: Places, broker: str) -> None:
+    bring(places, 0, 1)
+    notify(places, "once", "--celery", broker, "--register", "all")
+    for series, register in ((1, "all"), (2, "complete")):
+        assert notify(places, "once", "--celery", broker, "--register", register).status == 0
+        assert listener("expect", series_uid(series), "5", "--state", str(places.state)).status == 0
+        write(places, series, 1)
+        assert once(places, *CHRIS, "--series-timeout", "0.2").status == 0
+        assert notify(places, "once", "--celery", broker, "--register", register).status == 0
+    assert [message["kwargs"]["SeriesInstanceUID"] for message in messages(broker)] == [series_uid(1)]
+    assert notify(places, "again", "--since", "1d", "--state", str(places.state)).status == 0
+    assert notify(places, "once", "--celery", broker).status == 0
+    assert [message["kwargs"]["SeriesInstanceUID"] for message in messages(broker)][1:] == [series_uid(0)]
 
 
 @pytest.fixture

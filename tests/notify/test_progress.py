@@ -12,7 +12,7 @@ import pytest
 from tests.dicomnet import storescp
 from tests.instances import uid, write_instance
 from tests.notify.servers import Subscriber, nats_server, subscriber
-from tests.notify.stage import CANARY, CHRIS, Running, bring, following, follows, series_uid, write
+from tests.notify.stage import CANARY, CHRIS, Running, bring, following, follows, notify, series_uid, write
 from tests.service_process import Places, events_of, listener, once, service
 from tests.waiting import until
 
@@ -124,3 +124,13 @@ def test_how_a_series_may_end(places: Places, ear: Subscriber, stage: Running) -
     assert not any("UNKNOWN" in subject for subject, _, _ in ear.told)
     stage.stop()
     assert CANARY.encode() not in stage.stdout + stage.stderr.encode()
+
+
+def test_once_tells_what_is_due(places: Places, nats: str, ear: Subscriber) -> None:
+    bring(places, 0, 1)
+    assert notify(places, "once", "--nats", nats).status == 0
+    for series in range(1, 4):
+        bring(places, series, 1)
+        done = notify(places, "once", "--nats", nats)
+        assert done.status == 0, done.stderr
+        assert ear.of(series_uid(series)) == [("number", 1), ("done",)]
