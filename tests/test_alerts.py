@@ -30,7 +30,8 @@ PROMISED = """
     SeriesIncomplete BatchesWithError HookFailing LedgerBroken SenderSilent LogWriteFailing RouteNotRunning
     RouteTargetDown RouteTitleRejected RouteNoWorker RouteLate RouteDeadLetters RouteResultsHeld RouteUnclaimed
     RouteUnanswered BackfillPartFailed RouteConfigRefused ExportStalled ExportFailing ExportIdentified
-    NotifyTargetAway NotifyStalled NotifyLate ServeIndexLags NotifyFailed
+    DeidentifyBehind DeidentifyHeld DeidentifyProviderFailing NotifyTargetAway NotifyStalled NotifyLate ServeIndexLags
+    NotifyFailed
 """
 
 TARGET = {"instance": "10.0.0.7:9464", "job": "dicom/listener", "namespace": "dicom", "pod": "listener-0"}
@@ -416,6 +417,28 @@ CASES = {
             {'export_failures_total{reason="identified"}': "3x40"},
             {'export_failures_total{reason="gone"}': "0x5 1x30"},
         ],
+    ),
+    "DeidentifyBehind": Case(
+        at=380,
+        fires={'consumer_oldest_pending_timestamp_seconds{consumer="deidentify"}': "60x400"},
+        summary="A series has waited for 6h 19m 0s to be cleaned by listener-0",
+        labels={"consumer": "deidentify"},
+        quiet=[
+            {'consumer_oldest_pending_timestamp_seconds{consumer="deidentify"}': "0x400"},
+            {'consumer_oldest_pending_timestamp_seconds{consumer="export"}': "60x400"},
+        ],
+    ),
+    "DeidentifyHeld": Case(
+        at=80,
+        fires={'deidentify_held{reason="burned-in"}': "2x100", 'deidentify_held{reason="residual"}': "1x100"},
+        summary="3 instances or units wait for a person at listener-0",
+        quiet=[{'deidentify_held{reason="burned-in"}': "0x100"}],
+    ),
+    "DeidentifyProviderFailing": Case(
+        at=30,
+        fires={"deidentify_provider_failures_total": "0+1x60"},
+        summary="Who gives pseudonyms does not answer listener-0",
+        quiet=[{"deidentify_provider_failures_total": "2x60"}],
     ),
     "NotifyTargetAway": Case(
         at=10,

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from listener import settings
+from listener.deidentify.options import DeidentifyOptions
 from listener.export.options import ExportOptions
 from listener.notify.options import NotifyOptions
 from listener.quickstart.synthetic import make_series
@@ -36,6 +37,7 @@ SERVICES = (
     "listener-export.service",
     "listener-notify.service",
     "listener-serve.service",
+    "listener-deidentify.service",
     "storescp.service",
 )
 
@@ -149,6 +151,7 @@ def compose() -> dict[str, Any]:
         "docs/compose.export.yaml",
         "docs/compose.chris.yaml",
         "docs/compose.serve.yaml",
+        "docs/compose.deidentify.yaml",
     ],
 )
 def test_compose_fits_its_schema(name: str) -> None:
@@ -247,6 +250,34 @@ def test_compose_with_export_is_one_hardened_container_more() -> None:
     assert (chosen.to, chosen.no_parquet) == ("/export", True)
     assert own["ports"][0].endswith(f":{chosen.http.rpartition(':')[2]}")
     assert float(own["stop_grace_period"].rstrip("s")) > chosen.drain + 5
+
+
+def test_deidentify_s_unit_writes_to_the_state_and_what_the_second_collection_takes() -> None:
+    own, other = unit("listener-deidentify.service"), unit("listener-export.service")
+    assert own["ExecStart"] == ["/opt/listener/bin/listener deidentify"]
+    assert own["ReadWritePaths"] == ["/srv/dicom/state /srv/clean/batches"]
+    different = ("ExecStart", "EnvironmentFile", "ReadWritePaths")
+    assert {k: v for k, v in own.items() if k not in different} == {
+        k: v for k, v in other.items() if k not in different
+    }
+
+
+def test_compose_with_deidentify_is_the_stage_and_a_second_collection() -> None:
+    services = yaml.safe_load((PROJECT / "docs/compose.deidentify.yaml").read_text())["services"]
+    for name in ("deidentify", "clean"):
+        own = services[name]
+        assert (own["user"], own["read_only"], own["cap_drop"]) == ("10001:10001", True, ["ALL"])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config")
+    stage_options.add_flags(parser, DeidentifyOptions)
+    command = services["deidentify"]["command"][1:]
+    chosen = stage_options.load(DeidentifyOptions, "deidentify", parser.parse_args(command), {})
+    second = settings.load({}, services["clean"]["environment"], "run")
+    assert second.batches == (chosen.into.replace("/clean/", "/dicom/"),)
+    assert (second.batch_source, second.batches_at_once, second.incoming) == ("remove", 0, ())
+    assert services["clean"]["volumes"] == ["clean:/dicom"]
+    assert "clean:/clean" in services["deidentify"]["volumes"]
+    assert float(services["deidentify"]["stop_grace_period"].rstrip("s")) > chosen.drain + 5
 
 
 def test_compose_is_the_same_set_up() -> None:

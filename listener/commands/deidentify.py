@@ -30,6 +30,7 @@ from listener.deidentify.profile import Rules
 from listener.deidentify.recipe_file import read_recipes
 from listener.deidentify.replacing import Replacer, Subject
 from listener.errors import ConfigError
+from listener.ledger.reader import reading
 from listener.moments import FORMS
 from listener.planning.names import instant, printable
 from listener.stages import options
@@ -37,14 +38,15 @@ from listener.status import snapshot
 from listener.status.formatting import moment, several
 
 #: What may stand behind the verb, and which of these take files.
-DEEDS = ("once", "check", "status", "held", "evidence", "crosswalk", "explain", "new-key")
+DEEDS = ("once", "check", "status", "held", "evidence", "words", "crosswalk", "explain", "new-key")
 _WITH_FILES = ("explain", "new-key")
 
 EPILOG = (
     "without a word: serves until a signal. once: cleans what is due, and leaves; check: will it work?; status: how it "
     "stands, also without a running service; held: what waits for a person, with --release UID (of an instance or "
     "series) or --release --reason R lets it go; evidence: for a privacy board, what was done and what is not, without "
-    "patient data; crosswalk: pseudonyms with their originals, which needs --phi; "
+    "patient data, with --html FILE as a page; words: which words texts of the collection have; crosswalk: "
+    "pseudonyms with their originals; both need --phi; "
     "explain FILE...: what would become of each element of these files, and by which rule, with --phi also the values; "
     "new-key FILE: makes the key from which UIDs, pseudonyms and shifts are derived, for its owner alone. Series that "
     "end from the first start on are cleaned. "
@@ -62,7 +64,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reason", default="", metavar="R", help="of held: only what is held for this reason")
     parser.add_argument("--since", default="", metavar="TIME", help=f"of evidence: from then on: {FORMS}")
-    parser.add_argument("--json", action="store_true", help="of status, held, evidence, explain: for programs")
+    parser.add_argument("--html", default="", metavar="FILE", help="of evidence: write a page")
+    parser.add_argument("--json", action="store_true", help="of status, held, evidence, words, explain: for programs")
 
 
 def acts(given: argparse.Namespace) -> bool:
@@ -85,9 +88,10 @@ def run(config: Config, given: argparse.Namespace) -> int:
         "once": lambda: _serve(config, chosen, once=True),
         "check": lambda: _check(config, chosen),
         "status": lambda: _status(config, given),
-        "held": lambda: _held(config, given),
+        "held": lambda: _held(config, chosen, given),
         "evidence": lambda: _evidence(config, chosen, given),
-        "crosswalk": lambda: _crosswalk(config),
+        "words": lambda: _count_words(config, chosen, given),
+        "crosswalk": lambda: _crosswalk(config, chosen),
         "explain": lambda: _explain(config, chosen, given, paths),
         "new-key": lambda: _new_key(paths[0]),
     }
@@ -136,7 +140,7 @@ def _status(config: Config, given: argparse.Namespace) -> int:
 # -- what is held ------------------------------------------------------------------------------------------------------
 
 
-def _held(config: Config, given: argparse.Namespace) -> int:
+def _held(config: Config, chosen: DeidentifyOptions, given: argparse.Namespace) -> int:
     """List what waits for a person, or let it go."""
     from listener.deidentify import due
     from listener.deidentify.vault import Vault
@@ -146,7 +150,7 @@ def _held(config: Config, given: argparse.Namespace) -> int:
         raise ConfigError(["deidentify: release what? give --release UID, or --release --reason R"])
     if releases:
         check_user(config)
-    with closing(Vault(config.state, writes=releases)) as vault:
+    with closing(Vault(config.state, writes=releases, folder=chosen.vault)) as vault:
         rows = [row for row in vault.held() if not given.reason or row.reason == given.reason]
         if given.release:
             rows = [row for row in rows if given.release in (row.SOPInstanceUID, row.SeriesInstanceUID)]
@@ -173,13 +177,17 @@ def _held_cells(row: Any) -> list[str]:
 
 def _evidence(config: Config, chosen: DeidentifyOptions, given: argparse.Namespace) -> int:
     from listener.deidentify.evidence import evidence
+    from listener.deidentify.evidence_page import page
     from listener.deidentify.vault import Vault
 
     since_ns = since_of(given.since, 0)
-    with closing(Vault(config.state, writes=False)) as vault:
-        found = evidence(vault, chosen.option, since_ns, time.time_ns())
+    with closing(Vault(config.state, writes=False, folder=chosen.vault)) as vault:
+        found = evidence(vault, chosen, since_ns, time.time_ns())
+    if given.html:
+        _write_page(given.html, page(found))
     if given.json:
         write_json([found])
+    if given.json or given.html:
         return 0
     for name, value in found.items():
         if name != "attributes":
@@ -192,15 +200,44 @@ def _evidence(config: Config, chosen: DeidentifyOptions, given: argparse.Namespa
 
 
 def _words(value: Any) -> list[str]:
-    return [f"{name}: {one}" for name, one in value.items()] if isinstance(value, dict) else list(value)
+    if isinstance(value, dict):
+        return [f"{name}: {one}" for name, one in value.items()]
+    return [f"{one['name']} {one['sha256']}" if isinstance(one, dict) else str(one) for one in value]
 
 
-def _crosswalk(config: Config) -> int:
+def _write_page(path: str, text: str) -> None:
+    """Write a page. Raises ConfigError."""
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError([f"--html: '{printable(path)}' cannot be written: {error.strerror}"]) from None
+
+
+def _count_words(config: Config, chosen: DeidentifyOptions, given: argparse.Namespace) -> int:
+    """Print the words in texts of the collection."""
+    from listener.deidentify import wording
+
+    if not config.phi:
+        raise ConfigError(["deidentify: words of descriptions may name patients: give --phi if that is what you want"])
+    with reading(config.state) as reader:
+        words, unread = wording.count(reader, config.data, inputs.read_words(chosen.words))
+    if given.json:
+        write_json([word._asdict() for word in words])
+    else:
+        rows = [[word.word, str(word.series), "yes" if word.allowed else "no"] for word in words]
+        print(table(("word", "series", "allowed"), rows), end="")
+    if unread:
+        print(f"{several(unread, 'series', 'series')} could not be read", file=sys.stderr)
+    return int(bool(unread))
+
+
+def _crosswalk(config: Config, chosen: DeidentifyOptions) -> int:
     from listener.deidentify.vault import Vault
 
     if not config.phi:
         raise ConfigError(["deidentify: crosswalk names patients: give --phi if that is what you want"])
-    with closing(Vault(config.state, writes=False)) as vault:
+    with closing(Vault(config.state, writes=False, folder=chosen.vault)) as vault:
         for kind in ("patients", "studies", "series"):
             for original, new, *_ in vault.rows(kind):
                 write_json([{"kind": kind, "original": str(original).lstrip("\0"), "replaced": new}])

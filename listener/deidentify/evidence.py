@@ -5,12 +5,14 @@ verification looked for, and what is not done. No patient data, and no link from
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 import listener
+from listener.deidentify.inputs import read_text
+from listener.deidentify.options import DeidentifyOptions
 from listener.deidentify.vault import Vault
 from listener.dicom.decoding import keyword_of
 from listener.planning.names import instant
@@ -20,6 +22,8 @@ _LOOKS_FOR = (
     "serial numbers: in all bytes but native pixels; short or common ones as words of text elements"
 )
 
+_PROFILE = "DICOM PS3.15 2026c, Basic Application Level Confidentiality Profile"
+
 #: What no option of this program does.
 NOT_DONE = (
     "pixels are not cleaned: burned-in text is suspected by attributes alone",
@@ -28,8 +32,10 @@ NOT_DONE = (
 )
 
 
-def evidence(vault: Vault, options: Sequence[str], since_ns: int, now_ns: int) -> dict[str, Any]:
-    """Return the evidence of what was handed over from `since_ns` on; `options` are those of the configuration."""
+def evidence(vault: Vault, options: DeidentifyOptions, since_ns: int, now_ns: int) -> dict[str, Any]:
+    """Return the evidence of what was handed over from `since_ns` on; `options` are those of the configuration.
+    Raises ConfigError.
+    """
     table = resources.files(__package__).joinpath("table.tsv").read_bytes()
     units = [row for row in vault.rows("units") if row[6] >= since_ns]
     keys = {tuple(row[:3]) for row in units}
@@ -44,9 +50,13 @@ def evidence(vault: Vault, options: Sequence[str], since_ns: int, now_ns: int) -
         "time": instant(now_ns),
         "since": instant(since_ns) if since_ns else "",
         "version": listener.__version__,
-        "profile": "DICOM PS3.15 2026c, Basic Application Level Confidentiality Profile",
+        "profile": _PROFILE if options.profile == "basic" else "none: what recipes say, and nothing else",
         "table_sha256": hashlib.sha256(table).hexdigest(),
-        "options": sorted(options),
+        "options": sorted(options.option),
+        "recipes": [
+            {"name": os.path.basename(path), "sha256": hashlib.sha256(read_text(path).encode()).hexdigest()}
+            for path in options.recipe
+        ],
         "key": vault.fingerprint(),
         "units": len(units),
         "passed": sum(row[5] for row in units),

@@ -69,6 +69,13 @@ class DeidentifyOptions:
     identifiers_timeout: float = row(
         10.0, parse.seconds(0.1), "SECONDS", "how long who gives pseudonyms may take", unit="s"
     )
+    vault: str = row("", parse.directory, "DIR", "where the vault lies", shown="'deidentify' in --state")
+    no_vault: bool = row(
+        False,
+        parse.boolean,
+        "",
+        "keep nothing of pseudonyms, of what was handed over, is held or was released",
+    )
     workers: int = row(1, parse.whole(1, 256), "N", "worker processes: so many units are cleaned at once")
     http: str = row(
         "0.0.0.0:9466", parse.address, "ADDR:PORT", "metrics and health; port 0 picks one; or unix:PATH, or off"

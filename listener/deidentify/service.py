@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -74,11 +74,7 @@ def require(state_dir: str, options: DeidentifyOptions) -> None:
         problems.append(f"--into: '{options.into}' is no directory that can be written")
     if not options.key_file:
         problems.append("--key-file: name the key; 'listener deidentify new-key FILE' makes one")
-    for name, below in (("--key-file", options.key_file), ("--state", state_dir)):
-        if below and options.into and _is_below(below, options.into):
-            problems.append(f"{name}: it lies below --into, where what leaves the site lies")
-    if options.key_file and _is_below(options.key_file, state_dir):
-        problems.append("--key-file: it lies below --state, with the vault: keep them apart")
+    problems += _too_near(state_dir, options)
     try:
         with reading(state_dir) as reader:
             reader.data_dir()
@@ -86,6 +82,18 @@ def require(state_dir: str, options: DeidentifyOptions) -> None:
         problems.append(f"--state: '{state_dir}': {fault}")
     if problems:
         raise ConfigError(problems)
+
+
+def _too_near(state_dir: str, options: DeidentifyOptions) -> Iterator[str]:
+    """Yield what does not keep apart what must be: key, vault, and what leaves the site."""
+    for name, below in (("--key-file", options.key_file), ("--state", state_dir), ("--vault", options.vault)):
+        if below and options.into and _is_below(below, options.into):
+            yield f"{name}: it lies below --into, where what leaves the site lies"
+    for name, folder in (("--state", state_dir), ("--vault", options.vault)):
+        if options.key_file and folder and _is_below(options.key_file, folder):
+            yield f"--key-file: it lies below {name}, with the vault: keep them apart"
+    if options.vault and options.no_vault:
+        yield "--no-vault: there is no --vault then; give one of both"
 
 
 def _is_below(path: str, directory: str) -> bool:
@@ -116,7 +124,8 @@ class DeidentifyStage:
     def begin(self, tools: Tools) -> Sequence[int]:
         """Open the vault, and start to take deliveries. Raises ConfigError for another key, StageFault."""
         self._tools = tools
-        self._vault = Vault(self._state_dir)
+        no_vault = self._options.no_vault
+        self._vault = Vault.in_memory() if no_vault else Vault(self._state_dir, folder=self._options.vault)
         self._vault.claim(self._method.keys.fingerprint)
         self._units = Units(self._data_dir, self._options.into, self._method, self._vault, self._provider)
         self._workers = Workers(self._options.workers, Setup("listener.deidentify.work:Cleaner", self._method))
@@ -229,13 +238,9 @@ class DeidentifyStage:
         self._tools.events.service(name, time.time_ns(), **about)
 
     def _count_held(self) -> None:
-        """Count what waits for a person, by a connection of this thread's own."""
+        """Count what waits for a person."""
         self._next_count = time.monotonic() + 5.0
-        vault = Vault(self._state_dir, writes=False)
-        try:
-            self._held = Counter(row.reason for row in vault.held())
-        finally:
-            vault.close()
+        self._held = self._units.held()
         for reason in holding.REASONS:
             self._tools.metrics.set("deidentify_held", self._held[reason], reason)
 

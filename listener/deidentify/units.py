@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import NamedTuple
@@ -129,6 +130,11 @@ class Units:
             self._hand_over(key, name)
         return Result(name, cleaned.passed, held, len(cleaned.filtered))
 
+    def held(self) -> Counter[str]:
+        """Return how much waits for a person, by reason."""
+        with self._lock:
+            return Counter(row.reason for row in self._vault.held())
+
     def _key(self, task: Task) -> UnitKey:
         release = max(self._vault.release_of(part.series.SeriesInstanceUID) for part in task.parts)
         if task.batch:
@@ -155,9 +161,11 @@ class Units:
 
     def _hand_over(self, key: UnitKey, name: str) -> None:
         """Give a unit its name, if it has none, and mark it."""
-        part = os.path.join(self._into, f"{name}.part")
+        part, final = (os.path.join(self._into, one) for one in (f"{name}.part", name))
+        if os.path.isdir(final):  # The same bytes: a vault that was lost, or is not kept, does not know of it.
+            shutil.rmtree(part, ignore_errors=True)
         if os.path.isdir(part):
-            os.rename(part, os.path.join(self._into, name))
+            os.rename(part, final)
             sync.directories([self._into])
         self._vault.mark_handed(key)
 

@@ -1,5 +1,6 @@
 """The vault: who has which pseudonym, what was handed over, what is held and who released it. One SQLite file,
-`<state>/deidentify/deidentify.sqlite`, which never leaves the collection; the key is never in it.
+`<state>/deidentify/deidentify.sqlite` or in the directory of --vault, which never leaves the collection; the key is
+never in it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from listener.deidentify.catalogue import NAME
 from listener.deidentify.provider import Answer
 from listener.errors import ConfigError
-from listener.stages.database import Schema, open_reader, open_writer, transaction
+from listener.stages.database import Schema, open_in_memory, open_reader, open_writer, transaction
 
 _STEP = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -71,6 +72,9 @@ INSERT INTO held VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET detail =
 """
 
 
+Connection = sqlite3.Connection | None
+
+
 class Patient(NamedTuple):
     """A patient's pseudonym, and by how many days dates go back."""
 
@@ -113,8 +117,14 @@ class Unit(NamedTuple):
 class Vault:
     """The vault of a collection, for one thread at a time. Every method that writes is one transaction."""
 
-    def __init__(self, state_dir: str, *, writes: bool = True) -> None:
-        self._connection = (open_writer if writes else open_reader)(state_dir, SCHEMA)
+    def __init__(self, state_dir: str, *, writes: bool = True, folder: str = "", connection: Connection = None) -> None:
+        schema = SCHEMA._replace(folder=folder)
+        self._connection = connection or (open_writer if writes else open_reader)(state_dir, schema)
+
+    @classmethod
+    def in_memory(cls) -> Vault:
+        """Return a vault that keeps nothing beyond this process."""
+        return cls("", connection=open_in_memory(SCHEMA))
 
     def close(self) -> None:
         """Close."""

@@ -32,16 +32,18 @@ class StageMissing(StageFault):
 
 class Schema(NamedTuple):
     """What a stage keeps. `application` is the file's PRAGMA application_id; step n of `steps` makes version n + 1 of
-    version n, and none that was released is ever changed.
+    version n, and none that was released is ever changed. `folder` is where the
+    file lies, where that is not the state directory.
     """
 
     stage: str
     application: int
     steps: tuple[str, ...]
+    folder: str = ""
 
     def path(self, state_dir: str) -> str:
-        """Return the path of the file in a collection's state directory."""
-        return os.path.join(state_dir, self.stage, f"{self.stage}.sqlite")
+        """Return the path of the file: in `folder`, else in a collection's state directory."""
+        return os.path.join(self.folder or os.path.join(state_dir, self.stage), f"{self.stage}.sqlite")
 
 
 def open_writer(state_dir: str, schema: Schema) -> sqlite3.Connection:
@@ -68,6 +70,14 @@ def open_writer(state_dir: str, schema: Schema) -> sqlite3.Connection:
         except BaseException:
             connection.close()
             raise
+    return connection
+
+
+def open_in_memory(schema: Schema) -> sqlite3.Connection:
+    """Return a connection to a database that is nowhere but in this process, and ends with it. Raises StageFault."""
+    with translated():
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        _migrate(connection, schema)
     return connection
 
 

@@ -308,3 +308,62 @@ def test_what_must_stay_apart_is_asked_for(collection: Collection, capsys: pytes
     collection.into = Path(collection.config.state).parent
     assert collection.deidentify("check") == 2
     assert "below --into" in capsys.readouterr().err
+
+
+def test_evidence_as_a_page_names_nobody_and_fetches_nothing(collection: Collection, tmp_path: Path) -> None:
+    collection.add(0, 1, BurnedInAnnotation="YES")
+    collection.add(0, 2)
+    collection.end()
+    collection.deidentify("once")
+    page = tmp_path / "page.html"
+    assert collection.deidentify("evidence", "--html", str(page)) == 0
+    text = page.read_text()
+    assert "burned-in" in text
+    assert "PatientName" in text
+    assert planting.found_in(text.encode()) == []
+    assert not any(word in text for word in ("<script", "http://", "https://", "src="))
+    assert collection.deidentify("evidence", "--html", str(tmp_path / "none" / "page")) == 2
+
+
+def test_words_are_counted_by_series_and_need_phi(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    collection.add(0, 1, SeriesDescription="brain sagittal")
+    collection.add(1, 1, SeriesDescription="brain of somebody")
+    assert collection.deidentify("words") == 2
+    capsys.readouterr()
+    assert collection.deidentify("words", "--phi", "--json") == 0
+    rows = {row["word"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert (rows["brain"]["series"], rows["brain"]["allowed"]) == (2, True)
+    assert (rows["somebody"]["series"], rows["somebody"]["allowed"]) == (1, False)
+    assert collection.deidentify("words", "--phi") == 0
+
+
+def test_the_vault_lies_elsewhere_or_nowhere(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection.add(0, 1)
+    collection.end()
+    usual = Path(collection.config.state, "deidentify/deidentify.sqlite")
+    assert collection.deidentify("once", "--no-vault") == 0
+    assert len(collection.files()) == 1
+    assert not usual.exists()
+    collection.add(1, 1, BurnedInAnnotation="YES")
+    collection.end()
+    elsewhere = tmp_path / "vault"
+    assert collection.deidentify("once", "--vault", str(elsewhere)) == 1
+    assert not usual.exists()
+    assert (elsewhere / "deidentify.sqlite").exists()
+    assert elsewhere.stat().st_mode & 0o777 == 0o700
+    capsys.readouterr()
+    assert collection.deidentify("held", "--vault", str(elsewhere), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["reason"] == "burned-in"
+    assert collection.deidentify("check", "--vault", str(elsewhere), "--no-vault") == 2
+
+
+def test_a_unit_whose_vault_was_lost_is_there_once(collection: Collection) -> None:
+    collection.add(0, 1)
+    collection.end()
+    for _ in range(2):
+        assert collection.deidentify("once", "--no-vault") == 0
+        words = ["redeliver", "deidentify", collection.uid(0), "--yes", "--state", collection.config.state]
+        assert cli.main(["hooks", *words]) == 0
+    assert len(collection.handed()) == 1
