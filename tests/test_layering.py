@@ -108,6 +108,7 @@ DOORS = {
     "pydicom": {
         "deidentify.recipe",
         "deidentify.recipe_filter",
+        "deidentify.reversing",
         "serve.describing",
         "serve.rendering",
         "dicom.loading",
@@ -127,6 +128,7 @@ BROAD = {
     "repacking.repack": "one of the two places: a file's failure is its own, never the batch's",
     "dicom.decoding": "whatever pydicom raises about one value, the others are still to be had",
     "network.implicit": "whatever pydicom raises while it re-encodes is this one file's",
+    "deidentify.reversing": "whatever pydicom raises over one object, the others are still to be given back",
     "deidentify.work": "whatever pydicom raises while a filter looks at this one file",
     "stages.worker_process": "a task's failure is its own, and its text may name a patient",
     "serve.app": "a defect is one answer's, never the end of the service",

@@ -10,7 +10,7 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -38,15 +38,16 @@ from listener.status import snapshot
 from listener.status.formatting import moment, several
 
 #: What may stand behind the verb, and which of these take files.
-DEEDS = ("once", "check", "status", "held", "evidence", "words", "crosswalk", "explain", "new-key")
-_WITH_FILES = ("explain", "new-key")
+DEEDS = ("once", "check", "status", "held", "evidence", "words", "crosswalk", "reverse", "explain", "new-key")
+_WITH_FILES = ("reverse", "explain", "new-key")
 
 EPILOG = (
     "without a word: serves until a signal. once: cleans what is due, and leaves; check: will it work?; status: how it "
     "stands, also without a running service; held: what waits for a person, with --release UID (of an instance or "
     "series) or --release --reason R lets it go; evidence: for a privacy board, what was done and what is not, without "
     "patient data, with --html FILE as a page; words: which words texts of the collection have; crosswalk: "
-    "pseudonyms with their originals; both need --phi; "
+    "pseudonyms with their originals; both need --phi; reverse PATH...: objects that were derived from what was handed "
+    "over get their originals again, into the directory of --into; "
     "explain FILE...: what would become of each element of these files, and by which rule, with --phi also the values; "
     "new-key FILE: makes the key from which UIDs, pseudonyms and shifts are derived, for its owner alone. Series that "
     "end from the first start on are cleaned. "
@@ -70,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def acts(given: argparse.Namespace) -> bool:
     """Return whether it does more than print."""
-    return not given.deed or given.deed[0] in ("once", "new-key") or given.release is not None
+    return not given.deed or given.deed[0] in ("once", "reverse", "new-key") or given.release is not None
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -92,13 +93,14 @@ def run(config: Config, given: argparse.Namespace) -> int:
         "evidence": lambda: _evidence(config, chosen, given),
         "words": lambda: _count_words(config, chosen, given),
         "crosswalk": lambda: _crosswalk(config, chosen),
+        "reverse": lambda: _reverse(config, chosen, paths),
         "explain": lambda: _explain(config, chosen, given, paths),
         "new-key": lambda: _new_key(paths[0]),
     }
     return deeds[deed]()
 
 
-_FILES = {"explain": " FILE...", "new-key": " FILE"}
+_FILES = {"reverse": " PATH...", "explain": " FILE...", "new-key": " FILE"}
 
 
 def _serve(config: Config, chosen: DeidentifyOptions, *, once: bool) -> int:
@@ -245,6 +247,40 @@ def _crosswalk(config: Config, chosen: DeidentifyOptions) -> int:
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _reverse(config: Config, chosen: DeidentifyOptions, paths: Sequence[str]) -> int:
+    """Give derived objects their originals again. Return 1 if one is held."""
+    from listener.deidentify.reversing import Held, Reversing
+    from listener.deidentify.vault import Vault
+
+    if not chosen.into or not os.path.isdir(chosen.into):
+        raise ConfigError(["--into: name a directory for what is given back"])
+    if not chosen.key_file:
+        raise ConfigError(["--key-file: name the key of the vault"])
+    keys = Keys(inputs.read_key(chosen.key_file))
+    status = 0
+    with closing(Vault(config.state, writes=False, folder=chosen.vault)) as vault, reading(config.state) as reader:
+        if vault.fingerprint() != keys.fingerprint:
+            raise ConfigError(["--key-file: it is another key than the vault's"])
+        reversing = Reversing(reader, config.data, keys, vault)
+        for path in _files_below(paths):
+            try:
+                print(printable(reversing.reverse(path, chosen.into)))
+            except (Held, OSError) as error:
+                text = error.strerror if isinstance(error, OSError) else str(error)
+                print(f"held: {printable(path)}: {text}", file=sys.stderr)
+                status = 1
+    return status
+
+
+def _files_below(paths: Sequence[str]) -> Iterator[str]:
+    """Yield files, and those below directories."""
+    for path in paths:
+        if not os.path.isdir(path):
+            yield path
+        for folder, _, names in os.walk(path):
+            yield from (os.path.join(folder, name) for name in sorted(names))
 
 
 def _new_key(path: str) -> int:

@@ -63,15 +63,15 @@ def evidence(vault: Vault, options: DeidentifyOptions, since_ns: int, now_ns: in
         "filtered": dict(sorted(filtered.items())),
         "held": dict(sorted(held.items())),
         "released": dict(sorted(released.items())),
-        "attributes": [
-            {
-                "tag": f"({tag >> 16:04X},{tag & 0xFFFF:04X})",
-                "keyword": keyword_of(tag),
-                "action": action,
-                "count": count,
-            }
-            for (tag, action), count in sorted(done.items())
-        ],
+        "attributes": _attributes(done),
         "verification": {"looks_for": _LOOKS_FOR, "found": held["residual"]},
         "not_done": list(NOT_DONE),
     }
+
+
+def _attributes(done: Counter[tuple[int, str]]) -> list[dict[str, Any]]:
+    """Return what was done, by attribute."""
+    return [
+        {"tag": f"({tag >> 16:04X},{tag & 0xFFFF:04X})", "keyword": keyword_of(tag), "action": action, "count": count}
+        for (tag, action), count in sorted(done.items())
+    ]

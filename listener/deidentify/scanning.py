@@ -60,8 +60,9 @@ class Seen:
 
     def keep(self, elements: list[bytes], pixels: int) -> None:
         """Keep the elements of another file, in their order."""
+        if [raw[:4] for raw in elements] != [raw[:4] for raw in self.elements]:
+            self.places = {raw[:4]: place for place, raw in enumerate(elements)}
         self.elements = elements
-        self.places = {raw[:4]: place for place, raw in enumerate(elements)}
         self.size = max(self.size, pixels + _ROOM)
 
 
