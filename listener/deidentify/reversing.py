@@ -41,6 +41,7 @@ _OF_STUDY = (
     "ReferringPhysicianName",
 )
 _OURS = "2.25."
+_TEXTS = frozenset({"PN", "LO", "SH", "LT", "ST", "UT", "UC"})
 
 
 class Held(Exception):
@@ -163,7 +164,7 @@ def _check_texts(dataset: Dataset, head: Dataset) -> None:
     own, original = dataset.get("SpecificCharacterSet"), head.get("SpecificCharacterSet")
     if own in (original, "ISO_IR 192"):
         return
-    values = (element.value for element in dataset.iterall() if element.VR != "SQ")
+    values = (element.value for element in dataset.iterall() if element.VR in _TEXTS)
     if any(not value.isascii() for value in map(str, values)):
         raise Held("the patient's name cannot be written in its character set")
     dataset.SpecificCharacterSet = original

@@ -9,7 +9,7 @@ together are tried at most RATE times a second.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -150,3 +150,14 @@ class HeldUp:
             for place, group in most
         ]
         return {"files": len(self._files), "places": len(self._groups), "shown": places}
+
+
+def shown_together(several: Iterable[HeldUp], now: float) -> dict[str, Any]:
+    """Return the part of the status document for several ways in: as shown() has it, of all of them."""
+    parts = [one.shown(now) for one in several]
+    places = sorted((place for part in parts for place in part["shown"]), key=lambda place: -place["files"])
+    return {
+        "files": sum(part["files"] for part in parts),
+        "places": sum(part["places"] for part in parts),
+        "shown": places[:SHOWN],
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from listener.errors import HELD_UP_REASONS
 from listener.planning.names import instant
 from listener.service.disk_guard import DiskGuard
 from listener.service.engine import Engine
+from listener.service.held_up import shown_together
 from listener.service.systemd import SystemdNotifier
 from listener.service.watch import Watch
 from listener.status import preview, snapshot
@@ -154,14 +156,17 @@ class Monitor:
         metrics.set("ready", int(self.is_ready))
         state = "draining" if service.draining else body["status"]
         ids = {role: f"{usage.f_fsid:x}" for role, usage in usages.items()}
-        parts = {"held_up": self._engine.held_up.shown(now), "volume_ids": ids}
+        held_up = shown_together([engine.held_up for engine in self._engines], now)
+        parts = {"held_up": held_up, "volume_ids": ids}
         self._snapshot_writer.tick(state, body["checks"], parts, now)
         self._systemd.tick(self.verdict, started=service.scanned, stopping=service.draining)
 
     def _show_backlog(self) -> None:
         backlog = self._engine.backlog
         self._metrics.pending(backlog.waiting, backlog.working, backlog.retrying, backlog.bytes, backlog.oldest_ns())
-        counts = self._engine.held_up.counts()
+        counts = Counter[str]()
+        for engine in self._engines:
+            counts.update(engine.held_up.counts())
         for reason in HELD_UP_REASONS:
             self._metrics.set("files_held_up", counts[reason], reason)
 

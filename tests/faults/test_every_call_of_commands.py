@@ -85,6 +85,31 @@ def set_aside(places: Places) -> None:
     assert [path.name for path in folder.iterdir() if path.suffix == ".json"]
 
 
+FETCHED = "fetched/A1"
+
+
+def fetched(places: Places) -> None:
+    folder = places.base / FETCHED
+    folder.mkdir(parents=True)
+    for number, one in enumerate((FIRST, SECOND)):
+        save(instance(**one), folder / f"{number}")
+
+
+def accounted(places: Places) -> bool:
+    """The batch is done, once, with both of its instances, and without an error."""
+    with contextlib.closing(sqlite3.connect(places.state / "ledger.sqlite")) as connection:
+        rows = connection.execute(
+            "SELECT b.state, b.errors, sum(m.instances) FROM batches b JOIN batch_series m ON m.batch_id = b.id"
+        ).fetchall()
+    return rows == [("done", 0, 2)]
+
+
+def kept(places: Places) -> bool:
+    return accounted(places) and len(list((places.base / FETCHED).iterdir())) == 2
+
+
+_ONCE = ("once", "--batches={base}/fetched", "--data={data}", "--log={log}", "--state={state}")
+BATCHES = (*_ONCE, "--batch-quiet=0", "--workers=1", "--min-free=0")
 PRUNE = ("prune", "--data={data}", "--log={log}", "--state={state}", "--series=30", "--yes")
 DEEDS = {
     "prune": Deed(PRUNE, (FIRST, SECOND, OTHER), aged, (), (OTHER,)),
@@ -107,6 +132,7 @@ DEEDS = {
         (OTHER, SECOND),
         done=nothing_left,
     ),
+    "once --batches": Deed(BATCHES, (OTHER,), fetched, (), (OTHER, FIRST, SECOND), done=kept),
     "retry": Deed(
         ("retry", "--incoming={incoming}", "--data={data}", "--log={log}", "--state={state}", "--all"),
         (FIRST,),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from listener.records import Deferral
-from listener.service.held_up import MOST, RATE, SHOWN, HeldUp
+from listener.service.held_up import MOST, RATE, SHOWN, HeldUp, shown_together
 
 GIVE_UP = 3600.0
 
@@ -94,3 +94,16 @@ def test_what_is_shown(places: int) -> None:
             "files": places,
             "seconds": 15.0,
         }
+
+
+def test_several_ways_in_are_shown_together_the_fullest_places_first() -> None:
+    incoming, batches = held_up(), held_up()
+    incoming.refuse("a", "a", refused("1.2.3"), 0.0)
+    for key in "bc":
+        batches.refuse(key, key, refused("1.2.4"), 0.0)
+    for number in range(SHOWN):
+        incoming.refuse(str(number), str(number), refused(f"1.3.{number}"), 0.0)
+    shown = shown_together([incoming, batches], 5.0)
+    assert (shown["files"], shown["places"], len(shown["shown"])) == (SHOWN + 3, SHOWN + 2, SHOWN)
+    assert (shown["shown"][0]["SeriesInstanceUID"], shown["shown"][0]["files"]) == ("1.2.4", 2)
+    assert shown_together([], 0.0) == {"files": 0, "places": 0, "shown": []}

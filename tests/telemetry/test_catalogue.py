@@ -8,6 +8,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from listener.backfill.catalogue import ROWS as BACKFILL
+from listener.deidentify import catalogue as deidentify
 from listener.export import catalogue as export_catalogue
 from listener.notify import catalogue as notify
 from listener.route import catalogue as route
@@ -131,7 +132,7 @@ def test_everybody_names_the_same_metrics() -> None:
     assert names(read("docs/metrics.md")) == known
     known |= {row.full_name for row in BACKFILL}
     of_route = stages.rows("route", route.rows(Routes({}, {})))
-    tables = (*of_route, *export_catalogue.ROWS, *notify.rows(), *SERVE)
+    tables = (*of_route, *export_catalogue.ROWS, *notify.rows(), *SERVE, *deidentify.ROWS)
     known |= {row.full_name for row in tables}
     for path in ("helm/listener/rules/listener.rules.yaml", "helm/listener/rules/alerts.yaml", "docs/runbook.md"):
         assert names(read(path)) <= known, path
