@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from listener.backfill.catalogue import ROWS as BACKFILL
+from listener.deidentify.catalogue import ROWS as DEIDENTIFY
 from listener.export.catalogue import ROWS as EXPORT
 from listener.notify import catalogue as notify
 from listener.route import catalogue as route
@@ -626,6 +627,7 @@ def test_rules_ask_for_metrics_and_labels_of_the_catalogue() -> None:
         *BACKFILL,
         *stages.rows("route", route.rows(Routes({}, {}))),
         *stages.rows("export", EXPORT),
+        *stages.rows("deidentify", DEIDENTIFY),
         *stages.rows("notify", notify.rows(), (notify.NATS, notify.CUBE)),
         *SERVE,
     ]

@@ -52,6 +52,9 @@ class BatchFolder:
         self.marks: set[int] = set()
         self.account = FolderAccount()
         self.trouble = ""
+        #: Whether a file of this generation was published that had no second name in the tree before.
+        self.has_news = False
+        self._alone: set[int] = set()
         self._signature = self._failed = Signature()
 
     @staticmethod
@@ -89,6 +92,14 @@ class BatchFolder:
         """Return the signature of what is left of a batch that has ended; "" if nothing is, or it has not ended."""
         return self.state.signature if self.state and self.has_ended else ""
 
+    @property
+    def may_be_rest(self) -> bool:
+        """Return whether it may be the rest of a folder whose removal was interrupted: the same one, of a batch
+        that has ended without an error.
+        """
+        state = self.state
+        return state is not None and not state.errors and state.inode == self.inode and not self.was_moved
+
     def is_in(self, phase: str) -> bool:
         """Return whether it is in this phase now."""
         return self.phase == phase
@@ -122,6 +133,7 @@ class BatchFolder:
         self.in_flight, self.marks = {}, set()
         self._signature, self._failed = Signature(), Signature()
         self.trouble = ""
+        self.has_news, self._alone = False, set()
         self.changed_ns = 0
         self.was_looked_at = True
 
@@ -131,6 +143,8 @@ class BatchFolder:
         self.in_flight[entry.path] = mark
         self._signature.add(mark)
         self.account.files += 1
+        if entry.names == 1:
+            self._alone.add(mark)
 
     def end_file(self, outcome: Outcome) -> bool:
         """Record how a file ended; return False if it was not under way."""
@@ -143,6 +157,7 @@ class BatchFolder:
             numbers[0] += 1
             numbers[1] += outcome.size
             self.marks.add(mark)
+            self.has_news |= outcome.kind == "published" and mark in self._alone
         else:
             below = printable(outcome.path[len(self.path) + 1 :])
             reason = outcome.reason or outcome.kind

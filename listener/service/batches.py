@@ -24,6 +24,7 @@ from listener.errors import LedgerFault
 from listener.ledger import batch_recorder as steps
 from listener.ledger import batches as ledger_batches
 from listener.ledger.batch_recorder import BatchNews, Change
+from listener.ledger.batches import BatchKey
 from listener.ledger.connection import open_reader, path_of, translated
 from listener.ledger.thread import LedgerThread
 from listener.records import Arrival, Deferral, Outcome
@@ -97,6 +98,8 @@ class Batches:
         self._registry = FolderRegistry(config.batches, len(config.incoming), ledger, self._story)
         self._scan = FolderScan(self._registry, config.rescan)
         self._offering: list[BatchFolder] = []
+        #: Batches that had ended before this run: what lies in the same folder may be the rest of its removal.
+        self._ended_before: set[BatchKey] = set()
         self.limit: int | None = None
         self.waits_for_consumers = True
 
@@ -135,10 +138,12 @@ class Batches:
                     for root in self._config.batches:
                         states = ledger_batches.states_of(connection, BatchFolder.root_text(root))
                         self._registry.known |= {state.key: state for state in states}
+                        self._ended_before |= {state.key for state in states if state.state in ("done", "empty")}
                 finally:
                     connection.close()
         except LedgerFault:  # It is told elsewhere.
             self._registry.known.clear()
+            self._ended_before.clear()
 
     def turn(self, now: float) -> None:
         """Go on for a slice: scan, tell stories, hand out work and take results. Never waits."""
@@ -262,6 +267,11 @@ class Batches:
             if not look.directories:
                 return False
             folder.directories = look.directories
+            was_ended = folder.key in self._ended_before
+            self._ended_before.discard(folder.key)
+            if was_ended and self._removes and folder.may_be_rest:
+                yield from self._remove_rest(folder)
+                continue
             if folder.is_moved() or folder.is_back(look.signature):
                 break
             wait = max(_LOOK_AGAIN, _LOOK_AGAIN_EACH * len(self._registry))
@@ -274,6 +284,17 @@ class Batches:
             yield time.monotonic() + wait
         folder.take_move(time.time_ns())
         return True
+
+    def _remove_rest(self, folder: BatchFolder) -> Story:
+        """Go on with a removal, without a generation for it: if each file that is left is a duplicate now."""
+        self._registry.enter(folder, SETTLING)
+        folder.begin()
+        yield from self._offer_files(folder)
+        while folder.in_flight:
+            yield inf
+        folder.directories, folder.was_looked_at = {}, False
+        if not (folder.has_news or folder.account.errors):
+            yield from _told(folder_walk.remove(folder.path, folder.marks, folder.refused_by))
 
     def _until_quiet(self, folder: BatchFolder, look: Look) -> Generator[float, None, float]:
         """Return in how many seconds a folder may be quiet; 0: it is."""

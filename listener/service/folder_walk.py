@@ -55,7 +55,7 @@ def entries(
                         if not is_temporary(entry.name):
                             times = status.st_mtime_ns, status.st_ctime_ns
                             below = entry.path[len(folder) + 1 :]
-                            yield FileEntry(entry.path, below, status.st_size, *times, status.st_ino)
+                            yield FileEntry(entry.path, below, status.st_size, *times, status.st_ino, status.st_nlink)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:

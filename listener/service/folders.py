@@ -43,7 +43,9 @@ def is_refused_of(refused: bytes, name: bytes) -> bool:
 
 
 class FileEntry(NamedTuple):
-    """A file of a folder: its path, that below the folder, size in bytes, mtime and ctime in nanoseconds, and inode."""
+    """A file of a folder: its path, that below the folder, size in bytes, mtime and ctime in nanoseconds, inode, and
+    how many names it has.
+    """
 
     path: str
     below: str
@@ -51,6 +53,7 @@ class FileEntry(NamedTuple):
     mtime_ns: int
     ctime_ns: int
     inode: int
+    names: int = 1
 
     @property
     def mark(self) -> int:

@@ -108,6 +108,10 @@ def kept(places: Places) -> bool:
     return accounted(places) and len(list((places.base / FETCHED).iterdir())) == 2
 
 
+def taken(places: Places) -> bool:
+    return accounted(places) and not (places.base / FETCHED).exists()
+
+
 _ONCE = ("once", "--batches={base}/fetched", "--data={data}", "--log={log}", "--state={state}")
 BATCHES = (*_ONCE, "--batch-quiet=0", "--workers=1", "--min-free=0")
 PRUNE = ("prune", "--data={data}", "--log={log}", "--state={state}", "--series=30", "--yes")
@@ -133,6 +137,9 @@ DEEDS = {
         done=nothing_left,
     ),
     "once --batches": Deed(BATCHES, (OTHER,), fetched, (), (OTHER, FIRST, SECOND), done=kept),
+    "once --batches --batch-source remove": Deed(
+        (*BATCHES, "--batch-source=remove"), (OTHER,), fetched, (), (OTHER, FIRST, SECOND), done=taken
+    ),
     "retry": Deed(
         ("retry", "--incoming={incoming}", "--data={data}", "--log={log}", "--state={state}", "--all"),
         (FIRST,),
