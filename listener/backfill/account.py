@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
 import listener
+from listener.backfill import journal
 from listener.backfill.journal import Ends
 from listener.backfill.listing import Names
 from listener.backfill.parts import KINDS, Part
@@ -99,6 +100,19 @@ def is_done(account: Mapping[str, Any] | None) -> bool:
 def parts(state_dir: str) -> list[Part]:
     """Return what is known of each part that was begun, by name. Raises OSError."""
     return [Part(name, read(folder), snapshot.read(folder)) for name, folder in folders(state_dir)]
+
+
+def seen_to_elsewhere(state_dir: str, parts: Sequence[Part]) -> int:
+    """Return how many files that vanished for one of the parts had another end in another one: both have their names in
+    their lists. Raises OSError.
+    """
+    suspects = [part.name for part in parts if part.account and part.account["vanished"]]
+    gone = [journal.gone(folder_of(state_dir, name)) for name in suspects]
+    left: set[bytes] = set().union(*gone)
+    found: set[bytes] = set()
+    for part in parts if left else ():
+        found |= journal.seen_to(folder_of(state_dir, part.name), left)
+    return sum(len(keys & found) for keys in gone)
 
 
 def folders(state_dir: str) -> Iterator[tuple[str, str]]:

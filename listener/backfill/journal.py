@@ -123,9 +123,7 @@ class Journal:
             sync.descriptors([self._series_file, self._file] if fresh else [self._file])
 
     def _note(self, key: bytes, kind: int, size: int) -> None:
-        known = self._ends.get(key, _LISTED)
-        # A name that is gone may be one that another host has seen to: what is recorded of it stays.
-        if known != _PUBLISHED and (kind != _VANISHED or known == _LISTED):
+        if _replaces(self._ends.get(key, _LISTED), kind):
             self._ends[key] = kind
             self._bytes += size if kind == _PUBLISHED else 0
 
@@ -144,6 +142,38 @@ class Journal:
         """Close the files."""
         os.close(self._file)
         os.close(self._series_file)
+
+
+def gone(folder: str) -> set[bytes]:
+    """Return the keys of the files of a part that vanished."""
+    return {key for key, kind in _ends_in(folder).items() if kind == _VANISHED}
+
+
+def seen_to(folder: str, keys: set[bytes]) -> set[bytes]:
+    """Return those of `keys` that this part gave another end than vanished."""
+    return {key for key, kind in _ends_in(folder, keys).items() if kind != _VANISHED}
+
+
+def _ends_in(folder: str, keys: set[bytes] | None = None) -> dict[bytes, int]:
+    """Return key and end of each file of a part (of `keys` only), as Journal counts them."""
+    try:
+        with open(os.path.join(folder, ENDS), "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return {}
+    ends: dict[bytes, int] = {}
+    for start in range(0, len(data) - len(data) % _RECORD, _RECORD):
+        key, kind = data[start : start + _KEY], data[start + _KEY]
+        if (keys is None or key in keys) and _replaces(ends.get(key, _LISTED), kind):
+            ends[key] = kind
+    return ends
+
+
+def _replaces(known: int, kind: int) -> bool:
+    """Return whether an end takes the place of what is known of a file. A name that is gone may be one that another
+    host has seen to: what is recorded of it stays.
+    """
+    return known != _PUBLISHED and (kind != _VANISHED or known == _LISTED)
 
 
 def series_of(folder: str) -> list[str]:

@@ -62,7 +62,9 @@ def missing(names: Iterable[str], lists: Iterable[str] = ()) -> list[str]:
 
 
 def document(parts: Sequence[Part], lists: Iterable[str], now_ns: int) -> dict[str, Any]:
-    """Return all of it as one document, which `--json` prints."""
+    """Return all of it as one document, which `--json` prints. `vanished_elsewhere`, how many of the vanished files
+    another part has seen to, is for the caller to fill in.
+    """
     shown = [_shown(part, now_ns) for part in parts]
     absent = missing((part.name for part in parts), lists)
     states = Counter(one["state"] for one in shown) | Counter({"missing": len(absent)})
@@ -78,6 +80,7 @@ def document(parts: Sequence[Part], lists: Iterable[str], now_ns: int) -> dict[s
     return {
         "schema": SCHEMA,
         **totals,
+        "vanished_elsewhere": 0,
         "states": {state: states[state] for state in STATES},
         "missing": absent,
         "seconds": round(seconds, 1),
@@ -120,7 +123,14 @@ def summary(found: Mapping[str, Any]) -> str:
     lines.append(f"{count(found['listed'])} files listed, {share(done, found['listed'])} done: {ends or 'nothing'}")
     pace = f"{size(found['bytes'])} published, {rate(found['rate'])} files/s in {span(found['seconds'])}"
     left = f", {span(found['seconds_left'])} left" if found["seconds_left"] is not None else ""
-    return "\n".join([*lines, pace + left])
+    lines.append(pace + left)
+    if found["vanished"] and not states["running"]:
+        elsewhere = found["vanished_elsewhere"]
+        nowhere = found["vanished"] - elsewhere
+        lines.append(
+            f"of those that vanished {count(elsewhere)} came through another part, {count(nowhere)} are nowhere"
+        )
+    return "\n".join(lines)
 
 
 def unfinished(found: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], int]:

@@ -56,7 +56,11 @@ def _look(config: Config, lists: list[str]) -> dict[str, Any]:
     from listener.backfill import account, parts
     from listener.backfill.account import name_of_list
 
-    return parts.document(account.parts(config.state), map(name_of_list, lists), time.time_ns())
+    there = account.parts(config.state)
+    found = parts.document(there, map(name_of_list, lists), time.time_ns())
+    if found["vanished"] and not found["states"]["running"]:
+        found["vanished_elsewhere"] = account.seen_to_elsewhere(config.state, there)
+    return found
 
 
 def _write(found: Mapping[str, Any], path: str | None) -> None:

@@ -99,6 +99,8 @@ def test_a_list_names_the_files_and_each_has_one_end(tmp_path: Path) -> None:
     assert total(places) == {
         "listed": len(files) + 2, "published": len(files) - 2, "duplicate": 1, "set_aside": 1, "vanished": 2
     }  # fmt: skip
+    done = listener("parts", "--state", str(places.state), *map(str, sorted(lists.iterdir())))
+    assert "of those that vanished 1 came through another part, 1 are nowhere" in done.stdout.decode()
     (lists / "list-0000").write_bytes(b"another\0")
     assert part(places, "--files-from", str(lists / "list-0000"), "--again") == 2
 
