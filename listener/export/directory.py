@@ -83,7 +83,7 @@ class DirectoryTarget:
             sync.directories([os.path.dirname(target)])
         return True
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, size: int = 0) -> Iterator[bytes]:
         """Yield the bytes of an object."""
         with _faults():
             try:

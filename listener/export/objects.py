@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -25,6 +26,9 @@ _PIECE = 4 * 2**20
 
 #: Parts of one large object that are under way at once; one more is being filled.
 _PARTS = 2
+
+#: What is sent or read in one piece is held here and, for a moment, in obstore.
+_TWICE = 2
 
 #: Seconds in which a request must be answered, its body included: 3 MB at 10 kB/s.
 _TIMEOUT = timedelta(seconds=300)
@@ -68,7 +72,7 @@ class ObjectTarget:
         with _faults():
             self.is_conditional = not (self._created(PROBE, data, {}) and self._created(PROBE, data, {}))
 
-    def _created(self, key: str, data: bytes, attributes: dict[str, str]) -> bool:
+    def _created(self, key: str, data: bytes | bytearray, attributes: dict[str, str]) -> bool:
         try:
             self._obstore.put(self._store, key, data, mode="create", use_multipart=False, attributes=attributes or None)
         except self._obstore.exceptions.AlreadyExistsError:
@@ -94,8 +98,8 @@ class ObjectTarget:
             return False
         attributes = {DIGEST: content.sha256}
         if content.size <= self._part:
-            with self._budget.held(content.size):
-                data = b"".join(content.chunks())
+            with self._budget.held(_TWICE * content.size):
+                data = _joined(content)
                 pace(len(data))
                 with _faults():
                     return self._created(content.key, data, attributes)
@@ -111,9 +115,9 @@ class ObjectTarget:
             )
         return True
 
-    def read(self, key: str) -> Iterator[Piece]:
-        """Yield the bytes of an object, piece by piece."""
-        with _faults():
+    def read(self, key: str, size: int = _PIECE) -> Iterator[Piece]:
+        """Yield the bytes of an object, piece by piece; `size`: as far as it is known."""
+        with self._budget.held(_TWICE * min(size, _PIECE)), _faults():
             try:
                 first = self._obstore.get(self._store, key, options={"range": (0, _PIECE)})
                 size = first.meta["size"]
@@ -134,6 +138,20 @@ class ObjectTarget:
 
     def close(self) -> None:
         """Connections end with the object."""
+
+
+def _joined(content: Content) -> bytes | bytearray:
+    """Return the bytes of a small object, which are in memory once."""
+    chunks = content.chunks()
+    first = next(chunks, b"")
+    if len(first) == content.size:
+        return first
+    data = bytearray(content.size)
+    view, end = memoryview(data), 0
+    for chunk in itertools.chain((first,), chunks):
+        view[end : end + len(chunk)] = chunk
+        end += len(chunk)
+    return data
 
 
 def _paced(content: Content, pace: Pace) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from listener.export.directory import DirectoryTarget
 from listener.export.due import Wants
 from listener.export.faults import TargetFault, TargetRefuses
 from listener.export.flow import Flow
+from listener.export.heap import return_large_blocks
 from listener.export.instances import ALWAYS, Survey
 from listener.export.options import ExportOptions
 from listener.export.places import place_of
@@ -127,6 +128,7 @@ class ExportStage:
 
     def begin(self, tools: Tools) -> Sequence[int]:
         """Start the threads."""
+        return_large_blocks()
         self._tools = tools
         options, flow = self._options, Flow(self._options.rate)
         self._pool = ThreadPoolExecutor(options.uploads, thread_name_prefix="listener-upload")

@@ -60,8 +60,8 @@ class Target(Protocol):
     def create(self, content: Content, pace: Pace) -> bool:
         """Write an object; return False, and change nothing, where the name is taken."""
 
-    def read(self, key: str) -> Iterator[Piece]:
-        """Yield the bytes of an object. Raises NotThere."""
+    def read(self, key: str, size: int = ...) -> Iterator[Piece]:
+        """Yield the bytes of an object, which has `size` as far as that is known. Raises NotThere."""
 
     def listed(self, folder: str) -> Iterator[tuple[str, int]]:
         """Yield key and size of all objects whose keys begin with `folder` and a slash ("": of all)."""

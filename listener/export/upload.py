@@ -92,7 +92,7 @@ class Uploader:
     def _is_read_back(self, content: Content) -> bool:
         for _ in range(_READS):
             digest, size = hashlib.sha256(), 0
-            for chunk in self._target.read(content.key):
+            for chunk in self._target.read(content.key, content.size):
                 self._flow.tick()
                 digest.update(chunk)
                 size += len(chunk)

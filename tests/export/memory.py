@@ -52,7 +52,7 @@ class MemoryTarget:
         self.after("create", content.key)
         return True
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, size: int = 0) -> Iterator[bytes]:
         self._call("read", key)
         if key not in self.objects:
             raise NotThere

@@ -205,6 +205,7 @@ def test_nothing_is_pruned_that_the_store_did_not_keep(world: World) -> None:
         return Answer(200, [("ETag", '"00"')], b"") if is_ours else None
 
     config = world.config
+    Path(config.log, f"studyData/{world.study()}-series").mkdir(parents=True)  # No worker wrote it here.
     prune = ["prune", "--series=0", "--yes", f"--state={config.state}", f"--data={config.data}", f"--log={config.log}"]
     with front(world.store.endpoint) as between:
         between.script = keeps_nothing

@@ -1,0 +1,23 @@
+"""Memory of large objects goes back to the system when they are gone."""
+
+from __future__ import annotations
+
+import ctypes
+
+#: Of <malloc.h>: from how many bytes on an allocation is a mapping of its own.
+_M_MMAP_THRESHOLD = -3
+
+#: More than what is read of a file at a time, less than a part of an object.
+_LARGE = 2 * 2**20
+
+
+def return_large_blocks() -> None:
+    """Let glibc map each large block by itself, in all threads.
+
+    It raises that limit by itself to the largest block that was freed; then each of the many threads keeps what its
+    largest object took (measured with 10 uploads of 8 MiB: 214 MB resident, and 137 with this and a Budget that counts
+    copies).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
