@@ -76,9 +76,10 @@ class Ahead:
         self._undescribed = {**self._undescribed, **dict(reversed(new.items()))}
         until = time.monotonic() + _LOOK
         while self._undescribed and time.monotonic() < until and not self._is_full():
-            _, row = self._undescribed.popitem()
-            self._made[row.id] = row.last_ns
+            row = next(reversed(self._undescribed.values()))
             self.failed += not await self._index.ahead(row, self._worker)
+            self._made[row.id] = row.last_ns
+            del self._undescribed[row.id]
 
     def grew(self, size: int) -> None:
         """Count what the index takes more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -96,6 +97,10 @@ class Answering:
             timeout_graceful_shutdown=max(1, int(options.drain)),
         )
         self._server = _Uvicorn(config)
+        # What it logs of a failed answer has the text of the error, which may hold a path, and so a name; app tells
+        # the failure without.
+        uvicorn_log = logging.getLogger("uvicorn")
+        uvicorn_log.handlers, uvicorn_log.propagate = [logging.NullHandler()], False
 
     def begin(self) -> None:
         """Look at the tokens. Raises FatalFault."""

@@ -9,7 +9,7 @@ import os
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from email.utils import formatdate
-from functools import lru_cache, partial
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -227,11 +227,7 @@ class Retriever:
         etag = _etag("frames", entry.stamp, *numbers, chosen)
         if is_known(wanted.known, etag):
             return Answer(304, [("etag", etag)])
-        try:
-            read = partial(self._read_inflated, entry, numbers)
-            frames = await asyncio.to_thread(read)
-        except (FramesFault, FileFault) as fault:
-            raise NotFound(str(fault)) from None
+        frames = await asyncio.to_thread(self._read_inflated, entry, numbers)
         if not chosen.multipart:
             return Answer(200, [("content-type", named(chosen.form)), ("etag", etag)], [fixed(frames[0])], 1)
         return multipart(
@@ -239,13 +235,19 @@ class Retriever:
         )
 
     def _read_inflated(self, entry: Entry, numbers: Sequence[int]) -> list[bytes]:
+        """Return frames of a deflated instance. Raises NotFound."""
         path = os.path.join(self._index.places.data, entry.path)
-        with ImageFile(path, folder=self._index.places.folder, cap=self._max_inflated) as image:
-            if stamp_of(image.status) != entry.stamp:
-                raise NotFound("the instance has just been replaced or removed; ask again")
-            if max(numbers) > image.count:
-                raise NotFound(f"the instance has {image.count} frames")
-            return [image.read(number - 1) for number in numbers]
+        try:
+            with ImageFile(path, folder=self._index.places.folder, cap=self._max_inflated) as image:
+                if stamp_of(image.status) != entry.stamp:
+                    raise NotFound("the instance has just been replaced or removed; ask again")
+                if max(numbers) > image.count:
+                    raise NotFound(f"the instance has {image.count} frames")
+                return [image.read(number - 1) for number in numbers]
+        except (FramesFault, FileFault) as fault:
+            raise NotFound(str(fault)) from None
+        except OSError:  # Its text has the path.
+            raise NotFound("the instance has just been replaced or removed; ask again") from None
 
     # -- bulk data -----------------------------------------------------------------------------------------------------
 

@@ -208,6 +208,26 @@ def test_a_proxy_is_believed_and_limits_count_behind_it(collection: Collection) 
         assert len(many) == 20
 
 
+def test_what_fails_within_an_answer_is_told_without_a_path(collection: Collection) -> None:
+    deflated = next(path for path in get_testdata_files() if path.endswith("image_dfl.dcm"))
+    gone = "/" + collection.add(Maker("", "1.9.1", "1.9", "1.9.9"), Path(deflated).read_bytes())
+    url, _ = collection.slide(2000)
+    with serving(collection) as running:
+        assert running.get(f"{gone}/frames/1").status == 200
+        collection.path("1.9.1").unlink()
+        assert running.get(f"{gone}/frames/1").status == 404
+        assert running.get(f"/{url}/frames/1").status == 200
+        connection = http.client.HTTPConnection(running.address, timeout=20)
+        with contextlib.closing(connection):
+            connection.request("GET", f"/dicom-web/{url}", headers={"accept": "application/dicom"})
+            os.truncate(collection.path(), 5000)
+            with contextlib.suppress(http.client.HTTPException, ConnectionError):
+                connection.getresponse().read()
+        assert running.get(f"/{url}/frames/1").status == 404
+        assert "patient/study" not in str(running)
+        assert "Traceback" not in str(running)
+
+
 def test_answers_go_on_where_the_index_is_full(collection: Collection, tmp_path: Path) -> None:
     url, frames = collection.slide(5)
     index = tmp_path / "index"
