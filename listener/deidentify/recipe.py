@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
-from pydicom.dataelem import DataElement
+from listener.dicom.loading import load_pydicom
 
 #: What a line does.
 ADD, BLANK, JITTER, KEEP, REPLACE, REMOVE = "ADD", "BLANK", "JITTER", "KEEP", "REPLACE", "REMOVE"
@@ -55,12 +54,18 @@ class Names(NamedTuple):
 
 def keyword_of(tag: int) -> str:
     """Return the keyword of a tag, "" if it has none."""
+    load_pydicom()
+    from pydicom.datadict import keyword_for_tag
+
     return keyword_for_tag(tag)
 
 
 @cache
 def names_of(where: Where) -> Names:
     """Return the names of an element."""
+    load_pydicom()
+    from pydicom.dataelem import DataElement
+
     tag = where.path[-1]
     group, element = tag >> 16, tag & 0xFFFF
     made = DataElement(tag, where.vr if len(where.vr) == 2 else "UN", None)
@@ -68,7 +73,7 @@ def names_of(where: Where) -> Names:
     if group & 1 and where.creator and element > 0xFF:
         made.private_creator = where.creator
         private = f'{group:04X},"{where.creator}",{element & 0xFF:02X}'
-    path = "__".join(keyword_for_tag(one) for one in where.path)
+    path = "__".join(keyword_of(one) for one in where.path)
     return Names(path, made.keyword, made.name, f"{group:04X},{element:04X}", private)
 
 
@@ -232,4 +237,7 @@ def tag_of(text: str) -> int:
     digits = re.fullmatch(r"\(?([0-9A-Fa-f]{4}),? ?([0-9A-Fa-f]{4})\)?", text.strip())
     if digits:
         return int(digits[1] + digits[2], 16)
+    load_pydicom()
+    from pydicom.datadict import tag_for_keyword
+
     return tag_for_keyword(text.strip()) or 0

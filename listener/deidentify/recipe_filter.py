@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-from pydicom import dcmread
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from listener.deidentify.recipe import tag_of
+from listener.dicom.loading import load_pydicom
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 #: Sections with a meaning of their own; all others hold, as `graylist` does.
 WHITELIST, BLACKLIST = "whitelist", "blacklist"
@@ -96,6 +97,9 @@ class Verdict(NamedTuple):
 
 def read(path: str, tags: Sequence[int]) -> Dataset:
     """Return what filters look at in a file. Raises whatever pydicom raises."""
+    load_pydicom()
+    from pydicom import dcmread
+
     return dcmread(path, stop_before_pixels=True, specific_tags=list(tags), force=True)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from listener.deidentify import dates
 from listener.deidentify.faults import RecipeFailed
 from listener.deidentify.keys import Keys
-from listener.deidentify.recipe import JITTER, Line, Spec
+from listener.deidentify.recipe import JITTER, Line, Spec, keyword_of
 
 _NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 _TEXTS = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI"))
@@ -29,9 +29,9 @@ class Sources(NamedTuple):
 
 
 class Element(NamedTuple):
-    """An element whose value is set: its keyword, VR, value, and byte order."""
+    """An element whose value is set: its tag, VR, value, and byte order."""
 
-    keyword: str
+    tag: int
     vr: str
     raw: bytes
     little: bool
@@ -104,7 +104,7 @@ def _by_function(line: Line, spec: Spec, element: Element, sources: Sources) -> 
     if spec.text == "basic_uuid":
         text = str(made)
     elif spec.text == "suffix_uuid":
-        text = f"{element.keyword.lower()}-{made}"
+        text = f"{keyword_of(element.tag).lower()}-{made}"
     else:
         root = extras.get("org_root") if spec.text == "dicom_uuid" else extras.get("prefix", "2.25.")
         text = f"{(root or '').rstrip('.')}.{made.int}"[:_LONGEST_UID]

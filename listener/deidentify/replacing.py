@@ -9,7 +9,6 @@ from typing import NamedTuple
 from listener.deidentify import dates, profile, recipe_values, values
 from listener.deidentify.keys import Keys
 from listener.deidentify.profile import ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, Decision
-from listener.deidentify.recipe import keyword_of
 from listener.deidentify.recipe_values import Element, Sources
 
 _CONDITIONAL = frozenset({profile.SHIFT, profile.TIME, profile.CLEAN, profile.AGE})
@@ -44,7 +43,7 @@ class Replacer:
         if action == profile.SET:
             subject = self.subject
             sources = Sources(self.keys, subject.pseudonym, subject.days, subject.values)
-            element = Element(keyword_of(tag), vr, raw, little)
+            element = Element(tag, vr, raw, little)
             return recipe_values.value(decision.lines, element, sources)
         made = self._made(action, tag, vr, raw)
         if made is None and action in _CONDITIONAL:
