@@ -106,7 +106,7 @@ LASTING: dict[str, tuple[Script, str]] = {
     "403": (every("PUT", Answer(403, [], b"<Error><Code>AccessDenied</Code></Error>")), "the store refuses"),
     "a clock that is off": (
         every("PUT", Answer(403, [], b"<Error><Code>RequestTimeTooSkewed</Code></Error>")),
-        "RequestTimeTooSkewed",
+        "the store answers 403 RequestTimeTooSkewed",
     ),
     "no bucket": (every("PUT", Answer(404, [], b"<Error><Code>NoSuchBucket</Code></Error>")), "no such bucket"),
     "keeps nothing": (every("PUT", Answer(200, [("ETag", '"00"')], b"")), "does not have what was written"),
