@@ -1,16 +1,20 @@
-"""An instance of a gigabyte, from incoming to a worker."""
+"""What is large: an instance of a gigabyte, and a queue of a hundred thousand."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 
-from tests.instances import element, instance, save
-from tests.route.machines import ward
-from tests.service_process import Places
+from listener.route.schema import ROUTE
+from listener.stages.database import open_writer, transaction
+from tests.instances import element, instance, save, uid
+from tests.route.machines import scrape, ward
+from tests.service_process import Places, value
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -45,3 +49,50 @@ def test_an_instance_of_a_gigabyte_comes_to_its_worker_in_little_memory(places: 
         assert len(data.PixelData) == SIZE
         assert not any(data.PixelData[:: 2**20])
         assert resident(route.process.pid) < MOST
+
+
+STUDIES, INSTANCES, TARGETS = 1000, 100_000, 8
+
+
+def fill_the_queue(places: Places) -> None:
+    """Queue that many instances for all workers, in studies that each of them has."""
+    now, studies = time.time_ns(), range(1, STUDIES + 1)
+    instances = range(1, INSTANCES + 1)
+
+    def worker(study: int) -> str:
+        return f"gpu{study % TARGETS + 1}"
+
+    def of(number: int) -> int:
+        return number % STUDIES + 1
+
+    with contextlib.closing(open_writer(str(places.state), ROUTE)) as connection, transaction(connection):
+        connection.execute("INSERT INTO folders (id, path) VALUES (1, 'a/b')")
+        connection.executemany(
+            "INSERT INTO series (id, SeriesInstanceUID, StudyInstanceUID, open) VALUES (?, ?, ?, 0)",
+            ((study, uid("series", study), uid("study", study)) for study in studies),
+        )
+        connection.executemany(
+            "INSERT INTO studies (id, route, StudyInstanceUID, worker, began_ns, last_ns) "
+            "VALUES (?, 'all', ?, ?, ?, ?)",
+            ((study, uid("study", study), worker(study), now, now) for study in studies),
+        )
+        connection.executemany(
+            "INSERT INTO instances (id, series_id, SOPInstanceUID, folder_id, name) VALUES (?, ?, ?, 1, ?)",
+            ((number, of(number), uid("instance", number), f"{number}.dcm") for number in instances),
+        )
+        connection.executemany(
+            "INSERT INTO sends (instance_id, study_id, kind, target, queued_ns) VALUES (?, ?, 'worker', ?, ?)",
+            ((number, of(number), worker(of(number)), now) for number in instances),
+        )
+
+
+def test_a_hundred_thousand_that_wait_for_eight_workers_need_little_memory(places: Places) -> None:
+    """All workers are down; while not all of them are, studies move from one to another."""
+    with ward(places, workers=TARGETS, start=False, quiet=5) as (here, _):
+        with here.route():
+            pass
+        fill_the_queue(places)
+        with here.route() as route:
+            until(lambda: value(scrape(route), "route_target_up") == 0, 60, what=str(route))
+            assert value(scrape(route), "route_pending_instances") == INSTANCES
+            assert resident(route.process.pid) < MOST
