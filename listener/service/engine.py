@@ -325,7 +325,7 @@ class Engine:
 
 def _of_claim(arrival: Arrival, outcome: Outcome) -> Outcome:
     """Return the outcome with the claim that it was an outcome of, also where that is gone: its name tells the file."""
-    return outcome._replace(claim=outcome.claim or arrival.claim)
+    return outcome if outcome.claim or not arrival.claim else outcome._replace(claim=arrival.claim)
 
 
 def _refusal(arrival: Arrival, step: str, error: OSError) -> Deferral:
