@@ -131,7 +131,7 @@ def end_study(
         (row[0], end.generation, now_ns, *end[2:]),
     )
     about = About([one.Modality for one in series], [one.sender for one in series], (result,))
-    later = bool(connection.execute(_FROM_BACKFILL, (uid,)).fetchone()[0])
+    later = connection.execute(_FROM_BACKFILL, (uid,)).fetchone() == (1,)
     subject = Subject(study_id=row[0], generation=end.generation)
     add_deliveries(connection, end.event, subject, Occasion(now_ns, later=later), about)
     return end
