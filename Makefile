@@ -45,7 +45,7 @@ dashboard-check: $(DEV) ## type-check and lint the dashboard, try every query, d
 	@.ci/need dcmtk promtool prometheus
 	@.ci/need grafana-schema || echo "The type check will be skipped."
 	@PATH="$(CURDIR)/$(BIN):$$PATH" LISTENER_TEST_PICTURES="$(abspath $(PICTURES))" $(BIN)/python -m pytest \
-		tests/test_dashboard.py tests/test_alerts.py tests/telemetry/test_catalogue.py
+		tests/test_dashboard.py tests/test_alerts.py tests/telemetry/test_metric_rows.py
 	@echo "The pictures are in $(PICTURES)."
 
 tools: ## fetch what judges the chart and the images: helm 3 and 4, checkov and others

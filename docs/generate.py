@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from listener import arguments, config
-from listener.deidentify import catalogue as deidentify_catalogue
+from listener.deidentify import metric_rows as deidentify_catalogue
 from listener.deidentify.options import DeidentifyOptions
-from listener.export import catalogue as export_catalogue
 from listener.export import columns as export_columns
+from listener.export import metric_rows as export_catalogue
 from listener.export.options import ExportOptions
-from listener.notify import catalogue as notify_catalogue
+from listener.notify import metric_rows as notify_catalogue
 from listener.notify.options import NotifyOptions
-from listener.route import catalogue as route_catalogue
+from listener.route import metric_rows as route_catalogue
 from listener.route.options import RouteOptions
 from listener.route.routes_file import Route, Routes, Target
 from listener.serve import metrics as serve_metrics
 from listener.serve.options import ServeOptions
-from listener.telemetry import catalogue
+from listener.telemetry import metric_rows
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent / "listener"
@@ -39,7 +39,7 @@ SOURCE = HERE.parent / "listener"
 _ROUTES = Routes({"NAME": Target("NAME", is_worker=True)}, {"NAME": Route("NAME")})
 
 #: Stages: the class of their options, and their own metrics.
-STAGES: dict[str, tuple[type[Any], tuple[catalogue.Row, ...]]] = {
+STAGES: dict[str, tuple[type[Any], tuple[metric_rows.Row, ...]]] = {
     "deidentify": (DeidentifyOptions, deidentify_catalogue.ROWS),
     "export": (ExportOptions, export_catalogue.ROWS),
     "notify": (NotifyOptions, notify_catalogue.rows()),
@@ -100,7 +100,7 @@ def _export_columns() -> Iterator[str]:
         yield f"- {words}: {named}"
 
 
-def _shown_labels(row: catalogue.Row) -> str:
+def _shown_labels(row: metric_rows.Row) -> str:
     return "; ".join(f"`{name}`: {', '.join(f'`{value}`' for value in values)}" for name, values in row.labels)
 
 
@@ -154,14 +154,14 @@ def _own_flags() -> Iterator[str]:
 def _catalogue() -> Iterator[str]:
     rows = [
         (f"`{row.full_name}`", row.kind, ", ".join(f"`{name}`" for name in row.label_names), row.help)
-        for row in catalogue.rows()
+        for row in metric_rows.rows()
     ]
     return _table(("name", "type", "labels", "meaning"), rows)
 
 
 def _labels() -> Iterator[str]:
     found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for row in catalogue.rows():
+    for row in metric_rows.rows():
         for name, values in row.labels:
             found.setdefault((name, values), []).append(f"`{row.full_name}`")
     shown = "from the build or the configuration"
@@ -173,7 +173,7 @@ def _labels() -> Iterator[str]:
 
 
 def _buckets() -> Iterator[str]:
-    bounds = {row.full_name: " ".join(f"{bound:.10g}" for bound in row.buckets) for row in catalogue.rows()}
+    bounds = {row.full_name: " ".join(f"{bound:.10g}" for bound in row.buckets) for row in metric_rows.rows()}
     rows = [(f"`{name}`", shown) for name, shown in bounds.items() if shown]
     return _table(("name", "upper bounds (`le`), beside `+Inf`"), rows)
 

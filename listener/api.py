@@ -28,11 +28,11 @@ from listener.errors import (
 from listener.hook_config import require_name
 from listener.hooks.payload import key_of, signature
 from listener.ledger.connection import path_of
+from listener.ledger.delivery_threads import Consumer, DeliveryThread
 from listener.ledger.finding import Search
 from listener.ledger.interests import ANYTHING, Interest, require_known, text_of
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import Delivery, SeriesRow, SetAsideRow, StudyRow, shown
-from listener.ledger.taking import Consumer, DeliveryThread
 
 __all__ = [
     "ConsumerGone",

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
-from listener.backfill.catalogue import ROWS as BACKFILL
-from listener.deidentify.catalogue import ROWS as DEIDENTIFY
-from listener.export.catalogue import ROWS as EXPORT
-from listener.notify import catalogue as notify
-from listener.route import catalogue as route
+from listener.backfill.metric_rows import ROWS as BACKFILL
+from listener.deidentify.metric_rows import ROWS as DEIDENTIFY
+from listener.export.metric_rows import ROWS as EXPORT
+from listener.notify import metric_rows as notify
+from listener.route import metric_rows as route
 from listener.route.routes_file import Routes
 from listener.serve.metrics import ROWS as SERVE
-from listener.stages import catalogue as stages
-from listener.telemetry import catalogue
+from listener.stages import metric_rows as stages
+from listener.telemetry import metric_rows
 from tests.conftest import PROJECT
 from tests.observing import rules
 
@@ -623,7 +623,7 @@ def test_the_thresholds_are_the_values() -> None:
 
 def test_rules_ask_for_metrics_and_labels_of_the_catalogue() -> None:
     table = [
-        *catalogue.rows(),
+        *metric_rows.rows(),
         *BACKFILL,
         *stages.rows("route", route.rows(Routes({}, {}))),
         *stages.rows("export", EXPORT),

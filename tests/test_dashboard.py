@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from listener.stages import catalogue as stages
-from listener.telemetry import catalogue
+from listener.stages import metric_rows as stages
+from listener.telemetry import metric_rows
 from tests.conftest import PROJECT, script
 from tests.observing import pictures, rules, typed
 from tests.observing.dashboard import EVERYTHING, PATH, Panel, Target, document, panels
@@ -79,7 +79,7 @@ SHOWN_STAGES = {stage for row in STAGE_ROWS for stage in row.stages or ("",)}
 #: Stages of which the dashboard shows nothing of their own yet; a row in docs/dashboard.py, and its name goes.
 NOT_SHOWN = {"deidentify"}
 
-OF_SERVICE = {row.full_name: row for row in catalogue.rows()}
+OF_SERVICE = {row.full_name: row for row in metric_rows.rows()}
 KNOWN = {row.full_name: row for stage in SHOWN_STAGES for row in OF_STAGES[stage]} | OF_SERVICE
 
 every_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)

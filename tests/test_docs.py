@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from listener import config, settings
-from listener.backfill import catalogue as backfill
+from listener.backfill import metric_rows as backfill
 from listener.config import options
 from listener.dicom.attributes import is_keyword
 from listener.errors import SET_ASIDE_REASONS
@@ -30,8 +30,8 @@ from listener.planning.template_functions import USAGE, with_ages
 from listener.quickstart.synthetic import make_series
 from listener.records import OUTCOMES, Missing, Outcome
 from listener.route import routes_file
-from listener.stages import catalogue as stage_catalogue
-from listener.telemetry import catalogue
+from listener.stages import metric_rows as stage_catalogue
+from listener.telemetry import metric_rows
 from listener.telemetry.events import event_of
 from listener.telemetry.health import Conditions, readiness
 from tests.conftest import PROJECT, script
@@ -145,7 +145,7 @@ def test_flags_and_variables_exist(path: Path) -> None:
 
 @every_document
 def test_metrics_exist(path: Path) -> None:
-    known = {row.full_name for row in (*catalogue.rows(), *backfill.ROWS, *backfill.PART_ROWS)}
+    known = {row.full_name for row in (*metric_rows.rows(), *backfill.ROWS, *backfill.PART_ROWS)}
     for stage, (_, rows_) in generate().STAGES.items():
         known |= {row.full_name for row in stage_catalogue.rows(stage, rows_)}
     for name in re.findall(r"\blistener_[a-z_]+", read(path)):
@@ -206,7 +206,7 @@ def test_what_one_gets_is_shown() -> None:
     for line in blocks(PROJECT / "README.md", "jsonl")[0].splitlines():
         assert line in text
         assert json.loads(line)["event"] in {*OUTCOMES, "series-complete"}
-    families = {row.full_name: dict(row.labels) for row in catalogue.rows()}
+    families = {row.full_name: dict(row.labels) for row in metric_rows.rows()}
     (metrics,) = blocks(PROJECT / "README.md", "text")
     for name, label, value in re.findall(
         r"^(listener_\w+?)(?:_bucket)?(?:\{(\w+)=\"(.+?)\"\})? ", metrics, re.MULTILINE

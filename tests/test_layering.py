@@ -60,7 +60,7 @@ PURE |= {
     "records",
     "service.backlog",
     "service.breaker",
-    "telemetry.catalogue",
+    "telemetry.metric_rows",
     "telemetry.health",
 }
 

@@ -15,10 +15,10 @@ from typing import IO, Any
 
 from listener.backfill import account, volumes
 from listener.backfill.account import About
-from listener.backfill.catalogue import part_exposition
 from listener.backfill.faults import InHand, NotMounted, PartFailed
 from listener.backfill.journal import Journal
 from listener.backfill.listing import FileList, Names, walk_share
+from listener.backfill.metric_rows import part_exposition
 from listener.backfill.request import STDIN, PartRequest
 from listener.config import Config
 from listener.diagnostics import log

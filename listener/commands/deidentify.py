@@ -19,12 +19,12 @@ from listener.commands._stages import check_word, run_stage, since_of, standings
 from listener.commands._table import table, write_json
 from listener.config import Config
 from listener.deidentify import inputs
-from listener.deidentify.catalogue import NAME
 from listener.deidentify.explaining import explain
 from listener.deidentify.faults import NotUnderstood, RecipeFailed
 from listener.deidentify.jobs import Job
 from listener.deidentify.keys import SECRET, Keys
 from listener.deidentify.marks import marks_of
+from listener.deidentify.metric_rows import NAME
 from listener.deidentify.options import DeidentifyOptions, check
 from listener.deidentify.profile import Rules
 from listener.deidentify.recipe_file import read_recipes

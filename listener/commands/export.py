@@ -17,7 +17,7 @@ from listener.commands._stages import check_word, run_stage, show_status, standi
 from listener.commands._table import write_json
 from listener.config import Config
 from listener.errors import ConfigError
-from listener.export.catalogue import NAME
+from listener.export.metric_rows import NAME
 from listener.export.options import ExportOptions
 from listener.stages import options
 from listener.status import snapshot

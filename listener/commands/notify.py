@@ -23,7 +23,7 @@ from listener.ledger.connection import open_writer, path_of, translated
 from listener.ledger.interests import interest_of
 from listener.ledger.reader import reading
 from listener.moments import LAST
-from listener.notify.catalogue import CUBE, NAME, NATS
+from listener.notify.metric_rows import CUBE, NAME, NATS
 from listener.notify.options import NotifyOptions
 from listener.planning.names import printable
 from listener.stages import options

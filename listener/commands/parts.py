@@ -66,7 +66,7 @@ def _look(config: Config, lists: list[str]) -> dict[str, Any]:
 def _write(found: Mapping[str, Any], path: str | None) -> None:
     if path:
         from listener.backfill.account import write_metrics
-        from listener.backfill.catalogue import exposition
+        from listener.backfill.metric_rows import exposition
 
         write_metrics(path, exposition(found, time.time()))
 

@@ -68,7 +68,7 @@ def _serve(config: Config, chosen: ServeOptions) -> int:
 
 
 def _once(config: Config, chosen: ServeOptions) -> int:
-    from listener.serve.answering import Setup, base_of
+    from listener.serve.http_server import Setup, base_of
     from listener.serve.once import fill
 
     return int(fill(Setup(config.data, config.state, base_of(chosen), chosen)) > 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
-from listener.deidentify.catalogue import NAME
+from listener.deidentify.metric_rows import NAME
 from listener.deidentify.units import Part, Task
 from listener.ledger import batch_parts, batches, consumers
 from listener.ledger.connection import open_reader, open_writer, path_of, transaction, translated

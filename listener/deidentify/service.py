@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from listener.deidentify import catalogue, holding, inputs
+from listener.deidentify import holding, inputs, metric_rows
 from listener.deidentify.due import task_of, withhold
 from listener.deidentify.faults import ProviderFailed
 from listener.deidentify.keys import Keys
@@ -22,15 +22,15 @@ from listener.deidentify.units import Result, Task, Units
 from listener.deidentify.vault import Vault
 from listener.deidentify.work import Method
 from listener.errors import ConfigError, LedgerFault, NotTaken, Postponed
+from listener.ledger.delivery_threads import Consumer, DeliveryThreads
 from listener.ledger.interests import Interest, text_of
 from listener.ledger.reader import reading
 from listener.ledger.rows import Delivery
-from listener.ledger.taking import Consumer, DeliveryThreads
 from listener.stages.service import Tools
 from listener.stages.worker_process import Setup
 from listener.stages.workers import WorkerFailed, Workers
-from listener.telemetry.catalogue import Row
 from listener.telemetry.health import Checks
+from listener.telemetry.metric_rows import Row
 
 #: Seconds for which a delivery is leased; renewed while it is worked on.
 _LEASE = 120.0
@@ -104,8 +104,8 @@ def _is_below(path: str, directory: str) -> bool:
 class DeidentifyStage:
     """See Stage. The thread of deliveries cleans; the loop tells."""
 
-    name = catalogue.NAME
-    rows: Sequence[Row] = catalogue.ROWS
+    name = metric_rows.NAME
+    rows: Sequence[Row] = metric_rows.ROWS
 
     def __init__(self, state_dir: str, data_dir: str, options: DeidentifyOptions) -> None:
         self._state_dir, self._data_dir, self._options = state_dir, data_dir, options

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from listener.deidentify.catalogue import NAME
+from listener.deidentify.metric_rows import NAME
 from listener.deidentify.provider import Answer
 from listener.errors import ConfigError
 from listener.stages.database import Schema, open_in_memory, open_reader, open_writer, transaction

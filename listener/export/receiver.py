@@ -25,7 +25,7 @@ _ATTEMPTS = 4
 
 
 class SeriesReceiver:
-    """See Receiver in listener.ledger.taking; its threads call it."""
+    """See Receiver in listener.ledger.delivery_threads; its threads call it."""
 
     def __init__(self, state_dir: str, wants: Wants, exporter: SeriesExporter, flow: Flow, outbox: Outbox) -> None:
         self._state_dir, self._exporter, self._flow, self._outbox = state_dir, exporter, flow, outbox

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from listener.diagnostics import log
 from listener.dicom.attributes import is_keyword
 from listener.errors import ConfigError, LedgerFault
-from listener.export import catalogue, columns, parquet
+from listener.export import columns, metric_rows, parquet
 from listener.export.address import parse
 from listener.export.directory import DirectoryTarget
 from listener.export.due import Wants
@@ -28,14 +28,14 @@ from listener.export.table import PartRules, Table, member
 from listener.export.target import Target
 from listener.export.upload import Rules as UploadRules
 from listener.export.upload import Uploader
+from listener.ledger.delivery_threads import Consumer, DeliveryThreads
 from listener.ledger.interests import text_of
 from listener.ledger.reader import reading
-from listener.ledger.taking import Consumer, DeliveryThreads
 from listener.planning.template import compile_template
 from listener.stages.outbox import Outbox
 from listener.stages.service import Tools
-from listener.telemetry.catalogue import Row
 from listener.telemetry.health import Checks
+from listener.telemetry.metric_rows import Row
 
 #: Seconds for which a delivery is leased; renewed while it is worked on.
 _LEASE = 120.0
@@ -117,8 +117,8 @@ def _rules(options: ExportOptions) -> Rules:
 class ExportStage:
     """See Stage."""
 
-    name = catalogue.NAME
-    rows: Sequence[Row] = catalogue.ROWS
+    name = metric_rows.NAME
+    rows: Sequence[Row] = metric_rows.ROWS
 
     def __init__(self, collection: Collection, options: ExportOptions, target: Target) -> None:
         self._collection, self._options, self._target = collection, options, target

@@ -18,7 +18,7 @@ _TRIES = 3
 #: How often an object is read back that differs: what came over the network may have been altered on its way.
 _READS = 2
 
-#: What is counted of an upload, with an amount: see listener.export.catalogue.
+#: What is counted of an upload, with an amount: see listener.export.metric_rows.
 Count = Callable[[str, int], None]
 
 

@@ -18,8 +18,8 @@ from listener.hooks.targets import CommandHook, Webhook
 from listener.ledger import consumers, deliveries
 from listener.ledger.connection import open_writer, path_of, translated
 from listener.ledger.consumers import owner_of
+from listener.ledger.delivery_threads import Consumer, DeliveryThread
 from listener.ledger.rows import Delivery
-from listener.ledger.taking import Consumer, DeliveryThread
 
 #: Attempts (a day, at the longest pauses) after which a delivery is given up: `failed`, and shown.
 MAX_ATTEMPTS = 150

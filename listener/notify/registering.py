@@ -53,8 +53,8 @@ class _Sent:
 
 
 class CubeReceiver:
-    """See Receiver in listener.ledger.taking; its one thread calls it. Without `cube` a message that the broker took is
-    the end.
+    """See Receiver in listener.ledger.delivery_threads; its one thread calls it. Without `cube` a message that the
+    broker took is the end.
     """
 
     def __init__(

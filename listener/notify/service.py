@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from listener.diagnostics import log
 from listener.errors import ConfigError, LedgerFault, NotTaken
+from listener.ledger.delivery_threads import Consumer, DeliveryThread
 from listener.ledger.interests import Interest, text_of
 from listener.ledger.reader import reading
-from listener.ledger.taking import Consumer, DeliveryThread
-from listener.notify import catalogue
+from listener.notify import metric_rows
 from listener.notify.broker import Broker, broker_url
 from listener.notify.cube import Cube, read_secret
 from listener.notify.nats_client import Nats, server_url
@@ -21,8 +21,8 @@ from listener.notify.registration import Refused, pacs_of
 from listener.notify.telling import NatsReceiver, ProgressTeller
 from listener.stages.outbox import Outbox
 from listener.stages.service import Tools
-from listener.telemetry.catalogue import Row
 from listener.telemetry.health import Checks
+from listener.telemetry.metric_rows import Row
 
 #: Seconds for which a delivery is leased: longer than any attempt.
 _LEASE = 60.0
@@ -108,15 +108,15 @@ def is_oxidicom(state_dir: str) -> bool:
 class NotifyStage:
     """See Stage."""
 
-    name = catalogue.NAME
+    name = metric_rows.NAME
 
     def __init__(self, collection: Collection, options: NotifyOptions, targets: Targets) -> None:
         self._collection, self._options, self._targets = collection, options, targets
         self.consumers = [
-            *([catalogue.NATS] if targets.nats_urls else []),
-            *([catalogue.CUBE] if targets.broker else []),
+            *([metric_rows.NATS] if targets.nats_urls else []),
+            *([metric_rows.CUBE] if targets.broker else []),
         ]
-        self.rows: Sequence[Row] = catalogue.rows([name.removeprefix(f"{self.name}-") for name in self.consumers])
+        self.rows: Sequence[Row] = metric_rows.rows([name.removeprefix(f"{self.name}-") for name in self.consumers])
         self._nats: Nats | None = None
         self._progress: ProgressTeller | None = None
         self._cube: CubeReceiver | None = None
@@ -143,7 +143,7 @@ class NotifyStage:
         self._nats = nats = Nats(self._targets.nats_urls, self._connection_changed)
         self._progress = ProgressTeller(self._options.nats_root, nats, self._outbox)
         wants = text_of(Interest(("series-complete", "series-incomplete", "set-aside")))
-        consumer = Consumer(catalogue.NATS, "stage notify (NATS)", wants, _LEASE)
+        consumer = Consumer(metric_rows.NATS, "stage notify (NATS)", wants, _LEASE)
         receiver = NatsReceiver(self._options.nats_root, nats, self._outbox)
         self._threads.append(DeliveryThread(consumer, receiver, self._collection.state))
         nats.start()
@@ -154,7 +154,7 @@ class NotifyStage:
         dirs = (self._collection.state, self._collection.data)
         self._cube = CubeReceiver(dirs, broker, self._targets.cube, confirming, self._outbox)
         events = ("series-complete", *(("series-incomplete",) if options.register == "all" else ()))
-        consumer = Consumer(catalogue.CUBE, "stage notify (CUBE)", text_of(Interest(events)), _LEASE)
+        consumer = Consumer(metric_rows.CUBE, "stage notify (CUBE)", text_of(Interest(events)), _LEASE)
         self._threads.append(DeliveryThread(consumer, self._cube, self._collection.state))
 
     def _connection_changed(self) -> None:
@@ -198,7 +198,7 @@ class NotifyStage:
             "nats": self._nats.shown if self._nats else "",
             "celery": broker.shown if broker else "",
             "cube": cube.shown if cube else "",
-            "notes": {catalogue.CUBE: self._cube.note} if self._cube and self._cube.note else {},
+            "notes": {metric_rows.CUBE: self._cube.note} if self._cube and self._cube.note else {},
         }
 
     @property

@@ -24,7 +24,7 @@ def pacs(series: SeriesRow) -> str:
 
 
 class NatsReceiver:
-    """See Receiver in listener.ledger.taking; its one thread calls it."""
+    """See Receiver in listener.ledger.delivery_threads; its one thread calls it."""
 
     def __init__(self, root: str, nats: Nats, outbox: Outbox) -> None:
         self._root, self._nats, self._outbox = root, nats, outbox

@@ -25,8 +25,8 @@ from listener.records import Arrival, Deferral, Missing, Outcome
 from listener.repacking import claim, describe, place, setaside
 from listener.repacking.context import CLAIM, MOVE, WorkerContext
 from listener.repacking.describe import Overtaken
+from listener.repacking.io_errors import Refusals
 from listener.repacking.job import UNPLANNED, FileJob, Instance, NotYet, Source, share_sync_time
-from listener.repacking.refusals import Refusals
 from listener.repacking.shared_documents import SharedDocuments
 
 Result = Outcome | Deferral

@@ -20,7 +20,7 @@ from listener.ledger.reader import reading
 from listener.route.returns import HELD, Arrived, Given, Verdict, judge, workers_of
 from listener.route.routes_file import Routes, is_inside
 from listener.route.schema import PRIORITIES
-from listener.telemetry.catalogue import Numbers
+from listener.telemetry.metric_rows import Numbers
 
 _PATIENT = Wanted.of(("PatientID",))
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from listener.diagnostics import log
 from listener.errors import ConfigError
+from listener.ledger.delivery_threads import Consumer, DeliveryThread
 from listener.ledger.feed import FeedRow
 from listener.ledger.interests import Interest, text_of
-from listener.ledger.taking import Consumer, DeliveryThread
 from listener.network.statuses import DELIVERED, FULL
-from listener.route import catalogue
+from listener.route import metric_rows
 from listener.route.board import Board
 from listener.route.options import RouteOptions
 from listener.route.reload import Loaded, load, looks
@@ -29,8 +29,8 @@ from listener.route.work import Work
 from listener.stages.database import StageFault
 from listener.stages.follower import Follower
 from listener.stages.service import Tools
-from listener.telemetry.catalogue import Row
 from listener.telemetry.health import Checks
+from listener.telemetry.metric_rows import Row
 
 #: Events of deliveries that route waits for.
 _WANTS = text_of(Interest(events=("series-complete", "series-incomplete")))
@@ -54,7 +54,7 @@ class Route:
         self._state_dir, self._data_dir, self._options = state_dir, data_dir, options
         self._loaded, self._looks = loaded, looks(options.routes, loaded.routes)
         self._is_config_ok = True
-        self.rows: Sequence[Row] = catalogue.rows(loaded.routes)
+        self.rows: Sequence[Row] = metric_rows.rows(loaded.routes)
         self._reports: deque[Report] = deque()
         self._unsettled: list[Report] = []
         self._found: deque[list[FeedRow]] = deque()
@@ -279,7 +279,7 @@ class Route:
 
     def _use(self, work: Work, loaded: Loaded, *, at_start: bool = False) -> None:
         self._loaded = loaded
-        self.rows = catalogue.rows(loaded.routes)
+        self.rows = metric_rows.rows(loaded.routes)
         if not at_start:
             self._tools.renew(self.rows)
         self._senders.use(loaded, work.were_down() if at_start else ())

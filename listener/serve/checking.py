@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from listener.errors import FatalFault, LedgerFault
 from listener.ledger.reader import reading
-from listener.serve.answering import index_folder, is_any
 from listener.serve.catalogue import Catalogue
+from listener.serve.http_server import index_folder, is_any
 from listener.serve.options import ServeOptions
 from listener.telemetry.access import read_tokens
 from listener.telemetry.binding import listen

@@ -14,8 +14,8 @@ import socket
 import sys
 from typing import Any
 
-from listener.serve.answering import Answering, Setup
 from listener.serve.figures import Told
+from listener.serve.http_server import HttpServer, Setup
 from listener.serve.index import Lookup
 from listener.serve.options import ServeOptions
 
@@ -34,30 +34,30 @@ class Child:
         self._told: list[Told] = []
         self._looked: list[Lookup] = []
         listening = socket.socket(fileno=given["descriptor"])
-        self._answering = Answering(setup, listening, self._told.append, self._looked.append)
+        self._http = HttpServer(setup, listening, self._told.append, self._looked.append)
 
     async def run(self) -> None:
         """Answer until standard input ends, or a signal."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._answering.stop)
+            loop.add_signal_handler(number, self._http.stop)
         reader = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         tasks = [asyncio.create_task(self._listen(reader)), asyncio.create_task(self._report_on())]
-        self._answering.begin()
+        self._http.begin()
         try:
-            await self._answering.serve()
+            await self._http.serve()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._answering.end()
+            self._http.end()
             self._report()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
-            self._answering.index.waiting = json.loads(line)
-        self._answering.stop()
+            self._http.index.waiting = json.loads(line)
+        self._http.stop()
 
     async def _report_on(self) -> None:
         while True:
@@ -66,11 +66,11 @@ class Child:
 
     def _report(self) -> None:
         """Write what was counted since the last report. A parent that is gone reads no more: then the input ends."""
-        report = {"connections": self._answering.connections.count, "told": self._told, "looked": self._looked}
+        report = {"connections": self._http.connections.count, "told": self._told, "looked": self._looked}
         try:
             print(json.dumps(report), flush=True)
         except BrokenPipeError:
-            self._answering.stop()
+            self._http.stop()
         self._told.clear()
         self._looked.clear()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from listener.serve.resources import BULK, FRAMES, INSTANCES, METADATA, RENDERED, SEARCH, THUMBNAIL
-from listener.telemetry.catalogue import BUILD_LABELS, LATENCY, LEVELS, Row
+from listener.telemetry.metric_rows import BUILD_LABELS, LATENCY, LEVELS, Row
 
 RESOURCES = (INSTANCES, METADATA, FRAMES, BULK, RENDERED, THUMBNAIL, SEARCH, "other")
 LOOKUPS = ("open", "known", "made", "failed")

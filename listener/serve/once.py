@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from listener.serve.ahead import Ahead
-from listener.serve.answering import Setup
+from listener.serve.http_server import Setup
 from listener.serve.index import Index, Places
 
 

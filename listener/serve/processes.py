@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from listener.diagnostics import log
-from listener.serve.answering import Setup
 from listener.serve.figures import Figures, Told
+from listener.serve.http_server import Setup
 from listener.serve.index import Lookup
 
 #: Longest report in bytes, and seconds until one that ended is replaced.

@@ -17,8 +17,8 @@ from listener.ledger.reader import reading
 from listener.planning.names import instant
 from listener.serve import metrics
 from listener.serve.ahead import Ahead
-from listener.serve.answering import Answering, Setup, base_of, index_folder, is_any
 from listener.serve.figures import Figures
+from listener.serve.http_server import HttpServer, Setup, base_of, index_folder, is_any
 from listener.serve.index import Lookup
 from listener.serve.options import ServeOptions
 from listener.serve.processes import Processes
@@ -46,8 +46,8 @@ class ServeService:
         self._listening = listen(options.dicomweb, _BACKLOG)
         self.address = shown(self._listening)
         setup = Setup(data, state, base_of(options, self.address), options)
-        self._answering = Answering(setup, self._listening, self._figures.told, self._looked)
-        self._ahead = Ahead(self._answering.index, options.index_space, documents=options.ahead == "on")
+        self._http = HttpServer(setup, self._listening, self._figures.told, self._looked)
+        self._ahead = Ahead(self._http.index, options.index_space, documents=options.ahead == "on")
         self._others = Processes(options.processes - 1, setup, self._listening.fileno(), self._figures)
         self._live = SnapshotFile(index_folder(state, options))
         self._started = instant(time.time_ns())
@@ -60,15 +60,15 @@ class ServeService:
     def run(self) -> int:
         """Serve until a signal; return 0, or 1 after a second one. Raises FatalFault."""
         try:
-            self._answering.begin()
-            self._answering.index.catalogue.make()
+            self._http.begin()
+            self._http.index.catalogue.make()
             if self._server:
                 self._server.start()
             if not self._options.public_url and is_any(self._options.dicomweb):
                 log.warning("--public-url is not given: metadata tell clients to find bulk data at %s", self.address)
             asyncio.run(self._serve())
         finally:
-            self._answering.end()
+            self._http.end()
             if self._server:
                 self._server.stop()
             self._listening.close()
@@ -85,7 +85,7 @@ class ServeService:
         http = self._server.address if self._server else "off"
         self._tell("started", version=listener.__version__, dicomweb=self.address, http=http)
         try:
-            await self._answering.serve()
+            await self._http.serve()
         finally:
             self._others.stop(at_once=self._stopping > 1)
             await self._others.wait()
@@ -99,7 +99,7 @@ class ServeService:
         self._stopping += 1
         if self._stopping == 1:
             self._tell("draining")
-        self._answering.stop(at_once=self._stopping > 1)
+        self._http.stop(at_once=self._stopping > 1)
         self._others.stop(at_once=self._stopping > 1)
 
     def _looked(self, lookup: Lookup) -> None:
@@ -119,7 +119,7 @@ class ServeService:
                 if not self._fault:
                     log.error("the ledger cannot be read: %s", fault)
                 self._fault = str(fault)
-            self._others.tell(self._answering.index.waiting)
+            self._others.tell(self._http.index.waiting)
             self._ahead.grew(self._others.grew)
             self._others.grew = 0
             self._set_metrics()
@@ -134,13 +134,13 @@ class ServeService:
 
     @property
     def _connections(self) -> int:
-        return self._answering.connections.count + self._others.connections
+        return self._http.connections.count + self._others.connections
 
     def _set_metrics(self) -> None:
         oldest = self._ahead.oldest_ns
         self._metrics.set("serve_connections", self._connections)
         self._metrics.set("serve_processes", 1 + self._others.running)
-        self._metrics.set("serve_index_waiting", self._answering.index.waiting or 0)
+        self._metrics.set("serve_index_waiting", self._http.index.waiting or 0)
         self._metrics.set("serve_index_documents_waiting", self._ahead.undescribed)
         self._metrics.set("serve_index_lag_seconds", max(0.0, time.time() - oldest / 1e9) if oldest else 0.0)
         self._metrics.set("serve_index_bytes", self._ahead.bytes)
@@ -151,7 +151,7 @@ class ServeService:
         fine, body = self._readiness()
         about = {"time": instant(now_ns), "time_ns": now_ns, "started": self._started, "pid": os.getpid()}
         about |= {"host": os.uname().nodename, "version": listener.__version__, "dicomweb": self.address}
-        index = self._answering.index
+        index = self._http.index
         figures = {
             "connections": self._connections,
             "processes": 1 + self._others.running,
@@ -176,7 +176,7 @@ class ServeService:
     # -- read by the HTTP thread ---------------------------------------------------------------------------------------
 
     def _readiness(self) -> tuple[bool, dict[str, Any]]:
-        waiting = self._answering.index.waiting
+        waiting = self._http.index.waiting
         fills = "the catalogue is being filled" if waiting else "the catalogue has not been looked at yet"
         running, wanted = 1 + self._others.running, 1 + self._others.wanted
         return verdict(

@@ -24,9 +24,9 @@ from listener.status.history import History
 from listener.status.routes import Shows, StatusRoutes
 from listener.status.snapshot import sample, snapshot_of
 from listener.telemetry.access import access_of
-from listener.telemetry.catalogue import LATENCY, Numbers
 from listener.telemetry.health import Conditions, in_one_line, liveness, readiness
 from listener.telemetry.http_messages import Request, Response, Route
+from listener.telemetry.metric_rows import LATENCY, Numbers
 from listener.telemetry.metrics import CONTENT_TYPE, Metrics
 from listener.telemetry.server import Server, log_failed_page
 

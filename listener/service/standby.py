@@ -21,10 +21,10 @@ from listener.service.lock import IncomingLock
 from listener.service.monitor import server_of
 from listener.service.systemd import SystemdNotifier
 from listener.status import snapshot
-from listener.telemetry.catalogue import rows
 from listener.telemetry.events import Events
 from listener.telemetry.health import standby_liveness, standby_readiness
 from listener.telemetry.http_messages import Request, Response
+from listener.telemetry.metric_rows import rows
 from listener.telemetry.metrics import CONTENT_TYPE, Exposition, build_labels
 from listener.telemetry.server import Server
 from listener.wakeup import Signals, Wakeup

@@ -16,14 +16,14 @@ from listener.diagnostics import count_into, log
 from listener.errors import LedgerFault, ListenerError
 from listener.ledger.reader import reading
 from listener.planning.names import instant
-from listener.stages import catalogue
+from listener.stages import metric_rows
 from listener.stages.ownership import Ownership
 from listener.status.snapshot import SnapshotFile
 from listener.telemetry.access import Access
-from listener.telemetry.catalogue import Row
 from listener.telemetry.events import Events
 from listener.telemetry.health import Checks, in_one_line, loop_turns, verdict
 from listener.telemetry.http_messages import Request, Response, Route
+from listener.telemetry.metric_rows import Row
 from listener.telemetry.metrics import CONTENT_TYPE, Exposition, build_labels
 from listener.telemetry.server import Server, log_failed_page
 from listener.wakeup import Signals, Wakeup
@@ -52,7 +52,7 @@ class Tools(NamedTuple):
 
     def renew(self, rows: Sequence[Row]) -> None:
         """Show these metrics of the stage from now on: labels changed."""
-        self.metrics.renew(catalogue.rows(self.name, rows))
+        self.metrics.renew(metric_rows.rows(self.name, rows))
 
     def answered(self, how: str, seconds: float, consumer: str = "") -> None:
         """Count a delivery that a consumer of the stage (else the one of its name) answered; for
@@ -120,7 +120,7 @@ class StageService:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wakeup.reader, selectors.EVENT_READ)
         self._consumers: tuple[str, ...] = tuple(getattr(stage, "consumers", (stage.name,)))
-        table = catalogue.rows(stage.name, stage.rows, self._consumers)
+        table = metric_rows.rows(stage.name, stage.rows, self._consumers)
         self._metrics = Exposition(table, {"build_info": build_labels()})
         count_into(self._metrics.log_record)
         self._tools = Tools(stage.name, self._folder, Events(phi=False), self._metrics, self._wakeup)

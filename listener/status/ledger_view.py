@@ -14,7 +14,7 @@ from listener.ledger.rows import BatchErrorRow, BatchRow, ConsumerRow, SeriesRow
 from listener.planning.names import instant
 from listener.status import snapshot
 from listener.status.document import ENDED, IN_FLIGHT, LedgerView, Snapshot
-from listener.telemetry.catalogue import DELIVERY_STATES
+from listener.telemetry.metric_rows import DELIVERY_STATES
 
 #: A stage's name is that of its directory in the state directory.
 _is_stage = re.compile(r"[a-z0-9][a-z0-9-]*").fullmatch

@@ -17,7 +17,7 @@ from listener.planning.names import instant
 from listener.records import OUTCOMES
 from listener.status.document import SCHEMA, set_aside
 from listener.status.history import History, Sample
-from listener.telemetry.catalogue import PENDING_STATES, VOLUMES, Numbers
+from listener.telemetry.metric_rows import PENDING_STATES, VOLUMES, Numbers
 
 
 def sample(numbers: Numbers) -> Sample:

@@ -28,7 +28,7 @@ from prometheus_client.utils import floatToGoString
 import listener
 from listener.errors import SET_ASIDE_REASONS, STEPS, SYSTEM_REASONS
 from listener.records import Deferral, Outcome
-from listener.telemetry.catalogue import DELIVERY_STATES, LEVELS, MODALITIES, READERS, Histogram, Numbers, Row, rows
+from listener.telemetry.metric_rows import DELIVERY_STATES, LEVELS, MODALITIES, READERS, Histogram, Numbers, Row, rows
 
 #: What `exposition` returns (the text format that every Prometheus reads).
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -71,7 +71,7 @@ class Exposition(Numbers):
         self.table = table
 
     def log_record(self, level: str) -> None:
-        """Count a diagnostic, in any thread; a level that is not in catalogue.LEVELS counts as error."""
+        """Count a diagnostic, in any thread; a level that is not in metric_rows.LEVELS counts as error."""
         with self._log_lock:
             self.add("log_records_total", 1, level if level in LEVELS else "error")
 
@@ -105,8 +105,8 @@ class Metrics(Exposition):
     """Every metric of the catalogue, each label combination at zero from the start.
 
     Args:
-        build: values of the labels of `build_info` (see catalogue.BUILD_LABELS).
-        config: values of the labels of `config_info` (see catalogue.CONFIG_LABELS). A label that is not given is "".
+        build: values of the labels of `build_info` (see metric_rows.BUILD_LABELS).
+        config: values of the labels of `config_info` (see metric_rows.CONFIG_LABELS). A label that is not given is "".
         senders: values of the label of `last_arrival_timestamp_seconds`.
     """
 

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from listener import cli
-from listener.backfill.catalogue import PART_ROWS
+from listener.backfill.metric_rows import PART_ROWS
 from tests.backfill.archives import SMALL, archive, part, total
 from tests.instances import write_instance
 from tests.service_process import (

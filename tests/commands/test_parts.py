@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from listener import cli
-from listener.backfill import catalogue
+from listener.backfill import metric_rows
 from tests.instances import write_instance
 from tests.service_process import make_places, parse_page, value
 
@@ -33,7 +33,7 @@ def test_it_tells_what_is_missing_until_nothing_is(tmp_path: Path, capfd: pytest
     assert cli.main(["parts", *state, "--watch", "--textfile", str(tmp_path / "x.prom")]) == 0
     shown = parse_page((tmp_path / "x.prom").read_text())
     assert (value(shown, "backfill_parts", state="ended"), value(shown, "backfill_files")) == (2, 4)
-    assert {name for name, _ in shown} == {row.full_name for row in catalogue.ROWS}
+    assert {name for name, _ in shown} == {row.full_name for row in metric_rows.ROWS}
     text = capfd.readouterr().out
     assert text.startswith("2 parts: 2 ended\n4 files listed, 100 % done: 4 published\n")
     assert cli.main(["parts", *state, "--json", "lists/list-0000"]) == 1

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from listener import cli
 from listener.deidentify import inputs
-from listener.deidentify.catalogue import NAME
+from listener.deidentify.metric_rows import NAME
 from listener.ledger import deliveries
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.interests import Interest, text_of

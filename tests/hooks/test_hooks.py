@@ -38,7 +38,7 @@ from listener.hooks import dispatch, targets
 from listener.hooks.dispatch import HookManager
 from listener.hooks.payload import Payload, cloud_event_fields, example_of, header_fields, key_of
 from listener.hooks.targets import CommandHook, Webhook
-from listener.ledger import consumers, deliveries, taking
+from listener.ledger import consumers, deliveries, delivery_threads
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.interests import About
 from listener.ledger.reader import reading
@@ -572,7 +572,7 @@ def aside(state: Path, number: int) -> None:
 
 def test_after_many_attempts_it_is_given_up_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "MAX_ATTEMPTS", 3)
-    monkeypatch.setattr(taking, "delivery_pause", lambda attempt: 0.01 * attempt)
+    monkeypatch.setattr(delivery_threads, "delivery_pause", lambda attempt: 0.01 * attempt)
     connection = open_writer(path_of(str(tmp_path)))
     deliveries.register(connection, "refusing", 0)
     aside(tmp_path, 1)
@@ -738,7 +738,7 @@ def test_a_courier_that_was_retired_registers_again_and_misses_nothing(
 def test_a_ledger_that_is_damaged_while_a_hook_is_told_does_not_end_its_thread(
     tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(taking.DeliveryThread, "retry_seconds", 0.1)
+    monkeypatch.setattr(delivery_threads.DeliveryThread, "retry_seconds", 0.1)
     path = Path(path_of(str(tmp_path)))
     with served_by_a_hook_thread(tmp_path, receiver.url):
         aside(tmp_path, 1)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.notify.catalogue import ADJUSTED
+from listener.notify.metric_rows import ADJUSTED
 from listener.notify.registration import KEYWORDS, MOST, Refused, Series, pacs_of, registration
 
 FOLDER = "SERVICES/PACS/MYPACS/1-x/y/00005-z"

@@ -16,12 +16,12 @@ from typing import Any
 
 from listener.diagnostics import set_up
 from listener.ledger.connection import open_reader, path_of
+from listener.ledger.delivery_threads import Consumer, DeliveryThread
 from listener.ledger.rows import Delivery
-from listener.ledger.taking import Consumer, DeliveryThread
 from listener.stages.follower import Cursor, Follower
 from listener.stages.service import StageService, StageSettings, Tools
-from listener.telemetry.catalogue import Row
 from listener.telemetry.health import Checks
+from listener.telemetry.metric_rows import Row
 
 NAME = "example"
 _FILES = "SELECT path FROM files WHERE SeriesInstanceUID = ?"

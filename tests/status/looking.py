@@ -12,7 +12,7 @@ from listener.ledger.connection import open_writer, path_of, transaction
 from listener.service.monitor import SnapshotWriter
 from listener.status.history import SLOTS
 from listener.status.routes import Shows, StatusRoutes
-from listener.telemetry.catalogue import Numbers
+from listener.telemetry.metric_rows import Numbers
 from listener.telemetry.server import Server
 from tests.instances import uid, write_instance
 from tests.service_process import Places, Service

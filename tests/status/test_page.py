@@ -14,7 +14,7 @@ from listener.status.api import package_file
 from listener.status.charts import charts, figures
 from listener.status.document import LedgerView, document
 from listener.status.page import Badge, Pages, badge
-from listener.telemetry.catalogue import Numbers
+from listener.telemetry.metric_rows import Numbers
 from tests.status.rows import HOSTILE, detail, group, hook, series, study
 
 NOW = 1_800_000_000 * 10**9

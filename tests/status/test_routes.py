@@ -21,8 +21,8 @@ from listener.status.document import LedgerView
 from listener.status.history import SLOT
 from listener.status.preview import program
 from listener.status.routes import StatusRoutes
-from listener.telemetry.catalogue import Numbers
 from listener.telemetry.http_messages import Request
+from listener.telemetry.metric_rows import Numbers
 from tests.batch_places import known_batch
 from tests.dicomnet import storescp, storescu
 from tests.instances import uid, write_instance

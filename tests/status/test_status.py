@@ -29,7 +29,7 @@ from listener.status.formatting import plain, rate, share, size, span
 from listener.status.history import SLOT, SLOTS, History, Sample, quantile
 from listener.status.snapshot import sample, snapshot_of
 from listener.status.terminal import render
-from listener.telemetry.catalogue import LATENCY, Histogram, Numbers
+from listener.telemetry.metric_rows import LATENCY, Histogram, Numbers
 from tests.service_process import command, environment, listener, start
 from tests.status.rows import HOSTILE, series
 from tests.waiting import until

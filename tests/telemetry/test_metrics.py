@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from listener.errors import STEPS
 from listener.records import Deferral, Outcome
-from listener.telemetry import catalogue
-from listener.telemetry.catalogue import MODALITIES, Histogram, Row, rows
+from listener.telemetry import metric_rows
+from listener.telemetry.metric_rows import MODALITIES, Histogram, Row, rows
 from listener.telemetry.metrics import Metrics
 
 Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -145,7 +145,7 @@ def test_the_state_that_the_loop_tells(metrics: Metrics) -> None:
     metrics.set("ready", 1)
     metrics.add("worker_restarts_total", 1, "deadline")
     page = read(metrics)
-    assert [value(page, "pending_files", state=state) for state in catalogue.PENDING_STATES] == [3, 2, 1]
+    assert [value(page, "pending_files", state=state) for state in metric_rows.PENDING_STATES] == [3, 2, 1]
     assert value(page, "oldest_pending_timestamp_seconds") == pytest.approx(BASE / 1e9)
     assert value(page, "set_aside_files", reason="empty") == 0
     assert value(page, "set_aside_bytes", reason="incomplete") == 77

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from listener.notify.registration import MOST
-from listener.telemetry.catalogue import Row
+from listener.telemetry.metric_rows import Row
 
 NAME = "notify"
 

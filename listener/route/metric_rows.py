@@ -5,7 +5,7 @@ from __future__ import annotations
 from listener.network.statuses import OUTCOMES
 from listener.route.returns import HELD
 from listener.route.routes_file import Routes
-from listener.telemetry.catalogue import LATENCY, Row
+from listener.telemetry.metric_rows import LATENCY, Row
 
 #: Why a study moved to another worker: its own is down, is full, left the routes file, or a person said so (drain
 #: --move, send --worker).

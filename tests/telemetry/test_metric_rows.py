@@ -7,15 +7,15 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from listener.backfill.catalogue import ROWS as BACKFILL
-from listener.deidentify import catalogue as deidentify
-from listener.export import catalogue as export_catalogue
-from listener.notify import catalogue as notify
-from listener.route import catalogue as route
+from listener.backfill.metric_rows import ROWS as BACKFILL
+from listener.deidentify import metric_rows as deidentify
+from listener.export import metric_rows as export_catalogue
+from listener.notify import metric_rows as notify
+from listener.route import metric_rows as route
 from listener.route.routes_file import Routes
 from listener.serve.metrics import ROWS as SERVE
-from listener.stages import catalogue as stages
-from listener.telemetry import catalogue
+from listener.stages import metric_rows as stages
+from listener.telemetry import metric_rows
 from listener.telemetry.metrics import Metrics
 from tests.conftest import PROJECT
 
@@ -91,7 +91,7 @@ MORE |= {"deliveries", "delivery_oldest_timestamp_seconds"}
 
 def names(text: str) -> set[str]:
     """The metrics that a text names, without what a histogram's series are called."""
-    known = {row.full_name for row in catalogue.rows()}
+    known = {row.full_name for row in metric_rows.rows()}
     found = set(re.findall(r"\blistener_[a-z_]+\b", text))
     return {name if name in known else re.sub("_(bucket|sum|count)$", "", name) for name in found}
 
@@ -103,7 +103,7 @@ def read(path: str) -> str:
 def test_the_catalogue_keeps_the_promise() -> None:
     made = {
         row.name: (row.kind, {name: tuple(values) for name, values in row.labels}, row.buckets)
-        for row in catalogue.rows()
+        for row in metric_rows.rows()
         if row.name not in MORE
     }
     promised = {
@@ -115,20 +115,20 @@ def test_the_catalogue_keeps_the_promise() -> None:
         for name, (kind, labels, bounds) in PROMISED.items()
     }
     assert made == promised
-    assert {row.name for row in catalogue.rows()} - promised.keys() == MORE
+    assert {row.name for row in metric_rows.rows()} - promised.keys() == MORE
 
 
 def test_the_page_has_the_catalogue_and_nothing_else() -> None:
     page = Metrics({}, {}).exposition().decode()
     shown = {family.name: family.type for family in text_string_to_metric_families(page)}
     ours = {name for name in shown if name.startswith("listener_")}
-    assert ours == {row.full_name.removesuffix("_total") for row in catalogue.rows()}
+    assert ours == {row.full_name.removesuffix("_total") for row in metric_rows.rows()}
     assert {name for name in shown if not name.startswith(("listener_", "process_"))} == set()
 
 
 def test_everybody_names_the_same_metrics() -> None:
     """The document lists each; nobody asks for one that is not there. What the dashboard shows: test_dashboard."""
-    known = {row.full_name for row in catalogue.rows()}
+    known = {row.full_name for row in metric_rows.rows()}
     assert names(read("docs/metrics.md")) == known
     known |= {row.full_name for row in BACKFILL}
     of_route = stages.rows("route", route.rows(Routes({}, {})))
@@ -139,6 +139,6 @@ def test_everybody_names_the_same_metrics() -> None:
 
 
 def test_only_one_room_knows_the_client() -> None:
-    package = Path(catalogue.__file__).parents[1]
+    package = Path(metric_rows.__file__).parents[1]
     importers = {path.name for path in package.rglob("*.py") if "prometheus_client import" in path.read_text()}
     assert importers == {"metrics.py"}

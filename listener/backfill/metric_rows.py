@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from listener.backfill.parts import KINDS, STATES, seconds_of
-from listener.telemetry.catalogue import Row
+from listener.telemetry.metric_rows import Row
 
 ROWS = (
     Row(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from listener.export.faults import REASONS
-from listener.telemetry.catalogue import LATENCY, Row
+from listener.telemetry.metric_rows import LATENCY, Row
 
 NAME = "export"
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from listener.errors import NotTaken, Postponed
-from listener.ledger import deliveries, generations, taking
+from listener.ledger import deliveries, delivery_threads, generations
 from listener.ledger.completion import Completion
 from listener.ledger.connection import open_writer, path_of, transaction
+from listener.ledger.delivery_threads import Consumer, DeliveryThread
 from listener.ledger.rows import Delivery
-from listener.ledger.taking import Consumer, DeliveryThread
 from tests.waiting import until
 
 
@@ -83,7 +83,7 @@ def test_after_so_many_failures_it_is_given_up_or_never(
     def fails(_delivery: Delivery, _renew: Callable[[], None]) -> None:
         raise NotTaken("no")
 
-    monkeypatch.setattr(taking, "delivery_pause", lambda _attempt: 0.01)
+    monkeypatch.setattr(delivery_threads, "delivery_pause", lambda _attempt: 0.01)
     end(ledger, "1.1")
     with working(tmp_path, Scripted(fails, fails, fails), attempts=2) as answers:
         until(lambda: answers == ["postponed", "failed"], 10)
@@ -127,7 +127,7 @@ def test_several_threads_take_each_delivery_once(count: int, ledger: sqlite3.Con
         together.wait(20)
 
     receiver = Scripted(*[meet] * count)
-    threads = taking.DeliveryThreads(count, Consumer("stage", "stage", "", 60.0), receiver, str(tmp_path))
+    threads = delivery_threads.DeliveryThreads(count, Consumer("stage", "stage", "", 60.0), receiver, str(tmp_path))
     answers: list[str] = []
     threads.start(lambda how, _seconds: answers.append(how))
     try:

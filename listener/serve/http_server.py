@@ -62,7 +62,7 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-class Answering:
+class HttpServer:
     """Answers on `listening`; `told` is called with each answer that ended, `looked` with each look-up."""
 
     def __init__(

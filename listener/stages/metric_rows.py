@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from listener.telemetry.catalogue import BUILD_LABELS, LATENCY, LEVELS, Row
+from listener.telemetry.metric_rows import BUILD_LABELS, LATENCY, LEVELS, Row
 
 #: How a delivery was answered: taken, tried again later, given up.
 OUTCOMES = ("delivered", "postponed", "failed")
