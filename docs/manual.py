@@ -18,7 +18,7 @@ import shtab
 
 import listener
 from listener import arguments, config, parse
-from listener.errors import SET_ASIDE_REASONS
+from listener.reasons import SET_ASIDE_REASONS
 from listener.verbs import summary
 
 SHARE = Path(__file__).resolve().parent / "installed/share"

@@ -23,7 +23,6 @@ from listener.errors import (
     ListenerError,
     NotTaken,
     Postponed,
-    internal,
 )
 from listener.hook_config import require_name
 from listener.hooks.payload import key_of, signature
@@ -33,6 +32,7 @@ from listener.ledger.finding import Search
 from listener.ledger.interests import ANYTHING, Interest, require_known, text_of
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import Delivery, SeriesRow, SetAsideRow, StudyRow, shown
+from listener.reasons import internal
 
 __all__ = [
     "ConsumerGone",

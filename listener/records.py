@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from listener.errors import system_reason
+from listener.reasons import system_reason
 
 #: How an arrival was noticed; metric label.
 SOURCES = ("event", "rescan", "startup", "retry", "batch")
@@ -69,7 +69,7 @@ class Arrival(NamedTuple):
 class Outcome(NamedTuple):
     """How one arrival ended. One outcome feeds the event line, the metrics, the ledger and the exit status.
 
-    `kind` is one of OUTCOMES; `reason` one of errors.SET_ASIDE_REASONS for `set-aside`, else ""; `step` one of
+    `kind` is one of OUTCOMES; `reason` one of reasons.SET_ASIDE_REASONS for `set-aside`, else ""; `step` one of
     errors.STEPS where it failed, else ""; `error` a text free of patient data; times are nanoseconds since the
     epoch; `seconds` the work of the worker; `step_seconds` seconds a step in the order of errors.STEPS; `dst` the
     absolute path it was published under, or where it was set aside; `superseded` where the instance that it
@@ -109,7 +109,7 @@ class Outcome(NamedTuple):
 class Deferral(NamedTuple):
     """Why a file was not finished: it is still open for writing, or the system refused. It is offered again.
 
-    `reason` is "busy", errors.LOCKED or one of errors.SYSTEM_REASONS; `claim` the claim's path when the file is
+    `reason` is "busy", reasons.LOCKED or one of reasons.SYSTEM_REASONS; `claim` the claim's path when the file is
     already claimed. `place` names, free of patient data unless --phi, the place that this file alone cannot use, so no
     other file waits. "" means that the volume or the process was refused something, which the next file would meet too.
     `series` is the Series Instance UID as far as it is known.

@@ -21,13 +21,13 @@ from listener import config, settings
 from listener.backfill import metric_rows as backfill
 from listener.config import options
 from listener.dicom.attributes import is_keyword
-from listener.errors import SET_ASIDE_REASONS
 from listener.ledger.batches import ANNOUNCED
 from listener.planning import plan
 from listener.planning.names import sanitize
 from listener.planning.template import TemplateError, compile_template
 from listener.planning.template_functions import USAGE, with_ages
 from listener.quickstart.synthetic import make_series
+from listener.reasons import SET_ASIDE_REASONS
 from listener.records import OUTCOMES, Missing, Outcome
 from listener.route import routes_file
 from listener.stages import metric_rows as stage_catalogue

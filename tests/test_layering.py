@@ -51,6 +51,7 @@ PURE |= {
     "dicom.loading",
     "dicom.texts",
     "errors",
+    "reasons",
     "parse",
     "planning.documents",
     "planning.plan",

@@ -17,8 +17,9 @@ from pathlib import Path
 from listener.benchmark.request import Shape
 from listener.dicom import reader
 from listener.dicom.attributes import Limits
-from listener.errors import ConfigError, EmptyFile, ListenerError, NotDicom
+from listener.errors import ConfigError, ListenerError
 from listener.quickstart.synthetic import Look, make_dataset
+from listener.reasons import EmptyFile, NotDicom
 
 _RLE = "1.2.840.10008.1.2.5"
 _KEYWORDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from listener.config import Config
 from listener.disk import json_file
-from listener.errors import SET_ASIDE_REASONS, ConfigError, UnknownReason
+from listener.errors import ConfigError, UnknownReason
 from listener.planning.names import printable
+from listener.reasons import SET_ASIDE_REASONS
 from listener.repacking import setaside
 
 

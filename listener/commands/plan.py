@@ -15,10 +15,10 @@ from listener.dicom.attributes import Header
 from listener.dicom.reader import check_uids, read_header
 from listener.disk import files
 from listener.disk.directories import Directories
-from listener.errors import FileFault, NotRegular
 from listener.planning import documents
 from listener.planning.names import printable
 from listener.planning.plan import make_plan
+from listener.reasons import FileFault, NotRegular
 from listener.repacking.context import WorkerContext
 
 EPILOG = "exit status: 0 every file can be repacked; 1 some cannot"

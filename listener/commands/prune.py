@@ -31,12 +31,13 @@ from listener.commands._selection import (
 from listener.config import Config
 from listener.disk import files, json_file, locks
 from listener.disk.directories import Directories
-from listener.errors import SET_ASIDE_REASONS, ConfigError
+from listener.errors import ConfigError
 from listener.ledger import maintenance
 from listener.ledger.connection import open_reader, open_writer, path_of
 from listener.ledger.rows import SeriesRow
 from listener.planning import documents
 from listener.planning.names import OWN, printable
+from listener.reasons import SET_ASIDE_REASONS
 from listener.repacking import setaside
 from listener.repacking.context import WorkerContext
 from listener.repacking.removal import (

@@ -20,8 +20,9 @@ from listener.commands._selection import add_acting, add_selection, check_acting
 from listener.config import Config
 from listener.disk import files, json_file, moves, sync
 from listener.disk.moves import rename_free
-from listener.errors import SET_ASIDE_REASONS, ConfigError, LockHeld
+from listener.errors import ConfigError, LockHeld
 from listener.planning.names import printable, short_hash
+from listener.reasons import SET_ASIDE_REASONS
 from listener.repacking import setaside
 
 #: Putting all of these back would let older data sets take the place of newer ones.

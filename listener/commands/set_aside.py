@@ -16,8 +16,8 @@ from typing import Any
 from listener.commands._selection import add_selection, reasons_of
 from listener.commands._table import table, write_json
 from listener.config import Config
-from listener.errors import SETTLING
 from listener.ledger.reader import Reader, reading
+from listener.reasons import SETTLING
 from listener.repacking import setaside
 from listener.status import ledger_view, snapshot
 from listener.status.document import is_running

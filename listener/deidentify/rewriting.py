@@ -28,7 +28,7 @@ from listener.dicom.file_meta import (
     read_file_meta,
 )
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource, Source
-from listener.errors import FileFault
+from listener.reasons import FileFault
 from listener.uids import is_uid
 
 #: Bytes read at once: most headers, in one call.

@@ -13,9 +13,9 @@ from listener.deidentify.scanning import Leaf, Unreadable, scan
 from listener.dicom.file_meta import read_file_meta
 from listener.dicom.source import FileSource
 from listener.disk.files import opened
-from listener.errors import FileFault
 from listener.ledger.reader import Reader
 from listener.ledger.rows import SeriesRow
+from listener.reasons import FileFault
 
 _WORD = re.compile(r"[A-Za-z]+")
 _TEXTS = frozenset({"LO", "SH", "LT", "ST", "UT", "UC"})

@@ -26,8 +26,8 @@ from listener.dicom.reader import Wanted, read_header
 from listener.dicom.source import FileSource
 from listener.disk import sync
 from listener.disk.files import opened
-from listener.errors import FileFault
 from listener.ledger.rows import InstanceRow
+from listener.reasons import FileFault
 
 #: Files that are open at once until they are synced.
 _TOGETHER = 32

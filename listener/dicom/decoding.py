@@ -24,7 +24,7 @@ from pydicom.tag import BaseTag
 from listener.dicom.encoding import UNDEFINED
 from listener.dicom.texts import bytes_text, clean, is_known_charset, plain_text
 from listener.dicom.walk import Element
-from listener.errors import TooLarge
+from listener.reasons import TooLarge
 
 _CHARSET = 0x00080005
 

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from listener.dicom.source import Source
-from listener.errors import Incomplete
+from listener.reasons import Incomplete
 
 ITEM = 0xFFFEE000
 ITEM_END = 0xFFFEE00D

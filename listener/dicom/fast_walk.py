@@ -10,7 +10,7 @@ from listener.dicom.encoding import BULK_TAGS, LONG_VRS, MAX_VALUE, PIXEL_DATA, 
 from listener.dicom.source import WINDOW, FileSource
 from listener.dicom.texts import plain_text
 from listener.dicom.walk import Element, Structure
-from listener.errors import TooLarge
+from listener.reasons import TooLarge
 
 #: Most runs in memory (some megabytes; beyond it all are dropped), and most elements of a run.
 _MAX_RUNS = 1024

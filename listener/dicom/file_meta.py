@@ -9,7 +9,7 @@ from typing import NamedTuple
 from listener.dicom.attributes import META_UID, SENDER
 from listener.dicom.encoding import HEAD, LONG_VRS, SHORT_VRS, Encoding, Head
 from listener.dicom.source import Source
-from listener.errors import EmptyFile, FileFault, Incomplete, NotDicom, TooLarge
+from listener.reasons import EmptyFile, FileFault, Incomplete, NotDicom, TooLarge
 
 #: Length of preamble and prefix.
 PREAMBLE = 132

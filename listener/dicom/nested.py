@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from listener.dicom.encoding import HEAD, ITEM, ITEM_END, SEQUENCE_END, SEQUENCE_VRS, UNDEFINED, Encoding, Head
 from listener.dicom.source import WINDOW, Source
-from listener.errors import Incomplete, NotDicom, TooDeep
+from listener.reasons import Incomplete, NotDicom, TooDeep
 
 #: End of a value that only a delimiter ends: beyond every file.
 OPEN = 1 << 63

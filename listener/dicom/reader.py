@@ -17,7 +17,7 @@ from listener.dicom.nested import shallow_bytes
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource
 from listener.dicom.texts import is_known_charset
 from listener.dicom.walk import BEHIND, Structure
-from listener.errors import BadUID, FileFault, Incomplete, MissingUID
+from listener.reasons import BadUID, FileFault, Incomplete, MissingUID
 from listener.uids import is_uid
 
 PROVIDER_URL = 0x00287FE0

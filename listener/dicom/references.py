@@ -15,7 +15,7 @@ from listener.dicom.nested import OPEN, Nested
 from listener.dicom.reader import structure_of
 from listener.dicom.source import FileSource
 from listener.dicom.walk import Element, Structure
-from listener.errors import FileFault, TooLarge
+from listener.reasons import FileFault, TooLarge
 from listener.uids import is_uid
 
 #: UIDs of one kind after which reading ends: who made something of so many images, made it of those before.

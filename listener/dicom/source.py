@@ -6,7 +6,7 @@ import os
 import zlib
 from typing import Protocol
 
-from listener.errors import Incomplete, NotDicom, TooLarge
+from listener.reasons import Incomplete, NotDicom, TooLarge
 
 #: Bytes that one system call fetches for a small piece: a header's usual length, 0.5 us.
 WINDOW = 8 * 1024

@@ -26,7 +26,7 @@ from listener.dicom.encoding import (
 from listener.dicom.file_meta import PREAMBLE, PREFIX
 from listener.dicom.nested import OPEN, Nested, shallow_bytes
 from listener.dicom.source import WINDOW, FileSource, Source
-from listener.errors import Incomplete, NotDicom, TooLarge
+from listener.reasons import Incomplete, NotDicom, TooLarge
 
 #: Warnings about a data set that is usable; texts of events.
 BEHIND = "bytes behind the data set"

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.disk import files
-from listener.errors import FileFault
 from listener.export.faults import Changed, Gone, Identified, NotReadable
 from listener.export.target import CHUNK, Content
 from listener.ledger.rows import InstanceRow, SeriesRow
+from listener.reasons import FileFault
 
 #: What every export reads of a header.
 ALWAYS = frozenset({"SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientIdentityRemoved"})

@@ -11,7 +11,7 @@ import listener
 from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.disk import files
-from listener.errors import ConfigError, FileFault
+from listener.errors import ConfigError
 from listener.export import columns, keys, manifest, members, parquet
 from listener.export.manifest import Entry, Manifest
 from listener.export.members import Member
@@ -20,6 +20,7 @@ from listener.export.spool import Spool
 from listener.export.table import PartRules, header_of
 from listener.export.target import Content, Target, whole
 from listener.export.upload import Uploader
+from listener.reasons import FileFault
 
 
 def rebuild(target: Target, uploader: Uploader, spool: Spool, data_dir: str, rules: PartRules) -> Iterator[int]:

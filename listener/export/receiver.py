@@ -8,13 +8,14 @@ from threading import Lock
 from typing import Any
 
 from listener.diagnostics import log
-from listener.errors import LedgerFault, NotTaken, Postponed, internal
+from listener.errors import LedgerFault, NotTaken, Postponed
 from listener.export.due import Due, Superseded, Wants
 from listener.export.faults import Changed, Gone, SeriesFault, Stopped, TargetFault
 from listener.export.flow import Flow
 from listener.export.series import Exported, SeriesExporter
 from listener.ledger.reader import reading
 from listener.ledger.rows import Delivery
+from listener.reasons import internal
 from listener.stages.outbox import Outbox
 
 #: Seconds after which a series is tried again whose files the ledger does not know yet as they are.

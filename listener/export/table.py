@@ -17,7 +17,7 @@ from listener.dicom.attributes import Limits
 from listener.dicom.reader import read_elements
 from listener.disk import files
 from listener.disk.retry import delivery_pause
-from listener.errors import FileFault, LedgerFault
+from listener.errors import LedgerFault
 from listener.export import keys, parquet
 from listener.export.columns import columns
 from listener.export.faults import Stopped, TargetFault
@@ -27,6 +27,7 @@ from listener.export.members import Member, member_of
 from listener.export.spool import Spool
 from listener.export.target import Content, Target
 from listener.export.upload import Uploader
+from listener.reasons import FileFault
 
 #: Seconds between two looks whether a part is due.
 _LOOK = 1.0

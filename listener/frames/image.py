@@ -17,7 +17,6 @@ from listener.dicom.file_meta import ALL_DEFLATED, NATIVE, read_file_meta
 from listener.dicom.source import FileSource, InflatedSource, Source
 from listener.dicom.walk import Structure
 from listener.disk.files import open_regular
-from listener.errors import Incomplete
 from listener.frames.errors import Deflated, FrameChanged, FramesUnclear, NoFrames
 from listener.frames.layout import (
     ITEM_HEAD,
@@ -32,6 +31,7 @@ from listener.frames.layout import (
     encapsulated,
     needs_edges,
 )
+from listener.reasons import Incomplete
 
 #: Bytes to which a deflated data set may inflate, unless --max-inflated says otherwise.
 MAX_INFLATED = 2**30

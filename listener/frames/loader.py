@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from listener.errors import ListenerError, internal
+from listener.errors import ListenerError
 from listener.frames.blocks import block, ranges
 from listener.frames.errors import NoFrames
 from listener.frames.loads import Load, Loads
@@ -15,6 +15,7 @@ from listener.frames.memory import Memory
 from listener.frames.origins import Origin, Reading
 from listener.frames.reference import InstanceReference
 from listener.frames.settings import CacheStats, Logger, OptimizationHint
+from listener.reasons import internal
 
 #: Threads that load in the background.
 _THREADS = 4

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from listener.dicom.attributes import Limits
 from listener.dicom.encoding import ITEM, SEQUENCE_END, UNDEFINED
-from listener.errors import Incomplete
 from listener.frames.image import Image, PeekSource, Tables, find_fragments, look_at
 from listener.frames.layout import ITEM_HEAD, Fragments, Layout, Run, Spans, spans
+from listener.reasons import Incomplete
 
 #: Bytes of the first read, which has most headers whole, and of the others.
 _FIRST, _WINDOW = 64 * 1024, 1024 * 1024

@@ -42,7 +42,7 @@ class SeriesShare(NamedTuple):
 
 
 class FileError(NamedTuple):
-    """A file of a batch that did not pass: its path in the folder as people read it, one of errors.SET_ASIDE_REASONS or
+    """A file of a batch that did not pass: its path in the folder as people read it, one of SET_ASIDE_REASONS or
     `vanished`, the same in words, and its series (0: not known).
     """
 

@@ -12,10 +12,10 @@ from listener.config import Config
 from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.disk import files, json_file
-from listener.errors import FileFault
 from listener.ledger.completion import SeriesState, expected_count
 from listener.planning import documents, plan
 from listener.planning.names import document_name
+from listener.reasons import FileFault
 from listener.records import SeriesHeader
 
 #: Seconds without an instance after which another process may have recorded those that a series lacks.

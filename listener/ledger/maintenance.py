@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 
 from listener.config import Config
-from listener.errors import SET_ASIDE_REASONS, LedgerCorrupt
+from listener.errors import LedgerCorrupt
 from listener.ledger import batches, descriptions, generations, set_aside, studies
 from listener.ledger.back_fill import BackFill
 from listener.ledger.completion import Completion, CompletionRules, OpenSeries, SeriesState, expected_count
@@ -18,6 +18,7 @@ from listener.ledger.deliveries import is_delivered
 from listener.ledger.evidence import DocumentReader
 from listener.ledger.outcome_rows import LedgerPaths, OutcomeRows
 from listener.ledger.rows import SERIES_COLUMNS, SeriesRow
+from listener.reasons import SET_ASIDE_REASONS
 from listener.records import SeriesHeader
 from listener.repacking.removal import Instance
 

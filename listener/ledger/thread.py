@@ -11,13 +11,14 @@ from typing import TypeVar
 
 from listener.config import Config
 from listener.diagnostics import log
-from listener.errors import LedgerFault, internal
+from listener.errors import LedgerFault
 from listener.ledger import batches, schema
 from listener.ledger.batch_recorder import BatchNews, Change
 from listener.ledger.completion import UNSEEN, End
 from listener.ledger.consumers import Standing
 from listener.ledger.pending import MAX_PENDING
 from listener.ledger.writer import LedgerWriter
+from listener.reasons import internal
 from listener.records import Outcome
 from listener.repacking.revision import Revision
 

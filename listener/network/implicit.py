@@ -13,7 +13,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from listener.dicom.loading import load_pydicom
-from listener.errors import Unsendable, internal
+from listener.errors import Unsendable
+from listener.reasons import internal
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset

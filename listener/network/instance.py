@@ -12,8 +12,9 @@ from listener.dicom.attributes import Limits
 from listener.dicom.file_meta import ALL_DEFLATED
 from listener.dicom.reader import Wanted, read_identity
 from listener.disk.files import open_regular
-from listener.errors import FileFault, Unsendable
+from listener.errors import Unsendable
 from listener.network.contexts import Pair
+from listener.reasons import FileFault
 from listener.uids import is_uid
 
 _LIMITS = Limits()

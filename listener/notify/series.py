@@ -9,9 +9,10 @@ from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.disk import files
 from listener.disk.retry import delivery_pause
-from listener.errors import FileFault, Postponed
+from listener.errors import Postponed
 from listener.ledger.rows import SeriesRow
 from listener.notify.registration import KEYWORDS, Refused, Registration, Series, pacs_of, registration
+from listener.reasons import FileFault
 
 #: Seconds until a folder is looked at again that does not hold what the ledger has; so often, then with growing pauses.
 _SOON, _OFTEN = 1.0, 10

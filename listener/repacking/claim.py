@@ -13,7 +13,7 @@ import time
 from typing import NamedTuple, NoReturn
 
 from listener.disk import files, leases, moves
-from listener.errors import EmptyFile, NotRegular, Unreadable
+from listener.reasons import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
 from listener.repacking.context import CLAIM, HOLDING, WorkerContext
 from listener.repacking.job import Claimed, NotYet, Source

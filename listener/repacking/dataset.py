@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from listener.dicom.reader import Wanted, read_header
 from listener.disk import files
-from listener.errors import FileFault
+from listener.reasons import FileFault
 from listener.repacking.context import WorkerContext
 from listener.repacking.job import Instance
 

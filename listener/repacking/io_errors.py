@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterator
 
 from listener.disk import files
-from listener.errors import LockHeld, concerns_all
+from listener.errors import LockHeld
 from listener.planning import documents
 from listener.planning.names import OWN, printable
+from listener.reasons import concerns_all
 from listener.records import Deferral, refusal
 from listener.repacking.context import WorkerContext
 from listener.repacking.job import FileJob

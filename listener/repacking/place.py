@@ -11,9 +11,9 @@ import os
 import stat
 
 from listener.disk import files, json_file
-from listener.errors import Conflict
 from listener.planning import documents
 from listener.planning.plan import Plan
+from listener.reasons import Conflict
 from listener.repacking import dataset, link, setaside
 from listener.repacking.context import COPY, LINK, WorkerContext
 from listener.repacking.dataset import compare

@@ -18,9 +18,10 @@ from listener.dicom.attributes import SENDER, Header
 from listener.dicom.reader import check_uids, owner, read_header, tag_of
 from listener.disk import sync
 from listener.disk.aliases import is_only_name
-from listener.errors import FatalFault, FileFault, TooLarge, Unplaceable, Unreadable, internal
+from listener.errors import FatalFault
 from listener.planning import documents
 from listener.planning.plan import make_plan, missing_keywords
+from listener.reasons import FileFault, TooLarge, Unplaceable, Unreadable, internal
 from listener.records import Arrival, Deferral, Missing, Outcome
 from listener.repacking import claim, describe, place, setaside
 from listener.repacking.context import CLAIM, MOVE, WorkerContext

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from listener.dicom.reader import read_header
 from listener.disk import files, json_file, sync
-from listener.errors import FileFault
 from listener.planning import documents
 from listener.planning.documents import Document
+from listener.reasons import FileFault
 from listener.records import Outcome
 from listener.repacking import dataset, document_files, setaside, shared_documents
 from listener.repacking.context import WorkerContext

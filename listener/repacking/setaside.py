@@ -16,8 +16,8 @@ import orjson
 
 from listener.dicom.attributes import SENDER
 from listener.disk import files, json_file, moves, sync
-from listener.errors import SET_ASIDE_REASONS
 from listener.planning.names import instant, printable, short_hash
+from listener.reasons import SET_ASIDE_REASONS
 from listener.records import Arrival
 from listener.repacking.context import CLAIM, WorkerContext
 
@@ -66,7 +66,7 @@ Transfer = Callable[[str, str], None]
 
 
 class Why(NamedTuple):
-    """Why a file is set aside: one of errors.SET_ASIDE_REASONS, the same in words, and identifiers in `known`, by DICOM
+    """Why a file is set aside: one of SET_ASIDE_REASONS, the same in words, and identifiers in `known`, by DICOM
     keyword, as far as they were read.
     """
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.disk.files import opened
-from listener.errors import FileFault
 from listener.ledger.feed import FeedRow
+from listener.reasons import FileFault
 from listener.route.queue import File, NewSend, Queue
 from listener.route.returning import Returns
 from listener.route.routes_file import Route, Routes, is_inside, matching

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.dicom.references import References, read_references
-from listener.errors import FileFault, LedgerFault
+from listener.errors import LedgerFault
 from listener.ledger.feed import FeedRow
 from listener.ledger.reader import reading
+from listener.reasons import FileFault
 from listener.route.returns import HELD, Arrived, Given, Verdict, judge, workers_of
 from listener.route.routes_file import Routes, is_inside
 from listener.route.schema import PRIORITIES

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from listener.diagnostics import log
-from listener.errors import LedgerFault, internal
+from listener.errors import LedgerFault
 from listener.frames.errors import FramesFault
+from listener.reasons import internal
 from listener.serve import forwarded
 from listener.serve.answers import Answer, Fields, refusal
 from listener.serve.faults import (

@@ -14,10 +14,10 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from listener.dicom.file_meta import NATIVE
-from listener.errors import FileFault
 from listener.frames.errors import FramesFault
 from listener.frames.image import ImageFile, read_frame
 from listener.frames.layout import Encapsulated, Layout
+from listener.reasons import FileFault
 from listener.serve import accept
 from listener.serve.accept import DICOM, JSON, OCTETS, Chosen, Form
 from listener.serve.answers import Answer, Fields, Part, fixed, multipart

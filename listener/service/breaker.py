@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 class CircuitBreaker:
-    """`reason` is one of errors.SYSTEM_REASONS while the system refuses, else "". `pause` returns the seconds to wait
+    """`reason` is one of reasons.SYSTEM_REASONS while the system refuses, else "". `pause` returns the seconds to wait
     after a number of refusals in a row.
     """
 

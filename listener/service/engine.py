@@ -18,8 +18,9 @@ from listener.config import Config
 from listener.diagnostics import log
 from listener.disk.directories import Directories
 from listener.disk.retry import LONGEST, pause
-from listener.errors import LOCKED, FatalFault, concerns_all
+from listener.errors import FatalFault
 from listener.planning.names import printable
+from listener.reasons import LOCKED, concerns_all
 from listener.records import Arrival, Deferral, Outcome, refusal
 from listener.repacking import claim
 from listener.repacking.context import CLAIM, COPY

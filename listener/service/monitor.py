@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import listener
 from listener.config import Config
 from listener.diagnostics import log
-from listener.errors import HELD_UP_REASONS
 from listener.planning.names import instant
+from listener.reasons import HELD_UP_REASONS
 from listener.service.disk_guard import DiskGuard
 from listener.service.engine import Engine
 from listener.service.held_up import shown_together

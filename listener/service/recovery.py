@@ -14,7 +14,7 @@ from listener.config import Config
 from listener.disk import files
 from listener.disk.directories import Directories, claim_directories
 from listener.disk.orphans import Orphans, find
-from listener.errors import WorkerLost
+from listener.reasons import WorkerLost
 from listener.records import Arrival, Outcome
 from listener.repacking import claim, setaside
 from listener.repacking.context import CLAIM, WorkerContext

@@ -8,10 +8,11 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from listener.errors import SET_ASIDE_REASONS, LedgerFault, LedgerMissing, remedy
+from listener.errors import LedgerFault, LedgerMissing
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import BatchErrorRow, BatchRow, ConsumerRow, SeriesRow, shown
 from listener.planning.names import instant
+from listener.reasons import SET_ASIDE_REASONS, remedy
 from listener.status import snapshot
 from listener.status.document import ENDED, IN_FLIGHT, LedgerView, Snapshot
 from listener.telemetry.metric_rows import DELIVERY_STATES

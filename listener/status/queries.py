@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from listener.errors import SET_ASIDE_REASONS
 from listener.ledger.accounts import BY, keys_of
 from listener.ledger.batches import STATES
 from listener.moments import FORMS, LAST, PERIODS, dates_of, moment_of
+from listener.reasons import SET_ASIDE_REASONS
 from listener.uids import is_uid
 
 #: Rows in one answer: by default, and at most.

@@ -12,11 +12,12 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from listener.errors import SETTLING, LedgerFault
+from listener.errors import LedgerFault
 from listener.ledger.finding import Search
 from listener.ledger.listing import Page
 from listener.ledger.reader import Reader, reading
 from listener.ledger.rows import shown
+from listener.reasons import SETTLING
 from listener.status import ledger_view
 from listener.status.api import Api
 from listener.status.charts import charts, figures

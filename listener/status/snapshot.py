@@ -12,8 +12,8 @@ from zlib import crc32
 
 import orjson
 
-from listener.errors import SET_ASIDE_REASONS
 from listener.planning.names import instant
+from listener.reasons import SET_ASIDE_REASONS
 from listener.records import OUTCOMES
 from listener.status.document import SCHEMA, set_aside
 from listener.status.history import History, Sample

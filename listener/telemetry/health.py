@@ -27,7 +27,7 @@ class Conditions:
 
     `heartbeat` is the last turn on the clock of `now` (monotonic, so that a jump of the wall clock restarts nothing).
     `polling`: only rescans find files. `writable` maps each directory's role (incoming, data, log, state) to whether it
-    can be written. `refusal` is the system reason for which work is held back (one of errors.SYSTEM_REASONS), else "".
+    can be written. `refusal` is the system reason for which work is held back (one of reasons.SYSTEM_REASONS), else "".
     `backlog_limit` is --ready-backlog. `ledger` is "" or why the ledger cannot be written; the service stays ready, as
     files are kept. `locks` is "" or the locks that single files wait for while others go on. `missing`: roles of the
     directories that are not those of the start.

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import NamedTuple
 
-from listener.errors import HELD_UP_REASONS, SET_ASIDE_REASONS, STEPS, SYSTEM_REASONS
+from listener.errors import STEPS
+from listener.reasons import HELD_UP_REASONS, SET_ASIDE_REASONS, SYSTEM_REASONS
 from listener.records import OUTCOMES, SOURCES
 
 PREFIX = "listener_"

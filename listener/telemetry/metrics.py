@@ -26,7 +26,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 import listener
-from listener.errors import SET_ASIDE_REASONS, STEPS, SYSTEM_REASONS
+from listener.errors import STEPS
+from listener.reasons import SET_ASIDE_REASONS, SYSTEM_REASONS
 from listener.records import Deferral, Outcome
 from listener.telemetry.metric_rows import DELIVERY_STATES, LEVELS, MODALITIES, READERS, Histogram, Numbers, Row, rows
 

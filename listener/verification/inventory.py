@@ -9,9 +9,9 @@ from typing import Any
 
 from listener.dicom.reader import check_uids, read_header
 from listener.disk import files, json_file
-from listener.errors import FileFault, Unreadable
 from listener.planning import documents
 from listener.planning.plan import make_plan
+from listener.reasons import FileFault, Unreadable
 from listener.repacking.context import WorkerContext
 from listener.repacking.revision import is_documented
 from listener.verification.differences import Described, Reading, Series, SharedState, Stray, expected

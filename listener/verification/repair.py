@@ -14,11 +14,11 @@ from listener.config import Config
 from listener.dicom.reader import check_uids, read_header
 from listener.disk import files, json_file, sync
 from listener.disk.directories import Directories, remove_killed_runs
-from listener.errors import FileFault
 from listener.planning import documents
 from listener.planning.documents import Document
 from listener.planning.names import OWN
 from listener.planning.plan import Plan
+from listener.reasons import FileFault
 from listener.repacking import describe, document_files
 from listener.repacking.context import WorkerContext
 from listener.repacking.document_files import locked, locked_series, update

@@ -12,8 +12,8 @@ import pytest
 
 from listener import cli
 from listener.commands.set_aside import rendered
-from listener.errors import SET_ASIDE_REASONS, SETTLING, remedy
 from listener.ledger.reader import reading
+from listener.reasons import SET_ASIDE_REASONS, SETTLING, remedy
 from listener.status import ledger_view, snapshot
 from tests.instances import uid
 from tests.ledger_bench import LedgerBench

@@ -14,7 +14,7 @@ import pytest
 
 from listener.dicom.attributes import Header, Limits
 from listener.dicom.reader import Wanted, read_header
-from listener.errors import EmptyFile, FileFault, Incomplete, NotDicom, TooDeep, TooLarge
+from listener.reasons import EmptyFile, FileFault, Incomplete, NotDicom, TooDeep, TooLarge
 from tests.instances import descriptor, element, instance, part10, save
 
 IMPLICIT = "1.2.840.10008.1.2"

@@ -16,7 +16,7 @@ import pytest
 
 from listener.dicom.attributes import USUAL, Limits
 from listener.dicom.reader import Wanted, check_uids, read_elements, read_header
-from listener.errors import SET_ASIDE_REASONS, FileFault
+from listener.reasons import SET_ASIDE_REASONS, FileFault
 from tests.dicom.mutating import FILES, mutated
 from tests.instances import descriptor, instance, save
 

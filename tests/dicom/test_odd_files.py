@@ -17,7 +17,7 @@ import pytest
 
 from listener.dicom.attributes import Header, Limits
 from listener.dicom.reader import Wanted, check_uids, read_elements, read_header, read_identity
-from listener.errors import FileFault, Incomplete, TooLarge
+from listener.reasons import FileFault, Incomplete, TooLarge
 from tests.instances import descriptor, element, part10, uid
 from tests.odd_files import BIG, DEFLATED, EXPLICIT, IMPLICIT, ODD, RLE, headless, report, split, whole
 

@@ -19,16 +19,7 @@ from pydicom.sequence import Sequence
 from listener.dicom.attributes import USUAL, Header, Limits, tag_of
 from listener.dicom.reader import Wanted, check_uids, read_elements, read_header
 from listener.dicom.texts import bytes_text, clean, is_known_charset, plain_text
-from listener.errors import (
-    BadUID,
-    EmptyFile,
-    FileFault,
-    Incomplete,
-    MissingUID,
-    NotDicom,
-    TooDeep,
-    TooLarge,
-)
+from listener.reasons import BadUID, EmptyFile, FileFault, Incomplete, MissingUID, NotDicom, TooDeep, TooLarge
 from listener.records import SeriesHeader
 from tests.instances import ABSENT, descriptor, element, instance, part10, save, uid
 

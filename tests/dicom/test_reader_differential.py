@@ -22,7 +22,7 @@ from listener.dicom.reader import Wanted, read_elements, read_header
 from listener.dicom.source import FileSource
 from listener.dicom.texts import clean
 from listener.dicom.walk import Structure
-from listener.errors import FileFault, Incomplete, NotDicom
+from listener.reasons import FileFault, Incomplete, NotDicom
 from tests.dicom.mutating import FILES
 from tests.instances import descriptor, instance, save
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from listener.disk import files, locks
-from listener.errors import LOCKED, LockHeld
+from listener.errors import LockHeld
 from listener.planning import documents
 from listener.planning.names import short_hash
+from listener.reasons import LOCKED
 from listener.records import Deferral, Outcome
 from listener.verification import verify
 from tests.instances import instance, write_instance

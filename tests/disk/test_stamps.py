@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from listener.disk import json_file, stamps
-from listener.errors import LOCKED, NotCurrent, system_reason
+from listener.errors import NotCurrent
 from listener.planning import documents
+from listener.reasons import LOCKED, system_reason
 from listener.records import Deferral, Outcome
 from tests.instances import instance
 from tests.workbench import Bench, arrival_of, contents

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from listener.dicom.attributes import USUAL, Header, is_keyword
-from listener.errors import SET_ASIDE_REASONS
 from listener.planning.plan import LAYOUTS, Layout, choose_preset, make_plan
 from listener.planning.template import TemplateError, compile_template
 from listener.planning.template_functions import USAGE
+from listener.reasons import SET_ASIDE_REASONS
 from tests.accounting import Canary
 from tests.dicom.mutating import INTERESTING, mutated
 from tests.faults.hostile import contradictions

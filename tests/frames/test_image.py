@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pydicom.data import get_testdata_files
 
-from listener.errors import FileFault, TooLarge
 from listener.frames.errors import FrameChanged, FramesFault, FramesUnclear, NoFrames, NoSingleFrames
 from listener.frames.image import ImageFile
+from listener.reasons import FileFault, TooLarge
 from tests.frames.judge import expected
 from tests.frames.making import BIG, DEFLATED, EXPLICIT, IMPLICIT, JPEG, RLE, Maker, cut, header, jpeg, written
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_files
 
 from listener.dicom.attributes import Limits
-from listener.errors import FileFault
 from listener.frames.errors import FrameChanged, FramesFault
 from listener.frames.image import ImageFile, stored, taken
 from listener.frames.layout import Run, Spans
 from listener.frames.ranges import RangeSource, joined, look_by_ranges
+from listener.reasons import FileFault
 from tests.frames.making import JPEG, RLE, Maker, cut, header, jpeg
 
 FILES = sorted({path for path in get_testdata_files() if os.path.isfile(path) and "dicomdirtests" not in path})

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.disk import files, leases
-from listener.errors import EmptyFile, NotRegular, Unreadable
+from listener.reasons import EmptyFile, NotRegular, Unreadable
 from listener.records import Arrival
 from listener.repacking import claim
 from listener.repacking.claim import ClaimName, Gone, parse_name

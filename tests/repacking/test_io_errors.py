@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from listener.disk import files, moves, sync
-from listener.errors import system_reason
 from listener.planning import documents
 from listener.planning.names import short_hash
+from listener.reasons import system_reason
 from listener.records import Deferral, Outcome
 from listener.repacking.context import CLAIM, COPY, MOVE, WorkerContext
 from listener.repacking.repack import Repacker

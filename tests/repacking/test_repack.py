@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from listener.disk import files, leases, sync
-from listener.errors import SET_ASIDE_REASONS, STEPS, FatalFault
+from listener.errors import STEPS, FatalFault
 from listener.planning import documents
 from listener.planning.plan import make_plan
+from listener.reasons import SET_ASIDE_REASONS
 from listener.records import Arrival, Deferral, Outcome
 from listener.repacking import claim, describe, repack
 from listener.repacking.context import COPY, MOVE

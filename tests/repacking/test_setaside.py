@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from listener.errors import SET_ASIDE_REASONS
+from listener.reasons import SET_ASIDE_REASONS
 from listener.repacking import claim, setaside
 from listener.repacking.context import CLAIM, COPY, MOVE
 from tests.hostile_entries import odd_files

@@ -14,10 +14,10 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_windowing
 from pydicom.pixels.utils import pixel_array
 
-from listener.errors import FileFault
 from listener.frames.errors import FramesFault
 from listener.frames.image import ImageFile
 from listener.frames.layout import Encapsulated
+from listener.reasons import FileFault
 from listener.serve.picture import Picture, Viewport, Window
 
 numpy = pytest.importorskip("numpy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from listener.errors import SYSTEM_REASONS
+from listener.reasons import SYSTEM_REASONS
 from listener.service.breaker import CircuitBreaker
 
 USUAL = 32

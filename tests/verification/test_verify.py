@@ -18,8 +18,8 @@ import orjson
 import pytest
 
 from listener import cli
-from listener.errors import SET_ASIDE_REASONS
 from listener.planning.names import OWN
+from listener.reasons import SET_ASIDE_REASONS
 from listener.verification import verify
 from listener.verification.differences import WORDS, Difference, Reading, as_line, expected, instance_in, public
 from listener.verification.tree import Location, Relocation
