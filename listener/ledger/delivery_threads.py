@@ -14,18 +14,15 @@ from threading import Event, Thread
 from typing import NamedTuple, Protocol
 
 from listener.diagnostics import log
-from listener.disk.retry import delivery_pause
 from listener.errors import ConsumerGone, LedgerFault, NotTaken, Postponed
 from listener.ledger import consumers, deliveries
 from listener.ledger.connection import Stamp, open_writer, path_of, translated
 from listener.ledger.consumers import Position
+from listener.ledger.delivery_retry import retry_of
 from listener.ledger.rows import Delivery
 
 #: Seconds between two looks for due deliveries.
 _POLL_SECONDS = 0.5
-
-#: Seconds at most in which a failing receiver gets no delivery at all.
-_LONGEST_PAUSE = 60.0
 
 
 class Consumer(NamedTuple):
@@ -230,21 +227,21 @@ class DeliveryThread:
             log.error("the %s cannot take %s (%s); given up", self._consumer.title, delivery.key, failure.detail)
             deliveries.settle(connection, delivery, "failed", now, error=failure.detail)
             return "failed"
-        why, pause = failure.detail, failure.pause
+        why = failure.detail
         if self._stopping.is_set():  # stop() aborted it.
             deliveries.settle(connection, delivery, "pending", now, next_ns=now, error="the service stopped meanwhile")
             return "postponed"
         if not self._failures:
             log.warning("the %s failed (%s); it is tried again with growing pauses", self._consumer.title, why)
         self._failures += 1
-        # A failing receiver is paused before the next delivery is tried.
-        self._paused_until = time.monotonic() + max(pause, min(delivery_pause(self._failures), _LONGEST_PAUSE))
         most = self._consumer.attempts
-        if most and delivery.attempts >= most:
+        retry = retry_of(failure, delivery.attempts, self._failures, most)
+        self._paused_until = time.monotonic() + retry.pause
+        if retry.wait is None:
             log.error("the %s was sent %s %d times in vain; given up", self._consumer.title, delivery.key, most)
             deliveries.settle(connection, delivery, "failed", now, error=why)
             return "failed"
-        later = now + int(max(pause, delivery_pause(delivery.attempts)) * 1e9)
+        later = now + int(retry.wait * 1e9)
         deliveries.settle(connection, delivery, "pending", now, next_ns=later, error=why)
         return "postponed"
 

@@ -38,7 +38,7 @@ from listener.hooks import dispatch, targets
 from listener.hooks.dispatch import HookManager
 from listener.hooks.payload import Payload, cloud_event_fields, example_of, header_fields, key_of
 from listener.hooks.targets import CommandHook, Webhook
-from listener.ledger import consumers, deliveries, delivery_threads
+from listener.ledger import consumers, deliveries, delivery_retry, delivery_threads
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.interests import About
 from listener.ledger.reader import reading
@@ -572,7 +572,7 @@ def aside(state: Path, number: int) -> None:
 
 def test_after_many_attempts_it_is_given_up_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "MAX_ATTEMPTS", 3)
-    monkeypatch.setattr(delivery_threads, "delivery_pause", lambda attempt: 0.01 * attempt)
+    monkeypatch.setattr(delivery_retry, "delivery_pause", lambda attempt: 0.01 * attempt)
     connection = open_writer(path_of(str(tmp_path)))
     deliveries.register(connection, "refusing", 0)
     aside(tmp_path, 1)

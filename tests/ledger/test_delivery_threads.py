@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from listener.errors import NotTaken, Postponed
-from listener.ledger import deliveries, delivery_threads, generations
+from listener.ledger import deliveries, delivery_retry, delivery_threads, generations
 from listener.ledger.completion import Completion
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.delivery_threads import Consumer, DeliveryThread
@@ -83,7 +83,7 @@ def test_after_so_many_failures_it_is_given_up_or_never(
     def fails(_delivery: Delivery, _renew: Callable[[], None]) -> None:
         raise NotTaken("no")
 
-    monkeypatch.setattr(delivery_threads, "delivery_pause", lambda _attempt: 0.01)
+    monkeypatch.setattr(delivery_retry, "delivery_pause", lambda _attempt: 0.01)
     end(ledger, "1.1")
     with working(tmp_path, Scripted(fails, fails, fails), attempts=2) as answers:
         until(lambda: answers == ["postponed", "failed"], 10)
