@@ -926,7 +926,9 @@ def test_viewers_find_a_service_and_nobody_else_may_ask() -> None:
     assert found["spec"]["ports"] == [{"name": "dicomweb", "port": 8043, "targetPort": "dicomweb", "protocol": "TCP"}]
     policy = one("serve", "NetworkPolicy")["spec"]
     ways = {each["ports"][0]["port"]: each.get("from") for each in policy["ingress"]}
-    assert ways[8043] == [{"ipBlock": {"cidr": "10.1.0.0/24"}}]
+    *viewers, tests = ways[8043]
+    assert viewers == [{"ipBlock": {"cidr": "10.1.0.0/24"}}]
+    assert tests["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
     assert set(ways) == {11112, 9464, 8043, 9469}
     monitor = one("serve", "PodMonitor")["spec"]["podMetricsEndpoints"]
     assert [each["port"] for each in monitor] == ["http", "serve-metrics"]

@@ -81,7 +81,9 @@ def _of_uid(reader: Reader, uid: str) -> list[dict[str, Any]]:
 
 
 def _add_exports(state: str, uid: str, found: list[dict[str, Any]]) -> None:
-    """Add to each series where its generations were exported; a stage's file that cannot be read is told."""
+    """Add to each series where its generations were exported, if any was (the service's API does not know stages); a
+    stage's file that cannot be read is told.
+    """
     from listener.export.places import places_of
 
     try:
@@ -89,7 +91,7 @@ def _add_exports(state: str, uid: str, found: list[dict[str, Any]]) -> None:
     except LedgerFault as fault:
         log.warning("where it was exported is not known: %s", fault)
         return
-    for one in found:
+    for one in found if places else ():
         one["exports"] = [
             {
                 "generation": place.generation,

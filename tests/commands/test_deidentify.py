@@ -62,7 +62,6 @@ def test_new_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["explain"], "give explain FILE..."),
         (["new-key", "a", "b"], "give new-key FILE"),
         (["explain", "x", "--option", "retain-dates"], "is not known"),
-        (["explain", "x", "--option", "retain-safe-private"], "needs --safe-private"),
         (["explain", "x", "--option", "retain-full-dates", "--option", "retain-modified-dates"], "contradict"),
     ],
 )
