@@ -12,7 +12,7 @@ from tests.instances import write_instance
 from tests.service_process import command, environment, make_places, service
 from tests.waiting import until
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(120)]
 
 COUNT = 120
 

@@ -53,7 +53,7 @@ KEPT = 5
 #: Files that may wait in incoming before the writer pauses.
 WAITING = 1500
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 
 
 # -- the writer: a process of its own ----------------------------------------------------------------------------------

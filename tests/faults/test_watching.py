@@ -44,7 +44,7 @@ from tests.service_process import (
 from tests.waiting import until
 from tests.workbench import tmpfs
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 
 SOAK = "LISTENER_TEST_SOAK" in os.environ
 
