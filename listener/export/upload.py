@@ -34,12 +34,17 @@ class Uploader:
     def __init__(self, target: Target, rules: Rules, flow: Flow, count: Count) -> None:
         self._target, self._rules, self._flow, self._count = target, rules, flow, count
 
-    def put(self, content: Content, *, looks: bool = True) -> str:
+    def put(
+        self, content: Content, *, looks: bool = True, does_instead: Callable[[str], bool] = lambda _key: False
+    ) -> str:
         """Write content, or find it written; return the key that has it, verified. Where another content has the key,
-        it gets one of its own. `looks`: it is probably there already. Raises TargetFault, and what the content raises.
+        it gets one of its own, unless what is there `does_instead`. `looks`: it is probably there already. Raises
+        TargetFault, and what the content raises.
         """
         for key in (content.key, keys.in_conflict(content.key, content.sha256)):
             if self._is_at(content._replace(key=key), looks=looks):
+                return key
+            if does_instead(key):
                 return key
             self._count("export_conflicts_total", 1)
             looks = True

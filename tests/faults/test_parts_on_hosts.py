@@ -20,6 +20,7 @@ from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import orjson
 import pytest
@@ -212,6 +213,10 @@ def _sorted(document: bytes) -> bytes:
     return b"\n".join(sorted(line.rstrip(b",") for line in document.splitlines()))
 
 
+def accounts_of(places: Places) -> list[dict[str, Any]]:
+    return [orjson.loads(path.read_bytes()) for path in (places.state / "parts").glob("*/account.json")]
+
+
 @pytest.mark.timeout(2 * PATIENCE + 120)
 def test_an_archive_comes_whole_through_parts_on_hosts_that_die(machines_: list[Host], tmp_path: Path) -> None:
     *four, watch = machines_
@@ -224,8 +229,9 @@ def test_an_archive_comes_whole_through_parts_on_hosts_that_die(machines_: list[
     finally:
         backfill.close()
     assert backfill.kills == KILLS
-    accounts = [orjson.loads(path.read_bytes()) for path in (outside.state / "parts").glob("*/account.json")]
-    assert len(accounts) == PARTS
+    # What another host wrote a moment ago may not be seen here yet.
+    until(lambda: len(accounts_of(outside)) == PARTS, 30, what="all accounts are seen from outside")
+    accounts = accounts_of(outside)
     assert +Counter({kind: sum(one[kind] for one in accounts) for kind in ("listed", *KINDS)}) == wanted
     assert not contents(outside.incoming)
     reference, seconds = whole(tmp_path)
