@@ -28,19 +28,16 @@ def collection(tmp_path: Path) -> Collection:
     return made
 
 
+#: What a derived object takes over from its sources, and gets back.
+IDENTIFYING = ("PatientID", "PatientName", "StudyInstanceUID", "StudyDate", "FrameOfReferenceUID", "AccessionNumber")
+
+
 def derived(collection: Collection) -> Dataset:
     """A segmentation of what was handed over, as a program that knows nothing else makes it."""
     sources = collection.datasets()
     made = Dataset()
     made.SOPClassUID, made.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.66.4", generate_uid()
-    for keyword in (
-        "PatientID",
-        "PatientName",
-        "StudyInstanceUID",
-        "StudyDate",
-        "FrameOfReferenceUID",
-        "AccessionNumber",
-    ):
+    for keyword in IDENTIFYING:
         setattr(made, keyword, sources[0][keyword].value)
     made.SeriesInstanceUID, made.Modality = generate_uid(), "SEG"
     made.ContentDate, made.SeriesDate = TODAY, sources[0].AcquisitionDate
@@ -72,14 +69,7 @@ def test_a_derived_object_comes_back_with_the_originals(collection: Collection, 
     status, (found,) = back(collection, tmp_path, made)
     assert status == 0
     (original, _) = [pydicom.dcmread(path) for path in sorted(Path(collection.config.data).rglob("*.dcm"))]
-    for keyword in (
-        "PatientID",
-        "PatientName",
-        "StudyInstanceUID",
-        "StudyDate",
-        "FrameOfReferenceUID",
-        "AccessionNumber",
-    ):
+    for keyword in IDENTIFYING:
         assert found[keyword].value == original[keyword].value
     assert (found.SOPInstanceUID, found.SeriesInstanceUID) == (made.SOPInstanceUID, made.SeriesInstanceUID)
     assert (found.ContentDate, found.SeriesDate) == (TODAY, "20200130")

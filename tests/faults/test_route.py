@@ -36,17 +36,17 @@ class Traffic:
 
     def some(self, count: int = 4, sender: str = "SCANNER") -> None:
         for _ in range(count):
-            study = self._dice.choice(self._studies)
-            uid = self._here.send(study, self._next[study], sender=sender)
-            self._next[study] += 1
-            self.sent[uid] = self._next[study]
+            self._send(self._dice.choice(self._studies), sender)
 
     def each(self, sender: str = "SCANNER") -> None:
         """One more instance of every study."""
         for study in self._studies:
-            uid = self._here.send(study, self._next[study], sender=sender)
-            self._next[study] += 1
-            self.sent[uid] = self._next[study]
+            self._send(study, sender)
+
+    def _send(self, study: int, sender: str) -> None:
+        uid = self._here.send(study, self._next[study], sender=sender)
+        self._next[study] += 1
+        self.sent[uid] = self._next[study]
 
 
 def states(places: Places) -> dict[str, int]:
