@@ -155,3 +155,12 @@ MAKERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Store]]] = 
     "azurite": azurite,
     "gcs": gcs,
 }
+
+
+@contextlib.contextmanager
+def versitygw_of_the_environment(base: Path) -> Iterator[Store]:
+    """A versitygw that this process' environment has the credentials of, meanwhile."""
+    with pytest.MonkeyPatch.context() as patch, versitygw(base) as one:
+        for name, value in one.environment.items():
+            patch.setenv(name, value)
+        yield one

@@ -19,7 +19,7 @@ from listener.export import keys, manifest
 from listener.export.target import whole
 from listener.ledger.reader import reading
 from tests.export.collection import Collection
-from tests.export.stores import Store, versitygw
+from tests.export.stores import Store, versitygw_of_the_environment
 from tests.instances import write_instance
 
 pytestmark = pytest.mark.real
@@ -54,12 +54,8 @@ def digest(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    patch = pytest.MonkeyPatch()
-    with versitygw(tmp_path_factory.mktemp("store")) as one:
-        for name, value in one.environment.items():
-            patch.setenv(name, value)
+    with versitygw_of_the_environment(tmp_path_factory.mktemp("store")) as one:
         yield one
-    patch.undo()
 
 
 @pytest.fixture

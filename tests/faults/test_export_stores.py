@@ -12,19 +12,15 @@ import pytest
 from listener.export import upload
 from tests.export.collection import Collection
 from tests.export.proxy import Answer, Asked, Deed, Front, Script, front
-from tests.export.stores import Store, versitygw
+from tests.export.stores import Store, versitygw_of_the_environment
 
 pytestmark = [pytest.mark.real, pytest.mark.faults]
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    patch = pytest.MonkeyPatch()
-    with versitygw(tmp_path_factory.mktemp("store")) as one:
-        for name, value in one.environment.items():
-            patch.setenv(name, value)
+    with versitygw_of_the_environment(tmp_path_factory.mktemp("store")) as one:
         yield one
-    patch.undo()
 
 
 class World(Collection):
