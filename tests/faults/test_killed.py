@@ -313,11 +313,19 @@ def test_once_refuses_while_a_service_owns_incoming(places: Places) -> None:
 
 def test_claims_of_an_incoming_that_is_configured_no_more_are_told(places: Places) -> None:
     """By `check` and at the start, with the command that finishes them."""
-    expected = backlog(places, 200)
+    expected = backlog(places, 1000)
     claims = places.state / "claim"
     with service(places, "--workers", "1", ready=False) as running:
-        # What workers hold when they and the service are stopped stays claimed.
-        until(lambda: list(files_below(claims)), what="a claim")
+
+        def stopped_with_a_claim() -> bool:
+            os.killpg(running.process.pid, signal.SIGSTOP)
+            if list(files_below(claims)):
+                return True
+            os.killpg(running.process.pid, signal.SIGCONT)
+            return False
+
+        # What workers hold when they and the service are killed stays claimed; who is stopped finishes nothing.
+        until(stopped_with_a_claim, what="a claim")
         kill_group(running.process.pid)
         running.wait()
     left = len(list(files_below(claims)))
