@@ -120,7 +120,7 @@ def said(namespace: Namespace, name: str) -> str:
 def test_a_backfill_outlives_pods_and_a_node_that_is_drained(namespace: Namespace, archive: str) -> None:
     (node,) = [one["metadata"]["name"] for one in namespace.get("nodes")["items"]][:1]
     # Slow enough that a part is seen at work: the phase of a pod is told about once a second.
-    slow = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "50m", "memory": "512Mi"}}
+    slow = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "100m", "memory": "512Mi"}}
     with backfill(namespace, "first", "tree", tolerateSetAside=True, resources=slow):
         (victim, *_) = until(lambda: pods(namespace, "Running"), 120, what="a part runs")
         namespace.kubectl("delete", "pod", victim, "--grace-period=0", "--force")
