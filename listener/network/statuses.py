@@ -32,6 +32,9 @@ _RESOURCES = 0x0213
 #: Another answer than a status that is as final: no presentation context for it was accepted.
 NOT_ACCEPTED = Meaning(REFUSED, 3)
 
+#: It was not sent, because its file could not be read: tried as often as after any other failure.
+UNREADABLE = Meaning(FAILED, 20)
+
 #: No answer at all: one failure of the peer, not one of each instance.
 NO_ANSWER = Meaning(UNAVAILABLE)
 
@@ -46,4 +49,4 @@ def meaning(status: int) -> Meaning:
     # A8xx: SOP class not supported, in editions before 2008.
     if high in (0xA8, 0xA9) or high >> 4 == 0xC or status in _NOT_THIS:
         return Meaning(REFUSED, 3)
-    return Meaning(FAILED, 20)
+    return Meaning(FAILED, UNREADABLE.attempts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -11,12 +12,15 @@ from listener.disk.files import open_regular
 from listener.network import statuses
 from listener.route.health import DOWN, UP, Standing
 from listener.route.queue import File, Send, Settled
-from listener.route.schema import DEAD, DELIVERED, NO_STATUS
-from listener.route.sender import GONE, OTHER_FILE, Line, Report
+from listener.route.schema import DEAD, NO_STATUS
+from listener.route.sender import GONE, OTHER_FILE, Line, Report, settle
 from listener.route.window import Window
 
 #: Seconds until a directory that cannot be written is tried again.
 _RETRY = 5.0
+
+#: What NFS and some others lack: without it a file of which a part is written would have a name.
+NO_UNNAMED = "its file system has no files without a name (O_TMPFILE); use a directory on a local one"
 
 
 class DirectorySender:
@@ -65,23 +69,30 @@ class DirectorySender:
         begun = time.monotonic()
         try:
             source = open_regular(os.path.join(self._line.data_dir, send.path))
+        except FileNotFoundError:
+            return self._give_up(send, GONE)
         except OSError as error:
-            return self._give_up(send, GONE if isinstance(error, FileNotFoundError) else f"{error.strerror}")
+            self._report(send, statuses.UNREADABLE, NO_STATUS, f"the file cannot be read ({error.strerror})", begun)
+            return True
         try:
             if File.of(os.fstat(source)) != send.file:
                 return self._give_up(send, OTHER_FILE)
             put(source, os.path.join(self._directory, f"{send.SOPInstanceUID}.{send.id}-{send.round}"))
         except OSError as error:
             since = self.standing.since if self.standing.state == DOWN else begun
-            self.standing = Standing(DOWN, since, "unwritable", error.strerror or "")
+            text = NO_UNNAMED if error.errno == errno.EOPNOTSUPP else error.strerror or ""
+            self.standing = Standing(DOWN, since, "unwritable", text)
             return False
         finally:
             os.close(source)
         self.standing = Standing(UP, self.standing.since if self.standing.state == UP else begun)
-        now_ns = time.time_ns()
-        seconds = time.monotonic() - begun
-        self._line.report(Report(send, statuses.DELIVERED, 0, now_ns, seconds, Settled(send, DELIVERED, 0)))
+        self._report(send, statuses.meaning(0), 0, "", begun)
         return True
+
+    def _report(self, send: Send, found: statuses.Meaning, status: int, text: str, begun: float) -> None:
+        now_ns, seconds = time.time_ns(), time.monotonic() - begun
+        settled = settle(send, found, status, text, now_ns)
+        self._line.report(Report(send, found.outcome, status, now_ns, seconds, settled))
 
     def _give_up(self, send: Send, why: str) -> bool:
         settled = Settled(send, DEAD, NO_STATUS, why)
@@ -90,19 +101,31 @@ class DirectorySender:
 
 
 def put(source: int, target: str) -> None:
-    """Copy an open file to a new path, whole from the moment it has a name (O_TMPFILE), and synced. A kill leaves
-    nothing, or the whole file: where that is, it stays. Then it is closed once more after writing, which a listener
-    that watches the directory notices at once.
+    """Copy an open file to a new path, whole from the moment it has a name (O_TMPFILE), and sync both. A kill or power
+    cut leaves nothing, or the whole file: where that is, it stays. Then it is closed once more after writing, which a
+    listener that watches the directory notices at once.
 
     Raises OSError.
     """
     folder, name = os.path.split(target)
-    directory = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if _link(source, directory, name):
+        is_new = _link(source, directory, name)
+        # Also one that was put there before a kill, which may have come before this.
+        _sync_names(directory)
+        if is_new:
             os.close(os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory))
     finally:
         os.close(directory)
+
+
+def _sync_names(directory: int) -> None:
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        # Some file systems sync no directory, and need not.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
 
 
 def _link(source: int, directory: int, name: str) -> bool:

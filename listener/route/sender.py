@@ -293,7 +293,7 @@ class _Link(Thread):
         except Unsendable as fault:
             return self._give_up(send, str(fault).partition(": ")[2])
         except OSError as error:
-            self._report(send, meaning(0x0110), NO_STATUS, f"the file cannot be read ({error.strerror})", begun)
+            self._report(send, statuses.UNREADABLE, NO_STATUS, f"the file cannot be read ({error.strerror})", begun)
             return True
 
     def _store(self, send: Send, instance: Instance, begun: float) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
 
+import pytest
+
+from listener.route import directory
 from listener.route.directory import DirectorySender, put
 from listener.route.health import DOWN, UP
 from listener.route.queue import File, Send
@@ -75,6 +79,46 @@ def test_what_is_not_the_file_that_was_queued_is_not_copied(tmp_path: Path) -> N
         assert not list(bench.incoming.iterdir())
     finally:
         bench.sender.abort()
+
+
+def test_a_file_that_cannot_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not given up: it is the disk, or that too many files are open, and not the instance."""
+    bench = Bench(tmp_path)
+    bench.incoming.mkdir()
+
+    def refuse(path: str) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+
+    monkeypatch.setattr(directory, "open_regular", refuse)
+    bench.sender.start()
+    try:
+        bench.sender.window.offer([bench.send(1)])
+        until(lambda: bench.reports, 10)
+    finally:
+        bench.sender.abort()
+    (report,) = bench.reports
+    assert report.settled
+    assert (report.outcome, report.settled.state) == ("failed", "pending")
+    assert report.settled.error == "the file cannot be read (Too many open files)"
+    assert report.settled.next_ns > time.time_ns() - 10**9
+
+
+def test_a_file_system_without_unnamed_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path)
+    bench.incoming.mkdir()
+
+    def refuse(source: int, target: str) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), target)
+
+    monkeypatch.setattr(directory, "put", refuse)
+    bench.sender.start()
+    try:
+        bench.sender.window.offer([bench.send(1)])
+        until(lambda: bench.sender.standing.state == DOWN, 10)
+    finally:
+        bench.sender.abort()
+    assert "O_TMPFILE" in bench.sender.standing.detail
+    assert not bench.reports, "it waits"
 
 
 def test_what_was_put_there_before_a_kill_stays(tmp_path: Path) -> None:
