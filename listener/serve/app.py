@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -38,9 +37,6 @@ from listener.telemetry.http_messages import Request
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-#: Seconds that a reader may take for one piece of an answer.
-_STALL = 30.0
 
 #: Bytes that are handed on at a time.
 _PIECE = 256 * 1024
@@ -195,9 +191,7 @@ class Application:
         return bool(origin) and (origin in self._rules.cors or "*" in self._rules.cors)
 
     async def _send(self, scope: Scope, fields: Mapping[str, str], answer: Answer, send: Send) -> int:
-        """Send an answer; return the bytes of the body. A reader that stalls, or a failure within the body, ends the
-        connection.
-        """
+        """Send an answer; return the bytes of the body. A failure within the body ends the connection."""
         head = [*answer.fields]
         if answer.status not in (204, 304):
             head.append(("content-length", str(answer.length)))
@@ -210,31 +204,28 @@ class Application:
             ]
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head]
         await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
-        sent = 0
-        if scope["method"] != "HEAD":
-            sent = await _send_parts(answer, send)
-        await send({"type": "http.response.body", "body": b""})
-        return sent
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+            return 0
+        return await _send_parts(answer, send, scope["state"]["is_gone"])
 
 
-async def _send_parts(answer: Answer, send: Send) -> int:
-    """Send the parts of a body, small ones together."""
+async def _send_parts(answer: Answer, send: Send, is_gone: Callable[[], bool]) -> int:
+    """Send the parts of a body, small ones together, and its end; return its bytes. Nothing more is read for a client
+    that is gone.
+    """
     sent, pending = 0, bytearray()
     for part in answer.parts:
         async for piece in part.read():
             pending += piece
             if len(pending) >= _PIECE:
                 sent += len(pending)
-                await _hand_on(bytes(pending), send)
+                await send({"type": "http.response.body", "body": bytes(pending), "more_body": True})
                 pending.clear()
-    if pending:
-        await _hand_on(bytes(pending), send)
+                if is_gone():
+                    return sent
+    await send({"type": "http.response.body", "body": bytes(pending)})
     return sent + len(pending)
-
-
-async def _hand_on(piece: bytes, send: Send) -> None:
-    async with asyncio.timeout(_STALL):
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
 def _plain(path: str) -> str:

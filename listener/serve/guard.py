@@ -1,4 +1,6 @@
-"""Connections of DICOMweb: how many there may be, and how long a head may take; uvicorn itself has no such limits."""
+"""Connections of DICOMweb: how many there may be, how long a head may take, and how long a reader may stall; uvicorn
+itself has no such limits.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,12 @@ from listener.serve.forwarded import Networks
 
 #: Connections at once, and of one peer; seconds for a whole head, and its bytes.
 MOST, MOST_OF_A_PEER, HEAD_SECONDS, HEAD_BYTES = 256, 16, 10.0, 64 * 1024
+
+#: Seconds that a reader may take for what waits to be sent.
+STALL_SECONDS = 30.0
+
+#: Bytes up to which what is written waits for more of the same answer.
+_SMALL = 64 * 1024
 
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _MANY = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -38,12 +46,44 @@ class Connections:
         return self.peers[host] < MOST_OF_A_PEER or host in self._proxies
 
 
+class Gathering:
+    """A transport that sends what is written of an answer at once, as far as it is small: uvicorn writes head and body
+    apart, and each send costs more than all that is done for a frame that is in memory.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held = bytearray()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send data, or keep them until there are more of them, or flush() is called."""
+        self._held += data
+        if len(self._held) > _SMALL:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was kept."""
+        if self._held:
+            held, self._held = self._held, bytearray()
+            self._transport.write(held)
+
+    def close(self) -> None:
+        """Send what was kept, and end the connection once it was taken."""
+        self.flush()
+        self._transport.close()
+
+
 class Guarded(HttpToolsProtocol):
     """Uvicorn's protocol with limits. Made for one server by protocol()."""
 
     counted: Connections
     _peer: str | None = None
     _timer: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
+    _gathering: Gathering
     _head = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -55,18 +95,20 @@ class Guarded(HttpToolsProtocol):
             transport.write(_FULL if full else _MANY)
             transport.close()
             return
-        # asyncio does so only where the listening socket names its protocol: head and body are written apart, and the
-        # second would wait for the peer's delayed acknowledgement of the first.
+        # asyncio does so only where the listening socket names its protocol: an answer in several pieces would wait for
+        # the peer's delayed acknowledgement of the first.
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._peer = host
         self.counted.peers[host] += 1
-        super().connection_made(transport)
+        self._gathering = Gathering(transport)
+        super().connection_made(self._gathering)  # type: ignore[arg-type]
         self._await_head(0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it no more."""
         self._stop_timer()
+        self._stop_stall()
         if self._peer is None:
             return
         self.counted.peers[self._peer] -= 1
@@ -95,9 +137,32 @@ class Guarded(HttpToolsProtocol):
             super().eof_received()
 
     def on_headers_complete(self) -> None:
-        """Wait for the head no longer."""
+        """Wait for the head no longer. The application can see whether the peer is gone: nothing else tells it."""
         self._stop_timer()
         super().on_headers_complete()
+        cycle: Any = self.cycle
+        cycle.scope["state"]["is_gone"] = lambda: cycle.disconnected
+
+    def on_response_complete(self) -> None:
+        """Send the end of an answer."""
+        self._gathering.flush()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Wait for the reader, but not for ever: closing alone would wait until it has taken everything."""
+        self._stop_stall()
+        self._stall = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Wait for the reader no longer."""
+        self._stop_stall()
+        super().resume_writing()
+
+    def _stop_stall(self) -> None:
+        if self._stall:
+            self._stall.cancel()
+        self._stall = None
 
     def _await_head(self, received: int) -> None:
         self._head = received
