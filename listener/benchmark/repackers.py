@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,10 @@ from listener.benchmark.workdir import RunDirs, WorkDir, settle
 PREDECESSORS = {"rx-repack": 10, "px-repack": 1}
 
 
+#: Parts of a backfill.
+BACKFILL_PARTS = 16
+
+
 def predecessors() -> list[str]:
     """Return the predecessors on PATH."""
     return [name for name in PREDECESSORS if shutil.which(name)]
@@ -36,20 +41,35 @@ def listener(*words: str) -> list[str]:
     return [sys.executable, "-m", "listener", *words, f"--config={os.devnull}"]
 
 
+def make_places(place: RunDirs) -> None:
+    """Make the directories of a run, which a part of a backfill does not make."""
+    for directory in (place.incoming, place.data, place.log, place.state):
+        directory.mkdir(parents=True, exist_ok=True)
+
+
 def repack_words(place: RunDirs) -> list[str]:
     """Return the options that tell both predecessors where to write."""
     return ["--datadir", str(place.data), "--logdir", str(place.log), "--verbosity", "0"]
 
 
 def once(workdir: WorkDir, corpus: Corpus, options: Options, name: str) -> Sample:
-    """Measure `listener once`. Cost and time of a file are the slope between a small run and the large one.
+    """Measure `listener once`."""
+    return _slope(workdir, corpus, partial(_once, options), name)
+
+
+def in_parts(workdir: WorkDir, corpus: Corpus, options: Options, name: str) -> Sample:
+    """Measure a backfill in BACKFILL_PARTS, each with one worker, as many at once as `once` has workers."""
+    return _slope(workdir, corpus, partial(_in_parts, options), name)
+
+
+def _slope(workdir: WorkDir, corpus: Corpus, work: Callable[[RunDirs], None], name: str) -> Sample:
+    """Return cost and time of a file: the slope between a small run and the large one.
 
     Where files are too few for a slope, the start is included: that never flatters.
     """
     files = corpus.shape.files
-    command = partial(_once_command, options)
-    small = _run(workdir, corpus, files // SPREAD, command)
-    large = _run(workdir, corpus, files, command)
+    small = _measure(workdir, corpus, files // SPREAD, work)
+    large = _measure(workdir, corpus, files, work)
     more = files - files // SPREAD
     cpu, wall = (large.cpu - small.cpu) / more, (large.wall - small.wall) / more * files
     return _sample(name, large._replace(wall=wall if wall > 0 else large.wall), cpu if cpu > 0 else large.cpu / files)
@@ -87,13 +107,6 @@ class _Run(NamedTuple):
     joules: float | None
 
 
-def _run(workdir: WorkDir, corpus: Corpus, files: int, command: Callable[[RunDirs], list[str]]) -> _Run:
-    def work(place: RunDirs) -> None:
-        subprocess.run(command(place), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    return _measure(workdir, corpus, files, work)
-
-
 def _measure(
     workdir: WorkDir,
     corpus: Corpus,
@@ -117,9 +130,20 @@ def _measure(
         return _Run(files, cpu, wall, size, watcher.peak, joules)
 
 
-def _once_command(options: Options, place: RunDirs) -> list[str]:
-    words = ["once", *place.flags(), "--min-free=0", f"--fsync={options.fsync}", f"--workers={options.workers}"]
-    return listener(*words, *(["--keep-source"] if options.keep_source else []))
+def _once(options: Options, place: RunDirs, *more: str) -> None:
+    words = ["once", *more, *place.flags(), "--min-free=0", f"--fsync={options.fsync}", f"--workers={options.workers}"]
+    command = listener(*words, *(["--keep-source"] if options.keep_source else []))
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _in_parts(options: Options, place: RunDirs) -> None:
+    make_places(place)
+
+    def work(part: int) -> None:
+        _once(replace(options, workers=1), place, "--part-by=name", f"--part={part}/{BACKFILL_PARTS}")
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        list(pool.map(work, range(BACKFILL_PARTS)))
 
 
 def _start(program: str, place: RunDirs, name: str) -> None:

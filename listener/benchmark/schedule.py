@@ -93,6 +93,10 @@ class Rounds:
                 steps.append(partial(repackers.once, workdir, workdir.corpus, options, f"once --fsync {level}{more}"))
             if request.keep_source:
                 steps.append(partial(repackers.copying, workdir, workdir.corpus))
+        if "parts" in request.parts:
+            options = Options(self._workers, "none", request.keep_source)
+            name = f"once --part of {repackers.BACKFILL_PARTS} --fsync none"
+            steps.append(partial(repackers.in_parts, workdir, workdir.corpus, options, name))
         if "repackers" in request.parts:
             for program in repackers.predecessors():
                 files = self._few(program)
@@ -205,6 +209,7 @@ class Rounds:
         copies = 2 if request.keep_source else 1
         whole = {
             "once": 2 * repeat * _ONCE * copies,
+            "parts": repeat * _ONCE * copies,
             "run": 3 * repeat + 1,
             "paced": 3 * repeat + 2,
             "route": 12 * repeat + 3,

@@ -80,7 +80,7 @@ _LAGS = tuple(column for column in _RECEIVING if column.head not in _NOT_OF_LAGS
 
 def text(groups: Iterable[Group]) -> str:
     """Return tables in columns of equal width."""
-    return "\n".join(f"{title[0].upper()}{title[1:]}\n\n{_aligned(cells)}" for title, cells in _tables(groups))
+    return "\n".join(f"{title[0].upper()}{title[1:]}\n\n{aligned(cells)}" for title, cells in _tables(groups))
 
 
 def value(groups: Iterable[Group], facts: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +121,8 @@ def _cells(group: Group) -> list[list[str]]:
     return [[column.head for column in columns]] + [[column.value(row) for column in columns] for row in group.rows]
 
 
-def _aligned(cells: list[list[str]]) -> str:
+def aligned(cells: list[list[str]]) -> str:
+    """Return rows of cells as a table in columns of equal width; the first row is its head."""
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in cells]
     widths = [max(3, *map(len, column)) for column in zip(*escaped, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]

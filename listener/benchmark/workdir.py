@@ -45,9 +45,14 @@ class RunDirs(NamedTuple):
         """Return the log directory."""
         return self.base / "log"
 
+    @property
+    def state(self) -> Path:
+        """Return the state directory."""
+        return self.base / "state"
+
     def flags(self) -> list[str]:
         """Return the options of `run` and `once` that name them."""
-        named = {"incoming": self.incoming, "data": self.data, "log": self.log, "state": self.base / "state"}
+        named = {"incoming": self.incoming, "data": self.data, "log": self.log, "state": self.state}
         return [f"--{name}={path}" for name, path in named.items()]
 
 

@@ -18,6 +18,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add its own options."""
     text = "measure listener serve and FrameCache instead (of the others --dir, --repeat and --json)"
     parser.add_argument("--serve", action="store_true", help=text)
+    text = "measure three backfills beside their predictions instead (--files is a tenth of two of them)"
+    parser.add_argument("--capacity", action="store_true", help=text)
     for name, option in options().items():
         if option.is_switch:
             parser.add_argument(flag(name), dest=name, action="store_const", const="true", help=option.help)
@@ -35,9 +37,12 @@ def acts(_: argparse.Namespace) -> bool:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Print the figures. Return 0, or 1 when a run did not produce everything."""
-    from listener.benchmark import bench, serving
+    from listener.benchmark import backfilling, bench, serving
 
     request = Request.of(vars(given), keep_source=config.keep_source)
     if given.serve:
         return serving.run(request.directory, request.repeat, as_json=request.json)
+    if given.capacity:
+        many = 10 * request.files
+        return backfilling.run(request.directory, many, request.repeat, config.workers, as_json=request.json)
     return bench.run(config, request)

@@ -21,7 +21,7 @@ import orjson
 import pydicom
 import pytest
 
-from listener.benchmark import energy, picture, processes, reading, table
+from listener.benchmark import backfilling, capacity, energy, picture, processes, reading, repackers, table
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.cost import cost
 from listener.benchmark.figures import Figure, Lag, Sample, figures
@@ -495,3 +495,75 @@ def test_serving_is_measured_with_real_programs(tmp_path: Path) -> None:
     assert (value > 0, unit) == (True, "/s")
     assert figures["FrameCache: a hit"][0] < 1000
     assert ("share of nginx's rate" in figures) == bool(shutil.which("nginx"))
+
+
+# -- a backfill in parts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+@pytest.mark.timeout(300)
+def test_parts_are_measured_as_one_once_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repackers, "BACKFILL_PARTS", 2)
+    request = Request(files=24, size=4096, header=0, parts=("parts",), repeat=1)
+    (group,) = (rounds := Rounds(request, 2, WorkDir(home, request.shape))).measure()
+    assert not rounds.failures
+    (figure,) = group.figures
+    assert (figure.program, figure.files) == ("once --part of 2 --fsync none", 24)
+    assert figure.cpu_us > 0
+    assert figure.processes >= 2
+
+
+@pytest.mark.real
+@pytest.mark.timeout(300)
+def test_a_backfill_is_predicted_and_measured(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copied = backfilling.Archive("copied", 6, 4096, each=2, copies=True)
+    monkeypatch.setattr(backfilling, "archives", lambda many: [copied._replace(files=many)])
+    assert backfilling.run(str(home), 9, 1, 1, as_json=True) == 0
+    (row,) = orjson.loads(capfd.readouterr().out)
+    assert list(row) == [*capacity.HEADS, "ratios"]
+    assert (row["corpus"], row["files"]) == ("copied", 9)
+    assert row["bound by"] in ("processors", "loop", "metadata", "bytes")
+    assert all(row[name] > 0 for name in ("start ms", "M ops/s", "B MB/s", "predicted s", "measured s"))
+    assert 0 < row["processors"] <= 1
+    assert not list(home.iterdir())
+
+
+def test_a_part_that_fails_has_no_prediction(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(backfilling, "listener", lambda *_: ["false"])
+    assert backfilling.run(str(home), 4, 1, 1, as_json=False) == 1
+    assert "once --part left with status 1" in capfd.readouterr().err
+
+
+CONSTANTS = capacity.Constants(start=0.5, file=0.001, loop=0.0001, operations=1e6, moved=1e9, processors=4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "seconds", "bound"),
+    [
+        ({}, 25, "processors"),
+        ({"loop": 0.002}, 100, "loop"),
+        ({"operations": 1000}, 900, "metadata"),
+        ({"moved": 1e6}, 1000, "bytes"),
+    ],
+)
+def test_the_largest_of_four_bounds_a_backfill(changed: dict[str, float], seconds: float, bound: str) -> None:
+    load = capacity.Load(files=100_000, moved=10_000, operations=9, parts=2)
+    predicted = capacity.predict(load, CONSTANTS._replace(**changed))
+    assert predicted.seconds == pytest.approx(seconds + 0.25)
+    assert predicted.bound == bound
+
+
+def test_a_row_has_the_medians_of_its_rounds() -> None:
+    load = capacity.Load(100_000, 0, 9, 2)
+    checks = [
+        capacity.Check("many", load, one, capacity.predict(load, one), seconds)
+        for one, seconds in ((CONSTANTS, 50.5), (CONSTANTS._replace(file=0.002), 50.25), (CONSTANTS, 25.25))
+    ]
+    row = capacity.row(checks)
+    assert row["c us"] == 1000
+    assert row["ratios"] == [1.79, 1.0, 3.57]
+    assert row["predicted / measured"] == pytest.approx(1.7871, abs=1e-3)

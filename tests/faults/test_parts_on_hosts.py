@@ -113,8 +113,10 @@ class Backfill:
     kills: int = 0
     refused: int = 0
     died: float = 0.0
-    #: What the host that died had in hand, and when the last of these had ended elsewhere, in seconds after its death.
+    #: What the host that died had in hand, how many processes died with it, and when the last of these parts had ended
+    #: elsewhere, in seconds after its death.
     lost: set[int] = field(default_factory=set)
+    killed: int = 0
     waited: float = 0.0
 
     def begin(self, part: int) -> None:
@@ -161,8 +163,10 @@ class Backfill:
         self.waiting.append(part)
 
     def lose(self, host: Host) -> None:
-        """The host dies with all that runs there."""
-        host.tear_down()
+        """The host dies with all that runs there: parts, their workers and the client of its file system."""
+        self.killed = len(host.processes())
+        host.die()
+        assert not host.processes()
         self.died = time.monotonic()
         self.lost = {part for part, one in self.running.items() if one.host is host}
         for part in self.lost:
@@ -242,8 +246,8 @@ def test_an_archive_comes_whole_through_parts_on_hosts_that_die(machines_: list[
     state = shutil.copytree(outside.state, tmp_path / "state", ignore=shutil.ignore_patterns("parts"))
     assert_ledger_equals_logs(replace(outside, state=state))
     print(
-        f"{FILES} instances, {backfill.refused} starts refused, {len(backfill.lost)} parts of the host that died ended "
-        f"{backfill.waited:.0f} s later; one `once` took {seconds:.0f} s"
+        f"{FILES} instances, {backfill.refused} starts refused, {len(backfill.lost)} parts of the host that died (with "
+        f"{backfill.killed} processes at once) ended {backfill.waited:.0f} s later; one `once` took {seconds:.0f} s"
     )
 
 
