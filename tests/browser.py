@@ -28,7 +28,7 @@ _FLAGS = (
     "--remote-debugging-pipe",
 )
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 def chromium() -> str | None:

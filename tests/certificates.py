@@ -15,7 +15,7 @@ _EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 def _openssl(*args: str | Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
-    subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True, timeout=30)
+    subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True, timeout=120)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listener.storescp import RECOMMENDED
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def free_port() -> int:
 def accepts(port: int) -> bool:
     """Whether somebody listens on the port of this machine."""
     with socket.socket() as probe:
-        probe.settimeout(1)
+        probe.settimeout(10)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
@@ -86,7 +86,7 @@ def stop(process: subprocess.Popen[bytes], seconds: float = 10) -> int:
     """End a process that was started with a process group of its own, and everything in the group."""
     process.terminate()
     try:
-        return process.wait(seconds)
+        return process.wait(PATIENCE * seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
@@ -103,8 +103,11 @@ def kill_group(group: int) -> None:
 
 
 def run(command: Iterable[str], *, seconds: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; AssertionError with all that it said when it fails or takes too long."""
+    """Run a command to its end; AssertionError with all that it said when it fails or takes longer than PATIENCE times
+    `seconds`.
+    """
     arguments = list(command)
+    seconds *= PATIENCE
     try:
         done = subprocess.run(
             arguments,

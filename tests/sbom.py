@@ -33,5 +33,5 @@ def faults(bill: dict[str, Any]) -> str:
         path.write_text(json.dumps(bill))
         base = f"file://{schemas[0]}/"
         command = [f"{TOOLS}/check-jsonschema", "--schemafile", str(schema), "--base-uri", base, str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr

@@ -24,13 +24,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import PROJECT
 from tests.dicomnet import kill_group
-from tests.waiting import alive, until
+from tests.waiting import PATIENCE, alive, until
 
 Event = dict[str, Any]
 #: The page as (name, labels) -> value; labels as sorted (name, value) pairs.
 Scrape = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
-#: How long a service may take to start, and to stop after a signal, on a busy machine.
+#: How long a service may take to start, and to stop after a signal: seconds, and PATIENCE times that.
 START = 20.0
 STOP = 45.0
 
@@ -128,7 +128,8 @@ def start(*args: str, cwd: Path | None = None) -> subprocess.Popen[bytes]:
 
 
 def finish(process: subprocess.Popen[bytes], seconds: float = 50) -> Done:
-    """What it said, and its exit status; AssertionError after `seconds`, and then it is killed."""
+    """What it said, and its exit status; AssertionError after PATIENCE times `seconds`, and then it is killed."""
+    seconds *= PATIENCE
     try:
         stdout, stderr = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -231,7 +232,7 @@ class Service:
 
     def get(self, path: str) -> Answer:
         host, _, port = self.address.rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=5)
+        connection = http.client.HTTPConnection(host, int(port), timeout=120)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -264,6 +265,7 @@ class Service:
         return self.wait(seconds)
 
     def wait(self, seconds: float = STOP) -> int:
+        seconds *= PATIENCE
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -88,7 +88,7 @@ def test_what_is_taken_is_delivered_and_what_raises_is_tried_again(tmp_path: Pat
 
     with api.follow(str(bench.state), "mine", take):
         end_a_series(bench)
-        assert ready.wait(30)
+        assert ready.wait(120)
         until(lambda: [row[:2] for row in delivered(bench)] == [("delivered", 2)], 30, what="the delivery")
     first, second = seen
     assert first.key == second.key
@@ -181,7 +181,7 @@ def test_the_example_takes_each_study_over_a_kill_and_late_series(places: Places
         with stage(places, target) as second:
             until(lambda: len(exported(target)) == 9, 60, what="what came meanwhile")
             second.send_signal(signal.SIGTERM)
-            assert second.wait(20) == 0
+            assert second.wait(120) == 0
     there = {path.name: path.read_bytes() for path in Path(places.data).rglob("*.dcm")}
     assert {path.name: path.read_bytes() for path in target.rglob("*.dcm")} == there
     assert not list(target.rglob("*.part"))

@@ -300,7 +300,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 def test_checkov(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text((PROJECT / "Dockerfile").read_text())
     for name in ("defaults", "everything", "page", "tls", "hooks"):

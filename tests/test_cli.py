@@ -45,7 +45,7 @@ HEAVY = ("pydicom", "watchdog", "prometheus_client", "tenacity", "jinja2", "nump
 def listen(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """The program in a process of its own."""
     command = [sys.executable, "-m", "listener", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, **options)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
 
 
 def status(*arguments: str) -> int:
@@ -191,7 +191,7 @@ def imported(*arguments: str) -> set[str]:
         f"try:\n    cli.main({list(arguments)!r})\nexcept SystemExit:\n    pass\n"
         "sys.stderr.write('\\n'.join(sys.modules))"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     return set(run.stderr.split())
 
 

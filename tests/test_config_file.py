@@ -105,7 +105,7 @@ def test_a_working_directory_that_was_removed(home: Path) -> None:
 def run(cwd: Path, *args: str, **more: str) -> Done:
     given = environment(**more)
     del given["LISTENER_CONFIG"]
-    done = subprocess.run(command(*args), env=given, cwd=cwd, capture_output=True, timeout=50, check=False)
+    done = subprocess.run(command(*args), env=given, cwd=cwd, capture_output=True, timeout=120, check=False)
     return Done(done.returncode, done.stdout, done.stderr.decode())
 
 
@@ -171,7 +171,7 @@ def test_it_is_told_by_the_program(tmp_path: Path) -> None:
         [sys.executable, "-m", "listener", "check", "--state", str(tmp_path)],
         env=environment(LISTENER_MIN_FRE="5GiB"),
         capture_output=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     assert b"LISTENER_MIN_FRE is no option and does nothing; did you mean LISTENER_MIN_FREE?" in done.stderr

@@ -274,7 +274,7 @@ def test_types(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("dcmtk")
 def test_every_query_returns_series(tmp_path: Path, prometheus_server: None) -> None:
     """Storescp load and one fault after the other; then each row is drawn from what Prometheus says.

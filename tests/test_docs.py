@@ -438,7 +438,7 @@ def test_the_documents_shown_are_the_documents_written(tmp_path: Path) -> None:
     make_series(tmp_path / "incoming", instances=2)
     arguments = [f"--data={tmp_path}/data", f"--log={tmp_path}/log"]
     command = [sys.executable, "-m", "listener", "repack", str(tmp_path / "incoming"), *arguments]
-    subprocess.run(command, check=True, capture_output=True, timeout=50)
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
     written: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for path in (tmp_path / "log").rglob("*.json"):
         document = json.loads(path.read_text().replace(str(tmp_path), "/srv/dicom"))

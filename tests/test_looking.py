@@ -201,7 +201,7 @@ def test_wrong_tokens_without_end_hold_up_neither_files_nor_scrapes(places: Plac
 
         def guess() -> None:
             while not stopping.is_set():
-                with socket.create_connection((host, int(port)), timeout=10) as peer:
+                with socket.create_connection((host, int(port)), timeout=120) as peer:
                     peer.sendall(wrong * 20)
                     asked[0] += peer.recv(65536).count(b" 401 ")
 

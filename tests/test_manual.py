@@ -50,7 +50,7 @@ def test_what_make_docs_writes_is_up_to_date() -> None:
 def test_mandoc_finds_nothing(name: str) -> None:
     """But that a page has no date, which would be the day of the last `make docs`."""
     lint = [need("mandoc"), "-Tlint", "-Wwarning", str(page(name))]
-    said = subprocess.run(lint, capture_output=True, text=True, check=False, timeout=20).stdout
+    said = subprocess.run(lint, capture_output=True, text=True, check=False, timeout=120).stdout
     assert [line for line in said.splitlines() if "missing date" not in line] == []
 
 
@@ -62,7 +62,7 @@ def test_a_page_as_man_shows_it_has_every_flag_and_every_status(name: str) -> No
         capture_output=True,
         text=True,
         check=True,
-        timeout=20,
+        timeout=120,
     )
     assert done.stderr == ""
     told = re.sub(r".\x08", "", done.stdout).replace("\u2010", "-")
@@ -78,7 +78,7 @@ def test_signs_are_shown_as_they_are() -> None:
     text = "\\-'^~`.x"
     page_ = f".TH X 1\n.SH NAME\nx \\- y\n.PP\n{manual()._roff(text)}\n"
     shown = [need("mandoc"), "-Tutf8"]
-    assert text in subprocess.run(shown, input=page_, capture_output=True, text=True, check=True, timeout=20).stdout
+    assert text in subprocess.run(shown, input=page_, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 def test_the_examples_are_command_lines() -> None:
@@ -97,7 +97,7 @@ def completed(*words: str) -> list[str]:
         'function=$(complete -p listener | sed "s/.*-F *//; s/ .*//"); "$function"; printf "%s\\n" "${COMPREPLY[@]}"'
     )
     done = subprocess.run(
-        [need("bash"), "--norc", "-c", text], capture_output=True, text=True, check=True, timeout=20, cwd=PROJECT
+        [need("bash"), "--norc", "-c", text], capture_output=True, text=True, check=True, timeout=120, cwd=PROJECT
     )
     return sorted(done.stdout.split())
 
@@ -128,7 +128,7 @@ def test_bash_completes(words: tuple[str, ...], offered: list[str]) -> None:
 )
 def test_a_shell_can_read_its_completions(shell: str, flag: str, path: str) -> None:
     done = subprocess.run(
-        [need(shell), flag, str(SHARE / path)], capture_output=True, text=True, check=False, timeout=20
+        [need(shell), flag, str(SHARE / path)], capture_output=True, text=True, check=False, timeout=120
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -136,7 +136,7 @@ def test_a_shell_can_read_its_completions(shell: str, flag: str, path: str) -> N
 def test_a_wheel_brings_them(tmp_path: Path) -> None:
     code = f"import flit_core.buildapi as b; print(b.build_wheel({str(tmp_path)!r}))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=50
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=120
     )
     with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
         brought = {name.partition(".data/data/share/")[2] for name in wheel.namelist()} - {""}

@@ -146,7 +146,7 @@ def closed(words: list[str], *, errors_too: bool) -> subprocess.CompletedProcess
     os.close(reader)
     try:
         errors = writer if errors_too else subprocess.PIPE
-        return subprocess.run(command(*words), stdout=writer, stderr=errors, env=environment(), timeout=40, check=False)
+        return subprocess.run(command(*words), stdout=writer, stderr=errors, env=environment(), timeout=90, check=False)
     finally:
         os.close(writer)
 

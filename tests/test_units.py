@@ -56,7 +56,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("systemd-analyze is not installed (.ci/need systemd)")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_compose_fits_its_schema(name: str) -> None:
     if not program.exists():
         pytest.skip("check-jsonschema is not there (make tools)")
     command = [str(program), "--builtin-schema", "vendor.compose-spec", str(PROJECT / name)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout
 
 
@@ -330,7 +330,7 @@ def test_prometheus_takes_its_configuration(promtool: str, tmp_path: Path) -> No
         [promtool, "check", "config", str(tmp_path / "prometheus.yml")],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -23,7 +23,7 @@ def imported(*words: str) -> set[str]:
     """Modules below `listener` that are there when the words are parsed."""
     code = f"import sys; from listener import arguments; arguments.parser({list(words)!r}).parse_args({list(words)!r})"
     code += "; print('\\n'.join(name for name in sys.modules if name.startswith('listener.')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     return set(done.stdout.split())
 
 
@@ -70,7 +70,7 @@ def test_what_run_and_once_do_not_need_is_not_imported() -> None:
 def test_the_overview_imports_no_verb() -> None:
     code = "import sys; from listener import arguments; arguments.parser(['--help']).format_help()"
     code += "; print([name for name in sys.modules if name.startswith('listener.commands.')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
 
 

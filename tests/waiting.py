@@ -9,12 +9,17 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: What limits of tests are multiplied with. A test says what a machine needs that has nothing else to do; a loaded one
+#: needs several times that, and only what never comes takes the whole limit.
+PATIENCE = 6
+
 
 def until(predicate: Callable[[], T], seconds: float = 10, *, what: str = "") -> T:
-    """Call `predicate` until what it returns is true, and return that; AssertionError after `seconds`.
+    """Call `predicate` until what it returns is true, and return that; AssertionError after PATIENCE times `seconds`.
 
     An AssertionError of the predicate means "not yet"; the last one is shown when time is up.
     """
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     pause = 0.001
     while True:

@@ -104,7 +104,7 @@ class Namespace:
         """What a pod's port says, whatever its status."""
         code = (
             "import sys, urllib.request as u, urllib.error as e\n"
-            f"try: r = u.urlopen('http://127.0.0.1:9464{path}', timeout=5)\n"
+            f"try: r = u.urlopen('http://127.0.0.1:9464{path}', timeout=120)\n"
             "except e.HTTPError as error: r = error\n"
             "sys.stdout.write(r.read().decode())"
         )

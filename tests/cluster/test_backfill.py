@@ -15,7 +15,7 @@ from tests.cluster.kube import Namespace, run
 from tests.cluster.senders import SECURITY
 from tests.waiting import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("cluster")]
 
 PARTS, PATIENTS, EACH = 6, 30, 20
 

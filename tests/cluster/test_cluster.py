@@ -25,7 +25,7 @@ from tests.dicomnet import accepts, free_port
 from tests.service_process import Places
 from tests.waiting import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("cluster")]
 
 #: The first release, which most tests use one after the other; its name is the name of its objects.
 MAIN = "listener"
@@ -137,12 +137,12 @@ def prometheus(namespace: Namespace, folder: Path) -> Iterator[str]:
         yield f"http://{address}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 def _asked(address: str) -> Any:
     try:
-        with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - our own
+        with urllib.request.urlopen(address, timeout=120) as answer:  # noqa: S310 - our own
             return json.load(answer)["data"]
     except OSError as error:
         raise AssertionError(str(error)) from None
@@ -188,7 +188,7 @@ def test_the_page_is_seen_by_whom_the_cluster_lets_through(installed: Namespace)
         assert "<title>" in run(["curl", "-sS", "--fail", f"http://localhost:{port}/"]).decode()
     finally:
         forwarding.terminate()
-        forwarding.wait(20)
+        forwarding.wait(120)
     address = installed.get("pod", POD)["status"]["podIP"]
     assert run(["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"http://{address}:9464/"]) == b"401"
 

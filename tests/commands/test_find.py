@@ -197,7 +197,7 @@ def on_terminal(columns: int, *arguments: str) -> list[str]:
                 printed += more
         except OSError:  # The other end is closed.
             pass
-        assert running.wait(30) == 0
+        assert running.wait(120) == 0
     os.close(ours)
     return printed.decode().replace("\r\n", "\n").splitlines()
 

@@ -173,7 +173,7 @@ def test_drain_waits_until_nothing_is_live(world: World, capsys: pytest.CaptureF
     world.run("UPDATE sends SET state = 'delivered'")
     world.run("UPDATE series SET open = 0")
     world.run("UPDATE studies SET awaits_result = 0")
-    waiting.join(10)
+    waiting.join(120)
     assert ended == [0]
     assert "safe to switch it off" in capsys.readouterr().out
 
@@ -206,7 +206,7 @@ def test_a_running_service_answers(world: World, said: str, status: int, capsys:
     asking.start()
     until(lambda: bool(world.rows("SELECT 1 FROM requests")))
     world.run("UPDATE requests SET done_ns = 1, answer = ?", said)
-    asking.join(10)
+    asking.join(120)
     told = capsys.readouterr()
     assert (ended, said in told.err, "done" in told.out) == ([status], True, not said)
 

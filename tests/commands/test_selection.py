@@ -73,6 +73,6 @@ def test_what_another_user_made_all_the_same_is_named(tmp_path: Path, verb: str,
         for name in NAMES:
             (tmp_path / name).mkdir(exist_ok=True)
         command = [*through, sys.executable, "-m", "listener", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == status, done.stderr
     assert f"write in '{own}'" in done.stdout + done.stderr

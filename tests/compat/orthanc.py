@@ -31,7 +31,7 @@ class Orthanc:
     def ask(self, path: str, body: Any = None) -> bytes:
         """What its REST API answers."""
         data = None if body is None else json.dumps(body).encode()
-        with urlopen(Request(f"http://127.0.0.1:{self.http}{path}", data=data), timeout=20) as answer:
+        with urlopen(Request(f"http://127.0.0.1:{self.http}{path}", data=data), timeout=120) as answer:
             found: bytes = answer.read()
             return found
 
@@ -42,7 +42,7 @@ class Orthanc:
 
     def add(self, data: bytes) -> None:
         """Have it hold an instance."""
-        with urlopen(f"http://127.0.0.1:{self.http}/instances", data, timeout=20) as answer:
+        with urlopen(f"http://127.0.0.1:{self.http}/instances", data, timeout=120) as answer:
             assert answer.status == 200
 
     def send(self, modality: str) -> None:

@@ -90,7 +90,9 @@ class Container:
 
     def get(self, path: str) -> str:
         """What its port says: asked from within, as it has no network but its own loopback."""
-        code = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:9464{path}', timeout=5).read().decode())"
+        code = (
+            f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:9464{path}', timeout=60).read().decode())"
+        )
         return self.run_in("python", "-c", code)
 
     def logs(self) -> str:
@@ -112,7 +114,7 @@ class Container:
         return int(podman("wait", self.identity).stdout)
 
 
-_READY = "import urllib.request as u; u.urlopen('http://127.0.0.1:9464/readyz', timeout=5)"
+_READY = "import urllib.request as u; u.urlopen('http://127.0.0.1:9464/readyz', timeout=120)"
 
 
 @contextmanager

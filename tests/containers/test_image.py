@@ -25,7 +25,7 @@ from tests.containers.podman import HARDENED, IMAGES, LISTENER, STORESCP, UID, i
 from tests.service_process import Places
 from tests.waiting import until
 
-pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("containers")]
+pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("containers")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -278,7 +278,7 @@ def test_compose_s_two_containers_receive_together(volume: Path) -> None:
 _STATUS = """
 import sys, urllib.error, urllib.request as u
 asked = u.Request('http://127.0.0.1:9464/', headers={'Authorization': 'Bearer ' + sys.argv[1]} if sys.argv[1:] else {})
-try: print(u.urlopen(asked, timeout=5).status)
+try: print(u.urlopen(asked, timeout=120).status)
 except urllib.error.HTTPError as error: print(error.code)
 """
 

@@ -349,7 +349,7 @@ def test_a_long_value_is_passed_by_its_length(tmp_path: Path) -> None:
     )
     begun = time.process_time()
     assert read_header(fd, size, Wanted(KEYWORDS), Limits()).get("PatientID") == "P1"
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - begun < 2
     os.close(fd)
 
 
@@ -378,7 +378,7 @@ def test_very_many_elements(vr: str) -> None:
     for _ in range(2):
         begun = time.process_time()
         read(data, wanted=wanted)
-        assert time.process_time() - begun < 2
+        assert time.process_time() - begun < 8
 
 
 def test_too_many_elements() -> None:
@@ -410,7 +410,7 @@ def test_a_deflate_bomb() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8_000_000
-    assert time.process_time() - begun < 3
+    assert time.process_time() - begun < 12
 
 
 def test_large_deflated_pixels_are_read_in_bounded_memory(tmp_path: Path) -> None:
@@ -445,7 +445,7 @@ def test_overlapping_fragments_are_not_followed_for_ever() -> None:
     begun = time.process_time()
     with pytest.raises(FileFault):
         read(part10(MODALITY + element(0x00091010, "OB", b"", length=0xFFFFFFFF) + body + chain))
-    assert time.process_time() - begun < 10
+    assert time.process_time() - begun < 40
 
 
 def test_deflated_data_are_not_inflated_for_ever() -> None:
@@ -457,7 +457,7 @@ def test_deflated_data_are_not_inflated_for_ever() -> None:
     begun = time.process_time()
     with pytest.raises(TooLarge):
         read(data)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 20
 
 
 def test_what_is_remembered_never_changes_the_outcome(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 
 @pytest.mark.fuzz
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_mutated_files(seeds: list[bytes], tmp_path: Path) -> None:
     chance = random.Random(SEED)
     wanted = Wanted(tuple(sorted(USUAL)))

@@ -130,7 +130,7 @@ class _Front(BaseHTTPRequestHandler):
     def _ask(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.server.store, timeout=30)) as connection:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.server.store, timeout=120)) as connection:
             connection.request(method, path, body or None, dict(headers))
             response = connection.getresponse()
             return response.status, dict(response.getheaders()), response.read()

@@ -91,7 +91,7 @@ class Front:
         return self._reply(handler, answer)
 
     def _forward(self, handler: BaseHTTPRequestHandler, body: bytes) -> Answer:
-        connection = http.client.HTTPConnection(self._store, timeout=30)
+        connection = http.client.HTTPConnection(self._store, timeout=120)
         with contextlib.closing(connection):
             connection.putrequest(handler.command, handler.path, skip_host=True, skip_accept_encoding=True)
             for name, value in handler.headers.items():

@@ -132,7 +132,7 @@ def _make_container(endpoint: str) -> None:
     request.remove_header("Content-type")
     request.add_header("Content-Type", "")
     request.add_header("Authorization", f"SharedKey {_ACCOUNT}:{signature}")
-    with urlopen(request, timeout=20) as answer:  # noqa: S310
+    with urlopen(request, timeout=120) as answer:  # noqa: S310
         assert answer.status == 201
 
 

@@ -59,7 +59,7 @@ def test_other_programs_open_it(world: Collection, program: str) -> None:
     (key,) = archives(world)
     folder = world.target / "opened"
     folder.mkdir()
-    subprocess.run([program, "-xzf", str(world.target / key)], cwd=folder, check=True, timeout=20)
+    subprocess.run([program, "-xzf", str(world.target / key)], cwd=folder, check=True, timeout=120)
     assert (folder / path.relative_to(world.config.data)).read_bytes() == path.read_bytes()
 
 

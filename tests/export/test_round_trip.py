@@ -115,7 +115,7 @@ def test_others_open_the_archives_that_aws_brought(world: World, store: Store, t
     for number, (_, data) in enumerate(archives):
         path = tmp_path / f"{number}.tar.gz"
         path.write_bytes(data)
-        subprocess.run([need(program), "-xf", path, "-C", opened], check=True, timeout=60, env={"LC_ALL": "C.UTF-8"})
+        subprocess.run([need(program), "-xf", path, "-C", opened], check=True, timeout=120, env={"LC_ALL": "C.UTF-8"})
     found = {str(path.relative_to(opened)): digest(path) for path in opened.rglob("*.dcm")}
     assert found == world.tree()
 
@@ -155,5 +155,5 @@ def test_a_member_is_fetched_by_its_range(world: World, store: Store) -> None:
         command = [need("aws"), "--endpoint-url", store.endpoint, "s3api", "get-object", "--bucket", bucket]
         command += ["--key", f"{prefix}/{entry['key']}", "--range", f"bytes={begin}-{end}", "/dev/stdout"]
         kept = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
-        done = subprocess.run(command, env=kept, check=True, capture_output=True, timeout=60)
+        done = subprocess.run(command, env=kept, check=True, capture_output=True, timeout=120)
         assert hashlib.sha256(done.stdout[: entry["size"]]).hexdigest() == entry["sha256"] == tree[entry["path"]]

@@ -59,7 +59,7 @@ def reading(places: Places) -> Iterator[dict[str, Any]]:
     told: dict[str, Any] = {}
     try:
         yield told
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=300)
         told |= orjson.loads(said)
     finally:
         process.kill()

@@ -172,7 +172,7 @@ class Zygote:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
-        assert self._process.wait(20) == 0
+        assert self._process.wait(120) == 0
 
     def once(
         self, places: Places, args: tuple[str, ...], who: str, inject: str = "", calls: Sequence[str] = CALLS

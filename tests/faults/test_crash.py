@@ -23,7 +23,7 @@ PLANS: dict[str, tuple[Traffic, dict[str, int]]] = {
 }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", PLANS)
 def test_killed_at_random(tmp_path: Path, name: str, request: pytest.FixtureRequest) -> None:
     traffic, plan = PLANS[name]

@@ -17,7 +17,7 @@ import pytest
 from listener.ledger.connection import path_of
 from tests.deidentify.collection import Collection
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 _SERIES, _INSTANCES = 6, 8
 

@@ -7,7 +7,7 @@ import pytest
 from tests.faults.crash import changes
 from tests.faults.injecting import SCENARIOS, WHO, Stand, stand
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
 #: What SQLite alone calls, once for each page of the ledger: how many there are depends on which records came together.
 PAGES = "pwrite64"

@@ -24,7 +24,7 @@ from tests.faults.injecting import CALLS, FIRST, RENAMED, SECOND, THIRD, Ended, 
 from tests.instances import instance, save, uid
 from tests.service_process import Places, make_places
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
 OTHER = {"series": 1}
 TEXT = b"no DICOM\n" * 30

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.injecting import SCENARIOS, Ended, Stand, stand
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
 _MAKE = {"rename", "link", "mkdir", "openat", "symlink"}
 _CHANGE = {*_MAKE, "unlink", "chmod", "fchmod", "utimensat"}

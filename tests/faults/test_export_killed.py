@@ -25,7 +25,7 @@ from listener.ledger.reader import reading
 from tests.export.collection import Collection
 from tests.export.stores import Store, directory, versitygw
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
 
 #: Calls that change files, a directory's names, or the databases.
 CALLS = ("renameat2", "mkdir", "openat", "write", "pwrite64", "fdatasync", "fsync", "unlink", "ftruncate")

@@ -15,7 +15,7 @@ from tests.export.collection import Collection
 from tests.export.stores import Store, versitygw
 from tests.instances import uid, write_instance
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
 MiB = 2**20
 

@@ -78,7 +78,7 @@ def serving(world: World) -> Iterator[Callable[[], dict[str, object]]]:
 
         def ready() -> dict[str, object]:
             try:
-                with urlopen(f"http://{started['http']}/readyz", timeout=10) as answer:
+                with urlopen(f"http://{started['http']}/readyz", timeout=120) as answer:
                     told = orjson.loads(answer.read())
             except HTTPError as error:
                 told = orjson.loads(error.read())

@@ -35,7 +35,7 @@ SEED = int(os.environ.get("LISTENER_TEST_SEED", "1"))
 #: Files of one run of `once`.
 RUN = 2500
 
-pytestmark = [pytest.mark.fuzz, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.fuzz, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
 #: Options of the runs, in turn.
 OPTIONS: tuple[tuple[str, ...], ...] = (

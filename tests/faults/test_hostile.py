@@ -30,7 +30,7 @@ from tests.faults.hostile import (
 from tests.ledger_world import assert_ledger_equals_logs
 from tests.service_process import Event, Places, make_places, once, service, settled
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
 #: Fields of an event that are not about a patient.
 PLAIN = ("src", "time", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")

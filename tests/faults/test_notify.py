@@ -18,11 +18,11 @@ import redis
 
 from tests.dicomnet import accepts, free_port
 from tests.notify.servers import Subscriber, messages, program, subscriber
-from tests.notify.stage import CHRIS, Running, ask, bring, following, follows, pending, series_uid, write
+from tests.notify.stage import CHRIS, Running, arrive, ask, bring, following, follows, pending, series_uid
 from tests.service_process import Places, service
 from tests.waiting import until
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 SERIES = 200
 
@@ -120,8 +120,7 @@ def coming(places: Places, seconds: float) -> Iterator[threading.Thread]:
 
     def come() -> None:
         for series in range(1, SERIES + 1):
-            for number in range(1, 2 + series % 2):
-                write(places, series, number)
+            arrive(places, series, *range(1, 2 + series % 2))
             time.sleep(seconds / SERIES)
 
     thread = threading.Thread(target=come)

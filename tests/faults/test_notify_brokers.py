@@ -23,7 +23,7 @@ from tests.waiting import until
 
 kombu: Any = importlib.import_module("kombu")  # It has types, and does not say which.
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 
 class RabbitMQ:
@@ -59,13 +59,13 @@ class RabbitMQ:
     def stop(self) -> None:
         if self._process:
             self._process.terminate()
-            self._process.wait(60)
+            self._process.wait(120)
 
     def close(self) -> None:
         """Stop it, and the name-server that it started."""
         self.stop()
         if epmd := shutil.which("epmd"):
-            subprocess.run([epmd, "-kill"], env=self._variables, capture_output=True, timeout=20, check=False)
+            subprocess.run([epmd, "-kill"], env=self._variables, capture_output=True, timeout=120, check=False)
 
     def told(self) -> list[str]:
         """The series in the queue, which is empty then."""

@@ -27,7 +27,7 @@ from tests.export.stores import Store, free_port, versitygw
 from tests.instances import uid
 from tests.waiting import until
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
 
 _SERIES, _INSTANCES = 5, 6
 

@@ -101,7 +101,7 @@ def outages(tmp_path: Path, kind: str, cuts: int, args: tuple[str, ...], seed: i
     assert len(made.reported) > cuts
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", MAKERS)
 def test_power_cuts(tmp_path: Path, kind: str) -> None:
     outages(tmp_path, kind, 10, (), seed=1)

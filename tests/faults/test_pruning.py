@@ -9,10 +9,11 @@ import pytest
 
 from tests.accounting import misdescribed, read_tree
 from tests.instances import write_instance
-from tests.service_process import command, environment, make_places, service
+from tests.reloading import reloading
+from tests.service_process import command, environment, make_places, settled
 from tests.waiting import until
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
 COUNT = 120
 
@@ -20,9 +21,11 @@ COUNT = 120
 @pytest.mark.parametrize("changes", [{}, {"StudyTime": "235959"}], ids=["the same", "corrected"])
 def test_a_series_that_is_sent_again_while_it_is_pruned(tmp_path: Path, changes: dict[str, str]) -> None:
     places = make_places(tmp_path)
-    with service(places, "--series-quiet", "0.5", "--rescan", "1") as running:
+    with reloading(places, "--rescan", "1", series_quiet="3600") as (running, change):
         for number in range(COUNT):
             write_instance(places.incoming / f"a{number}", number=number)
+        settled(running, COUNT)
+        change(series_quiet="0.5")
         until(lambda: len(running.events("series-complete")) == 1, 60, what=str(running))
         before = len(running.events("published"))
         words = ("prune", f"--data={places.data}", f"--log={places.log}", f"--state={places.state}")
@@ -33,7 +36,7 @@ def test_a_series_that_is_sent_again_while_it_is_pruned(tmp_path: Path, changes:
         until(lambda: pruning.poll() is not None or len(list(images.iterdir())) < COUNT, 60)
         for number in range(COUNT):
             write_instance(places.incoming / f"b{number}", number=number, **changes)
-        said, _ = pruning.communicate(timeout=60)
+        said, _ = pruning.communicate(timeout=300)
         assert pruning.returncode == 0, said
 
         def told() -> list[str]:

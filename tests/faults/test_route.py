@@ -22,7 +22,7 @@ from tests.service_process import Places, service
 from tests.stages.processes import StageProcess
 from tests.waiting import until
 
-pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 class Traffic:
@@ -175,7 +175,7 @@ def test_four_senders_and_restarts_of_everything_and_no_study_is_on_two_workers(
                 if number % 4 == 1:
                     route.wait_for("ready", seconds=60)
                     route.process.terminate()
-                    assert route.process.wait(40) == 0
+                    assert route.process.wait(120) == 0
                     route = here.started()
                 elif number % 4 == 2:
                     listening.kill()
@@ -222,12 +222,13 @@ def test_a_full_volume_stops_nothing_for_good(places: Places, tmp_path: Path) ->
             with until_full(), ballast.open("wb", buffering=0) as file:
                 for _ in range(100_000):  # Also what is kept for root.
                     file.write(bytes(1 << 16))
-            for _ in range(40):
+
+            def waits() -> bool:
                 traffic.some(20)
-                if "waits" in str(route):
-                    break
                 time.sleep(0.2)
-            assert "waits" in str(route), "the log of the queue has no room"
+                return "waits" in str(route)
+
+            until(waits, what="the log of the queue has no room")
             ballast.unlink()
             settle(here, traffic)
             assert route.process.poll() is None

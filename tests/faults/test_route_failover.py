@@ -14,7 +14,7 @@ from tests.service_process import Places, value
 from tests.stages.processes import StageProcess
 from tests.waiting import until
 
-pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def until_elsewhere(here: Ward, route: StageProcess, study: str, count: int, seconds: float) -> float:

@@ -17,7 +17,7 @@ from tests.route.machines import scrape, ward
 from tests.service_process import Places, value
 from tests.waiting import until
 
-pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SIZE = 2**30
 

@@ -195,7 +195,7 @@ TRACERS: list[subprocess.Popen[bytes]] = []
 def _collect_tracers() -> None:
     while TRACERS:
         strace = TRACERS.pop()
-        strace.wait(10)
+        strace.wait(120)
         if strace.stderr:
             strace.stderr.close()
 

@@ -75,7 +75,7 @@ class Held:
     @contextlib.contextmanager
     def read(self, instance: InstanceReference, numbers: Sequence[int], whole: bool) -> Iterator[Reading]:
         self.asked.append(list(numbers))
-        assert self.go.wait(20)
+        assert self.go.wait(120)
         if self.error:
             raise self.error
         there = [number for number in numbers if number <= len(self.frames)]
@@ -321,7 +321,7 @@ def test_waiting_has_one_time_out_for_all(held: Any) -> None:
     begin = time.monotonic()
     with pytest.raises(TimeoutError):
         cache.block_until_frames_are_loaded(timeout=0.2)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
     assert cache.block_until_frames_are_loaded(SLIDE) == 0.0
     origin.go.set()
     assert cache.block_until_frames_are_loaded(timeout=None) > 0

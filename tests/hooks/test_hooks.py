@@ -70,8 +70,13 @@ def receiver() -> Iterator[Receiver]:
 
 
 def bring(places: Places, first: int, count: int = 1, series: int = 0) -> None:
-    for number in range(first, first + count):
-        write_instance(places.base / "made.dcm", series=series, number=number).rename(places.incoming / f"{number}.dcm")
+    """All at once: a series must not be quiet between two of them."""
+    made = [
+        write_instance(places.base / f"{number}.dcm", series=series, number=number)
+        for number in range(first, first + count)
+    ]
+    for path in made:
+        path.rename(places.incoming / path.name)
 
 
 #: A hook in the status document that was told all, but for the number.
@@ -247,7 +252,7 @@ def certificate(tmp_path: Path) -> Path:
         pytest.skip("openssl is not installed")
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test"
     more = f"-addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt"
-    subprocess.run([*command.split(), *more.split()], check=True, capture_output=True, timeout=30)
+    subprocess.run([*command.split(), *more.split()], check=True, capture_output=True, timeout=120)
     path.write_bytes(path.read_bytes() + path.with_suffix(".pem.crt").read_bytes())
     return path
 
@@ -377,20 +382,21 @@ def test_incomplete_late_and_set_aside_are_told_too(places: Places, receiver: Re
 
 @pytest.mark.real
 def test_one_that_refuses_is_told_again_the_same(places: Places, receiver: Receiver) -> None:
-    """Twice 500, then 200: one key and one body, growing pauses, and the failure can be seen meanwhile."""
-    receiver.answer = lambda _: 500 if len(receiver.posts) <= 2 else 200
+    """500, then 200: one key and one body, growing pauses, and the failure can be seen meanwhile."""
+    seen = threading.Event()
+    receiver.answer = lambda _: 200 if seen.is_set() and len(receiver.posts) > 2 else 500
     with service(places, *QUIET, "--on-series-complete", receiver.url) as running:
         bring(places, 1)
         receiver.wait_for("series-complete")
         until(lambda: hooks(running)["error"] == "it answered 500", 10)
         assert hooks(running)["pending"] == 1
-        receiver.wait_for("series-complete", 3)
-        until(lambda: hooks(running)["delivered"] == 1, 10)
+        seen.set()
+        until(lambda: hooks(running)["delivered"] == 1, 20)
         (delivery,) = running.get(f"/api/v1/series/{uid('series', 0, 0, 0)}").json()["deliveries"]
         assert "the webhook hook failed (it answered 500)" in running.stderr
-    assert delivery["attempts"] == 3
+    assert delivery["attempts"] == len(receiver.posts) >= 3
     assert len({(post.head["webhook-id"], post.body) for post in receiver.posts}) == 1
-    first, second, third = (int(post.head["webhook-timestamp"]) for post in receiver.posts)
+    first, second, third, *_ = (int(post.head["webhook-timestamp"]) for post in receiver.posts)
     assert third - first >= 3  # a second, then two
     assert second > first
 

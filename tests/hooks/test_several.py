@@ -129,7 +129,7 @@ def test_of_several_changes_that_wait_the_newest_holds(tmp_path: Path) -> None:
     manager, now, goes_on = HookManager(first, retires=True), [first], Event()
 
     def slowly() -> Config:
-        goes_on.wait(30)
+        goes_on.wait(120)
         return first
 
     threads = [Thread(target=manager.change, args=(newest,)) for newest in (slowly, lambda: now[-1], lambda: now[-1])]
@@ -138,7 +138,7 @@ def test_of_several_changes_that_wait_the_newest_holds(tmp_path: Path) -> None:
     now.append(last)
     goes_on.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     manager.stop()
     assert states(first) == {"first": "retired", "last": "active"}
 

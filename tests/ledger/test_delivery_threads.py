@@ -105,7 +105,7 @@ def test_a_lease_lasts_while_it_is_renewed_and_is_lost_otherwise(tmp_path: Path,
 
     end(ledger, "1.1")
     with working(tmp_path, Scripted(works), lease=0.5) as answers:
-        assert goes_on.wait(10)
+        assert goes_on.wait(120)
         (first,) = ledger.execute("SELECT lease_until_ns FROM deliveries").fetchone()
         until(lambda: ledger.execute("SELECT lease_until_ns FROM deliveries").fetchone()[0] > first + 5 * 10**8, 10)
         may_end.set()

@@ -154,7 +154,7 @@ def test_a_follower_is_woken_and_one_that_is_not_there_disturbs_nobody(
     with contextlib.closing(feed.listen(world.config.state, "stage")) as woken:
         for number in range(3, 1000):  # Nobody reads: what does not fit is dropped.
             world.came(0, number)
-        woken.settimeout(5)
+        woken.settimeout(60)
         assert woken.recv(16) == b"\0"
     assert not world.clerk.access.fault
     assert len(rows(ledger)) == 999
@@ -165,7 +165,7 @@ def test_a_state_directory_may_have_a_long_name(tmp_path: Path) -> None:
     state.mkdir(parents=True)
     with contextlib.closing(feed.listen(str(state), "stage")) as woken:
         feed.wake(str(state), ["stage"])
-        woken.settimeout(5)
+        woken.settimeout(60)
         assert woken.recv(16) == b"\0"
     assert os.stat(state / "wake").st_mode & 0o077 == 0
 
@@ -191,7 +191,7 @@ def test_a_follower_of_the_service_is_told_of_each_file(places: Places) -> None:
     with service(places) as running, contextlib.closing(open_writer(path_of(str(places.state)))) as connection:
         follower(connection)
         with contextlib.closing(feed.listen(str(places.state), "stage")) as woken:
-            woken.settimeout(10)
+            woken.settimeout(60)
             for number in range(3):
                 write_instance(places.incoming / f"{number}", number=number)
                 wait_for(woken)

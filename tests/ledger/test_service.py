@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import orjson
@@ -23,6 +22,7 @@ from listener.planning.documents import retrieve_path
 from tests.dicomnet import storescp, storescu
 from tests.instances import uid, write_instance
 from tests.ledger_world import assert_ledger_equals_logs
+from tests.reloading import reloading
 from tests.service_process import (
     Places,
     Service,
@@ -79,28 +79,26 @@ def wait_for_ends(running: Service, count: int, seconds: float = 30) -> list[tup
 # -- complete --------------------------------------------------------------------------------------------------------
 
 
-def test_the_promised_number_is_complete_within_a_second_and_a_late_one_is_generation_two(
+def test_the_promised_number_is_complete_at_once_and_a_late_one_is_generation_two(
     places: Places, dcmtk: None, tmp_path: Path
 ) -> None:
     sent = instances(tmp_path / "sent", 6)
     promise(places, 5)
     with (
-        service(places, "--series-timeout", "3") as running,
+        reloading(places, series_timeout="3600") as (running, change),
         storescp(places.incoming, "--fork", "+uf", "+xa") as receiver,
     ):
         storescu(receiver.port, sent[:4])
         settled(running, 4)
         assert ends(running) == []
         storescu(receiver.port, sent[4:5])
-        last = settled(running, 5)
-        assert wait_for_ends(running, 1) == [(1, 5, 5, "expected")]
-        assert last is not None
-        published = max(one["time"] for one in running.events("published"))
-        (ended,) = running.events("series-complete")
-        assert _seconds(published, ended["time"]) < 1.0
+        settled(running, 5)
+        assert wait_for_ends(running, 1) == [(1, 5, 5, "expected")], "at once: no time that is asked for is over"
         # One more than was there is promised now: incomplete after the timeout, and then it comes.
         promise(places, 7)
         storescu(receiver.port, sent[5:])
+        settled(running, 6)
+        change(series_timeout="0.5")
         assert wait_for_ends(running, 2)[1:] == [(2, 6, 7, "incomplete")]
         until_value(running, 1, "series", state="incomplete")
         late = instances(tmp_path / "late", 1, first=7)
@@ -119,10 +117,6 @@ def test_the_promised_number_is_complete_within_a_second_and_a_late_one_is_gener
     assert_ledger_equals_logs(places)
 
 
-def _seconds(first: str, last: str) -> float:
-    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
-
-
 def test_without_a_promise_quiet_completes_by_modality_and_a_person_may_say_the_number(places: Places) -> None:
     with service(places, "--series-quiet", "60", "--series-quiet", "MR=1") as running:
         write_instance(places.incoming / "a", series=0)
@@ -139,19 +133,32 @@ def test_without_a_promise_quiet_completes_by_modality_and_a_person_may_say_the_
 
 
 def test_a_series_whose_rest_comes_while_the_service_is_stopped_is_told_once(places: Places, tmp_path: Path) -> None:
-    sent = instances(tmp_path / "sent", 6)
     with service(places, "--series-quiet", "2") as running:
-        for path in sent[:3]:
-            shutil.copyfile(path, places.incoming / path.name)
-        settled(running, 3)
-        running.process.send_signal(signal.SIGSTOP)
+        which, rest = halted_with_an_open_series(running, tmp_path / "sent")
         try:
-            for path in sent[3:]:
+            for path in rest:
                 shutil.copyfile(path, places.incoming / path.name)
             time.sleep(4)  # Longer than it takes a series to be quiet.
         finally:
             running.process.send_signal(signal.SIGCONT)
-        assert wait_for_ends(running, 1) == [(1, 6, 0, "quiet")]
+        assert until(lambda: ends(running, which), 30) == [(1, 6, 0, "quiet")]
+
+
+def halted_with_an_open_series(running: Service, folder: Path) -> tuple[int, list[Path]]:
+    """Stop the service as soon as it has three instances of a series; which one, and the other three instances.
+
+    On a busy machine the series may be quiet before: then it is tried with the next one.
+    """
+    for which in range(100):
+        sent = instances(folder, 6, which)
+        for path in sent[:3]:
+            shutil.copyfile(path, running.places.incoming / path.name)
+        running.wait_for("published", 3 * which + 3)
+        running.process.send_signal(signal.SIGSTOP)
+        if not ends(running, which):
+            return which, sent[3:]
+        running.process.send_signal(signal.SIGCONT)
+    raise AssertionError("never quick enough")
 
 
 @pytest.mark.slow
@@ -159,7 +166,8 @@ def test_a_series_whose_rest_waits_for_space_is_told_once(places: Places, tmp_pa
     sent = instances(tmp_path / "sent", 6)
     with tmpfs(tmp_path / "data", "30m") as data:
         small = replace(places, data=data)
-        with service(small, "--series-quiet", "2", "--min-free", "8MiB") as running:
+        with reloading(small, "--min-free", "8MiB", series_quiet="3600") as (running, change):
+            begun = time.monotonic()
             for path in sent[:3]:
                 shutil.copyfile(path, places.incoming / path.name)
             settled(running, 3)
@@ -167,7 +175,9 @@ def test_a_series_whose_rest_waits_for_space_is_told_once(places: Places, tmp_pa
             until(lambda: running.get("/readyz").status == 503, 10)
             for path in sent[3:]:
                 shutil.copyfile(path, places.incoming / path.name)
-            time.sleep(4)  # Longer than it takes a series to be quiet.
+            quiet = time.monotonic() - begun + 0.5  # It was not quiet for so long when the rest came.
+            change(series_quiet=f"{quiet:.1f}")
+            time.sleep(quiet + 1)  # Longer than it takes a series to be quiet.
             assert ends(running) == []
             (data / "filler").unlink()
             assert wait_for_ends(running, 1) == [(1, 6, 0, "quiet")]
@@ -176,9 +186,10 @@ def test_a_series_whose_rest_waits_for_space_is_told_once(places: Places, tmp_pa
 def test_a_series_whose_file_has_no_place_is_not_told_complete(places: Places) -> None:
     """Of one patient, whose directory is a link to nowhere; the others' series are."""
     write_instance(places.incoming / "good", patient=1)
-    with service(places, "--series-quiet", "1") as running:
+    with reloading(places, series_quiet="3600") as (running, change):
         settled(running, 1)
         (good,) = places.data.rglob("*.dcm")
+        begun = time.monotonic()
         write_instance(places.incoming / "first", series=3, number=1)
         settled(running, 2)
         (first,) = [path for path in places.data.rglob("*.dcm") if path != good]
@@ -186,7 +197,9 @@ def test_a_series_whose_file_has_no_place_is_not_told_complete(places: Places) -
         first.parent.symlink_to(places.base / "nowhere")
         write_instance(places.incoming / "second", series=3, number=2)
         until(lambda: running.get("/api/v1/status").json()["held_up"]["files"] == 1, 10)
-        time.sleep(3)  # Longer than it takes a series to be quiet.
+        quiet = time.monotonic() - begun + 0.5  # It was not quiet for so long when the second came.
+        change(series_quiet=f"{quiet:.1f}")
+        time.sleep(quiet + 1)  # Longer than it takes a series to be quiet.
         assert ends(running, 3) == []
         first.parent.unlink()
         (places.base / "aside").rename(first.parent)
@@ -196,12 +209,12 @@ def test_a_series_whose_file_has_no_place_is_not_told_complete(places: Places) -
 def test_where_rescans_alone_find_files_a_series_is_quiet_after_the_rescan_that_found_none(
     places: Places, tmp_path: Path
 ) -> None:
-    sent = instances(tmp_path / "sent", 2)
     with service(places, "--poll", "--rescan", "3", "--series-quiet", "1") as running:
-        shutil.copyfile(sent[0], places.incoming / "first")
-        settled(running, 1)
-        shutil.copyfile(sent[1], places.incoming / "second")  # Which lies there unseen when it is quiet.
-        assert wait_for_ends(running, 1) == [(1, 2, 0, "quiet")]
+        which, rest = halted_with_an_open_series(running, tmp_path / "sent")
+        for path in rest:
+            shutil.copyfile(path, places.incoming / path.name)
+        running.process.send_signal(signal.SIGCONT)  # They lie there unseen when it is quiet.
+        assert until(lambda: ends(running, which), 30) == [(1, 6, 0, "quiet")]
 
 
 def test_once_with_other_options_leaves_the_series_of_a_service_alone(places: Places) -> None:
@@ -253,7 +266,8 @@ def test_after_kills_in_bursts_the_ledger_has_what_the_tree_has(places: Places, 
             told += [(one["SeriesInstanceUID"], one["generation"]) for one in running.events("series-complete")]
     with service(places, "--series-quiet", "1") as running:
         until(lambda: _all_are_complete(places, total), 30, what="every series is complete")
-        told += [(one["SeriesInstanceUID"], one["generation"]) for one in running.events("series-complete")]
+    # When it has stopped all events are out.
+    told += [(one["SeriesInstanceUID"], one["generation"]) for one in running.events("series-complete")]
     assert_ledger_equals_logs(places)
     with read(places) as reader:
         for which in range(3):

@@ -39,7 +39,7 @@ def test_what_ends_wakes_the_loop_and_is_told_once(world: World) -> None:
     keeper.start()
     world.promise(0, 2)
     keeper.finished([world.publish(0, 1), world.publish(0, 2)])
-    assert woken.wait(10)
+    assert woken.wait(120)
     (ended,) = keeper.take()
     assert (ended.result, ended.instances) == ("expected", 2)
     keeper.mark_announced([ended])
@@ -89,7 +89,7 @@ def test_nothing_waits_for_a_writer_that_hangs(world: World, monkeypatch: pytest
 
     def hanging(clerk: LedgerWriter, outcomes: Sequence[Outcome], now: float, now_ns: int) -> None:
         hangs.set()
-        assert go_on.wait(30)
+        assert go_on.wait(120)
         record(clerk, outcomes, now, now_ns)
 
     monkeypatch.setattr(LedgerWriter, "record", hanging)
@@ -97,7 +97,7 @@ def test_nothing_waits_for_a_writer_that_hangs(world: World, monkeypatch: pytest
     keeper = LedgerThread(world.config)
     keeper.start()
     keeper.finished([world.publish(0, 1)])
-    assert hangs.wait(10)
+    assert hangs.wait(120)
     for number in range(2, 20):
         keeper.finished([world.publish(0, number)])
     assert len(keeper._outcomes) == 3, "what waits is bounded"
@@ -113,15 +113,15 @@ def test_a_writer_that_does_not_come_back_does_not_hold_up_the_end(
 
     def hanging(*_: object) -> None:
         hangs.set()
-        assert go_on.wait(30)
+        assert go_on.wait(120)
 
     monkeypatch.setattr(LedgerWriter, "record", hanging)
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.1)
     keeper = LedgerThread(world.config)
     keeper.start()
     keeper.finished([world.publish(0, 1)])
-    assert hangs.wait(10)
+    assert hangs.wait(120)
     keeper.close(nobody)
     go_on.set()
-    keeper._thread.join(10)
+    keeper._thread.join(120)
     keeper._writer.close()

@@ -19,7 +19,7 @@ Script = Callable[[socket.socket], None]
 def peer(*scripts: Script) -> Iterator[int]:
     """A peer that serves one connection after the other, each with a script; gives its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(10)
+        server.settimeout(60)
         thread = threading.Thread(target=_serve, args=(server, scripts))
         thread.start()
         try:
@@ -27,7 +27,7 @@ def peer(*scripts: Script) -> Iterator[int]:
         finally:
             with contextlib.suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+            thread.join(120)
 
 
 def _serve(server: socket.socket, scripts: tuple[Script, ...]) -> None:
@@ -35,7 +35,7 @@ def _serve(server: socket.socket, scripts: tuple[Script, ...]) -> None:
         with contextlib.suppress(OSError):
             connection = server.accept()[0]
             with connection:
-                connection.settimeout(10)
+                connection.settimeout(60)
                 script(connection)
 
 

@@ -3,7 +3,7 @@
 It acknowledges before it works, counts the files that end in .dcm below the path, refuses more than it was told of,
 waits for a while where there are fewer, and refuses a series that it has. Variables: CUBE_STORAGE (its files),
 CUBE_DATABASE (what it has, an SQLite file), CUBE_PATIENCE (seconds to wait for files), CUBE_HOLD (a file; while it is
-there, a task that began stays where it is).
+there, a task that began stays where it is), CUBE_READY (a file that is made when tasks are taken).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery  # type: ignore[import-untyped]
+from celery.signals import worker_ready  # type: ignore[import-untyped]
 
 app = Celery("cube", broker=os.environ.get("CUBE_BROKER", "redis://127.0.0.1"))
 app.conf.update(broker_connection_retry_on_startup=True, worker_prefetch_multiplier=1)
@@ -31,6 +32,12 @@ def database(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=20, isolation_level=None)
     connection.executescript(SCHEMA)
     return connection
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def ready(**_: Any) -> None:
+    """Tell that tasks are taken."""
+    Path(os.environ["CUBE_READY"]).touch()
 
 
 @app.task(name="pacsfiles.tasks.register_pacs_series", ignore_result=True)  # type: ignore[untyped-decorator]

@@ -120,7 +120,7 @@ class Subscriber:
         self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        assert self._listening.wait(10), "NATS answers"
+        assert self._listening.wait(120), "NATS answers"
 
     def of(self, series: str) -> list[tuple[Any, ...]]:
         """What was told of a series."""
@@ -187,13 +187,14 @@ class Cube:
 
     def __init__(self, broker: str, storage: Path, base: Path) -> None:
         self.status, self.questions = 200, 0
-        self._hold = base / "hold"
+        self._hold, self._ready = base / "hold", base / "cube-ready"
         self._variables = {
             "CUBE_BROKER": broker,
             "CUBE_STORAGE": str(storage),
             "CUBE_DATABASE": str(base / "cube.sqlite"),
             "CUBE_PATIENCE": "0.3",
             "CUBE_HOLD": str(self._hold),
+            "CUBE_READY": str(self._ready),
         }
         self._worker: subprocess.Popen[bytes] | None = None
         self.start_worker()
@@ -221,7 +222,8 @@ class Cube:
         self._thread.start()
 
     def start_worker(self) -> None:
-        """A worker that takes one task after the other."""
+        """A worker that takes one task after the other; it is ready."""
+        self._ready.unlink(missing_ok=True)
         manner = (
             "--pool",
             "solo",
@@ -239,6 +241,11 @@ class Cube:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        try:
+            until(self._ready.exists, 30, what="CUBE's worker takes tasks")
+        except AssertionError:
+            self.kill_worker()
+            raise
 
     def kill_worker(self) -> None:
         """SIGKILL to the worker; what it had begun is lost, for it acknowledged that."""

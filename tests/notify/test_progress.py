@@ -13,7 +13,8 @@ from tests.dicomnet import storescp
 from tests.instances import uid, write_instance
 from tests.notify.servers import Subscriber, nats_server, subscriber
 from tests.notify.stage import CANARY, CHRIS, Running, bring, following, follows, notify, series_uid, write
-from tests.service_process import Places, events_of, listener, once, service
+from tests.reloading import reloading
+from tests.service_process import Places, events_of, listener, once, service, settled
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -60,13 +61,15 @@ def send(places: Places, folder: Path, senders: int, per_series: int) -> list[st
             subprocess.Popen([*command, titles[sender % 8], *target, str(folder / f"s{sender}")], text=True)
             for sender in range(senders)
         ]
-        assert [process.wait(60) for process in running] == [0] * senders
+        assert [process.wait(120) for process in running] == [0] * senders
     return [str(uid("series", 1, sender, series)) for sender in range(senders) for series in range(4)]
 
 
 def test_eight_senders_at_once(places: Places, ear: Subscriber, stage: Running, tmp_path: Path) -> None:
-    with service(places, "--layout", "oxidicom", "--series-quiet", "2"):
+    with reloading(places, "--layout", "oxidicom", series_quiet="3600") as (running, change):
         series = send(places, tmp_path / "sent", 8, 5)
+        settled(running, 8 * 4 * 5)
+        change(series_quiet="0.2")
         for one in series:
             until(lambda one=one: ("done",) in ear.of(one), 40, what=f"{one} is done")  # type: ignore[misc]
     for one in series:
@@ -82,22 +85,21 @@ def test_eight_senders_at_once(places: Places, ear: Subscriber, stage: Running, 
 
 
 def test_numbers_come_early_and_not_too_often(places: Places, ear: Subscriber, stage: Running) -> None:
-    with service(places, "--layout", "oxidicom", "--series-quiet", "3"):
-        begun = time.monotonic()
-        for number in range(1, 31):
+    with service(places, "--layout", "oxidicom", "--series-quiet", "3600"):
+        begun, number = time.monotonic(), 0
+        while number < 30 or len(numbers(ear, series_uid(1))) < 3:  # They are told while others still come.
+            number += 1
             write(places, 1, number)
             time.sleep(0.1)  # A sender is not faster.
+        assert listener("expect", series_uid(1), str(number), "--state", str(places.state)).status == 0
         until(lambda: ("done",) in ear.of(series_uid(1)), 30)
     timed = ear.timed(series_uid(1))
     assert timed[0][0][0] == "number"
-    first = timed[0][1] - begun
-    assert first < 1.0 + 1.0, f"the first number came after {first:.2f} s (1 s on a machine that is not busy)"
     progress = [at for message, at in timed[:-2] if message[0] == "number"]
-    assert len(progress) >= 3
     # Half a second lies between two; on its way to this process each may be held up for itself.
-    assert progress[-1] - progress[0] > 0.5 * (len(progress) - 1) - 0.25
+    assert len(progress) - 1 <= (timed[-1][1] - begun) / 0.5
     assert numbers(ear, series_uid(1)) == sorted(numbers(ear, series_uid(1)))
-    assert [message for message, _ in timed[-2:]] == [("number", 30), ("done",)]
+    assert [message for message, _ in timed[-2:]] == [("number", number), ("done",)]
 
 
 def test_how_a_series_may_end(places: Places, ear: Subscriber, stage: Running) -> None:
@@ -133,4 +135,4 @@ def test_once_tells_what_is_due(places: Places, nats: str, ear: Subscriber) -> N
         bring(places, series, 1)
         done = notify(places, "once", "--nats", nats)
         assert done.status == 0, done.stderr
-        assert ear.of(series_uid(series)) == [("number", 1), ("done",)]
+        until(lambda series=series: ear.of(series_uid(series)) == [("number", 1), ("done",)])  # type: ignore[misc]

@@ -34,7 +34,7 @@ class Prometheus:
 
     def _ask(self, path: str, **parameters: object) -> Any:
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urlencode(parameters)}"
-        with urlopen(url, timeout=10) as response:
+        with urlopen(url, timeout=120) as response:
             answer = json.load(response)
         assert answer["status"] == "success", answer
         return answer["data"]

@@ -158,7 +158,7 @@ def test_keep_source_leaves_incoming_as_it_is(tmp_path: Path, capfdbinary: pytes
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     incoming(tmp_path)
     command = [sys.executable, "-m", "listener", "once", *directory_options(tmp_path, *FOUR), "--min-free=0"]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=30)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     assert done.returncode == 0
     told = {orjson.loads(line)["SOPInstanceUID"] for line in done.stdout.splitlines()}
     assert told == {uid("instance", 0, 0, 0, number) for number in (1, 2, 3)}
@@ -234,7 +234,7 @@ def test_a_real_run_on_a_terminal_shows_how_long_it_will_take(tmp_path: Path) ->
         while piece := os.read(ours, 65536):
             seen += piece
     os.close(ours)
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
     lines = seen.decode().split("\r\033[K")
     assert [line for line in lines if re.match(r"\d+ %, \d.* left: \d+ of 1499 files, ", line)], seen
 

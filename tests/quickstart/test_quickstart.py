@@ -20,7 +20,7 @@ import pytest
 
 from listener.quickstart import processes
 from tests.dicomnet import free_port, kill_group, run
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 PROJECT = Path(__file__).parents[2]
 
@@ -65,7 +65,7 @@ class Terminal:
         return {Path(f"/proc/{pid}/comm").read_text().strip(): int(pid) for pid in pids}
 
     def ends(self, seconds: float = 40) -> int:
-        return self.process.wait(seconds)
+        return self.process.wait(PATIENCE * seconds)
 
     def interrupt(self) -> int:
         """Ctrl-C, and the exit status."""
@@ -99,7 +99,7 @@ def test_the_printed_lines_work_and_interrupt_ends_it_cleanly(tmp_path: Path) ->
 
         typed(send, tmp_path)
         until(lambda: len(typed(look, tmp_path).splitlines()) == 16, 20)
-        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - our own
+        with urllib.request.urlopen(address, timeout=120) as answer:  # noqa: S310 - our own
             page = answer.read().decode()
         shown.shows("16 published")
         children = shown.children()
@@ -169,5 +169,5 @@ def test_a_second_interrupt_ends_what_does_not_stop(tmp_path: Path) -> None:
     began = time.monotonic()
     processes.stop(process, [signal.SIGINT, signal.SIGINT])
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     assert process.returncode == -signal.SIGKILL

@@ -102,4 +102,4 @@ def test_a_thousand_instances_are_made_in_no_time(tmp_path: Path) -> None:
     began = time.process_time()
     make_series(tmp_path, instances=1000)
 
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 8

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from pydicom import dcmread
 
@@ -17,7 +17,8 @@ from listener.route.schema import ROUTE
 from listener.stages.database import open_reader
 from tests.dicomnet import accepts, environment, free_port, kill_group, stop
 from tests.instances import uid, write_instance
-from tests.service_process import Places, Scrape, Service, parse_page, service
+from tests.reloading import reloading
+from tests.service_process import Places, Scrape, Service, parse_page
 from tests.stages.processes import StageProcess
 from tests.stages.processes import stage as stage_process
 from tests.waiting import until
@@ -82,6 +83,8 @@ class Ward:
     def __init__(self, places: Places, machines: dict[str, Machine], destinations: dict[str, Machine]) -> None:
         self.places, self.workers, self.destinations = places, machines, destinations
         self.file = places.state.parent / "routes.toml"
+        #: Let series end after other seconds from now on.
+        self.quiet: Callable[[float], None] = lambda _: None
         self.write()
 
     def write(self, routes: str = "", **about: str) -> None:
@@ -101,9 +104,18 @@ class Ward:
 
     def send(self, study: int, *numbers: int, series: int = 0, root: int = 0, sender: str = "SCANNER") -> str:
         """Put instances into incoming, as storescp would; return the study's UID."""
-        for number in numbers:
-            path = self.places.incomings[root] / f"{sender}-{study}-{series}-{number}"
-            write_instance(path, study=study, series=series, number=number + 1, sender=sender)
+        made = [
+            write_instance(
+                self.places.base / f"{sender}-{study}-{series}-{number}",
+                study=study,
+                series=series,
+                number=number + 1,
+                sender=sender,
+            )
+            for number in numbers
+        ]
+        for path in made:  # All at once: the series must not be quiet between two of them.
+            shutil.copyfile(path, self.places.incomings[root] / path.name)
         return str(uid("study", 0, study))
 
     def options(self) -> list[str]:
@@ -152,18 +164,19 @@ def scrape(running: StageProcess) -> Scrape:
 
 @contextmanager
 def ward(
-    places: Places, *, workers: int = 2, destinations: int = 0, start: bool = True, **options: Any
+    places: Places, *, workers: int = 2, destinations: int = 0, start: bool = True, quiet: float = 2
 ) -> Iterator[tuple[Ward, Service]]:
-    """A collection with `listener run` and so many machines."""
+    """A collection with `listener run` and so many machines; a series ends after `quiet` seconds."""
     folder = places.state.parent / "machines"
     folder.mkdir()
     made = {f"gpu{number + 1}": Machine(folder, f"gpu{number + 1}") for number in range(workers)}
     other = {f"dest{number + 1}": Machine(folder, f"dest{number + 1}") for number in range(destinations)}
-    quiet = options.pop("quiet", 2)
     with ExitStack() as stack:
         for machine in (*made.values(), *other.values()):
             stack.callback(machine.kill)
             if start:
                 machine.start()
-        running = stack.enter_context(service(places, f"--series-quiet={quiet}", **options))
-        yield Ward(places, made, other), running
+        running, change = stack.enter_context(reloading(places, series_quiet=str(quiet)))
+        here = Ward(places, made, other)
+        here.quiet = lambda seconds: change(series_quiet=str(seconds))
+        yield here, running

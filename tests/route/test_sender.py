@@ -26,10 +26,10 @@ from tests.waiting import until
 class Bench:
     """A sender and what it reports, over files in a folder."""
 
-    def __init__(self, folder: Path, port: int, echo: float = 60.0) -> None:
+    def __init__(self, folder: Path, port: int, echo: float = 60.0, response: float = 60.0) -> None:
         self.folder, self.reports = folder, list[Report]()
         line = Line(str(folder), 3.0, echo, self.reports.append, lambda: None)
-        self.sender = Sender(Peer("127.0.0.1", port, "CALLED"), Patience(2, 2, 2), line, Health(3.0))
+        self.sender = Sender(Peer("127.0.0.1", port, "CALLED"), Patience(60, 60, response), line, Health(3.0))
 
     def send(self, number: int, *, attempts: int = 0, study: int = 1) -> Send:
         path = write_instance(self.folder / f"{number}.dcm", number=number)
@@ -44,9 +44,9 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench(folder: Path, *scripts: Script, echo: float = 60.0) -> Iterator[Bench]:
+def bench(folder: Path, *scripts: Script, echo: float = 60.0, response: float = 60.0) -> Iterator[Bench]:
     with peer(*scripts) as port:
-        made = Bench(folder, port, echo)
+        made = Bench(folder, port, echo, response)
         try:
             yield made
         finally:
@@ -186,7 +186,7 @@ def test_an_association_that_ends_after_each_instance_costs_no_pause(tmp_path: P
         here.sender.window.offer([here.send(number) for number in range(1, 11)])
         reports = here.wait(10)
         assert [report.outcome for report in reports] == ["delivered"] * 10
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 20, "each pause would be of 3 s"
         assert here.sender.standing.cause == ""
 
 
@@ -197,7 +197,7 @@ def test_silence_is_one_failure_and_the_instance_stays(tmp_path: Path) -> None:
         with contextlib.suppress(OSError):
             connection.recv(1)
 
-    with bench(tmp_path, echoing, silent, only_storing(0, 0)) as here:
+    with bench(tmp_path, echoing, silent, only_storing(0, 0), response=2) as here:
         here.sender.start()
         here.sender.window.offer([here.send(1), here.send(2)])
         until(lambda: here.sender.standing.cause == "timeout", 10)
@@ -211,7 +211,7 @@ def test_who_does_not_answer_is_down_and_comes_back_by_itself(tmp_path: Path) ->
         port = server.getsockname()[1]
     changes = []
     line = Line(str(tmp_path), 0.2, 60.0, lambda _: None, lambda: changes.append(1))
-    sender = Sender(Peer("127.0.0.1", port, "CALLED"), Patience(1, 1, 1), line, Health(0.2))
+    sender = Sender(Peer("127.0.0.1", port, "CALLED"), Patience(60, 60, 60), line, Health(0.2))
     sender.start()
     try:
         until(lambda: sender.standing.state == DOWN, 10)
@@ -235,7 +235,7 @@ def test_an_end_lets_what_is_in_hand_be_sent_again(tmp_path: Path) -> None:
     def hanging(connection: socket.socket) -> None:
         accept(connection)
         read_message(connection, has_dataset=True)
-        held.wait(10)
+        held.wait(120)
 
     with bench(tmp_path, echoing, hanging) as here:
         here.sender.start()

@@ -75,7 +75,7 @@ class Serving:
 
     def get(self, path: str, *, method: str = "GET", whole: bool = False, **fields: Any) -> Got:
         """Ask for a path below the prefix; `fields` with underscores for hyphens."""
-        with closing(http.client.HTTPConnection(self.address, timeout=30)) as connection:
+        with closing(http.client.HTTPConnection(self.address, timeout=120)) as connection:
             names = {name.replace("_", "-"): value for name, value in fields.items()}
             connection.request(method, path if whole else f"{self.prefix}{path}", headers=names)
             answer = connection.getresponse()
@@ -83,7 +83,7 @@ class Serving:
             return Got(answer.status, found, answer.read())
 
     def health(self, path: str) -> Got:
-        with closing(http.client.HTTPConnection(self.http, timeout=30)) as connection:
+        with closing(http.client.HTTPConnection(self.http, timeout=120)) as connection:
             connection.request("GET", path)
             answer = connection.getresponse()
             return Got(answer.status, {}, answer.read())
@@ -105,7 +105,7 @@ def serving(collection: Collection, *args: str, **variables: str) -> Iterator[Se
         yield running
         if running.process.poll() is None:
             running.process.terminate()
-            assert running.process.wait(40) == 0, str(running)
+            assert running.process.wait(120) == 0, str(running)
     finally:
         running.process.kill()
         running.process.wait()

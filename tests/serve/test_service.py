@@ -178,7 +178,7 @@ def test_several_processes_answer_and_are_counted_as_one(collection: Collection)
         running.ready()
         assert running.get("/studies").json[0]["0020000D"]["Value"] == ["1.2.3"]
         running.process.terminate()
-        assert running.process.wait(30) == 0
+        assert running.process.wait(120) == 0
         assert sum(one["requests"] for one in running.events() if one["event"] == "read") == 40
         until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in others), 20)
 
@@ -217,7 +217,7 @@ def test_what_fails_within_an_answer_is_told_without_a_path(collection: Collecti
         collection.path("1.9.1").unlink()
         assert running.get(f"{gone}/frames/1").status == 404
         assert running.get(f"/{url}/frames/1").status == 200
-        connection = http.client.HTTPConnection(running.address, timeout=20)
+        connection = http.client.HTTPConnection(running.address, timeout=120)
         with contextlib.closing(connection):
             connection.request("GET", f"/dicom-web/{url}", headers={"accept": "application/dicom"})
             os.truncate(collection.path(), 5000)
@@ -479,7 +479,7 @@ def test_tokens_are_wanted_where_there_are_any(collection: Collection, tmp_path:
         elsewhere = running.get("/studies", method="OPTIONS", origin="https://evil.example.org")
         assert "access-control-allow-origin" not in elsewhere.fields
         running.process.terminate()
-        assert running.process.wait(30) == 0
+        assert running.process.wait(120) == 0
         reads = [event for event in running.events() if event["event"] == "read"]
         mine = next(event for event in reads if event["client"] == "viewer")
         assert (mine["StudyInstanceUID"], mine["resource"], mine["requests"]) == ("1.2.3", "frames", 1)

@@ -36,7 +36,7 @@ class Ear:
         return sorted(outcome.reason or outcome.kind for outcome in self.outcomes)
 
 
-def turn_until(engine: Engine, predicate: Callable[[], Any], seconds: float = 15) -> None:
+def turn_until(engine: Engine, predicate: Callable[[], Any], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not predicate():
         assert time.monotonic() < end, "time is up"

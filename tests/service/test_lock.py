@@ -68,7 +68,7 @@ def test_a_worker_keeps_the_lock_until_it_ends_and_a_start_waits_for_that(tmp_pa
         worker.communicate(b"\n")
     begun = time.monotonic()
     IncomingLock((root,)).close()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 60
 
 
 # -- several machines --------------------------------------------------------------------------------------------------

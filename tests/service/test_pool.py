@@ -153,7 +153,7 @@ def test_stopping_kills_who_does_not_end(tmp_path: Path) -> None:
         os.kill(pids[0], signal.SIGSTOP)
         begun = time.monotonic()
         pool.stop(0.3)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 60
         assert not any(map(alive, pids))
         assert pool.workers == []
 

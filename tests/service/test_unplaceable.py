@@ -35,11 +35,12 @@ def bring(places: Places, patient: int, count: int, into: Path | None = None) ->
 def test_the_others_go_on_and_it_is_told_and_set_aside_and_brought_back(places: Places) -> None:
     place, canary = places.data / DIRECTORY, Canary(places)
     place.symlink_to("/nonexistent/archive")
-    with service(places, "--give-up", "4", "--workers", "1", "--min-free", "1") as running:
+    flags = ("--workers", "1", "--min-free", "1", "--drain", "0")
+    with service(places, "--give-up", "3600", *flags) as running:
         bad = bring(places, BAD, 5)
         until_value(running, 5, "files_held_up", reason="io-error")
         good = [path for patient in OTHERS for path in bring(places, patient, 4)]
-        running.wait_for("published", len(good), seconds=5)
+        running.wait_for("published", len(good))
         assert running.get("/readyz").status == 200
         told = running.get("/api/v1/status").json()["held_up"]
         assert (told["files"], told["places"]) == (5, 1)
@@ -54,6 +55,7 @@ def test_the_others_go_on_and_it_is_told_and_set_aside_and_brought_back(places: 
         for text in (running.stderr, page, screen):
             assert series in text
             assert "P0001" not in text
+    with service(places, "--give-up", "1", *flags) as running:
         running.wait_for("set-aside", 5, seconds=20)
         until_value(running, 0, "files_held_up")
         assert {event["reason"] for event in running.events("set-aside")} == {"unplaceable"}
@@ -61,7 +63,7 @@ def test_the_others_go_on_and_it_is_told_and_set_aside_and_brought_back(places: 
         assert {one.reason for one in read_set_aside(places)} == {"unplaceable"}
         place.unlink()
         assert listener("retry", *places.flags(), "--reason", "unplaceable").status == 0
-        running.wait_for("published", len(good) + 5)
+        running.wait_for("published", 5)
     account(places, sent([*bad, *good]))
     assert not list(canary.changed())
 

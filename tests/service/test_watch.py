@@ -252,7 +252,7 @@ def test_a_dead_emitter_is_found(tmp_path: Path) -> None:
         assert watch._observer is not None
         for emitter in watch._observer.emitters:
             emitter.stop()
-            emitter.join(5)
+            emitter.join(120)
         assert watch._observer.is_alive(), "watchdog says that all is well"
         assert not watch.alive()
         watch.ensure()

@@ -16,7 +16,7 @@ from listener.service import protocol
 from listener.service.protocol import Ready, WorkerConfig
 from tests.conftest import PROJECT
 from tests.service_process import Places, service
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 from tests.workbench import Bench, arrival_of
 
 pytestmark = pytest.mark.real
@@ -34,14 +34,14 @@ def imported_before_its_hello(bench: Bench, tmp_path: Path, path: Path | None = 
         if path:
             protocol.send(pipe, protocol.pack_arrivals([arrival_of(path)]))
         with subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=stderr) as process:
-            assert pipe.poll(20)
+            assert pipe.poll(120)
             assert isinstance(protocol.receive(pipe), Ready)
             imports = told.read_text(encoding="utf-8")
             if path:
-                assert pipe.poll(20)
+                assert pipe.poll(120)
                 protocol.receive(pipe)
             pipe.close()
-            assert process.wait(20) == 0
+            assert process.wait(120) == 0
     return imports
 
 
@@ -71,7 +71,7 @@ def test_the_service_is_not_ready_before_its_workers_are_warm(places: Places, tm
         until(lambda: len(running.workers()) == 2)
         # Two beats, each of which could have told it.
         with pytest.raises(AssertionError, match="2 times ready"):
-            running.wait_for("ready", 2, seconds=1)
+            running.wait_for("ready", 2, seconds=1.5 / PATIENCE)
         assert not running.events("ready")
         go.touch()
         running.wait_for("ready")

@@ -51,7 +51,7 @@ class StageProcess:
         """Status and body: of JSON, or text."""
         address = self.wait_for("started")[0]["http"]
         try:
-            with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=120) as answer:
                 status, body = answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -71,7 +71,7 @@ def stage(
         yield running
         if running.process.poll() is None:
             running.process.terminate()
-            assert running.process.wait(15) == 0, str(running)
+            assert running.process.wait(90) == 0, str(running)
     finally:
         running.process.kill()
         running.process.wait()

@@ -26,9 +26,12 @@ ROOT = "1.2.826.0.1.3680043.10.1470"
 
 def bring(places: Places, count: int, number: int = 0, **more: Any) -> str:
     """A series of new files in incoming; its UID."""
-    for one in range(1, count + 1):
-        made = write_instance(places.base / "made", series=number, number=one, **more)
-        made.rename(places.incoming / f"{number}-{one}")
+    made = [
+        write_instance(places.base / f"{number}-{one}", series=number, number=one, **more)
+        for one in range(1, count + 1)
+    ]
+    for path in made:  # All at once: the series must not be quiet between two of them.
+        path.rename(places.incoming / path.name)
     return str(uid("series", 0, 0, number))
 
 

@@ -83,7 +83,7 @@ def test_what_takes_too_long_is_ended(tmp_path: Path, image: str, monkeypatch: p
     begun = time.monotonic()
     with pytest.raises(NoPreview, match="took longer"):
         Previews(str(tmp_path)).of(image)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
     assert kept(tmp_path) == [], "nor is half an image left"
 
 

@@ -42,12 +42,15 @@ def test_whoever_asks_within_a_second_gets_the_same(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(ledger_view, "read", read)
     pulse = SnapshotWriter(str(tmp_path), Numbers())
-    routes = StatusRoutes(str(tmp_path), lambda: pulse.live, pulse.history).routes()
     asked = Request("GET", "/")
-    begun = time.monotonic()
-    pages = {routes["/"](asked).body for _ in range(50)} | {routes["/"](asked).body}
-    told = {routes["/api/v1/status"](asked).body for _ in range(50)}
-    assert time.monotonic() - begun < 0.9, "too slow a machine to tell"
+    while True:
+        looks.clear()
+        routes = StatusRoutes(str(tmp_path), lambda: pulse.live, pulse.history).routes()
+        begun = time.monotonic()
+        pages = {routes["/"](asked).body for _ in range(50)} | {routes["/"](asked).body}
+        told = {routes["/api/v1/status"](asked).body for _ in range(50)}
+        if time.monotonic() - begun < 0.9:
+            break  # A busy machine may need some tries.
     assert (len(pages), len(told), len(looks)) == (1, 1, 1)
     until(lambda: routes["/"](asked).body not in pages, 5)
 
@@ -122,7 +125,7 @@ def test_status_page_and_metrics_agree_under_load(places: Places) -> None:
         sender = threading.Thread(target=storescu, args=(receiver.port, sources))
         sender.start()
         try:
-            same, end = 0, time.monotonic() + 20
+            same, end = 0, time.monotonic() + 60
             # On a busy machine the command may never begin within the second of the first look.
             while sender.is_alive() or (same < 2 and time.monotonic() < end):
                 same += agreed(running, places)
@@ -185,7 +188,7 @@ CANARY = ("Canary^Tweety", "CANARY-ID", "CANARY-ACC", "Canary study", "Canary se
 
 def asked_for(running: Service, path: str, token: str = "") -> tuple[int, str, bytes]:
     host, _, port = running.address.rpartition(":")
-    with contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=10)) as connection:
+    with contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=120)) as connection:
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         answer = connection.getresponse()
         return answer.status, str(answer.getheader("Content-Type")), answer.read()

@@ -81,7 +81,7 @@ def test_one_that_is_retired_is_shown_no_more(state: Path) -> None:
 
 def test_the_page_has_a_table_of_stages_apart_from_hooks(state: Path) -> None:
     writes(state, "route", state="ready")
-    with served(state) as server, urllib.request.urlopen(f"http://{server.address}/", timeout=10) as answer:
+    with served(state) as server, urllib.request.urlopen(f"http://{server.address}/", timeout=120) as answer:
         body = answer.read().decode()
     stages, hooks = body.partition('id="stages"')[2], body.partition('id="hooks"')[2].partition("</section>")[0]
     assert "<td>route</td>" in stages
@@ -97,6 +97,6 @@ def test_a_stage_of_several_consumers_is_shown_by_each_with_its_note(state: Path
     found = shown(state)["stages"]
     assert found["notify-nats"] == {"state": "ready", "seen": "2026-01-02T03:04:05.000000Z", "version": "1"}
     assert found["notify-cube"]["note"] == "2 series grew"
-    with served(state) as server, urllib.request.urlopen(f"http://{server.address}/", timeout=10) as answer:
+    with served(state) as server, urllib.request.urlopen(f"http://{server.address}/", timeout=120) as answer:
         body = answer.read().decode()
     assert "2 series grew" in body.partition('id="stages"')[2]

@@ -102,7 +102,7 @@ def test_others_may_not_read_it(mode: int, owner: int, fine: bool) -> None:
         code = f"import sys; sys.path[:] = {sys.path!r}; from listener.telemetry.access import read_tokens\n"
         code += "from os import setgroups, setgid, setuid; setgroups([]); setgid(10001); setuid(10001)\n"
         code += f"print(read_tokens({path!r})[1])"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert (done.stdout.strip() == "[]") is fine, done.stdout
 
 
@@ -290,6 +290,11 @@ def test_how_long_it_takes_tells_nothing_of_a_token() -> None:
         return time.process_time_ns() - begun
 
     near, far = ANNA[:-1] + "0", "0" + ANNA[1:]
-    rounds = [(took(near), took(far)) for _ in range(15)]
-    least_near, least_far = (min(times) for times in zip(*rounds, strict=True))
-    assert 0.8 < least_near / least_far < 1.25
+    rounds: list[tuple[float, float]] = []
+    ratio = 9.0
+    # The least of each; on a busy machine it takes more rounds until both were undisturbed.
+    while len(rounds) < 200 and not 0.8 < ratio < 1.25:
+        rounds += [(took(near), took(far)) for _ in range(10)]
+        least_near, least_far = (min(times) for times in zip(*rounds, strict=True))
+        ratio = least_near / least_far
+    assert 0.8 < ratio < 1.25

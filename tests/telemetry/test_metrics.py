@@ -230,7 +230,7 @@ def test_promtool_accepts_the_page(metrics: Metrics) -> None:
         pytest.skip("promtool is not installed (Debian package prometheus)")
     metrics.record_many([published(), failed("empty", "read")])
     page = metrics.exposition()
-    checked = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, timeout=30, check=False)
+    checked = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, timeout=120, check=False)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 
 
