@@ -13,13 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import orjson
+
 from listener.backfill import account, parts, volumes
 from listener.backfill.faults import InHand, PartFailed
 from listener.backfill.journal import series_of
 from listener.backfill.prepared import PreparedDocuments
 from listener.config import Config
 from listener.diagnostics import log
-from listener.disk import files, moves
+from listener.disk import files, json_file, moves
 from listener.errors import LedgerFault, LockHeld
 from listener.ledger.batches import Account, BatchKey, BatchState, FileError
 from listener.ledger.maintenance import LedgerRepair
@@ -78,7 +80,7 @@ class _Finish:
     def run(self) -> None:
         """Take over set-aside files, then make rows of series, then end the batch."""
         for name, folder in account.folders(self._config.state):
-            take_over(folder, name, self._config.state)
+            take_over(folder, name, self._config.state, self._request.batch)
         is_worked_on = OtherListeners(self._config.state).work_on
         with contextlib.closing(LedgerRepair(self._config, self._documents, is_worked_on)) as repair:
             batch = repair.begin_batch(self._key, self._signature, time.time_ns())
@@ -133,21 +135,34 @@ class _Finish:
             sys.stderr.write(f"{count(done)} of {count(total)} series, {left} left\n")
 
 
-def take_over(folder: str, part: str, state_dir: str) -> int:
-    """Move the set-aside files of a part to those of the collection, each with its reason file; return how many.
+def take_over(folder: str, part: str, state_dir: str, batch: str) -> int:
+    """Move the set-aside files of a part to those of the collection, each with its reason file, which says by which
+    batch it came; return how many.
 
     The reason file goes first, so that after a kill between the two the file finds its own there.
     """
     moved = 0
+    staging = files.StagingDir(folder, ".reason")
     home = os.path.join(folder, "set-aside")
     for reason in _names(home):
         target = os.path.join(state_dir, "set-aside", reason)
         os.makedirs(target, mode=0o700, exist_ok=True)
         for entry in list(entries(os.path.join(home, reason))):
+            _mark(reason_file(entry.path), batch, staging)
             with files.locked(target, ".lock"):
                 _move(entry.path, target, part)
             moved += 1
     return moved
+
+
+def _mark(path: str, batch: str, staging: files.StagingDir) -> None:
+    """Say in a reason file by which batch its file came."""
+    record = json_file.load(path)
+    if record is not None and record.get("batch") != batch:
+        data = orjson.dumps(
+            {**record, "batch": printable(batch)}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        )
+        files.write_document(staging, path, data, syncs=True)
 
 
 def _names(directory: str) -> list[str]:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import orjson
 import pytest
 
 from listener import cli
@@ -45,6 +46,7 @@ def test_the_ledger_gets_what_the_parts_brought_and_nobody_is_told(
     ]
     assert rows(places, "SELECT sum(instances), count(*) FROM batch_series") == [(len(files) - 2, 5)]
     assert [path.name for path in (places.state / "set-aside/not-dicom").glob("[!.]*")] == ["text", "text.json"]
+    assert orjson.loads((places.state / "set-aside/not-dicom/text.json").read_bytes())["batch"] == "archive of 1999"
     assert rows(places, "SELECT path FROM set_aside") == [("not-dicom/text",)]
     before = rows(places, "SELECT id, changed_ns FROM series")
     assert finish_all(places, "--batch", "archive of 1999") == 0
@@ -143,8 +145,8 @@ def test_set_aside_files_that_a_kill_left_halfway_are_taken_over(tmp_path: Path)
     (target / "b").write_text("another")
     (target / "b.json").write_text("another")
     (source / "a.json").rename(target / "a.json")
-    assert take_over(str(folder), "one", str(state)) == 3
-    assert take_over(str(folder), "one", str(state)) == 0
+    assert take_over(str(folder), "one", str(state), "archive") == 3
+    assert take_over(str(folder), "one", str(state), "archive") == 0
     assert [path.name for path in source.iterdir() if path.name != ".lock"] == []
     found = {path.name: path.read_text() for path in target.iterdir() if path.name != ".lock"}
     (other,) = {name for name in found if name.startswith("b-") and not name.endswith(".json")}

@@ -613,6 +613,21 @@ def test_set_aside_is_what_lies_there(world: World) -> None:
         assert reader.set_aside() == {"empty": (1, 2)}
 
 
+def test_a_service_tells_of_set_aside_files_of_a_backfill_after_all_others(world: World) -> None:
+    """`once --finish` beside a service puts them there, and the service makes their rows."""
+    directory = Path(world.config.state, "set-aside", "empty")
+    directory.mkdir(parents=True)
+    with contextlib.closing(open_writer(path_of(world.config.state))) as connection:
+        deliveries.register(connection, "somebody", 1, wants='{"events": ["set-aside"]}')
+        (directory / "a").write_bytes(b"12")
+        (directory / "a.json").write_bytes(orjson.dumps({"reason": "empty", "name": "a", "batch": "backfill"}))
+        later = os.stat(directory / "a").st_ctime_ns + 60 * 10**9
+        world.clerk.reconcile_set_aside({"empty": (1, 2)}, world.now, later)
+        world.record(world.outcome("set-aside", 0, f"{directory}/now", size=7)._replace(reason="empty"))
+        query = "SELECT path, later FROM deliveries d JOIN set_aside a ON a.id = d.set_aside_id ORDER BY path"
+        assert connection.execute(query).fetchall() == [("empty/a", 1), ("empty/now", 0)]
+
+
 def test_whose_a_set_aside_file_is_stands_in_its_reason_file_too(world: World) -> None:
     """So that a ledger made anew knows it, and counts it among the errors of its series, whichever is found first."""
     directory = Path(world.config.state, "set-aside", "incomplete")
