@@ -1,7 +1,8 @@
-"""The processors that this process may use: their number, and short scheduler slices on them."""
+"""The processors that this process may use: their number, short scheduler slices on them, and who comes first."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator
@@ -73,3 +74,15 @@ def request_short_slices() -> bool:
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, _SLICE, 0, 0)
     return bool(ctypes.CDLL(None).syscall(number, 0, attributes, 0) == 0)
+
+
+#: Niceness of what may be late: where others want a processor whole, it gets about a tenth of it.
+_LATER = 10
+
+
+def let_others_first() -> None:
+    """Let processes that want a processor too have it first (nice 10), as do threads that are started from now on; what
+    is nicer already stays so.
+    """
+    with contextlib.suppress(OSError):  # A sandbox may forbid it.
+        os.nice(max(0, _LATER - os.getpriority(os.PRIO_PROCESS, 0)))

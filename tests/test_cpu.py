@@ -33,3 +33,12 @@ def test_turns_are_short_and_priority_is_as_it_was() -> None:
     if tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) < (6, 12) or own == "0":
         pytest.skip("this kernel has no turns of a length of their own, or does not tell them")
     assert own == of_thread == "100000"
+
+
+def test_what_may_be_late_lets_others_first_and_stays_nicer_where_it_is() -> None:
+    program = "import os; from listener.cpu import let_others_first; os.nice({}); let_others_first(); print(os.nice(0))"
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    for given in (0, 5, 15):
+        command = [sys.executable, "-c", program.format(given)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        assert int(done.stdout) == max(10, min(own + given, 19))

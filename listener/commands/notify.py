@@ -17,6 +17,7 @@ from typing import Any
 from listener.commands._selection import check_user
 from listener.commands._stages import check_word, run_stage, show_status, since_of, standings
 from listener.config import Config
+from listener.cpu import let_others_first
 from listener.errors import ConfigError, UnknownSeries
 from listener.ledger import consumers, deliveries
 from listener.ledger.connection import open_writer, path_of, translated
@@ -90,6 +91,7 @@ def _serve(config: Config, chosen: NotifyOptions, *, once: bool) -> int:
     check_user(config)
     targets, collection = targets_of(chosen), Collection(config.state, config.data)
     require(collection)
+    let_others_first()  # Intake, above all: what is told may wait for a moment.
     stage = NotifyStage(collection, chosen, targets)
     return run_stage(stage, config.state, chosen.http, chosen.drain, once=once)
 

@@ -56,7 +56,7 @@ class Nats:
     """Publishes to a cluster of servers. `changed` is called in its thread when the connection comes or goes."""
 
     def __init__(self, urls: Sequence[str], changed: Callable[[], None]) -> None:
-        self._nats = _library()
+        self._nats = library()
         self._urls, self._changed = list(urls), changed
         self.shown = ", ".join(map(shown, urls))
         self._loop = asyncio.new_event_loop()
@@ -202,7 +202,7 @@ class Nats:
         return (self._nats.errors.Error, OSError, asyncio.TimeoutError)
 
 
-def _library() -> Any:
+def library() -> Any:
     """Return the module nats. Raises ConfigError without the extra."""
     try:
         import nats

@@ -10,11 +10,13 @@ from listener.diagnostics import log
 from listener.errors import ConfigError, LedgerFault, NotTaken
 from listener.ledger.delivery_threads import Consumer, DeliveryThread
 from listener.ledger.interests import Interest, text_of
+from listener.ledger.kept_reader import KeptReader
 from listener.ledger.reader import reading
+from listener.ledger.rows import SeriesRow
 from listener.notify import metric_rows
 from listener.notify.broker import Broker, broker_url
 from listener.notify.cube import Cube, read_secret
-from listener.notify.nats_client import Nats, server_url
+from listener.notify.nats_client import Nats, library, server_url
 from listener.notify.options import NotifyOptions
 from listener.notify.registering import Confirming, CubeReceiver
 from listener.notify.registration import Refused, pacs_of
@@ -69,6 +71,8 @@ def targets_of(options: NotifyOptions) -> Targets:
             problems.append(f"--cube-login: {error}")
     if problems:
         raise ConfigError(problems)
+    if nats_urls:
+        library()
     broker = Broker(brokers[0], options.celery_queue) if brokers else None
     return Targets(nats_urls, broker, Cube(options.cube, options.cube_login) if options.cube else None)
 
@@ -119,6 +123,8 @@ class NotifyStage:
         self.rows: Sequence[Row] = metric_rows.rows([name.removeprefix(f"{self.name}-") for name in self.consumers])
         self._nats: Nats | None = None
         self._progress: ProgressTeller | None = None
+        self._ledger = KeptReader(collection.state)
+        self._open: list[SeriesRow] = []
         self._cube: CubeReceiver | None = None
         self._threads: list[DeliveryThread] = []
         self._next_progress = 0.0
@@ -175,8 +181,9 @@ class NotifyStage:
         if not self._progress:
             return now + _PAUSE
         if now >= self._next_progress:
-            with reading(self._collection.state) as reader:
-                self._progress.tell(reader.in_flight(_MOST_OPEN))
+            if self._ledger.has_changed():
+                self._open = self._ledger.ask(lambda reader: reader.in_flight(_MOST_OPEN))
+            self._progress.tell(self._open)
             self._next_progress = time.monotonic() + self._options.progress
         return self._next_progress
 
@@ -219,6 +226,7 @@ class NotifyStage:
         for thread in self._threads:
             thread.stop()
         self._outbox.empty(self._tools)
+        self._ledger.close()
         if self._nats:
             self._nats.close()
         if self._targets.broker:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import listener
 from listener.diagnostics import count_into, log
 from listener.errors import LedgerFault, ListenerError
-from listener.ledger.reader import reading
+from listener.ledger.kept_reader import KeptReader
 from listener.planning.names import instant
 from listener.stages import metric_rows
 from listener.stages.ownership import Ownership
@@ -115,6 +115,7 @@ class StageService:
         self._stage, self._settings, self._reload = stage, settings, reload
         self._folder = os.path.join(settings.state, stage.name)
         self._ownership = Ownership(self._folder)
+        self._ledger = KeptReader(settings.state)
         self._wakeup = Wakeup()
         self._signals = Signals(self._wakeup.set)
         self._selector = selectors.DefaultSelector()
@@ -243,8 +244,8 @@ class StageService:
             self._write_live(body)
 
     def _count_deliveries(self) -> None:
-        with contextlib.suppress(LedgerFault), reading(self._settings.state) as reader:
-            for row in reader.consumers():
+        with contextlib.suppress(LedgerFault):
+            for row in self._ledger.ask(lambda reader: reader.consumers()):
                 if row.name in self._consumers:
                     self._metrics.set("consumer_pending_deliveries", row.pending, row.name)
                     self._metrics.set("consumer_failed_deliveries", row.failed, row.name)
@@ -295,6 +296,7 @@ class StageService:
             self._state = "stopped"
             self._write_live({"checks": {}})
         self._live.close()
+        self._ledger.close()
         self._ownership.close()
         self._selector.close()
         self._signals.restore()
