@@ -113,7 +113,8 @@ class Subscriber:
     def __init__(self, url: str, root: str = "oxidicom") -> None:
         self.told: list[tuple[str, tuple[Any, ...], float]] = []
         parts = urlsplit(url)
-        self._address = (parts.hostname or "", parts.port or 0)
+        self.port = parts.port or 0
+        self._address = (parts.hostname or "", self.port)
         login = {"user": parts.username, "pass": parts.password} if parts.username else {}
         self._greeting = f"CONNECT {json.dumps({'verbose': False, **login})}\r\nSUB {root}.> 1\r\nPING\r\n".encode()
         self._listening, self._closing = threading.Event(), threading.Event()

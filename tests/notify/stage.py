@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import signal
@@ -11,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from listener.ledger.connection import path_of
+from listener.cli import main
+from listener.ledger.connection import open_writer, path_of
 from tests.instances import uid, write_instance
 from tests.service_process import Done, Event, Places, events_of, listener, once, start
 from tests.waiting import until
@@ -30,6 +33,14 @@ def notify(places: Places, word: str, *more: str) -> Done:
     return listener("notify", word, *(flags(places, *more) if word in ("once", "check") else more))
 
 
+def said(*args: str) -> str:
+    """What a command that succeeds prints; in this process, where another one would only take longer."""
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())) as output:
+        assert main(list(args)) == 0
+    output.flush()
+    return output.buffer.getvalue().decode()
+
+
 def write(places: Places, series: int, number: int, **overrides: Any) -> Path:
     """An instance arrives."""
     given = {"sender": "MY PACS", "PatientName": CANARY, **overrides}
@@ -44,11 +55,23 @@ def arrive(places: Places, series: int, *numbers: int) -> None:
         shutil.copyfile(path, places.incoming / path.name)
 
 
+def make_ledger(places: Places) -> None:
+    """A ledger that a stage can follow, in which nothing has happened."""
+    with contextlib.closing(open_writer(path_of(str(places.state)))):
+        pass
+
+
+def ended(places: Places, series: int, instances: int = 1) -> None:
+    """Wait until a series with so many instances has ended, in a service that runs."""
+    state = "SELECT 1 FROM series WHERE SeriesInstanceUID = ? AND state <> 'open' AND instances = ?"
+    until(lambda: ask(places, state, series_uid(series), instances), 40, what=f"series {series} has ended")
+
+
 def bring(places: Places, series: int, *numbers: int, **overrides: Any) -> None:
     """Instances of a series arrive, and what is open ends."""
     for number in numbers:
         write(places, series, number, **overrides)
-    done = once(places, "--layout", "oxidicom", "--series-quiet", "0.1")
+    done = once(places, "--layout", "oxidicom", "--series-quiet", "0.1", "--workers", "1")
     assert done.status == 0, done.stderr
 
 
@@ -116,5 +139,5 @@ def follows(places: Places, *names: str) -> None:
 
 def standing(places: Places) -> dict[str, Any]:
     """What `status --json` says."""
-    found: dict[str, Any] = json.loads(notify(places, "status", "--state", str(places.state), "--json").stdout)
+    found: dict[str, Any] = json.loads(said("notify", "status", "--state", str(places.state), "--json"))
     return found

@@ -12,9 +12,21 @@ import pytest
 from tests.dicomnet import storescp
 from tests.instances import uid, write_instance
 from tests.notify.servers import Subscriber, nats_server, subscriber
-from tests.notify.stage import CANARY, CHRIS, Running, bring, following, follows, notify, series_uid, write
+from tests.notify.stage import (
+    CANARY,
+    CHRIS,
+    Running,
+    ended,
+    following,
+    follows,
+    make_ledger,
+    notify,
+    said,
+    series_uid,
+    write,
+)
 from tests.reloading import reloading
-from tests.service_process import Places, events_of, listener, once, service, settled
+from tests.service_process import Places, listener, service, settled
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -34,8 +46,8 @@ def ear(nats: str) -> Iterator[Subscriber]:
 
 @pytest.fixture
 def stage(places: Places, nats: str) -> Iterator[Running]:
-    """The stage, which follows a collection that was there before."""
-    bring(places, 0, 1)
+    """The stage, which follows a collection."""
+    make_ledger(places)
     with following(places, "--nats", nats) as made:
         follows(places, "notify-nats")
         yield made
@@ -104,24 +116,24 @@ def test_numbers_come_early_and_not_too_often(places: Places, ear: Subscriber, s
 
 def test_how_a_series_may_end(places: Places, ear: Subscriber, stage: Running) -> None:
     """One file; a second generation; one that lacks instances; a file that is set aside."""
-    bring(places, 1, 1)
-    until(lambda: ear.of(series_uid(1))[-2:] == [("number", 1), ("done",)], 20)
-    bring(places, 1, 2)
-    until(lambda: ear.of(series_uid(1))[-2:] == [("number", 2), ("done",)], 20)
-    assert listener("expect", series_uid(2), "5", "--state", str(places.state)).status == 0
-    write(places, 2, 1)
-    assert once(places, *CHRIS, "--series-timeout", "0.5").status == 0
-    until(lambda: ("error", "incomplete: 1 of 5 instances") in ear.of(series_uid(2)), 20)
-    assert ("done",) not in ear.of(series_uid(2))
-    whole = write(places, 3, 1)
-    whole.write_bytes(whole.read_bytes()[:-10])
-    done = once(places, *CHRIS)
-    (aside,) = [event for event in events_of(done.stdout) if event["event"] == "set-aside"]
-    until(lambda: ear.of(series_uid(3)) == [("error", f"a file was set aside: {aside['reason']}")], 20)
-    (places.incoming / "nothing").write_bytes(b"no DICOM")
-    once(places, *CHRIS)
-    bring(places, 4, 1)
-    until(lambda: ("done",) in ear.of(series_uid(4)), 20)
+    with service(places, *CHRIS, "--series-timeout", "1") as intake:
+        write(places, 1, 1)
+        until(lambda: ear.of(series_uid(1))[-2:] == [("number", 1), ("done",)], 40)
+        write(places, 1, 2)
+        until(lambda: ear.of(series_uid(1))[-2:] == [("number", 2), ("done",)], 40)
+        said("expect", series_uid(2), "5", "--state", str(places.state))
+        write(places, 2, 1)
+        until(lambda: ("error", "incomplete: 1 of 5 instances") in ear.of(series_uid(2)), 40)
+        assert ("done",) not in ear.of(series_uid(2))
+        whole = write_instance(places.base / "whole", series=3, sender="MY PACS", PatientName=CANARY).read_bytes()
+        (places.incoming / "cut").write_bytes(whole[:-10])
+        until(lambda: ear.of(series_uid(3)), 40)
+        (places.incoming / "nothing").write_bytes(b"no DICOM")
+        until(lambda: len(intake.events("set-aside")) == 2, 40)
+        write(places, 4, 1)
+        until(lambda: ("done",) in ear.of(series_uid(4)), 40)
+        aside = intake.events("set-aside")[0]
+    assert ear.of(series_uid(3)) == [("error", f"a file was set aside: {aside['reason']}")]
     assert {subject.split(".")[1] for subject, _, _ in ear.told} == {"MY_PACS"}
     assert not any("UNKNOWN" in subject for subject, _, _ in ear.told)
     stage.stop()
@@ -129,10 +141,13 @@ def test_how_a_series_may_end(places: Places, ear: Subscriber, stage: Running) -
 
 
 def test_once_tells_what_is_due(places: Places, nats: str, ear: Subscriber) -> None:
-    bring(places, 0, 1)
+    make_ledger(places)
     assert notify(places, "once", "--nats", nats).status == 0
-    for series in range(1, 4):
-        bring(places, series, 1)
-        done = notify(places, "once", "--nats", nats)
-        assert done.status == 0, done.stderr
-        until(lambda series=series: ear.of(series_uid(series)) == [("number", 1), ("done",)])  # type: ignore[misc]
+    with service(places, *CHRIS):
+        for series in (1, 2):
+            write(places, series, 1)
+            ended(places, series)
+            done = notify(places, "once", "--nats", nats)
+            assert done.status == 0, done.stderr
+            told = [("number", 1), ("done",)]
+            until(lambda series=series, told=told: ear.of(series_uid(series)) == told)  # type: ignore[misc]
