@@ -55,18 +55,20 @@ tools: ## fetch what judges the chart and the images: helm 3 and 4, checkov and 
 	@.ci/tools
 
 # Status 3: this machine cannot build images, which was said; tests that need them are skipped by name.
-images: ## build the images of listener and storescp, without a registry, into build/images, and what is in them (SBOM)
+images: ## build the images of listener (also with the extra chris) and storescp, without a registry, into build/images, and what is in them (SBOM)
 	@.ci/images || [ $$? = 3 ]
 
 image-test: $(DEV) ## run the images hardened: take a file, drain, lose nothing; two builds give one digest
 	@.ci/images || [ $$? = 3 ]  # 3: not on this machine; the tests are then skipped by name
-	@LISTENER_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers $(ARGS)
+	@.ci/need redis nats || echo "The test of notify's image will be skipped."
+	@PATH="$(CURDIR)/$(BIN):$$PATH" LISTENER_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers $(ARGS)
 
 cluster-images: $(DEV) images ## all that make cluster-test fetches: environment, image archives, the cluster's programs
 	@.ci/cluster true
 
 cluster-test: $(DEV) ## install the chart into a real Kubernetes: KUBECONFIG and CLUSTER_LOAD, or the one of ../shared/tools
-	@.ci/cluster $(BIN)/python -m pytest tests/cluster $(ARGS)
+	@.ci/need redis nats || echo "The test of notify will be skipped."
+	@PATH="$(CURDIR)/$(BIN):$$PATH" .ci/cluster $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 faults: $(DEV) ## kill and refuse at every system call, cut the power, two machines on one volume (ARGS= for pytest)
 	@.ci/need redis nats rabbitmq || echo "Tests of notify that need a broker will be skipped."

@@ -18,7 +18,7 @@ from tests.cluster.kube import IMAGES, Namespace, load, run
 NAME = "listener-test"
 
 #: Claims that the tests need at most, and the size of the volume that is filled.
-VOLUMES = 8
+VOLUMES = 9
 SMALL = 160 * 2**20
 
 

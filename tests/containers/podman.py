@@ -118,10 +118,12 @@ _READY = "import urllib.request as u; u.urlopen('http://127.0.0.1:9464/readyz', 
 
 
 @contextmanager
-def started(volume: Path, *arguments: str, image: str = LISTENER, more: tuple[str, ...] = ()) -> Iterator[Container]:
+def started(
+    volume: Path, *arguments: str, image: str = LISTENER, network: str = "none", more: tuple[str, ...] = ()
+) -> Iterator[Container]:
     """A hardened container with `volume` as its only writable path; removed when the block is left."""
     # podman's own health checks want a systemd timer.
-    command = ("run", "--detach", "--no-healthcheck", "--network", "none", *HARDENED, "-v", f"{volume}:/dicom", *more)
+    command = ("run", "--detach", "--no-healthcheck", "--network", network, *HARDENED, "-v", f"{volume}:/dicom", *more)
     container = Container(podman(*command, image, *arguments).stdout.strip())
     try:
         yield container
