@@ -9,6 +9,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from listener.parse import HoldsSecret
 
+#: How Redis begins an error, where the name of its exception does not say so already.
+_REDIS_CODES = ("BUSY", "DENIED", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "OOM", "READONLY")
+
 
 def checked(text: str, schemes: Sequence[str], hint: str) -> SplitResult:
     """Return the parts of a URL with one of these schemes and a host; ValueError tells by `hint` what is wrong and what
@@ -39,4 +42,6 @@ def reason_of(error: BaseException) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, TimeoutError):
         return "no answer in time"
-    return getattr(cause, "strerror", None) or type(cause).__name__
+    code, *_ = str(cause).split(" ", 1)
+    said = f" ({code})" if code in _REDIS_CODES else ""
+    return getattr(cause, "strerror", None) or type(cause).__name__ + said

@@ -63,6 +63,16 @@ def test_a_broker_that_refuses_is_named_without_secrets(scheme: str) -> None:
     broker.close()
 
 
+def test_a_redis_that_refuses_says_why_by_its_code_alone() -> None:
+    with saying(b"-DENIED anna may not do so\r\n") as port:
+        broker = Broker(f"redis://127.0.0.1:{port}/0", "main2")
+        with pytest.raises(NotTaken) as caught:
+            broker.send({"PatientID": "1"})
+        broker.close()
+    assert "(DENIED)" in caught.value.detail
+    assert "anna" not in caught.value.detail
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amqp leaves a socket open.
 @pytest.mark.parametrize("data", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "amqp", "amqps"])
