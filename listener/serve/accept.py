@@ -17,7 +17,8 @@ DICOM, JSON, OCTETS, MULTIPART = (
     "multipart/related",
 )
 
-IMPLICIT, EXPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 
 #: Transfer syntaxes in which frames are sent, and their media types (PS3.18 tables 8.7.3-4 and 8.7.3-5).
 _MEDIA_TYPES = {
@@ -178,7 +179,7 @@ def instance_forms(syntax: str, *, alone: bool) -> list[Form]:
     is also written in Explicit VR Little Endian, where its pixels are the same in that.
     """
     forms = [Form(DICOM, syntax)]
-    return [*forms, Form(DICOM, EXPLICIT)] if alone and syntax in (IMPLICIT, DEFLATED) else forms
+    return [*forms, Form(DICOM, EXPLICIT)] if alone and syntax in (IMPLICIT, DEFLATED, BIG_ENDIAN) else forms
 
 
 def frame_forms(syntax: str, *, native: bool, decodes: bool = False) -> list[Form]:

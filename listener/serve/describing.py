@@ -10,16 +10,15 @@ import contextlib
 import gzip
 import os
 import secrets
-from collections.abc import Iterator
 from functools import lru_cache
-from io import BytesIO
 from typing import Any, NamedTuple
 
 import orjson
 import pydicom
-from pydicom.dataelem import DataElement
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.tag import BaseTag
 
 from listener.dicom.attributes import Limits
 from listener.dicom.decoding import quiet
@@ -37,6 +36,10 @@ BULK = 1024
 
 _BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+#: Elements that were converted, by all that they depend on; and how many are kept: some 20 MB at most.
+_fragments: dict[tuple[Any, ...], dict[str, Any]] = {}
+_MOST_FRAGMENTS = 10_000
+
 _RETRIEVE_URL, _AVAILABLE = "00081190", "00083002"
 
 
@@ -137,10 +140,12 @@ def attributes(dataset: Dataset, bulk: str) -> dict[str, Any]:
     convert, which are left out; `bulk` is the address of its bulk data.
     """
     found: dict[str, Any] = {}
-    for element in _elements(dataset):
-        tag = f"{element.tag:08X}"
+    for key in sorted(dataset.keys()):
+        if key.element == 0 or key in _PIXELS:
+            continue
+        tag = f"{key:08X}"
         try:
-            found[tag] = _element(element, f"{bulk}/{tag}")
+            found[tag] = _converted(dataset, key, f"{bulk}/{tag}")
         except Exception:  # noqa: BLE001, S112 - whatever pydicom raises about a value, the others are to be had
             continue
     if "00080005" in found:  # JSON is UTF-8, whatever the file is.
@@ -148,14 +153,30 @@ def attributes(dataset: Dataset, bulk: str) -> dict[str, Any]:
     return found
 
 
-def _elements(dataset: Dataset) -> Iterator[DataElement]:
-    for tag in sorted(dataset.keys()):
-        if tag.element == 0 or tag in _PIXELS:
-            continue
-        try:
-            yield dataset[tag]
-        except Exception:  # noqa: BLE001, S112 - as above
-            continue
+def _converted(dataset: Dataset, tag: BaseTag, bulk: str) -> dict[str, Any]:
+    """Return what the model has of an element. Most elements of a series are the same in all of its instances, and
+    converting one costs several times what finding it again does.
+    """
+    raw: Any = dataset.get_item(tag)
+    if not isinstance(raw, RawDataElement) or not _is_plain(raw):
+        return _element(dataset[tag], bulk)
+    encoding = dataset.original_character_set
+    key = (tag, raw.VR, raw.value, raw.is_little_endian, encoding if isinstance(encoding, str) else tuple(encoding))
+    found = _fragments.get(key)
+    if found is None:
+        found = _element(dataset[tag], bulk)
+        if len(_fragments) >= _MOST_FRAGMENTS:
+            _fragments.clear()
+        _fragments[key] = found
+    return found
+
+
+def _is_plain(raw: RawDataElement) -> bool:
+    """Return whether an element is converted by tag, VR, bytes and character set alone: its VR is written, or that of
+    the dictionary, and one only; it is no sequence, and short enough to be kept.
+    """
+    vr = str(raw.VR or "") or (dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else "")
+    return len(vr) == 2 and vr not in ("SQ", "UN") and raw.value is not None and len(raw.value) <= BULK
 
 
 def _element(element: DataElement, bulk: str) -> dict[str, Any]:
@@ -191,24 +212,6 @@ def describe_first(job: FirstJob) -> dict[str, Any] | None:
             found.pop("00080005", None)
             return found
     return None
-
-
-def write_explicit(path: str, stamp: tuple[int, ...], target: str) -> bool:
-    """Write an instance again in Explicit VR Little Endian; return whether that could be done, of the file that has
-    this stamp. Raises OSError where it cannot be written.
-    """
-    try:
-        with quiet(), opened(path) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
-            if stamp_of(os.fstat(descriptor)) != stamp:
-                return False
-            dataset = pydicom.dcmread(file, force=True)
-            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            written = BytesIO()
-            dataset.save_as(written, enforce_file_format=True)
-    except Exception:  # noqa: BLE001 - whatever pydicom or the system raises, it cannot be written so
-        return False
-    write_beside(target, written.getvalue())
-    return True
 
 
 @lru_cache(maxsize=8)

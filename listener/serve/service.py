@@ -20,7 +20,7 @@ from listener.serve.ahead import Ahead
 from listener.serve.figures import Figures
 from listener.serve.http_server import HttpServer, Setup, base_of, index_folder, is_any
 from listener.serve.index import Lookup
-from listener.serve.options import ServeOptions
+from listener.serve.options import NAME, ServeOptions
 from listener.serve.processes import Processes
 from listener.status.snapshot import SnapshotFile
 from listener.telemetry.binding import listen, shown
@@ -72,6 +72,7 @@ class ServeService:
             if self._server:
                 self._server.stop()
             self._listening.close()
+            self._write_live("stopped")
             self._live.close()
         self._tell("stopped")
         return int(self._stopping > 1)
@@ -146,7 +147,8 @@ class ServeService:
         self._metrics.set("serve_index_bytes", self._ahead.bytes)
         self._metrics.set("serve_ready", float(self._readiness()[0]))
 
-    def _write_live(self) -> None:
+    def _write_live(self, state: str = "") -> None:
+        """Write how the service stands; `state` is its last one."""
         now_ns = time.time_ns()
         fine, body = self._readiness()
         about = {"time": instant(now_ns), "time_ns": now_ns, "started": self._started, "pid": os.getpid()}
@@ -161,14 +163,22 @@ class ServeService:
                 "bytes": self._ahead.bytes,
             },
         }
-        state = "draining" if self._stopping else "ready" if fine else "not-ready"
+        state = state or ("draining" if self._stopping else "ready" if fine else "not-ready")
         try:
-            self._live.write({**about, "state": state, "checks": body["checks"], **figures})
+            self._live.write(
+                {**about, "state": state, "checks": body["checks"], **figures, "notes": {NAME: self._note()}}
+            )
             self._live_fault = ""
         except OSError as error:  # Nothing depends on it.
             if not self._live_fault:
                 log.warning("serve/live cannot be written: %s", error.strerror)
             self._live_fault = str(error)
+
+    def _note(self) -> str:
+        """Return what the status page says of this stage."""
+        waiting, undescribed = self._http.index.waiting, self._ahead.undescribed
+        found = "catalogue not looked at" if waiting is None else f"{waiting} series not in the catalogue"
+        return f"{self._connections} connections, {found}, {undescribed} to be indexed ahead"
 
     def _tell(self, event: str, **more: Any) -> None:
         self._events.service(event, time.time_ns(), **more)

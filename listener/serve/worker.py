@@ -24,9 +24,9 @@ from listener.serve.describing import (
     describe_series,
     header_of,
     write_beside,
-    write_explicit,
 )
 from listener.serve.faults import Refused
+from listener.serve.reencoding import write_explicit
 
 
 def answer(job: dict[str, Any]) -> Any:

@@ -23,6 +23,10 @@ _MILD = frozenset({"scanned", "draining", "ledger", "locks", "backlog"})
 Document = Mapping[str, Any]
 
 
+#: Stages that only read, and so are no consumers of the ledger.
+READERS = ("serve",)
+
+
 class Finding(NamedTuple):
     """What needs attention. `severity` is PROBLEM or WARNING; `what` is a fact, `remedy` what to do; `runbook` the
     heading in the runbook.
@@ -107,7 +111,8 @@ def _hooks(document: Document) -> Iterator[Finding]:
 
 def _stages(document: Document) -> Iterator[Finding]:
     for name, stage in document["stages"].items():
-        if stage["state"] in ("lost", "stopped"):
+        # What only reads holds nothing up while it does not run.
+        if stage["state"] == "lost" or (stage["state"] == "stopped" and name not in READERS):
             said = "is stopped" if stage["state"] == "stopped" else "gives no word for more than ten seconds"
             since = f", since {moment(stage['seen'])[:16]} UTC" if stage["seen"] else ""
             what = f"the stage {name} {said}{since}"

@@ -14,6 +14,7 @@ from listener.ledger.rows import BatchErrorRow, BatchRow, ConsumerRow, SeriesRow
 from listener.planning.names import instant
 from listener.reasons import SET_ASIDE_REASONS, remedy
 from listener.status import snapshot
+from listener.status.attention import READERS
 from listener.status.document import ENDED, IN_FLIGHT, LedgerView, Snapshot
 from listener.telemetry.metric_rows import DELIVERY_STATES
 
@@ -41,7 +42,8 @@ def read(state_dir: str) -> LedgerView:
                     row.name: live
                     for row in reader.consumers()
                     if row.state != "retired" and (live := _live(state_dir, row.name)) is not None
-                },
+                }
+                | {name: live for name in READERS if (live := _live(state_dir, name)) is not None},
             )
     except LedgerFault as fault:
         return LedgerView(error=str(fault), missing=isinstance(fault, LedgerMissing))

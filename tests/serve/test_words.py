@@ -64,6 +64,9 @@ def test_status_tells_how_it_stands(collection: Collection) -> None:
             return bool(found["state"] == "ready" and found["dicomweb"] == running.address)
 
         until(stands, 20)
+        stage = json.loads(listener("status", "--state", collection.state, "--json").stdout)["stages"]["serve"]
+        assert (stage["state"], "connections" in stage["note"]) == ("ready", True)
+    assert json.loads(serve(collection, "status", "--json").stdout)["state"] == "stopped"
     assert "bytes of the index" in serve(collection, "status").stdout.decode()
     assert serve(collection, "stats").status == 2
 

@@ -100,3 +100,17 @@ def test_a_stage_of_several_consumers_is_shown_by_each_with_its_note(state: Path
     with served(state) as server, urllib.request.urlopen(f"http://{server.address}/", timeout=120) as answer:
         body = answer.read().decode()
     assert "2 series grew" in body.partition('id="stages"')[2]
+
+
+def test_a_stage_that_only_reads_is_shown_and_wanted_only_while_it_runs(state: Path) -> None:
+    writes(state, "serve", state="ready", notes={"serve": "3 connections"})
+    assert shown(state)["stages"]["serve"] | {"seen": ""} == {
+        "state": "ready", "seen": "", "version": "1", "note": "3 connections",
+    }  # fmt: skip
+    with served(state) as server, urllib.request.urlopen(f"http://{server.address}/", timeout=30) as answer:
+        assert "3 connections" in answer.read().decode().partition('id="stages"')[2]
+    writes(state, "serve", state="stopped")
+    assert not [one for one in shown(state)["attention"] if "serve" in one["what"]]
+    writes(state, "serve", state="ready", time_ns=1)
+    (found,) = [one for one in shown(state)["attention"] if "serve" in one["what"]]
+    assert found["severity"] == "problem"
