@@ -48,6 +48,12 @@ def pytest_configure() -> None:
     os.environ.update([MARK])
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers for each processor: who starts real processes waits for about half of the time."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(exitstatus: int) -> None:
     """What a failed test had open hangs in its traceback, and is let go here: pytest's words about it, which are a

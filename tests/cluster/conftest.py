@@ -48,7 +48,7 @@ def namespace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
     made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME, "labels": levels}}
     run(["kubectl", "apply", "-f", "-"], given=yaml.safe_dump(made).encode())
     with ExitStack() as after:
-        after.callback(run, ["kubectl", "delete", "namespace", NAME, "--wait=true", "--timeout=90s"])
+        after.callback(run, ["kubectl", "delete", "namespace", NAME, "--wait=true", "--timeout=500s"])
         yield Namespace(NAME, _storage(tmp_path_factory, after), tmp_path_factory.mktemp("cluster"))
 
 

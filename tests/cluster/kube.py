@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from tests.conftest import PROJECT
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 CHART = PROJECT / "helm/listener"
 IMAGES = PROJECT / "build/images"
@@ -41,9 +41,9 @@ class Failed(AssertionError):
 
 
 def run(command: Iterable[str], *, given: bytes | None = None, seconds: float = 120) -> bytes:
-    """A command's standard output."""
+    """A command's standard output; it may take PATIENCE times `seconds`."""
     arguments = list(command)
-    done = subprocess.run(arguments, input=given, capture_output=True, timeout=seconds, check=False)
+    done = subprocess.run(arguments, input=given, capture_output=True, timeout=PATIENCE * seconds, check=False)
     if done.returncode:
         said = (done.stdout + done.stderr).decode(errors="replace")
         raise Failed(f"status {done.returncode}: {' '.join(arguments)[:400]}\n{said[-4000:]}")
@@ -89,7 +89,7 @@ class Namespace:
         path = self.scratch / f"{release}.yaml"
         every = merged(merged(VALUES, {"persistence": {"storageClass": self.storage}}), values or {})
         path.write_text(yaml.safe_dump(every))
-        waiting = ("--wait", "--timeout", "180s") if wait else ()
+        waiting = ("--wait", "--timeout", "600s") if wait else ()
         return self.helm("upgrade", "--install", release, str(CHART), "-f", str(path), *waiting)
 
     def run_in(self, pod: str, *command: str, container: str = "listener", seconds: float = 60) -> bytes:

@@ -64,7 +64,7 @@ def archive(namespace: Namespace) -> str:
     """A claim with an archive: instances of some patients, and one file that is none."""
     namespace.apply(claim("archive", namespace.storage), claim("tree", namespace.storage))
     namespace.apply(pod("fill", ["python", "-c", _MAKE], {"archive": "/archive"}))
-    namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/fill", "--timeout=120s", seconds=150)
+    namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/fill", "--timeout=500s")
     namespace.kubectl("delete", "pod", "fill")
     return "archive"
 
@@ -127,7 +127,7 @@ def test_a_backfill_outlives_pods_and_a_node_that_is_drained(namespace: Namespac
         until(lambda: set(pods(namespace, "Running")) - {victim}, 120, what="parts go on")
         drain = ("kubectl", "drain", node, f"--pod-selector={OURS}", "--ignore-daemonsets", "--delete-emptydir-data")
         try:
-            run([*drain, "--force", "--timeout=60s"])
+            run([*drain, "--force", "--timeout=500s"])
             assert not pods(namespace, "Running")
         finally:
             run(["kubectl", "uncordon", node])

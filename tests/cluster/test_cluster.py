@@ -194,7 +194,7 @@ def test_the_page_is_seen_by_whom_the_cluster_lets_through(installed: Namespace)
 
 
 def test_helm_test(installed: Namespace) -> None:
-    told = installed.helm("test", MAIN, "--timeout", "120s")
+    told = installed.helm("test", MAIN, "--timeout", "500s")
     assert "Phase:          Succeeded" in told
     assert "repacked and counted" in installed.logs(f"{MAIN}-test", "after")
 
@@ -206,11 +206,11 @@ def test_upgrade_and_deletion_under_load_lose_nothing(installed: Namespace, tmp_
         senders.start(installed, seed, files, MAIN)
     senders.until_acknowledged(installed, seeds, 20)
     installed.deploy(MAIN, {**MONITORING, "podAnnotations": {"upgraded": "once"}}, wait=False)
-    installed.kubectl("rollout", "status", f"statefulset/{MAIN}", "--timeout=120s")
+    installed.kubectl("rollout", "status", f"statefulset/{MAIN}", "--timeout=500s")
     assert installed.get("pod", POD)["metadata"]["annotations"]["upgraded"] == "once"
     senders.until_acknowledged(installed, seeds, 60)
     installed.kubectl("delete", "pod", POD, "--grace-period=0", "--force")
-    installed.kubectl("rollout", "status", f"statefulset/{MAIN}", "--timeout=120s")
+    installed.kubectl("rollout", "status", f"statefulset/{MAIN}", "--timeout=500s")
     senders.until_acknowledged(installed, seeds, 120)
     installed.kubectl("delete", "pod", POD)
     senders.until_acknowledged(installed, seeds, files, 180)
@@ -280,7 +280,7 @@ def test_a_full_volume_leaves_the_service_and_comes_back(namespace: Namespace) -
     except Failed:
         pytest.skip("no small volume that could be filled (needs a loop mount on a node that is this machine)")
     namespace.deploy("small", {"persistence": {"storageClass": small}, "fullnameOverride": "small"})
-    assert _addresses(namespace) == 1
+    until(lambda: _addresses(namespace) == 1, 30, what="the pod is in the Service")
     namespace.run_in(
         "small-0", "sh", "-c", "fallocate -l $(($(df -B1 --output=avail /dicom | tail -1) - 8388608)) /dicom/filler"
     )
@@ -329,13 +329,13 @@ def test_the_page_behind_a_token_and_both_ports_by_tls(namespace: Namespace, tmp
     def status(path: str, *more: str) -> int:
         return int(run([*asked, "--cacert", str(authority.folder / "ca.crt"), *more, f"https://{host}{path}"]))
 
+    until(lambda: status("/metrics") == 200, 30, what="the Service leads to the pod")
     with pytest.raises(Failed, match="certificate"):
         run([*asked, f"https://{host}/"])
-    assert status("/metrics") == 200
     for path in ("/", "/api/v1/status"):
         assert status(path) == status(path, "-u", f"anna:{'x' * 64}") == 401
         assert status(path, "-u", f"anna:{first}") == status(path, "-H", f"Authorization: Bearer {first}") == 200
-    told = namespace.helm("test", "guarded", "--timeout", "120s")
+    told = namespace.helm("test", "guarded", "--timeout", "500s")
     assert "Phase:          Succeeded" in told, "sent by TLS, counted by HTTPS"
     second = _token(namespace, tmp_path)
     until(lambda: status("/", "-u", f"anna:{second}") == 200, 150, what="the new token is taken")

@@ -11,13 +11,22 @@ from tests.compat.pypx import VERSIONS, Pypx
 
 HERE = Path(__file__).parent
 
+#: Fixtures of a module that take seconds.
+MADE_ONCE = {"packed", "both", "ask", "ask_newest"}
 
+
+@pytest.hookimpl(tryfirst=True)  # Before xdist looks for groups.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever is in this folder is `compat`, and may have to wait for an environment to be built."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.compat)
             item.add_marker(pytest.mark.timeout(900))
+            # What is packed once for a module takes long: by one worker, then.
+            if isinstance(item, pytest.Function) and MADE_ONCE & set(item.fixturenames):
+                given = item.callspec.params if hasattr(item, "callspec") else {}
+                whose = [str(given[name]) for name in ("pypx", "packed") if name in given]
+                item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem, *whose])))
 
 
 @pytest.fixture(scope="session", params=VERSIONS)

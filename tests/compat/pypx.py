@@ -64,9 +64,8 @@ class Pypx:
         return _last_line(self._script("status", log, study, series))
 
     def counts(self, log: Path, study: str, series: str) -> dict[str, int]:
-        """px-status's numbers: received, requested, packed, pushed, registered."""
-        images = self.status(log, study, series)["images"]
-        return {name: told["count"] for name, told in images.items() if isinstance(told, dict)}
+        """px-status's numbers."""
+        return counts_of(self.status(log, study, series))
 
     def smdb(self, log: Path, action: str, argument: str) -> dict[str, Any]:
         """px-smdb's answer: actions imageDirsPatientID, imageDirsSeriesInstanceUID, mapsUpdateForPatient."""
@@ -125,6 +124,11 @@ class Pypx:
         """Nothing of the caller's; pudb, which pypx imports, writes its settings into the home directory."""
         home = str(self._scratch())
         return {"PATH": f"{self.folder / 'bin'}{os.pathsep}{os.defpath}", "HOME": home, "LANG": "C.UTF-8"}
+
+
+def counts_of(status: dict[str, Any]) -> dict[str, int]:
+    """The numbers in what px-status says: received, requested, packed, pushed, registered."""
+    return {name: told["count"] for name, told in status["images"].items() if isinstance(told, dict)}
 
 
 def report_input(log: Path) -> dict[str, Any]:

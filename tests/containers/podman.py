@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import PROJECT
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 IMAGES = PROJECT / "build/images"
 LISTENER, STORESCP = "localhost/listener:test", "localhost/storescp:test"
@@ -55,14 +55,14 @@ def _settings() -> tuple[str, tuple[str, ...]]:
 
 
 def tool(program: str, *arguments: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run podman or buildah on our own storage."""
+    """Run podman or buildah on our own storage; it may take PATIENCE times `seconds`."""
     file, storage = _settings()
     done = subprocess.run(
         [program, *storage, *arguments],
         env={**os.environ, "CONTAINERS_CONF": file},
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=PATIENCE * seconds,
         check=False,
     )
     if check and done.returncode:
@@ -110,7 +110,7 @@ class Container:
 
     def stop(self) -> int:
         """As an orchestrator would; the exit status."""
-        podman("stop", "--time", "40", self.identity, seconds=60)
+        podman("stop", "--time", "200", self.identity)
         return int(podman("wait", self.identity).stdout)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -267,9 +267,8 @@ def test_compose_s_two_containers_receive_together(volume: Path) -> None:
             until(lambda: len(list((volume / "data").rglob("*.dcm"))) == 5, 30, what="all five are published")
             found = container.run_in("listener", "check")
             assert "storescp writes into '/dicom/incoming' with options that fit" in found
-            begun = time.monotonic()
-            podman("stop", "--time", "20", receiver)
-            assert time.monotonic() - begun < 10, "not being process 1, storescp heeds SIGTERM"
+            podman("stop", "--time", "200", receiver)
+            assert int(podman("wait", receiver).stdout) != 128 + signal.SIGKILL, "not process 1, it heeds SIGTERM"
             assert container.stop() == 0
         finally:
             podman("rm", "--force", "--time", "1", receiver)
@@ -320,7 +319,7 @@ def test_secure_compose_takes_who_shows_a_certificate_or_a_token(volume: Path, t
 
 def test_two_builds_give_one_digest(tmp_path: Path) -> None:
     """Each is made from nothing: no layer is taken over."""
-    subprocess.run([PROJECT / ".ci/images", "--twice"], check=True, timeout=280, cwd=PROJECT)
+    subprocess.run([PROJECT / ".ci/images", "--twice"], check=True, timeout=800, cwd=PROJECT)
     digests = []
     for number, image in enumerate(("localhost/listener:once", "localhost/listener:twice")):
         # Docker's own format also names the host that built it; what a registry is given as OCI does not.

@@ -31,7 +31,7 @@ from tests.service_process import (
 )
 from tests.waiting import alive, until
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 
 #: Work takes long enough to be interrupted when every file is synced alone.
 SLOW = ("--fsync", "each")

@@ -26,7 +26,7 @@ from tests.service_process import Places, Service, make_places, once, processor_
 from tests.waiting import until
 from tests.workbench import need_root, tmpfs
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 
 #: How long a service may take to go on by itself once a fault of a few seconds is over, in seconds.
 RECOVERY = 15.0

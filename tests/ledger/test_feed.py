@@ -176,8 +176,9 @@ def test_a_lone_outcome_is_put_down_at_once_while_somebody_follows(world: World,
     keeper.start()
     keeper.finished([world.publish(0, 1)])
     until(lambda: len(rows(ledger)) == 1, 10)
-    best = 9.0
-    for number in range(1, 11):
+    best, number = 9.0, 0
+    while number < 100 and best >= 0.1:  # A busy machine is seldom quick.
+        number += 1
         begun = time.monotonic()
         keeper.finished([world.publish(0, number + 1)])
         until(lambda number=number: rows(ledger, number), 10)  # type: ignore[misc]

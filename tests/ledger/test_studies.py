@@ -212,7 +212,8 @@ def test_its_delivery_has_the_study_as_it_ended(world: World) -> None:
         assert not deliveries.lease(connection, 1, world.wall, world.wall + 1)
 
 
-def test_without_a_ledger_it_waits_for_it(world: World) -> None:
+def test_without_a_ledger_it_waits_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("listener.ledger.connection.BUSY_TIMEOUT", 0.0)  # Of what is opened again.
     world.came(0, 1)
     later(world, 25)
     with contextlib.closing(open_writer(path_of(world.config.state))) as other:

@@ -552,7 +552,7 @@ def test_a_hundred_instances_do_not_wait_for_nagle(tmp_path: Path) -> None:
                     assert open_.store(one).response.status == 0
                     took.append(time.monotonic() - begun)
     # The quicker ones: the others may have waited for a busy machine.
-    assert sorted(took)[30] < 0.04 * 0.7, took
+    assert sorted(took)[20] < 0.04 * 0.7, took
 
 
 def certificates(folder: Path) -> None:

@@ -17,7 +17,7 @@ from tests.dicomnet import Receiver, environment, free_port, storescp
 from tests.instances import write_instance
 from tests.observing.prometheus import Prometheus, prometheus
 from tests.service_process import Places, Service, make_places, service
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 SENDERS = 4
 
@@ -101,7 +101,7 @@ def start_senders(port: int, parts: Sequence[Sequence[Path]]) -> list[subprocess
 
 def finish(senders: Sequence[subprocess.Popen[bytes]], seconds: float = 60) -> None:
     """Wait for senders; AssertionError unless every instance was acknowledged."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE * seconds
     statuses = [sender.wait(max(0.1, end - time.monotonic())) for sender in senders]
     assert not any(statuses), statuses
 

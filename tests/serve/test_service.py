@@ -138,8 +138,8 @@ def test_an_answer_does_not_wait_for_an_acknowledgement(collection: Collection) 
     """Head and body are written apart: without TCP_NODELAY the second waits 40 ms, each time."""
     url, frames = collection.slide(3)
     with serving(collection) as running, contextlib.closing(http.client.HTTPConnection(running.address)) as connection:
-        times = []
-        for _ in range(30):
+        times: list[float] = []
+        while len(times) < 300 and min(times, default=9) >= 0.03:  # A busy machine is seldom quick.
             begin = time.perf_counter()
             connection.request("GET", f"/dicom-web/{url}/frames/2", headers={"accept": "image/jpeg"})
             assert connection.getresponse().read() == frames[1]
