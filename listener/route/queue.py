@@ -211,6 +211,11 @@ class Queue:
             self._folders[path] = number
         return int(number)
 
+    def forget_ids(self) -> None:
+        """Forget the ids of series and folders: some are there no longer."""
+        self._series.clear()
+        self._folders.clear()
+
     def is_known(self, row: FeedRow, series_id: int) -> bool:
         """Return whether a file came before."""
         folder, _, name = row.path.rpartition("/")

@@ -21,6 +21,8 @@ PRIORITIES = {"high": 0, "normal": 1, "low": 2}
 #: The status of a send that was not answered.
 NO_STATUS = -1
 
+# `meta`: the routes file (`routes`), `busy`, when route first followed (`first_ns`), and the newest arrival of what was
+# forgotten (`forgotten_ns`).
 # `cursor`: how far the feed was taken, written with what it told. `handled_ns` is the newest arrival of that.
 # `series.open`: files of it may still come. `judged`: what its first instance says of keywords that
 # routes ask for (`only`).
@@ -182,5 +184,8 @@ CREATE INDEX studies_awaited ON studies (last_ns) WHERE awaits_result = 1 AND re
 CREATE INDEX studies_unanswered ON studies (unanswered_ns) WHERE unanswered_ns > 0 AND results = 0;
 """
 
+# For forgetting.
+_FOLDERS = "CREATE INDEX instances_of_folder ON instances (folder_id);"
+
 #: "DLrt" is its PRAGMA application_id.
-ROUTE = Schema("route", 0x444C7274, (_FIRST, _RETURNS))
+ROUTE = Schema("route", 0x444C7274, (_FIRST, _RETURNS, _FOLDERS))

@@ -36,6 +36,7 @@ _KNOWN = """
 SELECT i.SOPInstanceUID, f.path || '/' || i.name FROM instances i JOIN series s ON s.id = i.series_id
 JOIN folders f ON f.id = i.folder_id WHERE s.SeriesInstanceUID = ? AND s.StudyInstanceUID = ?
 """
+_FORGOTTEN = "SELECT ifnull((SELECT value FROM meta WHERE name = 'forgotten_ns'), '0')"
 _STATES = """
 SELECT w.state, count(*) FROM sends w JOIN instances i ON i.id = w.instance_id JOIN series s ON s.id = i.series_id
 WHERE s.SeriesInstanceUID = ? AND s.StudyInstanceUID = ? GROUP BY w.state
@@ -63,14 +64,15 @@ class Origin(NamedTuple):
 
 def missing(collection: sqlite3.Connection, own: sqlite3.Connection, series: Origin, first_ns: int) -> list[FeedRow]:
     """Return the files of a series that the ledger has and route.sqlite has not. Those of generations that had ended at
-    `first_ns`, when route first followed, are not routed.
+    `first_ns`, when route first followed, are not routed, nor those that are as old as what was forgotten.
     """
     (ended_ns,) = collection.execute(_ENDED, (series.id, first_ns)).fetchone()
     known = set(own.execute(_KNOWN, (series.SeriesInstanceUID, series.StudyInstanceUID)))
+    (forgotten_ns,) = own.execute(_FORGOTTEN).fetchone()  # After what is known: it may rise meanwhile.
     uids = (series.SeriesInstanceUID, series.StudyInstanceUID)
     return [
         FeedRow(0, "published", *uids, uid, path, series.sender, series.root, arrived_ns)
-        for uid, path, arrived_ns in collection.execute(_FILES, (series.id, ended_ns))
+        for uid, path, arrived_ns in collection.execute(_FILES, (series.id, max(ended_ns, int(forgotten_ns))))
         if (uid, path) not in known
     ]
 

@@ -31,7 +31,10 @@ _LIVE = """(
 )"""
 _LOADED = f"SELECT {_COLUMNS} FROM studies t WHERE t.last_ns >= ?3 OR {_LIVE}"
 _LIVE_OF = f"SELECT t.id, t.route, t.StudyInstanceUID FROM studies t WHERE t.worker = ?3 AND {_LIVE} ORDER BY t.last_ns"
-_OLD = f"SELECT t.id FROM studies t WHERE t.last_ns < ?3 AND NOT {_LIVE} LIMIT 1000"
+_OLD = f"""
+SELECT t.id FROM studies t WHERE t.last_ns < ?3 AND NOT {_LIVE}
+AND NOT EXISTS (SELECT 1 FROM sends w WHERE w.study_id = t.id AND w.state <> 'delivered') LIMIT 1000
+"""
 
 
 class LiveStudy(NamedTuple):
@@ -243,8 +246,8 @@ class Studies:
         self._touched.clear()
 
     def forget(self, now: float) -> int:
-        """Forget studies of which nothing was assigned or sent for so long, with all that came of them; return how
-        many. Call it again after a thousand.
+        """Forget studies of which nothing was assigned or sent for so long, and of which nothing waits or was given up;
+        return how many. Call it again after a thousand.
         """
         for _ in self.assignments.forget(now):
             pass

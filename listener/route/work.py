@@ -11,6 +11,7 @@ from typing import Any
 
 from listener.ledger.feed import FeedRow
 from listener.route.failover import Failover
+from listener.route.forgetting import Forgetting
 from listener.route.health import DOWN, Standing
 from listener.route.intake import Intake
 from listener.route.options import RouteOptions
@@ -31,7 +32,7 @@ _STANDING = """
 UPDATE targets SET state = ?, since_ns = ?, cause = ?, detail = ?, stored_ns = max(stored_ns, ?) WHERE name = ?
 """
 
-#: Seconds between two times at which old studies are forgotten.
+#: Seconds between two times at which what is old is forgotten.
 _FORGET = 600.0
 
 
@@ -52,6 +53,7 @@ class Work:
         self._requests = Requests(connection, self.intake, self.failover, state_dir)
         self._data_version = -1
         self._paused: frozenset[str] = frozenset()
+        self._forgetting = Forgetting(self.queue, self.studies, options.remember * 86_400)
         self._forget_at = now + _FORGET
         self._stored_ns: dict[str, int] = {}
         self._standings: Mapping[str, Standing] = {}
@@ -193,8 +195,7 @@ class Work:
             self._told += [(told.event, told.fields) for told in self.returns.turn(int(now * 1e9))]
             self._write_standings(standings, now)
             if now >= self._forget_at:
-                self._forget_at = now + (0 if self.studies.forget(now) else _FORGET)
-                self.queue.forget_unclaimed(int((now - self._options.remember * 86_400) * 1e9))
+                self._forget_at = now + (0 if self._forgetting.turn(now) else _FORGET)
             self.studies.flush()
         self._data_version = version
 
