@@ -8,11 +8,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from pydicom import DataElement, Dataset, dcmread
 
 from tests.dicomnet import accepts, free_port, stop
 from tests.waiting import until
@@ -40,6 +42,10 @@ class Orthanc:
         rows = json.loads(self.ask("/instances?expand"))
         return {row["MainDicomTags"]["SOPInstanceUID"]: row["ID"] for row in rows}
 
+    def datasets(self) -> dict[str, Dataset]:
+        """All that it has, by SOP Instance UID."""
+        return {uid: dcmread(BytesIO(self.ask(f"/instances/{of}/file"))) for uid, of in self.instances().items()}
+
     def add(self, data: bytes) -> None:
         """Have it hold an instance."""
         with urlopen(f"http://127.0.0.1:{self.http}/instances", data, timeout=120) as answer:
@@ -48,6 +54,12 @@ class Orthanc:
     def send(self, modality: str) -> None:
         """Let it send all that it has by C-STORE, and wait for the end."""
         self.ask(f"/modalities/{modality}/store", {"Resources": [*self.instances().values()], "Synchronous": True})
+
+
+def values(dataset: Dataset) -> list[DataElement]:
+    """The elements of an instance; without what is no more than padding, which DCMTK leaves out."""
+    dataset.pop("DataSetTrailingPadding", None)
+    return [*dataset]
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from pydicom import DataElement, dcmread
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from tests.compat.environments import Unreachable, environment
-from tests.compat.orthanc import Orthanc, orthanc
+from tests.compat.orthanc import Orthanc, orthanc, values
 from tests.dicomnet import environment as variables
 from tests.dicomnet import storescp
 from tests.instances import uid
@@ -101,13 +101,6 @@ class World:
         return {str(dcmread(path).SOPInstanceUID) for path in paths}
 
 
-def values(data: bytes) -> list[DataElement]:
-    """The elements of an instance; without what is no more than padding, which DCMTK leaves out."""
-    dataset = dcmread(BytesIO(data))
-    dataset.pop("DataSetTrailingPadding", None)
-    return [*dataset]
-
-
 @pytest.fixture
 def world(tmp_path: Path, dcmtk: None) -> Iterator[World]:
     area = tmp_path / "area"
@@ -135,8 +128,9 @@ def test_each_hospital_gets_what_was_made_of_its_own_images(world: World, python
     sent = {name: world.study_of(name, 1) for name in world.hospitals}
     until(lambda: len(world.worker.instances()) == 6, 30, what=str(world.route))
     assert world.worker.instances().keys() == set().union(*sent.values())
+    there = world.worker.datasets()
     for image, data in ((image, data) for images in sent.values() for image, data in images.items()):
-        assert values(world.worker.ask(f"/instances/{world.worker.instances()[image]}/file")) == values(data)
+        assert values(there[image]) == values(dcmread(BytesIO(data)))
     made = {
         name: world.answer(python, next(iter(images)), tmp_path / f"results-{name}") for name, images in sent.items()
     }

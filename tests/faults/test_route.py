@@ -195,6 +195,28 @@ def test_four_senders_and_restarts_of_everything_and_no_study_is_on_two_workers(
             route.process.wait()
 
 
+def test_the_routes_file_changes_under_traffic_and_no_study_moves(places: Places) -> None:
+    """Weights, associations, priorities, a route more and less; every third file is refused."""
+    with ward(places, workers=3, quiet=20) as (here, _), here.route() as route:
+        traffic = Traffic(here, 12, 20)
+        for number in range(12):
+            traffic.some(8)
+            if number % 3 == 2:
+                here.write("[routes.none]\nworkers = 3\n")
+                route.wait_for("reload-refused", number // 3 + 1, seconds=60)
+            else:
+                more = '[routes.more]\nsender = ["NOBODY"]\nworkers = ["gpu2"]\n' if number % 2 else ""
+                first = f'[routes.all]\nsender = ["*"]\nworkers = {[*here.workers]}\npriority = "high"\n'
+                here.write(first + more, gpu1=f"weight = {number % 3 + 1}", gpu2=f"associations = {number % 2 + 1}")
+                route.wait_for("reloaded", number - number // 3 + 1, seconds=60)
+            traffic.some(8)
+        settle(here, traffic)
+        for study, count in traffic.sent.items():
+            assert list(here.holders(study).values()) == [count], "on one worker only"
+        assert not route.events("moved")
+        assert not route.events("refused")
+
+
 def test_a_paused_worker_keeps_its_own_and_gets_no_new_study(places: Places) -> None:
     with ward(places, quiet=30) as (here, _), here.route():
         study = here.send(1, 0)

@@ -18,12 +18,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom import Dataset, dcmread
-from pydicom.sequence import Sequence
+from pydicom import dcmread
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 
 from listener import network
-from listener.dicom.file_meta import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from listener.dicom.file_meta import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from listener.errors import PEER_CAUSES, NotAccepted, PeerFault, Unsendable
 from listener.network import dimse, pdu
 from listener.network.association import Association, Patience, Peer, Stored
@@ -31,15 +30,16 @@ from listener.network.instance import Instance
 from listener.network.stream import tls_context
 from tests.conftest import PROJECT
 from tests.dicomnet import Receiver, storescp
-from tests.instances import element, instance, part10, save, write_instance
+from tests.instances import element, part10, write_instance
 from tests.network import peers
+from tests.network.kinds import kinds, written
 from tests.network.peers import Script, content_of, peer
 
 SHORT = Patience(connect=60, associate=0.3, response=0.3)
 #: Where an answer comes, however busy the machine is; where only that of an instance does not.
 AMPLE, SILENT = Patience(60, 60, 60), Patience(60, 60, 0.3)
 UIDS = element(0x00080016, "UI", b"1.2.840.10008.5.1.4.1.1.4\0") + element(0x00080018, "UI", b"1.2.3\0")
-JPEG_LOSSLESS, RLE, MPEG4 = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.102"
+KINDS = sorted(kinds())
 
 
 def send(port: int, path: Path, patience: Patience = AMPLE, **more: Any) -> Stored:
@@ -381,52 +381,6 @@ def test_causes_are_a_closed_set() -> None:
 
 
 # ---- real ones ----
-
-
-def nested(**more: Any) -> Dataset:
-    """What SR, SEG and RT have: sequences in sequences, a private element, texts outside of ASCII."""
-    leaf = Dataset()
-    leaf.ReferencedSOPInstanceUID, leaf.ReferencedSOPClassUID = "1.2.3.4", "1.2.840.10008.5.1.4.1.1.2"
-    middle = Dataset()
-    middle.ReferencedSOPSequence = Sequence([leaf, leaf])
-    middle.StudyInstanceUID = "1.2.3"
-    return instance(
-        PatientName="Müller^Jürgen",
-        CurrentRequestedProcedureEvidenceSequence=Sequence([middle]),
-        ReferencedSeriesSequence=Sequence(),
-        **more,
-    )
-
-
-def kinds() -> dict[str, Dataset]:
-    sop = "1.2.840.10008.5.1.4.1.1."
-    pdf = instance(SOPClassUID=sop + "104.1", EncapsulatedDocument=b"%PDF-1.4 " * 100, pixels=None)
-    return {
-        "implicit": instance(transfer_syntax=IMPLICIT_LITTLE, pixels=300),
-        "explicit": instance(pixels=300),
-        "big endian": instance(transfer_syntax=EXPLICIT_BIG, pixels=30),
-        "deflated": instance(transfer_syntax=DEFLATED, pixels=31),
-        "deflated, odd": instance(transfer_syntax=DEFLATED, pixels=32, PatientComments="odd"),
-        "JPEG lossless": instance(transfer_syntax=JPEG_LOSSLESS),
-        "JPEG baseline": instance(transfer_syntax="1.2.840.10008.1.2.4.50"),
-        "JPEG-LS": instance(transfer_syntax="1.2.840.10008.1.2.4.80"),
-        "JPEG 2000": instance(transfer_syntax="1.2.840.10008.1.2.4.91"),
-        "RLE": instance(transfer_syntax=RLE),
-        "video": instance(transfer_syntax=MPEG4, SOPClassUID=sop + "77.1.4.1"),
-        "SR": nested(SOPClassUID=sop + "88.33", pixels=None),
-        "SEG": nested(SOPClassUID=sop + "66.4"),
-        "RTSTRUCT": nested(SOPClassUID=sop + "481.3", pixels=None, transfer_syntax=IMPLICIT_LITTLE),
-        "encapsulated PDF": pdf,
-    }
-
-
-KINDS = sorted(kinds())
-
-
-def written(path: Path, number: int, dataset: Dataset) -> Path:
-    dataset.SOPInstanceUID = f"1.2.826.0.1.{number}"
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    return save(dataset, path)
 
 
 @contextmanager
