@@ -37,8 +37,8 @@ echo done
 """
 
 
-def start(namespace: Namespace, seed: str, files: int, host: str, port: int = 11112) -> None:
-    """Start a sender of that many instances; its pod is `sender-<seed>`."""
+def start(namespace: Namespace, seed: str, files: int, host: str, port: int = 11112, *, name: str = "") -> None:
+    """Start a sender of that many instances; its pod is `sender-<name>`, or that of the seed."""
     container = {"securityContext": SECURITY, "volumeMounts": _MOUNTS, "imagePullPolicy": "Never"}
     make: dict[str, Any] = {
         **container,
@@ -57,7 +57,7 @@ def start(namespace: Namespace, seed: str, files: int, host: str, port: int = 11
         {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": f"sender-{seed}"},
+            "metadata": {"name": f"sender-{name or seed}"},
             "spec": {
                 "restartPolicy": "Never",
                 "automountServiceAccountToken": False,

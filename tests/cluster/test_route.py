@@ -1,5 +1,5 @@
 """The chart with `listener route`: studies go to workers that are pods; one is drained and switched off while they
-come.
+come, and what a worker makes of them goes back through the receiver inside.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600), p
 RELEASE, POD = "routing", "routing-0"
 WORKERS, HOSPITAL, PORT = ("one", "two"), "hospital", 11112
 
+#: Each has an AE title of its own; what storescu sends as STORESCU into the inside comes from the first.
 ROUTES = """
 [workers.one]
 address = "one:11112"
 aet = "ONE"
+returns-as = ["STORESCU"]
 [workers.two]
 address = "two:11112"
 aet = "TWO"
@@ -135,8 +137,14 @@ def routed(namespace: Namespace) -> Iterator[Namespace]:
     namespace.deploy(RELEASE, VALUES)
     yield namespace
     namespace.helm("uninstall", RELEASE, "--wait")
-    namespace.kubectl("delete", "--wait=false", f"pvc/dicom-{POD}", *(f"service/{one}" for one in (*WORKERS, HOSPITAL)))
-    namespace.kubectl("delete", "--wait=false", *(f"pod/{one}" for one in (*WORKERS, HOSPITAL)))
+    namespace.kubectl(
+        "delete",
+        "--ignore-not-found",
+        "--wait=false",
+        f"pvc/dicom-{POD}",
+        *(f"service/{one}" for one in (*WORKERS, HOSPITAL)),
+    )
+    namespace.kubectl("delete", "--ignore-not-found", "--wait=false", *(f"pod/{one}" for one in (*WORKERS, HOSPITAL)))
 
 
 def sent(seed: str, files: int, scratch: Path) -> dict[str, Dataset]:
@@ -170,3 +178,45 @@ def test_a_worker_is_drained_under_load_and_switched_off(routed: Namespace, tmp_
     assert {targets[uid] for uid in wanted} == {"two"}
     assert has(routed, "two") == wanted, "each study is whole at the other worker"
     senders.remove(routed, [*seeds, "after"])
+
+
+def test_one_that_is_drained_without_a_move_keeps_its_studies_whole(routed: Namespace, tmp_path: Path) -> None:
+    begin(routed, "one")
+    route(routed, "resume", "one")
+    seeds, files = [f"kept{number}" for number in range(4)], 30
+    wanted = {seed: sent(seed, files, tmp_path) for seed in seeds}
+    for seed in seeds:
+        senders.start(routed, seed, files, RELEASE)
+    new = set().union(*wanted.values())
+
+    def both_have_some() -> bool:
+        return {target for uid, target in delivered(routed).items() if uid in new} == {*WORKERS}
+
+    until(both_have_some, 120)
+    route(routed, "drain", "two", "--wait", "--timeout", "160", seconds=180)
+    there = {"two": has(routed, "two")}
+    routed.kubectl("delete", "pod", "two")
+    kept = {seed: there["two"].keys() & wanted[seed].keys() for seed in seeds}
+    assert {len(of) for of in kept.values()} == {0, files}, "those that it had are whole when it may be switched off"
+    senders.start(routed, "late", 3, RELEASE)
+    senders.until_acknowledged(routed, [*seeds, "late"], 3)
+    wanted["late"] = sent("late", 3, tmp_path)
+    until_delivered(routed, set().union(*wanted.values()))
+    there["one"] = has(routed, "one")
+    for seed, instances in wanted.items():
+        name = "two" if kept.get(seed) else "one"
+        assert {uid: there[name][uid] for uid in instances} == instances
+        assert not instances.keys() & there["one" if name == "two" else "two"].keys()
+    senders.remove(routed, [*seeds, "late"])
+
+
+def test_what_a_worker_makes_of_a_study_goes_back(routed: Namespace, tmp_path: Path) -> None:
+    """The worker sends its three originals back, and two more instances of the study, which are its results."""
+    senders.start(routed, "late", 5, f"{RELEASE}-inside", 11113, name="inside")
+    senders.until_acknowledged(routed, ["inside"], 5)
+    results = sent("late", 5, tmp_path / "results").keys() - sent("late", 3, tmp_path).keys()
+    assert len(results) == 2
+    until_delivered(routed, results)
+    assert {line["SOPInstanceUID"] for line in map(json.loads, lines(routed, "returned"))} == results
+    assert has(routed, HOSPITAL).keys() == results
+    senders.remove(routed, ["inside"])
