@@ -25,8 +25,8 @@ _FIRST, _MOST = 256 * 1024, 64 * 1024 * 1024
 #: Bytes that are read beyond where pixels began before.
 _ROOM = 4096
 
-#: Bytes of a fragment that are searched for segments, and of the frames of one file the most that are looked at.
-_SEGMENTS, _MOST_FRAGMENTS = 64 * 1024, 100_000
+#: Bytes of a fragment that are searched for segments, and of a deflated data set that are inflated at once.
+_SEGMENTS, _MOST_INFLATED = 64 * 1024, 1024 * 1024
 _JPEG, _JPEG2000 = b"\xff\xd8", b"\xff\x4f"
 
 
@@ -39,11 +39,14 @@ class Leaf(NamedTuple):
 
 
 class Scanned(NamedTuple):
-    """What was read of a file: its bytes up to the pixels (inflated), the values, and segments of its frames."""
+    """What was read of a file: bytes (inflated), their values, segments of its frames, and where in the data set the
+    pixels end (-1: there are none).
+    """
 
     data: bytes
     leaves: list[Leaf]
     segments: list[bytes]
+    end: int
 
 
 class Seen:
@@ -75,13 +78,14 @@ class _Cut(Exception):
 
 
 def scan(descriptor: int, begin: int, syntax: str, seen: Seen | None = None) -> Scanned:
-    """Read a file whose data set starts at `begin`; without leaves of what was seen. Raises Unreadable and OSError."""
+    """Read a file whose data set starts at `begin`, to its pixels; without leaves of what was seen. Raises Unreadable
+    and OSError.
+    """
     seen = seen or Seen()
-    implicit, little = syntax == "1.2.840.10008.1.2", syntax != "1.2.840.10008.1.2.2"
-    deflated = syntax in ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
+    implicit, little, deflated = _form_of(syntax)
     count = seen.size or _FIRST
     while count <= _MOST:
-        data, is_whole = _inflated(descriptor, begin, count) if deflated else _read(descriptor, begin, count)
+        data, is_whole = _inflated(descriptor, begin, 0, count) if deflated else _read(descriptor, begin, count)
         walk = _Walk(data, little=little)
         try:
             elements = walk.top(seen, implicit=implicit)
@@ -95,9 +99,39 @@ def scan(descriptor: int, begin: int, syntax: str, seen: Seen | None = None) -> 
             continue
         if elements is not seen.elements:
             seen.keep(elements, walk.pixels)
-        segments = [] if deflated or walk.pixels < 0 else _segments(descriptor, begin + walk.pixels)
-        return Scanned(data[: walk.pixels] if walk.pixels >= 0 else data, walk.leaves, segments)
+        if walk.pixels < 0:
+            return Scanned(data, walk.leaves, [], -1)
+        segments: list[bytes] = []
+        end = walk.pixels + walk.pixels_length
+        if walk.pixels_length == _OPEN and not deflated:
+            segments, end = _fragments(descriptor, begin + walk.pixels)
+            end -= begin
+        return Scanned(data[: walk.pixels], walk.leaves, segments, end)
     raise Unreadable("it has too much before its pixels")
+
+
+def scan_behind(descriptor: int, begin: int, syntax: str, before: Scanned) -> Scanned:
+    """Read what stands behind the pixels of a file that was scanned before. Raises Unreadable and OSError."""
+    implicit, little, deflated = _form_of(syntax)
+    data, is_whole = b"", True
+    if before.end >= 0:
+        data, is_whole = (
+            _inflated(descriptor, begin, before.end, _MOST) if deflated else _read(descriptor, begin + before.end, _MOST)
+        )
+    if not is_whole:
+        raise Unreadable("it has too much behind its pixels")
+    walk = _Walk(data, little=little)
+    try:
+        walk.run(0, len(data), implicit=implicit)
+    except _Cut:
+        raise Unreadable("it ends within a value") from None
+    return Scanned(data, walk.leaves, [], -1)
+
+
+def _form_of(syntax: str) -> tuple[bool, bool, bool]:
+    """Return whether a transfer syntax has implicit VR, is in little endian, and is deflated."""
+    deflated = syntax in ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
+    return syntax == "1.2.840.10008.1.2", syntax != "1.2.840.10008.1.2.2", deflated
 
 
 def _read(descriptor: int, begin: int, count: int) -> tuple[bytes, bool]:
@@ -105,27 +139,33 @@ def _read(descriptor: int, begin: int, count: int) -> tuple[bytes, bool]:
     return data, begin + len(data) >= os.fstat(descriptor).st_size
 
 
-def _inflated(descriptor: int, begin: int, count: int) -> tuple[bytes, bool]:
+def _inflated(descriptor: int, begin: int, start: int, count: int) -> tuple[bytes, bool]:
+    """Return at most `count` inflated bytes from `start` on, and whether these are all."""
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
-    made, at = b"", begin
+    made, left, at = bytearray(), start, begin
     try:
         while len(made) < count and not engine.eof:
             piece = engine.unconsumed_tail or os.pread(descriptor, _FIRST, at)
             at += 0 if engine.unconsumed_tail else len(piece)
+            # What is left once all was read is less than a match of DEFLATE is long.
+            found = engine.decompress(piece, min(left + count - len(made), _MOST_INFLATED)) if piece else engine.flush()
+            made += found[left:]
+            left = max(left - len(found), 0)
             if not piece:
                 break
-            made += engine.decompress(piece, count - len(made))
     except zlib.error:
         raise Unreadable("it cannot be inflated") from None
-    return made, engine.eof
+    return bytes(made), engine.eof
 
 
 class _Walk:
-    """Values of a data set; `pixels` is where the pixel data's value starts, -1 if it was not met."""
+    """Values of a data set; `pixels` is where the pixel data's value starts, -1 if it was not met, and `pixels_length`
+    the length that its head tells.
+    """
 
     def __init__(self, data: bytes, *, little: bool) -> None:
         self.leaves: list[Leaf] = []
-        self.pixels = -1
+        self.pixels, self.pixels_length = -1, 0
         self._data = data
         self._set_order(little=little)
 
@@ -150,7 +190,7 @@ class _Walk:
             group, element = self._tag(data, at)
             tag = group << 16 | element
             if tag in _BULK:
-                self.pixels = self._head(at, tag, implicit=implicit)[1]
+                _, self.pixels, self.pixels_length = self._head(at, tag, implicit=implicit)
                 break
             if group == 0xFFFE:
                 break
@@ -197,7 +237,9 @@ class _Walk:
             return end if length == _OPEN else stop
         if start + length > len(self._data):
             raise _Cut
-        self.leaves.append(Leaf(leaf.tag, leaf.vr, self._data[start : start + length].strip(b" \0")))
+        # An element that is known may have been written as UN: its text is one nonetheless.
+        vr = (dictionary_vr(leaf.tag) or "UN")[:2] if leaf.vr == "UN" else leaf.vr
+        self.leaves.append(Leaf(leaf.tag, vr, self._data[start : start + length].strip(b" \0")))
         return start + length
 
     def _items(self, at: int, end: int, *, implicit: bool, depth: int, alien: bool) -> int:
@@ -224,17 +266,21 @@ class _Walk:
             self._set_order(little=before)
 
 
-def _segments(descriptor: int, at: int) -> list[bytes]:
-    """Return comments and application segments of the fragments of encapsulated JPEG at `at`; [] for other pixels."""
+def _fragments(descriptor: int, at: int) -> tuple[list[bytes], int]:
+    """Return comments and application segments of the fragments of encapsulated JPEG at `at`, and where what follows
+    the fragments starts. Raises Unreadable.
+    """
     found: list[bytes] = []
-    for _ in range(_MOST_FRAGMENTS):
+    while True:
         head = os.pread(descriptor, 8, at)
-        if head[:4] != b"\xfe\xff\x00\xe0":
-            return found
         length = int.from_bytes(head[4:], "little")
-        found += segments_of(os.pread(descriptor, min(length, _SEGMENTS), at + 8))
-        at += 8 + length
-    return found
+        at += 8
+        if head[:4] == b"\xfe\xff\xdd\xe0":
+            return found, at
+        if head[:4] != b"\xfe\xff\x00\xe0" or len(head) < 8:
+            raise Unreadable("its pixels are not made of fragments")
+        found += segments_of(os.pread(descriptor, min(length, _SEGMENTS), at))
+        at += length
 
 
 def segments_of(data: bytes) -> Iterator[bytes]:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from listener.deidentify import character_sets
+
 #: UIDs of classes, schemes and contexts: they say what something is.
 _CLASSES = frozenset(
     {0x00080016, 0x0008001A, 0x0008001B, 0x00080062, 0x0008010C, 0x0008010D, 0x00080117, 0x00080118, 0x00081150}
@@ -16,12 +18,16 @@ _CLASSES = frozenset(
 )
 _STANDARD = b"1.2.840.10008."
 
+#: UIDs with fewer points have no root that could be an original; and what was made of a UUID has none at all.
+_ROOT_POINTS, _DERIVED = 3, b"2.25."
+
 _INSTITUTIONS = frozenset({0x00080080, 0x00080081, 0x00081040})
 _DEVICES = frozenset({0x00081010, 0x00181000, 0x0018700A, 0x00181004, 0x00181005, 0x00181007, 0x00181008, 0x00181009})
 _IDENTIFIERS = frozenset(
     {0x00100020, 0x00101000, 0x00080050, 0x00200010, 0x00380010, 0x00401001, 0x00402016, 0x00402017, 0x00400009}
     | {0x00400253, 0x00101040, 0x00102154, 0x00102155, 0x00080092, 0x00080094, 0x00101090, 0x00102299, 0x00100035}
 )
+_CHARACTER_SET = 0x00080005
 _BIRTHS = frozenset({0x00100030, 0x00100033, 0x00100034})
 
 #: Whose values are originals, beside UIDs and names.
@@ -81,6 +87,9 @@ class Gatherer:
         self._uids: set[bytes] = set()
         self._classes: set[bytes] = set()
         self._found: set[bytes] = set()
+        #: Names with other characters than ASCII's, and the character sets that were met: defined terms as they stand.
+        self._names: set[bytes] = set()
+        self._sets: set[bytes] = set()
 
     def add(self, leaves: Iterable[Value]) -> None:
         """Gather the originals of a source."""
@@ -92,6 +101,10 @@ class Gatherer:
                 uids.update(part.strip(b" \0") for part in leaf.value.split(b"\\"))
             elif leaf.vr == "PN":
                 self._found.update(_parts_of_name(leaf.value.lower()))
+                if not leaf.value.isascii() or b"\x1b" in leaf.value:
+                    self._names.add(leaf.value)
+            elif leaf.tag == _CHARACTER_SET:
+                self._sets.add(leaf.value)
             elif leaf.tag in _SOUGHT and leaf.tag not in self._kept and not self._is_kept(leaf.tag, leaf.vr):
                 self._found.update(part.strip().lower() for part in leaf.value.split(b"\\"))
 
@@ -99,7 +112,9 @@ class Gatherer:
         """Return what was gathered."""
         telling = set() if self._has_uids else self._uids - self._classes
         uids = {uid for uid in telling if len(uid) > _LONG and not uid.startswith(_STANDARD)}
-        found = {one for one in self._found - _DUMMIES if len(one) >= _SHORT}
+        names = character_sets.in_each(self._names, self._sets) if self._names and len(self._sets) > 1 else ()
+        parts = {part for name in names for part in _parts_of_name(name.lower())}
+        found = {one for one in (self._found | parts) - _DUMMIES if len(one) >= _SHORT}
         anywhere = {one for one in found if _is_telling(one, self._common)}
         return Originals(frozenset(uids), frozenset(anywhere), frozenset(found - anywhere))
 
@@ -141,14 +156,30 @@ def find(data: bytes, segments: Sequence[bytes], leaves: Sequence[Value], wanted
 def _in_bytes(data: bytes, wanted: Originals) -> bytes:
     """Return an original that stands anywhere in the bytes, b"" if none does."""
     if wanted.uids:
-        uids: list[bytes] = _UIDS.findall(data)
-        for uid in set(uids):
-            if uid.rstrip(b".") in wanted.uids:
+        texts: list[bytes] = _UIDS.findall(data)
+        for text in set(texts):
+            uid = _uid_in(text, wanted.uids)
+            if uid:
                 return uid
     lowered = data.lower()
     for value in wanted.anywhere:
         if value in lowered and (not value.isdigit() or _stands_alone(value, lowered)):
             return value
+    return b""
+
+
+def _uid_in(text: bytes, uids: Collection[bytes]) -> bytes:
+    """Return which of the UIDs a text of digits and points begins with, b"" if none: one that is derived from another
+    (a frame of an instance) often has that one as its root. In big endian a length may look like a first digit.
+    """
+    for one in (text.rstrip(b"."), text[1:].rstrip(b".")):
+        if one in uids:
+            return one
+        if one.count(b".") < _ROOT_POINTS or one.startswith((_STANDARD, _DERIVED)):
+            continue
+        while one := one.rpartition(b".")[0]:
+            if one in uids:
+                return one
     return b""
 
 

@@ -18,7 +18,7 @@ from listener.deidentify.profile import Rules, kept_by
 from listener.deidentify.recipe_filter import Label, Verdict
 from listener.deidentify.replacing import Replacer, Subject
 from listener.deidentify.rewriting import rewrite
-from listener.deidentify.scanning import Seen, Unreadable, scan
+from listener.deidentify.scanning import Seen, Unreadable, scan, scan_behind
 from listener.deidentify.verifying import Gatherer, Originals
 from listener.dicom.attributes import Limits
 from listener.dicom.file_meta import PREAMBLE, read_file_meta
@@ -349,7 +349,9 @@ def _residual(path: str, seen: Seen, originals: Originals) -> str:
         syntax = read_file_meta(FileSource(descriptor, os.fstat(descriptor).st_size)).TransferSyntaxUID
         try:
             found = scan(descriptor, begin, syntax, seen)
+            behind = scan_behind(descriptor, begin, syntax, found)
         except Unreadable as fault:
             return f"an output cannot be verified: {fault}"
-    where = verifying.find(head + found.data, found.segments, found.leaves, originals)
+    leaves = [*found.leaves, *behind.leaves]
+    where = verifying.find(head + found.data, [*found.segments, behind.data], leaves, originals)
     return f"an original stands in {where}" if where else ""

@@ -7,9 +7,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+from pydicom.dataelem import DataElement
+from pydicom.encaps import encapsulate
 
 from listener.deidentify import verifying
-from listener.deidentify.scanning import Leaf, Scanned, Unreadable, scan, segments_of
+from listener.deidentify.scanning import Leaf, Scanned, Unreadable, scan, scan_behind, segments_of
 from listener.dicom.file_meta import read_file_meta
 from listener.dicom.source import FileSource
 from tests.deidentify import planting
@@ -50,6 +52,8 @@ WANTED = _originals(SOURCE, (), COMMON)
         b"19471103",
         b"19471103101010",
         b"UI 1.2.276.0.7230010.3.1\0",
+        b"01.2.276.0.7230010.3.1",
+        b"1.2.276.0.7230010.3.1.17.4",
         b"at lothlorien clinic",
     ],
 )
@@ -94,6 +98,64 @@ def test_names_in_any_character_set_are_found(charset: str, name: str) -> None:
     wanted = _originals([Leaf(0x00100010, "PN", b"=".join(groups))], (), COMMON)
     for group in groups:
         assert verifying.find(b"of " + group + b", here", [], [Leaf(0x00181030, "LO", group)], wanted)
+
+
+@pytest.mark.parametrize(
+    ("text", "own", "other", "codec"),
+    [
+        ("Müller^Jörg", ("ISO_IR 100", "latin-1"), "ISO_IR 192", "utf-8"),
+        ("Müller^Jörg", ("ISO_IR 192", "utf-8"), "ISO_IR 100", "latin-1"),
+        ("山田^太郎", ("\\ISO 2022 IR 87", "iso2022_jp"), "ISO_IR 192", "utf-8"),
+        ("Hong^Gildong=홍^길동", ("ISO_IR 192", "utf-8"), "\\ISO 2022 IR 149", "euc_kr"),
+        ("Wang=王^小东", ("GB18030", "gb18030"), "ISO_IR 192", "utf-8"),
+    ],
+)
+def test_names_are_found_as_another_character_set_of_the_unit_writes_them(
+    text: str, own: tuple[str, str], other: str, codec: str
+) -> None:
+    leaves = [Leaf(0x00080005, "CS", one.encode()) for one in (own[0], other)]
+    wanted = _originals([*leaves, Leaf(0x00100010, "PN", text.encode(own[1]))], (), COMMON)
+    for component in text.replace("=", "^").split("^"):
+        if not component.isascii():
+            planted = b"of " + component.encode(codec) + b", here"
+            assert verifying.find(planted, [], [Leaf(0x00181030, "LO", planted)], wanted) == "(0018,1030)"
+
+
+def test_an_element_written_as_un_is_read_as_what_it_is(tmp_path: Path) -> None:
+    made = planting.instance(0)
+    made.add(DataElement(0x00100010, "UN", b"Plantagenet "))
+    made.add(DataElement(0x0020000E, "UN", b"1.3.9999.77.3 "))
+    leaves = {leaf.tag: leaf.vr for leaf in _scan(tmp_path / "file", planting.file_of(made, planting.EXPLICIT)).leaves}
+    assert (leaves[0x00100010], leaves[0x0020000E]) == ("PN", "UI")
+
+
+@pytest.mark.parametrize("syntax", [*planting.SYNTAXES, "1.2.840.10008.1.2.4.50"])
+def test_what_stands_behind_the_pixels_is_read(tmp_path: Path, syntax: str) -> None:
+    made = planting.instance(0)
+    made.add(DataElement(0x7FE11001, "LO", planting.PLANT))
+    if syntax == "1.2.840.10008.1.2.4.50":
+        made.add(DataElement(0x7FE00010, "OB", encapsulate([b"\xff\xd8abcd", b"\xff\xd8efgh"])))
+        made[0x7FE00010].is_undefined_length = True
+    path = tmp_path / "file"
+    path.write_bytes(planting.file_of(made, syntax))
+    with path.open("rb") as file:
+        meta = read_file_meta(FileSource(file.fileno(), path.stat().st_size))
+        before = scan(file.fileno(), meta.dataset_offset, syntax)
+        behind = scan_behind(file.fileno(), meta.dataset_offset, syntax, before)
+    assert [(leaf.tag, leaf.value) for leaf in behind.leaves] == [
+        (0x7FE11001, planting.PLANT.encode()),
+        (0xFFFCFFFC, planting.PLANT.encode()),
+    ]
+    assert planting.PLANT.encode() in behind.data
+
+
+def test_pixels_without_an_end_cannot_be_read(tmp_path: Path) -> None:
+    made = planting.instance(0)
+    made.add(DataElement(0x7FE00010, "OB", encapsulate([b"abcd"])))
+    made[0x7FE00010].is_undefined_length = True
+    data = planting.file_of(made, "1.2.840.10008.1.2.4.50")
+    with pytest.raises(Unreadable):
+        _scan(tmp_path / "file", data[: data.rindex(b"\xfe\xff\xdd\xe0")])
 
 
 def _scan(path: Path, data: bytes) -> Scanned:
