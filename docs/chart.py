@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from listener import config, hook_config
+from listener.deidentify.options import DeidentifyOptions
 from listener.export.options import ExportOptions
 from listener.notify.options import NotifyOptions
 from listener.route.options import RouteOptions
@@ -84,6 +85,9 @@ RULES: dict[str, dict[str, Any]] = {
     "serve.metricsPort": _UNPRIVILEGED,
     "notify.port": _UNPRIVILEGED,
     "export.port": _UNPRIVILEGED,
+    "clean.port": _UNPRIVILEGED,
+    "clean.collection.port": _UNPRIVILEGED,
+    "clean.secrets": _NAMES,
     "route.secrets": _NAMES,
     "route.port": _UNPRIVILEGED,
     "route.inside.port": _UNPRIVILEGED,
@@ -101,8 +105,8 @@ RULES: dict[str, dict[str, Any]] = {
     "service.nodePort": {"type": "integer", "minimum": 0, "maximum": 65535},
     "service.externalTrafficPolicy": {"enum": ["Cluster", "Local"]},
     "service.loadBalancerSourceRanges": {"type": "array", "items": {"type": "string"}},
-    "persistence.size": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGTPE]i?)?$"},
-    "persistence.accessModes": {
+    ".size": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGTPE]i?)?$"},
+    ".accessModes": {
         "type": "array",
         "minItems": 1,
         "items": {"enum": ["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"]},
@@ -184,18 +188,8 @@ def schema() -> dict[str, Any]:
 def _of(path: str, value: Any, told: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {"description": told[path]} if path in told else {}
     rule = RULES.get(path) or RULES.get("." + path.rpartition(".")[2])
-    if path == "listener.options":
-        return found | options_schema()
-    if path == "backfill.options":
-        return found | options_schema("once", ("keep_source", "events"))
-    if path == "notify.options":
-        return found | stage_options_schema(NotifyOptions, ("nats_file", "celery_file", "cube_login", "http"))
-    if path == "export.options":
-        return found | stage_options_schema(ExportOptions, ("http",))
-    if path == "serve.options":
-        return found | stage_options_schema(ServeOptions, ("dicomweb", "http", "index", "token_file"))
-    if path == "route.options":
-        return found | stage_options_schema(RouteOptions, ("routes", "http"))
+    if path in _OPTIONS:
+        return found | _OPTIONS[path]()
     if path == "listener.hooks":
         return found | hooks_schema()
     if rule:
@@ -205,6 +199,19 @@ def _of(path: str, value: Any, told: dict[str, str]) -> dict[str, Any]:
         return found | {"type": "object", "additionalProperties": False, "properties": below}
     kinds = {bool: "boolean", int: "number", float: "number", str: "string"}
     return found | {"type": kinds[type(value)]}
+
+
+#: Where options of a command or a stage stand.
+_OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
+    "listener.options": lambda: options_schema(),
+    "backfill.options": lambda: options_schema("once", ("keep_source", "events")),
+    "clean.collection.options": lambda: options_schema("run", ("batches", "batch_source", "batches_at_once")),
+    "clean.options": lambda: stage_options_schema(DeidentifyOptions, ("into", "key_file", "http", "vault")),
+    "notify.options": lambda: stage_options_schema(NotifyOptions, ("nats_file", "celery_file", "cube_login", "http")),
+    "export.options": lambda: stage_options_schema(ExportOptions, ("http",)),
+    "serve.options": lambda: stage_options_schema(ServeOptions, ("dicomweb", "http", "index", "token_file")),
+    "route.options": lambda: stage_options_schema(RouteOptions, ("routes", "http")),
+}
 
 
 def options_schema(command: str = "run", own: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from listener import config, settings
+from listener.deidentify.options import DeidentifyOptions
 from listener.export.options import ExportOptions
 from listener.notify.options import NotifyOptions
 from listener.route import routes_file
@@ -229,6 +230,18 @@ def test_the_schema_names_the_wrong_key(helm: str, values: dict[str, Any], key: 
             "(9464, 11112, 9464) share the pod's address",
         ),
         ({"export": {"enabled": True}}, "set export.options.to"),
+        ({"clean": {"enabled": True}}, "set clean.key.secretName"),
+        (
+            {"clean": {"enabled": True, "key": {"secretName": "k"}, "collection": {"port": 9466}}},
+            "ports of listener, storescp, clean, clean.collection (9464, 11112, 9466, 9466) share the pod's address",
+        ),
+        (
+            {
+                "clean": {"enabled": True, "key": {"secretName": "k"}, "persistence": {"existingClaim": "c"}},
+                "replicas": 2,
+            },
+            "clean.persistence.existingClaim is one volume",
+        ),
         (
             {"export": {"enabled": True, "options": {"to": "s3://b"}, "port": 11112}},
             "ports of listener, storescp, export (9464, 11112, 11112) share the pod's address",
@@ -895,6 +908,56 @@ def test_what_may_leave_follows_from_the_target(export: dict[str, str], egress: 
         (port,) = rule["ports"]
         told.append(str(port["port"]) + "".join(f" of {peer['ipBlock']['cidr']}" for peer in rule.get("to", [])))
     assert told == egress
+
+
+# -- the stage deidentify ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_clean_is_a_collection_of_its_own() -> None:
+    found = one("clean", "StatefulSet")["spec"]
+    spec = found["template"]["spec"]
+    listener, clean, deidentify, export = spec["initContainers"]
+    assert [each["name"] for each in (clean, deidentify, export)] == ["clean", "deidentify", "export"]
+    raw, pure, stage = (
+        {each["name"]: str(each["value"]) for each in one["env"]} for one in (listener, clean, deidentify)
+    )
+    for name in ("LISTENER_STATE", "LISTENER_DATA"):
+        assert stage[name] == raw[name] != pure[name]
+    options = stage_options.load(DeidentifyOptions, "deidentify", argparse.Namespace(config=""), stage)
+    assert options.option == ("retain-modified-dates", "clean-descriptors")
+    assert (options.into, options.workers, options.http) == (pure["LISTENER_BATCHES"], 2, "0.0.0.0:9466")
+    taken = settings.load({}, pure, "run")
+    assert (taken.incoming, taken.batch_source, taken.batches_at_once) == ((), "remove", 0)
+    dicom, own = found["volumeClaimTemplates"]
+    assert (dicom["metadata"]["name"], own["metadata"]["name"]) == ("dicom", "clean")
+    assert own["spec"]["storageClassName"] == "fast"
+    assert {each["name"] for each in clean["volumeMounts"]} == {"clean", "listener-tokens"}
+    told = {each["name"]: each["value"] for each in export["env"]}
+    for name in ("LISTENER_STATE", "LISTENER_DATA"):
+        assert told[name] == pure[name], "nothing leaves that was not cleaned"
+    assert {each["name"] for each in export["volumeMounts"]} == {"clean"}
+
+
+def test_the_key_is_seen_by_the_stage_alone() -> None:
+    spec = one("clean", "StatefulSet")["spec"]["template"]["spec"]
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "deidentify-key"]
+    assert (volume["secret"]["secretName"], volume["secret"]["defaultMode"]) == ("deidentify", 0o440)
+    holders = [
+        each["name"]
+        for each in [*spec["initContainers"], *spec["containers"]]
+        if any(mount["name"] == "deidentify-key" for mount in each["volumeMounts"])
+    ]
+    assert holders == ["deidentify"]
+
+
+def test_the_policy_lets_out_to_who_gives_pseudonyms_and_to_the_store() -> None:
+    policy = one("clean", "NetworkPolicy")["spec"]
+    ports = [each["ports"][0]["port"] for each in policy["ingress"]]
+    assert ports == [11112, 9464, 9467, 9466, 9470]
+    peers = [each["to"][0]["namespaceSelector"]["matchLabels"] for each in policy["egress"] if "to" in each]
+    assert {peer["kubernetes.io/metadata.name"] for peer in peers} == {"registry", "storage"}
+    monitor = one("clean", "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert [each["port"] for each in monitor] == ["http", "export", "deidentify", "clean"]
 
 
 # -- the stage serve ---------------------------------------------------------------------------------------------------

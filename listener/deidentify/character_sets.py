@@ -1,5 +1,5 @@
-"""PURE. Names as other character sets of a unit write them (PS3.3 section C.12.1.1.2): what was removed in one file must
-not stand in another one in other bytes.
+"""PURE. Names as other character sets of a unit write them (PS3.3 section C.12.1.1.2): what was removed in one file
+must not stand in another one in other bytes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Who gives pseudonyms: a table (CSV), a web address, or a program. Asked for one patient at a time; what it says is
-kept in the vault. Nothing that goes wrong here names a patient.
+"""Who gives pseudonyms: a table (CSV), a web address, or a program. Asked for all patients of a unit at once; what it
+says is kept in the vault. Nothing that goes wrong here names a patient.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ _ACCESSION = re.compile(r"[A-Za-z0-9._+-][A-Za-z0-9 ._+-]{0,15}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+#: Patients that are asked for at once at most.
+MOST_PATIENTS = 1000
+
+
 class Request(NamedTuple):
     """A patient, as the data sets name them, and the accession number at hand ("": none)."""
 
@@ -41,10 +45,18 @@ class Request(NamedTuple):
     IssuerOfPatientID: str = ""
     AccessionNumber: str = ""
 
-    def shown(self) -> dict[str, Any]:
-        """Return it as it is sent."""
-        numbers = [self.AccessionNumber] if self.AccessionNumber else []
-        return {"PatientID": self.PatientID, "IssuerOfPatientID": self.IssuerOfPatientID, "AccessionNumbers": numbers}
+
+def sent(requests: Sequence[Request]) -> bytes:
+    """Return requests as they are sent: an object for each patient, with all of their accession numbers."""
+    numbers: dict[tuple[str, str], list[str]] = {}
+    for request in requests:
+        numbers.setdefault(request[:2], []).extend([request.AccessionNumber] if request.AccessionNumber else [])
+    return json.dumps(
+        [
+            {"PatientID": patient, "IssuerOfPatientID": issuer, "AccessionNumbers": sorted(set(several))}
+            for (patient, issuer), several in numbers.items()
+        ]
+    ).encode()
 
 
 class Answer(NamedTuple):
@@ -61,8 +73,10 @@ class Answer(NamedTuple):
 class Provider(Protocol):
     """Gives pseudonyms."""
 
-    def ask(self, request: Request) -> Answer | None:
-        """Return the answer, None if the patient has no pseudonym. Raises ProviderFailed."""
+    def ask(self, requests: Sequence[Request]) -> list[Answer | None]:
+        """Return the answer to each request, None if the patient has no pseudonym. `requests` name at most
+        MOST_PATIENTS. Raises ProviderFailed.
+        """
 
 
 def answer_of(entry: Mapping[str, Any], request: Request) -> Answer | None:
@@ -86,19 +100,27 @@ def answer_of(entry: Mapping[str, Any], request: Request) -> Answer | None:
     return Answer(pseudonym, days, accession, tuple(sorted((name, str(value)) for name, value in values.items())))
 
 
-def answer_in(text: bytes, request: Request) -> Answer | None:
-    """Return what a list of entries (JSON) says of a patient, None if nothing. Raises ProviderFailed."""
+def answers_in(text: bytes, requests: Sequence[Request]) -> list[Answer | None]:
+    """Return what a list of entries (JSON) says to each request, None if nothing. Raises ProviderFailed."""
     try:
         entries = json.loads(text)
     except ValueError:
         raise ProviderFailed("the answer is no JSON") from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ProviderFailed("the answer is no list of objects")
+    by_patient: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        patient = entry.get("PatientID")
+        if isinstance(patient, str):
+            by_patient.setdefault(patient, []).append(entry)
+    return [_answer_among(by_patient.get(request.PatientID, ()), request) for request in requests]
+
+
+def _answer_among(entries: Sequence[Mapping[str, Any]], request: Request) -> Answer | None:
     found = {
         answer_of(entry, request)
         for entry in entries
-        if entry.get("PatientID") == request.PatientID
-        and entry.get("IssuerOfPatientID", request.IssuerOfPatientID) == request.IssuerOfPatientID
+        if entry.get("IssuerOfPatientID", request.IssuerOfPatientID) == request.IssuerOfPatientID
     } - {None}
     if len(found) > 1:
         raise ProviderFailed("two answers for one patient")
@@ -119,10 +141,10 @@ class Table:
         except ProviderFailed as failure:
             raise ConfigError([f"--identifiers: {failure}"]) from None
 
-    def ask(self, request: Request) -> Answer | None:
+    def ask(self, requests: Sequence[Request]) -> list[Answer | None]:
         """See Provider."""
         self._read()
-        return self._rows.get(request.PatientID)
+        return [self._rows.get(request.PatientID) for request in requests]
 
     def _read(self) -> None:
         try:
@@ -185,14 +207,14 @@ class Address:
     def __init__(self, url: str, token_file: str, seconds: float) -> None:
         self._url, self._token_file, self._seconds = urlsplit(url), token_file, seconds
 
-    def ask(self, request: Request) -> Answer | None:
+    def ask(self, requests: Sequence[Request]) -> list[Answer | None]:
         """See Provider."""
         head = {"Content-Type": "application/json", "Accept": "application/json"}
         head["User-Agent"] = f"listener/{listener.__version__}"
         if self._token_file:
             head["Authorization"] = f"Bearer {self._token()}"
         target = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
-        body = json.dumps([request.shown()]).encode()
+        body = sent(requests)
         try:
             with self._connected() as connection:
                 connection.request("POST", target, body, head)
@@ -202,7 +224,7 @@ class Address:
             raise ProviderFailed(f"it does not answer: {type(error).__name__}") from None
         if status != 200 or len(text) > _MOST:
             raise ProviderFailed(f"it answered with status {status}" if status != 200 else "its answer is too long")
-        return answer_in(text, request)
+        return answers_in(text, requests)
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[http.client.HTTPConnection]:
@@ -245,7 +267,7 @@ class Program:
         self._words: Sequence[str] = shlex.split(command)
         self._seconds = seconds
 
-    def ask(self, request: Request) -> Answer | None:
+    def ask(self, requests: Sequence[Request]) -> list[Answer | None]:
         """See Provider."""
         try:
             process = subprocess.Popen(
@@ -259,7 +281,7 @@ class Program:
             raise ProviderFailed(f"the program cannot be started: {error.strerror}") from None
         with process:
             try:
-                text, _ = process.communicate(json.dumps([request.shown()]).encode(), self._seconds)
+                text, _ = process.communicate(sent(requests), self._seconds)
             except subprocess.TimeoutExpired:
                 raise ProviderFailed("the program does not end") from None
             finally:
@@ -270,7 +292,7 @@ class Program:
             raise ProviderFailed(f"the program ended with status {process.returncode}")
         if len(text) > _MOST:
             raise ProviderFailed("its answer is too long")
-        return answer_in(text, request)
+        return answers_in(text, requests)
 
 
 def provider_of(where: str, command: str, token_file: str, seconds: float) -> Provider | None:

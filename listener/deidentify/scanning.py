@@ -116,7 +116,9 @@ def scan_behind(descriptor: int, begin: int, syntax: str, before: Scanned) -> Sc
     data, is_whole = b"", True
     if before.end >= 0:
         data, is_whole = (
-            _inflated(descriptor, begin, before.end, _MOST) if deflated else _read(descriptor, begin + before.end, _MOST)
+            _inflated(descriptor, begin, before.end, _MOST)
+            if deflated
+            else _read(descriptor, begin + before.end, _MOST)
         )
     if not is_whole:
         raise Unreadable("it has too much behind its pixels")

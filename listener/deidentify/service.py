@@ -26,6 +26,7 @@ from listener.ledger.delivery_threads import Consumer, DeliveryThreads
 from listener.ledger.interests import Interest, text_of
 from listener.ledger.reader import reading
 from listener.ledger.rows import Delivery
+from listener.stages.database import StageFault
 from listener.stages.service import Tools
 from listener.stages.worker_process import Setup
 from listener.stages.workers import WorkerFailed, Workers
@@ -62,6 +63,7 @@ def method_of(options: DeidentifyOptions) -> Method:
         options.incomplete == "pass",
         options.shift_days,
         recipes.labels,
+        bool(options.identifiers or options.identifiers_exec),
     )
 
 
@@ -113,7 +115,7 @@ class DeidentifyStage:
         self._provider = provider_of(
             options.identifiers, options.identifiers_exec, options.identifiers_token, options.identifiers_timeout
         )
-        self._provider_fault = ""
+        self._provider_fault = self._vault_fault = ""
         self._outbox: SimpleQueue[Told] = SimpleQueue()
         self._held: Counter[str] = Counter()
         self._stopped = False
@@ -146,7 +148,7 @@ class DeidentifyStage:
         series, is_incomplete = delivery.series, delivery.event.endswith("incomplete")
         task = task_of(self._state_dir, series, delivery.change.generation, is_incomplete=is_incomplete)
         result = self._processed(task, delivery, renew)
-        self._provider_fault = ""
+        self._provider_fault = self._vault_fault = ""
         if result.is_news:
             self._tell(delivery, task, result, time.monotonic() - begun)
             if task.batch and not result.passed:
@@ -171,9 +173,15 @@ class DeidentifyStage:
             with self._workers.taken() as worker:
                 return self._units.process(task, delivery.series.SeriesInstanceUID, worker.do, go_on)
         except FileNotFoundError as error:
+            gone = next((one for one in (self._options.into, self._data_dir) if not os.path.isdir(one)), "")
+            if gone:  # A volume that went comes back.
+                raise NotTaken(f"'{gone}' is not there", _SOON) from error
             if delivery.attempts < _ATTEMPTS:
                 raise Postponed("a file is not where the ledger says", _SOON) from error
             raise NotTaken("a file is not where the ledger says", is_final=True) from error
+        except StageFault as fault:
+            self._vault_fault = f"the vault cannot be used: {fault}"
+            raise NotTaken(self._vault_fault, _SOON) from fault
         except ProviderFailed as failure:
             self._provider_fault = str(failure)
             self._outbox.put(("provider", {}))
@@ -248,6 +256,7 @@ class DeidentifyStage:
         """Tell whether what is clean can be handed over."""
         fine = os.access(self._options.into, os.W_OK | os.X_OK)
         found = {"into": (fine, "what is clean can be handed over" if fine else "--into cannot be written")}
+        found["vault"] = (not self._vault_fault, self._vault_fault or "the vault can be used")
         if self._provider:
             found["identifiers"] = (not self._provider_fault, self._provider_fault or "pseudonyms are given")
         return found

@@ -11,21 +11,21 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import RLock
 from typing import NamedTuple
 
-from listener.deidentify.provider import Answer, Provider, Request
+from listener.deidentify.provider import MOST_PATIENTS, Answer, Provider, Request
 from listener.deidentify.replacing import Subject
 from listener.deidentify.vault import HeldRow, Patient, Unit, UnitKey, Vault
-from listener.deidentify.work import Cleaned, Identity, Method, Order, Refusal, Share
+from listener.deidentify.work import Ahead, Cleaned, Identity, Method, Order, Refusal, Share
 from listener.disk import sync
 from listener.errors import Postponed
 from listener.ledger.rows import InstanceRow, SeriesRow
 from listener.planning.names import short_hash
 
 #: Does an Order: (order, what answers a worker's questions, what is called while it goes on).
-Does = Callable[[Order, Callable[[Identity], Subject | Refusal], Callable[[], None]], Cleaned]
+Does = Callable[[Order, Callable[[Identity | Ahead], Subject | Refusal | None], Callable[[], None]], Cleaned]
 
 
 class Part(NamedTuple):
@@ -113,7 +113,7 @@ class Units:
         shutil.rmtree(part, ignore_errors=True)
         passed = 0
         try:
-            cleaned = do(Order(shares, self._data_dir, part), self._subject, go_on)
+            cleaned = do(Order(shares, self._data_dir, part), self._answer, go_on)
             passed = cleaned.passed
         finally:
             if not passed:
@@ -169,6 +169,14 @@ class Units:
             sync.directories([self._into])
         self._vault.mark_handed(key)
 
+    def _answer(self, question: Identity | Ahead) -> Subject | Refusal | None:
+        """Answer a worker. Raises ProviderFailed and StageFault."""
+        if isinstance(question, Identity):
+            return self._subject(question)
+        if self._provider:
+            self._provide_ahead(self._provider, question.identities)
+        return None
+
     def _subject(self, identity: Identity) -> Subject | Refusal:
         """Return whose an instance is, or why its unit is held. Raises ProviderFailed."""
         patient_key = _patient_key(identity.StudyInstanceUID, identity.PatientID)
@@ -190,14 +198,17 @@ class Units:
 
     def _provided(self, provider: Provider, identity: Identity, patient_key: str, days: int) -> Answer | Refusal:
         """Return what the provider said of a patient, now or before, with the days that count."""
-        request = Request(identity.PatientID, identity.IssuerOfPatientID, identity.AccessionNumber)
         if not identity.PatientID:
             return Refusal("no-identifier", "it has no PatientID")
         with self._lock:
             known = self._vault.provided(patient_key, identity.AccessionNumber)
         if known:
             return known
-        answer = provider.ask(request)
+        (answer,) = provider.ask([_request(identity)])
+        return self._believed(identity, answer, days)
+
+    def _believed(self, identity: Identity, answer: Answer | None, days: int) -> Answer | Refusal:
+        """Return what the provider says now, once the vault has it, or why it cannot be."""
         if answer is None:
             return Refusal("no-identifier", "the provider has none")
         originals = {text.lower() for text in (identity.PatientID, identity.AccessionNumber) if text}
@@ -205,8 +216,34 @@ class Units:
             return Refusal("no-identifier", "the provider gave an original as a pseudonym")
         answer = answer._replace(days=answer.days or days)
         with self._lock:
-            conflict = self._vault.provide(patient_key, identity.AccessionNumber, answer)
+            conflict = self._vault.provide(identity.PatientID, identity.AccessionNumber, answer)
         return Refusal("no-identifier", conflict) if conflict else answer
+
+    def _provide_ahead(self, provider: Provider, identities: Sequence[Identity]) -> None:
+        """Ask for all patients of a unit that are not known. Who gets no pseudonym is asked for again, alone."""
+        with self._lock:
+            new = [
+                one
+                for one in identities
+                if one.PatientID and not self._vault.provided(one.PatientID, one.AccessionNumber)
+            ]
+        for some in by_patients(new, MOST_PATIENTS):
+            for identity, answer in zip(some, provider.ask([_request(one) for one in some]), strict=True):
+                self._believed(identity, answer, self._method.keys.shift(identity.PatientID, self._method.shift_days))
+
+
+def _request(identity: Identity) -> Request:
+    return Request(identity.PatientID, identity.IssuerOfPatientID, identity.AccessionNumber)
+
+
+def by_patients(identities: Sequence[Identity], most: int) -> Iterator[list[Identity]]:
+    """Yield identities in parts that name at most so many patients each."""
+    by_patient: dict[tuple[str, str], list[Identity]] = {}
+    for one in identities:
+        by_patient.setdefault((one.PatientID, one.IssuerOfPatientID), []).append(one)
+    several = list(by_patient.values())
+    for start in range(0, len(several), most):
+        yield [one for part in several[start : start + most] for one in part]
 
 
 def _patient_key(study: str, patient_id: str) -> str:

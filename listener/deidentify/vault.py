@@ -12,7 +12,7 @@ from typing import NamedTuple
 from listener.deidentify.metric_rows import NAME
 from listener.deidentify.provider import Answer
 from listener.errors import ConfigError
-from listener.stages.database import Schema, open_in_memory, open_reader, open_writer, transaction
+from listener.stages.database import Schema, open_in_memory, open_reader, open_writer, transaction, translated
 
 _STEP = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -115,7 +115,9 @@ class Unit(NamedTuple):
 
 
 class Vault:
-    """The vault of a collection, for one thread at a time. Every method that writes is one transaction."""
+    """The vault of a collection, for one thread at a time. Every method that writes is one transaction; each raises
+    StageFault.
+    """
 
     def __init__(self, state_dir: str, *, writes: bool = True, folder: str = "", connection: Connection = None) -> None:
         schema = SCHEMA._replace(folder=folder)
@@ -140,6 +142,7 @@ class Vault:
                 [f"--key-file: it is another key than the vault's ({known}): every patient would become a second one"]
             )
 
+    @translated()
     def fingerprint(self) -> str:
         """Return what identifies the key, "" before the first start."""
         row = self._connection.execute("SELECT value FROM about WHERE name = 'key'").fetchone()
@@ -163,6 +166,7 @@ class Vault:
             ).fetchone()
         return str(row[0])
 
+    @translated()
     def provided(self, patient_id: str, accession: str) -> Answer | None:
         """Return what the provider said of a patient and an accession number, None if it was not asked yet."""
         row = self._connection.execute(
@@ -187,6 +191,9 @@ class Vault:
             other = ask("SELECT 1 FROM patients WHERE pseudonym = ? AND PatientID <> ?", (answer.pseudonym, patient_id))
             if other.fetchone():
                 return "the provider gave one pseudonym to two patients"
+            named = ask("SELECT 1 FROM patients WHERE PatientID = ? COLLATE NOCASE", (answer.pseudonym,))
+            if named.fetchone():
+                return "the provider gave the PatientID of a patient as a pseudonym"
             taken = ask(
                 "SELECT 1 FROM provided WHERE replaced = ? AND replaced <> '' AND AccessionNumber <> ?",
                 (answer.accession, accession),
@@ -201,6 +208,7 @@ class Vault:
             )
         return ""
 
+    @translated()
     def release_of(self, series: str) -> int:
         """Return how often something of a series was released."""
         return int(
@@ -209,6 +217,7 @@ class Vault:
             ).fetchone()[0]
         )
 
+    @translated()
     def released(self, series: str) -> set[tuple[str, str]]:
         """Return what of a series was released: (SOP Instance UID or "", reason)."""
         rows = self._connection.execute(
@@ -216,6 +225,7 @@ class Vault:
         )
         return set(rows)
 
+    @translated()
     def state_of(self, key: UnitKey) -> tuple[str, str]:
         """Return state and name of a unit, "" twice if there is none yet."""
         row = self._connection.execute(
@@ -261,6 +271,7 @@ class Vault:
                 "UPDATE units SET state = 'handed' WHERE SeriesInstanceUID = ? AND generation = ? AND release = ?", key
             )
 
+    @translated()
     def held(self, *, released: bool = False) -> list[HeldRow]:
         """Return what waits for a person, or what was released."""
         rows = self._connection.execute(
@@ -277,6 +288,7 @@ class Vault:
                 [(now_ns, who, *row[:3]) for row in rows],
             )
 
+    @translated()
     def rows(self, table: str) -> list[sqlite3.Row]:
         """Return the rows of a table, for evidence and the crosswalk."""
         return self._connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - names of ours

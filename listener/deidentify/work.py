@@ -4,6 +4,7 @@ name yet, or held. Who has which pseudonym is asked of the parent; nothing else 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,8 @@ _WEAKENS = (*holding.OF_INSTANCES, "patient-conflict", "residual")
 
 class Method(NamedTuple):
     """How a collection is cleaned: options and rules, keys, allowed and common words, what suspicion of burned-in text
-    suffices, whether incomplete series pass, the most days that dates go back, and the labels of recipes' filters.
+    suffices, whether incomplete series pass, the most days that dates go back, the labels of recipes' filters, and
+    whether somebody else gives pseudonyms, who is better asked for all patients of a unit at once.
     """
 
     rules: Rules
@@ -55,6 +57,7 @@ class Method(NamedTuple):
     passes_incomplete: bool = False
     shift_days: int = 365
     labels: Sequence[Label] = ()
+    asks_ahead: bool = False
 
 
 class Share(NamedTuple):
@@ -86,6 +89,14 @@ class Identity(NamedTuple):
     IssuerOfPatientID: str
     AccessionNumber: str
     alone: bool
+
+
+class Ahead(NamedTuple):
+    """Whom a unit will name, as far as one instance of each series tells: no question, so that the answers to those
+    that follow are at hand. The parent answers with None.
+    """
+
+    identities: tuple[Identity, ...]
 
 
 class HeldFile(NamedTuple):
@@ -121,8 +132,8 @@ class Refusal(NamedTuple):
 class Asks(Protocol):
     """Who started the work."""
 
-    def ask(self, question: Identity) -> Subject | Refusal:
-        """Return whose an instance is, or why the unit is held."""
+    def ask(self, question: Identity | Ahead) -> Subject | Refusal | None:
+        """Return whose an instance is, or why the unit is held; None to Ahead."""
 
     def go_on(self) -> None:
         """Hear that the work goes on. May raise to end it."""
@@ -193,6 +204,8 @@ class _Work:
             is_free = self._method.passes_incomplete or self._is_released(share, "incomplete")
             if share.is_incomplete and not is_free:
                 raise _Held("incomplete", series=share.SeriesInstanceUID)
+        if self._method.asks_ahead and len(self._order.shares) > 1:
+            self._ask_ahead()
         os.mkdir(self._order.part, 0o755)
         count = 0
         try:
@@ -272,19 +285,33 @@ class _Work:
             self._jobs[subject] = Job(self._method.rules, replacer, self._marks(), memories={})
         return rewrite(descriptor, size, self._jobs[subject])
 
-    def _subject(self, values: Mapping[str, str], share: Share) -> Subject:
-        """Return whose an instance is. Raises _Held."""
+    def _ask_ahead(self) -> None:
+        """Tell whom the unit will name. What cannot be read now is held when its turn comes."""
+        found: dict[Identity, None] = {}
+        for share in self._order.shares:
+            for row in share.instances[:1]:
+                path = os.path.join(self._order.data_dir, row.path)
+                with opened(path) as descriptor, contextlib.suppress(FileFault):
+                    values = self._cleaner.header(descriptor, os.fstat(descriptor).st_size)
+                    found[self._identity(values, share)] = None
+        self._parent.ask(Ahead(tuple(found)))
+
+    def _identity(self, values: Mapping[str, str], share: Share) -> Identity:
         study = values.get("StudyInstanceUID", "")
         told = [values.get(keyword, "").strip() for keyword in ("PatientID", "IssuerOfPatientID", "AccessionNumber")]
-        alone = not self._is_released(share, "patient-conflict")
-        identity = Identity(study, told[0], told[1], told[2], alone)
+        return Identity(study, told[0], told[1], told[2], not self._is_released(share, "patient-conflict"))
+
+    def _subject(self, values: Mapping[str, str], share: Share) -> Subject:
+        """Return whose an instance is. Raises _Held."""
+        identity = self._identity(values, share)
         subject = self._subjects.get(identity)
         if subject is None:
             answer = self._parent.ask(identity)
             if isinstance(answer, Refusal):
                 raise _Held(answer.reason, answer.detail, share.SeriesInstanceUID)
+            assert answer
             subject = self._subjects[identity] = answer
-        self._studies.setdefault(study, identity.PatientID)
+        self._studies.setdefault(identity.StudyInstanceUID, identity.PatientID)
         return subject
 
     def _marks(self) -> Marks:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pydicom
@@ -12,11 +14,12 @@ from pydicom.dataset import Dataset
 from listener import cli
 from listener.deidentify import inputs
 from listener.deidentify.metric_rows import NAME
-from listener.ledger import deliveries
+from listener.ledger import batches, deliveries
+from listener.ledger.batches import Account, BatchKey, SeriesShare
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.interests import Interest, text_of
 from listener.ledger.reader import reading
-from listener.ledger.rows import ConsumerRow
+from listener.ledger.rows import ConsumerRow, SeriesRow
 from tests.deidentify import planting
 from tests.instances import uid
 from tests.ledger_world import World
@@ -85,3 +88,27 @@ class Collection(World):
 
     def datasets(self) -> list[Dataset]:
         return [pydicom.dcmread(path) for path in self.files()]
+
+
+@contextmanager
+def ledger_of(collection: Collection) -> Iterator[sqlite3.Connection]:
+    with closing(open_writer(path_of(collection.config.state))) as connection, transaction(connection):
+        yield connection
+
+
+def row_of(collection: Collection, series: int) -> SeriesRow:
+    with reading(collection.config.state) as reader:
+        row = reader.series(collection.uid(series))
+    assert row
+    return row
+
+
+def key_of(collection: Collection) -> BatchKey:
+    return BatchKey(row_of(collection, 0).root, b"A1001")
+
+
+def batch(collection: Collection, *series: int) -> None:
+    """All files of these series came in one folder, and have an end."""
+    shares = [SeriesShare(row_of(collection, number).id, 1, 1) for number in series]
+    with ledger_of(collection) as connection:
+        batches.end_files(connection, key_of(collection), Account(len(shares), shares, []), collection.wall)

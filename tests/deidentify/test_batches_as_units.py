@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,11 +9,7 @@ import pytest
 from listener.deidentify.due import task_of
 from listener.errors import Postponed
 from listener.ledger import batches
-from listener.ledger.batches import Account, BatchKey, SeriesShare
-from listener.ledger.connection import open_writer, path_of, transaction
-from listener.ledger.reader import reading
-from listener.ledger.rows import SeriesRow
-from tests.deidentify.collection import Collection
+from tests.deidentify.collection import Collection, batch, key_of, ledger_of, row_of
 
 
 @pytest.fixture
@@ -24,32 +17,8 @@ def collection(tmp_path: Path) -> Collection:
     return Collection(tmp_path)
 
 
-@contextmanager
-def _ledger(collection: Collection) -> Iterator[sqlite3.Connection]:
-    with closing(open_writer(path_of(collection.config.state))) as connection, transaction(connection):
-        yield connection
-
-
-def _row(collection: Collection, series: int) -> SeriesRow:
-    with reading(collection.config.state) as reader:
-        row = reader.series(collection.uid(series))
-    assert row
-    return row
-
-
-def _key(collection: Collection) -> BatchKey:
-    return BatchKey(_row(collection, 0).root, b"A1001")
-
-
-def _batch(collection: Collection, *series: int) -> None:
-    """All files of these series came in one folder, and have an end."""
-    shares = [SeriesShare(_row(collection, number).id, 1, 1) for number in series]
-    with _ledger(collection) as connection:
-        batches.end_files(connection, _key(collection), Account(len(shares), shares, []), collection.wall)
-
-
 def _state(collection: Collection) -> str:
-    with _ledger(collection) as connection:
+    with ledger_of(collection) as connection:
         batches.end_due(connection, collection.wall)
         (state,) = connection.execute("SELECT state FROM batches").fetchone()
     return str(state)
@@ -58,7 +27,7 @@ def _state(collection: Collection) -> str:
 def test_its_series_are_handed_over_in_one_folder(collection: Collection) -> None:
     collection.add(0, 1, 2)
     collection.add(1, 1)
-    _batch(collection, 0, 1)
+    batch(collection, 0, 1)
     collection.end()
     assert collection.deidentify("once") == 0
     (folder,) = collection.handed()
@@ -71,7 +40,7 @@ def test_its_series_are_handed_over_in_one_folder(collection: Collection) -> Non
 def test_all_of_it_or_nothing(collection: Collection) -> None:
     collection.add(0, 1)
     collection.add(1, 1, BodyPartExamined="PLANTAGENET")
-    _batch(collection, 0, 1)
+    batch(collection, 0, 1)
     collection.end()
     assert collection.deidentify("once") == 1
     assert collection.handed() == []
@@ -86,7 +55,7 @@ def test_all_of_it_or_nothing(collection: Collection) -> None:
 def test_what_is_held_of_one_series_lets_the_others_go(collection: Collection) -> None:
     collection.add(0, 1)
     collection.add(1, 1, BurnedInAnnotation="YES")
-    _batch(collection, 0, 1)
+    batch(collection, 0, 1)
     collection.end()
     assert collection.deidentify("once") == 1
     assert len(collection.files()) == 1
@@ -98,12 +67,12 @@ def test_it_is_waited_for(collection: Collection) -> None:
     collection.add(0, 1)
     collection.end()
     collection.add(1, 1)
-    row = _row(collection, 0)
-    with _ledger(collection) as connection:
-        batches.start(connection, _key(collection), row.changed_ns)
+    row = row_of(collection, 0)
+    with ledger_of(collection) as connection:
+        batches.start(connection, key_of(collection), row.changed_ns)
     with pytest.raises(Postponed):  # The folder may have more of it.
         task_of(collection.config.state, row, 1, is_incomplete=False)
-    _batch(collection, 0, 1)
+    batch(collection, 0, 1)
     with pytest.raises(Postponed):  # Series 1 is open.
         task_of(collection.config.state, row, 1, is_incomplete=False)
     collection.end()
@@ -114,10 +83,10 @@ def test_it_is_waited_for(collection: Collection) -> None:
 def test_a_series_that_grew_after_its_batch_goes_alone(collection: Collection) -> None:
     collection.add(0, 1)
     collection.add(1, 1)
-    _batch(collection, 0, 1)
+    batch(collection, 0, 1)
     collection.end()
     collection.add(0, 2)
     collection.end()
-    task = task_of(collection.config.state, _row(collection, 0), 2, is_incomplete=False)
+    task = task_of(collection.config.state, row_of(collection, 0), 2, is_incomplete=False)
     assert (len(task.parts), task.batch) == (1, 0)
     assert len(task.parts[0].instances) == 2

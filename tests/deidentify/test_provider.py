@@ -16,10 +16,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.deidentify.faults import ProviderFailed
-from listener.deidentify.provider import Address, Answer, Program, Request, Table, answer_in, rows_of
+from listener.deidentify.provider import (
+    MOST_PATIENTS,
+    Address,
+    Answer,
+    Program,
+    Request,
+    Table,
+    answers_in,
+    rows_of,
+)
+from listener.deidentify.units import by_patients
+from listener.deidentify.work import Identity
 from listener.errors import ConfigError
 from tests.deidentify import planting
-from tests.deidentify.collection import Collection
+from tests.deidentify.collection import Collection, batch
 
 PATIENT = Request(planting.PLANT, "", "A1")
 
@@ -76,7 +87,7 @@ def broker() -> Iterator[Broker]:
 
 def test_a_web_address_answers(broker: Broker, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret\n")
-    answer = Address(broker.url, str(tmp_path / "token"), 30).ask(PATIENT)
+    answer = Address(broker.url, str(tmp_path / "token"), 30).ask([PATIENT])[0]
     assert answer == Answer("STUDY-11", 7, "N2", (("site", "two"),))
     assert broker.asked[0][0]["AccessionNumbers"] == [] or broker.asked[0][0]["PatientID"] == planting.PLANT
     assert broker.tokens == ["Bearer secret"]
@@ -100,26 +111,26 @@ def test_a_web_address_answers(broker: Broker, tmp_path: Path) -> None:
 def test_what_makes_no_sense_fails_and_names_nobody(broker: Broker, reply: Reply) -> None:
     broker.reply = reply
     with pytest.raises(ProviderFailed) as failed:
-        Address(broker.url, "", 30).ask(PATIENT)
+        Address(broker.url, "", 30).ask([PATIENT])[0]
     assert planting.found_in(str(failed.value).encode()) == []
 
 
 def test_one_that_hangs_fails_in_time(broker: Broker) -> None:
     broker.hangs.clear()
     with pytest.raises(ProviderFailed):
-        Address(broker.url, "", 0.2).ask(PATIENT)
+        Address(broker.url, "", 0.2).ask([PATIENT])[0]
 
 
 def test_one_that_is_not_there_fails() -> None:
     with pytest.raises(ProviderFailed):
-        Address("http://127.0.0.1:1/", "", 5).ask(PATIENT)
+        Address("http://127.0.0.1:1/", "", 5).ask([PATIENT])[0]
 
 
 def test_who_is_not_known_has_no_pseudonym(broker: Broker) -> None:
     broker.reply = lambda _: (200, b"[]")
-    assert Address(broker.url, "", 30).ask(PATIENT) is None
+    assert Address(broker.url, "", 30).ask([PATIENT])[0] is None
     broker.reply = lambda asked: (200, json.dumps([{**asked[0], "pseudonym": None}]).encode())
-    assert Address(broker.url, "", 30).ask(PATIENT) is None
+    assert Address(broker.url, "", 30).ask([PATIENT])[0] is None
 
 
 def test_a_program_answers(tmp_path: Path) -> None:
@@ -127,13 +138,13 @@ def test_a_program_answers(tmp_path: Path) -> None:
     script.write_text(
         "import json, sys\nasked = json.load(sys.stdin)\nprint(json.dumps([{**asked[0], 'pseudonym': 'S1'}]))\n"
     )
-    assert Program(f"{sys.executable} {script}", 30).ask(PATIENT) == Answer("S1")
+    assert Program(f"{sys.executable} {script}", 30).ask([PATIENT])[0] == Answer("S1")
 
 
 @pytest.mark.parametrize("command", ["/none/there", "false", "sh -c 'sleep 60'", "echo Plantagenet"])
 def test_a_program_that_does_not_answer_fails(command: str) -> None:
     with pytest.raises(ProviderFailed) as failed:
-        Program(command, 0.3).ask(PATIENT)
+        Program(command, 0.3).ask([PATIENT])[0]
     assert planting.found_in(str(failed.value).encode()) == []
 
 
@@ -141,13 +152,13 @@ def test_a_table_answers_and_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes("\ufeffPatientID,pseudonym,shift_days,arm\r\n1,S1,12,left\r\n".encode())
     table = Table(str(path))
-    assert table.ask(Request("1")) == Answer("S1", 12, "", (("arm", "left"),))
-    assert table.ask(Request("2")) is None
+    assert table.ask([Request("1")])[0] == Answer("S1", 12, "", (("arm", "left"),))
+    assert table.ask([Request("2")])[0] is None
     path.write_text("PatientID,pseudonym\n1,S1\n2,S2\n")
-    assert table.ask(Request("2")) == Answer("S2")
+    assert table.ask([Request("2")])[0] == Answer("S2")
     path.write_text("PatientID,pseudonym\n1,S1\n2,S1\n")
     with pytest.raises(ProviderFailed, match="line 3"):
-        table.ask(Request("2"))
+        table.ask([Request("2")])[0]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +188,7 @@ def test_a_table_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path, te
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_table_an_answer_or_refused(data: bytes) -> None:
-    for read in (rows_of, lambda data: answer_in(data, PATIENT)):
+    for read in (rows_of, lambda data: answers_in(data, [PATIENT])):
         with contextlib.suppress(ProviderFailed):
             read(data)
 
@@ -207,6 +218,31 @@ def test_pseudonyms_shifts_and_accession_numbers_are_the_providers(collection: C
     collection.end()
     broker.server.shutdown()  # What it said is in the vault.
     assert _clean(collection, "--identifiers", broker.url) == 0
+
+
+def test_all_patients_of_a_batch_are_asked_for_at_once(collection: Collection, broker: Broker) -> None:
+    for number in range(4):
+        identity = {"PatientID": f"{number}" * (number + 2), "StudyInstanceUID": f"1.2.3.{number}"}
+        collection.add(number, 1, AccessionNumber="A" * (number + 1), **identity)
+    collection.add(4, 1, PatientID="00", StudyInstanceUID="1.2.3.0", AccessionNumber="AAAAAA")
+    batch(collection, 0, 1, 2, 3, 4)
+    collection.end()
+    assert _clean(collection, "--identifiers", broker.url) == 0
+    assert len({one.PatientID for one in collection.datasets()}) == 4
+    (asked,) = broker.asked
+    assert sorted((one["PatientID"], one["AccessionNumbers"]) for one in asked) == [
+        ("00", ["A", "AAAAAA"]),
+        ("111", ["AA"]),
+        ("2222", ["AAA"]),
+        ("33333", ["AAAA"]),
+    ]
+
+
+def test_so_many_patients_are_asked_for_at_once_at_most() -> None:
+    names = [f"{number // 2}" for number in range(2 * MOST_PATIENTS + 3)]
+    parts = list(by_patients([Identity("1.2", name, "", f"A{place}", True) for place, name in enumerate(names)], 1000))
+    assert [len({one.PatientID for one in part}) for part in parts] == [1000, 2]
+    assert sum(map(len, parts)) == len(names)
 
 
 def test_while_it_fails_nothing_passes(
@@ -262,6 +298,17 @@ def test_a_provider_that_contradicts_itself_is_not_believed(collection: Collecti
     assert _clean(collection, "--identifiers", broker.url) == 1
     broker.reply = lambda asked: (200, json.dumps([{**asked[0], "pseudonym": "STUDY-11"}]).encode())
     collection.add(2, 1, PatientID="somebody else", StudyInstanceUID="1.2.3.4")
+    collection.end()
+    assert _clean(collection, "--identifiers", broker.url) == 1
+    assert len(collection.files()) == 1
+
+
+def test_the_patient_id_of_another_one_is_no_pseudonym(collection: Collection, broker: Broker) -> None:
+    collection.add(0, 1)
+    collection.end()
+    assert _clean(collection, "--identifiers", broker.url) == 0
+    broker.reply = lambda asked: (200, json.dumps([{**asked[0], "pseudonym": planting.PLANT.lower()}]).encode())
+    collection.add(1, 1, PatientID="somebody else", StudyInstanceUID="1.2.3.4")
     collection.end()
     assert _clean(collection, "--identifiers", broker.url) == 1
     assert len(collection.files()) == 1

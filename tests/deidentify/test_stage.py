@@ -20,7 +20,7 @@ from listener.deidentify.options import DeidentifyOptions
 from listener.deidentify.replacing import Subject
 from listener.deidentify.service import method_of
 from listener.deidentify.vault import Vault
-from listener.deidentify.work import Cleaned, Cleaner, Identity, Order, Refusal
+from listener.deidentify.work import Ahead, Cleaned, Cleaner, Identity, Order, Refusal
 from listener.ledger.reader import reading
 from tests.deidentify import planting
 from tests.deidentify.collection import Collection
@@ -201,6 +201,9 @@ def test_a_unit_that_was_ready_when_it_was_killed_is_in_once(
     maker.vault.close()
 
 
+Answers = Callable[[Identity | Ahead], Subject | Refusal | None]
+
+
 class Maker:
     """Cleans series 0 of a collection in this process."""
 
@@ -218,7 +221,7 @@ class Maker:
             part = units.Part(series, 1, False, reader.instances_of(series))
         self._units.process(units.Task([part]), uid, self._do, lambda: None)
 
-    def _do(self, order: Order, answer: Callable[[Identity], Subject | Refusal], go_on: Callable[[], None]) -> Cleaned:
+    def _do(self, order: Order, answer: Answers, go_on: Callable[[], None]) -> Cleaned:
         return Cleaner(self._method)(order, SimpleNamespace(ask=answer, go_on=go_on))
 
 

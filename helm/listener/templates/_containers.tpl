@@ -5,7 +5,7 @@
 
 {{- /* Ports with metrics, by name; those of other stages speak HTTP alone. */ -}}
 {{- define "listener.scraped" -}}
-http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }} notify{{ end }}{{ if .Values.export.enabled }} export{{ end }}{{ if .Values.serve.enabled }} serve-metrics{{ end }}
+http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }} notify{{ end }}{{ if .Values.export.enabled }} export{{ end }}{{ if .Values.clean.enabled }} deidentify clean{{ end }}{{ if .Values.serve.enabled }} serve-metrics{{ end }}
 {{- end -}}
 
 {{- /* Where the tree and the logs are mounted: below the one volume, unless they have claims of their own. */ -}}
@@ -131,6 +131,9 @@ http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }}
   configMap: {name: {{ include "listener.fullname" . }}-routes}
 {{- $secrets = concat $secrets .Values.route.secrets }}
 {{- end }}
+{{- if .Values.clean.enabled }}
+{{- $secrets = concat $secrets .Values.clean.secrets }}
+{{- end }}
 {{- range $secrets | uniq }}
 - name: secret-{{ . }}
   secret: {secretName: {{ . }}, defaultMode: 0440}
@@ -152,6 +155,9 @@ http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }}
 - name: serve-tokens
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
+{{- end }}
+{{- with include "listener.cleanVolumes" . | trim }}
+{{ . }}
 {{- end }}
 {{- with .Values.storescp.tls.secretName }}
 - name: storescp-tls

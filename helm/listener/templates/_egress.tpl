@@ -1,4 +1,5 @@
-{{- /* The addresses that hooks post to, and those of targets of route, notify and export, as a list in YAML. */ -}}
+{{- /* The addresses that hooks post to, and those of targets of route, notify, export and of who gives pseudonyms, as
+     a list in YAML. */ -}}
 {{- define "listener.hookAddresses" -}}
 {{- $found := list -}}
 {{- range $key, $value := .Values.listener.options -}}
@@ -20,6 +21,13 @@
 {{- range list "nats" "celery" "cube" -}}
 {{- with index $.Values.notify.options . -}}
 {{- $found = concat $found (ternary . (list .) (kindIs "slice" .)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.clean.enabled -}}
+{{- with .Values.clean.options.identifiers -}}
+{{- if regexMatch "^https?://" . -}}
+{{- $found = append $found . -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

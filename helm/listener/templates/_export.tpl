@@ -4,8 +4,14 @@ image: {{ include "listener.image" (dict "image" .Values.export.image "root" .) 
 imagePullPolicy: {{ .Values.export.image.pullPolicy }}
 args: [export]
 env:
+  {{- if .Values.clean.enabled }}
+  # What leaves the site is attached to what is clean.
+  - {name: LISTENER_DATA, value: /clean/data}
+  - {name: LISTENER_STATE, value: /clean/state}
+  {{- else }}
   - {name: LISTENER_DATA, value: {{ include "listener.dataDirectory" . }}}
   - {name: LISTENER_STATE, value: /dicom/state}
+  {{- end }}
   - {name: LISTENER_EXPORT_HTTP, value: "0.0.0.0:{{ .Values.export.port }}"}
   {{- include "listener.options" (dict "options" .Values.export.options "prefix" "LISTENER_EXPORT_") | nindent 2 }}
   {{- with .Values.export.extraEnv }}
@@ -27,11 +33,16 @@ securityContext:
   {{- include "listener.containerSecurity" . | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
+  {{- if .Values.clean.enabled }}
+  - {name: clean, mountPath: /clean/state, subPath: state}
+  - {name: clean, mountPath: /clean/data, subPath: data, readOnly: true}
+  {{- else }}
   - {name: dicom, mountPath: /dicom/state, subPath: state}
   {{- if .Values.persistence.data.existingClaim }}
   - {name: data, mountPath: /dicom-data, readOnly: true}
   {{- else }}
   - {name: dicom, mountPath: /dicom/data, subPath: data, readOnly: true}
+  {{- end }}
   {{- end }}
   {{- if .Values.export.credentials.filesSecretName }}
   - {name: export-files, mountPath: /run/export, readOnly: true}

@@ -108,7 +108,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- define "listener.validatePorts" -}}
 {{- $names := list "listener" "storescp" -}}
 {{- $ports := list (int .Values.listener.port | toString) (int .Values.storescp.port | toString) -}}
-{{- range $stage := list "route" "notify" "export" "serve" -}}
+{{- range $stage := list "route" "notify" "export" "clean" "serve" -}}
 {{- with index $.Values $stage -}}
 {{- if .enabled -}}
 {{- $names = append $names $stage -}}
@@ -119,6 +119,10 @@ seccompProfile: {type: RuntimeDefault}
 {{- if .Values.serve.enabled -}}
 {{- $names = append $names "serve.metrics" -}}
 {{- $ports = append $ports (int .Values.serve.metricsPort | toString) -}}
+{{- end -}}
+{{- if .Values.clean.enabled -}}
+{{- $names = append $names "clean.collection" -}}
+{{- $ports = append $ports (int .Values.clean.collection.port | toString) -}}
 {{- end -}}
 {{- if eq (include "listener.hasInside" .) "yes" -}}
 {{- $names = append $names "route.inside" -}}
@@ -145,6 +149,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- include "listener.validateNotify" . -}}
 {{- include "listener.validateServe" . -}}
 {{- include "listener.validateExport" . -}}
+{{- include "listener.validateClean" . -}}
 {{- include "listener.validatePorts" . -}}
 {{- if eq (int .Values.listener.port) (int .Values.storescp.port) -}}
 {{- fail (printf "listener.port and storescp.port are both %v: both containers share the pod's address; change one" .Values.listener.port) -}}
