@@ -201,19 +201,6 @@ def _of(path: str, value: Any, told: dict[str, str]) -> dict[str, Any]:
     return found | {"type": kinds[type(value)]}
 
 
-#: Where options of a command or a stage stand.
-_OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
-    "listener.options": lambda: options_schema(),
-    "backfill.options": lambda: options_schema("once", ("keep_source", "events")),
-    "clean.collection.options": lambda: options_schema("run", ("batches", "batch_source", "batches_at_once")),
-    "clean.options": lambda: stage_options_schema(DeidentifyOptions, ("into", "key_file", "http", "vault")),
-    "notify.options": lambda: stage_options_schema(NotifyOptions, ("nats_file", "celery_file", "cube_login", "http")),
-    "export.options": lambda: stage_options_schema(ExportOptions, ("http",)),
-    "serve.options": lambda: stage_options_schema(ServeOptions, ("dicomweb", "http", "index", "token_file")),
-    "route.options": lambda: stage_options_schema(RouteOptions, ("routes", "http")),
-}
-
-
 def options_schema(command: str = "run", own: tuple[str, ...] = ()) -> dict[str, Any]:
     """Every option of `listener run` (or of another command) by its TOML key, but the chart's `own`."""
     not_given = {*CHARTS_OWN, *own}
@@ -227,6 +214,19 @@ def stage_options_schema(kind: type[Any], own: tuple[str, ...]) -> dict[str, Any
     rows = {name: row for name, row in config.rows_of(kind).items() if name not in own}
     properties = {name.replace("_", "-"): _option(row) for name, row in rows.items()}
     return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+#: Where options of a command or a stage stand.
+_OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
+    "listener.options": options_schema,
+    "backfill.options": lambda: options_schema("once", ("keep_source", "events")),
+    "clean.collection.options": lambda: options_schema("run", ("batches", "batch_source", "batches_at_once")),
+    "clean.options": lambda: stage_options_schema(DeidentifyOptions, ("into", "key_file", "http", "vault")),
+    "notify.options": lambda: stage_options_schema(NotifyOptions, ("nats_file", "celery_file", "cube_login", "http")),
+    "export.options": lambda: stage_options_schema(ExportOptions, ("http",)),
+    "serve.options": lambda: stage_options_schema(ServeOptions, ("dicomweb", "http", "index", "token_file")),
+    "route.options": lambda: stage_options_schema(RouteOptions, ("routes", "http")),
+}
 
 
 def hooks_schema() -> dict[str, Any]:

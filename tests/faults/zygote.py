@@ -97,7 +97,7 @@ class Forked:
             for descriptor in set(map(int, os.listdir("/proc/self/fd"))) - own:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
-            _become(go, lambda: worker.main(pass_fds[0]))
+            become(go, lambda: worker.main(pass_fds[0]))
         release(self.pid, go, self.request if Forked.made == 1 and self.request["inject"] else None)
 
     def kill(self) -> None:
@@ -140,7 +140,7 @@ def wait(pid: int, timeout: float) -> int:
 
 
 def fork() -> tuple[int, int]:
-    """A child that waits (see _become) until it is released; its pid, and a descriptor for release or _become."""
+    """A child that waits (see become) until it is released; its pid, and a descriptor for release or become."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid:
@@ -150,7 +150,7 @@ def fork() -> tuple[int, int]:
     return 0, reader
 
 
-def _become(go: int, main: Any) -> None:
+def become(go: int, main: Any) -> None:
     """In the child: wait until strace is there, then do `main` and end. Never returns."""
     status = 70
     try:
@@ -192,7 +192,7 @@ def release(pid: int, go: int, request: Request | None) -> None:
 TRACERS: list[subprocess.Popen[bytes]] = []
 
 
-def _collect_tracers() -> None:
+def collect_tracers() -> None:
     while TRACERS:
         strace = TRACERS.pop()
         strace.wait(120)
@@ -221,7 +221,7 @@ def _once(request: Request) -> int:
     try:
         return cli.main(request["argv"])
     finally:
-        _collect_tracers()
+        collect_tracers()
 
 
 def serve(request: Request) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def serve(request: Request) -> dict[str, Any]:
         os.setpgid(0, 0)
         for descriptor, number in zip(said, (1, 2), strict=True):
             os.dup2(descriptor, number)
-        _become(go, lambda: _once(request))
+        become(go, lambda: _once(request))
     for descriptor in said:
         os.close(descriptor)
     traced = request["who"] == "all" and request["inject"]
@@ -243,7 +243,7 @@ def serve(request: Request) -> dict[str, Any]:
         os.killpg(pid, signal.SIGKILL)
         wait(pid, 10)
         status = None
-    _collect_tracers()
+    collect_tracers()
     return {"status": status}
 
 
