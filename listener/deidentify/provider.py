@@ -95,7 +95,11 @@ def answer_of(entry: Mapping[str, Any], request: Request) -> Answer | None:
     accession = accessions.get(request.AccessionNumber, "") if request.AccessionNumber else ""
     if accession and not (isinstance(accession, str) and _ACCESSION.fullmatch(accession)):
         raise ProviderFailed("what stands for an accession number is not 1 to 16 plain characters")
-    if not all(_NAME.fullmatch(name) and isinstance(value, str | int | float) for name, value in values.items()):
+    # What cannot be printed (half a surrogate pair, say) can be written nowhere.
+    if not all(
+        _NAME.fullmatch(name) and isinstance(value, str | int | float) and str(value).isprintable()
+        for name, value in values.items()
+    ):
         raise ProviderFailed("a value of vars is no text or number")
     return Answer(pseudonym, days, accession, tuple(sorted((name, str(value)) for name, value in values.items())))
 
@@ -104,7 +108,7 @@ def answers_in(text: bytes, requests: Sequence[Request]) -> list[Answer | None]:
     """Return what a list of entries (JSON) says to each request, None if nothing. Raises ProviderFailed."""
     try:
         entries = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ProviderFailed("the answer is no JSON") from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ProviderFailed("the answer is no list of objects")
@@ -220,7 +224,11 @@ class Address:
                 connection.request("POST", target, body, head)
                 with connection.getresponse() as answer:
                     status, text = answer.status, answer.read(_MOST + 1)
-        except (OSError, http.client.HTTPException) as error:
+        except (
+            OSError,
+            http.client.HTTPException,
+            ValueError,
+        ) as error:  # ValueError: a token that no header can hold.
             raise ProviderFailed(f"it does not answer: {type(error).__name__}") from None
         if status != 200 or len(text) > _MOST:
             raise ProviderFailed(f"it answered with status {status}" if status != 200 else "its answer is too long")

@@ -25,6 +25,7 @@ from listener.deidentify.marks import MARKS
 from listener.deidentify.vault import Vault
 from listener.disk import sync
 from listener.ledger.reader import Reader
+from listener.uids import is_uid
 
 #: Attributes of patient and study that are the original's again, where the object has them.
 _OF_STUDY = (
@@ -49,8 +50,11 @@ class Held(Exception):
 
 
 class Found(NamedTuple):
-    """What is known of a study: what stands for what (UIDs and dates), and the attributes of one of its instances."""
+    """What is known of a study: the pseudonym of its patient, what stands for what (UIDs and dates), and the attributes
+    of one of its instances.
+    """
 
+    pseudonym: str
     values: Mapping[str, str]
     head: Dataset
 
@@ -75,6 +79,9 @@ class Reversing:
             raise
         except Exception as error:  # noqa: BLE001 - pydicom raises whatever a file leads to
             raise Held(f"it cannot be read: {type(error).__name__}") from None
+        # It becomes the name of a file.
+        if not is_uid(instance):
+            raise Held("its SOP Instance UID is no UID")
         found = self._study(study, patient)
         if instance in found.values:
             raise Held("it is an instance that was handed over, not one derived from it")
@@ -85,10 +92,9 @@ class Reversing:
     def _study(self, replaced: str, pseudonym: str) -> Found:
         """Return what is known of the study that a UID stands for. Raises Held and OSError."""
         if replaced not in self.known:
-            study, patient_id, told, days = self._owner(replaced)
-            if told != pseudonym:
-                raise Held("its PatientID is not the one of its study")
-            self.known[replaced] = self._read(study, patient_id, days)
+            self.known[replaced] = self._read(*self._owner(replaced))
+        if self.known[replaced].pseudonym != pseudonym:
+            raise Held("its PatientID is not the one of its study")
         return self.known[replaced]
 
     def _owner(self, replaced: str) -> tuple[str, str, str, int]:
@@ -100,7 +106,7 @@ class Reversing:
                         return study, patient_id, pseudonym, days
         raise Held("its study is not known here")
 
-    def _read(self, study: str, patient_id: str, days: int) -> Found:
+    def _read(self, study: str, patient_id: str, pseudonym: str, days: int) -> Found:
         row = self.reader.study(study)
         values = {self.keys.uid(study): study}
         head: Dataset | None = None
@@ -115,7 +121,7 @@ class Reversing:
         if head is None:
             raise Held("the original study is not here any more")
         head.PatientID = "" if patient_id.startswith("\0") else patient_id
-        return Found(values, head)
+        return Found(pseudonym, values, head)
 
 
 def _made_again(dataset: Dataset, keys: Keys, days: int) -> Iterator[tuple[str, str]]:

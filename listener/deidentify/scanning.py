@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
@@ -281,21 +280,40 @@ def _fragments(descriptor: int, at: int) -> tuple[list[bytes], int]:
             return found, at
         if head[:4] != b"\xfe\xff\x00\xe0" or len(head) < 8:
             raise Unreadable("its pixels are not made of fragments")
-        found += segments_of(os.pread(descriptor, min(length, _SEGMENTS), at))
+        found += _segments(descriptor, at, length)
         at += length
 
 
-def segments_of(data: bytes) -> Iterator[bytes]:
-    """Yield the comments and application segments at the start of a JPEG or JPEG 2000 stream."""
+def _segments(descriptor: int, at: int, length: int) -> list[bytes]:
+    """Return the segments at the start of a fragment. Raises Unreadable where they have no end."""
+    count = _SEGMENTS
+    while True:
+        found, goes_on = _walked(os.pread(descriptor, min(length, count), at))
+        if not goes_on or count >= length:
+            return found
+        if count > _MOST:
+            raise Unreadable("a frame has too much before its pixels")
+        count *= 4
+
+
+def segments_of(data: bytes) -> list[bytes]:
+    """Return the comments and application segments at the start of a JPEG or JPEG 2000 stream."""
+    return _walked(data)[0]
+
+
+def _walked(data: bytes) -> tuple[list[bytes], bool]:
+    """Return segments as segments_of does, and whether the stream may have more behind these bytes."""
+    found: list[bytes] = []
     is_jpeg = data[:2] == _JPEG
     if not is_jpeg and data[:2] != _JPEG2000:
-        return
+        return found, False
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    while at + 4 <= len(data):
         marker = data[at + 1]
-        if marker in ((0xDA, 0xD9) if is_jpeg else (0x90, 0xD9)):
-            return
+        if data[at] != 0xFF or marker in ((0xDA, 0xD9) if is_jpeg else (0x90, 0xD9)):
+            return found, False
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         if (marker == 0xFE or 0xE0 <= marker <= 0xEF) if is_jpeg else marker == 0x64:
-            yield data[at + 4 : at + 2 + length]
+            found.append(data[at + 4 : at + 2 + length])
         at += 2 + max(length, 2)
+    return found, True

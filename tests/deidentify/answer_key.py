@@ -55,7 +55,8 @@ class Row(NamedTuple):
 
 def key_of(source: Dataset, depth: int) -> Iterator[Row]:
     """The rows of an instance that planting.instance(depth) and `with_innocent` made."""
-    here, path = source, ()
+    here = source
+    path: Path = ()
     for level in range(depth + 1):
         yield from _of_level(here, path)
         if level < depth:

@@ -101,6 +101,8 @@ def test_a_web_address_answers(broker: Broker, tmp_path: Path) -> None:
         lambda _: (200, b"not JSON Plantagenet"),
         lambda _: (200, b"{}"),
         lambda _: (200, b"[1]"),
+        lambda _: (200, b"[" * 100_000),
+        lambda asked: (200, json.dumps([{**asked[0], "pseudonym": "a", "vars": {"x": "\ud800"}}]).encode()),
         lambda asked: (200, json.dumps([{**asked[0], "pseudonym": "a^b"}]).encode()),
         lambda asked: (200, json.dumps([{**asked[0], "pseudonym": 7}]).encode()),
         lambda asked: (200, json.dumps([{**asked[0], "pseudonym": "a", "shift_days": "x"}]).encode()),
@@ -113,6 +115,12 @@ def test_what_makes_no_sense_fails_and_names_nobody(broker: Broker, reply: Reply
     with pytest.raises(ProviderFailed) as failed:
         Address(broker.url, "", 30).ask([PATIENT])[0]
     assert planting.found_in(str(failed.value).encode()) == []
+
+
+def test_a_token_that_no_header_can_hold_fails(broker: Broker, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("one\r\ntwo")
+    with pytest.raises(ProviderFailed):
+        Address(broker.url, str(tmp_path / "token"), 30).ask([PATIENT])
 
 
 def test_one_that_hangs_fails_in_time(broker: Broker) -> None:

@@ -53,12 +53,13 @@ def derived(collection: Collection) -> Dataset:
     return made
 
 
-def back(collection: Collection, tmp_path: Path, *objects: Dataset) -> tuple[int, list[Dataset]]:
+def back(collection: Collection, tmp_path: Path, *objects: Dataset | bytes) -> tuple[int, list[Dataset]]:
     results, into = tmp_path / "results", tmp_path / "back"
     results.mkdir()
     into.mkdir()
     for number, made in enumerate(objects):
-        (results / f"{number}.dcm").write_bytes(planting.file_of(made, planting.EXPLICIT))
+        data = made if isinstance(made, bytes) else planting.file_of(made, planting.EXPLICIT)
+        (results / f"{number}.dcm").write_bytes(data)
     collection.into = into
     status = collection.deidentify("reverse", str(results))
     return status, [pydicom.dcmread(path) for path in sorted(into.iterdir())]
@@ -93,6 +94,17 @@ def test_what_is_not_known_is_held(collection: Collection, tmp_path: Path, capsy
     for why in ("study is not known", "PatientID is not", "refers to something", "was handed over"):
         assert why in told
     assert planting.found_in(told.encode()) == []
+
+
+def test_each_object_is_asked_for_its_patient_and_its_name(collection: Collection, tmp_path: Path) -> None:
+    """Also when the study is known from an object before; and a UID that is a path leads nowhere."""
+    good, stranger, path = (derived(collection) for _ in range(3))
+    stranger.PatientID = "P0000"
+    path.SOPInstanceUID = "1.2.3.4.5.6.7"
+    data = planting.file_of(path, planting.EXPLICIT).replace(b"1.2.3.4.5.6.7", b"../../outside")
+    status, (found,) = back(collection, tmp_path, good, stranger, data)
+    assert (status, found.SOPInstanceUID) == (1, good.SOPInstanceUID)
+    assert not list(tmp_path.parent.rglob("outside*"))
 
 
 def _ours(uid: str) -> str:
