@@ -99,7 +99,7 @@ def _dummy(vr: str, raw: bytes) -> bytes:
     bare = raw.strip(b" \0")
     if not raw or (vr == "CS" and bare in values.TERMS):
         return raw
-    return values.dummy(vr)
+    return values.dummy(vr, raw)
 
 
 def _text(raw: bytes) -> str:

@@ -23,6 +23,10 @@ _DUMMIES: dict[str, bytes] = {
 _ZEROS = {"AT": 4, "FL": 4, "FD": 8, "OB": 2, "OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2}
 _ZEROS |= {"SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8}
 
+#: VRs of numbers, and of texts that may have several values (PS3.5 section 6.4).
+_NUMBERS = frozenset(_ZEROS) - {"OB", "OD", "OF", "OL", "OV", "OW"}
+_MULTIPLE = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UC"})
+
 #: Words of VR CS that a sequence of dummies needs to stay valid, and that say nothing of anybody.
 TERMS = frozenset(
     b"TEXT NUM CODE CONTAINER UIDREF PNAME DATE TIME DATETIME IMAGE COMPOSITE SCOORD SCOORD3D TCOORD WAVEFORM CONTAINS "
@@ -41,10 +45,17 @@ _PARTS = re.compile(r"[A-Za-z]+|[0-9]+")
 _LONGEST_NUMBER, _MOST_NUMBERS = 3, 3
 
 
-def dummy(vr: str) -> bytes:
-    """Return a value that is valid for a VR (of several, "US or SS", for the first) and says nothing."""
+def dummy(vr: str, raw: bytes = b"") -> bytes:
+    """Return a value that is valid for a VR (of several, "US or SS", for the first) and says nothing, with as many
+    values as `raw` has: an attribute may need several.
+    """
     vr = vr[:2]
-    return _DUMMIES[vr] if vr in _DUMMIES else bytes(_ZEROS.get(vr, 0))
+    if vr in _DUMMIES:
+        one = _DUMMIES[vr]
+        several = raw.count(b"\\") + 1 if vr in _MULTIPLE else 1
+        return b"\\".join([one.rstrip()] * several) if several > 1 else one
+    size = _ZEROS.get(vr, 0)
+    return bytes(len(raw) if vr in _NUMBERS and len(raw) % size == 0 and raw else size)
 
 
 def capped_age(raw: bytes) -> bytes | None:

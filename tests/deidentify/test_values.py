@@ -53,3 +53,19 @@ def test_cleaning_knows_words(text: str, clean: bool) -> None:
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz ^", min_size=1))
 def test_a_word_that_is_not_allowed_is_never_kept(name: str) -> None:
     assert values.is_clean(f"t1 {name}", {"t"}) is all(word == "t" for word in name.replace("^", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("vr", "raw", "made"),
+    [
+        ("US", b"\1\0\2\0", bytes(4)),
+        ("FD", b"\1" * 24, bytes(24)),
+        ("US", b"", bytes(2)),
+        ("DS", b"1.5\\2\\3 ", b"0\\0\\0"),
+        ("LO", b"one\\two ", b"ANONYMIZED\\ANONYMIZED"),
+        ("LT", b"C:\\scans", b"ANONYMIZED"),
+        ("OB", b"12345678", bytes(2)),
+    ],
+)
+def test_a_dummy_has_as_many_values_as_there_were(vr: str, raw: bytes, made: bytes) -> None:
+    assert values.dummy(vr, raw) == made

@@ -124,7 +124,7 @@ def test_names_are_found_as_another_character_set_of_the_unit_writes_them(
 def test_an_element_written_as_un_is_read_as_what_it_is(tmp_path: Path) -> None:
     made = planting.instance(0)
     made.add(DataElement(0x00100010, "UN", b"Plantagenet "))
-    made.add(DataElement(0x0020000E, "UN", b"1.3.9999.77.3 "))
+    made.add(DataElement(0x0020000E, "UN", b"1.3.9999.77.31"))
     leaves = {leaf.tag: leaf.vr for leaf in _scan(tmp_path / "file", planting.file_of(made, planting.EXPLICIT)).leaves}
     assert (leaves[0x00100010], leaves[0x0020000E]) == ("PN", "UI")
 
