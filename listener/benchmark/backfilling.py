@@ -5,6 +5,7 @@ from what was measured just before and after.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -69,7 +70,7 @@ class Archive(NamedTuple):
 
 def archives(many: int) -> list[Archive]:
     """Return the archives: `many` small files, in directories and in one, and a few large ones."""
-    large = max(2, many // 400)
+    large = max(2, many // 200)
     return [
         Archive("many small", many, 2048),
         Archive("one folder", many, 2048, each=0),
@@ -109,7 +110,7 @@ class _Run(NamedTuple):
 
 
 class _Measuring:
-    """Measures in directories below `home`, each of which is left until the end, as ext4 wants it (WorkDir)."""
+    """Measures in directories below `home`; those of small files are left until the end, as ext4 wants it (WorkDir)."""
 
     def __init__(self, home: Path, at_once: int) -> None:
         self._home, self._at_once = home, at_once
@@ -155,6 +156,8 @@ class _Measuring:
         wall = time.perf_counter() - begun
         cpu, idle = processes.spent() - spent, _idle() - others
         verify(place.data, place.log, count, size)
+        if archive.copies:  # Large: they would fill the disk, and few inodes are freed.
+            shutil.rmtree(place.base)
         return _Run(cpu, sum(loops), wall, min(float(self._at_once), (cpu + idle) / wall))
 
     def _part(self, place: RunDirs, words: Sequence[str], part: int) -> float:
@@ -178,7 +181,9 @@ class _Measuring:
         operations = self._at_once * _TRIED * OPERATIONS / self._trial(folder, "names")
         if not archive.copies:
             return operations, float("inf")
-        return operations, self._at_once * _COPIED * 2 / self._trial(folder, "bytes")
+        moved = self._at_once * _COPIED * 2 / self._trial(folder, "bytes")
+        shutil.rmtree(folder)
+        return operations, moved
 
     def _trial(self, folder: Path, what: str) -> float:
         """Return the seconds that the processes took, without their starts: the slowest counts."""

@@ -39,8 +39,9 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults]
 FILES = int(os.environ.get("LISTENER_TEST_ARCHIVE", "1600"))
 EACH, PARTS, AT_ONCE, KILLS = 50, 16, 4, 20
 
-#: Seconds for all of it: a file takes some 20 ms on a network file system, with its share of starts.
-PATIENCE = 300 + FILES / 50
+#: Seconds for all of it: a file takes some 20 ms on a network file system, with its share of starts; ten times that
+#: beside others.
+PATIENCE = 600 + FILES / 50
 
 KINDS = ("published", "duplicate", "set_aside", "vanished", "left")
 OPTIONS = ("--min-free", "0", "--settle", "0.5", "--fsync", "none", "--events", "off")
