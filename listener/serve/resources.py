@@ -83,11 +83,11 @@ def _beneath(level: str, uids: list[str], parts: list[str], max_frames: int) -> 
 
 
 def _picture(kind: str, level: str, uids: list[str], parts: list[str], max_frames: int) -> Resource:
-    """Return the pictures of an instance, or of some of its frames."""
-    if level != "instances":
-        raise NotAcceptable("pictures are made of instances and frames, not of series and studies")
-    if not parts:
+    """Return the pictures of an instance, or of some of its frames; or the thumbnail of a series or study."""
+    if not parts and (level == "instances" or kind == THUMBNAIL):
         return Resource(kind, level, tuple(uids))
+    if level != "instances":
+        raise NotAcceptable("of series and studies there are thumbnails; pictures are made of instances and frames")
     if parts[0] == "frames" and len(parts) == 2:
         return Resource(kind, level, tuple(uids), frames=frame_list(parts[1], max_frames))
     raise NotFound

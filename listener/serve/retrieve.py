@@ -64,7 +64,7 @@ class Retriever:
         if resource.kind == FRAMES:
             return await self._frames(found[0], resource.frames, wanted)
         if resource.kind in (RENDERED, THUMBNAIL):
-            return await self._pictures(found[0], resource, wanted)
+            return await self._pictures(_representative(found), resource, wanted)
         if resource.kind == BULK:
             return await self._bulk(found[0], resource.bulk, wanted)
         return await self._instances(found, wanted, single=resource.level == "instances")
@@ -270,7 +270,7 @@ class Retriever:
             for number in numbers:
                 yield await self._frame(entry, layout, number)
 
-        whole = Part(sum(layout.frame(number - 1).size for number in numbers), read)
+        whole = Part(layout.count * layout.frame(0).size, read)  # Native frames are all as long.
         fields: Fields = [("etag", _etag("bulk", entry.stamp, chosen))]
         if chosen.multipart:
             return multipart(OCTETS, [(form, whole)], fields, layout.count)
@@ -298,6 +298,12 @@ class Retriever:
             return Answer(200, [*fields, ("content-encoding", "gzip")], [fixed(documents[0])])
         whole = await asyncio.to_thread(_joined, documents)
         return Answer(200, fields, [fixed(whole)])
+
+
+def _representative(entries: Sequence[Entry]) -> Entry:
+    """Return the instance that stands for several: the middle one of those with frames, if there are any."""
+    shown = [entry for entry in entries if entry.layout or entry.reason == "deflated"] or entries
+    return shown[len(shown) // 2]
 
 
 def _layout_of(entry: Entry) -> tuple[Layout | None, bool]:

@@ -62,14 +62,19 @@ def test_other_paths_name_none(path: str) -> None:
         resource(path, 10)
 
 
+def test_series_and_studies_have_a_thumbnail_alone() -> None:
+    for path, level in (("/studies/1.2", "studies"), ("/studies/1.2/series/3", "series")):
+        assert resource(f"{path}/thumbnail", 10)[:2] == ("thumbnail", level)
+        for other in ("rendered", "frames/1/thumbnail"):
+            with pytest.raises(NotAcceptable):
+                resource(f"{path}/{other}", 10)
+
+
 @pytest.mark.parametrize("kind", ["rendered", "thumbnail"])
 def test_pictures_are_of_instances_and_frames(kind: str) -> None:
     instance = "/studies/1.2/series/3/instances/4"
     assert resource(f"{instance}/{kind}", 10) == Resource(kind, "instances", ("1.2", "3", "4"))
     assert resource(f"{instance}/frames/2,1/{kind}", 10).frames == (2, 1)
-    for level in ("/studies/1.2", "/studies/1.2/series/3"):
-        with pytest.raises(NotAcceptable):
-            resource(f"{level}/{kind}", 10)
     with pytest.raises(NotFound):
         resource(f"{instance}/bulkdata/00080008/{kind}", 10)
 
