@@ -78,11 +78,12 @@ RETRIEVALS = [
 
 def fill(collection: Collection) -> dict[str, str]:
     """Put three instances of a study in; return what {study}, {series} and {instance} of a path are."""
+    uids: tuple[str, ...] = ()
     for number in range(1, 4):
         dataset = instance(number=number, AccessionNumber="A1")
         path = save(dataset, Path(collection.config.incoming[0], "one"))
-        uids = (dataset.SOPInstanceUID, dataset.StudyInstanceUID, dataset.SeriesInstanceUID)
-        collection.add(Maker("", *map(str, uids)), path.read_bytes(), Modality=dataset.Modality)
+        uids = tuple(map(str, (dataset.SOPInstanceUID, dataset.StudyInstanceUID, dataset.SeriesInstanceUID)))
+        collection.add(Maker("", *uids), path.read_bytes(), Modality=dataset.Modality)
     return dict(zip(("instance", "study", "series"), uids, strict=True))
 
 
