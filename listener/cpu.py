@@ -76,12 +76,12 @@ def request_short_slices() -> bool:
     return bool(ctypes.CDLL(None).syscall(number, 0, attributes, 0) == 0)
 
 
-#: Niceness of what may be late: where others want a processor whole, it gets about a tenth of it.
-_LATER = 10
+#: Niceness of what may be late for a moment: where one other wants the processor whole, it gets a quarter of it.
+_LATER = 5
 
 
 def let_others_first() -> None:
-    """Let processes that want a processor too have it first (nice 10), as do threads that are started from now on; what
+    """Let processes that want a processor too have it first (nice 5), as do threads that are started from now on; what
     is nicer already stays so.
     """
     with contextlib.suppress(OSError):  # A sandbox may forbid it.
