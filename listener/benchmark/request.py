@@ -11,7 +11,7 @@ from listener.config import Option, row, rows_of
 from listener.errors import ConfigError
 
 #: Parts of the benchmark, in order.
-PARTS = ("once", "parts", "repackers", "headers", "run", "paced", "xcr", "route", "failover")
+PARTS = ("once", "parts", "repackers", "headers", "run", "paced", "xcr", "route", "failover", "export")
 
 #: Ratio of files in the large and the small run of `once`.
 SPREAD = 6

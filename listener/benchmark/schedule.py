@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from listener.benchmark import receiving, repackers, routing
 from listener.benchmark.corpus import Corpus
+from listener.benchmark.exporting import Exporting, can_export
 from listener.benchmark.figures import Figure, Sample, figures
 from listener.benchmark.reading import readings
 from listener.benchmark.request import SPREAD, Options, Request
@@ -24,6 +25,9 @@ _ONCE = 1 + 1 / SPREAD
 
 #: Files a second in the measurement of hops, and files of a study whose worker fails.
 _A_SECOND, _A_STUDY = 100.0, 200
+
+#: Series of what is exported, at least: archives are one a series, and several go at once.
+_SERIES = 10
 
 #: A measurement.
 Step = Callable[[], Sample]
@@ -56,6 +60,7 @@ class Rounds:
             "routing what comes": self._routing(),
             f"routing {_A_SECOND:.0f} files a second": self._hops(),
             "seconds until another worker has the study": self._failover(),
+            "exporting": self._exporting(),
         }
         groups = [self.group(title, list(made)) for title, made in steps.items() if made]
         return [group for group in groups if group.figures]
@@ -191,6 +196,14 @@ class Rounds:
         batches, options = Batches(workdir.home / "sent-study", Corpus(shape), 1), Options(self._workers)
         return [partial(routing.failed_over, workdir, batches, options, fault) for fault in routing.FAULTS]
 
+    def _exporting(self) -> list[Step]:
+        if "export" not in self._request.parts or not can_export():
+            return []
+        shape = self._workdir.corpus.shape
+        series = min(max(shape.series, -(-_SERIES // shape.patients)), shape.files)
+        corpus = Corpus(replace(shape, series=series))
+        return [step for _, step in Exporting(self._workdir, corpus).programs()]
+
     def _at_pace(self, behind: Callable[[str, float], Sample], name: str) -> Sample:
         return behind(name, self._pace())
 
@@ -213,6 +226,7 @@ class Rounds:
             "run": 3 * repeat + 1,
             "paced": 3 * repeat + 2,
             "route": 12 * repeat + 3,
+            "export": 7 * repeat + 2,
         }
         return request.files * sum(whole.get(part, 0) for part in request.parts)
 

@@ -1,4 +1,4 @@
-"""The two servers of a run, storescp and `listener run`, each yielded when it is ready."""
+"""The servers of a run, each yielded when it is ready."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def storescp(
     port = port or free_port()
     command = ["storescp", *RECOMMENDED, *more, "-od", str(place.incoming), str(port)]
     variables = ENVIRONMENT if nodelay else {"TCP_NODELAY": "0"}
-    with _process(command, place.base / "storescp.txt", variables) as process:
+    with running(command, place.base / "storescp.txt", variables) as process:
         until(lambda: accepts("127.0.0.1", port), process, _START_SECONDS, "storescp does not answer")
         yield process, port
 
@@ -50,7 +50,7 @@ def service(place: RunDirs, options: Options) -> Iterator[tuple[subprocess.Popen
     place.incoming.mkdir()
     events = place.base / "events.ndjson"
     words = ["run", *place.flags(), "--http=127.0.0.1:0", "--min-free=0", f"--fsync={options.fsync}"]
-    with _process(listener(*words, f"--workers={options.workers}"), events) as process:
+    with running(listener(*words, f"--workers={options.workers}"), events) as process:
         until(lambda: b'"ready"' in events.read_bytes(), process, _START_SECONDS, "listener run does not get ready")
         yield process, events
 
@@ -60,15 +60,16 @@ def route(place: RunDirs, routes: Path) -> Iterator[tuple[subprocess.Popen[bytes
     """Run `listener route` on the collection of a run; yield it and the file of its events once it is ready."""
     events = place.base / "route.ndjson"
     words = ["route", f"--data={place.data}", f"--state={place.base / 'state'}", f"--routes={routes}"]
-    with _process(listener(*words, "--http=127.0.0.1:0"), events) as process:
+    with running(listener(*words, "--http=127.0.0.1:0"), events) as process:
         until(lambda: b'"ready"' in events.read_bytes(), process, _START_SECONDS, "listener route does not get ready")
         yield process, events
 
 
 @contextmanager
-def _process(
+def running(
     command: list[str], output: Path, variables: Mapping[str, str] = ENVIRONMENT
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program with its output in a file; yield it, and end it with all that it started."""
     with output.open("wb") as sink, output.with_suffix(".stderr").open("wb") as errors:
         process = subprocess.Popen(
             command,

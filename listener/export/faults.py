@@ -23,6 +23,10 @@ class TargetRefuses(TargetFault):
     """The target refuses what the export needs; when that is mended, it goes on by itself."""
 
 
+class Busy(TargetFault):
+    """The target is too busy for the moment."""
+
+
 class NotThere(TargetFault):
     """The target does not have what was written to it."""
 

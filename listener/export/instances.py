@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from io import FileIO
@@ -13,7 +14,7 @@ from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.disk import files
 from listener.export.faults import Changed, Gone, Identified, NotReadable
-from listener.export.target import CHUNK, Content
+from listener.export.target import CHUNK, Content, held
 from listener.ledger.rows import InstanceRow, SeriesRow
 from listener.reasons import FileFault
 
@@ -69,7 +70,9 @@ def survey(plan: Survey, series: SeriesRow, row: InstanceRow) -> Instance:
             raise Changed(f"{row.SOPInstanceUID} has other UIDs now")
         if not plan.allow_identified and values.get("PatientIdentityRemoved", "").strip() != "YES":
             raise Identified(row.SOPInstanceUID)
-        return Instance(row, stamp, values, header.TransferSyntaxUID)
+        # Most texts are those of the whole series, and all of them are held until it is exported.
+        shared = {keyword: sys.intern(text) for keyword, text in values.items()}
+        return Instance(row, stamp, shared, header.TransferSyntaxUID)
 
 
 def digested(plan: Survey, instance: Instance) -> Instance:
@@ -89,10 +92,10 @@ def content_of(plan: Survey, instance: Instance, key: str) -> tuple[Instance, Co
         made = instance if instance.sha256 else digested(plan, instance)
         return made, Content(key, made.row.size, made.sha256, partial(chunks_of, plan, made))
     data = b"".join(pieces(plan.data_dir, instance))
-    made = instance._replace(sha256=hashlib.sha256(data).hexdigest())
-    if instance.sha256 not in ("", made.sha256):
+    content = held(key, data)
+    if instance.sha256 not in ("", content.sha256):
         raise Changed(f"{instance.row.SOPInstanceUID} was changed")
-    return made, Content(key, made.row.size, made.sha256, lambda: iter((data,)))
+    return instance._replace(sha256=content.sha256), content
 
 
 def chunks_of(plan: Survey, instance: Instance) -> Iterator[bytes]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from listener.export import keys, manifest
 from listener.export.faults import NotThere
 from listener.export.manifest import Manifest
-from listener.export.target import Content, Target, whole
+from listener.export.target import Target, held, whole
 from listener.export.upload import Uploader
 
 
@@ -38,8 +36,7 @@ class Manifests:
             for other in (key, *(name for name, _ in self._target.listed(folder) if name.startswith(f"{key}~"))):
                 if self._tells_same(other, made):
                     return other
-        data = manifest.written(made)
-        content = Content(key, len(data), hashlib.sha256(data).hexdigest(), lambda: iter([data]))
+        content = held(key, manifest.written(made))
         # Another exporter may have written it since the look: it differs in its time.
         return self._uploader.put(content, looks=False, does_instead=lambda other: self._tells_same(other, made))
 

@@ -14,9 +14,11 @@ from typing import Any
 from listener.errors import ConfigError
 from listener.export import credentials
 from listener.export.address import Address
-from listener.export.faults import NotThere, TargetFault, TargetRefuses
+from listener.export.busy import asked_pause
+from listener.export.faults import Busy, NotThere, TargetFault, TargetRefuses
 from listener.export.flow import Budget
 from listener.export.target import PROBE, Content, Found, Pace, Piece
+from listener.ledger.delivery_retry import NOT_NOW
 
 #: Name of the metadata that hold the SHA-256 of an object's content.
 DIGEST = "sha256"
@@ -25,17 +27,29 @@ DIGEST = "sha256"
 _PIECE = 4 * 2**20
 
 #: Parts of one large object that are under way at once; one more is being filled.
-_PARTS = 2
+_PARTS = 3
 
 #: What is sent or read in one piece is held here and, for a moment, in obstore.
 _TWICE = 2
 
+#: How long the signature holds by which a busy store is asked how long it is.
+_SIGNED = timedelta(minutes=1)
+
 #: Seconds in which a request must be answered, its body included: 3 MB at 10 kB/s.
 _TIMEOUT = timedelta(seconds=300)
 
-#: Codes of stores for what passes by itself, though its status says that it was refused.
+#: Codes of stores for what passes by itself, though its status says that it was refused. NoSuchUpload: the end of an
+#: upload in parts was told twice, since the store took long to answer; the next attempt finds what it made.
 _PASSING = frozenset(
-    {"RequestTimeTooSkewed", "ExpiredToken", "ExpiredTokenException", "RequestExpired", "SlowDown", "RequestTimeout"}
+    (
+        "RequestTimeTooSkewed",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+        "SlowDown",
+        "RequestTimeout",
+        "NoSuchUpload",
+    )
 )
 
 _REMEDIES = {
@@ -69,7 +83,7 @@ class ObjectTarget:
     def probe(self) -> None:
         """Create an object that may be there already, and see whether it is refused the second time."""
         data = b"listener export: may this object be replaced?\n"
-        with _faults():
+        with self._faults():
             self.is_conditional = not (self._created(PROBE, data, {}) and self._created(PROBE, data, {}))
 
     def _created(self, key: str, data: bytes | bytearray, attributes: dict[str, str]) -> bool:
@@ -83,7 +97,7 @@ class ObjectTarget:
 
     def look(self, key: str) -> Found | None:
         """Return what is there, with the SHA-256 that its metadata tell."""
-        with _faults():
+        with self._faults():
             try:
                 found = self._obstore.get(self._store, key, options={"head": True})
             except FileNotFoundError:
@@ -101,13 +115,13 @@ class ObjectTarget:
             with self._budget.held(_TWICE * content.size):
                 data = _joined(content)
                 pace(len(data))
-                with _faults():
+                with self._faults():
                     return self._created(content.key, data, attributes)
-        with self._budget.held(self._part * (_PARTS + 1)), _faults():
+        with self._budget.held(self._part * (_PARTS + 1)), self._faults():
             self._obstore.put(
                 self._store,
                 content.key,
-                _paced(content, pace),
+                _parts(content, pace, self._part),
                 attributes=attributes,
                 use_multipart=True,
                 chunk_size=self._part,
@@ -117,7 +131,7 @@ class ObjectTarget:
 
     def read(self, key: str, size: int = _PIECE) -> Iterator[Piece]:
         """Yield the bytes of an object, piece by piece; `size`: as far as it is known."""
-        with self._budget.held(_TWICE * min(size, _PIECE)), _faults():
+        with self._budget.held(_TWICE * min(size, _PIECE)), self._faults():
             try:
                 first = self._obstore.get(self._store, key, options={"range": (0, _PIECE)})
                 size = first.meta["size"]
@@ -130,7 +144,7 @@ class ObjectTarget:
 
     def listed(self, folder: str) -> Iterator[tuple[str, int]]:
         """Yield key and size of all objects in a folder."""
-        with _faults():
+        with self._faults():
             for page in self._obstore.list(self._store, folder or None, chunk_size=1000):
                 for one in page:
                     if not one["path"].startswith(".listener/"):
@@ -138,6 +152,23 @@ class ObjectTarget:
 
     def close(self) -> None:
         """Connections end with the object."""
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Tell what obstore raises as TargetFault, with the pause that a store asks for that is too busy."""
+        try:
+            with _faults():
+                yield
+        except Busy as fault:
+            seconds = self._asked_pause()
+            asked = f", and asks for {seconds:.0f} s" if seconds else ""
+            raise TargetFault(f"{fault.detail}{asked}", seconds) from None
+
+    def _asked_pause(self) -> float:
+        try:
+            return asked_pause(self._obstore.sign(self._store, "HEAD", PROBE, _SIGNED))
+        except self._obstore.exceptions.BaseError:  # It cannot sign: by a token alone, for instance.
+            return 0.0
 
 
 def _joined(content: Content) -> bytes | bytearray:
@@ -154,10 +185,23 @@ def _joined(content: Content) -> bytes | bytearray:
     return data
 
 
-def _paced(content: Content, pace: Pace) -> Iterator[bytes]:
+def _parts(content: Content, pace: Pace, size: int) -> Iterator[bytearray]:
+    """Yield the bytes of a large object in its parts, each in one block: small pieces would be freed by obstore's
+    threads, whose heaps keep them (see listener.export.heap).
+    """
+    part, end = bytearray(size), 0
     for chunk in content.chunks():
         pace(len(chunk))
-        yield chunk
+        rest = memoryview(chunk)
+        while rest:
+            if end == size:
+                yield part
+                part, end = bytearray(size), 0
+            taken = min(len(rest), size - end)
+            part[end : end + taken] = rest[:taken]
+            rest, end = rest[taken:], end + taken
+    del part[end:]
+    yield part
 
 
 def _store(address: Address, endpoint: str) -> Any:
@@ -205,7 +249,8 @@ def _fault(text: str, status: int) -> TargetFault:
     if status in _REMEDIES and code not in _PASSING:
         return TargetRefuses(f"{_REMEDIES[status]} ({' '.join(filter(None, (str(status), code)))})")
     if status:
-        return TargetFault(" ".join(filter(None, ("the store answers", str(status), code))))
+        kind_of = Busy if status in NOT_NOW else TargetFault
+        return kind_of(" ".join(filter(None, ("the store answers", str(status), code))))
     kind = re.search(r"kind: (Connect|Timeout|Request|Decode|Interrupted)\b", text)
     words = {"Connect": "it cannot be reached", "Timeout": "it does not answer in time"}
     return TargetFault(words.get(kind[1], "the connection broke off") if kind else "the connection broke off")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +17,7 @@ from listener.export.members import Member
 from listener.export.places import place_of
 from listener.export.spool import Spool
 from listener.export.table import PartRules, header_of
-from listener.export.target import Content, Target, whole
+from listener.export.target import Target, held, whole
 from listener.export.upload import Uploader
 from listener.reasons import FileFault
 
@@ -77,5 +76,5 @@ def _write(uploader: Uploader, day: str, part: list[Member], rules: PartRules) -
     rows: Iterator[dict[str, Any]] = (row for one in ordered for row in members.unpacked(one.rows))
     data = parquet.written(columns.columns(rules.more), rows, f"dicom-listener {listener.__version__}")
     key = keys.of_table(day, members.content_of(one.name for one in ordered))
-    uploader.put(Content(key, len(data), hashlib.sha256(data).hexdigest(), lambda: iter([data])))
+    uploader.put(held(key, data))
     return sum(one.instances for one in ordered)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from listener.export.instances import Instance
 from listener.export.manifest import Manifest
 from listener.export.members import Member, member_of
 from listener.export.spool import Spool
-from listener.export.target import Content, Target
+from listener.export.target import Target, held
 from listener.export.upload import Uploader
 from listener.reasons import FileFault
 
@@ -115,8 +114,8 @@ class Table:
             # Its name tells what is in it: one that is there was written by an attempt before.
             if not self._target.look(key):
                 data = parquet.written(self._columns, self._spool.rows(part), f"dicom-listener {listener.__version__}")
-                size, digest = len(data), hashlib.sha256(data).hexdigest()
-                self._uploader.put(Content(key, size, digest, lambda data=data: iter([data])), looks=False)  # type: ignore[misc]
+                size = len(data)
+                self._uploader.put(held(key, data), looks=False)
             self._spool.written(part)
             self._told({"key": key, "rows": part.instances, "bytes": size})
 

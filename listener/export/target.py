@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -33,6 +34,11 @@ class Content(NamedTuple):
     size: int
     sha256: str
     chunks: Callable[[], Iterator[bytes]]
+
+
+def held(key: str, data: bytes) -> Content:
+    """Return bytes that are in memory as what is to be written."""
+    return Content(key, len(data), hashlib.sha256(data).hexdigest(), lambda: iter((data,)))
 
 
 #: Called with the number of bytes that are about to be written; it may wait, and raises Stopped.

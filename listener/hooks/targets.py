@@ -10,7 +10,6 @@ import socket
 import ssl
 import subprocess
 import time
-from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnection
 from threading import Timer
@@ -20,15 +19,11 @@ import listener
 from listener.errors import ConsumerGone, NotTaken
 from listener.hook_config import HookConfig, header_fields_of
 from listener.hooks.payload import Payload, cloud_event_fields, header_fields, key_of
+from listener.ledger.delivery_retry import NOT_NOW, retry_after
 from listener.ledger.interests import text_of
 
 #: Limits of a POST in seconds: from the first to the last byte, and for one pause within.
 POST_SECONDS, SILENCE_SECONDS = 15.0, 10.0
-
-#: The longest Retry-After that is obeyed, in seconds.
-LONGEST_PAUSE = 86_400.0
-
-_NOT_NOW = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Webhook:
@@ -126,25 +121,9 @@ def _require_success(status: int, head: HTTPMessage) -> None:
     if status == HTTPStatus.GONE:
         raise ConsumerGone("it answered 410, which means for good")
     if not 200 <= status < 300:
-        pause = _retry_after(head) if status in _NOT_NOW else 0.0
+        pause = retry_after(head) if status in NOT_NOW else 0.0
         asked = f", to be asked again after {pause:.0f} s" if pause else ""
         raise NotTaken(f"it answered {status}{asked}", pause)
-
-
-def _retry_after(head: HTTPMessage) -> float:
-    """Return the seconds in Retry-After; 0 if it is absent or invalid. A date is compared with that of the answer, so
-    that clocks need not agree.
-    """
-    text = head.get("Retry-After", "").strip()
-    try:
-        if text.isascii() and text.isdigit():
-            seconds = float(text)
-        else:
-            now = parsedate_to_datetime(head.get("Date") or formatdate(usegmt=True))
-            seconds = (parsedate_to_datetime(text) - now).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
-    return min(max(0.0, seconds), LONGEST_PAUSE)
 
 
 def _error_text(error: Exception, silence: float) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from email.message import Message
+from email.utils import formatdate, parsedate_to_datetime
+from http import HTTPStatus
 from typing import NamedTuple
 
 from listener.disk.retry import delivery_pause
@@ -9,6 +12,12 @@ from listener.errors import NotTaken
 
 #: Seconds at most in which a failing receiver gets no delivery at all.
 _LONGEST_PAUSE = 60.0
+
+#: The longest Retry-After that is obeyed, in seconds.
+LONGEST_ASKED = 86_400.0
+
+#: Statuses of answers whose Retry-After is obeyed.
+NOT_NOW = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Retry(NamedTuple):
@@ -30,3 +39,19 @@ def retry_of(failure: NotTaken, attempts: int, failures: int, most: int = 0) -> 
     if failure.is_final or (most and attempts >= most):
         return Retry(None, pause)
     return Retry(max(failure.pause, delivery_pause(attempts)), pause)
+
+
+def retry_after(head: Message) -> float:
+    """Return the seconds in an answer's Retry-After (RFC 9110, 10.2.3); 0 if it is absent or invalid. A date is
+    compared with that of the answer, so that clocks need not agree.
+    """
+    text = head.get("Retry-After", "").strip()
+    try:
+        if text.isascii() and text.isdigit():
+            seconds = float(text)
+        else:
+            now = parsedate_to_datetime(head.get("Date") or formatdate(usegmt=True))
+            seconds = (parsedate_to_datetime(text) - now).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(0.0, seconds), LONGEST_ASKED)

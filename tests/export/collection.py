@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from contextlib import closing
@@ -33,6 +34,12 @@ class Collection(World):
 
     def add(self, series: int, *numbers: int, **overrides: Any) -> list[Path]:
         """Write and record instances; they say that they were de-identified, unless `overrides` say otherwise."""
+        paths = self.write(series, *numbers, **overrides)
+        self.came(series, *numbers)
+        return paths
+
+    def write(self, series: int, *numbers: int, **overrides: Any) -> list[Path]:
+        """Write instances, of which the ledger knows nothing yet."""
         paths = []
         for number in numbers:
             sop = str(uid("instance", 0, 0, series, number))
@@ -40,7 +47,6 @@ class Collection(World):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_instance(path, series=series, number=number, **{"PatientIdentityRemoved": "YES", **overrides})
             paths.append(path)
-        self.came(series, *numbers)
         return paths
 
     def end(self) -> None:
@@ -83,6 +89,15 @@ class Collection(World):
     @property
     def ledger(self) -> str:
         return path_of(self.config.state)
+
+
+def grown(path: Path, size: int) -> None:
+    """Make the pixel data, which come last, so long; the file is sparse."""
+    raw = bytearray(path.read_bytes())
+    at = raw.rindex(b"\xe0\x7f\x10\x00") + 8
+    raw[at : at + 4] = size.to_bytes(4, "little")
+    path.write_bytes(raw[: at + 4])
+    os.truncate(path, at + 4 + size)
 
 
 def events(captured: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -16,14 +16,17 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from listener.export import keys, manifest
 from listener.export.target import whole
 from listener.ledger.reader import reading
-from tests.export.collection import Collection
+from tests.export.collection import Collection, grown
+from tests.export.proxy import Asked, Deed, front
 from tests.export.stores import Store, directory, versitygw
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1800)]
 
@@ -110,6 +113,38 @@ def test_killed_at_each_call_that_changes_anything(call: str, prepared: Path, tm
         if ended.returncode == 0:
             break
     assert killed, "the call is met at all"
+
+
+def test_killed_in_the_middle_of_an_upload_in_parts(tmp_path: Path) -> None:
+    """Its second part is held up before the store until the exporter is dead."""
+    with closing(Collection(tmp_path)) as world:
+        assert world.export("once") == 0
+        (path,) = world.write(0, 1)
+        grown(path, 17 * 2**20)
+        world.came(0, 1)
+        world.end()
+    is_there, may_go = Event(), Event()
+
+    def script(asked: Asked) -> Deed:
+        if "partNumber=2" not in asked.path:
+            return None
+        is_there.set()
+        may_go.wait(300)
+        return "reset"
+
+    with versitygw(tmp_path) as store, front(store.endpoint) as between:
+        between.script = script
+        words = command(tmp_path, store._replace(endpoint=between.endpoint), "once", "--part", "5MiB")
+        process = subprocess.Popen(words, env={**os.environ, **store.environment}, stdout=subprocess.DEVNULL)
+        try:
+            until(is_there.is_set, 120)
+        finally:
+            process.kill()
+            process.wait()
+            may_go.set()
+        assert not list(store.folder.rglob("*.dcm")), "what has some of its parts is not there"
+        assert run(tmp_path, store, "once", "--part", "5MiB") == 0
+        check(tmp_path, store, 1)
 
 
 @pytest.mark.parametrize("seed", range(3))

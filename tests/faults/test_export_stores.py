@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from listener.export import upload
-from tests.export.collection import Collection
+from tests.export.collection import Collection, grown
 from tests.export.proxy import Answer, Asked, Deed, Front, Script, front
 from tests.export.stores import Store, versitygw_of_the_environment
 
@@ -124,6 +124,28 @@ def test_what_lasts_is_told_and_nothing_is_settled(world: World, case: str, monk
     world.front.script = lambda _asked: None
     assert world.run() == 0, "when it is mended it goes on by itself"
     assert len(world.found()) == 4
+
+
+def test_an_upload_in_parts_whose_end_is_told_twice_is_there_once(world: World) -> None:
+    """The store made the object, and its answer is lost: told again, it knows of no such upload."""
+    (path,) = world.write(1, 1)
+    grown(path, 12 * 2**20)
+    world.came(1, 1)
+    world.end()
+    ends: list[str] = []
+
+    def script(asked: Asked) -> Deed:
+        if asked.method != "POST" or "uploadId=" not in asked.path:
+            return None
+        ends.append(asked.path)
+        return "lost" if len(ends) == 1 else Answer(404, [], b"<Error><Code>NoSuchUpload</Code></Error>")
+
+    world.front.script = script
+    assert world.run("once", "--part", "5MiB") == 0
+    assert len(ends) == 2
+    assert ends[0] == ends[1]
+    assert (world.consumer().delivered, len(world.found())) == (2, 6)
+    assert world.run("audit", "--deep") == 0
 
 
 def test_a_byte_that_is_flipped_in_the_store_is_found_by_reading(world: World) -> None:

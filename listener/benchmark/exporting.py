@@ -1,0 +1,235 @@
+"""`listener export` into a real S3 server (versitygw), beside obstore alone, rclone and the aws command line: bytes a
+second, processor time, memory. Programs take turns; each writes below a prefix of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from listener.benchmark import servers
+from listener.benchmark.corpus import Corpus
+from listener.benchmark.energy import Meter
+from listener.benchmark.figures import Sample
+from listener.benchmark.processes import Watcher, end, so_far, spent
+from listener.benchmark.repackers import listener
+from listener.benchmark.verify import Unfinished
+from listener.benchmark.workdir import RunDirs, WorkDir, settle
+from listener.quickstart.processes import accepts
+
+#: What is asked of every program: objects in flight at once.
+_AT_ONCE = 10
+
+#: Seconds that a program may take.
+_SECONDS = 1800.0
+
+#: Seconds after which the series end that are exported.
+_QUIET = 1.0
+
+_BUCKET = "bucket"
+
+_KEYS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "of no use elsewhere", "AWS_REGION": "us-east-1"}
+
+#: Ways of `listener export` that are measured, with their options.
+WAYS = {
+    "export --verify head": ["--verify=head"],
+    "export --verify read": ["--verify=read"],
+    "export --archive series --verify head": ["--archive=series", "--verify=head"],
+    "export --archive series --verify read": ["--archive=series", "--verify=read"],
+}
+
+#: What a loop over obstore costs that checks, lists and remembers nothing. It says when it begins: as for the exporter
+#: its start is not measured.
+_ALONE = """
+import os, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import obstore
+from obstore.store import S3Store
+endpoint, bucket, prefix, data, threads = *sys.argv[1:5], int(sys.argv[5])
+client = {"timeout": "300s", "allow_http": True}
+store = S3Store(bucket, endpoint=endpoint, prefix=prefix, checksum_algorithm="SHA256", client_options=client)
+def put(path):
+    small = path.stat().st_size <= 8 * 2**20
+    body = path.read_bytes() if small else path
+    more = {"mode": "create"} if small else {"chunk_size": 8 * 2**20, "max_concurrency": 2}
+    obstore.put(store, str(path.relative_to(data)), body, use_multipart=not small, **more)
+with ThreadPoolExecutor(threads) as pool:
+    files = [path for path in Path(data).rglob("*.dcm")]
+    print('"started"', flush=True)
+    list(pool.map(put, files))
+"""
+
+
+def can_export() -> bool:
+    """Return whether what is measured is there: versitygw on PATH and the extra export."""
+    return shutil.which("versitygw") is not None and find_spec("obstore") is not None
+
+
+class Ready(NamedTuple):
+    """A collection whose series wait to be exported: its directories, how many files and bytes, how many series."""
+
+    place: RunDirs
+    files: int
+    size: int
+    series: int
+
+
+class Exporting:
+    """Measures programs that bring one collection into a bucket."""
+
+    def __init__(self, workdir: WorkDir, corpus: Corpus) -> None:
+        self._workdir, self._corpus = workdir, corpus
+        self._ready: Ready | None = None
+
+    def programs(self) -> Iterator[tuple[str, Callable[[], Sample]]]:
+        """Yield each program with what measures one run of it; the first is what the others are compared with."""
+        yield "obstore alone", lambda: self._run("obstore alone", self._alone)
+        for name, flags in WAYS.items():
+            yield name, lambda name=name, flags=flags: self._run(name, self._export, flags)  # type: ignore[misc]
+        if shutil.which("rclone"):
+            yield "rclone copy", lambda: self._run("rclone copy", self._rclone)
+        if shutil.which("aws"):
+            yield "aws s3 cp", lambda: self._run("aws s3 cp", self._aws)
+
+    # -- what is exported --------------------------------------------------------------------------------------------
+
+    def _collection(self) -> Ready:
+        """Publish the corpus, which waits for an export that was begun before it came."""
+        if self._ready:
+            return self._ready
+        place, nowhere = RunDirs(self._workdir.home / "exported"), self._workdir.home / "nowhere"
+        place.incoming.mkdir(parents=True)
+        nowhere.mkdir()
+        _finish(listener("once", *place.flags(), "--min-free=0"))
+        _finish(listener("export", "once", *_directories(place), f"--to={nowhere}", "--no-parquet"))
+        size = self._corpus.write(place.incoming, self._corpus.shape.files)
+        _finish(listener("once", *place.flags(), "--min-free=0", "--fsync=none"))
+        time.sleep(_QUIET)
+        _finish(listener("once", *place.flags(), "--min-free=0", f"--series-quiet={_QUIET}"))
+        shape = self._corpus.shape
+        self._ready = Ready(place, shape.files, size, shape.patients * shape.series)
+        return self._ready
+
+    # -- one run -----------------------------------------------------------------------------------------------------
+
+    def _run(
+        self, name: str, program: Callable[..., tuple[list[str], bytes, bytes]], flags: list[str] | None = None
+    ) -> Sample:
+        ready = self._collection()
+        with self._workdir.place() as place, _store(place) as endpoint:
+            shutil.copytree(ready.place.base / "state", place.base / "state")
+            settle(place)
+            command, begins, ends = program(place, ready, endpoint, flags or [])
+            took = _measured(command, place.base / "said", begins, ends, ready.series)
+            stored = list(_stored(place))
+            least = ready.series if "archive" in name else ready.files
+            if len(stored) < least or sum(stored) < ready.size:
+                raise Unfinished(f"{name}: {len(stored)} objects of {sum(stored)} bytes came of {ready.size} bytes")
+            return Sample(name, ready.files, ready.size, took.cpu / ready.files, took.wall, *took.rest)
+
+    def _alone(self, _: RunDirs, ready: Ready, endpoint: str, __: list[str]) -> tuple[list[str], bytes, bytes]:
+        words = [sys.executable, "-c", _ALONE, endpoint, _BUCKET, "data", str(ready.place.data), str(_AT_ONCE)]
+        return words, b'"started"', b""
+
+    def _export(self, place: RunDirs, ready: Ready, endpoint: str, flags: list[str]) -> tuple[list[str], bytes, bytes]:
+        where = [f"--state={place.base / 'state'}", f"--data={ready.place.data}", f"--to=s3://{_BUCKET}/data"]
+        more = [f"--endpoint={endpoint}", "--allow-identified", "--http=off", f"--uploads={_AT_ONCE}"]
+        return listener("export", *where, *more, *flags), b'"started"', b'"exported"'
+
+    def _rclone(self, _: RunDirs, ready: Ready, endpoint: str, __: list[str]) -> tuple[list[str], bytes, bytes]:
+        given = {"type": "s3", "provider": "Other", "endpoint": endpoint, "env_auth": "true", "region": "us-east-1"}
+        flags = [f"--s3-{name.replace('_', '-')}={value}" for name, value in given.items() if name != "type"]
+        words = ["rclone", "copy", f"--config={os.devnull}", f"--transfers={_AT_ONCE}", *flags]
+        return [*words, str(ready.place.data), f":s3:{_BUCKET}/data"], b"", b""
+
+    def _aws(self, _: RunDirs, ready: Ready, endpoint: str, __: list[str]) -> tuple[list[str], bytes, bytes]:
+        words = ["aws", "--endpoint-url", endpoint, "s3", "cp", "--recursive", "--only-show-errors"]
+        return [*words, str(ready.place.data), f"s3://{_BUCKET}/data"], b"", b""
+
+
+class _Took(NamedTuple):
+    """Cost of a run: processor seconds, seconds, and what else a sample has (memory, processes, joules)."""
+
+    cpu: float
+    wall: float
+    rest: tuple[int, int, int, float | None]
+
+
+def _measured(command: list[str], said: Path, begins: bytes, ends: bytes, times: int) -> _Took:
+    """Run a program. It is measured from the line with `begins` (empty: from its start) to the line with `ends` that
+    comes for the `times`th time (empty: to its end). Raises Unfinished.
+    """
+    total, meter, begun = spent(), Meter(), time.perf_counter()
+    with said.open("wb") as output, said.with_suffix(".stderr").open("wb") as errors:
+        process = subprocess.Popen(
+            command, env=_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
+        )
+    at_start = 0.0
+    try:
+        with Watcher(process.pid) as watcher:
+            if begins:
+                servers.until(lambda: begins in said.read_bytes(), process, _SECONDS, f"{command[0]} does not begin")
+                at_start, begun = so_far(process.pid), time.perf_counter()
+            if ends:
+                servers.until(
+                    lambda: said.read_bytes().count(ends) >= times,
+                    process,
+                    _SECONDS,
+                    "export does not export everything",
+                )
+            else:
+                process.wait(_SECONDS)
+            wall, joules = time.perf_counter() - begun, meter.joules()
+            cpu = so_far(process.pid) if ends else spent() - total
+    finally:
+        end(process)
+    if not ends and process.returncode:
+        raise Unfinished(f"{os.path.basename(command[0])} left with status {process.returncode}")
+    return _Took(cpu - at_start, wall, (*watcher.peak, joules))
+
+
+@contextmanager
+def _store(place: RunDirs) -> Iterator[str]:
+    """Run versitygw over an empty bucket; yield its address."""
+    port = servers.free_port()
+    (place.base / "store" / _BUCKET).mkdir(parents=True)
+    command = ["versitygw", "--port", f"127.0.0.1:{port}", "--quiet", "posix", str(place.base / "store")]
+    keys = {"ROOT_ACCESS_KEY": _KEYS["AWS_ACCESS_KEY_ID"], "ROOT_SECRET_KEY": _KEYS["AWS_SECRET_ACCESS_KEY"]}
+    with servers.running(command, place.base / "store.txt", keys) as process:
+        servers.until(lambda: accepts("127.0.0.1", port), process, 30.0, "versitygw does not answer")
+        yield f"http://127.0.0.1:{port}"
+
+
+def _stored(place: RunDirs) -> Iterator[int]:
+    """Yield the sizes of the instances and archives in the bucket."""
+    top = place.base / "store" / _BUCKET
+    for path in top.rglob("*"):
+        below = path.relative_to(top).parts
+        if path.is_file() and below[0] == "data" and "manifests" not in below and "parquet" not in below:
+            yield path.stat().st_size
+
+
+def _environment() -> dict[str, str]:
+    # Old rclones stumble over a bundle of certificates.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return {**kept, **_KEYS}
+
+
+def _directories(place: RunDirs) -> list[str]:
+    return [f"--state={place.base / 'state'}", f"--data={place.data}"]
+
+
+def _finish(command: list[str]) -> None:
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").splitlines()[-1:]
+        raise Unfinished(f"listener {command[3]} left with status {done.returncode}: {' '.join(last)}")
