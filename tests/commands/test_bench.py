@@ -42,6 +42,12 @@ def bench(folder: Path, *words: str) -> Done:
     return listener("bench", "--repeat=1", f"--dir={folder}", *words)
 
 
+@pytest.fixture(autouse=True)
+def nobody_is_adopted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs in the test's own process must not make it the parent of later tests' orphans."""
+    monkeypatch.setattr(processes, "adopt", lambda: None)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """A folder in memory where there is one: runs wait until their files are on the disk."""
