@@ -21,7 +21,7 @@ import orjson
 import pydicom
 import pytest
 
-from listener.benchmark import backfilling, capacity, energy, exporting, picture, processes, reading, repackers, table
+from listener.benchmark import backfilling, capacity, energy, picture, processes, reading, repackers, table
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.cost import cost
 from listener.benchmark.figures import Figure, Lag, Sample, figures
@@ -489,23 +489,6 @@ def test_bars_are_as_long_as_their_figures() -> None:
     bars = [one for one in drawn.iter("{http://www.w3.org/2000/svg}rect") if one.get("rx")]
     assert len(bars) == 2
     assert bars[0].get("width") == bars[1].get("width")
-
-
-@pytest.mark.real
-def test_exporting_is_measured_beside_obstore_alone(home: Path) -> None:
-    pytest.importorskip("obstore")
-    if shutil.which("versitygw") is None:
-        pytest.skip("versitygw is not there (.ci/need versitygw)")
-    done = bench(home, "--files=30", "--size=4KiB", "--only=export", "--json")
-    assert done.status == 0, done.stderr
-    rows = programs(done)["exporting"]
-    assert list(rows)[:5] == ["obstore alone", *exporting.WAYS]
-    assert rows["obstore alone"]["ratio"] == 1
-    for row in rows.values():
-        assert row["files"] == 30
-        assert row["mb_a_second"] > 0
-        assert row["cpu_us"] > 0
-    assert list(home.iterdir()) == []
 
 
 @pytest.mark.real
