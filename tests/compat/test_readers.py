@@ -67,7 +67,7 @@ def python(packages: tuple[str, ...], *words: object, **variables: str) -> subpr
 def run(packages: tuple[str, ...], script: str, *words: object) -> None:
     """Run a script of `inside` in an environment of these packages; it prints `equal`."""
     done = python(packages, INSIDE / script, *words)
-    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["equal"]), done.stderr[-3000:]
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["equal"]), done.stdout[-3000:] + done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("script", ["dicomweb.py", "wsi.py"])
@@ -75,8 +75,9 @@ def test_clients_and_readers_see_what_the_files_have(script: str, served: Servin
     run(READERS, script, served.base, files)
 
 
-def test_ez_wsi_reads_patches_through_its_cache_and_through_ours(served: Serving) -> None:
-    run(EZ_WSI, "ez_wsi.py", served.base)
+@pytest.mark.parametrize("script", ["ez_wsi.py", "ez_wsi_patterns.py"])
+def test_ez_wsi_reads_through_its_cache_and_through_ours(script: str, served: Serving) -> None:
+    run(EZ_WSI, script, served.base)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
