@@ -55,7 +55,7 @@ class Counted:
             counted.bytes += int(answer.headers.get("content-length", 0))
             return answer
 
-        urllib3.HTTPConnectionPool.urlopen = urlopen  # type: ignore[method-assign]
+        urllib3.HTTPConnectionPool.urlopen = urlopen  # type: ignore[method-assign, assignment]
 
 
 counted = Counted()
