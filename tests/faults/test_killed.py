@@ -180,7 +180,7 @@ def test_a_killed_once_is_done_again(places: Places) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_hung_workers_are_killed_at_their_deadline(places: Places, workers: int) -> None:
     """SIGSTOP: after --deadline the worker is killed and replaced, and its file is done by another."""
-    with service(places, "--deadline", "3", "--workers", str(workers)) as running:
+    with service(places, "--deadline", "8", "--workers", str(workers)) as running:
         for pid in running.workers():
             os.kill(pid, signal.SIGSTOP)
         expected = backlog(places, 4)
@@ -206,7 +206,7 @@ def test_a_file_that_hangs_every_worker_is_set_aside(places: Places, tmp_path: P
     (tmp_path / "hang").mkdir()
     (tmp_path / "hang/sitecustomize.py").write_text(_HANG, encoding="utf-8")
     through = ["env", f"PYTHONPATH={tmp_path / 'hang'}{os.pathsep}{PROJECT}"]
-    with service(places, "--deadline", "3", "--workers", "1", through=through) as running:
+    with service(places, "--deadline", "8", "--workers", "1", through=through) as running:
         expected = backlog(places, 2)
         settled(running, 2)
         shutil.copyfile(places.base / "sent" / "00000", places.incoming / "poison")

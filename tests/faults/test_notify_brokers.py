@@ -6,6 +6,7 @@ import importlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -148,7 +149,11 @@ def test_each_series_is_registered_once_though_the_worker_is_killed(places: Plac
                         write(places, one, 1)
                         until(lambda before=before: len(cube.begun) > before, 60, what="it works")  # type: ignore[misc]
                         cube.kill_worker()
+                    stage.process.send_signal(
+                        signal.SIGSTOP
+                    )  # It asks a few times only; a worker may be long in coming.
                     cube.start_worker()
+                    stage.process.send_signal(signal.SIGCONT)
                 time.sleep(dice.uniform(0, 0.2))
             until(lambda: len(cube.registered) == len(series) and pending(places) == 0, 120, what="all are there")
             events = stage.stop()

@@ -395,7 +395,7 @@ def test_sigterm_in_a_burst_again_and_again(places: Places) -> None:
 
 def test_a_hung_worker_in_a_burst(places: Places) -> None:
     """SIGSTOP of one worker: the other goes on meanwhile; the first is replaced at its deadline, its files done."""
-    with service(places, *QUICK, "--deadline", "3") as running:
+    with service(places, *QUICK, "--deadline", "6") as running:
         # Both have begun: a worker has longer for its start.
         burst(places, range(200))
         settled(running, 200)

@@ -235,13 +235,17 @@ def test_what_is_said_while_it_is_sent_to_is_not_lost(tmp_path: Path) -> None:
     """An abort in the middle of a long instance is told as one, and not as a connection that broke."""
     big = write_instance(tmp_path / "big.dcm", pixels=3000)
 
+    told = threading.Event()
+
     def script(connection: socket.socket) -> None:
         peers.accept(connection)
         connection.sendall(bytes((pdu.ABORT, 0, 0, 0, 0, 4, 0, 0, 2, 6)))
-        time.sleep(1)
+        told.wait(120)
 
-    with peer(script) as port, pytest.raises(PeerFault) as caught:
-        send(port, big, AMPLE)
+    with peer(script) as port:
+        with pytest.raises(PeerFault) as caught:
+            send(port, big, AMPLE)
+        told.set()
     assert caught.value.cause == "aborted"
 
 

@@ -203,7 +203,7 @@ def test_a_proxy_is_believed_and_limits_count_behind_it(collection: Collection) 
         assert running.get("/studies").status == 200
         assert running.get("/studies", x_forwarded_for="192.0.2.1").status == 401
         host, _, port = running.address.rpartition(":")
-        many = [stack.enter_context(socket.create_connection((host, int(port)), 20)) for _ in range(20)]
+        many = [stack.enter_context(socket.create_connection((host, int(port)), 120)) for _ in range(20)]
         assert running.get("/studies").status == 200
         assert len(many) == 20
 
@@ -491,7 +491,7 @@ def test_half_sent_heads_and_long_ones_are_dropped(collection: Collection) -> No
         host, _, port = running.address.rpartition(":")
 
         def connect() -> socket.socket:
-            return stack.enter_context(socket.create_connection((host, int(port)), 20))
+            return stack.enter_context(socket.create_connection((host, int(port)), 120))
 
         half = [connect() for _ in range(16)]
         for one in half:
