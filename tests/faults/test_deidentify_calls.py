@@ -1,0 +1,145 @@
+"""SIGKILL at the calls by which a unit of `listener deidentify` changes anything: the next run hands it over once,
+whole and with the same bytes, whether the collection that gets it took it between or not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from listener.deidentify.vault import Vault
+from tests.conftest import PROJECT
+from tests.deidentify.collection import Collection
+from tests.faults.crash import changes
+from tests.faults.injecting import CALLS
+from tests.service_process import environment
+
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
+
+
+#: Most of the 160 calls write pages of the vault: every sixth is tried. 1 tries all.
+_STRIDE = int(os.environ.get("LISTENER_TEST_STRIDE", "6"))
+
+
+class Stand:
+    """A collection with one series, laid out as often as needed: two instances pass, one is held."""
+
+    def __init__(self, base: Path) -> None:
+        self.place, self._fresh, self._said = base / "place", base / "template", base / "said"
+        self._said.mkdir()
+        self.collection = Collection(self.place)
+        self.collection.add(0, 1, 2)
+        self.collection.add(0, 3, BurnedInAnnotation="YES")
+        self.collection.end()
+        shutil.copytree(self.place, self._fresh)
+        self.taken: dict[str, bytes] = {}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.deidentify_zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+            cwd=PROJECT,
+        )
+
+    def close(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe
+            pipe.close()
+        assert self._process.wait(20) == 0
+
+    def lay_out(self) -> None:
+        shutil.rmtree(self.place)
+        shutil.copytree(self._fresh, self.place)
+        self.taken = {}
+
+    def run(self, inject: str = "", calls: list[str] = CALLS) -> str:
+        """Clean the series; what strace saw."""
+        config = self.collection.config
+        request = {"state": config.state, "data": config.data, "into": str(self.collection.into)}
+        request |= {"key": str(self.collection.key), "series": self.collection.uid(0)}
+        asked = {**request, "inject": inject, "calls": calls, "out": str(self._said)}
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(orjson.dumps(asked) + b"\n")
+        self._process.stdin.flush()
+        status = orjson.loads(self._process.stdout.readline())["status"]
+        trace = (self._said / "trace").read_text(errors="replace") if inject else ""
+        assert status == 0 or "killed by SIGKILL" in trace, f"status {status}"
+        return trace
+
+    def take(self) -> list[str]:
+        """Be the collection that gets what is clean; what is wrong."""
+        wrong = []
+        for folder in self.collection.handed():
+            if folder.suffix == ".part":
+                continue
+            for path in folder.iterdir():
+                wrong += [f"{path.name} twice"] if path.name in self.taken else []
+                self.taken[path.name] = path.read_bytes()
+            shutil.rmtree(folder)
+        return wrong
+
+    def points(self) -> list[tuple[str, int]]:
+        """The calls of an undisturbed run that change anything."""
+        numbers: Counter[str] = Counter()
+        found = []
+        for line in self.run("count").splitlines():
+            call, parenthesis, _ = line.partition("(")
+            if parenthesis and call in CALLS:
+                numbers[call] += 1
+                if changes(call, line):
+                    found.append((call, numbers[call]))
+        return found
+
+    def held(self) -> int:
+        vault = Vault(self.collection.config.state, writes=False)
+        try:
+            return len(vault.held())
+        finally:
+            vault.close()
+
+
+@contextmanager
+def stand() -> Iterator[Stand]:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a private directory below it
+    with tempfile.TemporaryDirectory(prefix="listener-", dir=memory) as name:
+        made = Stand(Path(name))
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def test_a_unit_that_is_killed_at_a_call_is_handed_over_once() -> None:
+    complaints, hits = [], 0
+    with stand() as stood:
+        points = stood.points()
+        assert stood.take() == []
+        expected = stood.taken
+        assert len(expected) == 2
+        for place, (call, number) in enumerate(points[::_STRIDE]):
+            stood.lay_out()
+            trace = stood.run(f"signal=SIGKILL:when={number}", [call])
+            hits += "killed by SIGKILL" in trace
+            wrong = stood.take() if place % 2 else []
+            stood.run()
+            wrong += stood.take()
+            wrong += [] if stood.taken == expected else [f"{sorted(stood.taken)} instead of {sorted(expected)}"]
+            wrong += [f"left: {path.name}" for path in stood.collection.handed()]
+            wrong += [] if stood.held() == 1 else [f"{stood.held()} are held"]
+            complaints += [f"{call} number {number}: {text}" for text in wrong]
+    print(f"{hits} kill points of {len(points)}")
+    assert not complaints, "\n".join(complaints[:30])
+    assert hits > 20
