@@ -57,7 +57,7 @@ class Client:
     def ask(self) -> None:
         if not self._left:
             self.close()
-            self._connection = http.client.HTTPConnection(self._running.address, timeout=60)
+            self._connection = http.client.HTTPConnection(self._running.address, timeout=600)
             self._left = _REQUESTS
         self._left -= 1
         url, frames = self._order.choice(self._slides)
