@@ -7,6 +7,7 @@ when the lease ends. Hooks and stages take deliveries in this one way.
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import time
 from collections.abc import Callable
 from sqlite3 import Connection
@@ -20,6 +21,7 @@ from listener.ledger.connection import Stamp, open_writer, path_of, translated
 from listener.ledger.consumers import Position
 from listener.ledger.delivery_retry import retry_of
 from listener.ledger.rows import Delivery
+from listener.reasons import internal
 
 #: Seconds between two looks for due deliveries.
 _POLL_SECONDS = 0.5
@@ -194,6 +196,10 @@ class DeliveryThread:
             deliveries.settle(connection, delivery, "pending", time.time_ns(), next_ns=next_ns, error=later.detail)
         except NotTaken as failure:
             answer = self._record_failure(connection, delivery, failure)
+        except (LedgerFault, sqlite3.Error, OSError):
+            raise
+        except Exception as defect:  # noqa: BLE001 - a defect of the receiver ends neither the thread nor other deliveries
+            answer = self._record_failure(connection, delivery, NotTaken(internal(defect)))
         else:
             if self._failures:
                 log.info("the %s takes deliveries again", self._consumer.title)

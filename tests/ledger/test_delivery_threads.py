@@ -95,6 +95,25 @@ def test_after_so_many_failures_it_is_given_up_or_never(
     assert state_of(ledger)[0] == "delivered"
 
 
+def test_a_defect_of_the_receiver_is_a_failure_of_the_delivery_and_ends_no_thread(
+    tmp_path: Path, ledger: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message may name a patient, so that only type and place are told."""
+
+    def breaks(_delivery: Delivery, _renew: Callable[[], None]) -> None:
+        raise ValueError("Doe^Jane")
+
+    monkeypatch.setattr(delivery_retry, "delivery_pause", lambda _attempt: 0.01)
+    end(ledger, "1.1")
+    receiver = Scripted(breaks, breaks)
+    with working(tmp_path, receiver, attempts=2) as answers:
+        until(lambda: answers == ["postponed", "failed"], 10)
+        end(ledger, "1.2")
+        until(lambda: receiver.taken == ["1.2/1"], 10)
+    (error,) = ledger.execute("SELECT error FROM deliveries WHERE state = 'failed'").fetchone()
+    assert error.startswith("ValueError at test_delivery_threads.py:")
+
+
 def test_a_lease_lasts_while_it_is_renewed_and_is_lost_otherwise(tmp_path: Path, ledger: sqlite3.Connection) -> None:
     goes_on, may_end = threading.Event(), threading.Event()
 
