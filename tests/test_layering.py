@@ -137,6 +137,7 @@ BROAD = {
     "serve.describing": "whatever pydicom raises of a value or an instance, the others are to be had",
     "serve.reencoding": "whatever pydicom raises of an instance, it cannot be written in that form",
     "serve.rendering": "whatever pydicom and codecs raise about a frame, it cannot be shown",
+    "ledger.delivery_threads": "a defect of a receiver is a failure of one delivery, and the thread goes on",
     "frames.loader": "whatever a load raises, its frames are not there, and the cache goes on",
     "ledger.thread": "a defect of the ledger's is told, and never intake's trouble",
     "service.watch": "whatever watchdog raises, rescans find the files, and the watch is made again",
