@@ -195,6 +195,7 @@ def test_export_s_unit_writes_to_the_state_alone() -> None:
 def test_notify_s_unit_reads_the_tree_and_writes_to_the_state_alone() -> None:
     own, other = unit("listener-notify.service"), unit("listener-export.service")
     assert own["ExecStart"] == ["/opt/listener/bin/listener notify"]
+    assert own.pop("CPUWeight") == ["20"], "intake comes first"
     different = ("ExecStart", "EnvironmentFile")
     assert {k: v for k, v in own.items() if k not in different} == {
         k: v for k, v in other.items() if k not in different
@@ -222,6 +223,7 @@ def test_compose_with_chris_is_one_hardened_container_and_brokers_for_who_has_no
 
 def test_serve_s_unit_writes_to_its_index_and_not_to_the_tree() -> None:
     own, other = unit("listener-serve.service"), unit("listener-notify.service")
+    del other["CPUWeight"]
     assert own["ExecStart"] == ["/opt/listener/bin/listener serve --index /var/cache/listener-serve"]
     assert own.pop("CacheDirectory") == ["listener-serve"]
     assert own.pop("CacheDirectoryMode") == ["0700"]

@@ -87,24 +87,32 @@ class _OwnDocument:
         """Rename the staged document into place, over the same document too: another worker that has read that one, to
         replace the instance it then described, must see that it was overtaken.
         """
-        signature = self._placed.signature
-        if signature is None:
+        if self._placed.signature is None:
             try:
                 self._move_in(rename_new, path)
             except FileExistsError:
-                if json_file.load(self._path) is not None and not _is_identical(self._path, data):
-                    raise Overtaken from None
+                self._refuse_other(data)
             else:
                 return
         with locked(self._path, self._context):
             # Under the lock: a command that found the document without an instance may be about to remove it.
             displace_directory(self._path, self._context)
-            is_other = signature and json_file.signature(self._path) not in (signature, None)
-            if is_other and not _is_identical(self._path, data):
-                raise NotYet
+            self._refuse_other(data)
             if _rename_or_false(path, self._path):
                 return
         self._move_in(os.rename, path)
+
+    def _refuse_other(self, data: bytes) -> None:
+        """Raise NotYet where another document is there than when the place was decided, and it is not `data`: Overtaken
+        where there was none.
+        """
+        signature = self._placed.signature
+        if json_file.signature(self._path) in (signature, None) or _is_identical(self._path, data):
+            return
+        if signature:
+            raise NotYet
+        if json_file.load(self._path) is not None:
+            raise Overtaken
 
     def _move_in(self, operation: Callable[[str, str], None], path: str) -> None:
         """Give a staged document its name by `operation`.

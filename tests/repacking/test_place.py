@@ -13,7 +13,7 @@ from listener.dicom.attributes import Limits
 from listener.dicom.reader import Wanted, read_header
 from listener.planning import documents
 from listener.records import Arrival, Deferral, Outcome
-from listener.repacking import claim, describe
+from listener.repacking import claim, describe, document_files
 from listener.repacking.context import COPY, MOVE
 from listener.repacking.dataset import digest
 from listener.repacking.job import Instance
@@ -318,6 +318,41 @@ def test_the_same_name_again_while_a_corrected_name_is_being_described(
     assert isinstance(again, Outcome), again
     claim.release(again.claim)
     assert (again.kind, len(files_of(bench)), len(superseded(bench))) == ("published", 1, 2)
+    consistent(bench)
+
+
+def test_a_corrected_name_while_the_first_document_waits_for_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two data sets of one name are described for the first time, and the document of both is one; a third one, of
+    another name, comes between the look of the slower one and its lock.
+    """
+    bench = Bench(tmp_path)
+    slower = arrival_of(bench.put("one", PatientName="Doe^Jane"))
+    quicker = bench.put("two", PatientName="Doe^Jane", pixels=b"2" * 32)
+    corrected = bench.put("three", PatientName="Deo^Jane", pixels=b"3" * 32)
+    real = describe.describe
+    told: list[str] = []
+
+    def describe_after_the_quicker(*arguments: Any) -> Any:
+        monkeypatch.setattr(describe, "describe", real)
+        told.append(bench.outcome(quicker).kind)
+        monkeypatch.setattr(describe, "locked", locked_after_the_corrected)
+        return real(*arguments)
+
+    def locked_after_the_corrected(*arguments: Any) -> Any:
+        monkeypatch.setattr(describe, "locked", document_files.locked)
+        told.append(bench.outcome(corrected).kind)
+        return document_files.locked(*arguments)
+
+    monkeypatch.setattr(describe, "describe", describe_after_the_quicker)
+    (deferral,) = bench.work([slower])
+    assert (deferral.reason, told) == ("busy", ["published", "published"])
+    (again,) = bench.work([slower._replace(claim=deferral.claim)])
+    assert isinstance(again, Outcome), again
+    claim.release(again.claim)
+    # It is superseded: the quicker one took its place, and it was kept then.
+    assert (again.kind, len(files_of(bench)), len(superseded(bench))) == ("duplicate", 1, 2)
     consistent(bench)
 
 
