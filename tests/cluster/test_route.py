@@ -129,6 +129,12 @@ def until_delivered(namespace: Namespace, wanted: AbstractSet[str]) -> dict[str,
     return until(there, 120)
 
 
+def is_up(namespace: Namespace, name: str) -> bool:
+    """Whether the service has not told that a target is down, or has told since that it is up."""
+    told = [line for event in ("down", "up") for line in lines(namespace, event) if f'"target":"{name}"' in line]
+    return not told or '"event":"up"' in max(told, key=lambda line: str(json.loads(line)["time"]))
+
+
 @pytest.fixture(scope="module")
 def routed(namespace: Namespace) -> Iterator[Namespace]:
     """The chart with route, two workers and a hospital; all of it goes afterwards."""
@@ -184,6 +190,7 @@ def test_a_worker_is_drained_under_load_and_switched_off(routed: Namespace, tmp_
 def test_one_that_is_drained_without_a_move_keeps_its_studies_whole(routed: Namespace, tmp_path: Path) -> None:
     begin(routed, "one")
     route(routed, "resume", "one")
+    until(lambda: is_up(routed, "one"), 60, what="the worker that comes back is seen")
     seeds, files = [f"kept{number}" for number in range(4)], 30
     wanted = {seed: sent(seed, files, tmp_path) for seed in seeds}
     for seed in seeds:
