@@ -6,8 +6,6 @@ PORT ?= 11112
 HTTP ?= 127.0.0.1:9464
 # More for pytest (make test ARGS='-k header') or for listener bench.
 ARGS ?=
-# Processes of make test: one more than processors, because tests of services wait for a third of their time.
-PROCESSES ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 # Where make dashboard-check draws the dashboard.
 PICTURES ?= .venv/dashboard
 # The Python that makes the environment; found when not named.
@@ -42,7 +40,7 @@ test: $(DEV) ## run all tests but those of make faults and make soak (ARGS= for 
 	@.ci/need orthanc || echo "Tests of route that need Orthanc will be skipped."
 	@.ci/need redis nats || echo "Tests of notify that need Redis or NATS will be skipped."
 	@.ci/need grafana-schema || echo "The type check of the dashboard will be skipped."
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses=4 --dist=loadgroup --durations=10 $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadgroup --durations=10 $(ARGS)
 
 dashboard-check: $(DEV) ## type-check and lint the dashboard, try every query, draw every row (PICTURES=)
 	@.ci/need dcmtk promtool prometheus
