@@ -8,7 +8,6 @@ import contextlib
 import json
 import random
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from listener.deidentify.profile import Rules
 from listener.deidentify.recipe_file import read_recipes
 from listener.deidentify.recipe_filter import matching, read, tags_of
 from tests.compat import environments
+from tests.compat.inside.printed import values
 from tests.conftest import PROJECT
 from tests.deidentify import planting
 from tests.deidentify.rewriting_bench import KEYS, SUBJECT, job, rewritten
@@ -136,18 +136,6 @@ def asked(python: Path, headers: list[Any], filters: list[Any]) -> Any:
     )
     assert told.returncode == 0, told.stderr[-3000:]
     return json.loads(told.stdout.rpartition("\n")[2])
-
-
-def values(dataset: Dataset, path: str = "") -> Iterator[tuple[str, str]]:
-    """As tests/compat/inside/deid_recipes.py has it."""
-    for element in dataset:
-        name = f"{path}{int(element.tag):08x}"
-        if element.VR == "SQ":
-            yield name, "sequence"
-            for number, item in enumerate(element.value):
-                yield from values(item, f"{name}.{number}.")
-        else:
-            yield name, "" if element.value is None else str(element.value)
 
 
 def cleaned(folder: Path, text: str, path: Path) -> dict[str, str] | None:

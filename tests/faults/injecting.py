@@ -155,12 +155,12 @@ SCENARIOS = {
 }
 
 
-class Zygote:
-    """The process that forks (tests/faults/zygote.py), and what it is asked for."""
+class Forks:
+    """A process that forks for each request: requests and answers are lines of JSON."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.zygote"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(),
@@ -173,6 +173,21 @@ class Zygote:
             assert pipe is not None
             pipe.close()
         assert self._process.wait(120) == 0
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """What it answers."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(orjson.dumps(request) + b"\n")
+        self._process.stdin.flush()
+        return orjson.loads(self._process.stdout.readline())
+
+
+class Zygote(Forks):
+    """Runs the program (tests/faults/zygote.py)."""
+
+    def __init__(self) -> None:
+        super().__init__("tests.faults.zygote")
 
     def once(
         self, places: Places, args: tuple[str, ...], who: str, inject: str = "", calls: Sequence[str] = CALLS
@@ -188,12 +203,7 @@ class Zygote:
         out = places.base / "outside" / "said"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        request = {"argv": list(argv), "who": who, "inject": inject, "calls": calls, "out": str(out)}
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(orjson.dumps(request) + b"\n")
-        self._process.stdin.flush()
-        answer = orjson.loads(self._process.stdout.readline())
+        answer = self.ask({"argv": list(argv), "who": who, "inject": inject, "calls": calls, "out": str(out)})
         trace = (out / "trace").read_text(errors="replace") if inject else ""
         return Ended(answer["status"], (out / "stdout").read_bytes(), (out / "stderr").read_text(), trace)
 

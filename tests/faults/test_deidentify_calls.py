@@ -6,23 +6,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import orjson
 import pytest
 
 from listener.deidentify.vault import Vault
-from tests.conftest import PROJECT
 from tests.deidentify.collection import Collection
 from tests.faults.crash import changes
-from tests.faults.injecting import CALLS
-from tests.service_process import environment
+from tests.faults.injecting import CALLS, Forks
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -43,19 +38,10 @@ class Stand:
         self.collection.end()
         shutil.copytree(self.place, self._fresh)
         self.taken: dict[str, bytes] = {}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.deidentify_zygote"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment(),
-            cwd=PROJECT,
-        )
+        self._forks = Forks("tests.faults.deidentify_zygote")
 
     def close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe
-            pipe.close()
-        assert self._process.wait(20) == 0
+        self._forks.close()
 
     def lay_out(self) -> None:
         shutil.rmtree(self.place)
@@ -68,11 +54,7 @@ class Stand:
         request = {"state": config.state, "data": config.data, "into": str(self.collection.into)}
         request |= {"key": str(self.collection.key), "series": self.collection.uid(0)}
         asked = {**request, "inject": inject, "calls": calls, "out": str(self._said)}
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(orjson.dumps(asked) + b"\n")
-        self._process.stdin.flush()
-        status = orjson.loads(self._process.stdout.readline())["status"]
+        status = self._forks.ask(asked)["status"]
         trace = (self._said / "trace").read_text(errors="replace") if inject else ""
         assert status == 0 or "killed by SIGKILL" in trace, f"status {status}"
         return trace

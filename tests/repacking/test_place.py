@@ -295,6 +295,17 @@ def test_a_corrected_name_onto_a_path_that_another_has_is_a_conflict(tmp_path: P
     assert contents(bench.data) == before
 
 
+def overtaken(bench: Bench, arrival: Arrival) -> Outcome:
+    """What becomes of a file that another worker was faster than, once it is looked at again."""
+    (deferral,) = bench.work([arrival])
+    assert isinstance(deferral, Deferral), deferral
+    assert deferral.reason == "busy"
+    (again,) = bench.work([arrival._replace(claim=deferral.claim)])
+    assert isinstance(again, Outcome), again
+    claim.release(again.claim)
+    return again
+
+
 def test_the_same_name_again_while_a_corrected_name_is_being_described(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,11 +323,8 @@ def test_the_same_name_again_while_a_corrected_name_is_being_described(
         return real(*arguments)
 
     monkeypatch.setattr(describe, "describe", describe_after_the_third)
-    (deferral,) = bench.work([corrected])
-    assert (deferral.reason, told) == ("busy", ["published"])
-    (again,) = bench.work([corrected._replace(claim=deferral.claim)])
-    assert isinstance(again, Outcome), again
-    claim.release(again.claim)
+    again = overtaken(bench, corrected)
+    assert told == ["published"]
     assert (again.kind, len(files_of(bench)), len(superseded(bench))) == ("published", 1, 2)
     consistent(bench)
 
@@ -346,11 +354,8 @@ def test_a_corrected_name_while_the_first_document_waits_for_its_lock(
         return document_files.locked(*arguments)
 
     monkeypatch.setattr(describe, "describe", describe_after_the_quicker)
-    (deferral,) = bench.work([slower])
-    assert (deferral.reason, told) == ("busy", ["published", "published"])
-    (again,) = bench.work([slower._replace(claim=deferral.claim)])
-    assert isinstance(again, Outcome), again
-    claim.release(again.claim)
+    again = overtaken(bench, slower)
+    assert told == ["published", "published"]
     # It is superseded: the quicker one took its place, and it was kept then.
     assert (again.kind, len(files_of(bench)), len(superseded(bench))) == ("duplicate", 1, 2)
     consistent(bench)

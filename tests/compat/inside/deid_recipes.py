@@ -8,13 +8,13 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 os.environ.setdefault("MESSAGELEVEL", "QUIET")
 
 from deid.config import DeidRecipe  # type: ignore[import-not-found]
 from deid.dicom import get_identifiers, has_burned_pixels, replace_identifiers  # type: ignore[import-not-found]
+from printed import values  # type: ignore[import-not-found]
 
 
 def recipe(text: str) -> Any:
@@ -24,18 +24,6 @@ def recipe(text: str) -> Any:
         file.write(text)
         file.flush()
         return DeidRecipe(deid=file.name)
-
-
-def values(dataset: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Elements by their path, private ones without their creators; values as they are printed."""
-    for element in dataset:
-        name = f"{path}{int(element.tag):08x}"
-        if element.VR == "SQ":
-            yield name, "sequence"
-            for number, item in enumerate(element.value):
-                yield from values(item, f"{name}.{number}.")
-        else:
-            yield name, "" if element.value is None else str(element.value)
 
 
 def header(text: str, path: str, variables: dict[str, str]) -> dict[str, str]:
