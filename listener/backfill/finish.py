@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-import orjson
-
 from listener.backfill import account, parts, volumes
 from listener.backfill.faults import InHand, PartFailed
 from listener.backfill.journal import series_of
@@ -25,6 +23,7 @@ from listener.disk import files, json_file, moves
 from listener.errors import LedgerFault, LockHeld
 from listener.ledger.batches import Account, BatchKey, BatchState, FileError
 from listener.ledger.maintenance import LedgerRepair
+from listener.planning import documents
 from listener.planning.names import printable, short_hash
 from listener.repacking.setaside import entries, reason_file
 from listener.service.other_listeners import OtherListeners
@@ -157,12 +156,9 @@ def take_over(folder: str, part: str, state_dir: str, batch: str) -> int:
 
 def _mark(path: str, batch: str, staging: files.StagingDir) -> None:
     """Say in a reason file by which batch its file came."""
-    record = json_file.load(path)
-    if record is not None and record.get("batch") != batch:
-        data = orjson.dumps(
-            {**record, "batch": printable(batch)}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-        )
-        files.write_document(staging, path, data, syncs=True)
+    record, shown = json_file.load(path), printable(batch)
+    if record is not None and record.get("batch") != shown:
+        files.write_document(staging, path, documents.encode({**record, "batch": shown}), syncs=True)
 
 
 def _names(directory: str) -> list[str]:

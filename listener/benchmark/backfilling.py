@@ -30,8 +30,6 @@ from listener.benchmark.verify import Unfinished, verify
 from listener.benchmark.workdir import RunDirs, print_progress, settle
 from listener.disk import files
 
-_TICK = os.sysconf("SC_CLK_TCK")
-
 #: The share of an archive that is brought in before and after it, for what a file costs.
 _SHARE = 3
 
@@ -150,11 +148,11 @@ class _Measuring:
         make_places(place)
         size = archive.write(place.incoming, count)
         settle(place)
-        spent, others, begun = processes.spent(), _idle(), time.perf_counter()
+        spent, others, begun = processes.spent(), processes.idle(), time.perf_counter()
         with ThreadPoolExecutor(self._at_once) as pool:
             loops = list(pool.map(partial(self._part, place, archive.words), range(self._at_once)))
         wall = time.perf_counter() - begun
-        cpu, idle = processes.spent() - spent, _idle() - others
+        cpu, idle = processes.spent() - spent, processes.idle() - others
         verify(place.data, place.log, count, size)
         if archive.copies:  # Large: they would fill the disk, and few inodes are freed.
             shutil.rmtree(place.base)
@@ -166,12 +164,11 @@ class _Measuring:
         process = subprocess.Popen(
             listener("once", *place.flags(), *options, f"--part={part}/{self._at_once}"), stderr=subprocess.DEVNULL
         )
-        # Its own time can be read as long as nobody has waited for it.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        seconds = processes.own(process.pid)
         if process.wait():
             raise Unfinished(f"once --part left with status {process.returncode}")
-        return sum(map(int, fields[11:13])) / _TICK
+        return seconds
 
     def _trials(self, archive: Archive) -> tuple[float, float]:
         """Return metadata operations and moved bytes a second, by as many processes as parts at once."""
@@ -195,12 +192,6 @@ class _Measuring:
         if any(process.returncode for process in started):
             raise Unfinished(f"a trial of {what} failed")
         return max(map(float, told))
-
-
-def _idle() -> float:
-    """Return the seconds for which the processors of this machine had nothing to do, all together."""
-    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
-    return sum(map(int, fields[4:6])) / _TICK
 
 
 # -- the trials, each in a process of its own --------------------------------------------------------------------------

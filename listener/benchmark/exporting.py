@@ -126,7 +126,7 @@ class Exporting:
     ) -> Sample:
         ready = self._collection()
         with self._workdir.place() as place, _store(place) as endpoint:
-            shutil.copytree(ready.place.base / "state", place.base / "state")
+            shutil.copytree(ready.place.state, place.state)
             settle(place)
             command, begins, ends = program(place, ready, endpoint, flags or [])
             took = _measured(command, place.base / "said", begins, ends, ready.series)
@@ -141,7 +141,7 @@ class Exporting:
         return words, b'"started"', b""
 
     def _export(self, place: RunDirs, ready: Ready, endpoint: str, flags: list[str]) -> tuple[list[str], bytes, bytes]:
-        where = [f"--state={place.base / 'state'}", f"--data={ready.place.data}", f"--to=s3://{_BUCKET}/data"]
+        where = [f"--state={place.state}", f"--data={ready.place.data}", f"--to=s3://{_BUCKET}/data"]
         more = [f"--endpoint={endpoint}", "--allow-identified", "--http=off", f"--uploads={_AT_ONCE}"]
         return listener("export", *where, *more, *flags), b'"started"', b'"exported"'
 
@@ -225,7 +225,7 @@ def _environment() -> dict[str, str]:
 
 
 def _directories(place: RunDirs) -> list[str]:
-    return [f"--state={place.base / 'state'}", f"--data={place.data}"]
+    return [f"--state={place.state}", f"--data={place.data}"]
 
 
 def _finish(command: list[str]) -> None:

@@ -108,11 +108,28 @@ def so_far(root: int) -> float:
     """Return the processor seconds of a running process, of its living descendants, and of the children they waited
     for.
     """
-    ticks = 0
+    total = 0.0
     for pid in below(root):
         with suppress(OSError):
-            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
-    return ticks / _TICK
+            total += sum(_times(pid))
+    return total
+
+
+def own(pid: int) -> float:
+    """Return the processor seconds of a process itself, as long as nobody has waited for it. Raises OSError."""
+    return sum(_times(pid)[:2])
+
+
+def _times(pid: int) -> list[float]:
+    """Return user and system seconds of a process, and those of the children that it waited for. Raises OSError."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return [int(field) / _TICK for field in fields[11:15]]
+
+
+def idle() -> float:
+    """Return the seconds for which the processors of this machine had nothing to do, all together."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+    return sum(map(int, fields[4:6])) / _TICK
 
 
 class Watcher:

@@ -59,7 +59,7 @@ def service(place: RunDirs, options: Options) -> Iterator[tuple[subprocess.Popen
 def route(place: RunDirs, routes: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run `listener route` on the collection of a run; yield it and the file of its events once it is ready."""
     events = place.base / "route.ndjson"
-    words = ["route", f"--data={place.data}", f"--state={place.base / 'state'}", f"--routes={routes}"]
+    words = ["route", f"--data={place.data}", f"--state={place.state}", f"--routes={routes}"]
     with running(listener(*words, "--http=127.0.0.1:0"), events) as process:
         until(lambda: b'"ready"' in events.read_bytes(), process, _START_SECONDS, "listener route does not get ready")
         yield process, events

@@ -194,7 +194,7 @@ def _frames(place: Place, port: int, seed: int) -> Iterator[Line]:
 
 
 def _cache(place: Place) -> Iterator[Line]:
-    state = str(place.run.base / "state")
+    state = str(place.run.state)
     words = [sys.executable, "-c", _CACHE, str(place.run.data), state, place.slide, str(place.file), str(FRAMES)]
     done = subprocess.run(words, stdout=subprocess.PIPE, check=False, timeout=_PATIENCE)
     if done.returncode:
@@ -243,7 +243,7 @@ def _p99(times: Sequence[float]) -> float:
 def _serving(place: Place, index: Path) -> Iterator[int]:
     """Run `listener serve`, which makes nothing ahead; yield its port once it is ready."""
     port = free_port()
-    words = ["serve", f"--data={place.run.data}", f"--state={place.run.base / 'state'}", f"--index={index}"]
+    words = ["serve", f"--data={place.run.data}", f"--state={place.run.state}", f"--index={index}"]
     # The address stands in what is indexed: of each start the same.
     more = ["--http=off", "--ahead=off", "--public-url=http://127.0.0.1/dicom-web"]
     command = listener(*words, f"--dicomweb=127.0.0.1:{port}", *more)

@@ -12,6 +12,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from listener.dicom.attributes import dictionary_vr
+from listener.dicom.file_meta import ALL_DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE
 
 _LONG = frozenset((b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC", b"UR", b"OD", b"OF", b"OL", b"OV", b"SV", b"UV"))
 _OPEN = 0xFFFFFFFF
@@ -131,8 +132,7 @@ def scan_behind(descriptor: int, begin: int, syntax: str, before: Scanned) -> Sc
 
 def _form_of(syntax: str) -> tuple[bool, bool, bool]:
     """Return whether a transfer syntax has implicit VR, is in little endian, and is deflated."""
-    deflated = syntax in ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
-    return syntax == "1.2.840.10008.1.2", syntax != "1.2.840.10008.1.2.2", deflated
+    return syntax == IMPLICIT_LITTLE, syntax != EXPLICIT_BIG, syntax in ALL_DEFLATED
 
 
 def _read(descriptor: int, begin: int, count: int) -> tuple[bytes, bool]:

@@ -190,18 +190,18 @@ class Units:
         if self._provider is None:
             with self._lock:
                 return Subject(*self._vault.patient(patient_key, new), patient_id)
-        answer = self._provided(self._provider, identity, patient_key, new.days)
+        answer = self._provided(self._provider, identity, new.days)
         if isinstance(answer, Refusal):
             return answer
         accessions = ((identity.AccessionNumber, answer.accession),) if answer.accession else ()
         return Subject(answer.pseudonym, answer.days, patient_id, accessions, answer.values)
 
-    def _provided(self, provider: Provider, identity: Identity, patient_key: str, days: int) -> Answer | Refusal:
+    def _provided(self, provider: Provider, identity: Identity, days: int) -> Answer | Refusal:
         """Return what the provider said of a patient, now or before, with the days that count."""
         if not identity.PatientID:
             return Refusal("no-identifier", "it has no PatientID")
         with self._lock:
-            known = self._vault.provided(patient_key, identity.AccessionNumber)
+            known = self._vault.provided(identity.PatientID, identity.AccessionNumber)
         if known:
             return known
         (answer,) = provider.ask([_request(identity)])

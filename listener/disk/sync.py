@@ -17,6 +17,9 @@ _T = TypeVar("_T", int, str)
 #: SYNC_FILE_RANGE_WRITE of <fcntl.h>: start writing dirty pages, do not wait.
 _WRITE = 2
 
+#: This file system supports no sync (some FUSE): nothing was lost.
+UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -96,6 +99,5 @@ def _fatal_io() -> Iterator[None]:
             raise FatalFault(
                 "a sync failed (EIO); what was not yet released waits as a claim for the next start"
             ) from error
-        # This file system supports no sync (some FUSE): nothing was lost.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+        if error.errno not in UNSUPPORTED:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from listener.ledger.connection import Stamp, data_version, open_reader, path_of, translated
@@ -24,31 +24,28 @@ class KeptReader:
 
     def ask(self, question: Callable[[Reader], T]) -> T:
         """Return what `question` returns of a Reader of the ledger that lies there now. Raises LedgerFault."""
-        try:
-            return question(Reader(self._current()))
-        except BaseException:
-            self.close()
-            raise
+        with self._connected() as connection:
+            return question(Reader(connection))
 
     def has_changed(self) -> bool:
         """Return whether somebody wrote since the last call, or a connection was opened. Raises LedgerFault."""
-        try:
-            connection = self._current()
-            with translated():
-                version = data_version(connection)
-        except BaseException:
-            self.close()
-            raise
+        with self._connected() as connection, translated():
+            version = data_version(connection)
         before, self._version = self._version, version
         return version != before
 
-    def _current(self) -> sqlite3.Connection:
-        """Return a connection to the ledger that lies there now."""
-        stamp = Stamp.of(self._path)
-        if self._connection is None or not self._stamp.is_still(stamp):
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection to the ledger that lies there now; one that fails is closed."""
+        try:
+            stamp = Stamp.of(self._path)
+            if self._connection is None or not self._stamp.is_still(stamp):
+                self.close()
+                self._stamp, self._connection = stamp, open_reader(self._path)
+            yield self._connection
+        except BaseException:
             self.close()
-            self._stamp, self._connection = stamp, open_reader(self._path)
-        return self._connection
+            raise
 
     def close(self) -> None:
         """Close the connection; the next question opens another."""

@@ -8,12 +8,13 @@ import shutil
 import time
 from threading import Event, Thread
 
+from listener.disk import sync
 from listener.disk.files import open_regular
 from listener.network import statuses
 from listener.route.health import DOWN, UP, Standing
-from listener.route.queue import File, Send, Settled
-from listener.route.schema import DEAD, NO_STATUS
-from listener.route.sender import GONE, OTHER_FILE, Line, Report, settle
+from listener.route.queue import File, Send
+from listener.route.schema import NO_STATUS
+from listener.route.sender import GONE, OTHER_FILE, Line, answered, given_up
 from listener.route.window import Window
 
 #: Seconds until a directory that cannot be written is tried again.
@@ -72,7 +73,8 @@ class DirectorySender:
         except FileNotFoundError:
             return self._give_up(send, GONE)
         except OSError as error:
-            self._report(send, statuses.UNREADABLE, NO_STATUS, f"the file cannot be read ({error.strerror})", begun)
+            text = f"the file cannot be read ({error.strerror})"
+            self._line.report(answered(send, statuses.UNREADABLE, NO_STATUS, text, begun))
             return True
         try:
             if File.of(os.fstat(source)) != send.file:
@@ -86,17 +88,11 @@ class DirectorySender:
         finally:
             os.close(source)
         self.standing = Standing(UP, self.standing.since if self.standing.state == UP else begun)
-        self._report(send, statuses.meaning(0), 0, "", begun)
+        self._line.report(answered(send, statuses.meaning(0), 0, "", begun))
         return True
 
-    def _report(self, send: Send, found: statuses.Meaning, status: int, text: str, begun: float) -> None:
-        now_ns, seconds = time.time_ns(), time.monotonic() - begun
-        settled = settle(send, found, status, text, now_ns)
-        self._line.report(Report(send, found.outcome, status, now_ns, seconds, settled))
-
     def _give_up(self, send: Send, why: str) -> bool:
-        settled = Settled(send, DEAD, NO_STATUS, why)
-        self._line.report(Report(send, statuses.REFUSED, NO_STATUS, time.time_ns(), 0.0, settled))
+        self._line.report(given_up(send, why))
         return True
 
 
@@ -123,8 +119,7 @@ def _sync_names(directory: int) -> None:
     try:
         os.fsync(directory)
     except OSError as error:
-        # Some file systems sync no directory, and need not.
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno not in sync.UNSUPPORTED:
             raise
 
 

@@ -88,6 +88,17 @@ def settle(send: Send, found: Meaning, status: int, text: str, now_ns: int) -> S
     return Settled(send, PENDING, status, error, comment, next_ns)
 
 
+def answered(send: Send, found: Meaning, status: int, text: str, begun: float) -> Report:
+    """Return the report of an attempt that ended just now; see settle. `begun` is of time.monotonic()."""
+    now_ns, seconds = time.time_ns(), time.monotonic() - begun
+    return Report(send, found.outcome, status, now_ns, seconds, settle(send, found, status, text, now_ns))
+
+
+def given_up(send: Send, why: str) -> Report:
+    """Return the report that an instance cannot be sent, whoever is to get it."""
+    return Report(send, statuses.REFUSED, NO_STATUS, time.time_ns(), 0.0, Settled(send, DEAD, NO_STATUS, why))
+
+
 class Sender:
     """Sends what its `window` holds to one peer. `associations` are open at once, each with a thread."""
 
@@ -325,14 +336,11 @@ class _Link(Thread):
     def _report(
         self, send: Send, found: Meaning, status: int, text: str, begun: float, *, is_reencoded: bool = False
     ) -> None:
-        now_ns, seconds = time.time_ns(), time.monotonic() - begun
-        settled = settle(send, found, status, text, now_ns)
-        self._sender.line.report(Report(send, found.outcome, status, now_ns, seconds, settled, is_reencoded))
+        made = answered(send, found, status, text, begun)
+        self._sender.line.report(made._replace(is_reencoded=is_reencoded))
 
     def _give_up(self, send: Send, why: str) -> bool:
-        """Report that an instance cannot be sent, whoever is to get it."""
-        settled = Settled(send, DEAD, NO_STATUS, why)
-        self._sender.line.report(Report(send, statuses.REFUSED, NO_STATUS, time.time_ns(), 0.0, settled))
+        self._sender.line.report(given_up(send, why))
         return True
 
     def _fail(self, fault: PeerFault) -> None:
