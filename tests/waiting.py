@@ -13,6 +13,9 @@ T = TypeVar("T")
 #: needs several times that, and only what never comes takes the whole limit.
 PATIENCE = 6
 
+#: CLOCK_REALTIME_COARSE of linux/time.h, which the library does not name: the clock that files get their times from.
+FILE_CLOCK = 5
+
 
 def until(predicate: Callable[[], T], seconds: float = 10, *, what: str = "") -> T:
     """Call `predicate` until what it returns is true, and return that; AssertionError after PATIENCE times `seconds`.
@@ -36,6 +39,12 @@ def until(predicate: Callable[[], T], seconds: float = 10, *, what: str = "") ->
             raise AssertionError(f"not within {seconds:g} s: {name} (last: {shown!r})")
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
+
+
+def file_clock_tick() -> None:
+    """Wait until what is changed from now on has a later st_ctime: files get the time of the last tick."""
+    before = time.clock_gettime_ns(FILE_CLOCK)
+    until(lambda: time.clock_gettime_ns(FILE_CLOCK) > before, what="the clock of files ticks")
 
 
 def alive(pid: int) -> bool:

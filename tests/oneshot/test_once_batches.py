@@ -10,6 +10,7 @@ import pytest
 from tests.batch_places import BatchPlaces, make_batch_places
 from tests.instances import write_instance
 from tests.service_process import listener
+from tests.waiting import file_clock_tick
 from tests.workbench import contents
 
 pytestmark = pytest.mark.real
@@ -131,7 +132,7 @@ def test_the_oldest_folders_are_taken_first_and_no_more_than_asked_for(here: Bat
         folder = here.folder(name, 1, patient=age)
         for path in (folder / "1.dcm", folder):
             os.utime(path, ns=(0, 10**18 + age * 10**9))
-    # st_ctime counts too, and cannot be set: it is as old as the making of each.
+        file_clock_tick()  # st_ctime counts too, and cannot be set: it is as old as the making of each
     done = here.once("--number", "2")
     assert done.status == 0
     assert {name for name, row in here.states().items() if row[0] == "done"} == {"C", "A"}

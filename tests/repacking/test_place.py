@@ -19,6 +19,7 @@ from listener.repacking.dataset import digest
 from listener.repacking.job import Instance
 from tests.instances import instance, save, write_instance
 from tests.repacking.tree import consistent, files_of, located, other_pixels
+from tests.waiting import file_clock_tick
 from tests.workbench import Bench, arrival_of, contents, tmpfs
 
 
@@ -428,6 +429,7 @@ def test_a_duplicate_marks_the_instance_that_it_is_told_of(tmp_path: Path) -> No
     """Its time of change alone tells `prune` that a sender was answered with this very file."""
     bench = Bench(tmp_path)
     there = os.stat(bench.publish().dst)
+    file_clock_tick()
     assert bench.outcome(bench.put("again")).kind == "duplicate"
     now = os.stat(next(bench.data.rglob("*.dcm")))
     assert now.st_ctime_ns > there.st_ctime_ns
