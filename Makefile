@@ -71,6 +71,8 @@ cluster-test: $(DEV) ## install the chart into a real Kubernetes: KUBECONFIG and
 
 faults: $(DEV) ## kill and refuse at every system call, cut the power, two machines on one volume (ARGS= for pytest)
 	@.ci/need redis nats rabbitmq || echo "Tests of notify that need a broker will be skipped."
+	@.ci/need redis juicefs || echo "Tests on JuiceFS will be skipped."
+	@.ci/need moosefs || echo "Tests on MooseFS will be skipped."
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "faults and not soak" \
 		-n auto --maxprocesses=4 --dist=loadgroup --durations=10 tests/faults $(ARGS)
 

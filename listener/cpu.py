@@ -76,13 +76,14 @@ def request_short_slices() -> bool:
     return bool(ctypes.CDLL(None).syscall(number, 0, attributes, 0) == 0)
 
 
-#: Niceness of what may be late for a moment: where one other wants the processor whole, it gets a quarter of it.
-_LATER = 5
+#: Niceness of what may be late for a moment: where one other wants the processor whole, it gets a quarter of it. And
+#: of what nobody waits for: it gets what is left.
+LATER, LAST = 5, 19
 
 
-def let_others_first() -> None:
-    """Let processes that want a processor too have it first (nice 5), as do threads that are started from now on; what
-    is nicer already stays so.
+def let_others_first(niceness: int = LATER) -> None:
+    """Let processes that want a processor too have it first (nice(2)): this thread, and threads and processes that it
+    starts from now on; what is nicer already stays so. The kernel derives the priority of I/O from it.
     """
     with contextlib.suppress(OSError):  # A sandbox may forbid it.
-        os.nice(max(0, _LATER - os.getpriority(os.PRIO_PROCESS, 0)))
+        os.nice(max(0, niceness - os.getpriority(os.PRIO_PROCESS, 0)))

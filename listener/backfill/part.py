@@ -19,8 +19,9 @@ from listener.backfill.faults import InHand, NotMounted, PartFailed
 from listener.backfill.journal import Journal
 from listener.backfill.listing import FileList, Names, walk_share
 from listener.backfill.metric_rows import part_exposition
-from listener.backfill.request import STDIN, PartRequest
+from listener.backfill.request import LOW, STDIN, PartRequest
 from listener.config import Config
+from listener.cpu import LAST, let_others_first
 from listener.diagnostics import log
 from listener.disk import files, orphans
 from listener.disk.directories import Directories, prepare, remove_leftovers
@@ -50,6 +51,8 @@ def run(config: Config, request: PartRequest) -> int:
     """
     if not config.incoming:
         raise ConfigError(["--part: a part is one of incoming; give --incoming"])
+    if request.priority == LOW:  # Its workers too: they inherit it.
+        let_others_first(LAST)
     volumes.require_mounted(config)
     with _opened(request, config) as source:
         name = _name(request, source)

@@ -11,8 +11,14 @@ from listener.errors import ConfigError
 #: How files are shared out: by the path of their directory below incoming, or by their own name.
 DIRECTORY, NAME = "directory", "name"
 
+#: Priorities of a part on its host, the default first: after everything else there, or like everything else.
+LOW, NORMAL = PRIORITIES = ("low", "normal")
+
 #: Standard input in place of a file.
 STDIN = "-"
+
+#: Words of the command line that mean nothing without a part.
+_ONLY_OF_PARTS = ("part_by", "again", "tolerate_set_aside", "textfile", "priority")
 
 _SHARE = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
@@ -34,7 +40,7 @@ class Share(NamedTuple):
 class PartRequest(NamedTuple):
     """One part: its share (None: all that the list names), the file of its list ("": incoming itself is listed, "-":
     standard input), whether a part that has ended goes on (`again`), whether what is set aside counts as done
-    (`tolerant`), and where its metrics are written when it has ended ("": nowhere).
+    (`tolerant`), where its metrics are written when it has ended ("": nowhere), and its `priority`, one of PRIORITIES.
     """
 
     share: Share | None
@@ -42,6 +48,7 @@ class PartRequest(NamedTuple):
     again: bool = False
     tolerant: bool = False
     textfile: str = ""
+    priority: str = LOW
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> PartRequest:
@@ -49,10 +56,17 @@ class PartRequest(NamedTuple):
         share = _share(given["part"], given["part_by"])
         source = given["files_from"] or ""
         if share is None and not source:
-            idle = [name for name in ("part_by", "again", "tolerate_set_aside", "textfile") if given[name]]
+            idle = [name for name in _ONLY_OF_PARTS if given[name]]
             named = ", ".join("--" + name.replace("_", "-") for name in idle)
             raise ConfigError([f"once: {named} without a part; give --part I/N or --files-from FILE too"])
-        return cls(share, source, given["again"], given["tolerate_set_aside"], given["textfile"] or "")
+        return cls(
+            share,
+            source,
+            given["again"],
+            given["tolerate_set_aside"],
+            given["textfile"] or "",
+            given["priority"] or LOW,
+        )
 
 
 def _share(text: str | None, by: str | None) -> Share | None:

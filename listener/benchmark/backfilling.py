@@ -160,7 +160,7 @@ class _Measuring:
 
     def _part(self, place: RunDirs, words: Sequence[str], part: int) -> float:
         """Do one part; return the processor seconds of its parent process."""
-        options = ("--min-free=0", "--fsync=none", "--workers=1", "--events=off", *words)
+        options = ("--min-free=0", "--fsync=none", "--workers=1", "--events=off", "--priority=normal", *words)
         process = subprocess.Popen(
             listener("once", *place.flags(), *options, f"--part={part}/{self._at_once}"), stderr=subprocess.DEVNULL
         )

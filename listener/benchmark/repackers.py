@@ -140,7 +140,9 @@ def _in_parts(options: Options, place: RunDirs) -> None:
     make_places(place)
 
     def work(part: int) -> None:
-        _once(replace(options, workers=1), place, "--part-by=name", f"--part={part}/{BACKFILL_PARTS}")
+        _once(
+            replace(options, workers=1), place, "--part-by=name", "--priority=normal", f"--part={part}/{BACKFILL_PARTS}"
+        )
 
     with ThreadPoolExecutor(options.workers) as pool:
         list(pool.map(work, range(BACKFILL_PARTS)))

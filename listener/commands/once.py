@@ -16,7 +16,7 @@ EPILOG = (
 )
 
 #: Words of parts.
-_OF_PARTS = ("part", "files_from", "part_by", "again", "tolerate_set_aside", "textfile")
+_OF_PARTS = ("part", "files_from", "part_by", "again", "tolerate_set_aside", "textfile", "priority")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +40,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--again", action="store_true", help="do a part once more that has ended")
     parser.add_argument("--tolerate-set-aside", action="store_true", help="status 0 when files of a part are set aside")
     parser.add_argument("--textfile", metavar="FILE", help="write a part's metrics to FILE when it has ended")
+    parser.add_argument(
+        "--priority",
+        choices=("low", "normal"),
+        help="of a part on its host: low (default; nice 19, so that a live listener there comes first) or normal",
+    )
     parser.add_argument(
         "--number", metavar="N", help="take at most N folders of --batches, the oldest first, and leave"
     )

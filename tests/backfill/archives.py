@@ -17,6 +17,8 @@ from tests.service_process import Places
 
 BY_NAME = ("--part-by", "name", "--tolerate-set-aside", "--events", "off")
 SMALL = ("--min-free", "0", "--fsync", "none", "--workers", "1")
+#: What runs in the test's own process must not lower its priority, which does not come back.
+NORMAL = ("--priority", "normal")
 
 
 def archive(places: Places, series: int = 12, each: int = 3) -> list[Path]:
@@ -35,7 +37,7 @@ def archive(places: Places, series: int = 12, each: int = 3) -> list[Path]:
 
 
 def part(places: Places, *words: str) -> int:
-    return cli.main(["once", *places.flags(), *SMALL, *words])
+    return cli.main(["once", *places.flags(), *SMALL, *NORMAL, *words])
 
 
 def total(places: Places) -> Counter[str]:

@@ -15,7 +15,7 @@ from listener import cli
 from listener.backfill.finish import take_over
 from listener.ledger import deliveries
 from listener.ledger.connection import open_writer, path_of
-from tests.backfill.archives import BY_NAME, SMALL, archive, finish_all, part, parts, rows
+from tests.backfill.archives import BY_NAME, NORMAL, SMALL, archive, finish_all, part, parts, rows
 from tests.instances import instance, write_instance
 from tests.ledger_world import assert_ledger_equals_logs
 from tests.service_process import Places, listener, make_places, service
@@ -125,7 +125,7 @@ def test_a_service_on_another_incoming_of_the_collection_goes_on(tmp_path: Path)
     live = Places(tmp_path, (tmp_path / "live",), places.data, places.log, places.state).make()
     with service(live, "--series-quiet", "1") as running:
         for number in range(2):
-            assert listener("once", *places.flags(), *SMALL, "--part", f"{number}/2", *BY_NAME).status == 0
+            assert listener("once", *places.flags(), *SMALL, *NORMAL, "--part", f"{number}/2", *BY_NAME).status == 0
         write_instance(live.incoming / "x", patient=77, study=77, series=77)
         assert listener("once", *places.flags(), *SMALL, "--finish").status == 0
         running.wait_for("series-complete")

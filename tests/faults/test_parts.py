@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from tests.accounting import data_set_digest
+from tests.backfill.archives import NORMAL
 from tests.dicomnet import kill_group
 from tests.faults.networks import Machines
 from tests.faults.traffic import body
@@ -36,7 +37,7 @@ def places_on(root: Path, base: Path) -> Places:
 def words(places: Places, part: int) -> tuple[str, ...]:
     return (
         "once", *places.flags(), "--min-free", "0", "--workers", "1", "--settle", "0.5", "--fsync", "none",
-        "--events", "off", "--part", f"{part}/{PARTS}", "--tolerate-set-aside",
+        "--events", "off", "--part", f"{part}/{PARTS}", "--tolerate-set-aside", *NORMAL,
     )  # fmt: skip
 
 

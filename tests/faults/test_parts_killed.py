@@ -15,7 +15,7 @@ import pytest
 
 from listener.ledger import deliveries
 from listener.ledger.connection import open_writer, path_of
-from tests.backfill.archives import SMALL, archive, finish_all, parts, rows, total
+from tests.backfill.archives import NORMAL, SMALL, archive, finish_all, parts, rows, total
 from tests.dicomnet import kill_group
 from tests.ledger_world import assert_ledger_equals_logs
 from tests.service_process import finish, make_places, start
@@ -34,7 +34,7 @@ def test_a_part_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     files = archive(places, 200, 5)
     lists = tmp_path / "list"
     lists.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in files))
-    words = ("once", *places.flags(), *SMALL, "--files-from", str(lists))
+    words = ("once", *places.flags(), *SMALL, *NORMAL, "--files-from", str(lists))
     kills = 0
     for round_ in range(6):
         process = start(*words)

@@ -26,6 +26,7 @@ import orjson
 import pytest
 from pydicom import dcmwrite
 
+from tests.backfill.archives import NORMAL
 from tests.dicomnet import kill_group
 from tests.faults.hosts import SHARED, Host, hosts
 from tests.instances import UID_ROOT, instance
@@ -122,7 +123,7 @@ class Backfill:
 
     def begin(self, part: int) -> None:
         host = self.dice.choice([one for one in self.hosts if one.is_up])
-        words = ("--workers", "1", "--part", f"{part}/{PARTS}", "--tolerate-set-aside")
+        words = ("--workers", "1", "--part", f"{part}/{PARTS}", "--tolerate-set-aside", *NORMAL)
         process = host.start("once", *places_of(host.root).flags(), *OPTIONS, *words)
         self.running[part] = Running(process, host, self.ends(part) + self.dice.choice((0, 1, 33, 65)))
 
