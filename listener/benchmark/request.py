@@ -10,8 +10,8 @@ from listener import parse
 from listener.config import Option, row, rows_of
 from listener.errors import ConfigError
 
-#: Parts of the benchmark, in order.
-PARTS = ("once", "parts", "repackers", "headers", "run", "paced", "xcr", "route", "failover", "export")
+#: Parts of the benchmark, in order; the last one, which fills a disk, only where it is asked for.
+PARTS = ("once", "parts", "repackers", "headers", "run", "paced", "xcr", "route", "failover", "export", "beside")
 
 #: Ratio of files in the large and the small run of `once`.
 SPREAD = 6
@@ -76,7 +76,9 @@ class Request:
         "", parse.directory, "DIR", "copy the files in DIR, with new UIDs, instead of synthetic ones", shown="none"
     )
     compressed: bool = row(False, parse.boolean, "", "pixels in RLE Lossless, encapsulated")
-    parts: tuple[str, ...] = row(PARTS, _parts, "PARTS", f"some of {', '.join(PARTS)}, with commas", shown="all")
+    parts: tuple[str, ...] = row(
+        PARTS[:-1], _parts, "PARTS", f"some of {', '.join(PARTS)}, with commas", shown=f"all but {PARTS[-1]}"
+    )
     repeat: int = row(3, parse.whole(1, 1000), "N", "rounds; figures are medians")
     senders: int = row(4, parse.whole(1, 64), "N", "senders at once")
     pace: float = row(0.5, _positive, "SHARE", "paced senders: share of storescp's own rate")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.request import urlopen
 
 import orjson
@@ -107,8 +107,8 @@ def hop(workdir: WorkDir, batches: Batches, options: Options, rate: float) -> tu
             pacing.send(routed.port, batches.paths, rate)
             until_counted(routed.route, routed.told, batches.files, b'"delivered"')
         wall, ours = time.perf_counter() - begun, so_far(routed.route.pid) - at_start
-        lags = {line["SOPInstanceUID"]: float(line["lag"]) for line in _lines(routed.events, "published")}
-        hops = {line["SOPInstanceUID"]: float(line["hop"]) for line in _lines(routed.told, "delivered")}
+        lags = {line["SOPInstanceUID"]: float(line["lag"]) for line in servers.lines(routed.events, "published")}
+        hops = {line["SOPInstanceUID"]: float(line["hop"]) for line in servers.lines(routed.told, "delivered")}
         beyond = [max(0.0, hops[uid] - lag) for uid, lag in lags.items()]
         common = (batches.files, batches.size)
         return (
@@ -119,22 +119,6 @@ def hop(workdir: WorkDir, batches: Batches, options: Options, rate: float) -> tu
         )
 
 
-def intake(workdir: WorkDir, batches: Batches, options: Options, rate: float) -> Sample:
-    """Measure the lag of intake while `rate` files come in a second, and nobody follows."""
-    with (
-        workdir.place() as place,
-        servers.service(place, options) as (service, events),
-        servers.storescp(place) as (_, port),
-    ):
-        prepare(place, batches)
-        begun = time.perf_counter()
-        pacing.send(port, batches.paths, rate)
-        until_counted(service, events, batches.files)
-        wall = time.perf_counter() - begun
-        lags = [float(line["lag"]) for line in _lines(events, "published")]
-        return Sample("intake alone", batches.files, batches.size, 0.0, wall, lag=Lag.of(lags))
-
-
 def failed_over(workdir: WorkDir, batches: Batches, options: Options, fault: str) -> Sample:
     """Measure the seconds from a worker's fault (see FAULTS) until the other one has all of the study, which the lag
     tells: its largest is that of the whole study.
@@ -142,14 +126,14 @@ def failed_over(workdir: WorkDir, batches: Batches, options: Options, fault: str
     with _routed(workdir, batches, options, workers=2) as routed:
         pacing.send(routed.port, batches.paths[::2], _BEFORE)
         until_counted(routed.route, routed.told, len(batches.paths[::2]), b'"delivered"')
-        target = str(_lines(routed.told, "delivered")[0]["target"])
+        target = str(servers.lines(routed.told, "delivered")[0]["target"])
         begun = time.time()
         FAULTS[fault](routed, target)
         pacing.send(routed.port, batches.paths[1::2], _BEFORE)
         _until_all_elsewhere(routed, batches.files, target)
         moments = {
             line["SOPInstanceUID"]: datetime.fromisoformat(line["time"]).timestamp() - begun
-            for line in _lines(routed.told, "delivered")
+            for line in servers.lines(routed.told, "delivered")
             if line["target"] != target
         }
         if fault == "silent":  # It would not end.
@@ -160,7 +144,7 @@ def failed_over(workdir: WorkDir, batches: Batches, options: Options, fault: str
 
 def _until_all_elsewhere(routed: _Routed, files: int, origin: str) -> None:
     def there() -> bool:
-        done = {line["SOPInstanceUID"] for line in _lines(routed.told, "delivered") if line["target"] != origin}
+        done = {line["SOPInstanceUID"] for line in servers.lines(routed.told, "delivered") if line["target"] != origin}
         return len(done) == files
 
     servers.until(there, routed.route, _SECONDS_OF_FAULT, "the study does not come to the other worker")
@@ -233,13 +217,6 @@ def _routes(place: RunDirs, *ports: int) -> Path:
     path = place.base / "routes.toml"
     path.write_text(workers + _ROUTE.format(workers=[f"w{number}" for number in range(1, len(ports) + 1)]), "utf-8")
     return path
-
-
-def _lines(events: Path, event: str) -> list[dict[str, Any]]:
-    word = f'"{event}"'.encode()
-    # The last line may be half written.
-    whole = events.read_bytes().rpartition(b"\n")[0]
-    return [orjson.loads(line) for line in whole.splitlines() if word in line]
 
 
 def _pending(events: Path) -> int:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from listener.benchmark import receiving, repackers, routing
+from listener.backfill.request import PRIORITIES
+from listener.benchmark import beside, receiving, repackers, routing
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.exporting import Exporting, can_export
 from listener.benchmark.figures import Figure, Sample, figures
@@ -25,6 +26,9 @@ _ONCE = 1 + 1 / SPREAD
 
 #: Files a second in the measurement of hops, and files of a study whose worker fails.
 _A_SECOND, _A_STUDY = 100.0, 200
+
+#: Files that come beside a backfill, and how many of them a second.
+_LIVE, _LIVE_A_SECOND = 400, 50.0
 
 #: Series of what is exported, at least: archives are one a series, and several go at once.
 _SERIES = 10
@@ -60,6 +64,7 @@ class Rounds:
             "routing what comes": self._routing(),
             f"routing {_A_SECOND:.0f} files a second": self._hops(),
             "seconds until another worker has the study": self._failover(),
+            f"{_LIVE_A_SECOND:.0f} files a second beside a backfill": self._beside(),
             "exporting": self._exporting(),
         }
         groups = [self.group(title, list(made)) for title, made in steps.items() if made]
@@ -185,7 +190,7 @@ class Rounds:
             measured[:] = routing.hop(workdir, batches, options, _A_SECOND)
             return measured[0]
 
-        return [partial(routing.intake, workdir, batches, options, _A_SECOND), followed, lambda: measured[1]]
+        return [partial(beside.intake, workdir, batches, options, _A_SECOND), followed, lambda: measured[1]]
 
     def _failover(self) -> list[Step]:
         request, workdir = self._request, self._workdir
@@ -195,6 +200,15 @@ class Rounds:
         shape = replace(workdir.corpus.shape, files=min(_A_STUDY, request.files), patients=1, series=1)
         batches, options = Batches(workdir.home / "sent-study", Corpus(shape), 1), Options(self._workers)
         return [partial(routing.failed_over, workdir, batches, options, fault) for fault in routing.FAULTS]
+
+    def _beside(self) -> list[Step]:
+        request, workdir = self._request, self._workdir
+        if "beside" not in request.parts or not _can_receive():
+            return []
+        shape = replace(workdir.corpus.shape, files=min(_LIVE, request.files))
+        batches = Batches(workdir.home / "sent-beside", Corpus(shape), 1)
+        intake = partial(beside.intake, workdir, batches, Options(self._workers, "batch"), _LIVE_A_SECOND)
+        return [partial(intake, priority) for priority in ("", *PRIORITIES)]
 
     def _exporting(self) -> list[Step]:
         if "export" not in self._request.parts or not can_export():
@@ -228,7 +242,8 @@ class Rounds:
             "route": 12 * repeat + 3,
             "export": 7 * repeat + 2,
         }
-        return request.files * sum(whole.get(part, 0) for part in request.parts)
+        archives = 2 * repeat * beside.EACH * self._workers if "beside" in request.parts else 0
+        return archives + request.files * sum(whole.get(part, 0) for part in request.parts)
 
 
 def _can_receive() -> bool:
@@ -237,4 +252,5 @@ def _can_receive() -> bool:
 
 def _line(sample: Sample) -> str:
     cpu = f"{(sample.cpu + (sample.receiver or 0)) * 1e6:,.0f} us CPU a file"
-    return f"{sample.program}: {sample.files:,} files, {cpu}, {sample.files / sample.wall:,.0f} files/s"
+    lag = f", lag p99 {sample.lag.p99 * 1e3:.1f} ms" if sample.lag else ""
+    return f"{sample.program}: {sample.files:,} files, {cpu}, {sample.files / sample.wall:,.0f} files/s{lag}"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import orjson
@@ -105,9 +106,16 @@ def until(done: Callable[[], bool], process: subprocess.Popen[bytes], seconds: f
         time.sleep(0.01)
 
 
+def lines(events: Path, event: str) -> list[dict[str, Any]]:
+    """Return the events of this name; the last line of all may be half written."""
+    word = f'"{event}"'.encode()
+    whole = events.read_bytes().rpartition(b"\n")[0]
+    return [orjson.loads(line) for line in whole.splitlines() if word in line]
+
+
 def steps(events: Path) -> dict[str, float]:
     """Return the seconds of all files so far in each step, from the service's metrics."""
-    (ready,) = (orjson.loads(line) for line in events.read_bytes().splitlines() if b'"ready"' in line)
+    (ready,) = lines(events, "ready")
     with urlopen(f"http://{ready['http']}/metrics", timeout=10) as answer:
         page = answer.read().decode()
     return {name: float(seconds) for name, seconds in _SECONDS_OF_STEP.findall(page)}
