@@ -46,7 +46,7 @@ MOST_STEPS = 9
 LAYOUTS_AND_LOGS = PROJECT / "docs/layouts-and-logs.md"
 
 #: Flags of other programs that the documentation names.
-FOREIGN_FLAGS = {"--build-arg", "--fork", "--depth", "--name-only"}
+FOREIGN_FLAGS = {"--build-arg", "--fork", "--depth", "--name-only", "--scope"}
 
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PROJECT.glob("listener/**/*.py")))
 

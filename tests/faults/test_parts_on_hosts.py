@@ -224,9 +224,16 @@ def accounts_of(places: Places) -> list[dict[str, Any]]:
 
 
 def all_seen(machines: list[Host]) -> bool:
-    """Whether the last host sees the accounts of all parts; AssertionError tells how many each host sees."""
-    seen = [len(accounts_of(places_of(one.view))) for one in machines if one.is_up]
-    assert seen[-1] == PARTS, seen
+    """Whether the last host sees the accounts of all parts; AssertionError tells of those that it does not see, for
+    each host, whether the part is listed there and whether its account is found by name.
+    """
+    folders = [places_of(one.view).state / "parts" for one in machines if one.is_up]
+    seen = {path.parent.name for path in folders[-1].glob("*/account.json")}
+    unseen = sorted({f"{part:02d}-of-{PARTS}" for part in range(PARTS)} - seen)
+    assert not unseen, [
+        (name, [(name in os.listdir(folder), (folder / name / "account.json").exists()) for folder in folders])
+        for name in unseen
+    ]
     return True
 
 
