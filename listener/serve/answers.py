@@ -18,10 +18,11 @@ Read = Callable[[], AsyncIterator[bytes]]
 
 
 class Part(NamedTuple):
-    """A part of a body: its length in bytes, and what reads it."""
+    """A part of a body: its length in bytes, and what reads it, None where `data` are there already."""
 
     length: int
-    read: Read
+    read: Read | None
+    data: bytes = b""
 
 
 class Answer(NamedTuple):
@@ -40,11 +41,7 @@ class Answer(NamedTuple):
 
 def fixed(data: bytes) -> Part:
     """Return a part that is there."""
-
-    async def read() -> AsyncIterator[bytes]:
-        yield data
-
-    return Part(len(data), read)
+    return Part(len(data), None, data)
 
 
 def refusal(fault: Refused) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
@@ -13,7 +13,7 @@ from listener.errors import LedgerFault
 from listener.frames.errors import FramesFault
 from listener.reasons import internal
 from listener.serve import forwarded
-from listener.serve.answers import Answer, Fields, refusal
+from listener.serve.answers import Answer, Fields, Part, refusal
 from listener.serve.faults import (
     BadRequest,
     Busy,
@@ -214,18 +214,29 @@ async def _send_parts(answer: Answer, send: Send, is_gone: Callable[[], bool]) -
     """Send the parts of a body, small ones together, and its end; return its bytes. Nothing more is read for a client
     that is gone.
     """
+    if len(answer.parts) == 1 and not answer.parts[0].read:
+        await send({"type": "http.response.body", "body": answer.parts[0].data})
+        return answer.parts[0].length
     sent, pending = 0, bytearray()
-    for part in answer.parts:
-        async for piece in part.read():
-            pending += piece
-            if len(pending) >= _PIECE:
-                sent += len(pending)
-                await send({"type": "http.response.body", "body": bytes(pending), "more_body": True})
-                pending.clear()
-                if is_gone():
-                    return sent
+    async for piece in _pieces(answer.parts):
+        pending += piece
+        if len(pending) >= _PIECE:
+            sent += len(pending)
+            await send({"type": "http.response.body", "body": bytes(pending), "more_body": True})
+            pending.clear()
+            if is_gone():
+                return sent
     await send({"type": "http.response.body", "body": bytes(pending)})
     return sent + len(pending)
+
+
+async def _pieces(parts: Sequence[Part]) -> AsyncIterator[bytes]:
+    for part in parts:
+        if not part.read:
+            yield part.data
+            continue
+        async for piece in part.read():
+            yield piece
 
 
 def _plain(path: str) -> str:

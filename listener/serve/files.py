@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
 
 from listener.serve.faults import NotFound
 from listener.serve.tables import Entry, stamp_of
@@ -17,13 +15,23 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class _Open:
+class Open:
+    """An open file; a context manager, which gives its descriptor and keeps it open."""
+
     __slots__ = ("descriptor", "readers")
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor, self.readers = descriptor, 1
 
+    def __enter__(self) -> int:
+        self.readers += 1
+        return self.descriptor
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def release(self) -> None:
+        """Close it, unless others use it."""
         self.readers -= 1
         if not self.readers:
             os.close(self.descriptor)
@@ -34,15 +42,17 @@ class Files:
 
     def __init__(self, data: str) -> None:
         self._data = data
-        self._kept: OrderedDict[tuple[str, tuple[int, ...]], _Open] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, tuple[int, ...]], Open] = OrderedDict()
 
-    @contextlib.contextmanager
-    def opened(self, entry: Entry) -> Iterator[int]:
-        """Open the file of an entry; it is closed when nobody uses it. Raises NotFound where it is gone, or another."""
+    def opened(self, entry: Entry) -> Open:
+        """Open the file of an entry, for a `with` block that begins now; it is closed when nobody uses it.
+
+        Raises NotFound where it is gone, or another.
+        """
         key = (entry.path, entry.stamp)
         opened = self._kept.get(key)
         if opened is None:
-            opened = self._kept[key] = _Open(self._open(entry.path))
+            opened = self._kept[key] = Open(self._open(entry.path))
             if len(self._kept) > _OPEN:
                 self._kept.popitem(last=False)[1].release()
         self._kept.move_to_end(key)
@@ -50,11 +60,7 @@ class Files:
             del self._kept[key]
             opened.release()
             raise NotFound("the instance has just been replaced or removed; ask again")
-        opened.readers += 1
-        try:
-            yield opened.descriptor
-        finally:
-            opened.release()
+        return opened
 
     def _open(self, path: str) -> int:
         folder = os.open(self._data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

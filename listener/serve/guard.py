@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -76,6 +76,29 @@ class Gathering:
         self._transport.close()
 
 
+class Begun(Coroutine[Any, Any, None]):
+    """A coroutine that has done its first step, outside of a task, and waits for `first`; a task goes on with it."""
+
+    def __init__(self, first: object, running: Coroutine[Any, Any, None]) -> None:
+        self._first, self._running = [first], running
+
+    def send(self, value: Any) -> Any:
+        """Tell what is waited for; see Generator.send()."""
+        return self._first.pop() if self._first else self._running.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error where the coroutine waits."""
+        self._first.clear()
+        return self._running.throw(*error)
+
+    def close(self) -> None:
+        """End the coroutine where it waits."""
+        self._running.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise NotImplementedError  # It is for a task.
+
+
 class Guarded(HttpToolsProtocol):
     """Uvicorn's protocol with limits. Made for one server by protocol()."""
 
@@ -85,6 +108,8 @@ class Guarded(HttpToolsProtocol):
     _stall: asyncio.TimerHandle | None = None
     _gathering: Gathering
     _head = 0
+    _in_head = False
+    _may_begin = False
 
     def connection_made(self, transport: Any) -> None:
         """Refuse a connection that is one too many."""
@@ -128,8 +153,12 @@ class Guarded(HttpToolsProtocol):
                 self.transport.close()
                 return
         elif cycle is None or cycle.response_complete:
-            self._await_head(len(data))
+            self._head, self._in_head = len(data), True
+        self._may_begin = True
         super().data_received(data)
+        self._may_begin = False
+        if self._in_head and not self._timer:  # Most heads come whole, and need no timer.
+            self._await_head(self._head)
 
     def eof_received(self) -> None:
         """Pass it on."""
@@ -137,11 +166,29 @@ class Guarded(HttpToolsProtocol):
             super().eof_received()
 
     def on_headers_complete(self) -> None:
-        """Wait for the head no longer. The application can see whether the peer is gone: nothing else tells it."""
+        """Wait for the head no longer."""
         self._stop_timer()
         super().on_headers_complete()
-        cycle: Any = self.cycle
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Answer at once as far as nothing is waited for, and make a task of the rest: what is in memory needs none.
+        Only the first request of what was received: others of the same peer shall not make everybody wait.
+
+        The application can see whether the peer is gone: nothing else tells it.
+        """
         cycle.scope["state"]["is_gone"] = lambda: cycle.disconnected
+        if not self._may_begin:
+            super()._start_asgi_task(cycle, app)
+            return
+        self._may_begin = False
+        running = cycle.run_asgi(app)
+        try:
+            first = running.send(None)
+        except StopIteration:
+            return
+        task = self.loop.create_task(Begun(first, running))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def on_response_complete(self) -> None:
         """Send the end of an answer."""
@@ -171,7 +218,7 @@ class Guarded(HttpToolsProtocol):
     def _stop_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = None
+        self._timer, self._in_head = None, False
 
 
 def protocol(connections: Connections) -> type[Guarded]:

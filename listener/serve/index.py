@@ -24,8 +24,9 @@ from listener.serve.faults import Busy, NotAcceptable, NotFound
 from listener.serve.tables import Entry, Table, TableDamaged
 from listener.serve.workers import Worker, WorkerFailed
 
-#: Seconds for which a series is not looked up again, and after which it counts as used again.
-_FRESH, _USED = 0.5, 60.0
+#: Seconds for which a series is not looked up again, those after which that is begun before somebody has to wait for
+#: it, and those after which it counts as used again.
+_FRESH, _AGEING, _USED = 0.5, 0.25, 60.0
 
 #: Series that are kept open, and those that are kept outside of the index while it cannot be written.
 _OPEN, _OUTSIDE = 256, 64
@@ -58,6 +59,14 @@ class Opened(NamedTuple):
     table: Table
 
 
+class _Found(NamedTuple):
+    """A series as the ledger had it at a time of the monotonic clock: its row, and UID and path of its instances."""
+
+    at: float
+    row: SeriesRow
+    instances: list[tuple[str, str]]
+
+
 class Lookup(NamedTuple):
     """How a series was found, for the figures: "open", "known" (in the index), "made" or "failed"; seconds, and the
     bytes that the index grew by.
@@ -80,6 +89,7 @@ class Index:
         )
         self._worker, self._painter = Worker(0, DEADLINE), Worker(0, _PICTURE_DEADLINE)
         self._opened: OrderedDict[tuple[str, str], tuple[float, Opened]] = OrderedDict()
+        self._looking: dict[tuple[str, str], asyncio.Task[_Found]] = {}
         self._making: dict[tuple[str, str], asyncio.Task[Opened]] = {}
         self._outside = ""
         #: Series that the catalogue lacks: None before it was looked.
@@ -88,21 +98,53 @@ class Index:
     async def series(self, study: str, uid: str) -> Opened:
         """Return a series as it is now. Raises NotFound, Busy, LedgerFault."""
         known = self._opened.get((study, uid))
-        if known and time.monotonic() - known[0] < _FRESH:
+        age = time.monotonic() - known[0] if known else _FRESH
+        if known and age < _AGEING:
             self._done(Lookup("open"))
             return known[1]
-        row, instances = await asyncio.to_thread(self.look_up, study, uid)
-        key = self._key(row, instances)
+        looking = self._looking.get((study, uid)) or self._look(study, uid)
+        if known and age < _FRESH:
+            self._done(Lookup("open"))
+            return known[1]
+        found = await asyncio.shield(looking)
+        key = self._key(found.row, found.instances)
+        known = self._opened.get((study, uid))
         if known and known[1].key == key:
             self._done(Lookup("open"))
             opened = known[1]
         else:
-            opened = await self._open(row, key, instances, self._worker)
-        self._opened[study, uid] = (time.monotonic(), opened)
-        self._opened.move_to_end((study, uid))
+            opened = await self._open(found.row, key, found.instances, self._worker)
+        self._keep((study, uid), found.at, opened)
+        return opened
+
+    def _keep(self, about: tuple[str, str], at: float, opened: Opened) -> None:
+        """Keep a series as it was looked up at a time, unless it was looked up later."""
+        known = self._opened.get(about)
+        if not known or known[0] < at:
+            self._opened[about] = (at, opened)
+        self._opened.move_to_end(about)
         if len(self._opened) > _OPEN:
             self._opened.popitem(last=False)
-        return opened
+
+    def _look(self, study: str, uid: str) -> asyncio.Task[_Found]:
+        """Look a series up, once for all who ask meanwhile."""
+        task = asyncio.create_task(self._find(study, uid))
+        self._looking[study, uid] = task
+        task.add_done_callback(lambda done: self._looked((study, uid), done))
+        return task
+
+    async def _find(self, study: str, uid: str) -> _Found:
+        at = time.monotonic()
+        return _Found(at, *await asyncio.to_thread(self.look_up, study, uid))
+
+    def _looked(self, about: tuple[str, str], done: asyncio.Task[_Found]) -> None:
+        """Note that a series is as it was, perhaps before anybody waits for it."""
+        del self._looking[about]
+        if done.cancelled() or done.exception():  # Who waits is told.
+            return
+        found, known = done.result(), self._opened.get(about)
+        if known and known[1].key == self._key(found.row, found.instances):
+            self._keep(about, found.at, known[1])
 
     async def described(self, study: str, uid: str) -> tuple[Opened, bytes]:
         """Return a series as it is now, and its document, which is gzipped. Raises NotFound, Busy, LedgerFault."""

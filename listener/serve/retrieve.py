@@ -132,15 +132,15 @@ class Retriever:
         layout, is_native = _layout_of(entry)
         if layout is None:
             return await self._inflated(entry, numbers, wanted)
-        forms = accept.frame_forms(entry.syntax, native=is_native, decodes=self._decodes)
-        chosen = accept.choose(accept.ranges(wanted.accept), forms, single=len(numbers) == 1)
+        stored = entry.syntax, is_native, self._decodes
+        chosen, is_stored = _frames_chosen(wanted.accept, *stored, single=len(numbers) == 1)
         if max(numbers) > layout.count:
             raise NotFound(f"the instance has {layout.count} frames")
-        etag = _etag("frames", entry.stamp, *numbers, chosen)
+        etag = _frames_etag(entry.stamp, numbers, chosen)
         fields: Fields = [("etag", etag), _modified(entry)]
         if is_known(wanted.known, etag):
             return Answer(304, fields)
-        if chosen.form.syntax != forms[0].syntax:
+        if not is_stored:
             return await self._decoded(entry, layout, numbers, chosen, fields)
         if not chosen.multipart:
             data = await self._frame(entry, layout, numbers[0])
@@ -224,7 +224,7 @@ class Retriever:
     async def _inflated(self, entry: Entry, numbers: Sequence[int], wanted: Wanted) -> Answer:
         forms = accept.frame_forms("", native=True)
         chosen = accept.choose(accept.ranges(wanted.accept), forms, single=len(numbers) == 1)
-        etag = _etag("frames", entry.stamp, *numbers, chosen)
+        etag = _frames_etag(entry.stamp, numbers, chosen)
         if is_known(wanted.known, etag):
             return Answer(304, [("etag", etag)])
         frames = await asyncio.to_thread(self._read_inflated, entry, numbers)
@@ -340,5 +340,29 @@ def _date(seconds: int) -> str:
     return formatdate(seconds, usegmt=True)
 
 
+@lru_cache(maxsize=256)
+def _frames_chosen(accepted: str, syntax: str, is_native: bool, decodes: bool, *, single: bool) -> tuple[Chosen, bool]:
+    """Return the form of frames to send, and whether that is the stored one; see accept.frame_forms(). Raises
+    NotAcceptable.
+    """
+    forms = accept.frame_forms(syntax, native=is_native, decodes=decodes)
+    chosen = accept.choose(accept.ranges(accepted), forms, single=single)
+    return chosen, chosen.form.syntax == forms[0].syntax
+
+
+def _frames_etag(stamp: tuple[int, ...], numbers: Sequence[int], chosen: Chosen) -> str:
+    return f'"{_digest_of_frames(stamp, chosen)}-{numbers[0] if len(numbers) == 1 else _digest(numbers)}"'
+
+
+@lru_cache(maxsize=1024)
+def _digest_of_frames(stamp: tuple[int, ...], chosen: Chosen) -> str:
+    return _digest("frames", stamp, chosen)
+
+
 def _etag(*of: object) -> str:
-    return f'"{blake2b(repr(of).encode(), digest_size=12).hexdigest()}"'
+    return f'"{_digest(*of)}"'
+
+
+def _digest(*of: object) -> str:
+    """Return what is another where any of these is."""
+    return blake2b(repr(of).encode(), digest_size=12).hexdigest()

@@ -29,6 +29,7 @@ class Worker:
     async def run(self, **job: Any) -> Any:
         """Return the answer to a job. Raises WorkerFailed."""
         async with self._lock:
+            await asyncio.sleep(0)  # From here on it is in a task, which timeout() needs (see guard.Begun).
             try:
                 async with asyncio.timeout(self._deadline):
                     return await self._ask(job)

@@ -10,6 +10,7 @@ import re
 import stat
 from base64 import b64decode
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from hmac import compare_digest
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, NamedTuple
@@ -143,6 +144,7 @@ def _is_loopback(address: str) -> bool:
     return numbers == "::1" or numbers.startswith("127.")
 
 
+@lru_cache(maxsize=64)
 def _is_numeric(host: str) -> bool:
     """Return whether a Host field names the machine by number, or as localhost. A web page elsewhere may let its own
     name lead to 127.0.0.1 and have a browser ask here in that name (DNS rebinding).

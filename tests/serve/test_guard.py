@@ -14,10 +14,10 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from listener.serve import guard
-from listener.serve.answers import Answer, Part
+from listener.serve.answers import Answer, Part, fixed
 from listener.serve.app import Application, Rules
 from listener.serve.figures import Told
-from listener.serve.guard import Connections, Gathering, protocol
+from listener.serve.guard import Begun, Connections, Gathering, protocol
 from listener.telemetry.access import Access
 
 FRAME = b"GET /dicom-web/studies/1/series/2/instances/3/frames/1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -137,3 +137,57 @@ def test_nothing_more_is_read_for_a_client_that_is_gone() -> None:
             await service.ended()
 
     asyncio.run(leave())
+
+
+class Numbered(Endless):
+    """A service that answers at once, or once the loop has turned, in turn."""
+
+    async def answer(self, *_: object) -> Answer:
+        number = len(self.told)
+        if number % 2:
+            await asyncio.sleep(0)
+        return Answer(200, [], [fixed(b"<%d>" % number)])
+
+
+def test_requests_that_come_together_are_answered_in_their_order() -> None:
+    """Also so many that answers begun within another would be too deep."""
+    count = 700
+
+    async def ask() -> bytes:
+        async with Numbered().listening() as address:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(FRAME * count)
+            got = await asyncio.wait_for(reader.readuntil(b"<%d>" % (count - 1)), 60)
+            writer.close()
+            return got
+
+    got = asyncio.run(ask())
+    assert [int(one.partition(b">")[0]) for one in got.split(b"<")[1:]] == list(range(count))
+
+
+async def waiting(log: list[str]) -> None:
+    try:
+        await asyncio.sleep(0)
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        log.append("cancelled")
+        raise
+    finally:
+        log.append("ended")
+
+
+@pytest.mark.parametrize("turns", [0, 1, 3])
+def test_what_has_begun_outside_of_a_task_ends_with_the_task(turns: int) -> None:
+    log: list[str] = []
+
+    async def cancel() -> None:
+        running = waiting(log)
+        task = asyncio.get_running_loop().create_task(Begun(running.send(None), running))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+    assert log == ["cancelled", "ended"]
