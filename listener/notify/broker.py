@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +24,9 @@ _CONNECT, _ANSWER = 5.0, 10.0
 #: What divides the URLs of several sentinels, and what in the query of the last one names their Redis.
 _DIVIDER, _MASTER = ";", "master_name"
 
+#: How options of TLS begin in the query of rediss://. No other query is read.
+_TLS = "ssl_"
+
 
 def broker_url(text: str) -> str:
     """Return the URL of a broker, or those of several sentinels; ValueError tells what is wrong and what to give."""
@@ -33,7 +37,15 @@ def broker_url(text: str) -> str:
         raise ValueError("are several brokers; only sentinels may be several")
     if "sentinel" in kinds and not _master(text):
         raise ValueError(f"does not say which Redis the sentinel knows; give sentinel://HOST:26379/0?{_MASTER}=NAME")
+    for part in parts:
+        if any(not _is_read(part.scheme, name) for name in parse_qs(part.query, keep_blank_values=True)):
+            raise ValueError("has a query that is not read; give the URL without it")
     return text
+
+
+def _is_read(scheme: str, name: str) -> bool:
+    """Return whether this in the query of a URL means anything."""
+    return name.startswith(_TLS) if scheme == "rediss" else scheme == "sentinel" and name == _MASTER
 
 
 def open_url(text: str) -> str:
@@ -94,7 +106,18 @@ class Broker:
         # Attempts and their pauses are the delivery's, in the ledger.
         app.conf.broker_connection_retry = False
         app.conf.broker_transport_options = self._transport()
+        app.conf.broker_use_ssl = self._tls()
         return app
+
+    def _tls(self) -> dict[str, Any] | None:
+        """Return what makes the library look at the broker's certificate and at the name in it, which it does not do by
+        itself. What the URL of a Redis says of TLS comes before this.
+        """
+        parts = urlsplit(self._url)
+        return {
+            "rediss": {"ssl_cert_reqs": ssl.CERT_REQUIRED},
+            "amqps": {"server_hostname": parts.hostname, "cert_reqs": ssl.CERT_REQUIRED},
+        }.get(parts.scheme)
 
     def _transport(self) -> dict[str, Any]:
         if urlsplit(self._url).scheme in AMQP:  # Without a confirmation a message may be lost behind the socket.

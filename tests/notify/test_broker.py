@@ -16,7 +16,14 @@ SENTINELS = "sentinel://:hunter2@a:26379;sentinel://:hunter2@b:26379/0?master_na
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://host:6379/0", "rediss://host", "amqp://u:p@host:5672//", "amqps://host", SENTINELS]
+    "url",
+    [
+        "redis://host:6379/0",
+        "rediss://host/0?ssl_ca_certs=/ca.pem",
+        "amqp://u:p@host:5672//",
+        "amqps://host",
+        SENTINELS,
+    ],
 )
 def test_what_is_a_broker(url: str) -> None:
     assert broker_url(url) == url
@@ -31,6 +38,10 @@ def test_what_is_a_broker(url: str) -> None:
         ("redis://a;redis://b", "only sentinels may be several"),
         ("sentinel://a:26379/0", "master_name=NAME"),
         ("sentinel://a:26379;http://b/0?master_name=x", "is no broker"),
+        ("redis://a/0?ssl_cert_reqs=none", "is not read"),
+        ("rediss://a/0?password=hunter2", "is not read"),
+        ("amqps://a//?ssl_ca_certs=/x", "is not read"),
+        ("sentinel://a:26379/0?master_name=x&db=3", "is not read"),
         ("", "is no broker"),
     ],
 )
