@@ -817,7 +817,8 @@ def test_notify_runs_beside_the_listener_and_only_reads_cube_s_storage() -> None
     variables = {each["name"]: str(each["value"]) for each in notify["env"]}
     for name in ("LISTENER_STATE", "LISTENER_DATA"):
         assert variables[name] == told[name]
-    files = {name: variables.pop(name) for name in ("LISTENER_NOTIFY_CELERY_FILE", "LISTENER_NOTIFY_CUBE_LOGIN")}
+    of_secrets = ("LISTENER_NOTIFY_CELERY_FILE", "LISTENER_NOTIFY_CUBE_LOGIN", "SSL_CERT_FILE")
+    files = {name: variables.pop(name) for name in of_secrets}
     chosen = stage_options.load(NotifyOptions, "notify", argparse.Namespace(config=""), variables)
     assert chosen.nats == ("nats://chris-nats.chris.svc.cluster.local:4222",)
     assert (chosen.register, chosen.progress, chosen.http) == ("all", 1.0, "0.0.0.0:9468")

@@ -114,10 +114,11 @@ class Broker:
         itself. What the URL of a Redis says of TLS comes before this.
         """
         parts = urlsplit(self._url)
-        return {
+        found: dict[str, dict[str, Any]] = {
             "rediss": {"ssl_cert_reqs": ssl.CERT_REQUIRED},
             "amqps": {"server_hostname": parts.hostname, "cert_reqs": ssl.CERT_REQUIRED},
-        }.get(parts.scheme)
+        }
+        return found.get(parts.scheme)
 
     def _transport(self) -> dict[str, Any]:
         if urlsplit(self._url).scheme in AMQP:  # Without a confirmation a message may be lost behind the socket.

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import authority
 from tests.dicomnet import accepts, free_port
 from tests.notify.servers import cube_of, messages, program, redis_server
 from tests.notify.stage import CHRIS, bring, errors, following, follows, notify, pending, series_uid, write
@@ -34,7 +35,17 @@ class RabbitMQ:
         found = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
         self._program = str(found) if found.exists() else program("rabbitmq-server")
         self._base, self.port = base, free_port()
-        (base / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n")
+        self.issuer, secure = authority(base), free_port()
+        pair = self.issuer.issue("rabbitmq")
+        settings = {
+            "listeners.tcp.1": f"127.0.0.1:{self.port}",
+            "listeners.ssl.1": f"127.0.0.1:{secure}",
+            "ssl_options.cacertfile": self.issuer.cert,
+            "ssl_options.certfile": pair.cert,
+            "ssl_options.keyfile": pair.key,
+        }
+        (base / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+        self.secure_url = f"amqps://127.0.0.1:{secure}//"
         self._variables = {
             **os.environ,
             "HOME": str(base),
@@ -101,6 +112,20 @@ def test_rabbitmq_takes_series_also_after_it_was_away(places: Places, rabbit: Ra
         until(lambda: pending(places) == 0, 90)
         assert stage.process.poll() is None
     assert rabbit.told() == [series_uid(1), series_uid(2)]
+
+
+def test_rabbitmq_behind_tls_takes_series_where_its_certificate_is_trusted(
+    places: Places, rabbit: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(places, 0, 1)
+    assert notify(places, "once", "--celery", rabbit.url).status == 0
+    bring(places, 1, 1)
+    done = notify(places, "once", "--celery", rabbit.secure_url)
+    assert done.status == 1
+    assert "certificate verify failed" in done.stderr
+    monkeypatch.setenv("SSL_CERT_FILE", str(rabbit.issuer.cert))
+    until(lambda: notify(places, "once", "--celery", rabbit.secure_url).status == 0, 60)  # After its pause.
+    assert rabbit.told() == [series_uid(1)]
 
 
 @contextmanager

@@ -82,8 +82,8 @@ def series_uid(series: int) -> str:
 class Running:
     """The stage as a service: its process, and what it has said."""
 
-    def __init__(self, places: Places, *args: str) -> None:
-        self.process = start("notify", *flags(places, *args, "--http", "off"))
+    def __init__(self, places: Places, *args: str, http: str = "off") -> None:
+        self.process = start("notify", *flags(places, *args, "--http", http))
         self.stdout, self.stderr = b"", ""
 
     def stop(self, number: int = signal.SIGTERM) -> list[Event]:
@@ -96,9 +96,9 @@ class Running:
 
 
 @contextmanager
-def following(places: Places, *args: str) -> Iterator[Running]:
+def following(places: Places, *args: str, http: str = "off") -> Iterator[Running]:
     """The stage as a service, stopped at the end."""
-    running = Running(places, *args)
+    running = Running(places, *args, http=http)
     try:
         yield running
     finally:

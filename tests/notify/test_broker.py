@@ -74,6 +74,17 @@ def test_a_broker_that_refuses_is_named_without_secrets(scheme: str) -> None:
     broker.close()
 
 
+@pytest.mark.parametrize("scheme", ["redis", "amqp", "sentinel"])
+def test_a_host_that_nobody_knows_is_named(scheme: str) -> None:
+    broker = Broker(f"{scheme}://no-such-host.invalid/0{'?master_name=x' if scheme == 'sentinel' else ''}", "main2")
+    for reach in (broker.check, lambda: broker.send({"PatientID": "1"})):
+        with pytest.raises(NotTaken) as caught:
+            reach()
+        assert f"{scheme}://no-such-host.invalid/0: " in caught.value.detail
+        assert not caught.value.is_final
+    broker.close()
+
+
 def test_a_redis_that_refuses_says_why_by_its_code_alone() -> None:
     with saying(b"-DENIED anna may not do so\r\n") as port:
         broker = Broker(f"redis://127.0.0.1:{port}/0", "main2")

@@ -18,11 +18,13 @@ from tests.dicomnet import free_port
 
 
 @contextlib.contextmanager
-def answering(status: int, body: bytes) -> Iterator[str]:
-    """A server that gives this answer to everything."""
+def answering(status: int, body: bytes, heard: list[str] | None = None) -> Iterator[str]:
+    """A server that gives this answer to everything, and keeps how it was asked to be let in."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if heard is not None:
+                heard.append(self.headers["Authorization"])
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -83,6 +85,17 @@ def test_a_user_that_may_not_ask_is_told(status: int, login: str) -> None:
     assert "pacs_users" in caught.value.detail
 
 
+@pytest.mark.parametrize(
+    ("text", "sent"), [("chris:hunter2\n", "Basic Y2hyaXM6aHVudGVyMg=="), ("0123abcd\n", "Token 0123abcd")]
+)
+def test_a_login_is_a_password_or_a_token(text: str, sent: str, login: str) -> None:
+    Path(login).write_text(text)
+    heard: list[str] = []
+    with answering(200, b'{"results": []}', heard) as url:
+        Cube(url, login).find("1.2")
+    assert heard == [sent]
+
+
 def test_another_series_is_not_this_one(login: str) -> None:
     body = json.dumps({"results": [entry("1.3"), entry("1.2")]}).encode()
     with answering(200, body) as url:
@@ -94,6 +107,9 @@ def test_a_cube_that_is_away_and_one_that_speaks_tls_are_named(login: str) -> No
     with pytest.raises(NotTaken) as caught:
         Cube(f"http://127.0.0.1:{free_port()}", login).find("1.2")
     assert "refused" in caught.value.detail
+    with pytest.raises(NotTaken) as caught:
+        Cube("http://no-such-host.invalid", login).find("1.2")
+    assert "http://no-such-host.invalid: " in caught.value.detail
     with answering(200, b"{}") as url, pytest.raises(NotTaken) as caught:
         Cube(url.replace("http:", "https:"), login).find("1.2")
     assert "https://127.0.0.1" in caught.value.detail

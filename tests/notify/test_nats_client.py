@@ -23,14 +23,15 @@ from tests.waiting import until
         ("nats", b""),
         ("tls", b'INFO {"server_id":"x","tls_required":false}\r\n'),
         ("nats", None),
+        ("nats", "no-such-host.invalid"),
     ],
 )
 def test_what_is_no_nats_is_named_and_ends_wait(
-    scheme: str, data: bytes | None, caplog: pytest.LogCaptureFixture
+    scheme: str, data: bytes | str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    with saying(data or b"") as port:
-        at = f"127.0.0.1:{free_port() if data is None else port}"
+    with saying(data if isinstance(data, bytes) else b"") as port:
+        at = f"{data}:4222" if isinstance(data, str) else f"127.0.0.1:{free_port() if data is None else port}"
         nats = Nats([f"{scheme}://user:hunter2@{at}"], lambda: None)
         nats.start()
         try:

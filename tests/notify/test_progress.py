@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.dicomnet import storescp
+from tests.dicomnet import free_port, storescp
 from tests.instances import uid, write_instance
 from tests.notify.servers import Subscriber, nats_server, subscriber
 from tests.notify.stage import (
     CANARY,
     CHRIS,
     Running,
+    ask,
     ended,
     following,
     follows,
@@ -93,6 +96,7 @@ def test_eight_senders_at_once(places: Places, ear: Subscriber, stage: Running, 
     assert subjects == {"A_B", "PLAIN", "X_Y", "Z-1", "Q"}
     events = stage.stop()
     assert CANARY.encode() not in stage.stdout + stage.stderr.encode()
+    assert CANARY not in str(ear.told)
     assert events
 
 
@@ -138,6 +142,29 @@ def test_how_a_series_may_end(places: Places, ear: Subscriber, stage: Running) -
     assert not any("UNKNOWN" in subject for subject, _, _ in ear.told)
     stage.stop()
     assert CANARY.encode() not in stage.stdout + stage.stderr.encode()
+    assert CANARY not in str(ear.told)
+
+
+def test_open_series_are_said_again_after_nats_was_away(places: Places) -> None:
+    make_ledger(places)
+    port = free_port()
+    with service(places, "--layout", "oxidicom", "--series-quiet", "3600"), contextlib.ExitStack() as stack:
+        with nats_server(port) as (url, _):
+            ear = stack.enter_context(subscriber(url))
+            stage = stack.enter_context(following(places, "--nats", url))
+            follows(places, "notify-nats")
+            for series in (1, 2):
+                write(places, series, 1)
+                until(lambda series=series: numbers(ear, series_uid(series)) == [1], 40)  # type: ignore[misc]
+        stage.process.send_signal(signal.SIGSTOP)  # It connects when the subscriber has.
+        write(places, 1, 2)
+        grown = "SELECT 1 FROM series WHERE SeriesInstanceUID = ? AND instances = 2"
+        until(lambda: ask(places, grown, series_uid(1)), 40)
+        stack.enter_context(nats_server(port))
+        ear.close()
+        ear = stack.enter_context(subscriber(url))
+        stage.process.send_signal(signal.SIGCONT)
+        until(lambda: [numbers(ear, series_uid(series)) for series in (1, 2)] == [[2], [1]], 60)
 
 
 def test_once_tells_what_is_due(places: Places, nats: str, ear: Subscriber) -> None:

@@ -73,11 +73,14 @@ def cube(pair: Pair) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             """Silent."""
 
-    with http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler) as server:  # noqa: S104
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """A client that hangs up."""
+
+    with Server(("0.0.0.0", 0), Handler) as server:  # noqa: S104
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair.cert, pair.key)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.handle_error = lambda *_: None  # type: ignore[method-assign] - a client that hangs up
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -89,9 +92,9 @@ def cube(pair: Pair) -> Iterator[str]:
 
 def problems(url: str, login: Path) -> list[str]:
     """What `check` says of a target."""
-    if url.startswith("tls:"):
+    if url.startswith(("tls:", "nats:")):
         return unreachable(Targets((url,), None, None))
-    if url.startswith("https:"):
+    if url.startswith("http"):
         login.write_text("secret")
         login.chmod(0o600)
         return unreachable(Targets((), None, Cube(url, str(login))))
@@ -114,6 +117,20 @@ def test_a_certificate_that_nobody_vouches_for(scheme: str, trust: Trust, tmp_pa
     with SERVERS[scheme](trust.server) as rest:
         (problem,) = problems(f"{scheme}://{OURS}{rest}", tmp_path / "login")
         assert f"{scheme}://{OURS}{rest}" in problem
+
+
+@pytest.mark.parametrize(("scheme", "plain"), [("rediss", "redis"), ("https", "amqp"), ("https", "http")])
+def test_a_server_that_speaks_tls_where_none_is_spoken_is_named(
+    scheme: str, plain: str, trust: Trust, tmp_path: Path
+) -> None:
+    with SERVERS[scheme](trust.server) as rest:
+        (problem,) = problems(f"{plain}://{OURS}{rest}", tmp_path / "login")
+        assert f"{plain}://{OURS}{rest}" in problem
+
+
+def test_nats_is_spoken_behind_tls_where_its_server_asks_for_it(trusted: Trust, tmp_path: Path) -> None:
+    with nats(trusted.server) as rest:
+        assert problems(f"nats://{OURS}{rest}", tmp_path / "login") == []
 
 
 def test_an_amqps_looks_at_the_name_too(trusted: Trust, tmp_path: Path) -> None:

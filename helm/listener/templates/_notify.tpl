@@ -37,7 +37,7 @@ volumeMounts:
 {{- /* Secrets of notify, as a list in YAML: which file it is (name, key, variable) and the Secret that holds it. */ -}}
 {{- define "listener.notifySecrets" -}}
 {{- $found := list -}}
-{{- range $name, $variable := dict "nats" "LISTENER_NOTIFY_NATS_FILE" "celery" "LISTENER_NOTIFY_CELERY_FILE" "login" "LISTENER_NOTIFY_CUBE_LOGIN" -}}
+{{- range $name, $variable := dict "nats" "LISTENER_NOTIFY_NATS_FILE" "celery" "LISTENER_NOTIFY_CELERY_FILE" "login" "LISTENER_NOTIFY_CUBE_LOGIN" "authorities" "SSL_CERT_FILE" -}}
 {{- $secret := index $.Values.notify $name -}}
 {{- if and $.Values.notify.enabled $secret.secretName -}}
 {{- $found = append $found (dict "name" $name "variable" $variable "secretName" $secret.secretName "key" $secret.key) -}}
