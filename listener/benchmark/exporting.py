@@ -20,7 +20,7 @@ from listener.benchmark.corpus import Corpus
 from listener.benchmark.energy import Meter
 from listener.benchmark.figures import Sample
 from listener.benchmark.processes import Watcher, end, so_far, spent
-from listener.benchmark.repackers import listener
+from listener.benchmark.repackers import finish, listener
 from listener.benchmark.verify import Unfinished
 from listener.benchmark.workdir import RunDirs, WorkDir, settle
 from listener.quickstart.processes import accepts
@@ -109,12 +109,12 @@ class Exporting:
         place, nowhere = RunDirs(self._workdir.home / "exported"), self._workdir.home / "nowhere"
         place.incoming.mkdir(parents=True)
         nowhere.mkdir()
-        _finish(listener("once", *place.flags(), "--min-free=0"))
-        _finish(listener("export", "once", *_directories(place), f"--to={nowhere}", "--no-parquet"))
+        finish(listener("once", *place.flags(), "--min-free=0"))
+        finish(listener("export", "once", *_directories(place), f"--to={nowhere}", "--no-parquet"))
         size = self._corpus.write(place.incoming, self._corpus.shape.files)
-        _finish(listener("once", *place.flags(), "--min-free=0", "--fsync=none"))
+        finish(listener("once", *place.flags(), "--min-free=0", "--fsync=none"))
         time.sleep(_QUIET)
-        _finish(listener("once", *place.flags(), "--min-free=0", f"--series-quiet={_QUIET}"))
+        finish(listener("once", *place.flags(), "--min-free=0", f"--series-quiet={_QUIET}"))
         shape = self._corpus.shape
         self._ready = Ready(place, shape.files, size, shape.patients * shape.series)
         return self._ready
@@ -226,10 +226,3 @@ def _environment() -> dict[str, str]:
 
 def _directories(place: RunDirs) -> list[str]:
     return [f"--state={place.state}", f"--data={place.data}"]
-
-
-def _finish(command: list[str]) -> None:
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").splitlines()[-1:]
-        raise Unfinished(f"listener {command[3]} left with status {done.returncode}: {' '.join(last)}")

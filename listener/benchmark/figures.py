@@ -28,7 +28,7 @@ class Sample:
     """One round of one program. `cpu`: processor seconds a file, with all child processes, without the start of a
     service; `wall`: seconds; `joules`: of the processors, None where not readable; `receiver`: processor seconds a file
     of storescp; `rate`: files a second that storescp received, from the first to the last; `steps`: seconds a file in
-    each step of a worker.
+    each step of a worker; `busy`: the share of one processor that a program took.
     """
 
     program: str
@@ -44,6 +44,7 @@ class Sample:
     receiver: float | None = None
     rate: float | None = None
     steps: Mapping[str, float] | None = None
+    busy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Figure:
     receiver_cpu_us: float | None = None
     together_cpu_us: float | None = None
     steps_us: Mapping[str, float] | None = None
+    busy_percent: float | None = None
 
 
 def figures(samples: Sequence[Sequence[Sample]]) -> list[Figure]:
@@ -113,6 +115,7 @@ def _figure(rounds: Sequence[Sample], base: Sequence[float], alone: Sequence[flo
         receiver_cpu_us=median(lambda sample: sample.receiver, 1e6),
         together_cpu_us=median(lambda sample: None if sample.receiver is None else sample.receiver + sample.cpu, 1e6),
         steps_us=_steps([sample.steps for sample in rounds if sample.steps]),
+        busy_percent=median(lambda sample: sample.busy, 100),
     )
 
 

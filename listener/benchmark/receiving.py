@@ -72,7 +72,7 @@ def behind(workdir: WorkDir, batches: Batches, options: Options, name: str, rate
         servers.service(place, options) as (service, events),
         servers.storescp(place) as (storescp, port),
     ):
-        _until_quiet(service)
+        until_quiet(service)
         prepare(place, batches)
         at_start, meter, total, begun = so_far(service.pid), Meter(), spent(), time.perf_counter()
         with Watcher(service.pid) as watcher:
@@ -133,7 +133,7 @@ def until_counted(service: subprocess.Popen[bytes], events: Path, files: int, ev
             time.sleep(0.005)
 
 
-def _until_quiet(service: subprocess.Popen[bytes]) -> None:
+def until_quiet(service: subprocess.Popen[bytes]) -> None:
     """Wait until a ready service is idle: its workers load pydicom while nothing arrives."""
     seen, since = so_far(service.pid), time.monotonic()
 

@@ -41,6 +41,14 @@ def listener(*words: str) -> list[str]:
     return [sys.executable, "-m", "listener", *words, f"--config={os.devnull}"]
 
 
+def finish(command: list[str]) -> None:
+    """Run a command line of listener to its end. Raises Unfinished with the last line of what it said."""
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").splitlines()[-1:]
+        raise Unfinished(f"listener {command[3]} left with status {done.returncode}: {' '.join(last)}")
+
+
 def make_places(place: RunDirs) -> None:
     """Make the directories of a run, which a part of a backfill does not make."""
     for directory in (place.incoming, place.data, place.log, place.state):

@@ -11,7 +11,20 @@ from listener.config import Option, row, rows_of
 from listener.errors import ConfigError
 
 #: Parts of the benchmark, in order; the last one, which fills a disk, only where it is asked for.
-PARTS = ("once", "parts", "repackers", "headers", "run", "paced", "xcr", "route", "failover", "export", "beside")
+PARTS = (
+    "once",
+    "parts",
+    "repackers",
+    "headers",
+    "run",
+    "paced",
+    "xcr",
+    "route",
+    "failover",
+    "export",
+    "notify",
+    "beside",
+)
 
 #: Ratio of files in the large and the small run of `once`.
 SPREAD = 6

@@ -12,6 +12,7 @@ from listener.benchmark import beside, receiving, repackers, routing
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.exporting import Exporting, can_export
 from listener.benchmark.figures import Figure, Sample, figures
+from listener.benchmark.notifying import ENDS, RATE, Notifying, can_notify
 from listener.benchmark.reading import readings
 from listener.benchmark.request import SPREAD, Options, Request
 from listener.benchmark.senders import CHUNK, Batches, sender_program
@@ -66,6 +67,7 @@ class Rounds:
             "seconds until another worker has the study": self._failover(),
             f"{_LIVE_A_SECOND:.0f} files a second beside a backfill": self._beside(),
             "exporting": self._exporting(),
+            **self._notifying(),
         }
         groups = [self.group(title, list(made)) for title, made in steps.items() if made]
         return [group for group in groups if group.figures]
@@ -184,13 +186,8 @@ class Rounds:
         if "route" not in request.parts or not _can_receive():
             return []
         batches, options = Batches(workdir.home / "sent-one-by-one", workdir.corpus, 1), Options(self._workers)
-        measured: list[Sample] = []
-
-        def followed() -> Sample:
-            measured[:] = routing.hop(workdir, batches, options, _A_SECOND)
-            return measured[0]
-
-        return [partial(beside.intake, workdir, batches, options, _A_SECOND), followed, lambda: measured[1]]
+        hop = partial(routing.hop, workdir, batches, options, _A_SECOND)
+        return [partial(beside.intake, workdir, batches, options, _A_SECOND), *_both(hop)]
 
     def _failover(self) -> list[Step]:
         request, workdir = self._request, self._workdir
@@ -218,6 +215,18 @@ class Rounds:
         corpus = Corpus(replace(shape, series=series))
         return [step for _, step in Exporting(self._workdir, corpus).programs()]
 
+    def _notifying(self) -> dict[str, Sequence[Step]]:
+        request = self._request
+        if "notify" not in request.parts or not can_notify() or not _can_receive():
+            return {}
+        notifying = Notifying(self._workdir, request.files, Options(self._workers))
+        return {
+            "registering series of one file": [notifying.alone, notifying.registering, notifying.telling],
+            f"until the message of a series is there, {ENDS:.0f} a second": [notifying.told],
+            "what the stage notify takes": [notifying.idle, notifying.growing],
+            f"intake of {RATE:.0f} files a second while brokers hang": _both(notifying.hanging),
+        }
+
     def _at_pace(self, behind: Callable[[str, float], Sample], name: str) -> Sample:
         return behind(name, self._pace())
 
@@ -241,9 +250,21 @@ class Rounds:
             "paced": 3 * repeat + 2,
             "route": 12 * repeat + 3,
             "export": 7 * repeat + 2,
+            "notify": 5 * repeat + 1,
         }
         archives = 2 * repeat * beside.EACH * self._workers if "beside" in request.parts else 0
         return archives + request.files * sum(whole.get(part, 0) for part in request.parts)
+
+
+def _both(measure: Callable[[], tuple[Sample, Sample]]) -> list[Step]:
+    """Return two steps, of which the first measures for both."""
+    measured: list[Sample] = []
+
+    def first() -> Sample:
+        measured[:] = measure()
+        return measured[0]
+
+    return [first, lambda: measured[1]]
 
 
 def _can_receive() -> bool:

@@ -46,11 +46,11 @@ def storescp(
 
 
 @contextmanager
-def service(place: RunDirs, options: Options) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Run `listener run`; yield it and the file of its events once it is ready."""
+def service(place: RunDirs, options: Options, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run `listener run`, with `more` of its options; yield it and the file of its events once it is ready."""
     place.incoming.mkdir()
     events = place.base / "events.ndjson"
-    words = ["run", *place.flags(), "--http=127.0.0.1:0", "--min-free=0", f"--fsync={options.fsync}"]
+    words = ["run", *place.flags(), "--http=127.0.0.1:0", "--min-free=0", f"--fsync={options.fsync}", *more]
     with running(listener(*words, f"--workers={options.workers}"), events) as process:
         until(lambda: b'"ready"' in events.read_bytes(), process, _START_SECONDS, "listener run does not get ready")
         yield process, events

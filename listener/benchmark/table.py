@@ -73,6 +73,11 @@ _RECEIVING = (
     *_COMMON[1:],
 )
 
+_BUSY = (
+    _REPACKING[0],
+    _Column("% of a processor", lambda row: number(row.figure.busy_percent)),
+    *_COMMON[1:4],
+)
 
 _NOT_OF_LAGS = ("received/s", "of alone", "CPU us: storescp", "together")
 _LAGS = tuple(column for column in _RECEIVING if column.head not in _NOT_OF_LAGS)
@@ -116,6 +121,8 @@ def _cells(group: Group) -> list[list[str]]:
     columns: Sequence[_Column] = _REPACKING
     if any(row.figure.receiver_cpu_us is not None for row in group.rows):
         columns = _RECEIVING
+    elif any(row.figure.busy_percent is not None for row in group.rows):
+        columns = _BUSY
     elif any(row.figure.lag_p50_ms is not None for row in group.rows):
         columns = _LAGS
     return [[column.head for column in columns]] + [[column.value(row) for column in columns] for row in group.rows]

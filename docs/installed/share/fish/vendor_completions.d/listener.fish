@@ -223,7 +223,7 @@ complete -c listener -n '_shtab_listener_using bench' -l patients -x -d 'patient
 complete -c listener -n '_shtab_listener_using bench' -l series -x -d 'series of each patient (default: 1)'
 complete -c listener -n '_shtab_listener_using bench' -l from -xka "(__fish_complete_directories)" -d 'copy the files in DIR, with new UIDs, instead of synthetic ones (default: none)'
 complete -c listener -n '_shtab_listener_using bench' -l compressed -d 'pixels in RLE Lossless, encapsulated'
-complete -c listener -n '_shtab_listener_using bench' -l only -x -d 'some of once, parts, repackers, headers, run, paced, xcr, route, failover, export, beside, with commas (default: all but beside)'
+complete -c listener -n '_shtab_listener_using bench' -l only -x -d 'some of once, parts, repackers, headers, run, paced, xcr, route, failover, export, notify, beside, with commas (default: all but beside)'
 complete -c listener -n '_shtab_listener_using bench' -l repeat -x -d 'rounds; figures are medians (default: 3)'
 complete -c listener -n '_shtab_listener_using bench' -l senders -x -d 'senders at once (default: 4)'
 complete -c listener -n '_shtab_listener_using bench' -l pace -x -d 'paced senders: share of storescp'"'"'s own rate (default: 0.5)'
