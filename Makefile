@@ -33,6 +33,7 @@ test: $(DEV) ## run all tests but those of make faults and make soak (ARGS= for 
 	@.ci/need dcmtk || echo "Tests that need DCMTK will be skipped."
 	@.ci/need strace || echo "Tests that count system calls will be skipped."
 	@.ci/need chromium || echo "Tests that need a browser will be skipped."
+	@.ci/need viewers || echo "Tests that need viewers of DICOMweb will be skipped."
 	@.ci/need axe-core || echo "The test of accessibility will be skipped."
 	@.ci/need promtool prometheus || echo "Tests that need Prometheus will be skipped."
 	@.ci/need versitygw azurite fake-gcs-server || echo "Tests of the export that need a store will be skipped."

@@ -19,7 +19,6 @@ from tests.dicomnet import kill_group
 _FLAGS = (
     "--headless=new",
     "--no-sandbox",  # containers and root have none
-    "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--disable-breakpad",
@@ -27,6 +26,10 @@ _FLAGS = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
+
+#: Without a graphics card: no graphics, or WebGL by the processor.
+_PLAIN = ("--disable-gpu",)
+_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
 PATIENCE = 120.0
 
@@ -133,14 +136,14 @@ def _high(descriptor: int) -> int:
 
 
 @contextmanager
-def browser(program: str, profile: Path) -> Iterator[Browser]:
-    """A browser with an empty profile; ended when the block is left."""
+def browser(program: str, profile: Path, *, webgl: bool = False) -> Iterator[Browser]:
+    """A browser with an empty profile, and WebGL where it is asked for; ended when the block is left."""
     there, we_write = map(_high, os.pipe())
     we_read, here = map(_high, os.pipe())
     silent = os.open(os.devnull, os.O_RDWR)
     actions = [(os.POSIX_SPAWN_DUP2, silent, number) for number in (0, 1, 2)]
     actions += [(os.POSIX_SPAWN_DUP2, there, 3), (os.POSIX_SPAWN_DUP2, here, 4)]
-    command = [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
+    command = [program, *_FLAGS, *(_WEBGL if webgl else _PLAIN), f"--user-data-dir={profile}", "about:blank"]
     pid = os.posix_spawn(program, command, {**os.environ, "HOME": str(profile)}, file_actions=actions, setpgroup=0)
     for descriptor in (there, here, silent):
         os.close(descriptor)

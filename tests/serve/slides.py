@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
@@ -14,6 +15,9 @@ TILE = 64
 
 #: SOP Instance UIDs of the levels, and their columns and rows.
 LEVELS = {"1.2.3.4": (640, 512), "1.2.3.5": (320, 256)}
+
+#: That of the label.
+LABEL = "1.2.3.6"
 
 
 def item(**attributes: Any) -> Dataset:
@@ -41,6 +45,21 @@ def tiles(count: int, seed: int) -> list[bytes]:
         Image.fromarray(array).save(buffer, "JPEG", quality=80)
         made.append(buffer.getvalue() + b"\0" * (len(buffer.getvalue()) % 2))
     return made
+
+
+def write_label(path: Path) -> None:
+    """Write the label, which is one tile."""
+    write_level(path, "1.2.3.5")
+    made = dcmread(path)
+    made.SOPInstanceUID, made.InstanceNumber, made.NumberOfFrames = UID(LABEL), 3, 1
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    made.ImageType = ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]
+    made.TotalPixelMatrixColumns = made.TotalPixelMatrixRows = TILE
+    made.SpecimenLabelInImage, made.BurnedInAnnotation = "YES", "YES"
+    made.LabelText = "S1"
+    made.PixelData = encapsulate(tiles(1, 3))
+    made["PixelData"].VR, made["PixelData"].is_undefined_length = "OB", True
+    made.save_as(path, enforce_file_format=True)
 
 
 def write_level(path: Path, uid: str) -> None:
