@@ -18,16 +18,9 @@ from listener.deidentify.nested import Elements, Span, hides_items
 from listener.deidentify.profile import Decision, Position
 from listener.dicom.attributes import dictionary_vr
 from listener.dicom.encoding import HEAD, ITEM, LONG_HEAD, PIXEL_DATA, PIXEL_TAGS, SEQUENCE_END, UNDEFINED, Encoding
-from listener.dicom.file_meta import (
-    ALL_DEFLATED,
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
-    NATIVE,
-    FileMeta,
-    read_file_meta,
-)
+from listener.dicom.file_meta import FileMeta, read_file_meta
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource, Source
+from listener.dicom.syntaxes import ALL_DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NATIVE
 from listener.reasons import FileFault
 from listener.uids import is_uid
 

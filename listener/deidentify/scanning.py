@@ -12,7 +12,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from listener.dicom.attributes import dictionary_vr
-from listener.dicom.file_meta import ALL_DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE
+from listener.dicom.syntaxes import ALL_DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE
 
 _LONG = frozenset((b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC", b"UR", b"OD", b"OF", b"OL", b"OV", b"SV", b"UV"))
 _OPEN = 0xFFFFFFFF

@@ -9,22 +9,12 @@ from typing import NamedTuple
 from listener.dicom.attributes import META_UID, SENDER
 from listener.dicom.encoding import HEAD, LONG_VRS, SHORT_VRS, Encoding, Head
 from listener.dicom.source import Source
+from listener.dicom.syntaxes import EXPLICIT_BIG
 from listener.reasons import EmptyFile, FileFault, Incomplete, NotDicom, TooLarge
 
 #: Length of preamble and prefix.
 PREAMBLE = 132
 PREFIX = b"DICM"
-
-IMPLICIT_LITTLE = "1.2.840.10008.1.2"
-EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-EXPLICIT_BIG = "1.2.840.10008.1.2.2"
-DEFLATED = "1.2.840.10008.1.2.1.99"
-
-#: Transfer syntaxes whose data set is deflated as a whole: that, and JPIP's (PS3.5 sections A.5, A.7 and A.11).
-ALL_DEFLATED = frozenset({DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
-
-#: Transfer syntaxes with native pixels, whose length follows from Rows, Columns and so on. "": unknown.
-NATIVE = frozenset({"", IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 
 MEDIA_STORAGE_SOP_INSTANCE_UID = 0x00020003
 TRANSFER_SYNTAX_UID = 0x00020010

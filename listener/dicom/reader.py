@@ -11,10 +11,11 @@ from listener.dicom import attributes
 from listener.dicom.attributes import META_UID, SENDER, Header, Limits, tag_of, vr_of
 from listener.dicom.encoding import MAX_VALUE, PIXEL_TAGS
 from listener.dicom.fast_walk import Elements, Walker, least_pixels
-from listener.dicom.file_meta import ALL_DEFLATED, NATIVE, FileMeta, meta_text, read_file_meta
+from listener.dicom.file_meta import FileMeta, meta_text, read_file_meta
 from listener.dicom.loading import load_pydicom
 from listener.dicom.nested import shallow_bytes
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource
+from listener.dicom.syntaxes import ALL_DEFLATED, NATIVE
 from listener.dicom.texts import is_known_charset
 from listener.dicom.walk import BEHIND, Structure
 from listener.reasons import BadUID, FileFault, Incomplete, MissingUID

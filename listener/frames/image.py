@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol, Self
 from listener.dicom import attributes
 from listener.dicom.attributes import Limits
 from listener.dicom.encoding import ITEM, PIXEL_DATA, PIXEL_TAGS, SEQUENCE_END, UNDEFINED, Head
-from listener.dicom.file_meta import ALL_DEFLATED, NATIVE, read_file_meta
+from listener.dicom.file_meta import read_file_meta
 from listener.dicom.source import FileSource, InflatedSource, Source
+from listener.dicom.syntaxes import ALL_DEFLATED, NATIVE
 from listener.dicom.walk import Structure
 from listener.disk.files import open_regular
 from listener.frames.errors import Deflated, FrameChanged, FramesUnclear, NoFrames

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from listener.dicom.file_meta import IMPLICIT_LITTLE, NATIVE
+from listener.dicom.syntaxes import IMPLICIT_LITTLE, NATIVE
 from listener.errors import PeerFault
 from listener.network.dimse import VERIFICATION
 from listener.network.pdu import Proposal

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from listener.dicom.attributes import Limits
-from listener.dicom.file_meta import ALL_DEFLATED
 from listener.dicom.reader import Wanted, read_identity
+from listener.dicom.syntaxes import ALL_DEFLATED
 from listener.disk.files import open_regular
 from listener.errors import Unsendable
 from listener.network.contexts import Pair

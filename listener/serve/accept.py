@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import groupby, product
 from typing import NamedTuple
 
+from listener.dicom.syntaxes import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from listener.serve.faults import BadRequest, NotAcceptable
 
 DICOM, JSON, OCTETS, MULTIPART = (
@@ -16,9 +17,6 @@ DICOM, JSON, OCTETS, MULTIPART = (
     "application/octet-stream",
     "multipart/related",
 )
-
-IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
-DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 
 #: Transfer syntaxes in which frames are sent, and their media types (PS3.18 tables 8.7.3-4 and 8.7.3-5).
 _MEDIA_TYPES = {
@@ -179,7 +177,11 @@ def instance_forms(syntax: str, *, alone: bool) -> list[Form]:
     is also written in Explicit VR Little Endian, where its pixels are the same in that.
     """
     forms = [Form(DICOM, syntax)]
-    return [*forms, Form(DICOM, EXPLICIT)] if alone and syntax in (IMPLICIT, DEFLATED, BIG_ENDIAN) else forms
+    return (
+        [*forms, Form(DICOM, EXPLICIT_LITTLE)]
+        if alone and syntax in (IMPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG)
+        else forms
+    )
 
 
 def frame_forms(syntax: str, *, native: bool, decodes: bool = False) -> list[Form]:
@@ -187,11 +189,11 @@ def frame_forms(syntax: str, *, native: bool, decodes: bool = False) -> list[For
     Little Endian, whatever the file is, and so are others where this service `decodes` them.
     """
     if native:
-        return [Form(OCTETS, EXPLICIT)]
+        return [Form(OCTETS, EXPLICIT_LITTLE)]
     media = media_type(syntax)
     forms = [Form(media, syntax)]
     if decodes:  # What octets are unless a transfer syntax is named.
-        forms.append(Form(OCTETS, EXPLICIT))
+        forms.append(Form(OCTETS, EXPLICIT_LITTLE))
     return [*forms, Form(OCTETS, syntax)] if media != OCTETS else forms
 
 

@@ -22,8 +22,9 @@ from pydicom.tag import BaseTag
 
 from listener.dicom.attributes import Limits
 from listener.dicom.decoding import quiet
-from listener.dicom.file_meta import ALL_DEFLATED, read_file_meta
+from listener.dicom.file_meta import read_file_meta
 from listener.dicom.source import FileSource
+from listener.dicom.syntaxes import ALL_DEFLATED
 from listener.disk.files import opened
 from listener.frames.errors import FramesFault
 from listener.frames.image import look

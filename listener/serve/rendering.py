@@ -17,7 +17,7 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
-from listener.serve.accept import EXPLICIT
+from listener.dicom.syntaxes import EXPLICIT_LITTLE
 from listener.serve.picture import EXACT, SIGMOID, Picture, Window, placed
 
 #: Most samples of a frame that is decoded, and bytes that a worker may have.
@@ -88,7 +88,7 @@ def _of_pydicom(frame: Stored) -> Any:
     rows, columns, samples = (int(header.get(name) or 1) for name in ("Rows", "Columns", "SamplesPerPixel"))
     if rows * columns * samples > MOST_SAMPLES:
         raise CannotDecode("the frame is too large")
-    if frame.syntax == EXPLICIT and "BitsStored" not in header:
+    if frame.syntax == EXPLICIT_LITTLE and "BitsStored" not in header:
         return _floats(frame)
     return pixel_array(_alone(frame))
 
@@ -102,7 +102,7 @@ def _alone(frame: Stored) -> Dataset:
     dataset.NumberOfFrames = 1
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(frame.syntax)
-    if frame.syntax == EXPLICIT:
+    if frame.syntax == EXPLICIT_LITTLE:
         dataset.PixelData = frame.data + b"\0" * (len(frame.data) % 2)
         dataset["PixelData"].VR = "OB" if int(dataset.BitsAllocated) <= 8 else "OW"
     else:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from listener.dicom.file_meta import NATIVE
+from listener.dicom.syntaxes import EXPLICIT_LITTLE, NATIVE
 from listener.frames.errors import FramesFault
 from listener.frames.image import ImageFile, read_frame
 from listener.frames.layout import Encapsulated, Layout
@@ -215,7 +215,7 @@ class Retriever:
             (data,) = await asyncio.to_thread(self._read_inflated, entry, (number,))
         else:
             data = await self._frame(entry, layout, number)
-        syntax = entry.syntax if isinstance(layout, Encapsulated) else accept.EXPLICIT
+        syntax = entry.syntax if isinstance(layout, Encapsulated) else EXPLICIT_LITTLE
         frame = b64encode(data).decode("ascii")
         return await self._index.picture(entry, kind, number=number, syntax=syntax, frame=frame, **more)
 
@@ -262,7 +262,7 @@ class Retriever:
         return _whole(await self._index.bulk(entry, bulk), Form(OCTETS), multiple=chosen.multipart)
 
     def _native_pixels(self, entry: Entry, layout: Layout, wanted: Wanted) -> Answer:
-        form = Form(OCTETS, accept.EXPLICIT)
+        form = Form(OCTETS, EXPLICIT_LITTLE)
         chosen = accept.choose(accept.ranges(wanted.accept), [form], single=True)
         numbers = range(1, layout.count + 1)
 

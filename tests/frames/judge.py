@@ -8,7 +8,7 @@ import pydicom
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
 
-from listener.dicom.file_meta import NATIVE
+from listener.dicom.syntaxes import NATIVE
 from tests.frames.making import BIG
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from listener.dicom.file_meta import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE
+from listener.dicom.syntaxes import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE
 from tests.instances import instance, save
 
 JPEG_LOSSLESS, RLE, MPEG4 = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.102"

@@ -22,7 +22,7 @@ from pydicom import dcmread
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 
 from listener import network
-from listener.dicom.file_meta import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from listener.dicom.syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from listener.errors import PEER_CAUSES, NotAccepted, PeerFault, Unsendable
 from listener.network import dimse, pdu
 from listener.network.association import Association, Patience, Peer, Stored

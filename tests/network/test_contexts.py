@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.dicom.file_meta import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from listener.dicom.syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from listener.errors import PeerFault
 from listener.network.contexts import MOST, VERIFYING, Agreement, Pair, proposals
 

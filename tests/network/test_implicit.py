@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.dicom.file_meta import EXPLICIT_BIG
+from listener.dicom.syntaxes import EXPLICIT_BIG
 from listener.errors import Unsendable
 from listener.network.implicit import implicit
 from tests.instances import descriptor, element, part10

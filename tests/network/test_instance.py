@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import UID
 
-from listener.dicom.file_meta import DEFLATED, EXPLICIT_LITTLE
+from listener.dicom.syntaxes import DEFLATED, EXPLICIT_LITTLE
 from listener.errors import Unsendable
 from listener.network.contexts import Pair
 from listener.network.instance import Instance

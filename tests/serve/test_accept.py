@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.serve.accept import DICOM, EXPLICIT, JSON, OCTETS, Form, choose, frame_forms, ranges, told
+from listener.dicom.syntaxes import EXPLICIT_LITTLE
+from listener.serve.accept import DICOM, JSON, OCTETS, Form, choose, frame_forms, ranges, told
 from listener.serve.faults import BadRequest, NotAcceptable
 
 JPEG = "1.2.840.10008.1.2.4.50"
 RLE = "1.2.840.10008.1.2.5"
 JLS = "1.2.840.10008.1.2.4.80"
-NATIVE = frame_forms(EXPLICIT, native=True)
+NATIVE = frame_forms(EXPLICIT_LITTLE, native=True)
 
 #: Accept fields of OHIF, dicomweb-client, Weasis, 3D Slicer, curl and browsers; the stored syntax ("" for native); and
 #: the media type of what comes, with a * where it comes in a multipart message.
@@ -40,7 +41,7 @@ ASKED = [
         JPEG,
         "image/jpeg*",
     ),
-    (f"application/octet-stream; transfer-syntax={EXPLICIT}", "", "application/octet-stream"),
+    (f"application/octet-stream; transfer-syntax={EXPLICIT_LITTLE}", "", "application/octet-stream"),
     ("multipart/related", "", "application/octet-stream*"),
 ]
 
@@ -48,7 +49,7 @@ REFUSED = [
     ("image/jpeg", ""),
     ("image/png", JPEG),
     ("application/octet-stream; transfer-syntax=1.2.840.10008.1.2.4.90", JPEG),
-    (f'multipart/related; type="application/octet-stream"; transfer-syntax={EXPLICIT}', JPEG),
+    (f'multipart/related; type="application/octet-stream"; transfer-syntax={EXPLICIT_LITTLE}', JPEG),
     ("image/jpeg;q=0", JPEG),
     ("text/html,application/xhtml+xml", ""),
 ]
@@ -67,14 +68,14 @@ def test_what_there_is_not_is_refused_with_what_there_is(field: str, syntax: str
     with pytest.raises(NotAcceptable) as refused:
         choose(ranges(field), forms, single=True)
     assert refused.value.detail == f"what there is: {told(forms, single=True)}"
-    assert (syntax or EXPLICIT) in refused.value.detail
+    assert (syntax or EXPLICIT_LITTLE) in refused.value.detail
 
 
 def test_several_things_come_in_one_message_only() -> None:
     with pytest.raises(NotAcceptable):
-        choose(ranges(DICOM), [Form(DICOM, EXPLICIT)], single=False)
-    assert choose(ranges(""), [Form(DICOM, EXPLICIT)], single=False).multipart
-    assert not choose(ranges(DICOM), [Form(DICOM, EXPLICIT)], single=True).multipart
+        choose(ranges(DICOM), [Form(DICOM, EXPLICIT_LITTLE)], single=False)
+    assert choose(ranges(""), [Form(DICOM, EXPLICIT_LITTLE)], single=False).multipart
+    assert not choose(ranges(DICOM), [Form(DICOM, EXPLICIT_LITTLE)], single=True).multipart
 
 
 @pytest.mark.parametrize("field", ["", "*/*", JSON, f"{JSON}, application/json;q=0.5", "application/*"])
@@ -91,4 +92,4 @@ def test_what_is_no_list_of_media_types_is_refused(field: str) -> None:
 @given(st.text(alphabet='abc/*;,="q.01 -', max_size=60))
 def test_any_field_gives_a_form_or_a_refusal(field: str) -> None:
     with contextlib.suppress(BadRequest, NotAcceptable):
-        assert choose(ranges(field), [Form(OCTETS, EXPLICIT)], single=True).form.media == OCTETS
+        assert choose(ranges(field), [Form(OCTETS, EXPLICIT_LITTLE)], single=True).form.media == OCTETS
