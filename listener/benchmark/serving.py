@@ -1,14 +1,13 @@
-"""`listener bench --serve`: DICOMweb beside nginx that serves the same frames as files, and what a first look costs.
+"""`listener bench --serve`: DICOMweb beside nginx that serves the same frames as files and beside Orthanc, what a first
+look costs, and searches among many series.
 
 Programs take turns, round after round, on the loopback; figures are medians of rounds: read the ratios.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import pwd
 import random
 import shutil
 import statistics
@@ -16,19 +15,20 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 from pydicom.uid import UID
 
-from listener.benchmark import processes
+from listener.benchmark import processes, searching
+from listener.benchmark.archives import START, answers, nginx, orthanc, plugin
+from listener.benchmark.asking import PATIENCE, median, p99, times, times_of_many
 from listener.benchmark.repackers import listener
-from listener.benchmark.servers import free_port, until
+from listener.benchmark.servers import free_port, running, until
 from listener.benchmark.verify import Unfinished
 from listener.benchmark.workdir import RunDirs
 from listener.quickstart.synthetic import Look, make_dataset, make_series, uid
@@ -37,17 +37,10 @@ from listener.quickstart.synthetic import Look, make_dataset, make_series, uid
 FRAMES, TILE, INSTANCES = 100_000, 600, 192
 _REQUESTS, _AT_ONCE, _LIST = 400, 16, 100
 
-#: Seconds until a program answers, and that a request may take.
-_START, _PATIENCE = 60.0, 120.0
-
-_NGINX = """
-{user}
-worker_processes 1; daemon off; pid {base}/nginx.pid; error_log {base}/nginx-error.log;
-events {{ worker_connections 256; }}
-http {{ access_log off; sendfile on; keepalive_requests 1000000; default_type image/jpeg;
-  client_body_temp_path {base}/t1; proxy_temp_path {base}/t2; fastcgi_temp_path {base}/t3; uwsgi_temp_path {base}/t4;
-  scgi_temp_path {base}/t5; server {{ listen 127.0.0.1:{port}; root {base}/files; }} }}
-"""
+#: What is asked for: tiles as they are stored, in a multipart message, and native frames.
+_JPEG = {"accept": "image/jpeg"}
+_TILES = {"accept": 'multipart/related; type="image/jpeg"; transfer-syntax=1.2.840.10008.1.2.4.50'}
+_NATIVE = {"accept": 'multipart/related; type="application/octet-stream"'}
 
 #: A hit and a local miss of FrameCache, and the bare read of a frame, in seconds each.
 _CACHE = """
@@ -71,12 +64,21 @@ print(json.dumps([hit, miss, read]))
 
 
 class Place(NamedTuple):
-    """The collection: its directories, the slide's resource and file, and the series' resource."""
+    """The collection: its directories, the slide's resource and file, the series' resource and its files; and the
+    directories of a ledger of many series.
+    """
 
     run: RunDirs
     slide: str
     file: Path
     series: str
+    files: tuple[Path, ...]
+    many: RunDirs
+
+    @property
+    def instances(self) -> list[str]:
+        """The resources of the series' instances."""
+        return [f"{self.series}/instances/{file.stem.partition('-')[2]}" for file in self.files]
 
 
 class Line(NamedTuple):
@@ -91,10 +93,11 @@ def run(directory: str, rounds: int, *, as_json: bool) -> int:
     """Print the figures. Return 0, or 1 where something did not answer as it should."""
     processes.adopt()
     with tempfile.TemporaryDirectory(prefix="listener-bench-", dir=directory or None) as home:
-        place = _collection(RunDirs(Path(home)))
+        place = _collection(RunDirs(Path(home, "one")), RunDirs(Path(home, "many")))
         try:
+            searching.make(place.many, place.many.base / "index")
             lines = [line for number in range(rounds) for line in _round(place, number)]
-        except (Unfinished, OSError, http.client.HTTPException) as error:
+        except (Unfinished, OSError, HTTPException) as error:
             print(f"listener: {error}", file=sys.stderr)
             return 1
     figures = {what: _median(lines, what) for what in dict.fromkeys(line.what for line in lines)}
@@ -103,8 +106,9 @@ def run(directory: str, rounds: int, *, as_json: bool) -> int:
         return 0
     for what, (value, unit) in figures.items():
         print(f"{what:<58} {value:>12,.3f} {unit}")
-    if not shutil.which("nginx"):
-        print("- not on PATH, so not measured: nginx")
+    for name, there in (("nginx", shutil.which("nginx")), ("Orthanc with its DICOMweb plugin", plugin())):
+        if not there:
+            print(f"- not on PATH, so not measured: {name}")
     return 0
 
 
@@ -120,7 +124,7 @@ def _tile(number: int) -> bytes:
     return b"\xff\xd8\xff\xe0" + number.to_bytes(4, "big") + b"\1" * (TILE - 10) + b"\xff\xd9"
 
 
-def _collection(place: RunDirs) -> Place:
+def _collection(place: RunDirs, many: RunDirs) -> Place:
     """Make a slide and a series, and publish them as `listener once` does."""
     place.incoming.mkdir(parents=True)
     make_series(place.incoming, instances=INSTANCES, look=Look(private_bytes=4096))
@@ -137,7 +141,7 @@ def _collection(place: RunDirs) -> Place:
     words = listener("once", *place.flags(), "--min-free=0")
     if subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode:
         raise Unfinished("listener once did not publish everything")
-    file = max((path for path in place.data.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    *files, file = sorted(place.data.rglob("*.dcm"), key=lambda path: path.stat().st_size)
     base = place.base / "files"
     base.mkdir()
     for number in range(1, _REQUESTS + 1):
@@ -149,6 +153,8 @@ def _collection(place: RunDirs) -> Place:
         f"{study}/instances/{slide.SOPInstanceUID}",
         file,
         f"studies/{series.StudyInstanceUID}/series/{series.SeriesInstanceUID}",
+        tuple(files),
+        many,
     )
 
 
@@ -158,45 +164,71 @@ def _collection(place: RunDirs) -> Place:
 def _round(place: Place, number: int) -> Iterator[Line]:
     index = place.run.base / "index"
     shutil.rmtree(index, ignore_errors=True)
-    with _serving(place, index) as port:
-        yield Line("first frame of 100,000, not indexed", _once(port, _frame(place, 1)) * 1e3, "ms")
-        yield Line("metadata of 192 instances, first", _once(port, f"{place.series}/metadata") * 1e3, "ms")
-        yield Line("metadata of 192 instances, again", _again(port, f"{place.series}/metadata") * 1e3, "ms")
-    with _serving(place, index) as port:
-        yield Line("first frame of 100,000 after a restart, indexed", _once(port, _frame(place, 2)) * 1e3, "ms")
+    metadata, gzip = f"/dicom-web/{place.series}/metadata", {"accept-encoding": "gzip"}
+    with _serving(place.run, index) as (port, _):
+        yield Line("first frame of 100,000, not indexed", times(port, [_frame(place, 1)], {})[0] * 1e3, "ms")
+        yield Line("metadata of 192 instances, first", times(port, [metadata], gzip)[0] * 1e3, "ms")
+        yield Line("metadata of 192 instances, again", median(port, metadata, gzip) * 1e3, "ms")
+    with _serving(place.run, index) as (port, pid):
+        first = times(port, [_frame(place, 2)], {})[0]
+        yield Line("first frame of 100,000 after a restart, indexed", first * 1e3, "ms")
         yield from _frames(place, port, number)
+        yield from _beside_orthanc(place, port)
+        yield Line("resident memory after all that", _resident(pid) / 1e6, "MB")
     yield from _cache(place)
+    with _serving(place.many, place.many.base / "index") as (port, _):
+        page = median(port, "/dicom-web/studies?limit=50", {})
+        yield Line("search: a page of 50 studies, 100,000 series", page * 1e3, "ms")
+        page = median(port, "/dicom-web/studies?limit=50&PatientName=*rosa*", {})
+        yield Line("search: a name with * on both sides", page * 1e3, "ms")
 
 
 def _frames(place: Place, port: int, seed: int) -> Iterator[Line]:
-    """Measure single frames by one connection of serve and nginx in turn, lists, and many connections."""
+    """Measure single frames by one connection and by many, of serve and nginx in turn, and lists."""
     order = random.Random(seed)  # noqa: S311 - an order, no secret
     numbers = [order.randint(1, FRAMES) for _ in range(_REQUESTS)]
-    ours = _times(port, [_frame(place, one) for one in numbers], {"accept": "image/jpeg"}, TILE)
+    part = [_frame(place, one) for one in numbers[:50]]
+    ours = times(port, [_frame(place, one) for one in numbers], _JPEG, TILE)
     yield Line("frames a second, one connection", len(ours) / sum(ours), "/s")
-    yield Line("frames, one connection, p99", _p99(ours) * 1e3, "ms")
+    yield Line("frames, one connection, p99", p99(ours) * 1e3, "ms")
+    many = times_of_many(port, part, _JPEG, TILE, _AT_ONCE)
+    yield Line("frames, 16 connections, p99", p99(many) * 1e3, "ms")
     if shutil.which("nginx"):
-        with _nginx(place) as other:
-            theirs = _times(other, [f"/{one}" for one in range(1, _REQUESTS + 1)], {}, TILE)
+        with nginx(place.run.base) as other:
+            theirs = times(other, [f"/{one}" for one in range(1, _REQUESTS + 1)], {}, TILE)
+            many = times_of_many(other, [f"/{one}" for one in range(1, 51)], {}, TILE, _AT_ONCE)
         yield Line("nginx: files a second, one connection", len(theirs) / sum(theirs), "/s")
-        yield Line("nginx: files, one connection, p99", _p99(theirs) * 1e3, "ms")
+        yield Line("nginx: files, one connection, p99", p99(theirs) * 1e3, "ms")
+        yield Line("nginx: files, 16 connections, p99", p99(many) * 1e3, "ms")
         yield Line("share of nginx's rate", sum(theirs) / sum(ours), "")
     lists = [",".join(str(order.randint(1, FRAMES)) for _ in range(_LIST)) for _ in range(20)]
-    listed = _times(port, [_frame(place, one) for one in lists], {}, 0)
-    yield Line("frames a second, lists of 100", _LIST * len(listed) / sum(listed), "/s")
-    yield Line(
-        "lists of 100: times the rate of single ones", _LIST * len(listed) / sum(listed) * sum(ours) / len(ours), ""
-    )
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        part = [_frame(place, one) for one in numbers[:50]]
-        many = list(pool.map(lambda _: _times(port, part, {"accept": "image/jpeg"}, TILE), range(_AT_ONCE)))
-    yield Line("frames, 16 connections, p99", _p99([one for times in many for one in times]) * 1e3, "ms")
+    listed = times(port, [_frame(place, one) for one in lists], {})
+    rate = _LIST * len(listed) / sum(listed)
+    yield Line("frames a second, lists of 100", rate, "/s")
+    yield Line("lists of 100: times the rate of single ones", rate * sum(ours) / len(ours), "")
+
+
+def _beside_orthanc(place: Place, port: int) -> Iterator[Line]:
+    """Measure single MR frames, and tiles of the slide, of serve and Orthanc in turn, each asked for once before."""
+    found = plugin()
+    if not found:
+        return
+    paths = {
+        "MR frames": [f"/dicom-web/{one}/frames/1" for one in place.instances],
+        "tiles of the slide": [_frame(place, number) for number in (1, 50_000, FRAMES)],
+    }
+    with orthanc(place.run.base, found, [place.file, *place.files]) as other:
+        for what, fields in (("MR frames", _NATIVE), ("tiles of the slide", _TILES)):
+            _, theirs = (times(other.port, paths[what], fields) for _ in range(2))
+            _, ours = (times(port, paths[what], fields) for _ in range(2))
+            yield Line(f"Orthanc {other.version}: {what} a second", len(theirs) / sum(theirs), "/s")
+            yield Line(f"{what}: times Orthanc's rate", sum(theirs) / sum(ours), "")
 
 
 def _cache(place: Place) -> Iterator[Line]:
     state = str(place.run.state)
     words = [sys.executable, "-c", _CACHE, str(place.run.data), state, place.slide, str(place.file), str(FRAMES)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, check=False, timeout=_PATIENCE)
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=False, timeout=PATIENCE)
     if done.returncode:
         raise Unfinished("FrameCache did not give the frames")
     hit, miss, read = json.loads(done.stdout)
@@ -204,77 +236,27 @@ def _cache(place: Place) -> Iterator[Line]:
     yield Line("FrameCache: a local miss, above the read", (miss - read) * 1e6, "us")
 
 
-# -- asking ------------------------------------------------------------------------------------------------------------
+# -- serving -----------------------------------------------------------------------------------------------------------
 
 
 def _frame(place: Place, numbers: object) -> str:
-    return f"{place.slide}/frames/{numbers}"
-
-
-def _times(port: int, paths: Sequence[str], fields: dict[str, str], size: int) -> list[float]:
-    """Return the seconds of each request, by one connection. Raises Unfinished for an answer that is none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
-    times = []
-    for path in paths:
-        begin = time.perf_counter()
-        connection.request("GET", path if path.startswith("/") else f"/dicom-web/{path}", headers=fields)
-        answer = connection.getresponse()
-        body = answer.read()
-        times.append(time.perf_counter() - begin)
-        if answer.status != 200 or (size and len(body) != size):
-            raise Unfinished(f"{path.rpartition('/')[2]}: status {answer.status}, {len(body)} bytes")
-    connection.close()
-    return times
-
-
-def _once(port: int, path: str) -> float:
-    return _times(port, [path], {"accept-encoding": "gzip"}, 0)[0]
-
-
-def _again(port: int, path: str) -> float:
-    return statistics.median(_times(port, [path] * 20, {"accept-encoding": "gzip"}, 0))
-
-
-def _p99(times: Sequence[float]) -> float:
-    return sorted(times)[int(len(times) * 0.99) - 1]
+    return f"/dicom-web/{place.slide}/frames/{numbers}"
 
 
 @contextmanager
-def _serving(place: Place, index: Path) -> Iterator[int]:
-    """Run `listener serve`, which makes nothing ahead; yield its port once it is ready."""
+def _serving(place: RunDirs, index: Path) -> Iterator[tuple[int, int]]:
+    """Run `listener serve`, which makes nothing ahead; yield its port and process id once it answers."""
     port = free_port()
-    words = ["serve", f"--data={place.run.data}", f"--state={place.run.state}", f"--index={index}"]
+    words = ["serve", f"--data={place.data}", f"--state={place.state}", f"--index={index}"]
     # The address stands in what is indexed: of each start the same.
     more = ["--http=off", "--ahead=off", "--public-url=http://127.0.0.1/dicom-web"]
     command = listener(*words, f"--dicomweb=127.0.0.1:{port}", *more)
-    with _started(command, lambda: _answers(port, "/dicom-web/studies?limit=1")):
-        yield port
+    with running(command, place.base / "serve.txt") as process:
+        until(lambda: answers(port, "/dicom-web/studies?limit=1"), process, START, "listener serve does not answer")
+        yield port, process.pid
 
 
-@contextmanager
-def _nginx(place: Place) -> Iterator[int]:
-    port, file = free_port(), place.run.base / "nginx.conf"
-    # Begun by root its worker would be somebody else, who may not read what is ours.
-    user = f"user {pwd.getpwuid(os.geteuid()).pw_name};" if os.geteuid() == 0 else ""
-    file.write_text(_NGINX.format(base=place.run.base, port=port, user=user), encoding="utf-8")
-    with _started(["nginx", "-c", str(file)], lambda: _answers(port, "/1")):
-        yield port
-
-
-@contextmanager
-def _started(command: list[str], answers: Callable[[], bool]) -> Iterator[None]:
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ}
-    )
-    try:
-        until(answers, process, _START, f"{Path(command[0]).name} does not answer")
-        yield
-    finally:
-        processes.end(process)
-
-
-def _answers(port: int, path: str) -> bool:
-    try:
-        return bool(_times(port, [path], {}, 0))
-    except OSError:
-        return False
+def _resident(pid: int) -> int:
+    """Return the bytes of memory that a process has."""
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
