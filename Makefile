@@ -58,12 +58,12 @@ images: ## build the images of listener (also with the extra chris) and storescp
 	@.ci/images || [ $$? = 3 ]
 
 image-test: $(DEV) ## run the images hardened: take a file, drain, lose nothing; two builds give one digest
-	@.ci/images || [ $$? = 3 ]  # 3: not on this machine; the tests are then skipped by name
+	@.ci/images && .ci/images serve || [ $$? = 3 ]  # 3: not on this machine; the tests are then skipped by name
 	@.ci/need redis nats || echo "The test of notify's image will be skipped."
 	@PATH="$(CURDIR)/$(BIN):$$PATH" LISTENER_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers $(ARGS)
 
 cluster-images: $(DEV) images ## all that make cluster-test fetches: environment, image archives, the cluster's programs
-	@.ci/images export || [ $$? = 3 ]
+	@.ci/images export serve || [ $$? = 3 ]
 	@.ci/cluster true
 
 cluster-test: $(DEV) ## install the chart into a real Kubernetes: KUBECONFIG and CLUSTER_LOAD, or the one of ../shared/tools

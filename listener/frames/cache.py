@@ -257,6 +257,8 @@ class FrameCache:
     # -- beneath -------------------------------------------------------------------------------------------------------
 
     def _log(self) -> Logger:
+        if self._logger is not None:
+            return self._logger
         with self._logger_lock:  # Loads log too: one id for all threads.
             if self._logger is None:
                 signature = {

@@ -150,18 +150,18 @@ class Loader:
     def _may_load(self, key: InstanceReference) -> bool:
         return not self._is_closed and not self._loads.rests(key, time.monotonic())
 
-    def _around(self, key: InstanceReference, count: int, number: int) -> Load:
-        """Return the load, not begun, of a frame's block, or of its whole instance."""
+    def _around(self, key: InstanceReference, count: int, number: int) -> Load | None:
+        """Return the load, not begun, of a frame's block, or of its whole instance; None where all of it is there."""
         if count < self._whole_below:
             wanted: Iterable[int] = range(1, count + 1)
         else:
             wanted = block(number, count, self._size, lambda one: self._is_busy(key, one))
         numbers = [one for one in wanted if not self._is_busy(key, one)]
-        return Load("whole" if count < self._whole_below else "block", key, numbers, count)
+        return Load("whole" if count < self._whole_below else "block", key, numbers, count) if numbers else None
 
-    def _begin(self, load: Load) -> Load | None:
+    def _begin(self, load: Load | None) -> Load | None:
         """Begin a load in the background; None where there is nothing to load, or its instance is left alone."""
-        if not load.numbers or not self._may_load(load.instance):
+        if load is None or not load.numbers or not self._may_load(load.instance):
             return None
         self._loads.begin(load)
         self._pool.submit(self._run, load)

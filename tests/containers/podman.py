@@ -119,11 +119,17 @@ _READY = "import urllib.request as u; u.urlopen('http://127.0.0.1:9464/readyz', 
 
 @contextmanager
 def started(
-    volume: Path, *arguments: str, image: str = LISTENER, network: str = "none", more: tuple[str, ...] = ()
+    volume: Path,
+    *arguments: str,
+    image: str = LISTENER,
+    network: str = "none",
+    more: tuple[str, ...] = (),
+    only_read: bool = False,
 ) -> Iterator[Container]:
-    """A hardened container with `volume` as its only writable path; removed when the block is left."""
+    """A hardened container with `volume` as its only writable path, or read only; removed when the block is left."""
+    mounted = f"{volume}:/dicom{':ro' if only_read else ''}"
     # podman's own health checks want a systemd timer.
-    command = ("run", "--detach", "--no-healthcheck", "--network", network, *HARDENED, "-v", f"{volume}:/dicom", *more)
+    command = ("run", "--detach", "--no-healthcheck", "--network", network, *HARDENED, "-v", mounted, *more)
     container = Container(podman(*command, image, *arguments).stdout.strip())
     try:
         yield container
