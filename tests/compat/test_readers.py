@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.data.data_manager import DATA_ROOT
 from pydicom.errors import InvalidDicomError
+from pydicom.pixels.utils import pixel_array
 
 from tests.compat.environments import Unreachable, environment, sources
 from tests.conftest import PROJECT
@@ -24,6 +26,7 @@ from tests.waiting import until
 
 READERS = ("dicomweb-client==0.61.2", "wsidicom==0.36.1", "pytest==8.4.2")
 #: dataclasses-json: what pip finds by itself is too old for it. The others are what FrameCache needs.
+HIGHDICOM = ("highdicom==0.28.2",)
 EZ_WSI = ("ez-wsi-dicomweb==6.1.6", "dataclasses-json==0.6.7", "orjson", "tenacity", "urllib3")
 
 INSIDE = Path(__file__).parent / "inside"
@@ -78,6 +81,27 @@ def test_clients_and_readers_see_what_the_files_have(script: str, served: Servin
 @pytest.mark.parametrize("script", ["ez_wsi.py", "ez_wsi_patterns.py"])
 def test_ez_wsi_reads_through_its_cache_and_through_ours(script: str, served: Serving) -> None:
     run(EZ_WSI, script, served.base)
+
+
+def test_frames_that_highdicom_makes_are_what_pydicom_reads(tmp_path: Path) -> None:
+    """Single bits that begin within a byte, fractions, labels, and floating-point numbers."""
+    numpy = pytest.importorskip("numpy")
+    run(HIGHDICOM, "images.py", get_testdata_file("CT_small.dcm"), tmp_path)
+    paths = sorted(tmp_path.glob("*.dcm"))
+    assert len(paths) == 4
+    with contextlib.closing(Collection(tmp_path / "collection")) as collection:
+        for path in paths:
+            add(collection, path)
+        with serving(collection) as running:
+            for path in paths:
+                dataset = dcmread(path)
+                bits, pixels = dataset.BitsAllocated, pixel_array(dataset)
+                wanted = [
+                    numpy.packbits(one, bitorder="little").tobytes() if bits == 1 else one.tobytes() for one in pixels
+                ]
+                uids = (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID)
+                got = running.get("/studies/{}/series/{}/instances/{}/frames/3,1,2".format(*uids))
+                assert (got.status, [content for _, content in got.parts]) == (200, [wanted[2], *wanted[:2]]), path
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
