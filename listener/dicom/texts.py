@@ -20,12 +20,22 @@ _INTEGERS = {b"US": (2, False), b"SS": (2, True), b"UL": (4, False), b"SL": (4, 
 #: VRs whose value is text.
 TEXT_VRS = _PLAIN_VRS | _LONG_TEXT_VRS | {b"PN", b"UI", b"IS", b"DS", b"AE", b"UR"}
 
+_WHOLE, _NUMBER = r"[+-]?[0-9]{1,12}", r"[+-]?[0-9]{1,32}(\.[0-9]{0,32})?([eE][+-]?[0-9]{1,3})?"
+
 _matches = {
     b"UI": re.compile(r"[0-9.]+").fullmatch,
-    b"IS": re.compile(r" *[+-]?[0-9]{1,12}").fullmatch,
-    b"DS": re.compile(r" *[+-]?[0-9]{1,32}(\.[0-9]{0,32})?([eE][+-]?[0-9]{1,3})?").fullmatch,
+    b"IS": re.compile(f" *{_WHOLE}").fullmatch,
+    b"DS": re.compile(f" *{_NUMBER}").fullmatch,
     b"PN": re.compile(r"[^=]+").fullmatch,
     b"AE": re.compile(r".+").fullmatch,
+}
+
+#: Several values that print as they are, and what stands around each: positions, which differ from file to file, and
+#: words as those of Image Type.
+_matches_several = {
+    b"IS": (re.compile(rf"{_WHOLE}(\\{_WHOLE})+").fullmatch, ""),
+    b"DS": (re.compile(rf"{_NUMBER}(\\{_NUMBER})+").fullmatch, ""),
+    b"CS": (re.compile(r"[A-Z0-9_]+(\\[A-Z0-9_]+)+").fullmatch, "'"),
 }
 _STRIPPED = frozenset((b"IS", b"DS", b"AE"))
 
@@ -41,8 +51,8 @@ def is_known_charset(raw: bytes) -> bool:
 def plain_text(vr: bytes, raw: bytes, *, little: bool = True) -> str | None:
     """Return what `str()` of pydicom's value prints, "" for a value that is empty or only padding.
 
-    Return None where that is not certain: other characters than printable ASCII, several values, odd numbers, other
-    VRs. The data set's character set must be a known one.
+    Return None where that is not certain: other characters than printable ASCII, several values that are neither
+    numbers nor codes, odd numbers, other VRs. The data set's character set must be a known one.
     """
     if vr in _INTEGERS:
         length, signed = _INTEGERS[vr]
@@ -55,7 +65,7 @@ def plain_text(vr: bytes, raw: bytes, *, little: bool = True) -> str | None:
     if vr in _LONG_TEXT_VRS or not text:
         return text
     if "\\" in text:
-        return None
+        return _several(vr, text)
     if vr in _PLAIN_VRS:
         return text
     if vr not in _matches or not _matches[vr](text):
@@ -64,6 +74,13 @@ def plain_text(vr: bytes, raw: bytes, *, little: bool = True) -> str | None:
     if vr in _STRIPPED:
         return text.strip() if vr != b"AE" or b"\0" not in raw else None
     return text
+
+
+def _several(vr: bytes, text: str) -> str | None:
+    matches, quote = _matches_several.get(vr, (None, ""))
+    if not matches or not matches(text):
+        return None
+    return "[{}{}{}]".format(quote, text.replace("\\", f"{quote}, {quote}"), quote)
 
 
 def clean(text: str) -> str:

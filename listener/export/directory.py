@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from listener.disk import files, moves, sync
 from listener.errors import FatalFault
@@ -57,14 +57,18 @@ class DirectoryTarget:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def create(self, content: Content, pace: Pace) -> bool:
+    def look_at(self, keys: Sequence[str]) -> Mapping[str, Found]:
+        """Return what is there of many keys."""
+        return {key: found for key in keys if (found := self.look(key))}
+
+    def create(self, content: Content, pace: Pace) -> Found | None:
         """Write a temporary, sync it, and rename it. After a kill before the rename a temporary is left, which nobody
         counts and probe() removes; after it, the object is there, and the next attempt finds it.
         """
         target = self._path(content.key)
         with _faults():
             if os.path.lexists(target):
-                return False
+                return None
             path = self._staging.name()
             descriptor = self._staging.create(path)
             try:
@@ -76,12 +80,12 @@ class DirectoryTarget:
                 files.with_parents(moves.rename_new, path, target, 0o755, syncs=True)
             except FileExistsError:
                 files.discard(path)
-                return False
+                return None
             except BaseException:
                 files.discard(path)
                 raise
             sync.directories([os.path.dirname(target)])
-        return True
+        return Found(content.size)
 
     def read(self, key: str, size: int = 0) -> Iterator[bytes]:
         """Yield the bytes of an object."""

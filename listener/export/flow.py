@@ -54,17 +54,20 @@ class Budget:
         self._next = self._served = 0
 
     @contextmanager
-    def held(self, size: int) -> Iterator[None]:
-        """Hold `size` bytes, or all there are where that is less; wait until they are free."""
-        size = min(size, self._size)
+    def held(self, least: int, most: int = 0) -> Iterator[int]:
+        """Hold `least` bytes, or all there are where that is less; wait until they are free. Yield how many are held:
+        up to `most`, if more are free.
+        """
+        least = min(least, self._size)
         with self._changed:
             ticket, self._next = self._next, self._next + 1
-            self._changed.wait_for(lambda: self._served == ticket and self._free >= size)
+            self._changed.wait_for(lambda: self._served == ticket and self._free >= least)
             self._served += 1
+            size = max(least, min(most, self._free))
             self._free -= size
             self._changed.notify_all()
         try:
-            yield
+            yield size
         finally:
             with self._changed:
                 self._free += size

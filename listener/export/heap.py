@@ -10,8 +10,14 @@ _M_MMAP_THRESHOLD = -3
 #: Of <malloc.h>: into how many heaps threads allocate at most. Each keeps some of what was freed.
 _M_ARENA_MAX, _HEAPS = -8, 2
 
+#: Of <malloc.h>: how much of what is free at the end of a heap stays with the process.
+_M_TRIM_THRESHOLD = -1
+
 #: More than what is read of a file at a time, less than a part of an object.
 _LARGE = 2 * 2**20
+
+#: As much as the small instances have that are on their way; were each given back, the next would be zeroed anew.
+_KEPT = 4194304
 
 
 def return_large_blocks() -> None:
@@ -24,4 +30,5 @@ def return_large_blocks() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT)
         mallopt(_M_ARENA_MAX, _HEAPS)

@@ -21,6 +21,8 @@ from listener.reasons import FileFault
 #: What every export reads of a header.
 ALWAYS = frozenset({"SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientIdentityRemoved"})
 
+_LIMITS = Limits()
+
 #: Bytes of an instance that is held whole while it is on its way, in each thread.
 SMALL = 2**20
 
@@ -41,12 +43,12 @@ class Instance(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """How instances are read: below which data directory, which keywords, whether identified ones are allowed, a
+    """How instances are read: below which data directory, what of each header, whether identified ones are allowed, a
     function to be called now and then, which may raise Stopped, and whether each is read back from the target.
     """
 
     data_dir: str
-    keywords: frozenset[str] = ALWAYS
+    wanted: Wanted
     allow_identified: bool = False
     tick: Callable[[], None] = lambda: None
     reads: bool = False
@@ -61,7 +63,7 @@ def survey(plan: Survey, series: SeriesRow, row: InstanceRow) -> Instance:
         if stamp[2] != row.size:
             raise Changed(f"{row.SOPInstanceUID} has {stamp[2]} bytes, and had {row.size}")
         try:
-            header = read_header(descriptor, row.size, Wanted.of(plan.keywords | ALWAYS), Limits())
+            header = read_header(descriptor, row.size, plan.wanted, _LIMITS)
         except FileFault as fault:
             raise NotReadable(f"{row.SOPInstanceUID}: {fault}") from None
         values = header.values

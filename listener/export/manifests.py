@@ -38,7 +38,9 @@ class Manifests:
                     return other
         content = held(key, manifest.written(made))
         # Another exporter may have written it since the look: it differs in its time.
-        return self._uploader.put(content, looks=False, does_instead=lambda other: self._tells_same(other, made))
+        return self._uploader.put(
+            content, looks=False, reads=True, does_instead=lambda other: self._tells_same(other, made)
+        )
 
     def _tells_same(self, key: str, made: Manifest) -> bool:
         there = self._read(key)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -26,8 +26,11 @@ DIGEST = "sha256"
 #: Bytes that are read back at a time.
 _PIECE = 4 * 2**20
 
-#: Parts of one large object that are under way at once; one more is being filled.
+#: Parts of one large object that are under way at once, at most; one more is being filled.
 _PARTS = 3
+
+#: Objects of one page of a listing, as stores give them.
+_PAGE = 1000
 
 #: What is sent or read in one piece is held here and, for a moment, in obstore.
 _TWICE = 2
@@ -86,14 +89,12 @@ class ObjectTarget:
         with self._faults():
             self.is_conditional = not (self._created(PROBE, data, {}) and self._created(PROBE, data, {}))
 
-    def _created(self, key: str, data: bytes | bytearray, attributes: dict[str, str]) -> bool:
+    def _created(self, key: str, data: bytes | bytearray, attributes: dict[str, str]) -> Found | None:
+        more = {"mode": "create", "use_multipart": False, "attributes": attributes or None}
         try:
-            self._obstore.put(self._store, key, data, mode="create", use_multipart=False, attributes=attributes or None)
-        except self._obstore.exceptions.AlreadyExistsError:
-            return False
-        except self._obstore.exceptions.PreconditionError:
-            return False
-        return True
+            return _found(len(data), self._obstore.put(self._store, key, data, **more))
+        except (self._obstore.exceptions.AlreadyExistsError, self._obstore.exceptions.PreconditionError):
+            return None
 
     def look(self, key: str) -> Found | None:
         """Return what is there, with the SHA-256 that its metadata tell."""
@@ -102,14 +103,26 @@ class ObjectTarget:
                 found = self._obstore.get(self._store, key, options={"head": True})
             except FileNotFoundError:
                 return None
-            return Found(found.meta["size"], found.attributes.get(DIGEST, ""))
+            return _found(found.meta["size"], found.meta, found.attributes.get(DIGEST, ""))
 
-    def create(self, content: Content, pace: Pace) -> bool:
+    def look_at(self, keys: Sequence[str]) -> Mapping[str, Found]:
+        """Return what a listing shows of keys of one folder, from the first of them on."""
+        wanted, first = set(keys), min(keys)
+        with self._faults():
+            listed = self._obstore.list(
+                self._store, first.rpartition("/")[0] or None, offset=first[:-1], chunk_size=_PAGE
+            )
+            # In a folder where much else lies among them, looking at each may be cheaper.
+            pages = itertools.islice(listed, len(wanted) // _PAGE + 2)
+            every = itertools.chain.from_iterable(pages)
+            return {one["path"]: _found(one["size"], one) for one in every if one["path"] in wanted}
+
+    def create(self, content: Content, pace: Pace) -> Found | None:
         """Write an object in one request that only creates, or in parts after a look. A kill within parts leaves them
         unseen in the store, whose own rule removes them; the object is not there.
         """
         if (content.size > self._part or not self.is_conditional) and self.look(content.key):
-            return False
+            return None
         attributes = {DIGEST: content.sha256}
         if content.size <= self._part:
             with self._budget.held(_TWICE * content.size):
@@ -117,35 +130,41 @@ class ObjectTarget:
                 pace(len(data))
                 with self._faults():
                     return self._created(content.key, data, attributes)
-        with self._budget.held(self._part * (_PARTS + 1)), self._faults():
-            self._obstore.put(
+        with self._budget.held(2 * self._part, (_PARTS + 1) * self._part) as memory, self._faults():
+            told = self._obstore.put(
                 self._store,
                 content.key,
                 _parts(content, pace, self._part),
                 attributes=attributes,
                 use_multipart=True,
                 chunk_size=self._part,
-                max_concurrency=_PARTS,
+                max_concurrency=memory // self._part - 1,
             )
-        return True
+            return _found(content.size, told)
 
     def read(self, key: str, size: int = _PIECE) -> Iterator[Piece]:
         """Yield the bytes of an object, piece by piece; `size`: as far as it is known."""
         with self._budget.held(_TWICE * min(size, _PIECE)), self._faults():
             try:
+                if 0 < size < _PIECE:  # A byte more is asked for, which tells whether there is one.
+                    yield self._range(key, 0, size + 1)
+                    return
                 first = self._obstore.get(self._store, key, options={"range": (0, _PIECE)})
                 size = first.meta["size"]
-                yield memoryview(first.bytes())  # A buffer, not copied: what is read back is only hashed.
+                yield memoryview(first.bytes())
                 for begin in range(_PIECE, size, _PIECE):
-                    length = min(_PIECE, size - begin)
-                    yield memoryview(self._obstore.get_range(self._store, key, start=begin, length=length))
+                    yield self._range(key, begin, min(_PIECE, size - begin))
             except FileNotFoundError:
                 raise NotThere from None
+
+    def _range(self, key: str, begin: int, length: int) -> memoryview:
+        """Return some bytes: a buffer, not copied, since what is read back is only hashed."""
+        return memoryview(self._obstore.get_range(self._store, key, start=begin, length=length))
 
     def listed(self, folder: str) -> Iterator[tuple[str, int]]:
         """Yield key and size of all objects in a folder."""
         with self._faults():
-            for page in self._obstore.list(self._store, folder or None, chunk_size=1000):
+            for page in self._obstore.list(self._store, folder or None, chunk_size=_PAGE):
                 for one in page:
                     if not one["path"].startswith(".listener/"):
                         yield one["path"], one["size"]
@@ -169,6 +188,11 @@ class ObjectTarget:
             return asked_pause(self._obstore.sign(self._store, "HEAD", PROBE, _SIGNED))
         except self._obstore.exceptions.BaseError:  # It cannot sign: by a token alone, for instance.
             return 0.0
+
+
+def _found(size: int, told: Mapping[str, Any], sha256: str = "") -> Found:
+    """Return what a store tells of an object: some put its tag in quotes in some answers, and not in others."""
+    return Found(size, sha256, (told.get("e_tag") or "").strip('"'))
 
 
 def _joined(content: Content) -> bytes | bytearray:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import listener
@@ -23,11 +24,15 @@ from listener.export.manifests import Manifests
 from listener.export.packing import Volume
 from listener.export.target import Target
 from listener.export.threads import in_order
-from listener.export.upload import Uploader
+from listener.export.unseen import Unseen
+from listener.export.upload import Later, Uploader
 from listener.ledger.rows import InstanceRow, SeriesRow
 from listener.planning.names import instant
 from listener.planning.template import Template
 from listener.planning.template_functions import with_ages
+
+#: Headers that a thread reads one after the other: each takes as long as to hand it over.
+_HEADERS = 8
 
 #: How an instance is known again: SOP Instance UID, SHA-256 and size.
 _Id = tuple[str, str, int]
@@ -133,7 +138,7 @@ class SeriesExporter:
         return [self._committed(one, there | places, archives, len(archives) or len(new)) for one in read]
 
     def _surveyed(self, job: Job, renew: Callable[[], None]) -> _Read:
-        instances = in_order(self._pool, partial(survey, self._plan, job.series), job.rows, renew)
+        instances = in_order(self._pool, partial(survey, self._plan, job.series), job.rows, renew, at_once=_HEADERS)
         uids = (job.series.StudyInstanceUID, job.series.SeriesInstanceUID, job.generation)
         own, (before_key, before) = self._manifests.of(*uids), self._manifests.before(*uids)
         if own or before:
@@ -160,8 +165,12 @@ class SeriesExporter:
         wanted = [self._key(series, one) for one in new]
         if len(set(wanted)) < len(wanted):
             raise Collision(series.SeriesInstanceUID)
-        put = partial(self._put, looks=batch.is_repeated or batch.generation > 1)
+        unseen = Unseen(wanted if self._rules.verified == "head" else ())
+        put = partial(self._put, looks=batch.is_repeated or batch.generation > 1, later=unseen.later)
         placed = in_order(self._pool, put, zip(new, wanted, strict=True), renew)
+        lost = set(chain.from_iterable(in_order(self._pool, self._uploader.lost, unseen.runs(), renew)))
+        again = [(one, key) for one, key, at in zip(new, wanted, placed, strict=True) if at.entry.key in lost]
+        placed += in_order(self._pool, partial(self._put, looks=True, later=lambda _key: None), again, renew)
         return {one.entry.path: one for one in placed}, []
 
     def _key(self, series: SeriesRow, one: Instance) -> str:
@@ -170,9 +179,11 @@ class SeriesExporter:
             return keys.of_uids(*uids, self._target.prefix)
         return keys.of_path(one.row.path, self._target.prefix)
 
-    def _put(self, item: tuple[Instance, str], *, looks: bool) -> _Placed:
+    def _put(
+        self, item: tuple[Instance, str], *, looks: bool, later: Callable[[str], Later | None] = lambda _key: None
+    ) -> _Placed:
         one, content = content_of(self._plan, *item)
-        return _Placed(one, _entry(one, self._uploader.put(content, looks=looks)))
+        return _Placed(one, _entry(one, self._uploader.put(content, looks=looks, later=later(content.key))))
 
     def _archived(
         self, batch: Batch, new: Sequence[Instance], renew: Callable[[], None]

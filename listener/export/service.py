@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from listener.diagnostics import log
 from listener.dicom.attributes import is_keyword
+from listener.dicom.reader import Wanted
 from listener.errors import ConfigError, LedgerFault
 from listener.export import columns, metric_rows, parquet
 from listener.export.address import parse
@@ -137,7 +138,7 @@ class ExportStage:
         if not options.no_parquet:
             keywords |= frozenset(columns.keywords(options.columns))
         reads = options.verify == "read"
-        plan = Survey(self._collection.data, keywords, options.allow_identified, flow.tick, reads)
+        plan = Survey(self._collection.data, Wanted.of(keywords), options.allow_identified, flow.tick, reads)
 
         self._outbox = outbox = Outbox(tools.wakeup.set)
         uploader = Uploader(self._target, UploadRules(reads=reads), flow, outbox.count)

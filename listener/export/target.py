@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 #: Bytes that are read and written at a time.
@@ -18,10 +18,13 @@ Piece = bytes | memoryview
 
 
 class Found(NamedTuple):
-    """An object that is there: its size in bytes, and its SHA-256 if the target knows it ("": read it)."""
+    """An object that is there: its size in bytes, its SHA-256 if the target knows it ("": read it), and the tag that a
+    store gives each content of its own ("": unknown).
+    """
 
     size: int
     sha256: str = ""
+    tag: str = ""
 
 
 class Content(NamedTuple):
@@ -63,8 +66,13 @@ class Target(Protocol):
     def look(self, key: str) -> Found | None:
         """Return what is there; None if nothing is."""
 
-    def create(self, content: Content, pace: Pace) -> bool:
-        """Write an object; return False, and change nothing, where the name is taken."""
+    def look_at(self, keys: Sequence[str]) -> Mapping[str, Found]:
+        """Return what is seen of many keys of one folder, in as few requests as there can be; what is not seen may be
+        there all the same: look() tells.
+        """
+
+    def create(self, content: Content, pace: Pace) -> Found | None:
+        """Write an object, and return what the target says of it; None, and change nothing, where the name is taken."""
 
     def read(self, key: str, size: int = ...) -> Iterator[Piece]:
         """Yield the bytes of an object, which has `size` as far as that is known. Raises NotThere."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, wait
+from itertools import islice
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -14,26 +15,31 @@ _R = TypeVar("_R")
 _WINDOW = 64
 
 
-def in_order(pool: Executor, function: Callable[[_T], _R], items: Iterable[_T], renew: Callable[[], None]) -> list[_R]:
+def in_order(
+    pool: Executor, function: Callable[[_T], _R], items: Iterable[_T], renew: Callable[[], None], at_once: int = 1
+) -> list[_R]:
     """Return what the function makes of each item, in their order; call `renew` about once a second. Of what it raises
-    the first is raised here, when nothing is under way any more.
+    the first is raised here, when nothing is under way any more. A thread takes `at_once` items: several of those that
+    take no longer than handing them over.
     """
     results: list[_R] = []
-    waiting: deque[Future[_R]] = deque()
+    waiting: deque[Future[list[_R]]] = deque()
     rest = iter(items)
     try:
         while True:
-            for item in rest:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= _WINDOW:
-                    break
+            while len(waiting) < _WINDOW and (taken := list(islice(rest, at_once))):
+                waiting.append(pool.submit(_each, function, taken))
             if not waiting:
                 return results
-            results.append(_result(waiting.popleft(), renew))
+            results += _result(waiting.popleft(), renew)
     finally:
         for future in waiting:
             future.cancel()
         wait(waiting)
+
+
+def _each(function: Callable[[_T], _R], items: list[_T]) -> list[_R]:
+    return [function(item) for item in items]
 
 
 def _result(future: Future[_R], renew: Callable[[], None]) -> _R:

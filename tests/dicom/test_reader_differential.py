@@ -17,11 +17,12 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from listener.dicom.attributes import USUAL, Limits, tag_of
+from listener.dicom.decoding import Raw, Syntax, dataset, quiet
 from listener.dicom.fast_walk import Elements
 from listener.dicom.reader import Wanted, read_elements, read_header
 from listener.dicom.source import FileSource
-from listener.dicom.texts import clean
-from listener.dicom.walk import Structure
+from listener.dicom.texts import clean, plain_text
+from listener.dicom.walk import Element, Structure
 from listener.reasons import FileFault, Incomplete, NotDicom
 from tests.dicom.mutating import FILES
 from tests.instances import descriptor, instance, save
@@ -325,3 +326,36 @@ def test_what_pydicom_writes(tmp_path_factory: pytest.TempPathFactory, syntax: s
     ds["ReferencedImageSequence"].is_undefined_length = undefined
     path = save(ds, tmp_path_factory.getbasetemp() / "written.dcm")
     assert same_as_pydicom(path.read_bytes(), USUAL_WANTED) == ""
+
+
+NUMBERS = st.from_regex(r"\A *[+-]?[0-9]{0,14}(\.[0-9]{0,12})?([eE][+-]?[0-9]{1,3})? *\Z")
+CODES = st.from_regex(r"\A[A-Za-z0-9_ ']{0,12}\Z")
+SEVERAL = {
+    "ImagePositionPatient": (b"DS", NUMBERS),
+    "ReferencedFrameNumber": (b"IS", NUMBERS),
+    "ImageType": (b"CS", CODES),
+}
+
+
+@pytest.mark.parametrize("keyword", SEVERAL)
+@given(data=st.data())
+def test_several_values_are_printed_as_pydicom_prints_them(keyword: str, data: st.DataObject) -> None:
+    vr, values = SEVERAL[keyword]
+    raw = "\\".join(data.draw(st.lists(values, min_size=2))).encode()
+    if (text := plain_text(vr, raw)) is None:
+        return
+    tag = tag_of(keyword)
+    element = Element(tag, vr, 0, len(raw), len(raw))
+    with quiet():
+        made = dataset({tag: Raw(element, raw)}, Syntax(implicit=False, little=True))
+        assert text == str(made[tag].value or "")
+
+
+def test_several_values_that_are_usual_need_no_pydicom() -> None:
+    assert plain_text(b"DS", b"-12.50\\3\\0.5e1 ") == "[-12.50, 3, 0.5e1]"
+    assert plain_text(b"IS", b"+07\\-2") == "[+07, -2]"
+    assert plain_text(b"CS", b"ORIGINAL\\PRIMARY\\M_SE ") == "['ORIGINAL', 'PRIMARY', 'M_SE']"
+    for odd in (b"1\\", b"1\\\\2", b"1\\x", b"1\\.5", b" 1\\2"):
+        assert plain_text(b"DS", odd) is None
+    for odd in (b"A\\", b"A\\'", b"A\\b", b"A \\B"):
+        assert plain_text(b"CS", odd) is None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from listener.export.faults import NotThere
 from listener.export.target import Content, Found, Pace, held
@@ -37,19 +38,23 @@ class MemoryTarget:
         self._call("look", key)
         if key not in self.objects:
             return None
-        return Found(len(self.objects[key]), self.digests.get(key, ""))
+        return Found(len(self.objects[key]), self.digests.get(key, ""), _tag(self.objects[key]))
 
-    def create(self, content: Content, pace: Pace) -> bool:
+    def look_at(self, keys: Sequence[str]) -> Mapping[str, Found]:
+        self._call("look_at", keys[0])
+        return {key: Found(len(data), "", _tag(data)) for key in keys if (data := self.objects.get(key)) is not None}
+
+    def create(self, content: Content, pace: Pace) -> Found | None:
         self._call("create", content.key)
         if content.key in self.objects:
-            return False
+            return None
         data = self.stored(b"".join(content.chunks()))
         pace(content.size)
         if data is not None:
             self.objects[content.key] = data
             self.digests[content.key] = content.sha256
         self.after("create", content.key)
-        return True
+        return Found(content.size, "", _tag(data or b""))
 
     def read(self, key: str, size: int = 0) -> Iterator[bytes]:
         self._call("read", key)
@@ -63,6 +68,10 @@ class MemoryTarget:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _tag(data: bytes) -> str:
+    return f"{zlib.crc32(data):08x}"
 
 
 content = held

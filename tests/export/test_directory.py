@@ -29,7 +29,7 @@ def test_an_object_is_there_whole_and_nothing_else_is(tmp_path: Path) -> None:
     one.probe()
     assert one.look("data/a/b") is None
     assert one.create(content("data/a/b", b"xyz"), pace)
-    assert one.look("data/a/b") == (3, "")
+    assert one.look("data/a/b") == (3, "", "")
     assert list(one.read("data/a/b")) == [b"xyz"]
     assert list(one.listed("")) == [("data/a/b", 3)]
     assert list(one.listed("data/a")) == [("data/a/b", 3)]

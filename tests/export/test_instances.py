@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from listener.dicom.reader import Wanted
 from listener.export import instances
 from listener.export.faults import Changed
-from listener.export.instances import Instance, Survey, content_of, pieces, survey
+from listener.export.instances import ALWAYS, Instance, Survey, content_of, pieces, survey
 from listener.ledger.reader import reading
 from tests.export.collection import Collection, events
 
@@ -28,7 +29,7 @@ def read(world: Collection) -> tuple[Survey, Instance, Path]:
     (path,) = world.add(0, 1)
     with reading(world.config.state) as reader:
         (row,) = reader.instances_of(world.series(0))
-    plan = Survey(world.config.data)
+    plan = Survey(world.config.data, Wanted.of(ALWAYS))
     return plan, survey(plan, world.series(0), row), path
 
 

@@ -73,6 +73,23 @@ def test_an_object_is_created_once_with_its_digest(target: Target) -> None:
 
 
 @pytest.mark.real
+def test_many_objects_are_seen_at_once(target: Target) -> None:
+    """Among others of their folder, and beside folders whose names begin alike."""
+    every = [content(f"data/many/{number:03d}.dcm", b"x" * (number + 1)) for number in range(40)]
+    told = {one.key: target.create(one, pace) for one in every}
+    for other in ("data/many/0", "data/many/010.dcm~1", "data/many-0/010.dcm", "data/many/010/x.dcm"):
+        assert target.create(content(other, b"another"), pace)
+    keys = [one.key for one in every[10:30]]
+    seen = target.look_at([*keys, "data/many/absent"])
+    assert sorted(seen) == keys
+    for key in keys:
+        expected, found = told[key], target.look(key)
+        assert expected
+        assert found
+        assert (seen[key].size, seen[key].tag) == (expected.size, expected.tag) == (found.size, found.tag)
+
+
+@pytest.mark.real
 def test_a_large_object_goes_in_parts_and_one_that_broke_off_is_not_there(target: Target) -> None:
     with pytest.raises(ZeroDivisionError):
         target.create(large("data/large/broken", 12, breaks=True), pace)
@@ -142,3 +159,5 @@ def test_so_many_bytes_are_held_at_once() -> None:
         assert os.getpid()
     with budget.held(10):
         pass
+    with budget.held(4, 8) as most, budget.held(2, 8) as rest:
+        assert (most, rest) == (8, 2)

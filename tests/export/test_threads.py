@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Event, get_ident
 
 import pytest
 
@@ -16,6 +16,18 @@ def test_results_are_in_the_order_of_the_items_however_long_each_takes() -> None
 
     with ThreadPoolExecutor(4) as pool:
         assert in_order(pool, work, range(200), lambda: None) == list(range(200))
+
+
+def test_a_thread_may_take_several_items() -> None:
+    threads: dict[int, int] = {}
+
+    def work(item: int) -> int:
+        threads[item] = get_ident()
+        return -item
+
+    with ThreadPoolExecutor(4) as pool:
+        assert in_order(pool, work, range(203), lambda: None, at_once=8) == [-item for item in range(203)]
+    assert len({threads[item] for item in range(200, 203)}) == 1
 
 
 @pytest.mark.parametrize("error", [TimeoutError("its own"), ValueError("its own")])

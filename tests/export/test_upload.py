@@ -8,7 +8,7 @@ from listener.disk import retry
 from listener.export import keys, upload
 from listener.export.faults import NotThere, Stopped, TargetFault, TargetRefuses
 from listener.export.flow import Flow
-from listener.export.upload import Rules, Uploader
+from listener.export.upload import Rules, Uploader, Written
 from tests.export.memory import MemoryTarget, content
 
 DATA = content("data/a", b"the content")
@@ -138,6 +138,47 @@ def test_by_head_the_size_and_the_target_s_digest_count(target: MemoryTarget) ->
     target.calls.clear()
     assert one.put(DATA) == DATA.key
     assert target.calls == ["look", "read"], "a target that knows no digest is read"
+
+
+def test_what_is_to_be_verified_later_is_neither_read_nor_looked_at(target: MemoryTarget) -> None:
+    one, counted = uploader(target, reads=False)
+    written: list[Written] = []
+    for name in "abc":
+        assert one.put(content(f"data/{name}", b"the content"), looks=False, later=written.append) == f"data/{name}"
+    assert target.calls == ["create"] * 3
+    assert counted["bytes"] == 33
+    assert one.lost(written) == []
+    assert target.calls[3:] == ["look_at"]
+
+
+def test_what_a_listing_does_not_show_as_it_was_written_is_lost(target: MemoryTarget) -> None:
+    one, _ = uploader(target, reads=False)
+    written: list[Written] = []
+    for name in "abcd":
+        one.put(content(f"data/{name}", b"the content"), later=written.append)
+    del target.objects["data/a"]
+    target.objects["data/b"] = b"shorter"
+    target.objects["data/c"] = b"THE CONTENT"
+    assert one.lost(written) == ["data/a", "data/b", "data/c"]
+
+
+def test_what_was_there_before_is_verified_at_once(target: MemoryTarget) -> None:
+    one, _ = uploader(target, reads=False)
+    target.objects[DATA.key] = b"another one"
+    written: list[Written] = []
+    assert one.put(DATA, later=written.append) == OTHER
+    assert [one.key for one in written] == [OTHER]
+    written.clear()
+    assert one.put(DATA, later=written.append) == OTHER
+    assert written == []
+
+
+def test_what_must_be_read_back_is_read_whatever_the_rules_say(target: MemoryTarget) -> None:
+    one, _ = uploader(target, reads=False)
+    assert one.put(DATA, looks=False, reads=True) == DATA.key
+    assert target.calls == ["create", "read"]
+    assert one.put(DATA, reads=True) == DATA.key
+    assert target.calls == ["create", "read", "look", "read"]
 
 
 def test_it_stops_when_it_is_told() -> None:
