@@ -154,7 +154,7 @@ def url(text: str) -> str:
     if text and not (whole and text.isascii() and text.isprintable() and " " not in text):
         raise ValueError(problem)
     if parts.username is not None:
-        raise ValueError("holds a name or a password; sign with --hook-secret-file instead")
+        raise HoldsSecret("holds a name or a password; sign with --hook-secret-file instead")
     return text
 
 

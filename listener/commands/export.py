@@ -86,9 +86,10 @@ def _run(config: Config, chosen: ExportOptions, *, once: bool) -> int:
 
 
 def _check(config: Config, _: argparse.Namespace, chosen: ExportOptions) -> int:
-    from listener.export.service import Collection, open_target, require
+    from listener.export.service import Collection, layout, open_target, require
 
     check_user(config)
+    layout(chosen)
     target = open_target(chosen)
     require(Collection(config.state, config.data), target, table=not chosen.no_parquet)
     print(f"ok: {target.shown} can be written and read")

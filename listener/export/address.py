@@ -6,6 +6,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from listener.parse import HoldsSecret
+
 #: Schemes of object stores, by their plain names.
 STORES = ("s3", "gs", "az")
 
@@ -43,9 +45,9 @@ def parse(text: str) -> Address:
     except ValueError:
         raise ValueError("is not a URL; give one such as s3://bucket/prefix") from None
     if has_user:  # It would be in ps, and in every message.
-        raise ValueError("holds a name or a password; credentials come from the environment, files or the machine")
-    if parts.query or parts.fragment or "?" in text or "#" in text:
-        raise ValueError("has a query or a fragment; give a bucket and a prefix only")
+        raise HoldsSecret("holds a name or a password; credentials come from the environment, files or the machine")
+    if parts.query or parts.fragment or "?" in text or "#" in text:  # Such as a signature.
+        raise HoldsSecret("has a query or a fragment; give a bucket and a prefix only")
     if parts.scheme == "file":
         if parts.netloc or not parts.path.startswith("/"):
             raise ValueError("names another machine; give file:///DIR")

@@ -22,7 +22,8 @@ def _endpoint(text: str) -> str:
         return parse.url(text).rstrip("/")
     except ValueError as error:
         if "password" in str(error):
-            raise ValueError("holds a name or a password; credentials come from the environment or files") from None
+            text = "holds a name or a password; credentials come from the environment or files"
+            raise parse.HoldsSecret(text) from None
         raise
 
 

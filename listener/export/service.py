@@ -91,14 +91,14 @@ def require(collection: Collection, target: Target, *, table: bool) -> None:
     try:
         target.probe()
     except TargetRefuses as fault:
-        problems.append(f"--to: {fault}")
+        problems.append(f"--to: {fault.detail}")
     except TargetFault as fault:
         log.warning("%s (%s); what is due waits until it can", fault, target.shown)
     if problems:
         raise ConfigError(problems)
 
 
-def _rules(options: ExportOptions) -> Rules:
+def layout(options: ExportOptions) -> Rules:
     """Return how series are laid out. Raises ConfigError where the names of archives would not be unique."""
     name = compile_template(options.archive_name, is_keyword) if options.archive_name else None
     if name and options.archive == "series" and "SeriesInstanceUID" not in name.fields:
@@ -123,7 +123,7 @@ class ExportStage:
 
     def __init__(self, collection: Collection, options: ExportOptions, target: Target) -> None:
         self._collection, self._options, self._target = collection, options, target
-        self._layout = _rules(options)
+        self._layout = layout(options)
         #: Seconds until the next turn where nothing wakes it: a stage that is to end looks often whether it can.
         self.pause = 1.0
 

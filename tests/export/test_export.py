@@ -259,8 +259,12 @@ def test_a_lease_that_ran_out_is_no_harm(world: Collection) -> None:
 
 BAD = [
     ((), "", "--to: names no target"),
-    (("once",), "s3://u:p@b/x", "password"),
+    (("once",), "s3://u:hidden@b/x", "password"),
+    (("check",), "az://box/x?sig=hidden", "has a query"),
+    (("check", "--endpoint", "http://u:hidden@h"), "s3://bucket/x", "password"),
     (("once",), "/absent/directory", "there is no directory"),
+    (("once",), "/absent/directory", "--to: there is no directory"),
+    (("check", "--archive", "series", "--archive-name", "%PatientID"), "x", "two series of a study alike"),
     (("onc",), "x", "did you mean once?"),
     (("check", "--deep"), "x", "--deep is for 'audit'"),
     (("once", "--uploads", "0"), "x", "--uploads"),
@@ -275,7 +279,9 @@ def test_what_cannot_work_is_told_at_the_start(
     one.close()
     given = ["--to", to] if to else []
     assert cli.main(["export", *words, "--state", one.config.state, "--data", one.config.data, *given]) == 2
-    assert text in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert text in told
+    assert "hidden" not in told
 
 
 def test_a_collection_without_a_ledger_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

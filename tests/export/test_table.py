@@ -76,6 +76,27 @@ def test_a_row_an_instance_agrees_with_manifest_and_header(
     )
 
 
+def test_pyarrow_reads_what_duckdb_reads(world: Collection) -> None:
+    dataset = pytest.importorskip("pyarrow.dataset")
+    world.add(0, 1, 2, 3)
+    world.add(
+        1,
+        1,
+        PatientBirthDate="19500312",
+        SliceThickness="1.5",
+        SeriesDescription="Zo\u00eb",
+        SpecificCharacterSet="ISO_IR 192",
+    )
+    world.end()
+    assert world.export("once") == 0
+    rows = dataset.dataset(world.target / "parquet", partitioning="hive").to_table().to_pylist()
+    rows.sort(key=lambda row: row["path"])
+    expected = table(world)
+    assert [{**row, "day": str(row["day"])} for row in rows] == [{**row, "day": str(row["day"])} for row in expected]
+    assert (str(rows[3]["PatientBirthDate"]), rows[3]["SliceThickness"]) == ("1950-03-12", 1.5)
+    assert rows[3]["SeriesDescription"] == "Zo\u00eb"
+
+
 def test_a_later_generation_adds_what_is_new(world: Collection) -> None:
     world.add(0, 1, 2)
     world.end()

@@ -147,7 +147,7 @@ def test_killed_in_the_middle_of_an_upload_in_parts(tmp_path: Path) -> None:
         check(tmp_path, store, 1)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 10))])
 def test_killed_at_any_moment_beside_a_server(seed: int, prepared: Path, tmp_path: Path) -> None:
     chance = random.Random(seed)
     base = tmp_path / "base"

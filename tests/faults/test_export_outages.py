@@ -20,6 +20,7 @@ import orjson
 import pytest
 
 from listener import cli
+from tests.export import clock
 from tests.export.collection import Collection
 from tests.export.proxy import Answer, Asked, Deed, front
 from tests.export.stores import BUCKET, Store, versitygw
@@ -106,6 +107,21 @@ def test_credentials_that_were_revoked_are_told_and_with_new_ones_it_goes_on(
     assert world.run() == 2
     assert "the store refuses: see the bucket's policy and the credentials" in capsys.readouterr().err
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", right)
+    assert world.run() == 0
+    world.all_is_there_once()
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_off_by_an_hour_is_told_and_set_right_it_goes_on(
+    world: World, tmp_path: Path, hours: int
+) -> None:
+    environment = {**os.environ, **clock.environment(tmp_path, 3600 * hours)}
+    command = [sys.executable, "-m", "listener", "export", "once", *world.words()]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=300)
+    assert done.returncode == 1
+    assert b"the store answers 403 RequestTimeTooSkewed" in done.stderr
+    assert (world.consumer().pending, world.consumer().failed) == (1, 0)
+    assert world.found() == []
     assert world.run() == 0
     world.all_is_there_once()
 

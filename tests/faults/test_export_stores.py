@@ -104,6 +104,14 @@ LASTING: dict[str, tuple[Script, str]] = {
         every("PUT", Answer(403, [], b"<Error><Code>RequestTimeTooSkewed</Code></Error>")),
         "the store answers 403 RequestTimeTooSkewed",
     ),
+    "expired credentials": (
+        every("PUT", Answer(400, [], b"<Error><Code>ExpiredToken</Code></Error>")),
+        "the store answers 400 ExpiredToken",
+    ),
+    "a request that came too late": (
+        every("PUT", Answer(403, [], b"<Error><Code>RequestExpired</Code></Error>")),
+        "the store answers 403 RequestExpired",
+    ),
     "no bucket": (every("PUT", Answer(404, [], b"<Error><Code>NoSuchBucket</Code></Error>")), "no such bucket"),
     "keeps nothing": (every("PUT", Answer(200, [("ETag", '"00"')], b"")), "does not have what was written"),
 }
