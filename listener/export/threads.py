@@ -31,7 +31,8 @@ def in_order(
                 waiting.append(pool.submit(_each, function, taken))
             if not waiting:
                 return results
-            results += _result(waiting.popleft(), renew)
+            made: list[_R] = _result(waiting.popleft(), renew)
+            results += made
     finally:
         for future in waiting:
             future.cancel()
