@@ -5,7 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.export import manifest
+from listener.export.flow import Flow
 from listener.export.manifest import Archive, Entry, Manifest, NoManifest
+from listener.export.manifests import Manifests
+from listener.export.upload import Rules, Uploader
+from tests.export.memory import MemoryTarget
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ENTRIES = st.builds(Entry, TEXTS, TEXTS, st.integers(0, 2**40), TEXTS, TEXTS, st.integers(-1, 2**40))
@@ -59,3 +63,16 @@ def test_the_same_content_is_the_same_whoever_exported_it_and_when() -> None:
     assert manifest.is_same(one, one._replace(program="x", time="y", verified="read"))
     assert not manifest.is_same(one, one._replace(supersedes="x"))
     assert not manifest.is_same(one, one._replace(entries=(Entry("1", "2", 3, "4", "5"),)))
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_manifest_is_read_back_whatever_is_said_of_objects(reads: bool) -> None:
+    """One that was altered on its way has its size and, in its metadata, its digest."""
+    target = MemoryTarget()
+    altered = [lambda data: data.replace(b"a.dcm", b"b.dcm")]
+    target.stored = lambda data: altered.pop()(data) if altered else data
+    uploader = Uploader(target, Rules(reads=reads), Flow(), lambda _name, _amount: None)
+    one = Manifest("1", "1.2", 1, "complete", (Entry("1.2.3", "data/a.dcm", 5, "ff", "a.dcm"),))
+    key = Manifests(target, uploader).commit(one)
+    assert "~" in key
+    assert manifest.parsed(target.objects[key]) == one
