@@ -26,8 +26,9 @@ DIGEST = "sha256"
 #: Bytes that are read back at a time.
 _PIECE = 4 * 2**20
 
-#: Parts of one large object that are under way at once, at most; one more is being filled.
-_PARTS = 3
+#: Parts of one large object that are under way at once, at most; one more is being filled. More would let fewer
+#: objects go at once within the same memory.
+_PARTS = 2
 
 #: Objects of one page of a listing, as stores give them.
 _PAGE = 1000

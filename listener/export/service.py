@@ -44,8 +44,8 @@ _LEASE = 120.0
 #: Seconds between two looks whether a stage that is to end has nothing to do any more.
 _HURRY = 0.02
 
-#: Bytes of objects that may be on their way to a store at once.
-_MEMORY = 48 * 2**20
+#: Bytes of objects that may be on their way to a store at once: two large ones, with three and with two parts.
+_MEMORY = 40 * 2**20
 
 #: Seconds that a thread is waited for when what it does was aborted.
 _LAST_SECONDS = 5.0
