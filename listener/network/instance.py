@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from listener.dicom.attributes import Limits
-from listener.dicom.reader import Wanted, read_identity
+from listener.dicom.beginning import read_beginning
+from listener.dicom.reader import Identity, Wanted, read_identity
 from listener.dicom.syntaxes import ALL_DEFLATED
 from listener.disk.files import open_regular
 from listener.errors import Unsendable
@@ -28,36 +29,44 @@ def wanted() -> Wanted:
 class Instance:
     """An open file. `pair` and `SOPInstanceUID` are those of the data set, whatever the file meta information says;
     `size` is the data set's length in bytes, as it is sent; `about` is what stat says. A context manager, which closes
-    it. `reads` is what wanted() returned to this thread.
+    it. `reads` is what wanted() returned to this thread. Of one that was proven whole under the SOP Instance UID
+    `proven`, only the beginning is read, if it has that.
 
     Raises Unsendable for what is no whole DICOM file, does not tell its transfer syntax, has no valid UIDs, or has an
     odd number of bytes, which no fragment may have (PS3.8 annex E.1); OSError from the system.
     """
 
-    def __init__(self, path: str, limits: Limits | None = None, reads: Wanted | None = None) -> None:
+    def __init__(
+        self, path: str, limits: Limits | None = None, reads: Wanted | None = None, *, proven: str = ""
+    ) -> None:
         self._descriptor = open_regular(path)
         try:
-            self._read(limits or _LIMITS, reads or wanted())
+            self.about = os.fstat(self._descriptor)
+            self._take(self._beginning(proven) or self._whole(limits or _LIMITS, reads or wanted()))
         except BaseException:
             self.close()
             raise
 
-    def _read(self, limits: Limits, reads: Wanted) -> None:
-        about = os.fstat(self._descriptor)
-        if not stat.S_ISREG(about.st_mode):
+    def _beginning(self, proven: str) -> Identity | None:
+        if not stat.S_ISREG(self.about.st_mode):
             raise Unsendable("it is no regular file")
+        found = read_beginning(self._descriptor, self.about.st_size) if proven else None
+        return found if found and found.SOPInstanceUID == proven else None
+
+    def _whole(self, limits: Limits, reads: Wanted) -> Identity:
         try:
-            found = read_identity(self._descriptor, about.st_size, reads, limits)
+            return read_identity(self._descriptor, self.about.st_size, reads, limits)
         except FileFault as fault:
             raise Unsendable(str(fault)) from None
+
+    def _take(self, found: Identity) -> None:
         if not (is_uid(found.SOPClassUID) and is_uid(found.SOPInstanceUID)):
             raise Unsendable("it has no valid SOP Class UID or SOP Instance UID")
         if not is_uid(found.TransferSyntaxUID):
             raise Unsendable("it does not say its transfer syntax, as a file without meta information")
-        self.about = about
         self.pair = Pair(found.SOPClassUID, found.TransferSyntaxUID)
         self.SOPInstanceUID = found.SOPInstanceUID
-        self._start, self._end = found.dataset_offset, about.st_size
+        self._start, self._end = found.dataset_offset, self.about.st_size
         # A deflated stream of odd length is padded (PS3.5 section A.5).
         self._pads = (self._end - self._start) % 2 == 1
         if self._pads and found.TransferSyntaxUID not in ALL_DEFLATED:

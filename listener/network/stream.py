@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from listener.errors import PeerFault
 from listener.network import pdu
+from listener.network.halves import Halves
 
 #: Bytes of one receive.
 _RECEIVE = 16 * 1024
@@ -76,6 +77,7 @@ class Stream:
         connection.setblocking(False)
         self._connection = connection
         self._is_tls = isinstance(connection, ssl.SSLSocket)
+        self._halves = Halves(connection, is_tls=self._is_tls)
         self._received = bytearray()
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
@@ -89,6 +91,7 @@ class Stream:
             try:
                 sent = self._sent(pending)
             except _INTERRUPTED as error:
+                self._halves.hear_all()
                 is_blocked = not isinstance(error, ssl.SSLWantReadError)
                 if self._wait(deadline, select.POLLIN | select.POLLOUT if is_blocked else select.POLLIN, sends=True):
                     self._receive_early()
@@ -114,13 +117,10 @@ class Stream:
 
     def _fill(self, deadline: float) -> None:
         """Wait for bytes and add them to what was received."""
+        has_part = bool(self._received)
         wants = 0 if self._is_tls else select.POLLIN  # What TLS has in its buffer, poll() does not see.
         while True:
-            # A peer that leaves Nagle on sends the second half of its answer when the first is acknowledged: at once,
-            # instead of 40 ms later. The kernel forgets it, so it is said again each time.
-            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            if wants:
-                self._wait(deadline, wants)
+            self._wait_for_answer(deadline, wants, has_part=has_part)
             try:
                 data = self._connection.recv(_RECEIVE)
             except _INTERRUPTED as error:
@@ -130,8 +130,19 @@ class Stream:
                 raise _closed(error) from None
             if not data:
                 raise PeerFault("closed", "it closed the connection")
+            self._halves.came(has_part=has_part)
             self._received += data
             return
+
+    def _wait_for_answer(self, deadline: float, wants: int, *, has_part: bool) -> None:
+        """Wait for what `wants` says (0: only prepare to receive)."""
+        soon = self._halves.expect(has_part=has_part)
+        if soon is not None:
+            if self._poll.poll(soon * 1000):
+                return
+            self._halves.late()
+        if wants:
+            self._wait(deadline, wants)
 
     def _receive_early(self) -> None:
         """Take in what the peer says while it is still sent to. Raises PeerFault when that is the end."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from listener.network.statuses import DELIVERED, UNAVAILABLE
 from listener.route.health import DOWN, UNKNOWN, UP, Standing
+from listener.route.report import Report
 from listener.route.routes_file import Routes
-from listener.route.sender import Report
 from listener.route.work import Work
 from listener.stages.service import Tools
 

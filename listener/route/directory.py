@@ -13,8 +13,9 @@ from listener.disk.files import open_regular
 from listener.network import statuses
 from listener.route.health import DOWN, UP, Standing
 from listener.route.queue import File, Send
+from listener.route.report import GONE, OTHER_FILE, answered, given_up
 from listener.route.schema import NO_STATUS
-from listener.route.sender import GONE, OTHER_FILE, Line, answered, given_up
+from listener.route.sender import Line
 from listener.route.window import Window
 
 #: Seconds until a directory that cannot be written is tried again.

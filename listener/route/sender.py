@@ -11,17 +11,17 @@ from functools import partial
 from threading import Event, Lock, Thread
 from typing import NamedTuple
 
-from listener.disk.retry import delivery_pause
 from listener.errors import NotAccepted, PeerFault, Unsendable
 from listener.network import statuses
-from listener.network.association import Association, Patience, Peer
+from listener.network.association import Association, Patience, Peer, Stored
 from listener.network.contexts import Pair
 from listener.network.dimse import HIGH, LOW, MEDIUM
 from listener.network.instance import Instance, wanted
 from listener.network.statuses import Meaning, meaning
 from listener.route.health import DOWN, Health, Standing
-from listener.route.queue import File, Send, Settled
-from listener.route.schema import DEAD, DELIVERED, NO_STATUS, PENDING
+from listener.route.queue import File, Send
+from listener.route.report import GONE, OTHER_FILE, Report, answered, given_up, reported
+from listener.route.schema import NO_STATUS
 from listener.route.window import Window
 
 #: Seconds after which an idle association is released.
@@ -33,35 +33,14 @@ _MOST_PAIRS = 48
 #: Most instances that are opened before it is their turn.
 _AHEAD = 8
 
+#: Most bytes of an instance of which the sending may go before the report of the one before.
+_SMALL = 1024 * 1024
+
 _PRIORITIES = (HIGH, MEDIUM, LOW)
 
 #: Causes after which it is asked again at once, if something was stored on the association: it may have been over since
 #: before.
 _MAYBE_OVER = ("closed",)
-
-#: Why an instance cannot be sent, whoever is to get it.
-OTHER_FILE = "another file lies in its place; 'listener route retry' sends that one"
-GONE = "the file is gone"
-
-
-class Report(NamedTuple):
-    """An attempt that was answered, or cannot be made. `outcome` is one of statuses.OUTCOMES, `seconds` how long it
-    took, `at_ns` when it ended (since the epoch). `settled` is None where the instance stays as it was: the target is
-    full.
-    """
-
-    send: Send
-    outcome: str
-    status: int
-    at_ns: int
-    seconds: float = 0.0
-    settled: Settled | None = None
-    is_reencoded: bool = False
-
-    @property
-    def hop(self) -> float:
-        """Return the seconds from close-write to the answer."""
-        return max(0.0, (self.at_ns - self.send.arrived_ns) / 1e9)
 
 
 class Line(NamedTuple):
@@ -74,29 +53,6 @@ class Line(NamedTuple):
     echo: float
     report: Callable[[Report], None]
     changed: Callable[[], None]
-
-
-def settle(send: Send, found: Meaning, status: int, text: str, now_ns: int) -> Settled:
-    """Return how an attempt ended that was answered; `text` is the peer's, or ours where there is no status."""
-    error, comment = (text, "") if status == NO_STATUS else ("", text)
-    if found.outcome == statuses.DELIVERED:
-        return Settled(send, DELIVERED, status)
-    attempts = send.attempts + 1
-    if found.attempts and attempts >= found.attempts:
-        return Settled(send, DEAD, status, error, comment)
-    next_ns = now_ns + int(delivery_pause(attempts) * 1e9)
-    return Settled(send, PENDING, status, error, comment, next_ns)
-
-
-def answered(send: Send, found: Meaning, status: int, text: str, begun: float) -> Report:
-    """Return the report of an attempt that ended just now; see settle. `begun` is of time.monotonic()."""
-    now_ns, seconds = time.time_ns(), time.monotonic() - begun
-    return Report(send, found.outcome, status, now_ns, seconds, settle(send, found, status, text, now_ns))
-
-
-def given_up(send: Send, why: str) -> Report:
-    """Return the report that an instance cannot be sent, whoever is to get it."""
-    return Report(send, statuses.REFUSED, NO_STATUS, time.time_ns(), 0.0, Settled(send, DEAD, NO_STATUS, why))
 
 
 class Sender:
@@ -199,6 +155,8 @@ class _Link(Thread):
         self._used_at = -sender.line.echo
         self._reads = wanted()
         self._prepared: deque[_Prepared] = deque()
+        #: Tells what was stored, if that is still to be done: while the peer is at work on the next.
+        self._untold: Callable[[], None] | None = None
 
     def run(self) -> None:
         """Send until the sender stops."""
@@ -264,7 +222,10 @@ class _Link(Thread):
         return None
 
     def _read_ahead(self, send: Send) -> None:
-        """Open what goes behind `send`, and read the beginning of the next, while the peer is at work."""
+        """Tell what was stored before, open what goes behind `send`, and read the beginning of the next, while the peer
+        is at work.
+        """
+        self._tell()
         if not self._prepared:
             self._prepare(send)
         following = self._prepared[0].instance if self._prepared else None
@@ -281,7 +242,8 @@ class _Link(Thread):
             self._prepared.append(_Prepared(following, instance))
 
     def _put_back(self) -> None:
-        """Leave to the window what was prepared."""
+        """Leave to the window what was prepared: something else is to be done first."""
+        self._tell()
         while self._prepared:
             send, instance = self._prepared.popleft()
             if instance:
@@ -289,7 +251,8 @@ class _Link(Thread):
             self._sender.window.release(send, again=True)
 
     def _open(self, send: Send) -> Instance:
-        return Instance(os.path.join(self._sender.line.data_dir, send.path), reads=self._reads)
+        path = os.path.join(self._sender.line.data_dir, send.path)
+        return Instance(path, reads=self._reads, proven=send.SOPInstanceUID)
 
     def _send(self, send: Send, prepared: Instance | None) -> bool:
         """Send one; return False if it was not answered, and stays where it is."""
@@ -329,21 +292,41 @@ class _Link(Thread):
             self._sender.full(status)
             self._sender.line.report(Report(send, found.outcome, status, time.time_ns(), self._used_at - begun))
             return False
-        self._sender.answered(stored=found.outcome == statuses.DELIVERED)
-        self._report(send, found, status, stored.response.comment, begun, is_reencoded=stored.is_reencoded)
+        at_ns, seconds = time.time_ns(), self._used_at - begun
+        self._untold = partial(self._tell_stored, send, stored, at_ns, seconds)
+        if found.outcome != statuses.DELIVERED or not self._goes_on():
+            self._tell()
         return True
 
-    def _report(
-        self, send: Send, found: Meaning, status: int, text: str, begun: float, *, is_reencoded: bool = False
-    ) -> None:
-        made = answered(send, found, status, text, begun)
-        self._sender.line.report(made._replace(is_reencoded=is_reencoded))
+    def _goes_on(self) -> bool:
+        """Return whether what is sent next is ready, and sent in no time."""
+        following = self._prepared[0].instance if self._prepared else None
+        return following is not None and following.size <= _SMALL
+
+    def _tell(self) -> None:
+        """Tell what was stored, if that was not done yet."""
+        untold, self._untold = self._untold, None
+        if untold:
+            untold()
+
+    def _tell_stored(self, send: Send, stored: Stored, at_ns: int, seconds: float) -> None:
+        status, comment = stored.response.status, stored.response.comment
+        found = meaning(status)
+        self._sender.answered(stored=found.outcome == statuses.DELIVERED)
+        made = reported(send, found, status, comment, at_ns, seconds)
+        self._sender.line.report(made._replace(is_reencoded=stored.is_reencoded))
+
+    def _report(self, send: Send, found: Meaning, status: int, text: str, begun: float) -> None:
+        self._tell()
+        self._sender.line.report(answered(send, found, status, text, begun))
 
     def _give_up(self, send: Send, why: str) -> bool:
+        self._tell()
         self._sender.line.report(given_up(send, why))
         return True
 
     def _fail(self, fault: PeerFault) -> None:
+        self._tell()
         was_used, self._association = self._stored, None
         self._stored = 0
         if not (was_used and fault.cause in _MAYBE_OVER) and not self._sender.stopping.is_set():

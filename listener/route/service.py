@@ -21,8 +21,9 @@ from listener.route import metric_rows
 from listener.route.board import Board
 from listener.route.options import RouteOptions
 from listener.route.reload import Loaded, load, looks
+from listener.route.report import Report
 from listener.route.schema import ROUTE
-from listener.route.sender import Line, Report
+from listener.route.sender import Line
 from listener.route.senders import Senders
 from listener.route.settling import Settler, look_again, missed
 from listener.route.work import Work

@@ -17,11 +17,11 @@ from listener.route.intake import Intake
 from listener.route.options import RouteOptions
 from listener.route.queue import Queue
 from listener.route.reload import Loaded
+from listener.route.report import Report
 from listener.route.requests import Requests
 from listener.route.returning import Places, Returns
 from listener.route.routes_file import Routes
 from listener.route.schema import PENDING, ROUTE, WORKER
-from listener.route.sender import Report
 from listener.route.senders import Senders
 from listener.route.studies import Studies
 from listener.stages.database import Checkpointer, open_writer

@@ -216,6 +216,33 @@ def test_an_answer_in_two_halves_is_whole(path: Path) -> None:
             assert send(port, path).response.status == 0
 
 
+@pytest.mark.parametrize("end", [pdu.abort(), b""], ids=["abort of ten bytes", "close"])
+def test_an_end_is_told_by_a_peer_that_answered_in_halves_before(end: bytes, path: Path) -> None:
+    told = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        peers.accept(connection)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for number in (1, 2):
+            peers.read_message(connection, has_dataset=True)
+            response = peers.data(3, peers.command(e0120=number))
+            connection.sendall(response[:12])
+            connection.sendall(response[12:])
+        peers.read_message(connection, has_dataset=True)
+        if end:
+            connection.sendall(end)
+            told.wait(120)  # The connection stays.
+
+    with peer(script) as port, Instance(str(path)) as one:
+        with Association(Peer("127.0.0.1", port, "CALLED"), [one.pair], AMPLE) as open_:
+            for _ in range(2):
+                assert open_.store(one).response.status == 0
+            with pytest.raises(PeerFault) as caught:
+                open_.store(one)
+        told.set()
+    assert caught.value.cause == ("aborted" if end else "closed")
+
+
 def test_a_peer_that_reads_nothing_is_given_up(tmp_path: Path) -> None:
     big = write_instance(tmp_path / "big.dcm", pixels=3000)
 

@@ -13,7 +13,8 @@ from listener.route import directory
 from listener.route.directory import DirectorySender, put
 from listener.route.health import DOWN, UP
 from listener.route.queue import File, Send
-from listener.route.sender import Line, Report
+from listener.route.report import Report
+from listener.route.sender import Line
 from tests.instances import uid, write_instance
 from tests.waiting import until
 

@@ -16,8 +16,9 @@ from listener.network.association import Patience, Peer
 from listener.network.statuses import meaning
 from listener.route.health import DOWN, FULL, UP, Health
 from listener.route.queue import File, Send
+from listener.route.report import Report, settle
 from listener.route.schema import DEAD, DELIVERED, PENDING
-from listener.route.sender import Line, Report, Sender, settle
+from listener.route.sender import Line, Sender
 from tests.instances import uid, write_instance
 from tests.network.peers import Script, accept, accepting, command, data, peer, proposed, read_message, read_pdu
 from tests.waiting import until
@@ -246,3 +247,44 @@ def test_an_end_lets_what_is_in_hand_be_sent_again(tmp_path: Path) -> None:
         assert here.sender.is_finished()
         assert not here.reports
         held.set()
+
+
+def test_what_was_answered_is_told_though_the_next_is_not(tmp_path: Path) -> None:
+    held = threading.Event()
+
+    def answering_once(connection: socket.socket) -> None:
+        accept(connection)
+        read_message(connection, has_dataset=True)
+        connection.sendall(data(3, command()))
+        read_message(connection, has_dataset=True)
+        held.wait(120)
+
+    with bench(tmp_path, echoing, answering_once) as here:
+        here.sender.start()
+        here.sender.window.offer([here.send(number) for number in range(1, 4)])
+        assert [(report.send.id, report.outcome) for report in here.wait()] == [(1, "delivered")]
+        here.sender.abort()
+        held.set()
+        assert len(here.reports) == 1
+
+
+@pytest.mark.parametrize("cause", ["closed", "not taken up"])
+def test_what_was_answered_is_told_before_the_next_one_s_fault(cause: str, tmp_path: Path) -> None:
+    def answering_once(connection: socket.socket) -> None:
+        accept(connection)
+        read_message(connection, has_dataset=True)
+        connection.sendall(data(3, command()))
+
+    scripts = [answering_once, only_storing(0)] if cause == "closed" else [only_storing(0, 0)]
+    with bench(tmp_path, echoing, *scripts) as here:
+        sends = [here.send(1), here.send(2)]
+        if cause != "closed":
+            os.utime(tmp_path / "2.dcm", ns=(1, 1))  # Another file than the one that was queued.
+        here.sender.start()
+        here.sender.window.offer(sends)
+        assert [report.send.id for report in here.wait(2)] == [1, 2]
+        assert [report.outcome for report in here.reports] == [
+            "delivered",
+            "delivered" if cause == "closed" else "refused",
+        ]
+        assert here.reports[0].at_ns <= here.reports[1].at_ns
