@@ -19,8 +19,11 @@ pytestmark = [pytest.mark.real, pytest.mark.soak, pytest.mark.timeout(1800)]
 
 GiB = 2**30
 
-#: What the store needs: the parts, and the object that it makes of them; and the copy.
-ROOM = 20 * GiB
+#: What the store needs: the parts, and the object that it makes of them; or the object and the copy.
+ROOM = 14 * GiB
+
+#: Of larger parts there are fewer: what versitygw knows of 769 has no room in ext4's attributes (4 KB).
+PARTS = ["--part", "64MiB"]
 
 
 def enlarge(path: Path) -> None:
@@ -46,12 +49,12 @@ def sha256(path: Path) -> str:
 @pytest.mark.parametrize("flags", [[], ["--archive", "series", "--volume", "10GiB"]], ids=["object", "archive"])
 def test_an_instance_of_6_gib_goes_there_and_back(tmp_path: Path, flags: list[str]) -> None:
     if shutil.disk_usage(tmp_path).free < ROOM:
-        pytest.skip("there are not 20 GiB of room")
+        pytest.skip("there are not 14 GiB of room")
     rclone = shutil.which("rclone")
     if not rclone:
         pytest.skip("rclone is not installed (.ci/need rclone)")
     with closing(Collection(tmp_path)) as world, versitygw_of_the_environment(tmp_path) as store:
-        words = [*store.flags()[2:], "--verify", "head", "--no-parquet", *flags]
+        words = [*store.flags()[2:], "--verify", "head", "--no-parquet", *PARTS, *flags]
         assert world.export("once", *words, to=store.to) == 0
         (path,) = world.write(0, 1)
         enlarge(path)
