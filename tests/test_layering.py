@@ -131,7 +131,7 @@ BROAD = {
     "dicom.decoding": "whatever pydicom raises about one value, the others are still to be had",
     "network.implicit": "whatever pydicom raises while it re-encodes is this one file's",
     "deidentify.reversing": "whatever pydicom raises over one object, the others are still to be given back",
-    "deidentify.work": "whatever pydicom raises while a filter looks at this one file",
+    "deidentify.recipe_filter": "whatever pydicom raises while a filter looks at this one file",
     "stages.worker_process": "a task's failure is its own, and its text may name a patient",
     "serve.app": "a defect is one answer's, never the end of the service",
     "serve.describing": "whatever pydicom raises of a value or an instance, the others are to be had",

@@ -6,33 +6,22 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
-from typing import NamedTuple
 
 from listener.benchmark import servers
 from listener.benchmark.corpus import Corpus
-from listener.benchmark.energy import Meter
 from listener.benchmark.figures import Sample
-from listener.benchmark.processes import Watcher, end, so_far, spent
-from listener.benchmark.repackers import finish, listener
+from listener.benchmark.repackers import listener
+from listener.benchmark.stage_runs import Ready, Span, measured, publish
 from listener.benchmark.verify import Unfinished
 from listener.benchmark.workdir import RunDirs, WorkDir, settle
 from listener.quickstart.processes import accepts
 
 #: What is asked of every program: objects in flight at once.
 _AT_ONCE = 10
-
-#: Seconds that a program may take.
-_SECONDS = 1800.0
-
-#: Seconds after which the series end that are exported.
-_QUIET = 1.0
 
 _BUCKET = "bucket"
 
@@ -74,15 +63,6 @@ def can_export() -> bool:
     return shutil.which("versitygw") is not None and find_spec("obstore") is not None
 
 
-class Ready(NamedTuple):
-    """A collection whose series wait to be exported: its directories, how many files and bytes, how many series."""
-
-    place: RunDirs
-    files: int
-    size: int
-    series: int
-
-
 class Exporting:
     """Measures programs that bring one collection into a bucket."""
 
@@ -104,19 +84,11 @@ class Exporting:
 
     def _collection(self) -> Ready:
         """Publish the corpus, which waits for an export that was begun before it came."""
-        if self._ready:
-            return self._ready
-        place, nowhere = RunDirs(self._workdir.home / "exported"), self._workdir.home / "nowhere"
-        place.incoming.mkdir(parents=True)
-        nowhere.mkdir()
-        finish(listener("once", *place.flags(), "--min-free=0"))
-        finish(listener("export", "once", *_directories(place), f"--to={nowhere}", "--no-parquet"))
-        size = self._corpus.write(place.incoming, self._corpus.shape.files)
-        finish(listener("once", *place.flags(), "--min-free=0", "--fsync=none"))
-        time.sleep(_QUIET)
-        finish(listener("once", *place.flags(), "--min-free=0", f"--series-quiet={_QUIET}"))
-        shape = self._corpus.shape
-        self._ready = Ready(place, shape.files, size, shape.patients * shape.series)
+        if not self._ready:
+            nowhere = self._workdir.home / "nowhere"
+            nowhere.mkdir()
+            register = ["export", "once", f"--to={nowhere}", "--no-parquet"]
+            self._ready = publish(RunDirs(self._workdir.home / "exported"), self._corpus, register)
         return self._ready
 
     # -- one run -----------------------------------------------------------------------------------------------------
@@ -129,7 +101,7 @@ class Exporting:
             shutil.copytree(ready.place.state, place.state)
             settle(place)
             command, begins, ends = program(place, ready, endpoint, flags or [])
-            took = _measured(command, place.base / "said", begins, ends, ready.series)
+            took = measured(command, place.base / "said", Span(begins, ends, last=ready.series), _environment())
             stored = list(_stored(place))
             least = ready.series if "archive" in name else ready.files
             if len(stored) < least or sum(stored) < ready.size:
@@ -154,47 +126,6 @@ class Exporting:
     def _aws(self, _: RunDirs, ready: Ready, endpoint: str, __: list[str]) -> tuple[list[str], bytes, bytes]:
         words = ["aws", "--endpoint-url", endpoint, "s3", "cp", "--recursive", "--only-show-errors"]
         return [*words, str(ready.place.data), f"s3://{_BUCKET}/data"], b"", b""
-
-
-class _Took(NamedTuple):
-    """Cost of a run: processor seconds, seconds, and what else a sample has (memory, processes, joules)."""
-
-    cpu: float
-    wall: float
-    rest: tuple[int, int, int, float | None]
-
-
-def _measured(command: list[str], said: Path, begins: bytes, ends: bytes, times: int) -> _Took:
-    """Run a program. It is measured from the line with `begins` (empty: from its start) to the line with `ends` that
-    comes for the `times`th time (empty: to its end). Raises Unfinished.
-    """
-    total, meter, begun = spent(), Meter(), time.perf_counter()
-    with said.open("wb") as output, said.with_suffix(".stderr").open("wb") as errors:
-        process = subprocess.Popen(
-            command, env=_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
-        )
-    at_start = 0.0
-    try:
-        with Watcher(process.pid) as watcher:
-            if begins:
-                servers.until(lambda: begins in said.read_bytes(), process, _SECONDS, f"{command[0]} does not begin")
-                at_start, begun = so_far(process.pid), time.perf_counter()
-            if ends:
-                servers.until(
-                    lambda: said.read_bytes().count(ends) >= times,
-                    process,
-                    _SECONDS,
-                    "export does not export everything",
-                )
-            else:
-                process.wait(_SECONDS)
-            wall, joules = time.perf_counter() - begun, meter.joules()
-            cpu = so_far(process.pid) if ends else spent() - total
-    finally:
-        end(process)
-    if not ends and process.returncode:
-        raise Unfinished(f"{os.path.basename(command[0])} left with status {process.returncode}")
-    return _Took(cpu - at_start, wall, (*watcher.peak, joules))
 
 
 @contextmanager
@@ -222,7 +153,3 @@ def _environment() -> dict[str, str]:
     # Old rclones stumble over a bundle of certificates.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return {**kept, **_KEYS}
-
-
-def _directories(place: RunDirs) -> list[str]:
-    return [f"--state={place.state}", f"--data={place.data}"]

@@ -22,6 +22,7 @@ PARTS = (
     "route",
     "failover",
     "export",
+    "deidentify",
     "notify",
     "beside",
 )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from listener.backfill.request import PRIORITIES
 from listener.benchmark import beside, receiving, repackers, routing
 from listener.benchmark.corpus import Corpus
+from listener.benchmark.deidentifying import Deidentifying
 from listener.benchmark.exporting import Exporting, can_export
 from listener.benchmark.figures import Figure, Sample, figures
 from listener.benchmark.notifying import ENDS, RATE, Notifying, can_notify
@@ -31,7 +32,7 @@ _A_SECOND, _A_STUDY = 100.0, 200
 #: Files that come beside a backfill, and how many of them a second.
 _LIVE, _LIVE_A_SECOND = 400, 50.0
 
-#: Series of what is exported, at least: archives are one a series, and several go at once.
+#: Series of what is exported or cleaned, at least: archives and units are one a series, and several go at once.
 _SERIES = 10
 
 #: A measurement.
@@ -68,6 +69,7 @@ class Rounds:
             f"{_LIVE_A_SECOND:.0f} files a second beside a backfill": self._beside(),
             "exporting": self._exporting(),
             **self._notifying(),
+            "cleaning": self._cleaning(),
         }
         groups = [self.group(title, list(made)) for title, made in steps.items() if made]
         return [group for group in groups if group.figures]
@@ -210,10 +212,18 @@ class Rounds:
     def _exporting(self) -> list[Step]:
         if "export" not in self._request.parts or not can_export():
             return []
+        return [step for _, step in Exporting(self._workdir, self._several_series()).programs()]
+
+    def _cleaning(self) -> list[Step]:
+        if "deidentify" not in self._request.parts:
+            return []
+        return [step for _, step in Deidentifying(self._workdir, self._several_series()).programs()]
+
+    def _several_series(self) -> Corpus:
+        """Return the corpus in some series at least."""
         shape = self._workdir.corpus.shape
         series = min(max(shape.series, -(-_SERIES // shape.patients)), shape.files)
-        corpus = Corpus(replace(shape, series=series))
-        return [step for _, step in Exporting(self._workdir, corpus).programs()]
+        return Corpus(replace(shape, series=series))
 
     def _notifying(self) -> dict[str, Sequence[Step]]:
         request = self._request
@@ -251,6 +261,7 @@ class Rounds:
             "route": 12 * repeat + 3,
             "export": 7 * repeat + 2,
             "notify": 5 * repeat + 1,
+            "deidentify": 6 * repeat + 2,
         }
         archives = 2 * repeat * beside.EACH * self._workers if "beside" in request.parts else 0
         return archives + request.files * sum(whole.get(part, 0) for part in request.parts)

@@ -10,7 +10,20 @@ from typing import NamedTuple
 
 from listener.deidentify.faults import NotUnderstood
 from listener.dicom.attributes import dictionary_vr
-from listener.dicom.encoding import HEAD, ITEM, ITEM_END, LONG_HEAD, LONG_VRS, SEQUENCE_END, SHORT_VRS, UNDEFINED
+from listener.dicom.encoding import (
+    HEAD,
+    ITEM,
+    ITEM_END,
+    LONG_HEAD,
+    LONG_VRS,
+    SEQUENCE_END,
+    SHORT_VRS,
+    UNDEFINED,
+    Encoding,
+)
+from listener.dicom.file_meta import FileMeta
+from listener.dicom.source import Source
+from listener.dicom.syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 
 #: Of each VR its name, and whether its length has 32 bits.
 _VRS = {vr: (vr.decode(), vr in LONG_VRS) for vr in LONG_VRS | SHORT_VRS}
@@ -115,3 +128,15 @@ FORMS = {
 
 #: In which UN of undefined length, and sequences in UN, are encoded (PS3.5 section 6.2.2, note 7).
 UNKNOWN_FORM = FORMS[True, True]
+
+
+def syntax_of(meta: FileMeta, source: Source, begin: int) -> str:
+    """Return the transfer syntax, from the data set's form where none is told. Raises NotUnderstood if they differ."""
+    encoding = Encoding(source, little=meta.little)
+    implicit = encoding.looks_implicit(begin)
+    told = meta.TransferSyntaxUID
+    if not told:
+        return IMPLICIT_LITTLE if implicit else (EXPLICIT_LITTLE if meta.little else EXPLICIT_BIG)
+    if implicit != (told == IMPLICIT_LITTLE):
+        raise NotUnderstood("its transfer syntax is another than the one it names")
+    return told

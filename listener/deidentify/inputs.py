@@ -1,4 +1,4 @@
-"""Files that the operator gives: the key, words that are allowed, private elements that are safe."""
+"""What is read at the start: the key, words that are allowed, private elements that are safe; DICOM's dictionary."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import os
 import re
 import secrets
 import stat
+import sys
 from importlib import resources
 
 from listener.deidentify.keys import SECRET
+from listener.dicom import loading
 from listener.errors import ConfigError
+
+#: What pydicom imports if it is there.
+_DECODERS = ("numpy", "PIL", "gdcm", "openjpeg", "pylibjpeg", "jpeg_ls")
 
 _WORD = re.compile(r"[a-z0-9]+")
 _SAFE = re.compile(r"([0-9A-Fa-f]{4}),\s*\"?(.+?)\"?,\s*([0-9A-Fa-f]{2})")
@@ -91,3 +96,18 @@ def read_text(path: str) -> str:
         raise ConfigError([f"'{os.path.basename(path)}' cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"'{os.path.basename(path)}' is not UTF-8"]) from None
+
+
+def load_dictionary() -> None:
+    """Load pydicom without what it decodes pixels with, which nothing here does: 34 MB where it is installed. Without
+    effect where pydicom is there already.
+    """
+    if "pydicom" in sys.modules:
+        return
+    absent = [name for name in _DECODERS if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        loading.load_pydicom()
+    finally:
+        for name in absent:
+            del sys.modules[name]

@@ -134,14 +134,12 @@ class Elements:
 
     def at(self, head: Head, position: Position, creators: dict[int, str], data: bytes) -> Position:
         """Return the position of an element, with its creator if it is private and some private ones are safe."""
-        group, element = head.tag >> 16, head.tag & 0xFFFF
-        if not (group & 1 and self._rules.asks_creator):
+        if not (head.tag >> 16 & 1 and self._rules.asks_creator):
             return position
-        if 0x10 <= element <= 0xFF and head.length != UNDEFINED:
-            name = data[head.start : head.start + head.length].decode("latin-1").strip(" \0")
-            creators[group << 8 | element] = name
-            return position._replace(creator=name)
-        return position._replace(creator=creators.get(group << 8 | element >> 8, ""))
+        block = block_of(head.tag)
+        if reserves(head.tag) and head.length != UNDEFINED:
+            creators[block] = data[head.start : head.start + head.length].decode("latin-1").strip(" \0")
+        return position._replace(creator=creators.get(block, ""))
 
     def _has_public_code(self, data: bytes, span: Span, form: Form) -> bool:
         """Return whether the item says that its code is of a published coding scheme. Stops at what it cannot read."""
@@ -256,6 +254,16 @@ class Elements:
 
     def _count(self, tag: int, action: str) -> None:
         self.done.append((tag, action))
+
+
+def block_of(tag: int) -> int:
+    """Return the block of a private element, by group and number: the one that it is in, or that it reserves."""
+    return tag >> 16 << 8 | (tag & 0xFF if reserves(tag) else tag >> 8 & 0xFF)
+
+
+def reserves(tag: int) -> bool:
+    """Return whether a private element reserves a block for a creator (PS3.5 section 7.8.1)."""
+    return 0x10 <= tag & 0xFFFF <= 0xFF
 
 
 #: (is SQ in the file, is SQ in the dictionary, is UN in the file): readings that agree.

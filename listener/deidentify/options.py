@@ -76,6 +76,12 @@ class DeidentifyOptions:
         "",
         "keep nothing of pseudonyms, of what was handed over, is held or was released",
     )
+    fsync: str = row(
+        "batch",
+        parse.choice("batch", "none"),
+        "WHEN",
+        "when what was written is forced to disk: before its folder gets its name, or left to the kernel",
+    )
     workers: int = row(1, parse.whole(1, 256), "N", "worker processes: so many units are cleaned at once")
     http: str = row(
         "0.0.0.0:9466", parse.address, "ADDR:PORT", "metrics and health; port 0 picks one; or unix:PATH, or off"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from listener.deidentify.faults import NotUnderstood
 from listener.deidentify.recipe import tag_of
+from listener.dicom.attributes import Header
+from listener.dicom.encoding import PIXEL_TAGS
+from listener.dicom.fast_walk import Elements
 from listener.dicom.loading import load_pydicom
+from listener.dicom.reader import CONTROL
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -19,6 +24,9 @@ WHITELIST, BLACKLIST = "whitelist", "blacklist"
 WITH_VALUE = ("contains", "notcontains", "equals", "notequals")
 WITHOUT_VALUE = ("missing", "present", "empty")
 PREDICATES = WITH_VALUE + WITHOUT_VALUE
+
+#: Verdicts that are remembered.
+_VERDICTS = 1000
 
 
 class Predicate(NamedTuple):
@@ -122,3 +130,39 @@ def tags_of(labels: Sequence[Label]) -> list[int]:
     """Return the tags that must be read of an instance."""
     keys = {one.key for label in labels for line in label.lines for one in line}
     return sorted({key if isinstance(key, int) else tag_of(key) for key in keys} - {0})
+
+
+class Filters:
+    """The labels of a run. What decides is mostly the same throughout a series: a verdict is remembered by the bytes of
+    the elements that are looked at, and pydicom reads only what has others.
+    """
+
+    def __init__(self, labels: Sequence[Label]) -> None:
+        self._labels = labels
+        self._verdicts: dict[Hashable, Verdict] = {}
+        self.tags = [tag for tag in tags_of(labels) if tag not in PIXEL_TAGS]
+
+    def verdict(self, path: str, header: Header, found: Elements) -> Verdict:
+        """Return what labels say of the instance in a file; `found` has the elements that were read with `tags`.
+        Raises NotUnderstood.
+        """
+        if not self._labels:
+            return Verdict()
+        looked_at = [(tag, slot.element, raw) for tag, (slot, raw) in sorted(found.items()) if self._decides(tag)]
+        if any(element.undefined for _, element, _ in looked_at):
+            return self._read(path)
+        key = (header.TransferSyntaxUID, *((tag, element.vr, raw) for tag, element, raw in looked_at))
+        if key not in self._verdicts:
+            if len(self._verdicts) >= _VERDICTS:
+                self._verdicts.clear()
+            self._verdicts[key] = self._read(path)
+        return self._verdicts[key]
+
+    def _decides(self, tag: int) -> bool:
+        return tag in CONTROL or tag in self.tags
+
+    def _read(self, path: str) -> Verdict:
+        try:
+            return verdict(self._labels, read(path, self.tags))
+        except Exception as error:  # noqa: BLE001 - pydicom raises whatever a value leads to
+            raise NotUnderstood(f"filters cannot be applied: {type(error).__name__}") from None

@@ -10,17 +10,17 @@ from collections.abc import Callable
 
 from listener.deidentify import profile
 from listener.deidentify.faults import NotUnderstood
-from listener.deidentify.forms import FORMS, Form, Head, Short
+from listener.deidentify.forms import FORMS, Form, Head, Short, syntax_of
 from listener.deidentify.jobs import Job, Part, Rewritten, added
 from listener.deidentify.marks import MARKS, Pending, file_meta
-from listener.deidentify.memory import Memory, Remembered
-from listener.deidentify.nested import Elements, Span, hides_items
+from listener.deidentify.memory import Done, Memory, Remembered, Stretch
+from listener.deidentify.nested import Elements, Span, block_of, hides_items, reserves
 from listener.deidentify.profile import Decision, Position
 from listener.dicom.attributes import dictionary_vr
-from listener.dicom.encoding import HEAD, ITEM, LONG_HEAD, PIXEL_DATA, PIXEL_TAGS, SEQUENCE_END, UNDEFINED, Encoding
-from listener.dicom.file_meta import FileMeta, read_file_meta
+from listener.dicom.encoding import HEAD, ITEM, LONG_HEAD, PIXEL_DATA, PIXEL_TAGS, SEQUENCE_END, UNDEFINED
+from listener.dicom.file_meta import read_file_meta
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource, Source
-from listener.dicom.syntaxes import ALL_DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NATIVE
+from listener.dicom.syntaxes import ALL_DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, NATIVE
 from listener.reasons import FileFault
 from listener.uids import is_uid
 
@@ -35,6 +35,9 @@ _NOT_HERE = frozenset({0x0000, 0x0002, 0x0004, 0x0006, 0xFFFE})
 
 #: Overlay Bits Allocated (60xx,0100), whichever overlay it is of.
 _OVERLAY_BITS, _EACH_OVERLAY = 0x60000100, 0xFF00FFFF
+
+#: VRs of what may be a sequence that nobody has looked into.
+_MAY_HIDE = frozenset({"SQ", "UN", "OB"})
 
 _TOP = Position()
 _BEHIND_ALL = 1 << 32
@@ -57,7 +60,7 @@ def rewrite(descriptor: int, size: int, job: Job) -> Rewritten:
             source, begin = InflatedSource(descriptor, size, begin, cap), 0
             if source.wrapped:
                 raise NotUnderstood("the deflated data set is wrapped")
-        syntax = _syntax(meta, source, begin)
+        syntax = syntax_of(meta, source, begin)
         walk = _Walk(source, begin, FORMS[syntax == IMPLICIT_LITTLE, syntax != EXPLICIT_BIG], job)
         walk.is_native = syntax in NATIVE
         parts = walk.run()
@@ -84,18 +87,6 @@ def rewrite(descriptor: int, size: int, job: Job) -> Rewritten:
     )
 
 
-def _syntax(meta: FileMeta, source: Source, begin: int) -> str:
-    """Return the transfer syntax, from the data set's form where none is told. Raises NotUnderstood if they differ."""
-    encoding = Encoding(source, little=meta.little)
-    implicit = encoding.looks_implicit(begin)
-    told = meta.TransferSyntaxUID
-    if not told:
-        return IMPLICIT_LITTLE if implicit else (EXPLICIT_LITTLE if meta.little else EXPLICIT_BIG)
-    if implicit != (told == IMPLICIT_LITTLE):
-        raise NotUnderstood("its transfer syntax is another than the one it names")
-    return told
-
-
 class _Walk:
     """The top level of a data set. A window of the source is at hand, which starts at `_base`; `at` counts from it."""
 
@@ -112,12 +103,16 @@ class _Walk:
         self._last = -1
         self._pixels_seen = False
         self._creators: dict[int, str] = {}
-        self._added = added(job, form)
-        self._pending = Pending(job.marks, form, self._added)
         self._memory = None if job.memories is None or job.explains else job.memories.setdefault(form, Memory())
+        self._added = self._memory.added if self._memory and self._memory.added is not None else added(job, form)
+        if self._memory:
+            self._memory.added = self._added
+        self._pending = Pending(job.marks, form, self._added)
         self._asks_creator = job.rules.asks_creator
         #: Where the last element starts whose bytes were at hand as a whole (-1: there is none), and what became of it.
         self._made: tuple[int, bytes | None] = (-1, None)
+        #: The VR of the last element, if what becomes of it does not depend on its value.
+        self._fixed = ""
 
     def run(self) -> list[bytes | Part]:
         """Return the parts of the data set."""
@@ -148,32 +143,69 @@ class _Walk:
 
     def _recalled(self, at: int, node: Remembered) -> tuple[int, Remembered]:
         """Pass the elements at `at` that followed `node` before, too; return where the next one is, and the last."""
-        data, done = self._data, self.elements.done
-        while (after := node.after) and after.raw and data.startswith(after.raw, at):
+        data, pending = self._data, self._pending
+        made: Stretch | None = None
+        while True:
+            stretch = node.stretch
+            if stretch and stretch.last.tag <= pending.next_tag and data.startswith(stretch.raw, at):
+                self._pass(at, None if stretch.is_kept else b"", stretch.done)
+                at += len(stretch.raw)
+                node, made = stretch.last, None
+                continue
+            after = node.after
+            if not (after and after.raw and data.startswith(after.raw, at)):
+                break
+            if after.block and not self._is_in(after.tag, *after.block):
+                break
+            if not (made and made.takes(after)):
+                # From here on these elements are passed as one, as long as none of them is another.
+                node.stretch = made = Stretch(after) if after.joins else None
             node = after
-            if node.tag > self._pending.next_tag:
-                self._add(at, *self._pending.until(node.tag))
-            if node.piece is None:
-                self._run = at if self._run < 0 else self._run
-            else:
-                self._flush(at)
-                if node.piece:
-                    self._parts.append(node.piece)
-                done += node.done
+            if node.tag > pending.next_tag:
+                self._add(at, *pending.until(node.tag))
+            self._pass(at, node.piece, node.done)
             at += len(node.raw)
         self._last = max(self._last, node.tag)
         return at, node
 
+    def _pass(self, at: int, piece: bytes | None, done: Done) -> None:
+        """Keep what is at `at` (None), or write something in its place."""
+        if piece is None:
+            self._run = at if self._run < 0 else self._run
+            return
+        self._flush(at)
+        if piece:
+            self._parts.append(piece)
+        self.elements.done += done
+
     def _remembered(self, at: int, head: Head, before: Remembered, memory: Memory) -> tuple[int, Remembered]:
         """Do as _element, and remember what became of the element, which followed `before`."""
+        end, last = head.start + head.length, memory.last(head.tag)
+        if last and last.vr == head.vr and head.length <= _LARGE and end <= len(self._data):
+            self._pass(at, last.piece, last.done)
+            node = memory.note(before, head.tag, self._data[at:end], last.piece, last.done)
+            node.vr = last.vr
+            return end, node
         known = len(self.elements.done)
-        self._made = (-1, None)
+        self._made, self._fixed = (-1, None), ""
         end = self._element(at, head)
         start, piece = self._made
-        # Of safe private elements the creator decides too.
-        is_alone = not (self._is_noted(head.tag) or (head.tag >> 16 & 1 and self._asks_creator))
-        raw = self._data[start:end] if start >= 0 and is_alone else b""
-        return end, memory.note(before, head.tag, raw, piece, self.elements.done[known:])
+        raw = self._data[start:end] if start >= 0 and not self._is_noted(head.tag) else b""
+        node = memory.note(before, head.tag, raw, piece, self.elements.done[known:])
+        if head.tag >> 16 & 1 and self._asks_creator:
+            block = block_of(head.tag)
+            node.block = block, self._creators.get(block, "")
+        elif raw:
+            node.vr = self._fixed
+        return end, node
+
+    def _is_in(self, tag: int, block: int, creator: str) -> bool:
+        """Return whether the block of a private element is its creator's in this data set too, which the element that
+        reserves it tells.
+        """
+        if reserves(tag):
+            self._creators[block] = creator
+        return self._creators.get(block, "") == creator
 
     # -- the window ----------------------------------------------------------------------------------------------------
 
@@ -254,6 +286,8 @@ class _Walk:
             self._note(head)
         piece, end = self.elements.element(self._data, head, decision, span, self._form, position)
         self._made = (at, piece)
+        is_kept = decision.action == profile.KEEP and head.vr not in _MAY_HIDE
+        self._fixed = head.vr if is_kept or decision.action == profile.REMOVE else ""
         if piece is None:
             self._run = at if self._run < 0 else self._run
         else:

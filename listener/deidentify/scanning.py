@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
@@ -28,6 +29,9 @@ _ROOM = 4096
 #: Bytes of a fragment that are searched for segments, and of a deflated data set that are inflated at once.
 _SEGMENTS, _MOST_INFLATED = 64 * 1024, 1024 * 1024
 _JPEG, _JPEG2000 = b"\xff\xd8", b"\xff\x4f"
+
+
+_NOTHING = (b"", 0)
 
 
 class Leaf(NamedTuple):
@@ -58,15 +62,35 @@ class Seen:
         #: The elements of the last file, as bytes from the head on, and where each is, by the bytes of its tag.
         self.elements: list[bytes] = []
         self.places: dict[bytes, int] = {}
+        #: By the place where they begin: elements that are the same in every file, as one piece, and how many they are.
+        self.stretches: dict[int, tuple[bytes, int]] = {}
+        #: Tags of the elements that are not.
+        self.changing: set[bytes] = set()
         #: Bytes that suffice to come to the pixels.
         self.size = 0
 
     def keep(self, elements: list[bytes], pixels: int) -> None:
         """Keep the elements of another file, in their order."""
-        if [raw[:4] for raw in elements] != [raw[:4] for raw in self.elements]:
-            self.places = {raw[:4]: place for place, raw in enumerate(elements)}
-        self.elements = elements
         self.size = max(self.size, pixels + _ROOM)
+        known, self.elements = self.elements, elements
+        changes = [pair for pair in zip(elements, known, strict=False) if pair[0] is not pair[1]]
+        if len(elements) != len(known) or any(one[:4] != other[:4] for one, other in changes):
+            self.places = {raw[:4]: place for place, raw in enumerate(elements)}
+            self.stretches = {}
+            return
+        changed = {one[:4] for one, _ in changes}
+        if not self.stretches or not changed <= self.changing:
+            self.changing |= changed
+            self.stretches = dict(self._joined())
+
+    def _joined(self) -> Iterator[tuple[int, tuple[bytes, int]]]:
+        """Yield the stretches between elements that change."""
+        first = 0
+        for place, raw in enumerate((*self.elements, b"")):
+            if not raw or raw[:4] in self.changing:
+                if place > first + 1:
+                    yield first, (b"".join(self.elements[first:place]), place - first)
+                first = place + 1
 
 
 class Unreadable(Exception):
@@ -136,8 +160,9 @@ def _form_of(syntax: str) -> tuple[bool, bool, bool]:
 
 
 def _read(descriptor: int, begin: int, count: int) -> tuple[bytes, bool]:
-    data = os.pread(descriptor, count, begin)
-    return data, begin + len(data) >= os.fstat(descriptor).st_size
+    left = os.fstat(descriptor).st_size - begin
+    data = os.pread(descriptor, max(0, min(count, left)), begin)
+    return data, len(data) >= left
 
 
 def _inflated(descriptor: int, begin: int, start: int, count: int) -> tuple[bytes, bool]:
@@ -178,11 +203,17 @@ class _Walk:
 
     def top(self, seen: Seen, *, implicit: bool) -> list[bytes]:
         """Collect the values of a data set that were not seen, and return its elements. Raises _Cut."""
-        data, known, places = self._data, seen.elements, seen.places
+        data, known, places, stretches = self._data, seen.elements, seen.places, seen.stretches
         found: list[bytes] = []
         at, place, end = 0, 0, len(data)
         is_new = False
         while at + 8 <= end:
+            stretch, count = stretches.get(place, _NOTHING)
+            if count and data.startswith(stretch, at):
+                found += known[place : place + count]
+                at += len(stretch)
+                place += count
+                continue
             if place < len(known) and data.startswith(raw := known[place], at):
                 found.append(raw)
                 at += len(raw)

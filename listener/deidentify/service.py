@@ -52,6 +52,7 @@ def recipes_of(options: DeidentifyOptions) -> Recipes:
 
 def method_of(options: DeidentifyOptions) -> Method:
     """Return how a collection is cleaned. Raises ConfigError."""
+    inputs.load_dictionary()
     safe = inputs.read_safe_private(options.safe_private) if "retain-safe-private" in options.option else frozenset()
     recipes = recipes_of(options)
     return Method(
@@ -64,6 +65,7 @@ def method_of(options: DeidentifyOptions) -> Method:
         options.shift_days,
         recipes.labels,
         bool(options.identifiers or options.identifiers_exec),
+        options.fsync != "none",
     )
 
 
@@ -130,7 +132,7 @@ class DeidentifyStage:
         self._vault = Vault.in_memory() if no_vault else Vault(self._state_dir, folder=self._options.vault)
         self._vault.claim(self._method.keys.fingerprint)
         self._units = Units(self._data_dir, self._options.into, self._method, self._vault, self._provider)
-        self._workers = Workers(self._options.workers, Setup("listener.deidentify.work:Cleaner", self._method))
+        self._workers = Workers(self._options.workers, Setup("listener.deidentify.work:worker", self._method))
         wants = text_of(Interest(("series-complete", "series-incomplete")))
         consumer = Consumer(self.name, "stage deidentify", wants, _LEASE)
         self._threads = DeliveryThreads(self._options.workers, consumer, self, self._state_dir)

@@ -166,7 +166,8 @@ class Units:
             shutil.rmtree(part, ignore_errors=True)
         if os.path.isdir(part):
             os.rename(part, final)
-            sync.directories([self._into])
+            if self._method.syncs:
+                sync.directories([self._into])
         self._vault.mark_handed(key)
 
     def _answer(self, question: Identity | Ahead) -> Subject | Refusal | None:

@@ -10,18 +10,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from listener.deidentify import holding, output, recipe_filter, verifying
+from listener.deidentify import holding, output, verifying
 from listener.deidentify.faults import NotUnderstood, RecipeFailed
+from listener.deidentify.inputs import load_dictionary
 from listener.deidentify.jobs import Job, Rewritten
 from listener.deidentify.keys import Keys
 from listener.deidentify.marks import Marks, marks_of
 from listener.deidentify.profile import Rules, kept_by
-from listener.deidentify.recipe_filter import Label, Verdict
+from listener.deidentify.recipe_filter import Filters, Label, Verdict
 from listener.deidentify.replacing import Replacer, Subject
 from listener.deidentify.rewriting import rewrite
 from listener.deidentify.scanning import Seen, Unreadable, scan, scan_behind
 from listener.deidentify.verifying import Gatherer, Originals
-from listener.dicom.attributes import Limits
+from listener.dicom.attributes import Header, Limits
+from listener.dicom.fast_walk import Elements
 from listener.dicom.file_meta import PREAMBLE, read_file_meta
 from listener.dicom.reader import Wanted, read_header
 from listener.dicom.source import FileSource
@@ -45,8 +47,9 @@ _WEAKENS = (*holding.OF_INSTANCES, "patient-conflict", "residual")
 
 class Method(NamedTuple):
     """How a collection is cleaned: options and rules, keys, allowed and common words, what suspicion of burned-in text
-    suffices, whether incomplete series pass, the most days that dates go back, the labels of recipes' filters, and
-    whether somebody else gives pseudonyms, who is better asked for all patients of a unit at once.
+    suffices, whether incomplete series pass, the most days that dates go back, the labels of recipes' filters,
+    whether somebody else gives pseudonyms, who is better asked for all patients of a unit at once, and whether what is
+    written is forced to disk.
     """
 
     rules: Rules
@@ -58,6 +61,7 @@ class Method(NamedTuple):
     shift_days: int = 365
     labels: Sequence[Label] = ()
     asks_ahead: bool = False
+    syncs: bool = True
 
 
 class Share(NamedTuple):
@@ -152,8 +156,8 @@ class Cleaner:
 
     def __init__(self, method: Method) -> None:
         self.method = method
-        self._wanted = Wanted.of(holding.KEYWORDS)
-        self._filter_tags = recipe_filter.tags_of(method.labels)
+        self.filters = Filters(method.labels)
+        self._wanted = Wanted(tuple(sorted(holding.KEYWORDS)), self.filters.tags)
 
     def __call__(self, order: Order, parent: Asks) -> Cleaned:
         """Clean a unit. Raises OSError. A folder that must not go is left for who gave the order."""
@@ -165,18 +169,16 @@ class Cleaner:
             return Cleaned(0, [*work.held, HeldFile(series, "", held.reason, held.detail)], [], {}, {}, {})
         return work.cleaned()
 
-    def verdict(self, path: str) -> Verdict:
-        """Return what the filters of recipes say of an instance. Raises NotUnderstood."""
-        if not self.method.labels:
-            return Verdict()
-        try:
-            return recipe_filter.verdict(self.method.labels, recipe_filter.read(path, self._filter_tags))
-        except Exception as error:  # noqa: BLE001 - pydicom raises whatever a value leads to
-            raise NotUnderstood(f"filters cannot be applied: {type(error).__name__}") from None
+    def header(self, descriptor: int, size: int) -> tuple[Header, Elements]:
+        """Return the attributes that decide whether an instance is held, and what filters look at. Raises FileFault."""
+        found: Elements = {}
+        return read_header(descriptor, size, self._wanted, _LIMITS, found), found
 
-    def header(self, descriptor: int, size: int) -> Mapping[str, str]:
-        """Return the attributes that decide whether an instance is held. Raises FileFault."""
-        return read_header(descriptor, size, self._wanted, _LIMITS).values
+
+def worker(method: Method) -> Cleaner:
+    """Return what cleans units, in a process of its own."""
+    load_dictionary()
+    return Cleaner(method)
 
 
 class _Work:
@@ -222,7 +224,8 @@ class _Work:
             os.rmdir(self._order.part)
             return
         self._verify()
-        sync.directories([self._order.part])
+        if self._method.syncs:
+            sync.directories([self._order.part])
 
     def cleaned(self) -> Cleaned:
         """Return what came of it."""
@@ -240,8 +243,9 @@ class _Work:
         with opened(path) as descriptor:
             size = os.fstat(descriptor).st_size
             try:
-                verdict = self._cleaner.verdict(path)
-                values = self._cleaner.header(descriptor, size)
+                header, found = self._cleaner.header(descriptor, size)
+                values = header.values
+                verdict = self._cleaner.filters.verdict(path, header, found)
                 if verdict.kind == "filtered":
                     self._filtered.append(HeldFile(share.SeriesInstanceUID, row.SOPInstanceUID, verdict.label, ""))
                     return
@@ -260,7 +264,7 @@ class _Work:
                 self._hold(share, row, reason, verdict.label if reason == "filter" else "")
                 return
             self._write(made, descriptor, share)
-            self._gather(descriptor, size, made.syntax, share)
+            self._gather(descriptor, header.dataset_offset, made.syntax, share)
             self._done.update(made.done)
             self._series[share.SeriesInstanceUID] = values.get("StudyInstanceUID", "")
 
@@ -292,8 +296,8 @@ class _Work:
             for row in share.instances[:1]:
                 path = os.path.join(self._order.data_dir, row.path)
                 with opened(path) as descriptor, contextlib.suppress(FileFault):
-                    values = self._cleaner.header(descriptor, os.fstat(descriptor).st_size)
-                    found[self._identity(values, share)] = None
+                    header, _ = self._cleaner.header(descriptor, os.fstat(descriptor).st_size)
+                    found[self._identity(header.values, share)] = None
         self._parent.ask(Ahead(tuple(found)))
 
     def _identity(self, values: Mapping[str, str], share: Share) -> Identity:
@@ -334,7 +338,7 @@ class _Work:
     def _sync(self) -> None:
         descriptors, self._open = self._open, []
         try:
-            if descriptors:
+            if descriptors and self._method.syncs:
                 sync.descriptors(descriptors)
         finally:
             for descriptor in descriptors:
@@ -342,11 +346,10 @@ class _Work:
 
     # -- verify --------------------------------------------------------------------------------------------------------
 
-    def _gather(self, descriptor: int, size: int, syntax: str, share: Share) -> None:
-        """Gather what must not be found in any output of the unit."""
-        meta = read_file_meta(FileSource(descriptor, size))
+    def _gather(self, descriptor: int, begin: int, syntax: str, share: Share) -> None:
+        """Gather what must not be found in any output of the unit. `begin` is where the data set begins."""
         try:
-            found = scan(descriptor, meta.dataset_offset, syntax, self._seen)
+            found = scan(descriptor, begin, syntax, self._seen)
         except Unreadable as fault:
             detail = f"the source cannot be read for verification: {fault}"
             raise _Held("residual", detail, share.SeriesInstanceUID) from None

@@ -38,9 +38,10 @@ class Wanted:
 
     __slots__ = ("_walkers", "keywords", "tags")
 
-    def __init__(self, keywords: tuple[str, ...]) -> None:
+    def __init__(self, keywords: tuple[str, ...], tags: Iterable[int] = ()) -> None:
+        """Want attributes by keyword, and further elements by tag, whose bytes alone are of use (see read_header)."""
         self.keywords = keywords
-        self.tags = dict.fromkeys(CONTROL, ("", b""))
+        self.tags = dict.fromkeys((*CONTROL, *tags), ("", b""))
         self.tags |= {tag_of(keyword): (keyword, vr_of(keyword)) for keyword in keywords}
         self._walkers: dict[int, Walker] = {}
 
@@ -135,7 +136,7 @@ _is_title = re.compile(r"[ -~]{1,16}").fullmatch
 _OWNER = {**dict.fromkeys(_IDENTITY, is_uid), "Modality": _is_code, SENDER: _is_title}
 
 
-def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
+def read_header(fd: int, size: int, wanted: Wanted, limits: Limits, found: Elements | None = None) -> Header:
     """Read the wanted attributes of the file behind `fd`, which has `size` bytes, and prove it complete.
 
     Complete means: every element lies within the file; fragments and sequences end with their delimiter; a deflated
@@ -149,7 +150,7 @@ def read_header(fd: int, size: int, wanted: Wanted, limits: Limits) -> Header:
     system.
     """
     source = FileSource(fd, size)
-    found: Elements = {}
+    found = {} if found is None else found
     meta = _NOTHING
     try:
         meta = read_file_meta(source)

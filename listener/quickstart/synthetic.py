@@ -166,9 +166,9 @@ def _series(seed: str, patient: int, study: int, series: int) -> Dataset:
         PatientPosition="HFS",
         FrameOfReferenceUID=uid(seed, patient, study, "frame of reference"),
         PositionReferenceIndicator="",
-        Manufacturer="Synthetic",
+        Manufacturer="No Company",
         ManufacturerModelName="Gradient 1",
-        SoftwareVersions="listener.synthetic",
+        SoftwareVersions="listener.generator",
     )
 
 

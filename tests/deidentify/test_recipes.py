@@ -18,7 +18,11 @@ from pydicom.sequence import Sequence
 from listener.deidentify.faults import RecipeFailed
 from listener.deidentify.profile import Rules
 from listener.deidentify.recipe_file import Recipes, read_recipes
-from listener.deidentify.recipe_filter import Verdict, matching, verdict
+from listener.deidentify.recipe_filter import Filters, Verdict, matching, read, verdict
+from listener.dicom.attributes import Limits
+from listener.dicom.fast_walk import Elements
+from listener.dicom.reader import Wanted, read_header
+from listener.disk.files import opened
 from listener.errors import ConfigError
 from tests.deidentify import planting
 from tests.deidentify.collection import Collection
@@ -361,6 +365,33 @@ def test_instances_are_filtered_held_and_pass(
     assert (row["reason"], row["detail"]) == ("filter", "strange")
     collection.deidentify("evidence", "--json", "--recipe", str(recipe))
     assert json.loads(capfd.readouterr().out)["filtered"] == {"dose": 1}
+
+
+def test_a_verdict_that_is_remembered_is_the_one_that_would_be_given(tmp_path: Path) -> None:
+    found = recipes(
+        tmp_path,
+        "%filter blacklist\nLABEL one\nequals Modality MR\n+ contains ImageType SECONDARY\nLABEL rows\nequals Rows 4\n"
+        "%filter graylist\nLABEL referenced\ncontains ReferencedImageSequence told\nLABEL none\nmissing Modality\n",
+    )
+    filters, given_of = Filters(found.labels), set[str]()
+    wanted = Wanted(("SOPInstanceUID",), filters.tags)
+    for number in range(60):
+        made = source()
+        made.ImageType = ["ORIGINAL", ("PRIMARY", "SECONDARY")[number % 2]]
+        made.Rows = (4, 1024, 5)[number % 3]
+        if number % 5:
+            del made.ReferencedImageSequence
+        if not number % 7:
+            del made.Modality
+        path = tmp_path / "instance"
+        path.write_bytes(planting.file_of(made, planting.SYNTAXES[number % len(planting.SYNTAXES)]))
+        with opened(str(path)) as descriptor:
+            raw: Elements = {}
+            header = read_header(descriptor, path.stat().st_size, wanted, Limits(), raw)
+        told = filters.verdict(str(path), header, raw)
+        assert told == verdict(found.labels, read(str(path), filters.tags))
+        given_of.add(told.label)
+    assert given_of == {"", "one", "rows", "referenced", "none"}
 
 
 def test_all_that_is_filtered_is_no_unit_and_nothing_is_left_to_do(collection: Collection, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.dataelem import DataElement
 from pydicom.encaps import encapsulate
 
 from listener.deidentify import verifying
-from listener.deidentify.scanning import Leaf, Scanned, Unreadable, scan, scan_behind, segments_of
+from listener.deidentify.scanning import Leaf, Scanned, Seen, Unreadable, scan, scan_behind, segments_of
 from listener.dicom.file_meta import read_file_meta
 from listener.dicom.source import FileSource
 from tests.deidentify import planting
@@ -158,12 +160,12 @@ def test_pixels_without_an_end_cannot_be_read(tmp_path: Path) -> None:
         _scan(tmp_path / "file", data[: data.rindex(b"\xfe\xff\xdd\xe0")])
 
 
-def _scan(path: Path, data: bytes) -> Scanned:
+def _scan(path: Path, data: bytes, seen: Seen | None = None) -> Scanned:
     path.write_bytes(data)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         meta = read_file_meta(FileSource(descriptor, len(data)))
-        return scan(descriptor, meta.dataset_offset, meta.TransferSyntaxUID)
+        return scan(descriptor, meta.dataset_offset, meta.TransferSyntaxUID, seen)
     finally:
         os.close(descriptor)
 
@@ -178,6 +180,26 @@ def test_values_of_every_depth_are_read(tmp_path: Path, syntax: str, undefined: 
     # Within private sequences too, where the file says what is one.
     assert len(names) == expected if syntax != planting.IMPLICIT else len(names) >= 6
     assert bytes(range(32)) not in found.data
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(planting.SYNTAXES), st.lists(st.lists(st.integers(0, 200), max_size=3), min_size=2, max_size=8))
+def test_what_was_seen_in_other_files_is_all_that_is_left_out(
+    tmp_path: Path, syntax: str, instances: list[list[int]]
+) -> None:
+    seen, known = Seen(), set[Leaf]()
+    for number, absent in enumerate(instances):
+        made = planting.instance(1)
+        made.InstanceNumber, made.ImageComments = number % 3, f"Plantagenet {number}"
+        tags = [tag for tag in made.keys() if tag != 0x7FE00010]  # noqa: SIM118
+        for tag in {tags[place % len(tags)] for place in absent}:
+            del made[tag]
+        data = planting.file_of(made, syntax)
+        alone, beside = _scan(tmp_path / "file", data), _scan(tmp_path / "file", data, seen)
+        assert (beside.data, beside.end, beside.segments) == (alone.data, alone.end, alone.segments)
+        known.update(beside.leaves)
+        assert known >= set(alone.leaves)
+        assert set(beside.leaves) <= set(alone.leaves)
 
 
 def test_a_cut_file_cannot_be_read(tmp_path: Path) -> None:

@@ -111,6 +111,14 @@ def test_absent_and_empty_are_told_apart(tmp_path: Path) -> None:
         ("UT", b"long text\r\nsecond line "),
         ("CS", b"lower case"),
         ("CS", b"A\\B\\C "),
+        ("CS", b"ORIGINAL\\PRIMARY\\M_SE\\FLOW ENCODED "),
+        ("CS", b"A\\B\0"),
+        ("CS", b"A \\ B"),
+        ("CS", b"A\\\\B"),
+        ("CS", b"A\\"),
+        ("CS", b"\\A"),
+        ("CS", b"A'\\B"),
+        ("CS", b"a\\b"),
         ("PN", b"Doe^John"),
         ("PN", b"Doe^John^^ "),
         ("PN", b"Doe^John=ideographic=phonetic"),
@@ -238,6 +246,8 @@ def test_only_known_character_sets_are_plain() -> None:
     assert not is_known_charset(b"utf-16")
     assert plain_text(b"LO", b"plain ") == "plain"
     assert plain_text(b"OB", b"plain") is None
+    assert plain_text(b"CS", b"ORIGINAL\\PRIMARY ") == "['ORIGINAL', 'PRIMARY']"
+    assert plain_text(b"CS", b"A \\B") is None
 
 
 def test_pydicom_neither_warns_nor_logs(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:

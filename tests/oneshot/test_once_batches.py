@@ -11,7 +11,7 @@ from tests.batch_places import BatchPlaces, make_batch_places
 from tests.instances import write_instance
 from tests.service_process import listener
 from tests.waiting import file_clock_tick
-from tests.workbench import contents
+from tests.workbench import contents, tmpfs
 
 pytestmark = pytest.mark.real
 
@@ -199,3 +199,28 @@ def test_number_needs_batches(tmp_path: Path) -> None:
     done = listener("once", "--number", "1", "--state", str(tmp_path / "state"), "--data", str(tmp_path / "data"))
     assert done.status == 2
     assert "--batches" in done.stderr
+
+
+def test_two_hundred_at_once(here: BatchPlaces) -> None:
+    for number in range(200):
+        here.folder(f"A{number:04d}", 1, patient=number % 7, series=number)
+    done = here.once("--batch-source", "remove", "--batches-at-once", "0")
+    assert done.status == 0, done
+    assert here.states() == {f"A{number:04d}": ("done", 1, 1, 1, 0) for number in range(200)}
+    assert len(here.published()) == 200
+    assert here.names() == []
+
+
+@pytest.mark.parametrize("source", ["keep", "remove"])
+def test_from_another_mount(here: BatchPlaces, source: str) -> None:
+    with tmpfs(here.batches):
+        here.folder("A0001", 3)
+        (here.batches / "A0001/bad").write_bytes(b"no DICOM at all\n" * 20)
+        before = contents(here.batches / "A0001")
+        done = here.once("--batch-source", source)
+        assert done.status == 1, done
+        assert here.states()["A0001"] == ("done", 1, 1, 3, 1)
+        assert len(here.published()) == 3
+        assert here.names() == ["A0001.err"]
+        left = contents(here.batches / "A0001.err")
+        assert left == (before if source == "keep" else {"bad": before["bad"]})
