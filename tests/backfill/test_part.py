@@ -14,8 +14,9 @@ import pytest
 
 from listener import cli
 from listener.backfill.metric_rows import PART_ROWS
-from tests.backfill.archives import NORMAL, SMALL, archive, part, total
+from tests.backfill.archives import NORMAL, SMALL, archive, finish_all, part, total
 from tests.instances import write_instance
+from tests.ledger_world import assert_ledger_equals_logs
 from tests.service_process import (
     Places,
     command,
@@ -103,6 +104,25 @@ def test_a_list_names_the_files_and_each_has_one_end(tmp_path: Path) -> None:
     assert "of those that vanished 1 came through another part, 1 are nowhere" in done.stdout.decode()
     (lists / "list-0000").write_bytes(b"another\0")
     assert part(places, "--files-from", str(lists / "list-0000"), "--again") == 2
+
+
+@pytest.mark.parametrize("keeps", [(), ("--keep-source",)])
+def test_lists_that_overlap_bring_each_file_once_also_at_the_same_time(tmp_path: Path, keeps: tuple[str, ...]) -> None:
+    places = make_places(tmp_path)
+    files = archive(places, 20)
+    names = [os.fsencode(path) + b"\0" for path in files]
+    for name, some in (("one", names), ("other", names[::-1])):
+        (tmp_path / name).write_bytes(b"".join(some))
+    words = ("once", *places.flags(), *SMALL, *NORMAL, *keeps, "--tolerate-set-aside", "--files-from")
+    running = [start(*words, str(tmp_path / name)) for name in ("one", "other")]
+    done = [finish(process) for process in running]
+    assert [one.status for one in done] == [0, 0], [one.stderr for one in done]
+    found = total(places)
+    # Of one instance there are two files, and one file is no DICOM.
+    assert (found["listed"], found["published"], found["left"]) == (2 * len(files), len(files) - 2, 0)
+    assert len(list(places.data.rglob("*.dcm"))) == len(files) - 2
+    assert finish_all(places) == 0
+    assert_ledger_equals_logs(places)
 
 
 def test_a_list_comes_through_standard_input(tmp_path: Path) -> None:

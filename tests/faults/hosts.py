@@ -77,6 +77,11 @@ class Host:
     def has_mounted(self) -> bool:
         return subprocess.run([*self.words, "mountpoint", "--quiet", str(self.root)], check=False).returncode == 0
 
+    def unmount(self) -> None:
+        """Take the shared directory away: an empty one of another file system is at its place then."""
+        subprocess.run([*self.words, "umount", "--lazy", str(self.root)], check=True)
+        assert not self.has_mounted()
+
     def processes(self) -> list[int]:
         """All that run in it."""
         found = []

@@ -258,6 +258,7 @@ def test_an_archive_comes_whole_through_parts_on_hosts_that_die(machines_: list[
     assert differing(contents(outside.data), contents(reference.data)) == []
     assert differing(described(outside, watch.root), described(reference, reference.base)) == []
     ended(backfill, watch)
+    unmounted(backfill)
     # SQLite opens no file through /proc.
     state = shutil.copytree(outside.state, tmp_path / "state", ignore=shutil.ignore_patterns("parts"))
     assert_ledger_equals_logs(replace(outside, state=state))
@@ -265,6 +266,15 @@ def test_an_archive_comes_whole_through_parts_on_hosts_that_die(machines_: list[
         f"{FILES} instances, {backfill.refused} starts refused, {len(backfill.lost)} parts of the host that died (with "
         f"{backfill.killed} processes at once) ended {backfill.waited:.0f} s later; one `once` took {seconds:.0f} s"
     )
+
+
+def unmounted(backfill: Backfill) -> None:
+    """A host that has not mounted the shared directory is refused, and writes nothing where it would be."""
+    host = next(one for one in backfill.hosts if one.is_up)
+    host.unmount()
+    done = finish(host.start("once", *places_of(host.root).flags(), *OPTIONS, "--part", f"0/{PARTS}", "--again"))
+    assert done.status == 69, done.stderr
+    assert not list(host.view.iterdir())
 
 
 def ended(backfill: Backfill, watch: Host) -> None:
