@@ -25,6 +25,16 @@ _UNSHARE = (
 )  # fmt: skip
 
 
+#: Ends the FUSE connection of this number, as the end of a machine's kernel does.
+_ABORT = (
+    "unshare", "--mount", "--propagation", "private", "sh", "-c",
+    'mount -t fusectl none /sys/fs/fuse/connections && echo 1 > "/sys/fs/fuse/connections/$0/abort"',
+)  # fmt: skip
+
+#: Seconds in which the kernel ends all processes of a host.
+_SECONDS_OF_DEATH = 30.0
+
+
 class Host:
     """A host: its namespaces, and where it has the shared directory. `init` is the first process of its own, with which
     the kernel kills all others.
@@ -33,6 +43,8 @@ class Host:
     def __init__(self, name: str, root: Path) -> None:
         self.root = root
         self._cable: tuple[Network, int] | None = None
+        #: The device of its shared directory.
+        self._device = 0
         null = subprocess.DEVNULL  # unshare complains when the process that it waits for is killed.
         self._holder = subprocess.Popen((*_UNSHARE, name), stdin=null, stderr=null, process_group=0)
         self.init = until(self._first_process, 10, what="the host has namespaces of its own")
@@ -75,7 +87,10 @@ class Host:
         )
 
     def has_mounted(self) -> bool:
-        return subprocess.run([*self.words, "mountpoint", "--quiet", str(self.root)], check=False).returncode == 0
+        mounted = subprocess.run([*self.words, "mountpoint", "--quiet", str(self.root)], check=False).returncode == 0
+        if mounted:
+            self._device = os.stat(self.view).st_dev
+        return mounted
 
     def unmount(self) -> None:
         """Take the shared directory away: an empty one of another file system is at its place then."""
@@ -102,7 +117,12 @@ class Host:
                 network, number = self._cable
                 network.cut(number)
             os.kill(self.init, signal.SIGKILL)
-            self._holder.wait()
+            try:
+                self._holder.wait(_SECONDS_OF_DEATH)
+            except subprocess.TimeoutExpired:
+                # A client that asked its own mount for something when it was killed waits for its answer for ever.
+                subprocess.run((*_ABORT, str(os.minor(self._device))), check=True)
+                self._holder.wait()
 
 
 @contextmanager
