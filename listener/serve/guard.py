@@ -174,9 +174,10 @@ class Guarded(HttpToolsProtocol):
         """Answer at once as far as nothing is waited for, and make a task of the rest: what is in memory needs none.
         Only the first request of what was received: others of the same peer shall not make everybody wait.
 
-        The application can see whether the peer is gone: nothing else tells it.
+        The application can see whether the peer is gone: nothing else tells it. (By the connection: with something of
+        the cycle's own each request would be left to the garbage collector.)
         """
-        cycle.scope["state"]["is_gone"] = lambda: cycle.disconnected
+        cycle.scope["state"]["is_gone"] = self._gathering.is_closing
         if not self._may_begin:
             super()._start_asgi_task(cycle, app)
             return

@@ -70,7 +70,7 @@ class Stage:
         words = self._command("once", inject=inject, call=call) if traced else command("serve", "once", *self._words)
         with self._out.open("wb") as out:
             done = subprocess.run(
-                words, env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False, timeout=300
+                words, env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False, timeout=900
             )
         return done.returncode
 
