@@ -43,8 +43,13 @@ _SHOWN = "s.instances > 0 AND s.pruned_ns = 0"
 _ATTRIBUTES = f"""(SELECT a.attributes FROM catalogue.series k JOIN catalogue.attributes a ON a.id = k.id
     WHERE k.id = s.id AND k.uids = {_UIDS})"""
 
-#: Ids that are looked up one by one; more are found by reading all.
-_FEW = 500
+#: A series in both, read in the order of the catalogue or of the ledger.
+_SAME = f"s.id = c.id AND c.uids = {_UIDS}"
+_FROM_CATALOGUE = f"catalogue.series c CROSS JOIN series s ON {_SAME}"
+_FROM_LEDGER = f"series s CROSS JOIN catalogue.series c ON {_SAME}"
+
+#: Ids that are looked up one by one; more are found by reading all. And matches that are few.
+_FEW, _FEW_MATCH = 500, 2000
 
 
 class IndexUnusable(FatalFault):
@@ -155,14 +160,24 @@ class Catalogue:
 
     def studies(self, query: Query) -> list[Study]:
         """Return a page of studies and one more, the newest first."""
-        where, values = conditions(query.conditions)
-        chosen = (
-            f"SELECT DISTINCT s.study_id FROM series s WHERE {self._shown}{where} "
-            "ORDER BY s.study_id DESC LIMIT ? OFFSET ?"
-        )
         with self._ledger() as ledger:
-            ids = ledger.execute(chosen, (*values, query.limit + 1, query.offset)).fetchall()
-            return [self._study(ledger, study_id) for (study_id,) in ids]
+            return [self._study(ledger, study_id) for study_id in self._study_ids(ledger, query)]
+
+    def _study_ids(self, ledger: sqlite3.Connection, query: Query) -> list[int]:
+        """Return the ids of a page of studies and one more, the newest first."""
+        where, on_catalogue, values = conditions(query.conditions)
+        where, begin, count = f"{self._shown}{where}", query.offset, query.limit + 1
+        if on_catalogue:
+            # Where few match, the catalogue is read once, from its begin to its end; where many do, the newest are soon
+            # found.
+            asked = f"SELECT s.study_id FROM {_FROM_CATALOGUE} WHERE {where}{on_catalogue} LIMIT ?"
+            found = [row[0] for row in ledger.execute(asked, (*values, _FEW_MATCH + 1))]
+            if len(found) <= _FEW_MATCH:
+                return sorted(set(found), reverse=True)[begin : begin + count]
+        source = _FROM_LEDGER if on_catalogue else "series s"
+        asked = f"SELECT DISTINCT s.study_id FROM {source} WHERE {where}{on_catalogue} "
+        rows = ledger.execute(f"{asked} ORDER BY s.study_id DESC LIMIT ? OFFSET ?", (*values, count, begin))
+        return [row[0] for row in rows]
 
     def _study(self, ledger: sqlite3.Connection, study_id: int) -> Study:
         asked = f"SELECT s.StudyInstanceUID, s.instances, s.Modality, {_ATTRIBUTES} FROM series s WHERE {self._shown}"
@@ -173,12 +188,14 @@ class Catalogue:
 
     def series(self, query: Query, *, paged: bool = True) -> list[Series]:
         """Return a page of series and one more, or all of them, the newest first."""
-        where, values = conditions(query.conditions)
+        where, on_catalogue, values = conditions(query.conditions)
+        source, order = (_FROM_CATALOGUE, "c.id") if on_catalogue else ("series s", "s.id")
         names = f"s.study_id, s.StudyInstanceUID, s.SeriesInstanceUID, s.Modality, s.instances, {_ATTRIBUTES}"
         page = (query.limit + 1, query.offset) if paged else (-1, 0)
         with self._ledger() as ledger:
             rows = ledger.execute(
-                f"SELECT {names} FROM series s WHERE {self._shown}{where} ORDER BY s.id DESC LIMIT ? OFFSET ?",
+                f"SELECT {names} FROM {source} WHERE {self._shown}{where}{on_catalogue} "
+                f"ORDER BY {order} DESC LIMIT ? OFFSET ?",
                 (*values, *page),
             )
             return [Series(*row)._replace(attributes=orjson.loads(row[5] or "{}")) for row in rows]
@@ -203,8 +220,10 @@ def _text(keyword: str, found: Mapping[str, Any]) -> str:
     return "\\" + "".join(f"{value}\\" for value in values if value is not None)
 
 
-def conditions(wanted: Iterable[Condition]) -> tuple[str, list[str]]:
-    """Return what follows WHERE for conditions on studies and series, and the values to be bound."""
+def conditions(wanted: Iterable[Condition]) -> tuple[str, str, list[str]]:
+    """Return what follows WHERE for conditions on studies and series: on the ledger's columns, on the catalogue's, and
+    the values to be bound.
+    """
     texts: dict[bool, str] = {True: "", False: ""}
     values: dict[bool, list[str]] = {True: [], False: []}
     for condition in wanted:
@@ -214,10 +233,7 @@ def conditions(wanted: Iterable[Condition]) -> tuple[str, list[str]]:
         text, more = (_condition_of_ledger if by_ledger else _condition)(condition)
         texts[by_ledger] += f" AND ({text})"
         values[by_ledger] += more
-    found = texts[True]
-    if texts[False]:  # The catalogue is read once, from its begin to its end.
-        found += f" AND (s.id, {_UIDS}) IN (SELECT c.id, c.uids FROM catalogue.series c WHERE 1{texts[False]})"
-    return found, values[True] + values[False]
+    return texts[True], texts[False], values[True] + values[False]
 
 
 def _condition_of_ledger(condition: Condition) -> tuple[str, list[str]]:
@@ -240,6 +256,9 @@ def _condition(condition: Condition) -> tuple[str, list[str]]:
             f"{divider}{v}{divider}" for v in stripped
         ]
     if kind == "like":
+        inner = given[0].strip("*")
+        if given[0] == f"*{inner}*" and inner and not set(inner) & {"*", "?", divider}:
+            return f"instr({column}, ?) > 0", [inner]  # What is asked for most, in half of GLOB's time.
         return f"{column} GLOB ?", [f"*{divider}{_glob(given[0])}{divider}*"]
     if kind == "words":
         spaced = f"replace(replace({column}, '^', ' '), '=', ' ')"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ import pytest
 
 from listener.ledger.reader import reading
 from listener.ledger.rows import SeriesRow
+from listener.serve import catalogue as module
 from listener.serve.catalogue import Catalogue, IndexUnusable
 from listener.serve.matching import query
 from tests.frames.collection import Collection
+from tests.frames.making import Maker
 
 
 @pytest.fixture
@@ -84,3 +88,31 @@ def test_a_damaged_one_is_made_anew_and_one_that_cannot_be_made_is_told(collecti
     collection.slide(1)
     with pytest.raises(IndexUnusable):
         Catalogue(str(collection.path() / "index"), collection.state, only_complete=False).make()
+
+
+@pytest.mark.parametrize("few", [0, 2, 2000])
+@pytest.mark.parametrize("name", ["*o*", "d*", "*oe*", "*^j*", "*", "?oe^*", "*=*", "nobody"])
+def test_few_and_many_matches_are_found_alike(
+    few: int, name: str, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the catalogue's order and by the ledger's: the newest studies first, each once, page by page."""
+    monkeypatch.setattr(module, "_FEW_MATCH", few)
+    people = ["Doe^Jane", "Roe^John", "Poe^Edgar", "Smith^Joe"]
+    for number in range(12):  # Of each study three series, which did not come together.
+        maker = Maker("", f"1.2.{number}.1", f"1.2.{number % 4}", f"1.2.3.{number}")
+        collection.add(maker, b"x")
+    catalogue = catalogue_of(collection)
+    rows = rows_of(collection)
+    catalogue.put([(row, named(people[int(row.StudyInstanceUID[-1])])) for row in rows])
+    pattern = re.compile(fnmatch.translate(name.lower()))
+    matched = [number for number in range(4) if pattern.match(people[number].lower())] if name != "*=*" else []
+    keys = [("PatientName", name), ("limit", "2")]
+    found = [catalogue.studies(query([*keys, ("offset", str(at))], "studies", 10)) for at in (0, 2)]
+    uids = [one.StudyInstanceUID for page in found for one in page[:2]]
+    assert uids == [f"1.2.{number}" for number in reversed(matched)]
+    assert all(one.series == 3 for page in found for one in page)
+    series = catalogue.series(query([("PatientName", name)], "series", 100))
+    wanted = [row.SeriesInstanceUID for row in sorted(rows, key=lambda row: -row.id)]
+    assert [one.SeriesInstanceUID for one in series] == [
+        uid for uid in wanted if int(uid.rpartition(".")[2]) % 4 in matched
+    ]
