@@ -45,7 +45,7 @@ RUN /tools/bin/pip wheel --no-deps --no-build-isolation --no-index -w /wheel . \
 # What some stages need beside: --build-arg EXTRAS=chris (notify), export, or both with a comma; in the versions of the tests.
 ARG EXTRAS=
 COPY .ci/dev.lock ./
-RUN [ -z "${EXTRAS}" ] || { sed -n 's/^\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' dev.lock > versions \
+RUN [ -z "${EXTRAS}" ] || { sed -n 's/^\([A-Za-z0-9._-]*==[^\\]*\).*/\1/p' dev.lock > versions \
     && /tools/bin/pip --python /opt/listener/bin/python install --no-compile --constraint versions \
         "$(echo /wheel/*.whl)[${EXTRAS}]"; }
 # Compiled once, the standard library too (slim images come without): a read-only root cannot keep byte code of its own.
