@@ -78,4 +78,4 @@ def test_the_image_without_it_says_what_is_missing(volume: Path) -> None:
     mounted = ("--rm", "--no-healthcheck", "--network", "none", "-v", f"{volume}:/dicom")
     done = podman("run", *mounted, LISTENER, "serve", check=False)
     assert done.returncode == 2
-    assert "extra 'serve'" in done.stderr
+    assert "pip install 'dicom-listener[serve]'" in done.stderr
