@@ -30,6 +30,9 @@ _PIECE = 4 * 2**20
 #: objects go at once within the same memory.
 _PARTS = 2
 
+#: Parts of one object, as S3 and Google Storage allow them.
+_MOST_PARTS = 10_000
+
 #: Objects of one page of a listing, as stores give them.
 _PAGE = 1000
 
@@ -131,15 +134,16 @@ class ObjectTarget:
                 pace(len(data))
                 with self._faults():
                     return self._created(content.key, data, attributes)
-        with self._budget.held(2 * self._part, (_PARTS + 1) * self._part) as memory, self._faults():
+        part = part_of(content.size, self._part)
+        with self._budget.held(2 * part, (_PARTS + 1) * part) as memory, self._faults():
             told = self._obstore.put(
                 self._store,
                 content.key,
-                _parts(content, pace, self._part),
+                _parts(content, pace, part),
                 attributes=attributes,
                 use_multipart=True,
-                chunk_size=self._part,
-                max_concurrency=memory // self._part - 1,
+                chunk_size=part,
+                max_concurrency=max(1, memory // part - 1),
             )
             return _found(content.size, told)
 
@@ -194,6 +198,11 @@ class ObjectTarget:
 def _found(size: int, told: Mapping[str, Any], sha256: str = "") -> Found:
     """Return what a store tells of an object: some put its tag in quotes in some answers, and not in others."""
     return Found(size, sha256, (told.get("e_tag") or "").strip('"'))
+
+
+def part_of(size: int, least: int) -> int:
+    """Return the size of the parts of an object: `least`, or more where those would be too many for a store."""
+    return max(least, -(-size // _MOST_PARTS))
 
 
 def _joined(content: Content) -> bytes | bytearray:

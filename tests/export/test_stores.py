@@ -12,6 +12,7 @@ import pytest
 
 from listener.export.faults import NotThere, TargetFault, TargetRefuses
 from listener.export.flow import Budget
+from listener.export.objects import part_of
 from listener.export.target import Content, Target, whole
 from tests.export.collection import Collection
 from tests.export.memory import content
@@ -149,6 +150,14 @@ def test_a_store_that_cannot_be_reached_is_waited_for(tmp_path: Path, monkeypatc
     with pytest.raises(TargetFault, match="cannot be reached") as caught:
         store.target().probe()
     assert not isinstance(caught.value, TargetRefuses)
+
+
+def test_an_object_has_no_more_parts_than_stores_take() -> None:
+    for size in (9 * MiB, 80_000 * MiB, 80_000 * MiB + 1, 5 * MiB * MiB):
+        part = part_of(size, 8 * MiB)
+        assert part >= 8 * MiB
+        assert -(-size // part) <= 10_000
+    assert part_of(80_000 * MiB, 8 * MiB) == 8 * MiB
 
 
 def test_so_many_bytes_are_held_at_once() -> None:
