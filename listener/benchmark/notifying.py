@@ -189,7 +189,10 @@ class Notifying:
                 servers.until(lambda: b'"ready"' in told.read_bytes(), stage, _START, "listener notify is not ready")
                 time.sleep(_AGAIN)
                 at_start, begun = so_far(stage.pid), time.perf_counter()
-                _grow(place, begun + _WATCHED) if grows else time.sleep(_WATCHED)
+                if grows:
+                    _grow(place, begun + _WATCHED)
+                else:
+                    time.sleep(_WATCHED)
                 wall, cpu = time.perf_counter() - begun, so_far(stage.pid) - at_start
             files = _OPEN if grows else 0
             return Sample(name, files, 0, cpu / max(1, files), wall, *watcher.peak, busy=cpu / wall)
@@ -215,10 +218,11 @@ class Notifying:
                 brokers.signal(signal.SIGCONT)
             names = ("intake alone", "intake, brokers of notify hang")
             files = turns * _ROUND
-            return tuple(  # type: ignore[return-value]
+            made = [
                 Sample(name, files, 0, 0.0, wall, lag=Lag.of([float(line["lag"]) for line in intake.published()]))
                 for name, wall, intake in zip(names, walls, (alone, beside), strict=True)
-            )
+            ]
+            return made[0], made[1]
 
     def _turns(self, turns: int, sides: tuple[Intake, Intake], stage: subprocess.Popen[bytes]) -> list[float]:
         """Let files come to both sides in turns, to the first while the stage is stopped; return seconds of each."""
