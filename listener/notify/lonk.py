@@ -23,9 +23,9 @@ def _token(text: str) -> str:
     """Return a part of a subject. What ends a line or a word, and nothing at all, would be no subject: no AE title and
     no UID is so, but a header may say it.
     """
-    plain = "".join(
-        "_" if letter.isspace() or not letter.isprintable() else letter for letter in text.translate(_PLAIN)
-    )
+    plain = text.translate(_PLAIN)
+    if not plain.isprintable():  # Of white space the blank alone is, and that is gone.
+        plain = "".join(letter if letter.isprintable() else "_" for letter in plain)
     return plain or "_"
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from listener.disk.retry import delivery_pause
 from listener.errors import NotTaken, Postponed
-from listener.ledger.reader import reading
+from listener.ledger.kept_reader import KeptReader
 from listener.ledger.rows import Delivery, SeriesRow
 from listener.notify.broker import Broker
 from listener.notify.cube import Cube
@@ -60,7 +60,8 @@ class CubeReceiver:
     def __init__(
         self, dirs: tuple[str, str], broker: Broker, cube: Cube | None, confirming: Confirming, outbox: Outbox
     ) -> None:
-        self._state_dir, self._data_dir = dirs
+        state_dir, self._data_dir = dirs
+        self._ledger = KeptReader(state_dir)
         self._broker, self._confirming, self._outbox = broker, confirming, outbox
         self._questions = Questions(cube, confirming.rate) if cube else None
         self._sent: OrderedDict[str, _Sent] = OrderedDict()
@@ -158,8 +159,7 @@ class CubeReceiver:
         return Postponed(_WAITS, pause)
 
     def _registration(self, delivery: Delivery, series: SeriesRow) -> Registration:
-        with reading(self._state_dir) as reader:
-            paths = reader.paths_of(series)
+        paths = self._ledger.ask(lambda reader: reader.paths_of(series))
         try:
             return registration_of(series, paths, self._data_dir, delivery.attempts)
         except OSError as error:  # This series' own: others go on.
