@@ -79,6 +79,9 @@ _FIRST_GROUP = 0x0008
 
 _SOP_CLASS = 0x00080016
 
+#: Content items, frames, segments and channels that are referred to: numbers from 1 on, that tell of nobody.
+_PLACES = frozenset({0x0040DB73, 0x00081160, 0x0062000B, 0x0040A0B0})
+
 _CURVES, _OVERLAYS = 0x50, 0x60
 _PIXELS = frozenset({0x7FE00001, 0x7FE00002, 0x7FE00003, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 _TEXT_VRS = frozenset({"LO", "SH", "LT", "ST", "UT", "UC"})
@@ -157,6 +160,8 @@ def decide(tag: int, vr: str, position: Position, rules: Rules) -> Decision:
     if plan:
         return decision
     if position.within == DUMMY and decision.action != REMOVE:
+        if tag in _PLACES:
+            return Decision(KEEP, "a place within what is referred to")
         return Decision(UID if vr == "UI" else DUMMY, "in a sequence of dummies")
     if position.within == CLEAN and decision.action == KEEP:
         return _in_cleaned(tag, vr, decision)

@@ -11,8 +11,10 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom.data import get_testdata_file
+from pydicom.uid import UID
 
 from tests.compat.orthanc import orthanc
 from tests.deidentify.collection import Collection
@@ -30,7 +32,7 @@ _FILES = (
     "waveform_ecg.dcm",
 )
 _CLEANING = ("retain-modified-dates", "clean-descriptors", "clean-structured-content", "clean-graphics")
-_UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")
+_UID = re.compile(r"<[0-9.]+>|[0-9]+(\.[0-9]+){2,}")
 
 
 def _errors(path: Path) -> Counter[str]:
@@ -51,6 +53,30 @@ def test_dciodvfy_finds_no_error_that_the_source_had_not(tmp_path: Path, name: s
         pytest.skip(f"pydicom has no {name}")
     rewritten(tmp_path, Path(str(source)).read_bytes(), job(*options))
     assert _errors(tmp_path / "target") - _errors(tmp_path / "source") == Counter()
+
+
+def test_dcentvfy_finds_one_patient_and_one_study(tmp_path: Path) -> None:
+    program = shutil.which("dcentvfy")
+    if program is None:
+        pytest.skip("dcentvfy is not installed")
+    collection = Collection(tmp_path)
+    for series in (0, 1):
+        collection.add(series, 1, 2)
+    collection.end()
+
+    def said(paths: list[Path]) -> list[str]:
+        done = subprocess.run([program, *map(str, paths)], capture_output=True, check=False, timeout=60)
+        return [line for line in (done.stdout + done.stderr).decode("latin-1").splitlines() if "Error" in line]
+
+    before = said(sorted(Path(collection.config.data).rglob("*.dcm")))
+    assert collection.deidentify("once", "--option", "retain-modified-dates") == 0
+    assert len(said(collection.files())) <= len(before)
+    files = collection.files()
+    other = pydicom.dcmread(files[0])
+    other.PatientID = "another"
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
+    other.save_as(tmp_path / "other")
+    assert len(said([*files, tmp_path / "other"])) > len(said(files)), "it would have been seen"
 
 
 def test_orthanc_stores_one_patient_with_the_same_studies_series_and_bytes(tmp_path: Path) -> None:

@@ -127,3 +127,11 @@ def test_in_cleaned_content_texts_are_cleaned_and_in_dummies_all_is_one() -> Non
 def test_pixels_are_kept_at_the_top_alone() -> None:
     assert decide(0x7FE00010, "OW", Position(), Rules()).action == profile.KEEP
     assert decide(0x7FE00010, "OW", Position(1), Rules()).action == profile.REMOVE
+
+
+@pytest.mark.parametrize("tag", [0x0040DB73, 0x00081160, 0x0062000B])
+def test_places_within_what_is_referred_to_are_no_dummies(tag: int) -> None:
+    """They count from 1: a dummy of 0 would be none."""
+    vr = dictionary_vr(tag)
+    assert decide(tag, vr, Position(2, profile.DUMMY), Rules()).action == profile.KEEP
+    assert decide(0x0040A136, "FD", Position(2, profile.DUMMY), Rules()).action == profile.DUMMY
