@@ -38,7 +38,7 @@ test: $(DEV) ## run all tests but those of make faults and make soak (ARGS= for 
 	@.ci/need promtool prometheus || echo "Tests that need Prometheus will be skipped."
 	@.ci/need versitygw azurite fake-gcs-server || echo "Tests of the export that need a store will be skipped."
 	@.ci/need rclone aws bsdtar || echo "Tests that read with them what was exported will be skipped."
-	@.ci/need orthanc || echo "Tests of route that need Orthanc will be skipped."
+	@.ci/need orthanc || echo "Tests that need Orthanc will be skipped."
 	@.ci/need dicom3tools || echo "Tests of deidentify that ask dciodvfy will be skipped."
 	@.ci/need redis nats || echo "Tests of notify that need Redis or NATS will be skipped."
 	@.ci/need grafana-schema || echo "The type check of the dashboard will be skipped."

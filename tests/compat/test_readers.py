@@ -6,16 +6,19 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.data.data_manager import DATA_ROOT
+from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.utils import pixel_array
 
+from listener.benchmark.archives import orthanc, plugin
+from listener.frames import FrameCache
 from tests.compat.environments import Unreachable, environment, sources
 from tests.conftest import PROJECT
 from tests.frames.collection import Collection
@@ -25,8 +28,9 @@ from tests.serve.slides import LEVELS, write_level
 from tests.waiting import until
 
 READERS = ("dicomweb-client==0.61.2", "wsidicom==0.36.1", "pytest==8.4.2")
-#: dataclasses-json: what pip finds by itself is too old for it. The others are what FrameCache needs.
 HIGHDICOM = ("highdicom==0.28.2",)
+WSIDICOMIZER = ("wsidicomizer==0.26.1", "wsidicom==0.31.0")  # The last for Python 3.11.
+#: dataclasses-json: what pip finds by itself is too old for it. The others are what FrameCache needs.
 EZ_WSI = ("ez-wsi-dicomweb==6.1.6", "dataclasses-json==0.6.7", "orjson", "tenacity", "urllib3")
 
 INSIDE = Path(__file__).parent / "inside"
@@ -78,9 +82,23 @@ def test_clients_and_readers_see_what_the_files_have(script: str, served: Servin
     run(READERS, script, served.base, files)
 
 
-@pytest.mark.parametrize("script", ["ez_wsi.py", "ez_wsi_patterns.py"])
-def test_ez_wsi_reads_through_its_cache_and_through_ours(script: str, served: Serving) -> None:
-    run(EZ_WSI, script, served.base)
+def test_ez_wsi_reads_through_its_cache_and_through_ours(served: Serving) -> None:
+    run(EZ_WSI, "ez_wsi.py", served.base)
+
+
+def test_our_cache_asks_a_service_of_ours_for_no_more_than_that_of_ez_wsi(served: Serving, files: Path) -> None:
+    run(EZ_WSI, "ez_wsi_patterns.py", served.base, files / "1.2.3.4.dcm")
+
+
+def test_our_cache_asks_an_orthanc_for_no_more_than_that_of_ez_wsi(files: Path, tmp_path: Path) -> None:
+    """Orthanc answers a request for an instance that is no multipart message, as EZ-WSI's is, with 400."""
+    found = plugin()
+    if found is None:
+        pytest.skip("Orthanc with its DICOMweb plugin is not on PATH")
+    with orthanc(tmp_path, found, sorted(files.iterdir())) as running:
+        run(
+            EZ_WSI, "ez_wsi_patterns.py", f"http://127.0.0.1:{running.port}/dicom-web", files / "1.2.3.4.dcm", "refused"
+        )
 
 
 def test_frames_that_highdicom_makes_are_what_pydicom_reads(tmp_path: Path) -> None:
@@ -89,19 +107,53 @@ def test_frames_that_highdicom_makes_are_what_pydicom_reads(tmp_path: Path) -> N
     run(HIGHDICOM, "images.py", get_testdata_file("CT_small.dcm"), tmp_path)
     paths = sorted(tmp_path.glob("*.dcm"))
     assert len(paths) == 4
-    with contextlib.closing(Collection(tmp_path / "collection")) as collection:
-        for path in paths:
+
+    def frames(dataset: Dataset) -> list[bytes]:
+        pixels, bits = pixel_array(dataset), dataset.BitsAllocated
+        return [numpy.packbits(one, bitorder="little").tobytes() if bits == 1 else one.tobytes() for one in pixels]
+
+    check_frames(tmp_path / "collection", {path: frames(dcmread(path)) for path in paths})
+
+
+def test_frames_of_a_slide_that_wsidicomizer_makes_are_what_pydicom_reads(tmp_path: Path) -> None:
+    """With a basic offset table, none, and an extended one, in which wsidicom counts the next item's head with each
+    length: a reader that believes it, as pydicom does, gives 8 bytes more.
+    """
+    run(WSIDICOMIZER, "slides.py", tmp_path)
+
+    def frames(dataset: Dataset) -> list[bytes]:
+        assert ("ExtendedOffsetTable" in dataset) == (Path(str(dataset.filename)).parent.name == "eot")
+        return [*generate_frames(dataset.PixelData, number_of_frames=int(dataset.NumberOfFrames))]
+
+    paths = sorted(tmp_path.rglob("*.dcm"))
+    wanted = {path: frames(dcmread(path)) for path in paths}
+    for table in ("bot", "eot", "empty"):
+        counts = sorted(len(wanted[path]) for path in paths if path.parent.name == table)
+        assert counts == [1, 6, 20, 80], table
+    check_frames(tmp_path / "collection", wanted)
+
+
+def check_frames(base: Path, wanted: Mapping[Path, list[bytes]]) -> None:
+    """Frames of files are `wanted`: of a service in another order, by a cache of the tree, by one of the service."""
+    with contextlib.closing(Collection(base)) as collection:
+        for path in wanted:
             add(collection, path)
-        with serving(collection) as running:
-            for path in paths:
-                dataset = dcmread(path)
-                bits, pixels = dataset.BitsAllocated, pixel_array(dataset)
-                wanted = [
-                    numpy.packbits(one, bitorder="little").tobytes() if bits == 1 else one.tobytes() for one in pixels
-                ]
-                uids = (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID)
-                got = running.get("/studies/{}/series/{}/instances/{}/frames/3,1,2".format(*uids))
-                assert (got.status, [content for _, content in got.parts]) == (200, [wanted[2], *wanted[:2]]), path
+        with (
+            serving(collection) as running,
+            FrameCache(data=str(collection.data), state=collection.state) as local,
+            FrameCache(dicomweb=running.base) as remote,
+        ):
+            for path, frames in wanted.items():
+                header = dcmread(path, stop_before_pixels=True)
+                uids = (header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID)
+                resource = "studies/{}/series/{}/instances/{}".format(*uids)
+                count = len(frames)
+                numbers = [count, *range(1, count)]
+                got = running.get(f"/{resource}/frames/{','.join(map(str, numbers))}")
+                assert got.status == 200, (path, got)
+                assert [content for _, content in got.parts] == [frames[number - 1] for number in numbers], path
+                for cache in (local, remote):
+                    assert [cache.get_frame(resource, count, number + 1) for number in range(count)] == frames, path
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
