@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.conftest import PROJECT
 from tests.waiting import PATIENCE, until
 
@@ -55,7 +53,7 @@ def _settings() -> tuple[str, tuple[str, ...]]:
 
 
 def tool(program: str, *arguments: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run podman or buildah on our own storage; it may take PATIENCE times `seconds`."""
+    """Run podman or buildah on our own storage; it may take PATIENCE times `seconds`. AssertionError if it fails."""
     file, storage = _settings()
     done = subprocess.run(
         [program, *storage, *arguments],
@@ -66,7 +64,7 @@ def tool(program: str, *arguments: str, check: bool = True, seconds: float = 60)
         check=False,
     )
     if check and done.returncode:
-        pytest.fail(f"{program} {' '.join(arguments)}: status {done.returncode}\n{done.stdout}{done.stderr}")
+        raise AssertionError(f"{program} {' '.join(arguments)}: status {done.returncode}\n{done.stdout}{done.stderr}")
     return done
 
 
