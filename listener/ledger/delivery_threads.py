@@ -24,7 +24,7 @@ from listener.ledger.rows import Delivery
 from listener.reasons import internal
 
 #: Seconds between two looks for due deliveries.
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.25
 
 
 class Consumer(NamedTuple):
