@@ -92,7 +92,7 @@ def id_of(connection: sqlite3.Connection, name: str) -> int:
 
 
 def position(connection: sqlite3.Connection, consumer: int) -> Position | None:
-    """Return the state of a consumer; None if the ledger lacks it. By primary keys: it is read twice a second."""
+    """Return the state of a consumer; None if the ledger lacks it. By primary keys: it is read four times a second."""
     row = connection.execute(_POSITION, (consumer,)).fetchone()
     return Position(bool(row[0]), *row[1:]) if row else None
 
