@@ -68,6 +68,10 @@ class CubeReceiver:
         self._broker_fault = ""
         self._late = 0
 
+    def close(self) -> None:
+        """Close its connection to the ledger, when its thread has ended."""
+        self._ledger.close()
+
     @property
     def note(self) -> str:
         """Return what is shown of it beside its deliveries: of generations that CUBE does not show; "" for none."""

@@ -227,6 +227,8 @@ class NotifyStage:
             thread.stop()
         self._outbox.empty(self._tools)
         self._ledger.close()
+        if self._cube:
+            self._cube.close()
         if self._nats:
             self._nats.close()
         if self._targets.broker:
