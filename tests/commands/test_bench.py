@@ -123,14 +123,15 @@ def test_the_service_behind_storescp_and_programs_that_it_starts(
 @pytest.mark.real
 @pytest.mark.slow
 def test_route_beside_a_sender(home: Path) -> None:
-    done = bench(home, "--files=40", "--size=4KiB", "--only=route", "--repeat=1", "--json")
+    # The kernel counts processor time in ticks: fewer files may take less than one.
+    done = bench(home, "--files=400", "--size=4KiB", "--only=route", "--repeat=1", "--json")
     assert done.status == 0, done.stderr
     rows = programs(done)["sending what lies there"]
     straight, route, nagle = rows.values()
     assert (straight["share"], straight["ratio"]) == (1, 1)
     assert route["cpu_us"] > 0
     assert route["receiver_cpu_us"] > 0
-    assert nagle["files"] == 40
+    assert nagle["files"] == 400
     assert not list(home.iterdir())
 
 
