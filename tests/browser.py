@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.dicomnet import kill_group
 
 _FLAGS = (
@@ -34,7 +36,7 @@ _WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 PATIENCE = 120.0
 
 
-def chromium() -> str | None:
+def _chromium() -> str | None:
     """Its path, where one is installed."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -136,8 +138,13 @@ def _high(descriptor: int) -> int:
 
 
 @contextmanager
-def browser(program: str, profile: Path, *, webgl: bool = False) -> Iterator[Browser]:
-    """A browser with an empty profile, and WebGL where it is asked for; ended when the block is left."""
+def browser(profile: Path, *, webgl: bool = False) -> Iterator[Browser]:
+    """A browser with an empty profile, and WebGL where it is asked for; ended when the block is left. The test is
+    skipped where none is installed.
+    """
+    program = _chromium()
+    if program is None:
+        pytest.skip("no Chromium is installed (.ci/need chromium)")
     there, we_write = map(_high, os.pipe())
     we_read, here = map(_high, os.pipe())
     silent = os.open(os.devnull, os.O_RDWR)

@@ -202,10 +202,7 @@ def script(name: str, folder: str = "docs") -> ModuleType:
 @pytest.fixture
 def tab(tmp_path: Path) -> Iterator[Browser]:
     """A tab of a real Chromium."""
-    from tests.browser import browser, chromium
+    from tests.browser import browser
 
-    program = chromium()
-    if program is None:
-        pytest.skip("no Chromium is installed (.ci/need chromium)")
-    with browser(program, tmp_path / "profile") as one:
+    with browser(tmp_path / "profile") as one:
         yield one

@@ -15,7 +15,7 @@ import pytest
 
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.request import Shape
-from tests.browser import browser, chromium
+from tests.browser import browser
 from tests.certificates import authority
 from tests.observing.prometheus import prometheus
 from tests.service_process import Places, Service, listener, service
@@ -148,11 +148,8 @@ def test_a_unix_socket_for_curl(places: Places, tokens: Tokens) -> None:
 
 
 def test_a_browser_asks_once_and_its_scripts_go_on(places: Places, tokens: Tokens, tmp_path: Path) -> None:
-    program = chromium()
-    if program is None:
-        pytest.skip("no Chromium is installed (.ci/need chromium)")
     anna = tokens.give("anna")
-    with service(places, "--token-file", str(tokens.path)) as running, browser(program, tmp_path / "profile") as one:
+    with service(places, "--token-file", str(tokens.path)) as running, browser(tmp_path / "profile") as one:
         # Headless, it has no window to ask in.
         one.open(f"http://{running.address}/")
         assert one.value("document.querySelector('h1') === null")

@@ -25,6 +25,7 @@ from listener.benchmark.processes import Watcher, so_far
 from listener.benchmark.receiving import until_counted, until_quiet
 from listener.benchmark.repackers import finish, listener
 from listener.benchmark.request import Options
+from listener.benchmark.stage_runs import directories
 from listener.benchmark.verify import Unfinished
 from listener.benchmark.workdir import RunDirs, WorkDir, settle
 from listener.ledger.connection import open_writer, path_of
@@ -135,7 +136,7 @@ class Notifying:
             place = RunDirs(self._workdir.home / "to-be-told")
             self._publish(place, 0, _QUIET)
             with _brokers(place) as brokers:
-                finish(listener("notify", "once", *_directories(place), *brokers.options, "--http=off"))
+                finish(listener("notify", "once", *directories(place), *brokers.options, "--http=off"))
             self._publish(place, self._files, _QUIET)
             time.sleep(_QUIET)
             self._publish(place, 0, _QUIET)
@@ -164,7 +165,7 @@ class Notifying:
         with self._workdir.place() as place, _brokers(place) as brokers, _intake(place, self._options) as intake:
             paths = _written(self._corpus(count, 1), place.base / "sent", count)
             with _notify(place, place.data, *brokers.options) as (stage, told), Watcher(stage.pid) as watcher:
-                servers.until(lambda: b'"ready"' in told.read_bytes(), stage, _START, "listener notify is not ready")
+                _until_ready(stage, told)
                 at_start, begun = so_far(stage.pid), time.perf_counter()
                 pacing.send(intake.port, paths, ENDS)
                 until_counted(stage, told, count, b'"registered"')
@@ -186,7 +187,7 @@ class Notifying:
         with self._workdir.place() as place, _brokers(place) as brokers:
             self._publish(place, _OPEN if grows else 0, 3600.0)
             with _notify(place, place.data, *brokers.options) as (stage, told), Watcher(stage.pid) as watcher:
-                servers.until(lambda: b'"ready"' in told.read_bytes(), stage, _START, "listener notify is not ready")
+                _until_ready(stage, told)
                 time.sleep(_AGAIN)
                 at_start, begun = so_far(stage.pid), time.perf_counter()
                 if grows:
@@ -209,7 +210,7 @@ class Notifying:
             alone, beside = (stack.enter_context(_intake(place, self._options)) for place in places)
             brokers = stack.enter_context(_brokers(places[1]))
             stage, told = stack.enter_context(_notify(places[1], places[1].data, *brokers.options))
-            servers.until(lambda: b'"ready"' in told.read_bytes(), stage, _START, "listener notify is not ready")
+            _until_ready(stage, told)
             brokers.signal(signal.SIGSTOP)
             try:
                 walls = self._turns(turns, (alone, beside), stage)
@@ -299,6 +300,10 @@ def _notify(place: RunDirs, data: Path, *more: str) -> Iterator[tuple[subprocess
         yield process, told
 
 
+def _until_ready(stage: subprocess.Popen[bytes], told: Path) -> None:
+    servers.until(lambda: b'"ready"' in told.read_bytes(), stage, _START, "listener notify is not ready")
+
+
 @contextmanager
 def _brokers(place: RunDirs) -> Iterator[Brokers]:
     """Run a Redis without persistence, and a NATS."""
@@ -320,7 +325,3 @@ def _brokers(place: RunDirs) -> Iterator[Brokers]:
 
 def _program(name: str) -> str:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin") or ""
-
-
-def _directories(place: RunDirs) -> list[str]:
-    return [f"--state={place.state}", f"--data={place.data}"]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from listener.benchmark.repackers import listener
-from listener.benchmark.verify import Unfinished
+from listener.benchmark.repackers import finish, listener
 from listener.benchmark.workdir import RunDirs
 from listener.ledger.connection import path_of
 from listener.ledger.reader import reading
@@ -30,9 +28,7 @@ _SYLLABLES = [consonant + vowel for consonant in "bdfgklmnrst" for vowel in "aeo
 def make(place: RunDirs, index: Path) -> None:
     """Make the ledger of a place, and the catalogue in a directory of the index. Raises Unfinished."""
     place.incoming.mkdir(parents=True)
-    words = listener("once", *place.flags(), "--min-free=0")
-    if subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode:
-        raise Unfinished("listener once made no ledger")
+    finish(listener("once", *place.flags(), "--min-free=0"))
     with closing(sqlite3.connect(path_of(str(place.state)))) as ledger:
         ledger.executemany(
             "INSERT INTO series (SeriesInstanceUID, StudyInstanceUID, PatientID, Modality, state, result, instances, "

@@ -27,7 +27,7 @@ from pydicom.uid import UID
 from listener.benchmark import processes, searching
 from listener.benchmark.archives import START, answers, nginx, orthanc, plugin
 from listener.benchmark.asking import PATIENCE, median, p99, times, times_of_many
-from listener.benchmark.repackers import listener
+from listener.benchmark.repackers import finish, listener
 from listener.benchmark.servers import free_port, running, until
 from listener.benchmark.verify import Unfinished
 from listener.benchmark.workdir import RunDirs
@@ -138,9 +138,7 @@ def _collection(place: RunDirs, many: RunDirs) -> Place:
     slide.PixelData = head + item.pack(len(table)) + table + items
     slide["PixelData"].VR, slide["PixelData"].is_undefined_length = "OB", True
     slide.save_as(place.incoming / f"SM.{slide.SOPInstanceUID}", enforce_file_format=True)
-    words = listener("once", *place.flags(), "--min-free=0")
-    if subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode:
-        raise Unfinished("listener once did not publish everything")
+    finish(listener("once", *place.flags(), "--min-free=0"))
     *files, file = sorted(place.data.rglob("*.dcm"), key=lambda path: path.stat().st_size)
     base = place.base / "files"
     base.mkdir()

@@ -17,7 +17,7 @@ _M_TRIM_THRESHOLD = -1
 _LARGE = 2 * 2**20
 
 #: As much as the small instances have that are on their way; were each given back, the next would be zeroed anew.
-_KEPT = 4194304
+_KEPT = 4 * 2**20
 
 
 def return_large_blocks() -> None:

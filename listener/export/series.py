@@ -170,7 +170,7 @@ class SeriesExporter:
         placed = in_order(self._pool, put, zip(new, wanted, strict=True), renew)
         lost = set(chain.from_iterable(in_order(self._pool, self._uploader.lost, unseen.runs(), renew)))
         again = [(one, key) for one, key, at in zip(new, wanted, placed, strict=True) if at.entry.key in lost]
-        placed += in_order(self._pool, partial(self._put, looks=True, later=lambda _key: None), again, renew)
+        placed += in_order(self._pool, partial(self._put, looks=True), again, renew)
         return {one.entry.path: one for one in placed}, []
 
     def _key(self, series: SeriesRow, one: Instance) -> str:

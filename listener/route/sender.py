@@ -293,7 +293,7 @@ class _Link(Thread):
             self._sender.line.report(Report(send, found.outcome, status, time.time_ns(), self._used_at - begun))
             return False
         at_ns, seconds = time.time_ns(), self._used_at - begun
-        self._untold = partial(self._tell_stored, send, stored, at_ns, seconds)
+        self._untold = partial(self._tell_stored, send, stored, found, at_ns, seconds)
         if found.outcome != statuses.DELIVERED or not self._goes_on():
             self._tell()
         return True
@@ -309,11 +309,9 @@ class _Link(Thread):
         if untold:
             untold()
 
-    def _tell_stored(self, send: Send, stored: Stored, at_ns: int, seconds: float) -> None:
-        status, comment = stored.response.status, stored.response.comment
-        found = meaning(status)
+    def _tell_stored(self, send: Send, stored: Stored, found: Meaning, at_ns: int, seconds: float) -> None:
         self._sender.answered(stored=found.outcome == statuses.DELIVERED)
-        made = reported(send, found, status, comment, at_ns, seconds)
+        made = reported(send, found, stored.response.status, stored.response.comment, at_ns, seconds)
         self._sender.line.report(made._replace(is_reencoded=stored.is_reencoded))
 
     def _report(self, send: Send, found: Meaning, status: int, text: str, begun: float) -> None:

@@ -69,6 +69,19 @@ def nats_server(port: int = 0, *more: str) -> Iterator[tuple[str, subprocess.Pop
 
 
 @contextlib.contextmanager
+def serving(server: http.server.HTTPServer) -> Iterator[http.server.HTTPServer]:
+    """Let a server of the tests' own answer until the block is left, and close it."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
 def saying(data: bytes) -> Iterator[int]:
     """A server that says this to everybody, and hangs up; its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from listener.errors import NotTaken
 from listener.notify.cube import Cube, Denied, Found
 from tests.dicomnet import free_port
+from tests.notify.servers import serving
 
 
 @contextlib.contextmanager
@@ -34,14 +34,8 @@ def answering(status: int, body: bytes, heard: list[str] | None = None) -> Itera
         def log_message(self, *_: Any) -> None:
             """Silent."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.fixture

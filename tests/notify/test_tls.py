@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from listener.notify.cube import Cube
 from listener.notify.service import Targets, unreachable
 from tests.certificates import Authority, Pair, authority
 from tests.dicomnet import free_port
-from tests.notify.servers import nats_server, redis_server
+from tests.notify.servers import nats_server, redis_server, serving
 
 pytestmark = [pytest.mark.real]
 
@@ -77,17 +76,12 @@ def cube(pair: Pair) -> Iterator[str]:
         def handle_error(self, *_: Any) -> None:
             """A client that hangs up."""
 
-    with Server(("0.0.0.0", 0), Handler) as server:  # noqa: S104
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pair.cert, pair.key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f":{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    server = Server(("0.0.0.0", 0), Handler)  # noqa: S104
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with serving(server):
+        yield f":{server.server_port}"
 
 
 def problems(url: str, login: Path) -> list[str]:

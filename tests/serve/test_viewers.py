@@ -15,7 +15,7 @@ import pytest
 from pydicom.pixels.processing import apply_rescale
 from pydicom.pixels.utils import pixel_array
 
-from tests.browser import Browser, browser, chromium
+from tests.browser import Browser, browser
 from tests.conftest import PROJECT
 from tests.frames.collection import Collection
 from tests.frames.making import Maker
@@ -69,10 +69,7 @@ def collection(tmp_path: Path) -> Iterator[Collection]:
 
 @pytest.fixture
 def tab(tmp_path: Path) -> Iterator[Browser]:
-    program = chromium()
-    if program is None:
-        pytest.skip("no browser is installed (.ci/need chromium)")
-    with browser(program, tmp_path / "profile", webgl=True) as made:
+    with browser(tmp_path / "profile", webgl=True) as made:
         made.look(1200, 800)
         yield made
 
