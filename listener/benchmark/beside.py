@@ -1,18 +1,26 @@
-"""Intake beside a backfill of another incoming directory into the same tree: what a live listener notices of it."""
+"""Intake beside other work on the same tree, a backfill of another incoming directory or a batch of its own: what who
+sends notices of it.
+"""
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from math import inf
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import orjson
 
 from listener.benchmark import pacing, servers
 from listener.benchmark.backfilling import Archive
+from listener.benchmark.corpus import PREFIX, Corpus
 from listener.benchmark.figures import Lag, Sample
 from listener.benchmark.processes import so_far
 from listener.benchmark.receiving import prepare, until_counted
@@ -25,34 +33,77 @@ from listener.benchmark.workdir import RunDirs, WorkDir, settle
 #: Files of the archive for each part: more than a processor takes while live ones come.
 EACH = 30_000
 
-#: Live files that must have come while all parts were at work.
+#: Files of a batch, of the size of the live ones.
+BATCH = 10_000
+
+#: How names of files of a batch begin: not as those that storescp gives.
+_OF_BATCH = "B."
+
+#: Live files that must have come while the other work was under way.
 _LEAST = 20
 
 #: Seconds until all parts are at work.
 _START_SECONDS = 120.0
 
 
-def intake(workdir: WorkDir, batches: Batches, options: Options, rate: float, priority: str = "") -> Sample:
-    """Measure the lag of intake while `rate` files come in a second: alone, or (`priority` of its parts) beside a
-    backfill by as many parts as the listener has workers. Raises Unfinished.
-    """
-    with ExitStack() as stack:
-        place = stack.enter_context(workdir.place())
-        service, events = stack.enter_context(servers.service(place, options))
-        _, port = stack.enter_context(servers.storescp(place))
+def intake(workdir: WorkDir, batches: Batches, options: Options, rate: float) -> Sample:
+    """Measure the lag of intake while `rate` files come in a second, and nothing else goes on. Raises Unfinished."""
+    with _listening(workdir, batches, options) as live:
+        return live.sample("intake alone", rate, lambda: inf)
+
+
+def intake_beside_parts(workdir: WorkDir, batches: Batches, options: Options, rate: float, priority: str) -> Sample:
+    """Measure the same beside a backfill by as many parts, of this priority, as the listener has workers."""
+    with _listening(workdir, batches, options) as live, _backfill(live.place, options, priority):
+        return live.sample(f"intake beside parts, --priority {priority}", rate, partial(first_end, live.place))
+
+
+def intake_beside_batch(workdir: WorkDir, batches: Batches, options: Options, rate: float) -> Sample:
+    """Measure the same beside a batch of BATCH files, a folder that was moved to the same listener."""
+    with TemporaryDirectory(dir=workdir.home) as folders:
+        batch = Path(folders, "batch.tmp")
+        Corpus(replace(batches.shape, files=BATCH)).write(batch, BATCH, seed="batch", prefix=_OF_BATCH)
+        with _listening(workdir, batches, options, f"--batches={folders}") as live:
+            batch.rename(batch.with_suffix(""))
+            has_begun = partial(_is_told, live.events, _named(_OF_BATCH))
+            servers.until(has_begun, live.service, _START_SECONDS, "the batch does not begin")
+            return live.sample("intake beside a batch", rate, partial(end_of_batch, live.events))
+
+
+@contextmanager
+def _listening(workdir: WorkDir, batches: Batches, options: Options, *more: str) -> Iterator[_Live]:
+    """Run a listener, with `more` of its options, and a storescp in front of it."""
+    with (
+        workdir.place() as place,
+        servers.service(place, options, *more) as (service, events),
+        servers.storescp(place) as (_, port),
+    ):
         prepare(place, batches)
-        if priority:
-            stack.enter_context(_backfill(place, options, priority))
-        at_start, begun = so_far(service.pid), time.perf_counter()
-        pacing.send(port, batches.paths, rate)
-        until_counted(service, events, batches.files)
-        wall, cpu = time.perf_counter() - begun, (so_far(service.pid) - at_start) / batches.files
-        end, told = first_end(place), servers.lines(events, "published")
-        lags = [float(line["lag"]) for line in told if datetime.fromisoformat(line["time"]).timestamp() < end]
-        if len(lags) < min(_LEAST, batches.files):
-            raise Unfinished(f"the backfill was done before {_LEAST} live files had come; give fewer files")
-        name = f"intake beside parts, --priority {priority}" if priority else "intake alone"
-        return Sample(name, batches.files, batches.size, cpu, wall, lag=Lag.of(lags))
+        yield _Live(place, service, events, port, batches)
+
+
+class _Live(NamedTuple):
+    """A listener with its storescp, and what is to be sent to it."""
+
+    place: RunDirs
+    service: subprocess.Popen[bytes]
+    events: Path
+    port: int
+    batches: Batches
+
+    def sample(self, name: str, rate: float, ends: Callable[[], float]) -> Sample:
+        """Send, and return the lag of what came before `ends`, in seconds since the epoch. Raises Unfinished."""
+        files = self.batches.files
+        at_start, begun = so_far(self.service.pid), time.perf_counter()
+        pacing.send(self.port, self.batches.paths, rate)
+        until_counted(self.service, self.events, files, _named(PREFIX))
+        wall, cpu = time.perf_counter() - begun, (so_far(self.service.pid) - at_start) / files
+        end, told = ends(), servers.lines(self.events, "published")
+        came = [line for line in told if line["src"].startswith(PREFIX)]
+        lags = [float(line["lag"]) for line in came if datetime.fromisoformat(line["time"]).timestamp() < end]
+        if len(lags) < min(_LEAST, files):
+            raise Unfinished(f"the other work was done before {_LEAST} live files had come; give fewer files")
+        return Sample(name, files, self.batches.size, cpu, wall, lag=Lag.of(lags))
 
 
 @contextmanager
@@ -73,6 +124,21 @@ def _backfill(place: RunDirs, options: Options, priority: str) -> Iterator[None]
         yield
 
 
+def _named(prefix: str) -> bytes:
+    """Return what the event of a published file has whose name begins with `prefix`."""
+    return f'"event":"published","src":"{prefix}'.encode()
+
+
+def _is_told(events: Path, words: bytes) -> bool:
+    return words in events.read_bytes()
+
+
+def end_of_batch(events: Path) -> float:
+    """Return when the batch had ended, in seconds since the epoch; infinity while it has not."""
+    ends = [datetime.fromisoformat(line["time"]).timestamp() for line in servers.lines(events, '"batch-done"')]
+    return min(ends, default=inf)
+
+
 def _has_begun(ends: Path) -> bool:
     return ends.exists() and ends.stat().st_size > 0
 
@@ -80,4 +146,4 @@ def _has_begun(ends: Path) -> bool:
 def first_end(place: RunDirs) -> float:
     """Return when the first part had ended, in seconds since the epoch; infinity while none has."""
     accounts = [orjson.loads(path.read_bytes()) for path in place.state.glob("parts/*/account.json")]
-    return min((datetime.fromisoformat(one["ended"]).timestamp() for one in accounts), default=float("inf"))
+    return min((datetime.fromisoformat(one["ended"]).timestamp() for one in accounts), default=inf)

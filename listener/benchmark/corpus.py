@@ -24,6 +24,9 @@ from listener.reasons import EmptyFile, NotDicom
 _RLE = "1.2.840.10008.1.2.5"
 _KEYWORDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
+#: With what storescp's name of an MR image begins.
+PREFIX = "MR."
+
 #: Digits of new UIDs that vary: two are the same in less than one corpus of 10**12.
 _DIGITS = 24
 
@@ -58,14 +61,16 @@ class Corpus:
         """Return the mean size of a file in bytes."""
         return sum(len(template.copy(template.old)) for template in self._templates) / len(self._templates)
 
-    def write(self, folder: Path, count: int, seed: str = "", step: tuple[int, int] = (0, 1)) -> int:
-        """Write the files of `count` whose number is `step[0]` after a multiple of `step[1]`; return the
-        bytes written.
+    def write(
+        self, folder: Path, count: int, seed: str = "", step: tuple[int, int] = (0, 1), prefix: str = PREFIX
+    ) -> int:
+        """Write the files of `count` whose number is `step[0]` after a multiple of `step[1]`, with names that begin
+        with `prefix`; return the bytes written.
         """
         folder.mkdir(parents=True, exist_ok=True)
         written = 0
         for name, data in self._copies(range(step[0], count, step[1]), seed):
-            with open(folder / name, "wb", buffering=0) as file:
+            with open(folder / f"{prefix}{name}", "wb", buffering=0) as file:
                 written += file.write(data)
         return written
 
@@ -82,7 +87,7 @@ class Corpus:
                 _fresh(old[2], seed, "series", series),
                 _fresh(old[3], seed, "instance", number),
             )
-            yield f"MR.{new[3].decode()}", template.copy(new)
+            yield new[3].decode(), template.copy(new)
 
 
 def _synthetic(shape: Shape) -> bytes:

@@ -29,7 +29,7 @@ _ONCE = 1 + 1 / SPREAD
 #: Files a second in the measurement of hops, and files of a study whose worker fails.
 _A_SECOND, _A_STUDY = 100.0, 200
 
-#: Files that come beside a backfill, and how many of them a second.
+#: Files that come beside a backfill or a batch, and how many of them a second.
 _LIVE, _LIVE_A_SECOND = 400, 50.0
 
 #: Series of what is exported or cleaned, at least: archives and units are one a series, and several go at once.
@@ -66,7 +66,7 @@ class Rounds:
             "routing what comes": self._routing(),
             f"routing {_A_SECOND:.0f} files a second": self._hops(),
             "seconds until another worker has the study": self._failover(),
-            f"{_LIVE_A_SECOND:.0f} files a second beside a backfill": self._beside(),
+            f"{_LIVE_A_SECOND:.0f} files a second beside parts and a batch": self._beside(),
             "exporting": self._exporting(),
             **self._notifying(),
             "cleaning": self._cleaning(),
@@ -206,8 +206,9 @@ class Rounds:
             return []
         shape = replace(workdir.corpus.shape, files=min(_LIVE, request.files))
         batches = Batches(workdir.home / "sent-beside", Corpus(shape), 1)
-        intake = partial(beside.intake, workdir, batches, Options(self._workers, "batch"), _LIVE_A_SECOND)
-        return [partial(intake, priority) for priority in ("", *PRIORITIES)]
+        live = (workdir, batches, Options(self._workers, "batch"), _LIVE_A_SECOND)
+        parts = [partial(beside.intake_beside_parts, *live, priority) for priority in PRIORITIES]
+        return [partial(beside.intake, *live), *parts, partial(beside.intake_beside_batch, *live)]
 
     def _exporting(self) -> list[Step]:
         if "export" not in self._request.parts or not can_export():
@@ -263,7 +264,8 @@ class Rounds:
             "notify": 5 * repeat + 1,
             "deidentify": 6 * repeat + 2,
         }
-        archives = 2 * repeat * beside.EACH * self._workers if "beside" in request.parts else 0
+        others = 2 * beside.EACH * self._workers + 2 * beside.BATCH
+        archives = repeat * others if "beside" in request.parts else 0
         return archives + request.files * sum(whole.get(part, 0) for part in request.parts)
 
 

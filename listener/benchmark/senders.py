@@ -31,10 +31,11 @@ _SECONDS = 3600
 class Batches:
     """The corpus in folders for `senders` at once, each cut into associations of `chunk` files (0: one association).
 
-    `files` is their number, `size` their bytes in all.
+    `shape` is theirs, `files` their number, `size` their bytes in all.
     """
 
     def __init__(self, folder: Path, corpus: Corpus, senders: int, chunk: int = 0) -> None:
+        self.shape = corpus.shape
         self.files = corpus.shape.files
         self.pids: set[int] = set()
         per_sender = -(-self.files // senders)

@@ -1,14 +1,15 @@
-"""Intake is measured beside a backfill that is really at work."""
+"""Intake is measured beside parts and batches that are really at work."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from listener.benchmark import beside, processes
+from listener.benchmark import beside, processes, servers
 from listener.benchmark.request import Options, Shape
 from listener.benchmark.senders import Batches
 from listener.benchmark.verify import Unfinished
@@ -41,25 +42,40 @@ def test_only_what_came_while_all_parts_were_at_work_counts(tmp_path: Path) -> N
 @pytest.mark.real
 @pytest.mark.usefixtures("dcmtk")
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("priority", ["", "normal"])
-def test_intake_is_measured_alone_and_beside_parts(
-    workdir: WorkDir, priority: str, monkeypatch: pytest.MonkeyPatch
+def test_intake_is_measured_alone_and_beside_parts_and_a_batch(
+    workdir: WorkDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(beside, "EACH", 100)
-    monkeypatch.setattr(beside, "first_end", lambda _: float("inf"))  # On a busy machine they have ended before.
-    batches = Batches(workdir.home / "sent", workdir.corpus, 1)
-    sample = beside.intake(workdir, batches, Options(1), 50.0, priority)
-    assert sample.program == (f"intake beside parts, --priority {priority}" if priority else "intake alone")
-    assert (sample.files, sample.lag is not None and sample.lag.p50 > 0) == (6, True)
-    assert (workdir.home / "run-1/state/parts/0-of-1").exists() == bool(priority)
+    monkeypatch.setattr(beside, "BATCH", 50)
+    # On a busy machine they have ended before.
+    monkeypatch.setattr(beside, "first_end", lambda _: float("inf"))
+    monkeypatch.setattr(beside, "end_of_batch", lambda _: float("inf"))
+    live = (workdir, Batches(workdir.home / "sent", workdir.corpus, 1), Options(1), 50.0)
+    samples = [
+        beside.intake(*live),
+        beside.intake_beside_parts(*live, "normal"),
+        beside.intake_beside_batch(*live),
+    ]
+    names = ["intake alone", "intake beside parts, --priority normal", "intake beside a batch"]
+    assert [sample.program for sample in samples] == names
+    assert all(sample.files == 6 and sample.lag and sample.lag.p50 > 0 for sample in samples)
+    parts = [(workdir.home / f"run-{number}/state/parts/0-of-1").exists() for number in (1, 2, 3)]
+    assert parts == [False, True, False]
+    of_batch = [line for line in lines_of(workdir.home / "run-3", "published") if line["src"].startswith("B.")]
+    assert of_batch
+    assert len(lines_of(workdir.home / "run-3", "batch-queued")) == 1
+
+
+def lines_of(run: Path, event: str) -> list[dict[str, Any]]:
+    return servers.lines(run / "events.ndjson", event)
 
 
 @pytest.mark.real
 @pytest.mark.usefixtures("dcmtk")
 @pytest.mark.timeout(300)
-def test_a_backfill_that_is_done_too_soon_gives_no_figure(workdir: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "EACH", 10)
-    monkeypatch.setattr(beside, "first_end", lambda _: 0.0)
+def test_other_work_that_is_done_too_soon_gives_no_figure(workdir: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "BATCH", 10)
+    monkeypatch.setattr(beside, "end_of_batch", lambda _: 0.0)
     batches = Batches(workdir.home / "sent", workdir.corpus, 1)
-    with pytest.raises(Unfinished, match="the backfill was done before"):
-        beside.intake(workdir, batches, Options(1), 50.0, "normal")
+    with pytest.raises(Unfinished, match="the other work was done before"):
+        beside.intake_beside_batch(workdir, batches, Options(1), 50.0)
