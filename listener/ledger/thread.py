@@ -12,7 +12,7 @@ from typing import TypeVar
 from listener.config import Config
 from listener.diagnostics import log
 from listener.errors import LedgerFault
-from listener.ledger import batches, schema
+from listener.ledger import batches, feed, schema
 from listener.ledger.batch_recorder import BatchNews, Change
 from listener.ledger.completion import UNSEEN, End
 from listener.ledger.consumers import Standing
@@ -186,9 +186,18 @@ class LedgerThread:
             self._hand_out()
 
     def _gather_seconds(self) -> float:
-        if self._writer.followers:
-            return max(0.0, self._worked + _FOLLOWED_SECONDS - time.monotonic())
+        now = time.monotonic()
+        if self._is_followed(now):
+            return max(0.0, self._worked + _FOLLOWED_SECONDS - now)
         return _GATHER_SECONDS
+
+    def _is_followed(self, now: float) -> bool:
+        """Return whether a consumer follows the feed; one too that has begun since the writer looked."""
+        writer = self._writer
+        if writer.access.connection and not writer.followers:
+            with writer.access.translating_faults(now):
+                writer.followers = feed.followers(writer.access.connection)
+        return bool(writer.followers)
 
     def _guarded(self, work: Callable[[float, int], None], now: float) -> None:
         """Call `work`; an internal error does not end the thread: it is logged, and shown as `fault`."""

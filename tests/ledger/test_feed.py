@@ -6,16 +6,18 @@ import contextlib
 import os
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from listener.ledger import deliveries, feed
+from listener.ledger import deliveries, feed, thread
 from listener.ledger.connection import open_writer, path_of, transaction
 from listener.ledger.feed import FeedRow
 from listener.ledger.thread import LedgerThread
+from listener.ledger.writer import LedgerWriter
 from tests.instances import write_instance
 from tests.ledger_world import World
 from tests.service_process import Places, service
@@ -205,3 +207,26 @@ def test_a_follower_of_the_service_is_told_of_each_file(places: Places) -> None:
 
 def wait_for(woken: socket.socket) -> None:
     assert woken.recv(16)
+
+
+def test_who_has_just_begun_to_follow_is_served_at_once(
+    world: World, ledger: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = threading.Event()
+    tick = LedgerWriter.tick
+
+    def told(writer: LedgerWriter, now: float, now_ns: int) -> None:
+        tick(writer, now, now_ns)
+        looked.set()
+
+    monkeypatch.setattr(LedgerWriter, "tick", told)
+    keeper = LedgerThread(world.config)
+    keeper.start()
+    assert looked.wait(10)
+    # From now on it looks once an hour, and gathers outcomes for an hour.
+    monkeypatch.setattr(thread, "_TICK_SECONDS", 3600.0)
+    monkeypatch.setattr(thread, "_GATHER_SECONDS", 3600.0)
+    follower(ledger)
+    keeper.finished([world.publish(0, 1)])
+    until(lambda: len(rows(ledger)) == 1, 10)
+    keeper.close(lambda _: None)
