@@ -46,6 +46,14 @@ def p99(found: Sequence[float]) -> float:
     return sorted(found)[int(len(found) * 0.99) - 1]
 
 
+def _length(head: bytes) -> int:
+    """Return the length of a body, as the fields before it say. Raises Unfinished."""
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return int(line[15:])
+    raise Unfinished("an answer does not say how long it is")
+
+
 class _Asker:
     """One of several connections, which asks for one path after the other."""
 
@@ -72,7 +80,7 @@ class _Asker:
         head, end, body = self._got.partition(b"\r\n\r\n")
         if not data or not head.startswith(b"HTTP/1.1 200"[: len(head)]):
             raise Unfinished("an answer is none")
-        if not end or len(body) < size:
+        if not end or len(body) < (size or _length(head)):
             return False
         self.times.append(time.perf_counter() - self._begin)
         return True
@@ -82,7 +90,8 @@ def times_of_many(
     port: int, paths: Sequence[str], fields: Mapping[str, str], size: int, connections: int
 ) -> list[float]:
     """Return the seconds of each request of several connections at once, of which each asks for all paths. `size` is
-    that of each body. All are of one thread: threads would wait for each other, and measure that.
+    that of each body, 0 for what its fields say. All are of one thread: threads would wait for each other, and measure
+    that. Nothing but lengths is read of an answer: http.client takes 250 us for the fields of a multipart one.
 
     Raises Unfinished for an answer that is none.
     """

@@ -217,8 +217,8 @@ def _beside_orthanc(place: Place, port: int) -> Iterator[Line]:
     }
     with orthanc(place.run.base, found, [place.file, *place.files]) as other:
         for what, fields in (("MR frames", _NATIVE), ("tiles of the slide", _TILES)):
-            _, theirs = (times(other.port, paths[what], fields) for _ in range(2))
-            _, ours = (times(port, paths[what], fields) for _ in range(2))
+            _, theirs = (times_of_many(other.port, paths[what], fields, 0, 1) for _ in range(2))
+            _, ours = (times_of_many(port, paths[what], fields, 0, 1) for _ in range(2))
             yield Line(f"Orthanc {other.version}: {what} a second", len(theirs) / sum(theirs), "/s")
             yield Line(f"{what}: times Orthanc's rate", sum(theirs) / sum(ours), "")
 
