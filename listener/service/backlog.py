@@ -27,9 +27,9 @@ MOST_RETRYING = 50_000
 _BATCH_BYTES = 512 * 2**20
 
 
-def share(queued: int, workers: int) -> int:
-    """Return how many of `queued` files to give to the next of `workers` idle workers."""
-    return min(BATCH, max(_LITTLE, -(-queued // workers)))
+def share(queued: int, workers: int, most: int = BATCH) -> int:
+    """Return how many of `queued` files to give to the next of `workers` idle workers, at most `most`."""
+    return min(most, max(_LITTLE, -(-queued // workers)))
 
 
 class Backlog:

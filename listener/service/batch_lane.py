@@ -49,12 +49,12 @@ class BatchLane:
         if self._watch:
             self._watch.ensure()
 
-    def turn(self, now: float) -> None:
-        """Go on for a slice."""
+    def turn(self, now: float, incoming_came: float) -> None:
+        """Go on for a slice. `incoming_came`: when the last file of incoming came."""
         if self._batches:
             for path in self._watch.take() if self._watch else ():
                 self._batches.moved(path)
-            self._batches.turn(now)
+            self._batches.turn(now, incoming_came)
         else:  # Of batches that are no folders.
             for news in self._ledger.take_batch_news():
                 announce(news, self._observer, self._ledger)

@@ -18,6 +18,7 @@ from math import inf
 from typing import Protocol, TypeVar
 
 from listener.config import Config
+from listener.cpu import LAST
 from listener.diagnostics import log
 from listener.disk.directories import Directories
 from listener.errors import LedgerFault
@@ -64,8 +65,9 @@ _LOOK_AGAIN, _LOOK_AGAIN_EACH = 60.0, 0.05
 #: Seconds until a folder with a file that is open for writing is looked at again.
 _STILL_OPEN = 1.0
 
-#: Priority of workers while incoming has its own (nice(2)).
-_NICENESS = 19
+#: Most files in one message to a worker while files of incoming come, and for so many seconds after the last one: each
+#: waits for the disk, and for the loop, until a whole message of a batch is through.
+_FEW, _CALM = 4, 2.0
 
 
 class BatchObserver(EngineObserver, Protocol):
@@ -92,7 +94,7 @@ class Batches:
         self._ledger = ledger
         self._observer = observer
         self._removes = config.batch_source == "remove"
-        lane = Lane(LINK if self._removes else COPY, _NICENESS if config.incoming else 0)
+        lane = Lane(LINK if self._removes else COPY, LAST if config.incoming else 0)
         # Failed files stay in their folder: no copies of them are set aside.
         self.engine = Engine(replace(config, keep_source=False), directories, self, keep_open, lane)
         self._registry = FolderRegistry(config.batches, len(config.incoming), ledger, self._story)
@@ -145,8 +147,8 @@ class Batches:
             self._registry.known.clear()
             self._ended_before.clear()
 
-    def turn(self, now: float) -> None:
-        """Go on for a slice: scan, tell stories, hand out work and take results. Never waits."""
+    def turn(self, now: float, incoming_came: float = -inf) -> None:
+        """Go on for a slice, without waiting. `incoming_came`: when the last file of incoming came (monotonic)."""
         for news in self._ledger.take_batch_news():
             announce(news, self._observer, self._ledger)
             self._take_news(news)
@@ -156,6 +158,7 @@ class Batches:
                 break
         if self._registry.count(QUEUE):
             self._begin_next()
+        self.engine.most = _FEW if now < incoming_came + _CALM else BATCH
         self.engine.turn(0)
 
     def next_wake(self) -> float:

@@ -25,7 +25,7 @@ from listener.records import Arrival, Deferral, Outcome, refusal
 from listener.repacking import claim
 from listener.repacking.context import CLAIM, COPY
 from listener.service import waits
-from listener.service.backlog import Backlog, share
+from listener.service.backlog import BATCH, Backlog, share
 from listener.service.breaker import CircuitBreaker
 from listener.service.held_up import HeldUp
 from listener.service.intake import EngineObserver, Intake, ProcessedFiles
@@ -79,6 +79,8 @@ class Engine:
         self._journal = lane.journal
         self._recovery = Recovery(config, directories, mode)
         self._tries: dict[str, int] = {}
+        #: Most files in one message to a worker, and behind one barrier.
+        self.most = BATCH
         self.backlog = Backlog()
         kept = ProcessedFiles(directories.state) if config.keep_source else None
         self.intake = Intake(self._recovery, self.backlog, observer, kept)
@@ -119,7 +121,9 @@ class Engine:
             return
         idle = self.pool.idle()
         for index, worker in enumerate(idle):
-            most = self.breaker.allows(self.backlog.working, now, share(self.backlog.queued, len(idle) - index))
+            most = self.breaker.allows(
+                self.backlog.working, now, share(self.backlog.queued, len(idle) - index, self.most)
+            )
             batch = self.backlog.take(most) if most else []
             if not batch:
                 return

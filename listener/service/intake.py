@@ -73,7 +73,8 @@ class ProcessedFiles:
 class Intake:
     """Offers files to the backlog; with --keep-source skips those that were processed.
 
-    `turned_away`: when the backlog was last full, in seconds on the monotonic clock.
+    `came`: when a file was last taken into the backlog, `turned_away`: when the backlog was last full, in seconds on
+    the monotonic clock.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Intake:
         self._backlog = backlog
         self._observer = observer
         self._kept = kept
-        self.turned_away = -inf
+        self.came = self.turned_away = -inf
 
     def offer(self, path: str, root: int, source: str) -> str:
         """Offer a path to the backlog and return its answer; "" if it is not a file, is gone, or was processed."""
@@ -99,6 +100,7 @@ class Intake:
         arrival = Arrival(path, root, status.st_ctime_ns, source, size=status.st_size, noticed=now)
         answer = self._backlog.offer(arrival)
         if answer == NEW:
+            self.came = now
             self._observer.discovered(source)
         elif answer == FULL:
             self.turned_away = now

@@ -184,7 +184,7 @@ class Service:
         if self._watch.opens is not None and now >= self._watch.opens:
             self._take_events()
         self._step_rescan(now)
-        self._lane.turn(now)
+        self._lane.turn(now, self._engine.intake.came)
 
     def _wake_at(self) -> float:
         moments = [self._next_tick, self._engine.next_wake(), self._watch.opens, self._lane.next_wake()]
@@ -322,7 +322,7 @@ class Service:
         engine.pause(_STOPPING)
         while (backlog.working or self._lane.working) and self._may_go_on(end + _GRACE):
             engine.turn(_SOON)
-            self._lane.turn(time.monotonic())
+            self._lane.turn(time.monotonic(), self._engine.intake.came)
         self._tell_visits(math.inf)
         self._events.service("stopped", time.time_ns(), left=backlog.depth)
         log.info("stopped; %d files are left, in incoming or claimed, for the next start", backlog.depth)

@@ -13,6 +13,7 @@ import sys
 import warnings
 from multiprocessing.connection import Connection
 
+from listener.cpu import let_others_first
 from listener.errors import FatalFault
 from listener.repacking.context import WorkerContext
 from listener.repacking.repack import Repacker
@@ -65,7 +66,7 @@ def _warm_up() -> None:
 def _work(pipe: Connection) -> None:
     worker_config: WorkerConfig = protocol.receive(pipe)
     if worker_config.niceness:
-        os.nice(worker_config.niceness)
+        let_others_first(worker_config.niceness)
     _limit_memory(_MEMORY + 8 * worker_config.config.max_header)
     repacker = Repacker(WorkerContext(worker_config.config, worker_config.directories, worker_config.mode))
     # Files that wait already would wait longer, and not all of them need pydicom.

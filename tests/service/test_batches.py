@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 import pytest
 
+from listener.ledger.batch_recorder import BatchNews
+from listener.ledger.thread import LedgerThread
+from listener.service.backlog import BATCH
+from listener.service.batches import Batches
 from tests.batch_places import BatchPlaces, make_batch_places
 from tests.instances import write_instance
+from tests.service.engines import Ear
 from tests.service_process import Places, Service, service
 from tests.waiting import until
-from tests.workbench import contents
+from tests.workbench import Bench, contents
 
 pytestmark = pytest.mark.real
 
@@ -24,6 +31,13 @@ class _OnlyBatches(Places):
 
     def flags(self) -> list[str]:
         return [*self.outputs(), "--state", str(self.state)]
+
+
+class _Ear(Ear):
+    """Hears of batches too."""
+
+    def announce_batch(self, news: BatchNews) -> None:
+        pass
 
 
 @pytest.fixture
@@ -47,6 +61,20 @@ def until_states(here: BatchPlaces, wanted: dict[str, tuple[str, int, int, int, 
         return True
 
     until(there, 40, what=f"batches are {wanted}")
+
+
+@pytest.mark.parametrize(("before", "most"), [(0.5, 4), (5.0, BATCH), (inf, BATCH)])
+def test_messages_are_short_while_files_of_incoming_come(tmp_path: Path, before: float, most: int) -> None:
+    folders = tmp_path / "batches"
+    folders.mkdir()
+    bench = Bench(tmp_path, batches=(str(folders),))
+    batches = Batches(bench.config, bench.directories, _Ear(), LedgerThread(bench.config))
+    try:
+        now = time.monotonic()
+        batches.turn(now, now - before)
+        assert batches.engine.most == most
+    finally:
+        batches.close(at_once=True)
 
 
 def test_a_rename_is_seen_at_once_and_what_has_no_final_name_is_left(here: BatchPlaces) -> None:

@@ -64,6 +64,21 @@ def test_what_is_offered_is_published_and_its_claim_is_let_go(tmp_path: Path) ->
         assert all(outcome.arrived_ns <= outcome.finished_ns for outcome in ear.outcomes)
 
 
+@pytest.mark.parametrize(("most", "held"), [(None, [20, 20]), (4, [4, 4])])
+def test_a_message_holds_no_more_than_it_may(tmp_path: Path, most: int | None, held: list[int]) -> None:
+    bench = Bench(tmp_path, workers=2)
+    with engine_of(bench) as (engine, ear):
+        frozen = freeze(engine)
+        engine.most = most or engine.most
+        offer(engine, *(bench.put(str(number), number=number) for number in range(1, 41)))
+        engine.turn(0)
+        assert [len(worker.held) for worker in engine.pool.workers] == held
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+        turn_until(engine, drained(engine))
+        assert ear.kinds() == ["published"] * 40
+
+
 def test_what_is_no_arrival(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     (bench.incoming / "folder").mkdir()
