@@ -914,6 +914,11 @@ def test_what_may_leave_follows_from_the_target(export: dict[str, str], egress: 
 # -- the stage deidentify ----------------------------------------------------------------------------------------------
 
 
+def variables_of_the_image() -> dict[str, str]:
+    """What the listener's image sets of its options, wherever it runs."""
+    return dict(re.findall(r"(LISTENER_\w+)=(/\S+)", (PROJECT / "Dockerfile").read_text()))
+
+
 def test_what_is_clean_is_a_collection_of_its_own() -> None:
     found = one("clean", "StatefulSet")["spec"]
     spec = found["template"]["spec"]
@@ -928,7 +933,8 @@ def test_what_is_clean_is_a_collection_of_its_own() -> None:
     assert options.option == ("retain-modified-dates", "clean-descriptors")
     assert (options.into, options.workers, options.http) == (pure["LISTENER_BATCHES"], 2, "0.0.0.0:9466")
     # The file of tokens is in the pod alone.
-    taken = settings.load({}, {name: value for name, value in pure.items() if name != "LISTENER_TOKEN_FILE"}, "run")
+    given = {name: value for name, value in pure.items() if name != "LISTENER_TOKEN_FILE"}
+    taken = settings.load({}, {**variables_of_the_image(), **given}, "run")
     assert (taken.incoming, taken.batch_source, taken.batches_at_once) == ((), "remove", 0)
     dicom, own = found["volumeClaimTemplates"]
     assert (dicom["metadata"]["name"], own["metadata"]["name"]) == ("dicom", "clean")

@@ -18,7 +18,7 @@ from tests.cluster.kube import IMAGES, Namespace, load, run
 NAME = "listener-test"
 
 #: Claims that the tests need at most, and the size of the volume that is filled.
-VOLUMES = 9
+VOLUMES = 11
 SMALL = 160 * 2**20
 
 

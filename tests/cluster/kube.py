@@ -136,15 +136,15 @@ class Namespace:
 
         until(idle, 60, what=f"{pod} has nothing pending")
 
-    def fetch(self, pod: str, target: Path) -> None:
-        """The four directories of a pod, as they are."""
+    def fetch(self, pod: str, target: Path, *, volume: str = "/dicom", container: str = "listener") -> None:
+        """The directories of a collection, as they are."""
         target.mkdir(parents=True)
-        packed = self.run_in(pod, "tar", "-C", "/dicom", "-cf", "-", ".", seconds=120)
+        packed = self.run_in(pod, "tar", "-C", volume, "-cf", "-", ".", container=container, seconds=120)
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             archive.extractall(target, filter="tar")
         for document in (target / "log").rglob("*.json"):
             text = document.read_text()
-            document.write_text(text.replace('"/dicom/data/', f'"{target}/data/'))
+            document.write_text(text.replace(f'"{volume}/data/', f'"{target}/data/'))
 
 
 def load(archive: Path) -> None:

@@ -6,6 +6,8 @@ the real command line, `listener.cli.main`. Its workers are one of these:
 
 - `all`: the worker's code runs inside the one process, so that a SIGKILL ends everything at exactly this call;
 - `worker`: the worker is a process (forked, not spawned), and only the first one meets the fault.
+
+A stage that is run `once` takes its deliveries and does their work inside the one process too, one after the other.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -28,8 +31,11 @@ from typing import Any, ClassVar
 import orjson
 
 from listener import arguments, cli
-from listener.commands import prune, retry
+from listener.commands import deidentify, prune, retry
+from listener.deidentify import service as deidentify_service
+from listener.deidentify import work as deidentify_work
 from listener.errors import FatalFault
+from listener.ledger.delivery_threads import DeliveryThread
 from listener.oneshot import repack
 from listener.records import Arrival
 from listener.repacking import removal
@@ -40,6 +46,8 @@ from listener.service.pool import Worker
 from listener.service.protocol import Fatal, Ready, WorkerConfig
 from listener.service.revision_process import Revised
 from listener.service.revision_thread import RevisionThread
+from listener.stages import workers
+from listener.stages.worker_process import Setup
 from listener.verification import ledger, verify
 from tests.instances import write_instance
 
@@ -79,6 +87,26 @@ class InsideWorker(Worker):
             protocol.send(self._end, protocol.pack_results(self._repacker.repack(arrived)))
         except FatalFault as fault:
             protocol.send(self._end, Fatal(str(fault)))
+
+
+class InsideTasks:
+    """In place of a stage's worker process: does a task as soon as it is given."""
+
+    def __init__(self, setup: Setup) -> None:
+        module, _, name = setup.function.partition(":")
+        self._tasks = getattr(import_module(module), name)(setup.argument)
+
+    def do(self, task: Any, answer: Callable[[Any], Any], go_on: Callable[[], None]) -> Any:
+        return self._tasks(task, SimpleNamespace(ask=answer, go_on=go_on))
+
+    def end(self) -> None:
+        pass
+
+
+def _take_all(self: DeliveryThread) -> None:
+    """As a consumer's thread, but none: takes what is due, and returns to who started it."""
+    self.idle = self._stopping
+    self._work()
 
 
 class Forked:
@@ -201,7 +229,7 @@ def collect_tracers() -> None:
 
 
 #: Imported and looked up here, so that no child has to: a fault belongs to what a command does, not to its own modules.
-COMMANDS = (retry, repack, prune, verify)
+COMMANDS = (retry, repack, prune, verify, deidentify, deidentify_service, deidentify_work)
 arguments.parser()
 
 
@@ -215,6 +243,8 @@ def _once(request: Request) -> int:
         Popen=process, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
     )
     RevisionThread.run_process = _revise_in_a_fork  # type: ignore[method-assign]
+    workers.Worker = InsideTasks  # type: ignore[misc, assignment]
+    DeliveryThread.start = _take_all  # type: ignore[method-assign]
     removal.LEDGER_LAG_NS = 0
     verify.SETTLE = ledger._SETTLE = 0.0
     engine.pause = lambda attempt, longest=0.0: min(0.002 * 2**attempt, 0.5)  # type: ignore[attr-defined]

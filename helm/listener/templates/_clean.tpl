@@ -45,6 +45,8 @@ image: {{ include "listener.image" (dict "image" .Values.listener.image "root" .
 imagePullPolicy: {{ .Values.listener.image.pullPolicy }}
 args: [run]
 env:
+  # The image names one, which is not here: nothing comes in but by batches.
+  - {name: LISTENER_INCOMING, value: ""}
   - {name: LISTENER_BATCHES, value: /clean/batches}
   - {name: LISTENER_BATCH_SOURCE, value: remove}
   - {name: LISTENER_BATCHES_AT_ONCE, value: "0"}
