@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+#: Specific Character Set.
+TAG = 0x00080005
+
 #: Python's codec of each defined term; of the sets with escape sequences that of the set itself.
 _CODECS = {
     b"ISO_IR 13": "shift_jis",
@@ -33,6 +36,18 @@ def in_each(names: Iterable[bytes], sets: Iterable[bytes]) -> set[bytes]:
     codecs = sorted({codec for one in sets for codec in _codecs(one)})
     texts = {text for name in names for codec in codecs for text in _decoded(name, codec)}
     return {made for text in texts for codec in codecs for made in _encoded(text, codec)}
+
+
+def text(value: bytes, terms: bytes) -> str:
+    """Return a text as the first character set reads it that can, of those that a Specific Character Set names; where
+    none can each byte is a character.
+    """
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode("ascii")
+    found = list(_codecs(terms))
+    if b"\x1b" in value:  # A set without escape sequences would read these as characters.
+        found.sort(key=lambda codec: not codec.startswith("iso2022"))
+    return next((made for codec in found for made in _decoded(value, codec)), value.decode("latin-1"))
 
 
 def _codecs(value: bytes) -> Iterator[str]:

@@ -50,6 +50,12 @@ class Head(NamedTuple):
     length: int
 
 
+def told_vr(head: Head) -> str:
+    """Return the VR of an element: the dictionary's, where it has one of it alone, else the file's."""
+    known = dictionary_vr(head.tag)
+    return head.vr if not known or " " in known else known
+
+
 class Form:
     """How a data set is encoded; one object each of FORMS."""
 

@@ -1,12 +1,15 @@
 """What became of the elements of the last instance: instances of a series have most elements in common, so that one
 comparison of bytes tells what becomes of the next one's.
 
-An element is remembered only where what becomes of it depends on its own bytes alone.
+An element is remembered only where what becomes of it depends on its own bytes alone, and on the values of recipes'
+lists, which are the same in all instances of a memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from listener.deidentify.recipe_lists import Lists
 
 Done = Sequence[tuple[int, str]]
 
@@ -52,9 +55,14 @@ class Stretch:
 
 
 class Memory:
-    """Elements at the top level of data sets in one form, in their order: `first` stands before all."""
+    """Elements at the top level of data sets in one form, in their order: `first` stands before all. `lists`: what the
+    lists of recipes have taken from each of these data sets, None where there are no lists.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, lists: Lists | None = None) -> None:
+        self.lists = lists
+        #: Tags of elements that lines of recipes meant by their values.
+        self.found: set[int] = set()
         self.first = Remembered(-1)
         #: Elements that recipes add, where these are known.
         self.added: dict[int, bytes] | None = None

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from listener.deidentify import profile, values
+from listener.deidentify import leaves, profile, values
 from listener.deidentify.faults import NotUnderstood, RecipeFailed
-from listener.deidentify.forms import UNKNOWN_FORM, Form, Head, Short
+from listener.deidentify.forms import UNKNOWN_FORM, Form, Head, Short, told_vr
+from listener.deidentify.private import creator_of
 from listener.deidentify.profile import Decision, Position, Rules, decide
+from listener.deidentify.recipe import Holds
+from listener.deidentify.recipe_search import Search
 from listener.deidentify.replacing import Replacer
-from listener.dicom.attributes import dictionary_vr
+from listener.dicom.attributes import Limits, dictionary_vr
 from listener.dicom.encoding import ITEM, ITEM_END, SEQUENCE_END, UNDEFINED
 
 _ITEMS = 0xFFFE
@@ -42,13 +45,22 @@ class Step(NamedTuple):
 
 class Elements:
     """Rewrites elements under rules. `done` has the (tag, action) of each element that was not kept; `steps` has each
-    Step, if they are wanted.
+    Step, if they are wanted. `search` finds elements by their values, where recipes want it; `found` are their tags.
     """
 
-    def __init__(self, rules: Rules, replacer: Replacer, max_depth: int = 64, *, explains: bool = False) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        replacer: Replacer,
+        limits: Limits,
+        *,
+        explains: bool = False,
+        search: Search | None = None,
+    ) -> None:
         self._rules, self._replacer = rules, replacer
-        self._max_depth = max_depth
-        self._explains = explains
+        self._limits = limits
+        self._explains, self._search = explains, search
+        self.found: set[int] = set()
         self._path: list[int] = []
         self._decisions = rules.decided
         self.done: list[tuple[int, str]] = []
@@ -64,10 +76,26 @@ class Elements:
             found = self._decisions[key] = self._decide(head, position)
         return found
 
-    def _decide(self, head: Head, position: Position) -> Decision:
-        known = dictionary_vr(head.tag)
-        vr = head.vr if not known or " " in known else known
-        decision = decide(head.tag, vr, position, self._rules)
+    def by_value(self, data: bytes, head: Head, position: Position, form: Form, decision: Decision) -> Decision:
+        """Return what becomes of an element where lines of recipes may mean it by its value, which is in `data`;
+        `decision`: what becomes of it if none does. Raises Short, NotUnderstood and RecipeFailed.
+        """
+        search = self._search
+        assert search
+        if leaves.is_sequence(head):
+            holds = search.in_items(lambda: leaves.of_sequence(data, head, form, position, self._limits))
+        elif head.length == UNDEFINED:
+            return decision
+        else:
+            holds = search.in_value(leaves.leaf_of(data, head, form, position))
+        made = self._decide(head, position, holds)
+        if made != decision:
+            self.found.add(head.tag)
+        return made
+
+    def _decide(self, head: Head, position: Position, holds: Holds | None = None) -> Decision:
+        vr = told_vr(head)
+        decision = decide(head.tag, vr, position, self._rules, holds)
         if decision.action == profile.SET and (vr == "SQ" or head.vr in ("SQ", "UN") or head.length == UNDEFINED):
             raise RecipeFailed(decision.lines[-1].number, "a sequence, or what is not known, has no value to set")
         sequence = (head.vr == "SQ", vr == "SQ", head.vr == "UN")
@@ -82,8 +110,8 @@ class Elements:
 
         Raises Short and NotUnderstood.
         """
-        if position.depth > self._max_depth:
-            raise NotUnderstood(f"more than {self._max_depth} sequences within each other")
+        if position.depth > self._limits.max_depth:
+            raise NotUnderstood(f"more than {self._limits.max_depth} sequences within each other")
         made: list[bytes] = []
         at = span.at
         while at != span.end:
@@ -122,6 +150,9 @@ class Elements:
             seen.add(head.tag)
             here = self.at(head, position, creators, data)
             decision = self.decision(head, here)
+            if self._search:
+                position = leaves.at_terms(position, head, data)
+                decision = self.by_value(data, head, here, form, decision)
             if decision.action == profile.CODE:
                 decision = Decision(profile.KEEP if is_public else profile.DUMMY, decision.rule)
             piece, end = self.element(data, head, decision, span, form, here)
@@ -136,10 +167,7 @@ class Elements:
         """Return the position of an element, with its creator if it is private and some private ones are safe."""
         if not (head.tag >> 16 & 1 and self._rules.asks_creator):
             return position
-        block = block_of(head.tag)
-        if reserves(head.tag) and head.length != UNDEFINED:
-            creators[block] = data[head.start : head.start + head.length].decode("latin-1").strip(" \0")
-        return position._replace(creator=creators.get(block, ""))
+        return position._replace(creator=creator_of(head, creators, data))
 
     def _has_public_code(self, data: bytes, span: Span, form: Form) -> bool:
         """Return whether the item says that its code is of a published coding scheme. Stops at what it cannot read."""
@@ -241,7 +269,7 @@ class Elements:
         """Return the position of what lies in a sequence."""
         within = decision.action if decision.action in (profile.CLEAN, profile.DUMMY) else position.within
         path = (*position.path, head.tag) if self._rules.recipe.lines else ()
-        return Position(position.depth + 1, within, "", path)
+        return Position(position.depth + 1, within, "", path, position.terms)
 
     # -- account -------------------------------------------------------------------------------------------------------
 
@@ -254,16 +282,6 @@ class Elements:
 
     def _count(self, tag: int, action: str) -> None:
         self.done.append((tag, action))
-
-
-def block_of(tag: int) -> int:
-    """Return the block of a private element, by group and number: the one that it is in, or that it reserves."""
-    return tag >> 16 << 8 | (tag & 0xFF if reserves(tag) else tag >> 8 & 0xFF)
-
-
-def reserves(tag: int) -> bool:
-    """Return whether a private element reserves a block for a creator (PS3.5 section 7.8.1)."""
-    return 0x10 <= tag & 0xFFFF <= 0xFF
 
 
 #: (is SQ in the file, is SQ in the dictionary, is UN in the file): readings that agree.

@@ -11,7 +11,7 @@ from importlib import resources
 from typing import NamedTuple
 
 from listener.deidentify import recipe
-from listener.deidentify.recipe import ESSENTIAL, NO_RECIPE, Line, Plan, Recipe, Where
+from listener.deidentify.recipe import ESSENTIAL, NO_RECIPE, Holds, Line, Plan, Recipe, Where
 from listener.dicom.attributes import dictionary_vr
 
 #: The options, in the order of the table's columns.
@@ -111,14 +111,15 @@ class Decision(NamedTuple):
 
 class Position(NamedTuple):
     """Where an element stands: how many sequences it lies in; what is done with the sequence around it that is not
-    simply kept (CLEAN, DUMMY or ""); of a private element its creator; and, where recipes want it, the tags of the
-    sequences.
+    simply kept (CLEAN, DUMMY or ""); of a private element its creator; and, where recipes want them, the tags of the
+    sequences and the Specific Character Set.
     """
 
     depth: int = 0
     within: str = ""
     creator: str = ""
     path: tuple[int, ...] = ()
+    terms: bytes = b""
 
 
 def read_table() -> dict[int, Entry]:
@@ -148,13 +149,14 @@ class Rules:
         return bool(self.safe_private or self.recipe.lines)
 
 
-def decide(tag: int, vr: str, position: Position, rules: Rules) -> Decision:
-    """Return what becomes of an element. `vr` is the dictionary's, for an element that it does not know the file's.
+def decide(tag: int, vr: str, position: Position, rules: Rules, holds: Holds | None = None) -> Decision:
+    """Return what becomes of an element. `vr` is the dictionary's, for an element that it does not know the file's;
+    `holds` says whether lines of recipes mean it by its value.
 
     A sequence is removed, emptied, or stays: ITEMS, or CLEAN or DUMMY, which its items are then `within`.
     """
-    plan = rules.recipe.plan(Where((*position.path, tag), vr, position.creator)) if tag & 0xFFFF else None
-    decision = _of_plan(plan) if plan else _decided(tag, vr, position, rules)
+    plan = rules.recipe.plan(Where((*position.path, tag), vr, position.creator), holds) if tag & 0xFFFF else None
+    decision = _of_plan(plan) if plan else _decided(tag, vr, position, rules, holds)
     if vr == "SQ":
         return decision._replace(action=ITEMS) if decision.action in (KEEP, UID) else decision
     if plan:
@@ -182,14 +184,14 @@ def _in_cleaned(tag: int, vr: str, decision: Decision) -> Decision:
     return Decision(CLEAN, "text in cleaned content", DUMMY) if vr in _TEXT_VRS | {"UR"} else decision
 
 
-def _decided(tag: int, vr: str, position: Position, rules: Rules) -> Decision:
+def _decided(tag: int, vr: str, position: Position, rules: Rules, holds: Holds | None) -> Decision:
     group, entry = tag >> 16, rules.table.get(tag)
     outside = _outside(tag, position, rules)
     if outside:
         return outside
     if not rules.is_basic:
         # Without these UIDs it would be no instance: a recipe that removes them has them replaced.
-        is_unnamed = tag in ESSENTIAL and tag != _SOP_CLASS and _is_taken(tag, vr, rules)
+        is_unnamed = tag in ESSENTIAL and tag != _SOP_CLASS and _is_taken(tag, vr, rules, holds)
         return Decision(UID if is_unnamed else KEEP, "no profile")
     if tag in _IDENTIFIERS:
         return Decision(PSEUDONYM, "identifier")
@@ -208,11 +210,12 @@ def _decided(tag: int, vr: str, position: Position, rules: Rules) -> Decision:
     return Decision(KEEP, "not in Table E.1-1")
 
 
-def _is_taken(tag: int, vr: str, rules: Rules) -> bool:
+def _is_taken(tag: int, vr: str, rules: Rules, holds: Holds | None) -> bool:
     """Return whether a line takes an element away, as far as it may be."""
     where = Where((tag,), vr)
+    taking = [line for line in rules.recipe.lines if line.action in (recipe.REMOVE, recipe.BLANK)]
     return any(
-        line.action in (recipe.REMOVE, recipe.BLANK) and line.field.matches(where) for line in rules.recipe.lines
+        line.field.matches(where) or (line.field.kind == "values" and holds and holds(line, None)) for line in taking
     )
 
 

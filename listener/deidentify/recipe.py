@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 from listener.dicom.loading import load_pydicom
@@ -15,6 +15,9 @@ from listener.dicom.loading import load_pydicom
 #: What a line does.
 ADD, BLANK, JITTER, KEEP, REPLACE, REMOVE = "ADD", "BLANK", "JITTER", "KEEP", "REPLACE", "REMOVE"
 ACTIONS = (ADD, BLANK, JITTER, KEEP, REPLACE, REMOVE)
+
+#: VRs whose values a line cannot set.
+BINARY = frozenset({"SQ", "OB", "OW", "OD", "OF", "OL", "OV", "UN", "AT"})
 
 #: Elements that deid never touches, and those that an instance cannot be without.
 _SKIPPED = frozenset({0x7FE00010, 0x00281201, 0x00281202, 0x00281203, 0x00283010})
@@ -77,17 +80,30 @@ def names_of(where: Where) -> Names:
     return Names(path, made.keyword, made.name, f"{group:04X},{element:04X}", private)
 
 
+class Entry(NamedTuple):
+    """A line of a list of values: the values of `field`, or, with `by`, what stands between these marks in them, if it
+    has at least `least` characters.
+    """
+
+    field: Field
+    by: str = ""
+    least: int = 1
+
+
 class Field(NamedTuple):
-    """A field of a line: `kind` is is, contains, startswith, endswith, except, select, all, or fields (of a list, whose
-    fields are then `several`).
+    """A field of a line: `kind` is is, contains, startswith, endswith, except, select, all, fields (of a list, whose
+    fields are then `several`), or values (each element that contains one of those that the `entries` of a list take).
     """
 
     kind: str
     text: str = ""
     several: tuple[Field, ...] = ()
+    entries: tuple[Entry, ...] = ()
 
     def matches(self, where: Where) -> bool:
-        """Return whether an element is meant."""
+        """Return whether an element is meant by its place and name, whatever its value is."""
+        if self.kind == "values":
+            return False
         if self.kind == "all":
             return True
         if self.kind == "fields":
@@ -147,48 +163,99 @@ class Plan(NamedTuple):
     lines: tuple[Line, ...] = ()
 
 
+#: Says whether an element has a value that a line means, after what earlier lines made of it.
+Holds = Callable[[Line, Plan | None], bool]
+
+
+class _Meant(NamedTuple):
+    """The lines that may mean an element, in their order: by its place and name, and (`values`) by its value. `kept`:
+    one of them keeps it; `stays`: one replaces it or moves its date, so it is not removed.
+    """
+
+    lines: tuple[Line, ...]
+    kept: Line | None
+    stays: bool
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The lines of all recipes' header sections, in their order."""
 
     lines: Sequence[Line] = ()
     plans: dict[Where, Plan | None] = field(default_factory=dict, hash=False, compare=False, repr=False)
+    _meant: dict[Where, _Meant] = field(default_factory=dict, hash=False, compare=False, repr=False)
+    _told: dict[Where, tuple[tuple[Field, Entry], ...]] = field(
+        default_factory=dict, hash=False, compare=False, repr=False
+    )
 
-    def plan(self, where: Where) -> Plan | None:
-        """Return what becomes of an element; None if no line means it."""
+    def plan(self, where: Where, holds: Holds | None = None, before: Line | None = None) -> Plan | None:
+        """Return what becomes of an element; None if no line means it. Without `holds` no line means it by its value;
+        `before`: what the lines before that one make of it.
+        """
+        if holds:
+            return self._plan(where, holds, before)
         if where not in self.plans:
-            self.plans[where] = self._plan(where)
+            self.plans[where] = self._plan(where, None, None)
         return self.plans[where]
 
-    def _plan(self, where: Where) -> Plan | None:
-        if where.path[-1] in _SKIPPED or any(tag in _SKIPPED for tag in where.path):
+    def _plan(self, where: Where, holds: Holds | None, before: Line | None) -> Plan | None:
+        if not _SKIPPED.isdisjoint(where.path):
             return None
-        is_top = len(where.path) == 1
-        lines = [line for line in self.lines if line.field.matches(where) and (is_top or line.action != ADD)]
-        kept = next((line for line in lines if line.action == KEEP), None)
+        lines, kept, stays = self._lines_of(where)
         plan = Plan(KEEP, kept.number) if kept else None
-        stays = any(line.action in (REPLACE, JITTER) for line in lines)
         is_kept = kept is not None
         for line in lines:
+            if line is before:
+                break
             is_kept = is_kept and line.action != ADD  # What is added is as any other from then on.
-            if not is_kept:
-                plan = _then(plan, line, stays=stays)
+            if is_kept or line.action == KEEP:
+                continue
+            if line.field.kind != "values" or _is_meant(where, line, plan, holds):
+                plan = _then(plan, _done_to(where, line), stays=stays)
         if plan and plan.kind in (REMOVE, BLANK) and where.path[-1] in ESSENTIAL:
             return None
         return plan
 
-    def additions(self, vr_of: Callable[[int], str]) -> Iterator[tuple[int, Plan]]:
+    def _lines_of(self, where: Where) -> _Meant:
+        found = self._meant.get(where)
+        if found is None:
+            is_top = len(where.path) == 1
+            meant = [line for line in self.lines if line.field.matches(where) and (is_top or line.action != ADD)]
+            kept = next((line for line in meant if line.action == KEEP), None)
+            lines = tuple(line for line in self.lines if line in meant or line.field.kind == "values")
+            found = _Meant(lines, kept, any(line.action in (REPLACE, JITTER) for line in meant))
+            self._meant[where] = found
+        return found
+
+    def additions(
+        self, vr_of: Callable[[int], str], holds_of: Callable[[int, str], Holds] | None = None
+    ) -> Iterator[tuple[int, Plan]]:
         """Yield the tags that lines add where there is no such element, and what lines make of it from then on."""
         for tag in sorted({tag_of(line.field.text) for line in self.lines if line.action == ADD} - {0}):
             where = Where((tag,), vr_of(tag))
-            lines = [line for line in self.lines if line.field.matches(where)]
-            stays = any(line.action in (REPLACE, JITTER) for line in lines)
+            holds = holds_of(tag, where.vr) if holds_of else None
+            lines, _, stays = self._lines_of(where)
             first = next(place for place, line in enumerate(lines) if line.action == ADD)
             plan: Plan | None = None
             for line in lines[first:]:
-                plan = _then(plan, line, stays=stays) if line.action != KEEP else plan
+                if line.action != KEEP and (line.field.kind != "values" or _is_meant(where, line, plan, holds)):
+                    plan = _then(plan, line, stays=stays)
             if plan and plan.kind != REMOVE:
                 yield tag, plan
+
+    @cached_property
+    def lists(self) -> tuple[Field, ...]:
+        """The lists of values by which lines mean elements."""
+        return tuple(dict.fromkeys(line.field for line in self.lines if line.field.kind == "values"))
+
+    def told(self, where: Where) -> tuple[tuple[Field, Entry], ...]:
+        """Return which lists take the value of an element, and by which of their lines. What is kept tells nothing."""
+        found = self._told.get(where)
+        if found is None:
+            is_out = not _SKIPPED.isdisjoint(where.path) or self._lines_of(where).kept
+            entries = [] if is_out else [(one, entry) for one in self.lists for entry in one.entries]
+            found = self._told[where] = tuple((one, entry) for one, entry in entries if entry.field.matches(where))
+        return found
 
     @property
     def is_weaker(self) -> bool:
@@ -204,6 +271,8 @@ class Recipe:
         """Return how dates are treated, in the terms of LongitudinalTemporalInformationModified; "" where the profile
         alone decides.
         """
+        if any(line.action == JITTER and line.field.kind == "values" for line in self.lines):
+            return "MODIFIED"
         plans = [self.plan(Where((tag,), "DA")) for tag in _DATES]
         if all(plan is None for plan in plans):
             return "" if is_basic else "UNMODIFIED"
@@ -214,6 +283,20 @@ class Recipe:
 
 
 NO_RECIPE = Recipe()
+
+
+def _is_meant(where: Where, line: Line, plan: Plan | None, holds: Holds | None) -> bool:
+    """Return whether a line means an element by its value. A sequence has none that could be set or moved: its elements
+    are meant.
+    """
+    is_set = line.action in (REPLACE, JITTER)
+    return holds is not None and not (is_set and where.vr == "SQ") and holds(line, plan)
+
+
+def _done_to(where: Where, line: Line) -> Line:
+    """Return a line as it is done to an element: what it means by its value, and cannot set, it removes."""
+    cannot = line.field.kind == "values" and line.action in (REPLACE, JITTER) and where.vr in BINARY
+    return line._replace(action=REMOVE) if cannot else line
 
 
 def _then(plan: Plan | None, line: Line, *, stays: bool) -> Plan | None:

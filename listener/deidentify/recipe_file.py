@@ -11,12 +11,14 @@ from listener.deidentify.marks import MARKS
 from listener.deidentify.recipe import (
     ACTIONS,
     ADD,
+    BINARY,
     BLANK,
     JITTER,
     KEEP,
     NO_RECIPE,
     REMOVE,
     REPLACE,
+    Entry,
     Field,
     Line,
     Recipe,
@@ -38,8 +40,13 @@ _JOINED = re.compile(r"\s*(\|\||\+)\s*(?=(?:" + "|".join(PREDICATES) + r")\s)", 
 FUNCTIONS = ("uid", "pseudonym", "shift")
 DEID_FUNCTIONS = ("jitter", "dicom_uuid", "suffix_uuid", "basic_uuid", "pydicom_uuid")
 
-#: VRs whose values a line can set.
-_BINARY = frozenset({"SQ", "OB", "OW", "OD", "OF", "OL", "OV", "UN", "AT"})
+#: A parameter of SPLIT, and what stands between it and the next one.
+_PARAMETER = re.compile(r"""\s*([A-Za-z]+)\s*=\s*("[^"]*"|'[^']*'|[^;"']*?)\s*(?:;|$|(?=\#))""")
+
+
+#: Sections of lists, and the first group that is not of file meta information.
+_LISTS = ("fields", "values")
+_FIRST_GROUP = 8
 
 
 class Recipes(NamedTuple):
@@ -83,11 +90,12 @@ class _Reader:
         self.problems: list[tuple[int, str]] = []
         self._section = self._name = ""
         self._lists: dict[str, list[Field]] = {}
+        self._values: dict[str, list[Entry]] = {}
         #: The label that is being read: section, name, lines, and whether it has coordinates.
         self._label: Label | None = None
 
     def read(self) -> None:
-        """Read all lines. Lists of fields may stand behind the lines that use them: they are read first."""
+        """Read all lines. Lists may stand behind the lines that use them: they are read first."""
         lines = [(number, text.strip()) for number, text in enumerate(self._text.splitlines(), 1)]
         lines = [(number, text) for number, text in lines if text and not text.startswith("#")]
         for only_lists in (True, False):
@@ -106,35 +114,46 @@ class _Reader:
         elif re.match("format", text, re.IGNORECASE):
             if text[6:].strip().lower() != "dicom":
                 raise _Refused("the format must be dicom")
-        elif self._section == "fields":
-            if only_lists:
+        elif self._section in _LISTS or only_lists:
+            if only_lists and self._section in _LISTS:
                 self._add_to_list(text)
-        elif only_lists:
-            return
         elif self._section == "filter":
             self._filter_line(text)
         elif self._section == "header":
             self.lines.append(self._action(number, text))
-        else:
+        elif self._section != "labels":
             raise _Refused("it stands in no section")
 
     def _begin_section(self, text: str) -> None:
         self._end_label()
         section, _, name = text[1:].partition("#")[0].strip().partition(" ")
         self._section, self._name = section.strip().lower(), name.strip()
-        if self._section not in ("header", "filter", "fields"):
-            self._section = ""
-            raise _Refused(f"there is no section %{section.strip().lower()} here; header, filter and fields are known")
+        if self._section == "labels":
+            raise _Refused("%labels changes no file, with deid neither: leave it out, or put its lines into %header")
+        if self._section not in ("header", "filter", *_LISTS):
+            unknown, self._section = self._section, ""
+            raise _Refused(f"there is no section %{unknown} here; header, filter, {' and '.join(_LISTS)} are known")
         if (self._section == "header") == bool(self._name):
-            raise _Refused("a filter or a list of fields has a name, a header has none")
+            raise _Refused("a filter or a list has a name, a header has none")
 
     # -- lists and header ----------------------------------------------------------------------------------------------
 
     def _add_to_list(self, text: str) -> None:
-        words = _WORD.findall(text)
-        if words[0].upper() != "FIELD" or len(words) < 2:
-            raise _Refused("a list of fields has lines FIELD EXPRESSION")
-        self._lists.setdefault(self._name, []).append(self._field(words[1]))
+        words, is_of_values = _WORD.findall(text), self._section == "values"
+        kind = words[0].upper()
+        if len(words) < 2 or not (kind == "FIELD" or (kind == "SPLIT" and is_of_values)):
+            more = " and SPLIT EXPRESSION" if is_of_values else ""
+            raise _Refused(f"a list of {self._section} has lines FIELD EXPRESSION{more}")
+        field = self._field(words[1])
+        if field.kind == "values":
+            raise _Refused("a list names fields, not values")
+        if not is_of_values:
+            self._lists.setdefault(self._name, []).append(field)
+            return
+        if field.kind == "is" and 0 < tag_of(field.text) >> 16 < _FIRST_GROUP:
+            raise _Refused("values are not taken from file meta information")
+        by, least = _parameters(" ".join(words[2:])) if kind == "SPLIT" else ("", 1)
+        self._values.setdefault(self._name, []).append(Entry(field, by, least))
 
     def _field(self, text: str) -> Field:
         if text.lower() == "all":
@@ -147,7 +166,9 @@ class _Reader:
             return Field("is", text)
         told = match[2]
         if kind == "values":
-            raise _Refused("lists of values are not supported: name the fields")
+            if told not in self._values:
+                raise _Refused(f"there is no list of values {told}")
+            return Field("values", told, (), tuple(self._values[told]))
         if kind == "fields":
             if told not in self._lists:
                 raise _Refused(f"there is no list of fields {told}")
@@ -168,6 +189,8 @@ class _Reader:
         if len(words) < 2:
             raise _Refused(f"{action} needs a field")
         field, told = self._field(words[1]), " ".join(words[2:]).partition("#")[0].strip()
+        if action == KEEP and field.kind == "values":
+            raise _Refused("KEEP knows no values, and with deid it keeps nothing so: name the fields")
         if action in (ADD, REPLACE, JITTER):
             if not told:
                 raise _Refused(f"{action} needs a value")
@@ -237,6 +260,25 @@ def _predicate(text: str, joined: str) -> Predicate:
     return Predicate(name, field, value.strip(), joined)
 
 
+def _parameters(text: str) -> tuple[str, int]:
+    """Return what SPLIT splits by, and the fewest characters of a part."""
+    found: dict[str, str] = {}
+    at = 0
+    while at < len(text) and text[at] != "#":
+        match = _PARAMETER.match(text, at)
+        name = match[1].lower() if match else ""
+        if not match or name not in ("by", "minlength") or name in found:
+            raise _Refused('SPLIT knows by="TEXT" and minlength=NUMBER, once each, with ; between them')
+        found[name] = match[2][1:-1] if match[2][:1] in ("'", '"') else match[2]
+        at = match.end()
+    by, least = found.get("by", " "), found.get("minlength", "1")
+    if not by:
+        raise _Refused("by needs a text")
+    if not re.fullmatch(r"[1-9]\d{0,3}", least):
+        raise _Refused("minlength is a number from 1 on")
+    return by, int(least)
+
+
 def _check_value(action: str, field: Field, value: Spec) -> None:
     """Refuse a value that its line cannot set, as far as that can be known before an instance is seen."""
     if action == JITTER:
@@ -249,14 +291,14 @@ def _check_value(action: str, field: Field, value: Spec) -> None:
     tag = tag_of(field.text) if field.kind == "is" else 0
     if action == ADD:
         _check_added(field, tag, value)
-    if tag and (dictionary_vr(tag) or "")[:2] in _BINARY:
+    if tag and (dictionary_vr(tag) or "")[:2] in BINARY:
         raise _Refused(f"{field.text} is no text or number")
 
 
 def _check_added(field: Field, tag: int, value: Spec) -> None:
     if field.kind != "is" or not tag or not dictionary_vr(tag) or tag >> 16 & 1:
         raise _Refused("ADD needs one attribute of DICOM's, not in a sequence")
-    if tag >> 16 < 8:
+    if tag >> 16 < _FIRST_GROUP:
         raise _Refused("file meta information is made anew, whatever recipes say")
     if tag in MARKS and (tag, value.text) != (0x00120062, "YES"):
         raise _Refused(f"{field.text} is written by listener itself")

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from listener.deidentify import profile
 from listener.deidentify.faults import NotUnderstood
 from listener.deidentify.forms import FORMS, Form, Head, Short, syntax_of
-from listener.deidentify.jobs import Job, Part, Rewritten, added
+from listener.deidentify.jobs import Job, Part, Rewritten, added, memory_of, search_of
+from listener.deidentify.leaves import may_tell
 from listener.deidentify.marks import MARKS, Pending, file_meta
 from listener.deidentify.memory import Done, Memory, Remembered, Stretch
-from listener.deidentify.nested import Elements, Span, block_of, hides_items, reserves
+from listener.deidentify.nested import Elements, Span, hides_items
+from listener.deidentify.private import block_of, reserves
 from listener.deidentify.profile import Decision, Position
+from listener.deidentify.recipe_search import Search
 from listener.dicom.attributes import dictionary_vr
 from listener.dicom.encoding import HEAD, ITEM, LONG_HEAD, PIXEL_DATA, PIXEL_TAGS, SEQUENCE_END, UNDEFINED
 from listener.dicom.file_meta import read_file_meta
@@ -39,7 +42,6 @@ _OVERLAY_BITS, _EACH_OVERLAY = 0x60000100, 0xFF00FFFF
 #: VRs of what may be a sequence that nobody has looked into.
 _MAY_HIDE = frozenset({"SQ", "UN", "OB"})
 
-_TOP = Position()
 _BEHIND_ALL = 1 << 32
 
 #: The end of a value that is followed in a window: beyond every file.
@@ -61,7 +63,8 @@ def rewrite(descriptor: int, size: int, job: Job) -> Rewritten:
             if source.wrapped:
                 raise NotUnderstood("the deflated data set is wrapped")
         syntax = syntax_of(meta, source, begin)
-        walk = _Walk(source, begin, FORMS[syntax == IMPLICIT_LITTLE, syntax != EXPLICIT_BIG], job)
+        form = FORMS[syntax == IMPLICIT_LITTLE, syntax != EXPLICIT_BIG]
+        walk = _Walk(source, begin, form, job, search_of(job, source, begin, form))
         walk.is_native = syntax in NATIVE
         parts = walk.run()
     except FileFault as fault:
@@ -84,16 +87,18 @@ def rewrite(descriptor: int, size: int, job: Job) -> Rewritten:
         walk.elements.steps,
         walk.draws_in_pixels,
         syntax,
+        frozenset(walk.elements.found),
     )
 
 
 class _Walk:
     """The top level of a data set. A window of the source is at hand, which starts at `_base`; `at` counts from it."""
 
-    def __init__(self, source: Source, begin: int, form: Form, job: Job) -> None:
-        self._source, self._form = source, form
+    def __init__(self, source: Source, begin: int, form: Form, job: Job, search: Search | None) -> None:
+        self._source, self._form, self._search = source, form, search
         self._most = job.limits.max_header
-        self.elements = Elements(job.rules, job.replacer, job.limits.max_depth, explains=job.explains)
+        self.elements = Elements(job.rules, job.replacer, job.limits, explains=job.explains, search=search)
+        self._top = Position(terms=search.lists.terms) if search else Position()
         self.is_native = True
         self.draws_in_pixels = False
         self.sop_class = self.sop_instance = b""
@@ -103,10 +108,10 @@ class _Walk:
         self._last = -1
         self._pixels_seen = False
         self._creators: dict[int, str] = {}
-        self._memory = None if job.memories is None or job.explains else job.memories.setdefault(form, Memory())
-        self._added = self._memory.added if self._memory and self._memory.added is not None else added(job, form)
+        self._memory = memory_of(job, form, search)
         if self._memory:
-            self._memory.added = self._added
+            self.elements.found = self._memory.found
+        self._added = added(job, form, search, self._memory)
         self._pending = Pending(job.marks, form, self._added)
         self._asks_creator = job.rules.asks_creator
         #: Where the last element starts whose bytes were at hand as a whole (-1: there is none), and what became of it.
@@ -269,11 +274,13 @@ class _Walk:
             return self._pixels(at, head)
         if head.tag in MARKS:
             return self._mark(at, head)
-        position = self.elements.at(head, _TOP, self._creators, self._data) if head.tag >> 16 & 1 else _TOP
+        top = self._top
+        position = self.elements.at(head, top, self._creators, self._data) if head.tag >> 16 & 1 else top
         decision = self.elements.decision(head, position)
         if head.length == UNDEFINED:
             return self._following(at, lambda at: self._rewritten(at, decision, position))
-        if head.length > _LARGE and not _may_hold_items(head) and decision.action in (profile.KEEP, profile.REMOVE):
+        is_large = head.length > _LARGE and not _may_hold_items(head)
+        if is_large and decision.action in (profile.KEEP, profile.REMOVE) and not (self._search and may_tell(head)):
             return self._large(at, head, decision)
         if head.length > self._most:
             raise NotUnderstood("a value is too large to be looked at")
@@ -284,10 +291,13 @@ class _Walk:
         head, span = self._form.head(self._data, at), Span(at, -1, _FAR)
         if self._is_noted(head.tag):
             self._note(head)
+        if self._search:
+            decision = self.elements.by_value(self._data, head, position, self._form, decision)
         piece, end = self.elements.element(self._data, head, decision, span, self._form, position)
         self._made = (at, piece)
         is_kept = decision.action == profile.KEEP and head.vr not in _MAY_HIDE
-        self._fixed = head.vr if is_kept or decision.action == profile.REMOVE else ""
+        is_fixed = not self._search and (is_kept or decision.action == profile.REMOVE)
+        self._fixed = head.vr if is_fixed else ""
         if piece is None:
             self._run = at if self._run < 0 else self._run
         else:

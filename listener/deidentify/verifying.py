@@ -91,10 +91,13 @@ class Gatherer:
         self._names: set[bytes] = set()
         self._sets: set[bytes] = set()
 
-    def add(self, leaves: Iterable[Value]) -> None:
-        """Gather the originals of a source."""
+    def add(self, leaves: Iterable[Value], taken: Collection[int] = ()) -> None:
+        """Gather the originals of a source; elements with tags that were `taken` are not kept, whatever recipes say of
+        others that have them.
+        """
         for leaf in leaves:
-            if leaf.vr in ("UI", "PN") and self._is_kept(leaf.tag, leaf.vr):
+            is_kept = leaf.tag not in taken and self._is_kept(leaf.tag, leaf.vr)
+            if leaf.vr in ("UI", "PN") and is_kept:
                 continue
             if leaf.vr == "UI":
                 uids = self._classes if leaf.tag in _CLASSES else self._uids
@@ -105,7 +108,7 @@ class Gatherer:
                     self._names.add(leaf.value)
             elif leaf.tag == _CHARACTER_SET:
                 self._sets.add(leaf.value)
-            elif leaf.tag in _SOUGHT and leaf.tag not in self._kept and not self._is_kept(leaf.tag, leaf.vr):
+            elif leaf.tag in _SOUGHT and leaf.tag not in self._kept and not is_kept:
                 self._found.update(part.strip().lower() for part in leaf.value.split(b"\\"))
 
     def originals(self) -> Originals:

@@ -197,7 +197,7 @@ class _Work:
         self._subjects: dict[Identity, Subject] = {}
         self._jobs: dict[Subject, Job] = {}
         self._gatherer = Gatherer(self._method.rules.options, self._method.common, kept_by(self._method.rules))
-        self._seen = Seen()
+        self._seen, self._taken = Seen(), frozenset[int]()
         self._weaker = any(reason in _WEAKENS for share in order.shares for _, reason in share.released)
 
     def run(self) -> None:
@@ -264,7 +264,7 @@ class _Work:
                 self._hold(share, row, reason, verdict.label if reason == "filter" else "")
                 return
             self._write(made, descriptor, share)
-            self._gather(descriptor, header.dataset_offset, made.syntax, share)
+            self._gather(descriptor, header.dataset_offset, made, share)
             self._done.update(made.done)
             self._series[share.SeriesInstanceUID] = values.get("StudyInstanceUID", "")
 
@@ -346,14 +346,16 @@ class _Work:
 
     # -- verify --------------------------------------------------------------------------------------------------------
 
-    def _gather(self, descriptor: int, begin: int, syntax: str, share: Share) -> None:
+    def _gather(self, descriptor: int, begin: int, made: Rewritten, share: Share) -> None:
         """Gather what must not be found in any output of the unit. `begin` is where the data set begins."""
+        if made.found != self._taken:  # What was seen with these elements kept is an original now.
+            self._seen, self._taken = Seen(), made.found
         try:
-            found = scan(descriptor, begin, syntax, self._seen)
+            found = scan(descriptor, begin, made.syntax, self._seen)
         except Unreadable as fault:
             detail = f"the source cannot be read for verification: {fault}"
             raise _Held("residual", detail, share.SeriesInstanceUID) from None
-        self._gatherer.add(found.leaves)
+        self._gatherer.add(found.leaves, self._taken)
 
     def _verify(self) -> None:
         """Raise _Held if an original of the unit stands in one of its files."""

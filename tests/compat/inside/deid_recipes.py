@@ -26,10 +26,14 @@ def recipe(text: str) -> Any:
         return DeidRecipe(deid=file.name)
 
 
-def header(text: str, path: str, variables: dict[str, str]) -> dict[str, str]:
+def header(text: str, path: str, variables: dict[str, str]) -> dict[str, str] | None:
+    """What becomes of a file, None where deid fails: a value is none of its VR."""
     ids = get_identifiers([path])
     ids[path].update(variables)
-    (made,) = replace_identifiers([path], deid=recipe(text), ids=ids, save=False)
+    try:
+        (made,) = replace_identifiers([path], deid=recipe(text), ids=ids, save=False)
+    except (ValueError, TypeError):
+        return None
     return dict(values(made))
 
 
