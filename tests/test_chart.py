@@ -382,6 +382,14 @@ def test_the_listener_is_a_native_sidecar_that_storescp_waits_for() -> None:
     assert plain["initContainers"][0]["command"] == ["mkdir", "-p", "/dicom/incoming"]
 
 
+@every_set
+def test_storescp_waits_for_the_listener_alone(name: str) -> None:
+    """A stage that cannot start must not keep files out: kubelet waits for each probe of a start, in their order."""
+    for spec in pods(name):
+        awaited = [each["name"] for each in spec.get("initContainers", ()) if "startupProbe" in each]
+        assert awaited in ([], ["listener"])
+
+
 def test_storescp_runs_as_the_documents_say() -> None:
     spec = one("defaults", "StatefulSet")["spec"]["template"]["spec"]
     (storescp,) = spec["containers"]

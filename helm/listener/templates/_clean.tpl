@@ -58,10 +58,8 @@ env:
   {{- include "listener.options" (dict "options" .Values.clean.collection.options "prefix" "LISTENER_") | nindent 2 }}
 ports:
   - {name: clean, containerPort: {{ .Values.clean.collection.port }}, protocol: TCP}
-startupProbe:
-  httpGet: {path: /healthz, port: clean, scheme: {{ include "listener.scheme" . | upper }}}
-  {{- toYaml .Values.listener.startupProbe | nindent 2 }}
-# No probe of readiness: what is not taken waits in its folder, and the pod takes files all the same.
+# No probe of its start, for which storescp would wait, nor of readiness: what is not taken waits in its folder, and the
+# pod takes files all the same.
 livenessProbe:
   httpGet: {path: /healthz, port: clean, scheme: {{ include "listener.scheme" . | upper }}}
   {{- toYaml .Values.listener.livenessProbe | nindent 2 }}
