@@ -112,8 +112,9 @@ class _Reader:
             return self.sequence(data, head, position)
         if head.length == UNDEFINED:
             return self._fragments(data, head)
-        creator = creator_of(head, creators, data) if head.tag >> 16 & 1 else ""
-        self.found.append(leaf_of(data, head, self.form, position._replace(creator=creator)))
+        if head.tag >> 16 & 1:
+            position = position._replace(creator=creator_of(head, creators, data))
+        self.found.append(leaf_of(data, head, self.form, position))
         return head.start + head.length
 
     def sequence(self, data: bytes, head: Head, position: Position) -> int:

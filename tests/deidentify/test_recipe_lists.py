@@ -112,6 +112,15 @@ def test_what_is_kept_gives_no_value(tmp_path: Path) -> None:
     assert made.OtherPatientIDs == ["A1", "B4711"]
 
 
+def test_a_value_is_a_text_and_no_regular_expression(tmp_path: Path) -> None:
+    made = source()
+    made.PatientID = "1.2.[4"
+    found = cleaned(tmp_path, "%header\nREMOVE values:mine\n%values mine\nFIELD PatientName\nFIELD PatientID\n", made)
+    assert "PatientName" not in found
+    assert "PatientID" not in found
+    assert found.SeriesInstanceUID == "1.2.5"
+
+
 def test_what_is_added_is_looked_at_too(tmp_path: Path) -> None:
     text = "%header\nADD PatientComments x4711\nREMOVE values:mine\n%values mine\nFIELD PatientID\n"
     assert "PatientComments" not in cleaned(tmp_path, text)
