@@ -15,7 +15,7 @@ from listener.benchmark.figures import Sample
 from listener.benchmark.repackers import finish, listener
 from listener.benchmark.stage_runs import Ready, Span, measured, publish
 from listener.benchmark.verify import Unfinished
-from listener.benchmark.workdir import RunDirs, WorkDir, settle
+from listener.benchmark.workdir import RunDirs, WorkDir, settle, touch
 
 #: A recipe as data managers write them: filters, and lines of every kind.
 _RECIPE = """\
@@ -148,7 +148,7 @@ class Deidentifying:
         ready = self._collection()
         with self._workdir.place() as place:
             shutil.copytree(ready.place.state, place.state)
-            into = _folder(place)
+            into = _folder(place, ready)
             where = [f"--state={place.state}", f"--data={ready.place.data}", f"--into={into}"]
             more = [word.replace("RECIPE", str(self._recipe)) for word in flags]
             words = [*where, f"--key-file={self._key}", "--fsync=none", "--http=off", *more]
@@ -163,17 +163,18 @@ class Deidentifying:
     def _theirs(self, name: str, command: Sequence[str]) -> Sample:
         ready = self._collection()
         with self._workdir.place() as place:
-            into = _folder(place)
+            into = _folder(place, ready)
             words = [*command, str(ready.place.data), str(into)]
             took = measured(words, place.base / "said", Span(b'"started"'), os.environ)
             _check(name, into, ready)
             return Sample(name, ready.files, ready.size, took.cpu / ready.files, took.wall, *took.rest)
 
 
-def _folder(place: RunDirs) -> Path:
+def _folder(place: RunDirs, ready: Ready) -> Path:
     into = place.base / "into"
     into.mkdir()
     settle(place)
+    touch(ready.size)
     return into
 
 

@@ -65,8 +65,8 @@ _LOOK_AGAIN, _LOOK_AGAIN_EACH = 60.0, 0.05
 #: Seconds until a folder with a file that is open for writing is looked at again.
 _STILL_OPEN = 1.0
 
-#: Most files in one message to a worker while files of incoming come, and for so many seconds after the last one: each
-#: waits for the disk, and for the loop, until a whole message of a batch is through.
+#: Most files in one message to a worker while files of incoming come, and for so many seconds after the last one, where
+#: both are synced: each of those waits until the disk has taken a whole message of a batch.
 _FEW, _CALM = 4, 2.0
 
 
@@ -93,7 +93,7 @@ class Batches:
         self._config = config
         self._ledger = ledger
         self._observer = observer
-        self._removes = config.batch_source == "remove"
+        self._removes, self._syncs = config.batch_source == "remove", config.fsync != "none"
         lane = Lane(LINK if self._removes else COPY, LAST if config.incoming else 0)
         # Failed files stay in their folder: no copies of them are set aside.
         self.engine = Engine(replace(config, keep_source=False), directories, self, keep_open, lane)
@@ -158,7 +158,7 @@ class Batches:
                 break
         if self._registry.count(QUEUE):
             self._begin_next()
-        self.engine.most = _FEW if now < incoming_came + _CALM else BATCH
+        self.engine.most = _FEW if self._syncs and now < incoming_came + _CALM else BATCH
         self.engine.turn(0)
 
     def next_wake(self) -> float:
@@ -367,7 +367,7 @@ class Batches:
         if folder.account.errors and os.path.lexists(folder.path):
             root = self._registry.root(folder.root_index)
             try:
-                folder_walk.refuse(root, folder.name, syncs=self._config.fsync != "none")
+                folder_walk.refuse(root, folder.name, syncs=self._syncs)
             except OSError as error:
                 folder.refused_by(error)
                 self._registry.change(steps.STAYS, folder.key)

@@ -63,11 +63,16 @@ def until_states(here: BatchPlaces, wanted: dict[str, tuple[str, int, int, int, 
     until(there, 40, what=f"batches are {wanted}")
 
 
-@pytest.mark.parametrize(("before", "most"), [(0.5, 4), (5.0, BATCH), (inf, BATCH)])
-def test_messages_are_short_while_files_of_incoming_come(tmp_path: Path, before: float, most: int) -> None:
+@pytest.mark.parametrize(
+    ("fsync", "before", "most"),
+    [("batch", 0.5, 4), ("each", 0.5, 4), ("batch", 5.0, BATCH), ("batch", inf, BATCH), ("none", 0.5, BATCH)],
+)
+def test_messages_are_short_while_files_of_incoming_come_and_are_synced(
+    tmp_path: Path, fsync: str, before: float, most: int
+) -> None:
     folders = tmp_path / "batches"
     folders.mkdir()
-    bench = Bench(tmp_path, batches=(str(folders),))
+    bench = Bench(tmp_path, batches=(str(folders),), fsync=fsync)
     batches = Batches(bench.config, bench.directories, _Ear(), LedgerThread(bench.config))
     try:
         now = time.monotonic()
