@@ -91,7 +91,7 @@ def times_of_many(
 ) -> list[float]:
     """Return the seconds of each request of several connections at once, of which each asks for all paths. `size` is
     that of each body, 0 for what its fields say. All are of one thread: threads would wait for each other, and measure
-    that. Nothing but lengths is read of an answer: http.client takes 250 us for the fields of a multipart one.
+    that. Nothing but lengths is read of an answer: http.client takes 300 us for the fields of a multipart one.
 
     Raises Unfinished for an answer that is none.
     """

@@ -42,7 +42,7 @@ _OF_BATCH = "B."
 #: Live files that must have come while the other work was under way.
 _LEAST = 20
 
-#: Seconds until all parts are at work.
+#: Seconds until the other work is under way.
 _START_SECONDS = 120.0
 
 
@@ -135,7 +135,7 @@ def _is_told(events: Path, words: bytes) -> bool:
 
 def end_of_batch(events: Path) -> float:
     """Return when the batch had ended, in seconds since the epoch; infinity while it has not."""
-    ends = [datetime.fromisoformat(line["time"]).timestamp() for line in servers.lines(events, '"batch-done"')]
+    ends = [datetime.fromisoformat(line["time"]).timestamp() for line in servers.lines(events, "batch-done")]
     return min(ends, default=inf)
 
 

@@ -15,7 +15,7 @@ from listener.benchmark.figures import Sample
 from listener.benchmark.repackers import finish, listener
 from listener.benchmark.stage_runs import Ready, Span, measured, publish
 from listener.benchmark.verify import Unfinished
-from listener.benchmark.workdir import RunDirs, WorkDir, settle, touch
+from listener.benchmark.workdir import RunDirs, WorkDir, settle
 
 #: A recipe as data managers write them: filters, and lines of every kind.
 _RECIPE = """\
@@ -173,8 +173,7 @@ class Deidentifying:
 def _folder(place: RunDirs, ready: Ready) -> Path:
     into = place.base / "into"
     into.mkdir()
-    settle(place)
-    touch(ready.size)
+    settle(place, ready.size)
     return into
 
 

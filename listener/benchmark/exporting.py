@@ -17,7 +17,7 @@ from listener.benchmark.figures import Sample
 from listener.benchmark.repackers import listener
 from listener.benchmark.stage_runs import Ready, Span, measured, publish
 from listener.benchmark.verify import Unfinished
-from listener.benchmark.workdir import RunDirs, WorkDir, settle, touch
+from listener.benchmark.workdir import RunDirs, WorkDir, settle
 from listener.quickstart.processes import accepts
 
 #: What is asked of every program: objects in flight at once.
@@ -99,8 +99,7 @@ class Exporting:
         ready = self._collection()
         with self._workdir.place() as place, _store(place) as endpoint:
             shutil.copytree(ready.place.state, place.state)
-            settle(place)
-            touch(ready.size)
+            settle(place, ready.size)
             command, begins, ends = program(place, ready, endpoint, flags or [])
             took = measured(command, place.base / "said", Span(begins, ends, last=ready.series), _environment())
             stored = list(_stored(place))

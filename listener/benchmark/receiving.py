@@ -23,7 +23,7 @@ from listener.benchmark.repackers import repack_words
 from listener.benchmark.request import Options
 from listener.benchmark.senders import Batches
 from listener.benchmark.verify import Unfinished, verify
-from listener.benchmark.workdir import RunDirs, WorkDir, settle, touch
+from listener.benchmark.workdir import RunDirs, WorkDir, settle
 
 #: Seconds without a published file after which a run has failed.
 _STALL_SECONDS = 60.0
@@ -106,8 +106,7 @@ def starting(workdir: WorkDir, batches: Batches, program: str, name: str) -> Sam
 
 def prepare(place: RunDirs, batches: Batches) -> None:
     """Let nothing else of a run be written while it is measured."""
-    settle(place)
-    touch(batches.size)
+    settle(place, batches.size)
 
 
 def end_of(storescp: subprocess.Popen[bytes], before: float) -> float:

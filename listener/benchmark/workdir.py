@@ -85,13 +85,16 @@ class WorkDir:
                 shutil.rmtree(base)
 
 
-def settle(place: RunDirs) -> None:
-    """Sync a run's files, so that they are not written while the run is measured."""
+def settle(place: RunDirs, size: int = 0) -> None:
+    """Sync a run's files, so that they are not written while the run is measured; touch the memory that files of `size`
+    bytes in all will fill.
+    """
     fd = os.open(place.base, os.O_RDONLY)
     try:
         ctypes.CDLL(None).syncfs(fd)
     finally:
         os.close(fd)
+    touch(size)
 
 
 def touch(size: int) -> None:

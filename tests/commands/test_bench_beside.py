@@ -39,6 +39,14 @@ def test_only_what_came_while_all_parts_were_at_work_counts(tmp_path: Path) -> N
     assert beside.first_end(place) == ENDED.timestamp()
 
 
+def test_only_what_came_before_the_end_of_the_batch_counts(tmp_path: Path) -> None:
+    events = tmp_path / "events.ndjson"
+    events.write_bytes(b'{"time":"2026-11-26T00:00:01Z","event":"batch-queued"}\n')
+    assert beside.end_of_batch(events) == float("inf")
+    events.write_bytes(b'{"time":"2026-11-26T00:00:00Z","event":"batch-done"}\n')
+    assert beside.end_of_batch(events) == ENDED.timestamp()
+
+
 @pytest.mark.real
 @pytest.mark.usefixtures("dcmtk")
 @pytest.mark.timeout(300)
