@@ -29,6 +29,9 @@ from listener.dicom.syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITT
 _VRS = {vr: (vr.decode(), vr in LONG_VRS) for vr in LONG_VRS | SHORT_VRS}
 
 _ITEMS = 0xFFFE
+
+#: Why a value of undefined length that is no sequence cannot be followed.
+NO_FRAGMENTS = "a value of undefined length is not made of fragments"
 _MOST_SHORT = 0xFFFF
 
 #: VRs that are padded with NUL; texts with a blank.
@@ -92,6 +95,17 @@ class Form:
             raise Short
         group, element, length = self._plain.unpack_from(data, at)
         return group << 16 | element, length
+
+    def fragment(self, data: bytes, at: int, otherwise: str) -> int | None:
+        """Return the length of the fragment at `at`, None where the delimiter stands. Raises Short, and NotUnderstood
+        with the text `otherwise` where something else stands.
+        """
+        tag, length = self.item(data, at)
+        if tag == SEQUENCE_END:
+            return None
+        if tag != ITEM or length == UNDEFINED:
+            raise NotUnderstood(otherwise)
+        return length
 
     def element(self, tag: int, vr: str, value: bytes) -> bytes:
         """Return an element with its value, padded to even length. Raises NotUnderstood where the VR cannot hold it."""

@@ -10,7 +10,7 @@ import contextlib
 
 from listener.deidentify.character_sets import TAG as CHARACTER_SET
 from listener.deidentify.faults import NotUnderstood
-from listener.deidentify.forms import UNKNOWN_FORM, Form, Head, Short, told_vr
+from listener.deidentify.forms import NO_FRAGMENTS, UNKNOWN_FORM, Form, Head, Short, told_vr
 from listener.deidentify.private import creator_of
 from listener.deidentify.profile import Position
 from listener.deidentify.recipe import Where
@@ -167,11 +167,6 @@ class _Reader:
     def _fragments(self, data: bytes, head: Head) -> int:
         """Pass over pixels in fragments."""
         at = head.start
-        while True:
-            tag, length = self.form.item(data, at)
-            at += HEAD
-            if tag == SEQUENCE_END:
-                return at
-            if tag != ITEM or length == UNDEFINED:
-                raise NotUnderstood("a value of undefined length is not made of fragments")
-            at += length
+        while (length := self.form.fragment(data, at, NO_FRAGMENTS)) is not None:
+            at += HEAD + length
+        return at + HEAD

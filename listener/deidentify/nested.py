@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 from listener.deidentify import leaves, profile, values
 from listener.deidentify.faults import NotUnderstood, RecipeFailed
-from listener.deidentify.forms import UNKNOWN_FORM, Form, Head, Short, told_vr
+from listener.deidentify.forms import NO_FRAGMENTS, UNKNOWN_FORM, Form, Head, Short, told_vr
 from listener.deidentify.private import creator_of
 from listener.deidentify.profile import Decision, Position, Rules, decide
 from listener.deidentify.recipe import Holds
 from listener.deidentify.recipe_search import Search
 from listener.deidentify.replacing import Replacer
 from listener.dicom.attributes import Limits, dictionary_vr
-from listener.dicom.encoding import ITEM, ITEM_END, SEQUENCE_END, UNDEFINED
+from listener.dicom.encoding import HEAD, ITEM, ITEM_END, SEQUENCE_END, UNDEFINED
 
 _ITEMS = 0xFFFE
 _CODING_SCHEME = 0x00080102
@@ -255,15 +255,10 @@ class Elements:
         """Return the offset behind pixels in an item, which are removed."""
         self._count(head.tag, profile.REMOVE)
         at = head.start
-        while True:
-            tag, length = form.item(data, at)
-            at += 8
-            if tag == SEQUENCE_END:
-                return b"", at
-            if tag != ITEM or length == UNDEFINED:
-                raise NotUnderstood("a value of undefined length is not made of fragments")
-            at += length
+        while (length := form.fragment(data, at, NO_FRAGMENTS)) is not None:
+            at += HEAD + length
             _check(at, span, data)
+        return b"", at + HEAD
 
     def _within(self, position: Position, decision: Decision, head: Head) -> Position:
         """Return the position of what lies in a sequence."""

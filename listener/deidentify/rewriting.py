@@ -20,7 +20,7 @@ from listener.deidentify.private import block_of, reserves
 from listener.deidentify.profile import Decision, Position
 from listener.deidentify.recipe_search import Search
 from listener.dicom.attributes import dictionary_vr
-from listener.dicom.encoding import HEAD, ITEM, LONG_HEAD, PIXEL_DATA, PIXEL_TAGS, SEQUENCE_END, UNDEFINED
+from listener.dicom.encoding import HEAD, LONG_HEAD, PIXEL_DATA, PIXEL_TAGS, UNDEFINED
 from listener.dicom.file_meta import read_file_meta
 from listener.dicom.source import INFLATE_RATIO, FileSource, InflatedSource, Source
 from listener.dicom.syntaxes import ALL_DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, NATIVE
@@ -386,14 +386,10 @@ class _Walk:
         return end - self._base
 
     def _fragments_end(self, pos: int) -> int:
-        while True:
-            tag, length = self._form.item(self._source.read(pos, HEAD), 0)
-            pos += HEAD
-            if tag == SEQUENCE_END:
-                return pos
-            if tag != ITEM or length == UNDEFINED:
-                raise NotUnderstood("its pixels are not made of fragments")
-            pos += length
+        otherwise = "its pixels are not made of fragments"
+        while (length := self._form.fragment(self._source.read(pos, HEAD), 0, otherwise)) is not None:
+            pos += HEAD + length
+        return pos + HEAD
 
 
 def _may_hold_items(head: Head) -> bool:

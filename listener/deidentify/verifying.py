@@ -27,7 +27,6 @@ _IDENTIFIERS = frozenset(
     {0x00100020, 0x00101000, 0x00080050, 0x00200010, 0x00380010, 0x00401001, 0x00402016, 0x00402017, 0x00400009}
     | {0x00400253, 0x00101040, 0x00102154, 0x00102155, 0x00080092, 0x00080094, 0x00101090, 0x00102299, 0x00100035}
 )
-_CHARACTER_SET = 0x00080005
 _BIRTHS = frozenset({0x00100030, 0x00100033, 0x00100034})
 
 #: Whose values are originals, beside UIDs and names.
@@ -106,7 +105,7 @@ class Gatherer:
                 self._found.update(_parts_of_name(leaf.value.lower()))
                 if not leaf.value.isascii() or b"\x1b" in leaf.value:
                     self._names.add(leaf.value)
-            elif leaf.tag == _CHARACTER_SET:
+            elif leaf.tag == character_sets.TAG:
                 self._sets.add(leaf.value)
             elif leaf.tag in _SOUGHT and leaf.tag not in self._kept and not is_kept:
                 self._found.update(part.strip().lower() for part in leaf.value.split(b"\\"))
