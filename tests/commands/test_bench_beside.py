@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -69,13 +68,9 @@ def test_intake_is_measured_alone_and_beside_parts_and_a_batch(
     assert all(sample.files == 6 and sample.lag and sample.lag.p50 > 0 for sample in samples)
     parts = [(workdir.home / f"run-{number}/state/parts/0-of-1").exists() for number in (1, 2, 3)]
     assert parts == [False, True, False]
-    of_batch = [line for line in lines_of(workdir.home / "run-3", "published") if line["src"].startswith("B.")]
-    assert of_batch
-    assert len(lines_of(workdir.home / "run-3", "batch-queued")) == 1
-
-
-def lines_of(run: Path, event: str) -> list[dict[str, Any]]:
-    return servers.lines(run / "events.ndjson", event)
+    # No more is certain: `batch-queued` is told once all were listed, which may be after the live files.
+    told = servers.lines(workdir.home / "run-3" / "events.ndjson", "published")
+    assert any(line["src"].startswith("B.") for line in told)
 
 
 @pytest.mark.real
