@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
+from itertools import islice
 from typing import IO, NamedTuple
 
 from listener.backfill.request import NAME, Share
 from listener.errors import ConfigError
 from listener.planning.names import OWN, is_temporary
-from listener.planning.template_functions import seahash
+from listener.planning.seahash import seahash, seahashes
 
 _CHUNK = 2**20
+
+#: Names that are hashed at once.
+_AT_ONCE = 1_000
 
 #: Lines that are named where a list is refused.
 _MOST_NAMED = 5
@@ -33,10 +37,6 @@ def walk_share(
     followed. `trouble` is called for a directory that cannot be read. `counts_links`: the file system counts a link for
     each directory in a directory, so that one without any need not be listed if its files belong to others.
     """
-
-    def is_named(name: str) -> bool:
-        return share.by != NAME or in_share(name, share)
-
     pending = [root]
     while pending:
         directory = pending.pop()
@@ -45,14 +45,33 @@ def walk_share(
             if not is_ours and counts_links and os.stat(directory).st_nlink == _LEAF:
                 continue
             with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        if entry.name != OWN:
-                            pending.append(entry.path)
-                    elif is_ours and not is_temporary(entry.name) and is_named(entry.name):
-                        yield entry.path
+                files = _files(entries, pending)
+                if share.by == NAME:
+                    yield from _named_ours(files, share)
+                else:
+                    yield from (entry.path for entry in files if is_ours)
         except OSError as error:
             trouble(error)
+
+
+def _files(entries: Iterable[os.DirEntry[str]], pending: list[str]) -> Iterator[os.DirEntry[str]]:
+    """Yield the files among these entries but temporary ones; put the directories into `pending`."""
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name != OWN:
+                pending.append(entry.path)
+        elif not is_temporary(entry.name):
+            yield entry
+
+
+def _named_ours(files: Iterable[os.DirEntry[str]], share: Share) -> Iterator[str]:
+    """Yield the paths of those files whose names belong to the share. Each part looks at each name of a directory with
+    millions of them, so they are hashed many at once.
+    """
+    left = iter(files)
+    while some := list(islice(left, _AT_ONCE)):
+        hashes = seahashes([os.fsencode(entry.name) for entry in some])
+        yield from (entry.path for entry, value in zip(some, hashes, strict=True) if value % share.parts == share.part)
 
 
 class Names(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from listener.errors import ConfigError
 
-#: How files are shared out: by the path of their directory below incoming, or by their own name.
-DIRECTORY, NAME = "directory", "name"
+#: How files are shared out, the default first: by the path of their directory below incoming, or by their own name.
+DIRECTORY, NAME = SHARED_BY = "directory", "name"
 
 #: Priorities of a part on its host, the default first: after everything else there, or like everything else.
 LOW, NORMAL = PRIORITIES = ("low", "normal")

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from listener.backfill.request import NAME
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.energy import Meter
 from listener.benchmark.figures import Sample
@@ -25,9 +26,11 @@ from listener.benchmark.workdir import RunDirs, WorkDir, settle
 #: Predecessors, and how many times `--few` files are enough to measure each.
 PREDECESSORS = {"rx-repack": 10, "px-repack": 1}
 
-
 #: Parts of a backfill.
 BACKFILL_PARTS = 16
+
+#: Files of a folder, where a backfill is divided by folders: as those of a series.
+_IN_A_FOLDER = 50
 
 
 def predecessors() -> list[str]:
@@ -65,19 +68,27 @@ def once(workdir: WorkDir, corpus: Corpus, options: Options, name: str) -> Sampl
     return _slope(workdir, corpus, partial(_once, options), name)
 
 
-def in_parts(workdir: WorkDir, corpus: Corpus, options: Options, name: str) -> Sample:
-    """Measure a backfill in BACKFILL_PARTS, each with one worker, as many at once as `once` has workers."""
-    return _slope(workdir, corpus, partial(_in_parts, options), name)
+def in_parts(workdir: WorkDir, corpus: Corpus, options: Options, by: str, name: str) -> Sample:
+    """Measure a backfill in BACKFILL_PARTS `by` name or directory (where the same files lie in folders), each with one
+    worker, as many at once as `once` has workers.
+    """
+    return _slope(workdir, corpus, partial(_in_parts, options, by), name, _lay_into_folders if by != NAME else None)
 
 
-def _slope(workdir: WorkDir, corpus: Corpus, work: Callable[[RunDirs], None], name: str) -> Sample:
+def _slope(
+    workdir: WorkDir,
+    corpus: Corpus,
+    work: Callable[[RunDirs], None],
+    name: str,
+    arrange: Callable[[Path], None] | None = None,
+) -> Sample:
     """Return cost and time of a file: the slope between a small run and the large one.
 
     Where files are too few for a slope, the start is included: that never flatters.
     """
     files = corpus.shape.files
-    small = _measure(workdir, corpus, files // SPREAD, work)
-    large = _measure(workdir, corpus, files, work)
+    small = _measure(workdir, corpus, files // SPREAD, work, arrange=arrange)
+    large = _measure(workdir, corpus, files, work, arrange=arrange)
     more = files - files // SPREAD
     cpu, wall = (large.cpu - small.cpu) / more, (large.wall - small.wall) / more * files
     return _sample(name, large._replace(wall=wall if wall > 0 else large.wall), cpu if cpu > 0 else large.cpu / files)
@@ -121,9 +132,12 @@ def _measure(
     files: int,
     work: Callable[[RunDirs], None],
     proof: Callable[[Path, Path, int, int], None] = verify,
+    arrange: Callable[[Path], None] | None = None,
 ) -> _Run:
     with workdir.place() as place:
         size = corpus.write(place.incoming, files)
+        if arrange:
+            arrange(place.incoming)
         settle(place)
         meter, before, begun = Meter(), spent(), time.perf_counter()
         with Watcher() as watcher:
@@ -144,13 +158,19 @@ def _once(options: Options, place: RunDirs, *more: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _in_parts(options: Options, place: RunDirs) -> None:
+def _lay_into_folders(incoming: Path) -> None:
+    for number, name in enumerate(sorted(os.listdir(incoming))):
+        folder = incoming / f"{number // _IN_A_FOLDER}"
+        folder.mkdir(exist_ok=True)
+        (incoming / name).rename(folder / name)
+
+
+def _in_parts(options: Options, by: str, place: RunDirs) -> None:
     make_places(place)
 
     def work(part: int) -> None:
-        _once(
-            replace(options, workers=1), place, "--part-by=name", "--priority=normal", f"--part={part}/{BACKFILL_PARTS}"
-        )
+        one = f"--part={part}/{BACKFILL_PARTS}"
+        _once(replace(options, workers=1), place, f"--part-by={by}", "--priority=normal", one)
 
     with ThreadPoolExecutor(options.workers) as pool:
         list(pool.map(work, range(BACKFILL_PARTS)))

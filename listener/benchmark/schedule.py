@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from listener.backfill.request import PRIORITIES
+from listener.backfill.request import PRIORITIES, SHARED_BY
 from listener.benchmark import beside, receiving, repackers, routing
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.deidentifying import Deidentifying
@@ -109,8 +109,9 @@ class Rounds:
                 steps.append(partial(repackers.copying, workdir, workdir.corpus))
         if "parts" in request.parts:
             options = Options(self._workers, "none", request.keep_source)
-            name = f"once --part of {repackers.BACKFILL_PARTS} --fsync none"
-            steps.append(partial(repackers.in_parts, workdir, workdir.corpus, options, name))
+            for by in SHARED_BY:
+                name = f"once --part of {repackers.BACKFILL_PARTS} --part-by {by} --fsync none"
+                steps.append(partial(repackers.in_parts, workdir, workdir.corpus, options, by, name))
         if "repackers" in request.parts:
             for program in repackers.predecessors():
                 files = self._few(program)

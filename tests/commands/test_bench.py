@@ -514,10 +514,9 @@ def test_parts_are_measured_as_one_once_is(home: Path, monkeypatch: pytest.Monke
     request = Request(files=24, size=4096, header=0, parts=("parts",), repeat=1)
     (group,) = (rounds := Rounds(request, 2, WorkDir(home, request.shape))).measure()
     assert not rounds.failures
-    (figure,) = group.figures
-    assert (figure.program, figure.files) == ("once --part of 2 --fsync none", 24)
-    assert figure.cpu_us > 0
-    assert figure.processes >= 2
+    names = [f"once --part of 2 --part-by {by} --fsync none" for by in ("directory", "name")]
+    assert [(figure.program, figure.files) for figure in group.figures] == [(name, 24) for name in names]
+    assert all(figure.cpu_us > 0 and figure.processes >= 2 for figure in group.figures)
 
 
 @pytest.mark.real

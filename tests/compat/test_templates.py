@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from listener.planning.seahash import seahash_hex
 from listener.planning.template import compile_template
-from listener.planning.template_functions import seahash_hex
 from tests.compat.pypx import Pypx
 from tests.template_cases import DIFFERENT, REFUSED, SAME, TAGS, Case, known
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.planning.template_functions import seahash, seahash_hex
+from listener.planning.seahash import seahash, seahash_hex, seahashes
 
 SERIES = "1.3.12.2.1107.5.2.19.45152.2013030808061520200285270.0.0.0"
 
@@ -61,6 +61,15 @@ def test_it_is_a_number_of_64_bits(data: bytes) -> None:
 @given(st.binary(max_size=40), st.integers(1, 8))
 def test_trailing_zero_bytes_count(data: bytes, zeros: int) -> None:
     assert seahash(data) != seahash(data + bytes(zeros))
+
+
+@given(st.lists(st.binary(max_size=100), max_size=50))
+def test_many_at_once_have_the_hashes_that_each_has(texts: list[bytes]) -> None:
+    assert list(seahashes(texts)) == [seahash(text) for text in texts]
+
+
+def test_many_at_once_have_the_pinned_hashes() -> None:
+    assert dict(zip(PINNED, seahashes(list(PINNED)), strict=True)) == PINNED, NEVER
 
 
 @given(st.text(st.characters(codec=None), max_size=40))
