@@ -124,6 +124,7 @@ class ExportStage:
     def __init__(self, collection: Collection, options: ExportOptions, target: Target) -> None:
         self._collection, self._options, self._target = collection, options, target
         self._layout = layout(options)
+        self._wanted = Wanted.of(_keywords(options, self._layout))  # Before the start is told: it loads pydicom.
         #: Seconds until the next turn where nothing wakes it: a stage that is to end looks often whether it can.
         self.pause = 1.0
 
@@ -134,11 +135,8 @@ class ExportStage:
         options, flow = self._options, Flow(self._options.rate)
         self._pool = ThreadPoolExecutor(options.uploads, thread_name_prefix="listener-upload")
         rules = self._layout
-        keywords = ALWAYS | frozenset(rules.name.keywords if rules.name else ())
-        if not options.no_parquet:
-            keywords |= frozenset(columns.keywords(options.columns))
         reads = options.verify == "read"
-        plan = Survey(self._collection.data, Wanted.of(keywords), options.allow_identified, flow.tick, reads)
+        plan = Survey(self._collection.data, self._wanted, options.allow_identified, flow.tick, reads)
 
         self._outbox = outbox = Outbox(tools.wakeup.set)
         uploader = Uploader(self._target, UploadRules(reads=reads), flow, outbox.count)
@@ -216,6 +214,12 @@ class ExportStage:
         self._spool.close()
         self.turn(time.monotonic())
         self._target.close()
+
+
+def _keywords(options: ExportOptions, rules: Rules) -> frozenset[str]:
+    """Return what is read of each header: for names of archives, and for the table."""
+    of_table = () if options.no_parquet else columns.keywords(options.columns)
+    return ALWAYS.union(rules.name.keywords if rules.name else (), of_table)
 
 
 def _named(series: Mapping[tuple[str, ...], int]) -> Mapping[str, int]:
