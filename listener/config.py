@@ -352,6 +352,14 @@ class Config:
     drain: float = row(
         25.0, parse.seconds(0), "SECONDS", "how long a stopping service may go on", SERVICE, unit="s", reloads=True
     )
+    retry_start: float = row(
+        0.0,
+        parse.seconds(0),
+        "SECONDS",
+        "a service that cannot start says why, answers /healthz and /readyz, and tries again after this; 0: it leaves",
+        SERVICE | STAGE_VERBS,
+        unit="s",
+    )
     log_level: str = row(
         "info",
         parse.choice("debug", "info", "warning", "error"),

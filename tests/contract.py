@@ -51,5 +51,6 @@ CONTRACT = {
     "--study-quiet": ("300", "s"),
     "--events": ("all", ""),
     "--drain": ("25", "s"),
+    "--retry-start": ("0", "s"),
     "--log-level": ("info", ""),
 }

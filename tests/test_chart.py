@@ -390,6 +390,24 @@ def test_storescp_waits_for_the_listener_alone(name: str) -> None:
         assert awaited in ([], ["listener"])
 
 
+@every_set
+def test_a_stage_that_cannot_start_keeps_no_files_out(name: str) -> None:
+    """A container that leaves makes the pod unready, and a Secret that is not there keeps it from starting at all."""
+    for spec in pods(name):
+        of_intake = set()
+        for each in [*spec.get("initContainers", ()), *spec["containers"]]:
+            variables = {one["name"]: one.get("value") for one in each.get("env", ())}
+            if each["name"] in (*config.STAGES, "clean"):
+                assert variables["LISTENER_RETRY_START"] == "30", each["name"]
+                assert all(one["secretRef"]["optional"] for one in each.get("envFrom", ()))
+            else:
+                assert "LISTENER_RETRY_START" not in variables, each["name"]
+                of_intake |= {mount["name"] for mount in each.get("volumeMounts", ())}
+        for volume in spec.get("volumes", ()):
+            if "secret" in volume and volume["name"] not in of_intake:
+                assert volume["secret"]["optional"], volume["name"]
+
+
 def test_storescp_runs_as_the_documents_say() -> None:
     spec = one("defaults", "StatefulSet")["spec"]["template"]["spec"]
     (storescp,) = spec["containers"]
@@ -870,7 +888,7 @@ def test_export_runs_beside_the_listener_and_only_reads_the_tree() -> None:
     listener, export = spec["initContainers"]
     assert (export["name"], export["restartPolicy"]) == ("export", "Always")
     assert export["image"] == "registry.example.org/listener-export:0.1.0"
-    assert export["envFrom"] == [{"secretRef": {"name": "research-bucket"}}]
+    assert export["envFrom"] == [{"secretRef": {"name": "research-bucket", "optional": True}}]
     told = {each["name"]: each["value"] for each in listener["env"]}
     variables = {each["name"]: str(each["value"]) for each in export["env"]}
     for name in ("LISTENER_STATE", "LISTENER_DATA"):

@@ -29,7 +29,16 @@ COMMANDS = ("run", "once", "repack", "plan", "check")
 EVERYWHERE = {"--config", "--data", "--log", "--state", "--layout", "--log-level", "--help"}
 TEMPLATES = {f"--{level}-template" for level in ("root", "study", "series", "image")}
 SERVICE_ONLY = {"--http", "--token-file", "--http-cert", "--http-key", "--http-client-ca"}
-SERVICE_ONLY |= {"--rescan", "--poll", "--standby", "--ready-backlog", "--page", "--drain", "--watch-sender"}
+SERVICE_ONLY |= {
+    "--rescan",
+    "--poll",
+    "--standby",
+    "--ready-backlog",
+    "--page",
+    "--drain",
+    "--watch-sender",
+    "--retry-start",
+}
 OWN = {
     "run": set(CONTRACT),
     "once": set(CONTRACT) - SERVICE_ONLY,

@@ -68,6 +68,7 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
     "watch_sender": ("CT 1", "MR1", "US_1", "seventeen letters"),
     "events": ("series", "off", "all", "some"),
     "drain": ("3", "4", "5", "-1"),
+    "retry_start": ("3", "4", "5", "-1"),
     "log_level": ("debug", "warning", "error", "loud"),
 }
 

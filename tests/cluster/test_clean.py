@@ -1,5 +1,5 @@
 """The stage deidentify and the collection of what is clean, as the chart makes them: on claims of their own, with a key
-of a Secret, through pods that go; and what the pod says where the key is not there, or is none.
+of a Secret, through pods that go; and files that are taken all the same where the key is not there, or is none.
 """
 
 from __future__ import annotations
@@ -155,29 +155,29 @@ def check_apart(namespace: Namespace) -> None:
         namespace.run_in(POD, "touch", "/dicom/data/x", container="deidentify")
 
 
-def test_without_a_key_the_pod_says_what_is_missing(namespace: Namespace, tmp_path: Path) -> None:
+def test_without_a_key_files_are_taken_and_the_stage_says_what_is_missing(namespace: Namespace, tmp_path: Path) -> None:
     given = {"fullnameOverride": "keyless", "persistence": {"enabled": False}, "clean": values("nowhere")}
-    namespace.deploy("keyless", given, wait=False)
+    namespace.deploy("keyless", given)  # It waits until the pod is ready.
 
-    def events() -> str:
-        found = namespace.get("events", "--field-selector=involvedObject.name=keyless-0,type=Warning")["items"]
-        return "\n".join(one["message"] for one in found)
+    def says(text: str) -> bool:
+        return text in namespace.logs("keyless-0", "deidentify")
 
-    until(lambda: 'secret "nowhere" not found' in events(), 60, what="an event names the Secret")
-    (tmp_path / "deidentify.key").write_bytes(b"too short")
-    namespace.secret("nowhere", tmp_path)
-
-    def said() -> str:
-        statuses = namespace.get("pod", "keyless-0")["status"].get("initContainerStatuses", [])
-        states = [
-            one.get(key, {}).get("terminated", {})
-            for one in statuses
-            if one["name"] == "deidentify"
-            for key in ("state", "lastState")
-        ]
-        return "".join(one.get("message", "") for one in states)
-
-    told = until(said, 120, what="the status of the container tells why")
-    assert "the key cannot be used: it is not 32 bytes; 'listener deidentify new-key FILE' makes one" in told
+    until(lambda: says("the key cannot be used: "), 60, what="the log tells what is missing")
+    senders.start(namespace, "keyless", FILES, "keyless")
+    senders.until_acknowledged(namespace, ["keyless"], FILES)
+    # Kubernetes looks for the Secret about once a minute.
+    key = tmp_path / "key" / "deidentify.key"
+    key.parent.mkdir()
+    key.write_bytes(b"too short")
+    namespace.secret("nowhere", key.parent)
+    wrong = "the key cannot be used: it is not 32 bytes; 'listener deidentify new-key FILE' makes one"
+    until(lambda: says(wrong), 40, what="the log tells what is wrong")
+    key.unlink()
+    new_key(str(key))
+    namespace.secret("nowhere", key.parent)
+    until(lambda: says('"started"'), 40, what="with a key it starts")
+    statuses = namespace.get("pod", "keyless-0")["status"]["initContainerStatuses"]
+    assert {one["name"]: (one["ready"], one["restartCount"]) for one in statuses}["deidentify"] == (True, 0)
     namespace.helm("uninstall", "keyless", "--wait")
+    senders.remove(namespace, ["keyless"])
     namespace.kubectl("delete", "secret", "nowhere")

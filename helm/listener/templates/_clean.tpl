@@ -10,6 +10,7 @@ env:
   - {name: LISTENER_DEIDENTIFY_INTO, value: /clean/batches}
   - {name: LISTENER_DEIDENTIFY_KEY_FILE, value: {{ printf "/run/deidentify/%s" .Values.clean.key.key | quote }}}
   - {name: LISTENER_DEIDENTIFY_HTTP, value: "0.0.0.0:{{ .Values.clean.port }}"}
+  {{- include "listener.stays" . | nindent 2 }}
   {{- include "listener.options" (dict "options" .Values.clean.options "prefix" "LISTENER_DEIDENTIFY_") | nindent 2 }}
 ports:
   - {name: deidentify, containerPort: {{ .Values.clean.port }}, protocol: TCP}
@@ -54,6 +55,9 @@ env:
   - {name: LISTENER_LOG, value: /clean/log}
   - {name: LISTENER_STATE, value: /clean/state}
   - {name: LISTENER_HTTP, value: "0.0.0.0:{{ .Values.clean.collection.port }}"}
+  {{- if not (hasKey .Values.clean.collection.options "retry-start") }}
+  {{- include "listener.stays" . | nindent 2 }}
+  {{- end }}
   {{- include "listener.access" . | nindent 2 }}
   {{- include "listener.options" (dict "options" .Values.clean.collection.options "prefix" "LISTENER_") | nindent 2 }}
 ports:
@@ -90,7 +94,7 @@ volumeMounts:
   emptyDir: {}
 {{- end }}
 - name: deidentify-key
-  secret: {secretName: {{ .Values.clean.key.secretName }}, defaultMode: 0440, items: [{key: {{ .Values.clean.key.key | quote }}, path: {{ .Values.clean.key.key | quote }}}]}
+  secret: {secretName: {{ .Values.clean.key.secretName }}, optional: true, defaultMode: 0440, items: [{key: {{ .Values.clean.key.key | quote }}, path: {{ .Values.clean.key.key | quote }}}]}
 {{- end }}
 {{- end -}}
 

@@ -16,6 +16,12 @@ http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }}
 {{ ternary "/dicom-log" "/dicom/log" (ne .Values.persistence.log.existingClaim "") }}
 {{- end -}}
 
+{{- /* One container that leaves makes the pod unready, and files would not come: a stage stays and tries again. For the
+same reason its Secrets are optional: without one the pod would not start. */ -}}
+{{- define "listener.stays" -}}
+- {name: LISTENER_RETRY_START, value: "30"}
+{{- end -}}
+
 {{- /* Whether there is a receiver for what workers send: "yes" or "". */ -}}
 {{- define "listener.hasInside" -}}
 {{- if and .Values.route.enabled .Values.route.inside.enabled }}yes{{ end -}}
@@ -136,16 +142,16 @@ http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }}
 {{- end }}
 {{- range $secrets | uniq }}
 - name: secret-{{ . }}
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+  secret: {secretName: {{ . }}, defaultMode: 0440{{ if not (has . $.Values.listener.secrets) }}, optional: true{{ end }}}
 {{- end }}
 {{- range include "listener.notifySecrets" . | fromYamlArray }}
 - name: notify-{{ .name }}
-  secret: {secretName: {{ .secretName }}, defaultMode: 0440}
+  secret: {secretName: {{ .secretName }}, optional: true, defaultMode: 0440}
 {{- end }}
 {{- if .Values.export.enabled }}
 {{- with .Values.export.credentials.filesSecretName }}
 - name: export-files
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+  secret: {secretName: {{ . }}, optional: true, defaultMode: 0440}
 {{- end }}
 {{- end }}
 {{- if .Values.serve.enabled }}
@@ -153,7 +159,7 @@ http{{ if .Values.route.enabled }} route{{ end }}{{ if .Values.notify.enabled }}
   emptyDir: {sizeLimit: {{ .Values.serve.indexSize }}}
 {{- with .Values.serve.tokens.secretName }}
 - name: serve-tokens
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+  secret: {secretName: {{ . }}, optional: true, defaultMode: 0440}
 {{- end }}
 {{- end }}
 {{- with include "listener.cleanVolumes" . | trim }}

@@ -13,13 +13,14 @@ env:
   - {name: LISTENER_STATE, value: /dicom/state}
   {{- end }}
   - {name: LISTENER_EXPORT_HTTP, value: "0.0.0.0:{{ .Values.export.port }}"}
+  {{- include "listener.stays" . | nindent 2 }}
   {{- include "listener.options" (dict "options" .Values.export.options "prefix" "LISTENER_EXPORT_") | nindent 2 }}
   {{- with .Values.export.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- with .Values.export.credentials.secretName }}
 envFrom:
-  - secretRef: {name: {{ . }}}
+  - secretRef: {name: {{ . }}, optional: true}
 {{- end }}
 ports:
   - {name: export, containerPort: {{ .Values.export.port }}, protocol: TCP}

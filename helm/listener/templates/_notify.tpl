@@ -7,6 +7,7 @@ env:
   - {name: LISTENER_DATA, value: {{ include "listener.dataDirectory" . }}}
   - {name: LISTENER_STATE, value: /dicom/state}
   - {name: LISTENER_NOTIFY_HTTP, value: "0.0.0.0:{{ .Values.notify.port }}"}
+  {{- include "listener.stays" . | nindent 2 }}
   {{- range $secret := include "listener.notifySecrets" . | fromYamlArray }}
   - {name: {{ .variable }}, value: {{ printf "/run/notify/%s/%s" .name .key | quote }}}
   {{- end }}

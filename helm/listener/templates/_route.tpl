@@ -8,6 +8,7 @@ env:
   - {name: LISTENER_STATE, value: /dicom/state}
   - {name: LISTENER_ROUTE_ROUTES, value: /etc/route/routes.toml}
   - {name: LISTENER_ROUTE_HTTP, value: "0.0.0.0:{{ .Values.route.port }}"}
+  {{- include "listener.stays" . | nindent 2 }}
   {{- include "listener.access" . | nindent 2 }}
   {{- include "listener.options" (dict "options" .Values.route.options "prefix" "LISTENER_ROUTE_") | nindent 2 }}
 ports:

@@ -8,6 +8,7 @@ env:
   - {name: LISTENER_STATE, value: /dicom/state}
   - {name: LISTENER_SERVE_DICOMWEB, value: "0.0.0.0:{{ .Values.serve.port }}"}
   - {name: LISTENER_SERVE_HTTP, value: "0.0.0.0:{{ .Values.serve.metricsPort }}"}
+  {{- include "listener.stays" . | nindent 2 }}
   - {name: LISTENER_SERVE_INDEX, value: /index/listener}
   {{- if .Values.serve.tokens.secretName }}
   - {name: LISTENER_SERVE_TOKEN_FILE, value: {{ printf "/run/serve/%s" .Values.serve.tokens.key | quote }}}
