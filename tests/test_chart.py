@@ -902,7 +902,7 @@ def test_export_runs_beside_the_listener_and_only_reads_the_tree() -> None:
     assert {path for path, each in mounts.items() if each.get("readOnly")} == {"/dicom/data", "/run/export"}
     assert {each["subPath"] for each in mounts.values() if each["name"] == "dicom"} == {"state", "data"}
     (volume,) = [each for each in spec["volumes"] if each["name"] == "export-files"]
-    assert volume["secret"] == {"secretName": "research-files", "defaultMode": 0o440}
+    assert volume["secret"] == {"secretName": "research-files", "optional": True, "defaultMode": 0o440}
 
 
 def test_the_policy_lets_export_out_to_its_store_and_nobody_else() -> None:
