@@ -42,9 +42,9 @@ def _has_words(given: argparse.Namespace) -> bool:
     return any(getattr(given, name, None) for name in ("word", "words", "deed"))
 
 
-def start_again(given: argparse.Namespace, environment: Mapping[str, str], lines: Sequence[str], pause: float) -> bool:
+def start_again(given: argparse.Namespace, environment: Mapping[str, str], lines: Sequence[str], pause: float) -> None:
     """Tell `lines`, why it cannot start, on its port for `pause` seconds, and replace this process by the same command
-    line. Return False at a signal that stops it.
+    line. Return at a signal that stops it.
     """
     print(f"listener: tried again in {pause:g} s (--retry-start)", file=sys.stderr, flush=True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)  # Before there are threads: they inherit it.
@@ -53,7 +53,8 @@ def start_again(given: argparse.Namespace, environment: Mapping[str, str], lines
             stopped = signal.sigtimedwait(_STOPPING, pause)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return not stopped and _replace()
+    if not stopped:
+        _replace()
 
 
 def _replace() -> NoReturn:
