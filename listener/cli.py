@@ -74,7 +74,7 @@ def _run(verb: Verb, given: argparse.Namespace) -> int:
 
     given.config = config_file.find(given.config, os.environ)
     config = settings.load(arguments.flags(given), os.environ, given.command, given.config)
-    given.retry_start = config.retry_start
+    given.pause = config.retry_start
     set_up(config.log_level)
     for line in config_file.unknown_variables(os.environ):
         log.warning(line)

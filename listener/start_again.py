@@ -26,13 +26,13 @@ _STOPPING = frozenset({signal.SIGTERM, signal.SIGINT})
 
 def pause_of(given: argparse.Namespace | None, environment: Mapping[str, str]) -> float:
     """Return after how many seconds a command line is to be tried again that failed; 0: never, as for all that is no
-    service. What the file says counts once that could be read: then it stands in `given`.
+    service. What the file says counts once that could be read: then all that was said is in `given.pause`.
     """
     if given is None or given.command not in _SERVICES or _has_words(given):
         return 0.0
+    if hasattr(given, "pause"):
+        return float(given.pause)
     said = getattr(given, _OPTION, None)
-    if isinstance(said, float):
-        return said
     with suppress(ValueError):  # An option that is wrong itself is among the problems.
         return parse.seconds(0)(said[-1] if said else environment.get(_variable(_OPTION), "0"))
     return 0.0
