@@ -353,12 +353,7 @@ class Config:
         25.0, parse.seconds(0), "SECONDS", "how long a stopping service may go on", SERVICE, unit="s", reloads=True
     )
     retry_start: float = row(
-        0.0,
-        parse.seconds(0),
-        "SECONDS",
-        "a service that cannot start says why, answers /healthz and /readyz, and tries again after this; 0: it leaves",
-        SERVICE | STAGE_VERBS,
-        unit="s",
+        0.0, parse.seconds(0), "SECONDS", "try a failed start again after it; 0: leave", SERVICE | STAGE_VERBS, unit="s"
     )
     log_level: str = row(
         "info",
