@@ -8,13 +8,17 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
-from listener import parse, streams
-from listener.config import ENVIRONMENT_PREFIX, STAGE_VERBS, STAGES
+from listener import streams
+from listener.config import STAGE_VERBS, STAGES, options, variable
 from listener.errors import FatalFault
+from listener.settings import Sources
+
+if TYPE_CHECKING:  # Most commands never need it.
+    from listener.telemetry.server import Server
 
 _OPTION = "retry_start"
 
@@ -32,9 +36,9 @@ def pause_of(given: argparse.Namespace | None, environment: Mapping[str, str]) -
         return 0.0
     if hasattr(given, "pause"):
         return float(given.pause)
-    said = getattr(given, _OPTION, None)
+    said = _said(_OPTION, given, environment)
     with suppress(ValueError):  # An option that is wrong itself is among the problems.
-        return parse.seconds(0)(said[-1] if said else environment.get(_variable(_OPTION), "0"))
+        return float(options()[_OPTION].parse(said)) if said else 0.0
     return 0.0
 
 
@@ -48,10 +52,12 @@ def start_again(given: argparse.Namespace, environment: Mapping[str, str], lines
     """
     print(f"listener: tried again in {pause:g} s (--retry-start)", file=sys.stderr, flush=True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)  # Before there are threads: they inherit it.
+    server = _started(given, environment, lines)
     try:
-        with _answering(given, environment, lines):
-            stopped = signal.sigtimedwait(_STOPPING, pause)
+        stopped = signal.sigtimedwait(_STOPPING, pause)
     finally:
+        if server:
+            server.stop()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if not stopped:
         _replace()
@@ -64,39 +70,32 @@ def _replace() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - it is this program
 
 
-@contextmanager
-def _answering(given: argparse.Namespace, environment: Mapping[str, str], lines: Sequence[str]) -> Iterator[None]:
-    """Answer on the port of the service, where that is known and can be had: it lives, and is not ready."""
+def _started(given: argparse.Namespace, environment: Mapping[str, str], lines: Sequence[str]) -> Server | None:
+    """Return what answers on the port of the service that it lives, and is not ready; None where the port is not known
+    or cannot be had.
+    """
     from listener.telemetry.access import access_of
     from listener.telemetry.health import verdict
     from listener.telemetry.http_messages import Response
     from listener.telemetry.server import Server
 
-    address = _address(given, environment)
+    address = _said("http", given, environment, given.command if given.command in STAGES else "")
     if address in ("", "off"):
-        yield
-        return
+        return None
     alive = Response.json(200, verdict({"start": (True, "it tries to start")}, "alive", "stuck")[1])
     unready = Response.json(503, verdict({"start": (False, "; ".join(lines))}, "ready", "not-ready")[1])
     routes = {"/healthz": lambda _: alive, "/readyz": lambda _: unready}
-    cert, key = (environment.get(_variable(name), "") for name in ("http_cert", "http_key"))
+    cert, key = (environment.get(variable(name), "") for name in ("http_cert", "http_key"))
     server = Server(address, routes, lambda _: None, access=access_of("", cert, key, ""))
     try:
         server.start()
     except (FatalFault, ValueError):  # The address or the certificate may be what is wrong.
-        yield
-        return
-    try:
-        yield
-    finally:
-        server.stop()
+        return None
+    return server
 
 
-def _address(given: argparse.Namespace, environment: Mapping[str, str]) -> str:
-    stage = f"{given.command}_" if given.command in STAGES else ""
-    said = getattr(given, "http", None) or environment.get(_variable(f"{stage}http"), "")
-    return said[-1] if isinstance(said, list) else said
-
-
-def _variable(name: str) -> str:
-    return ENVIRONMENT_PREFIX + name.upper()
+def _said(name: str, given: argparse.Namespace, environment: Mapping[str, str], stage: str = "") -> str:
+    """Return what flag or variable say of an option; "" where neither does."""
+    sources = Sources({name: getattr(given, name, None)}, environment, {}, stage=stage)
+    _, texts = sources.find(name, options()[name])
+    return texts[-1] if texts else ""

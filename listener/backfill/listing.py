@@ -49,29 +49,30 @@ def walk_share(
                 if share.by == NAME:
                     yield from _named_ours(files, share)
                 else:
-                    yield from (entry.path for entry in files if is_ours)
+                    yield from (entry.path for entry in files if is_ours and not is_temporary(entry.name))
         except OSError as error:
             trouble(error)
 
 
 def _files(entries: Iterable[os.DirEntry[str]], pending: list[str]) -> Iterator[os.DirEntry[str]]:
-    """Yield the files among these entries but temporary ones; put the directories into `pending`."""
+    """Yield those of these entries that are no directories; put the directories into `pending`."""
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             if entry.name != OWN:
                 pending.append(entry.path)
-        elif not is_temporary(entry.name):
+        else:
             yield entry
 
 
 def _named_ours(files: Iterable[os.DirEntry[str]], share: Share) -> Iterator[str]:
-    """Yield the paths of those files whose names belong to the share. Each part looks at each name of a directory with
-    millions of them, so they are hashed many at once.
+    """Yield the paths of those files whose names belong to the share, but temporary ones. Each part looks at each name
+    of a directory with millions of them, so they are hashed many at once.
     """
     left = iter(files)
     while some := list(islice(left, _AT_ONCE)):
         hashes = seahashes([os.fsencode(entry.name) for entry in some])
-        yield from (entry.path for entry, value in zip(some, hashes, strict=True) if value % share.parts == share.part)
+        ours = (entry for entry, value in zip(some, hashes, strict=True) if value % share.parts == share.part)
+        yield from (entry.path for entry in ours if not is_temporary(entry.name))
 
 
 class Names(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from listener import parse
+from listener.backfill.request import PRIORITIES, SHARED_BY
 from listener.config import Config
 from listener.errors import ConfigError
 from listener.planning.names import printable
@@ -24,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--part", metavar="I/N", help="do part I (from 0) of N of incoming, beside other parts")
     parser.add_argument(
         "--part-by",
-        choices=("directory", "name"),
+        choices=SHARED_BY,
         help="share out by the path of each directory (default), or by each file's name: for one huge flat directory",
     )
     parser.add_argument(
@@ -42,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--textfile", metavar="FILE", help="write a part's metrics to FILE when it has ended")
     parser.add_argument(
         "--priority",
-        choices=("low", "normal"),
+        choices=PRIORITIES,
         help="of a part on its host: low (default; nice 19, so that a live listener there comes first) or normal",
     )
     parser.add_argument(
