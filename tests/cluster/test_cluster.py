@@ -354,6 +354,8 @@ class Stage(http.server.BaseHTTPRequestHandler):
         print(bool(self.headers['webhook-signature']), self.headers['X-Site'], body, flush=True)
         self.send_response(204)
         self.end_headers()
+    def log_message(self, *_):
+        "Standard error may come before what was printed: the log holds that alone."
 http.server.HTTPServer(('', 8080), Stage).serve_forever()
 """
 

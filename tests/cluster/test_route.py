@@ -135,6 +135,13 @@ def is_up(namespace: Namespace, name: str) -> bool:
     return not told or '"event":"up"' in max(told, key=lambda line: str(json.loads(line)["time"]))
 
 
+def nothing_is_live(namespace: Namespace) -> bool:
+    """Whether no worker has a study that counts: the next ones then go to each in turn, and not to the idle one."""
+    live = {one["name"]: one["live"] for one in json.loads(route(namespace, "status", "--json"))["targets"]}
+    assert not any(live[name] for name in WORKERS), live
+    return True
+
+
 @pytest.fixture(scope="module")
 def routed(namespace: Namespace) -> Iterator[Namespace]:
     """The chart with route, two workers and a hospital; all of it goes afterwards."""
@@ -191,6 +198,7 @@ def test_one_that_is_drained_without_a_move_keeps_its_studies_whole(routed: Name
     begin(routed, "one")
     route(routed, "resume", "one")
     until(lambda: is_up(routed, "one"), 60, what="the worker that comes back is seen")
+    until(lambda: nothing_is_live(routed), 60, what="the studies of before have ended")
     seeds, files = [f"kept{number}" for number in range(4)], 30
     wanted = {seed: sent(seed, files, tmp_path) for seed in seeds}
     for seed in seeds:
