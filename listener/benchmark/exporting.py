@@ -1,5 +1,6 @@
-"""`listener export` into a real S3 server (versitygw), beside obstore alone, rclone and the aws command line: bytes a
-second, processor time, memory. Programs take turns; each writes below a prefix of its own.
+"""`listener export` into a real S3 server (versitygw), beside rclone, the aws command line and obstore alone: bytes a
+second, processor time, memory. Obstore alone also brings archives there that were made before it began: what makes them
+while it writes cannot be faster. Programs take turns; each writes below a prefix of its own.
 """
 
 from __future__ import annotations
@@ -7,9 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 from listener.benchmark import servers
 from listener.benchmark.corpus import Corpus
@@ -24,6 +27,9 @@ from listener.quickstart.processes import accepts
 _AT_ONCE = 10
 
 _BUCKET = "bucket"
+
+#: The program that brings archives there that were made before it began.
+OF_ARCHIVES = "obstore alone, archives made before"
 
 _KEYS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "of no use elsewhere", "AWS_REGION": "us-east-1"}
 
@@ -52,7 +58,7 @@ def put(path):
     more = {"mode": "create"} if small else {"chunk_size": 8 * 2**20, "max_concurrency": 2}
     obstore.put(store, str(path.relative_to(data)), body, use_multipart=not small, **more)
 with ThreadPoolExecutor(threads) as pool:
-    files = [path for path in Path(data).rglob("*.dcm")]
+    files = [path for path in Path(data).rglob("*") if path.is_file()]
     print('"started"', flush=True)
     list(pool.map(put, files))
 """
@@ -75,6 +81,7 @@ class Exporting:
         yield "obstore alone", lambda: self._run("obstore alone", self._alone)
         for name, flags in WAYS.items():
             yield name, lambda name=name, flags=flags: self._run(name, self._export, flags)  # type: ignore[misc]
+        yield OF_ARCHIVES, lambda: self._run(OF_ARCHIVES, self._alone_with_archives)
         if shutil.which("rclone"):
             yield "rclone copy", lambda: self._run("rclone copy", self._rclone)
         if shutil.which("aws"):
@@ -109,8 +116,18 @@ class Exporting:
             return Sample(name, ready.files, ready.size, took.cpu / ready.files, took.wall, *took.rest)
 
     def _alone(self, _: RunDirs, ready: Ready, endpoint: str, __: list[str]) -> tuple[list[str], bytes, bytes]:
-        words = [sys.executable, "-c", _ALONE, endpoint, _BUCKET, "data", str(ready.place.data), str(_AT_ONCE)]
-        return words, b'"started"', b""
+        return _alone(endpoint, ready.place.data)
+
+    def _alone_with_archives(
+        self, place: RunDirs, ready: Ready, endpoint: str, _: list[str]
+    ) -> tuple[list[str], bytes, bytes]:
+        archives = place.base / "archives"
+        archives.mkdir()
+        for folder in {path.parent for path in ready.place.data.rglob("*.dcm")}:
+            with tarfile.open(archives / f"{folder.name}.tar", "w") as archive:
+                archive.add(folder, folder.name)
+        settle(place)
+        return _alone(endpoint, archives)
 
     def _export(self, place: RunDirs, ready: Ready, endpoint: str, flags: list[str]) -> tuple[list[str], bytes, bytes]:
         where = [f"--state={place.state}", f"--data={ready.place.data}", f"--to=s3://{_BUCKET}/data"]
@@ -126,6 +143,12 @@ class Exporting:
     def _aws(self, _: RunDirs, ready: Ready, endpoint: str, __: list[str]) -> tuple[list[str], bytes, bytes]:
         words = ["aws", "--endpoint-url", endpoint, "s3", "cp", "--recursive", "--only-show-errors"]
         return [*words, str(ready.place.data), f"s3://{_BUCKET}/data"], b"", b""
+
+
+def _alone(endpoint: str, folder: Path) -> tuple[list[str], bytes, bytes]:
+    """Return the loop over obstore that brings a folder into the bucket; see _run."""
+    words = [sys.executable, "-c", _ALONE, endpoint, _BUCKET, "data", str(folder), str(_AT_ONCE)]
+    return words, b'"started"', b""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ is read.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -59,7 +60,8 @@ def _ustar(name: bytes, size: int, kind: bytes) -> bytes:
     devices = b"0000000\0" * 2
     tail = kind + bytes(100) + b"ustar\x0000" + bytes(64) + devices + bytes(155)
     block = (name.ljust(100, b"\0") + numbers + b" " * 8 + tail).ljust(BLOCK, b"\0")
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+    # The sum of its bytes: they are ASCII, so it is below 65,521, by which Adler-32 would divide.
+    return block[:148] + b"%06o\0 " % ((zlib.adler32(block) & 0xFFFF) - 1) + block[156:]
 
 
 def trailer(size: int) -> bytes:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from io import FileIO
 from typing import NamedTuple
@@ -44,7 +45,8 @@ class Instance(NamedTuple):
 
 class Survey(NamedTuple):
     """How instances are read: below which data directory, what of each header, whether identified ones are allowed, a
-    function to be called now and then, which may raise Stopped, and whether each is read back from the target.
+    function to be called now and then, which may raise Stopped, whether each is read back from the target, and what is
+    held while a header or a small file is read (see Turns).
     """
 
     data_dir: str
@@ -52,12 +54,13 @@ class Survey(NamedTuple):
     allow_identified: bool = False
     tick: Callable[[], None] = lambda: None
     reads: bool = False
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def survey(plan: Survey, series: SeriesRow, row: InstanceRow) -> Instance:
     """Read the header of an instance. Raises a SeriesFault."""
     plan.tick()
-    with _opened(os.path.join(plan.data_dir, row.path), row) as file:
+    with plan.turn(), _opened(os.path.join(plan.data_dir, row.path), row) as file:
         descriptor = file.fileno()
         stamp = _stamp(descriptor)
         if stamp[2] != row.size:
@@ -80,7 +83,7 @@ def survey(plan: Survey, series: SeriesRow, row: InstanceRow) -> Instance:
 def digested(plan: Survey, instance: Instance) -> Instance:
     """Return an instance with its SHA-256. Raises Gone and Changed."""
     digest = hashlib.sha256()
-    for data in pieces(plan.data_dir, instance):
+    for data in pieces(plan, instance):
         plan.tick()
         digest.update(data)
     return instance._replace(sha256=digest.hexdigest())
@@ -93,7 +96,7 @@ def content_of(plan: Survey, instance: Instance, key: str) -> tuple[Instance, Co
     if instance.row.size > SMALL:
         made = instance if instance.sha256 else digested(plan, instance)
         return made, Content(key, made.row.size, made.sha256, partial(chunks_of, plan, made))
-    data = b"".join(pieces(plan.data_dir, instance))
+    data = b"".join(pieces(plan, instance))
     content = held(key, data)
     if instance.sha256 not in ("", content.sha256):
         raise Changed(f"{instance.row.SOPInstanceUID} was changed")
@@ -105,11 +108,11 @@ def chunks_of(plan: Survey, instance: Instance) -> Iterator[bytes]:
     has another; that is left to the reading back where there is one.
     """
     if plan.reads:
-        yield from pieces(plan.data_dir, instance)
+        yield from pieces(plan, instance)
         return
     left = instance.row.size
     digest = hashlib.sha256()
-    for data in pieces(plan.data_dir, instance):
+    for data in pieces(plan, instance):
         left -= len(data)
         digest.update(data)
         if not left and digest.hexdigest() != instance.sha256:
@@ -117,10 +120,19 @@ def chunks_of(plan: Survey, instance: Instance) -> Iterator[bytes]:
         yield data
 
 
-def pieces(data_dir: str, instance: Instance) -> Iterator[bytes]:
-    """Yield the bytes of an instance. Raises Gone, and Changed, at the latest before its last bytes, where the file is
-    not the one whose header was read.
+def pieces(plan: Survey, instance: Instance) -> Iterator[bytes]:
+    """Yield the bytes of an instance, a small one's at once. Raises Gone, and Changed, at the latest before its last
+    bytes, where the file is not the one whose header was read.
     """
+    if instance.row.size > SMALL:
+        yield from _pieces(plan.data_dir, instance)
+        return
+    with plan.turn():
+        data = b"".join(_pieces(plan.data_dir, instance))
+    yield data
+
+
+def _pieces(data_dir: str, instance: Instance) -> Iterator[bytes]:
     row = instance.row
     with _opened(os.path.join(data_dir, row.path), row) as file:
         if _stamp(file.fileno()) != instance.stamp:

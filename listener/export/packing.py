@@ -50,7 +50,7 @@ def content_of(plan: Survey, volume: Volume, key: str, *, compress: bool) -> tup
 
     def measured(one: Instance) -> Iterator[bytes]:
         own = hashlib.sha256()
-        for data in pieces(plan.data_dir, one):
+        for data in pieces(plan, one):
             plan.tick()
             own.update(data)
             yield data

@@ -17,7 +17,7 @@ from listener.export.address import parse
 from listener.export.directory import DirectoryTarget
 from listener.export.due import Wants
 from listener.export.faults import TargetFault, TargetRefuses
-from listener.export.flow import Flow
+from listener.export.flow import Flow, Turns
 from listener.export.heap import return_large_blocks
 from listener.export.instances import ALWAYS, Survey
 from listener.export.options import ExportOptions
@@ -136,7 +136,7 @@ class ExportStage:
         self._pool = ThreadPoolExecutor(options.uploads, thread_name_prefix="listener-upload")
         rules = self._layout
         reads = options.verify == "read"
-        plan = Survey(self._collection.data, self._wanted, options.allow_identified, flow.tick, reads)
+        plan = Survey(self._collection.data, self._wanted, options.allow_identified, flow.tick, reads, Turns().taken)
 
         self._outbox = outbox = Outbox(tools.wakeup.set)
         uploader = Uploader(self._target, UploadRules(reads=reads), flow, outbox.count)

@@ -57,9 +57,10 @@ def test_a_file_that_is_not_the_one_whose_header_was_read_is_not_sent(
 def test_a_file_that_is_written_to_while_it_is_read_is_not_sent_whole(
     world: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(instances, "SMALL", 0)
     monkeypatch.setattr(instances, "CHUNK", 100)
     plan, instance, path = read(world)
-    got = pieces(plan.data_dir, instance)
+    got = pieces(plan, instance)
     next(got)
     touched(path)
     with pytest.raises(Changed, match="was changed"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from listener.export.faults import NotThere, TargetFault, TargetRefuses
-from listener.export.flow import Budget
 from listener.export.objects import part_of
 from listener.export.target import Content, Target, whole
 from tests.export.collection import Collection
@@ -158,15 +156,3 @@ def test_an_object_has_no_more_parts_than_stores_take() -> None:
         assert part >= 8 * MiB
         assert -(-size // part) <= 10_000
     assert part_of(80_000 * MiB, 8 * MiB) == 8 * MiB
-
-
-def test_so_many_bytes_are_held_at_once() -> None:
-    budget = Budget(10)
-    with budget.held(6), budget.held(4):
-        pass
-    with budget.held(100):
-        assert os.getpid()
-    with budget.held(10):
-        pass
-    with budget.held(4, 8) as most, budget.held(2, 8) as rest:
-        assert (most, rest) == (8, 2)

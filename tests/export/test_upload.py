@@ -187,14 +187,3 @@ def test_it_stops_when_it_is_told() -> None:
     one = Uploader(MemoryTarget(), Rules(), flow, lambda _name, _amount: None)
     with pytest.raises(Stopped):
         one.put(DATA)
-
-
-def test_bytes_pass_at_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    flow = Flow(1000)
-    waited: list[float] = []
-    monkeypatch.setattr(flow, "wait", waited.append)
-    for size in (500, 1000, 0):
-        flow.pace(size)
-    assert waited[0] <= 0
-    assert 0.4 < waited[1] <= 0.5
-    assert 1.4 < waited[2] <= 1.5

@@ -23,7 +23,7 @@ def test_exporting_is_measured_beside_obstore_alone(tmp_path: Path) -> None:
     assert done.status == 0, done.stderr
     (group,) = orjson.loads(done.stdout)["groups"]
     rows = {one["program"]: one for one in group["figures"]}
-    assert list(rows)[:5] == ["obstore alone", *exporting.WAYS]
+    assert list(rows)[:6] == ["obstore alone", *exporting.WAYS, exporting.OF_ARCHIVES]
     assert rows["obstore alone"]["ratio"] == 1
     for row in rows.values():
         assert row["files"] == 30
