@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from listener.backfill.request import PRIORITIES, SHARED_BY
-from listener.benchmark import beside, receiving, repackers, routing
+from listener.benchmark import beside, receiving, repackers, routing, table
 from listener.benchmark.corpus import Corpus
 from listener.benchmark.deidentifying import Deidentifying
 from listener.benchmark.exporting import Exporting, can_export
@@ -288,4 +288,4 @@ def _can_receive() -> bool:
 def _line(sample: Sample) -> str:
     cpu = f"{(sample.cpu + (sample.receiver or 0)) * 1e6:,.0f} us CPU a file"
     lag = f", lag p99 {sample.lag.p99 * 1e3:.1f} ms" if sample.lag else ""
-    return f"{sample.program}: {sample.files:,} files, {cpu}, {sample.files / sample.wall:,.0f} files/s{lag}"
+    return f"{sample.program}: {sample.files:,} files, {cpu}, {table.number(sample.files / sample.wall)} files/s{lag}"
