@@ -1,5 +1,5 @@
-"""Intake beside other work on the same tree, a backfill of another incoming directory or a batch of its own: what who
-sends notices of it.
+"""Intake beside other work, a backfill of another incoming directory or a batch of its own on the same tree, or an
+export of another collection: what who sends notices of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import orjson
 
-from listener.benchmark import pacing, servers
+from listener.benchmark import exporting, pacing, servers
 from listener.benchmark.backfilling import Archive
 from listener.benchmark.corpus import PREFIX, Corpus
 from listener.benchmark.figures import Lag, Sample
@@ -35,6 +35,9 @@ EACH = 30_000
 
 #: Files of a batch, of the size of the live ones.
 BATCH = 10_000
+
+#: Files that are exported, of the size of the live ones, and in how many series.
+EXPORTED, _SERIES = 10_000, 10
 
 #: How names of files of a batch begin: not as those that storescp gives.
 _OF_BATCH = "B."
@@ -68,6 +71,17 @@ def intake_beside_batch(workdir: WorkDir, batches: Batches, options: Options, ra
             has_begun = partial(_is_told, live.events, _named(_OF_BATCH))
             servers.until(has_begun, live.service, _START_SECONDS, "the batch does not begin")
             return live.sample("intake beside a batch", rate, partial(end_of_batch, live.events))
+
+
+def intake_beside_export(workdir: WorkDir, batches: Batches, options: Options, rate: float) -> Sample:
+    """Measure the same beside an exporter at full speed, which has another collection of EXPORTED files."""
+    corpus = Corpus(replace(batches.shape, files=EXPORTED, series=_SERIES))
+    with (
+        TemporaryDirectory(dir=workdir.home) as home,
+        exporting.under_way(Path(home), corpus) as ends,
+        _listening(workdir, batches, options) as live,
+    ):
+        return live.sample("intake beside an export", rate, ends)
 
 
 @contextmanager

@@ -11,7 +11,9 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 
 from listener.benchmark import servers
@@ -92,10 +94,7 @@ class Exporting:
     def _collection(self) -> Ready:
         """Publish the corpus, which waits for an export that was begun before it came."""
         if not self._ready:
-            nowhere = self._workdir.home / "nowhere"
-            nowhere.mkdir()
-            register = ["export", "once", f"--to={nowhere}", "--no-parquet"]
-            self._ready = publish(RunDirs(self._workdir.home / "exported"), self._corpus, register)
+            self._ready = _published(self._workdir.home, self._corpus)
         return self._ready
 
     # -- one run -----------------------------------------------------------------------------------------------------
@@ -130,9 +129,7 @@ class Exporting:
         return _alone(endpoint, archives)
 
     def _export(self, place: RunDirs, ready: Ready, endpoint: str, flags: list[str]) -> tuple[list[str], bytes, bytes]:
-        where = [f"--state={place.state}", f"--data={ready.place.data}", f"--to=s3://{_BUCKET}/data"]
-        more = [f"--endpoint={endpoint}", "--allow-identified", "--http=off", f"--uploads={_AT_ONCE}"]
-        return listener("export", *where, *more, *flags), b'"started"', b'"exported"'
+        return _command(place.state, ready.place.data, endpoint, *flags), b'"started"', b'"exported"'
 
     def _rclone(self, _: RunDirs, ready: Ready, endpoint: str, __: list[str]) -> tuple[list[str], bytes, bytes]:
         given = {"type": "s3", "provider": "Other", "endpoint": endpoint, "env_auth": "true", "region": "us-east-1"}
@@ -143,6 +140,37 @@ class Exporting:
     def _aws(self, _: RunDirs, ready: Ready, endpoint: str, __: list[str]) -> tuple[list[str], bytes, bytes]:
         words = ["aws", "--endpoint-url", endpoint, "s3", "cp", "--recursive", "--only-show-errors"]
         return [*words, str(ready.place.data), f"s3://{_BUCKET}/data"], b"", b""
+
+
+@contextmanager
+def under_way(home: Path, corpus: Corpus) -> Iterator[Callable[[], float]]:
+    """Run the exporter over a corpus, below `home`; yield, once it has begun, what tells when it had done all of it, in
+    seconds since the epoch: infinity while it has not.
+    """
+    ready = _published(home, corpus)
+    place = ready.place
+    with _store(place) as endpoint:
+        command, told = _command(place.state, place.data, endpoint), place.base / "export.ndjson"
+        with servers.running(command, told, _KEYS) as process:
+            servers.until(lambda: b'"started"' in told.read_bytes(), process, 30.0, "the exporter does not start")
+            yield lambda: end_of(told, ready.series)
+
+
+def end_of(told: Path, series: int) -> float:
+    """Return when the last of so many series was exported, in seconds since the epoch; infinity while one was not."""
+    ends = [datetime.fromisoformat(line["time"]).timestamp() for line in servers.lines(told, "exported")]
+    return max(ends) if len(ends) >= series else inf
+
+
+def _published(home: Path, corpus: Corpus) -> Ready:
+    nowhere = home / "nowhere"
+    nowhere.mkdir()
+    return publish(RunDirs(home / "exported"), corpus, ["export", "once", f"--to={nowhere}", "--no-parquet"])
+
+
+def _command(state: Path, data: Path, endpoint: str, *flags: str) -> list[str]:
+    where = [f"--state={state}", f"--data={data}", f"--to=s3://{_BUCKET}/data", f"--endpoint={endpoint}"]
+    return listener("export", *where, "--allow-identified", "--http=off", f"--uploads={_AT_ONCE}", *flags)
 
 
 def _alone(endpoint: str, folder: Path) -> tuple[list[str], bytes, bytes]:

@@ -66,7 +66,7 @@ class Rounds:
             "routing what comes": self._routing(),
             f"routing {_A_SECOND:.0f} files a second": self._hops(),
             "seconds until another worker has the study": self._failover(),
-            f"{_LIVE_A_SECOND:.0f} files a second beside parts and a batch": self._beside(),
+            f"{_LIVE_A_SECOND:.0f} files a second beside parts, a batch and an export": self._beside(),
             "exporting": self._exporting(),
             **self._notifying(),
             "cleaning": self._cleaning(),
@@ -209,7 +209,8 @@ class Rounds:
         batches = Batches(workdir.home / "sent-beside", Corpus(shape), 1)
         live = (workdir, batches, Options(self._workers, "batch"), _LIVE_A_SECOND)
         parts = [partial(beside.intake_beside_parts, *live, priority) for priority in PRIORITIES]
-        return [partial(beside.intake, *live), *parts, partial(beside.intake_beside_batch, *live)]
+        export = [partial(beside.intake_beside_export, *live)] if can_export() else []
+        return [partial(beside.intake, *live), *parts, partial(beside.intake_beside_batch, *live), *export]
 
     def _exporting(self) -> list[Step]:
         if "export" not in self._request.parts or not can_export():
@@ -265,7 +266,7 @@ class Rounds:
             "notify": 5 * repeat + 1,
             "deidentify": 6 * repeat + 2,
         }
-        others = 2 * beside.EACH * self._workers + 2 * beside.BATCH
+        others = 2 * beside.EACH * self._workers + 2 * beside.BATCH + 2 * beside.EXPORTED
         archives = repeat * others if "beside" in request.parts else 0
         return archives + request.files * sum(whole.get(part, 0) for part in request.parts)
 

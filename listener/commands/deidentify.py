@@ -18,6 +18,7 @@ from listener.commands._selection import check_user
 from listener.commands._stages import check_word, run_stage, since_of, standings
 from listener.commands._table import table, write_json
 from listener.config import Config
+from listener.cpu import let_others_first
 from listener.deidentify import inputs
 from listener.deidentify.explaining import explain
 from listener.deidentify.faults import NotUnderstood, RecipeFailed
@@ -108,6 +109,8 @@ def _serve(config: Config, chosen: DeidentifyOptions, *, once: bool) -> int:
 
     check_user(config)
     require(config.state, chosen)
+    if not once:  # For that somebody waits.
+        let_others_first()
     stage = DeidentifyStage(config.state, config.data, chosen)
     return run_stage(stage, config.state, chosen.http, chosen.drain, once=once)
 

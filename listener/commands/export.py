@@ -16,6 +16,7 @@ from listener.commands._selection import check_user
 from listener.commands._stages import check_word, run_stage, show_status, standings
 from listener.commands._table import write_json
 from listener.config import Config
+from listener.cpu import let_others_first
 from listener.errors import ConfigError
 from listener.export.metric_rows import NAME
 from listener.export.options import ExportOptions
@@ -78,6 +79,8 @@ def _run(config: Config, chosen: ExportOptions, *, once: bool) -> int:
     check_user(config)
     collection, target = Collection(config.state, config.data), open_target(chosen)
     require(collection, target, table=not chosen.no_parquet)
+    if not once:  # For that somebody waits.
+        let_others_first()
     stage = ExportStage(collection, chosen, target)
     return run_stage(stage, config.state, chosen.http, chosen.drain, once=once)
 

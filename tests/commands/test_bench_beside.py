@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from listener.benchmark import beside, processes, servers
+from listener.benchmark import beside, exporting, processes, servers
 from listener.benchmark.request import Options, Shape
 from listener.benchmark.senders import Batches
 from listener.benchmark.verify import Unfinished
@@ -82,3 +82,28 @@ def test_other_work_that_is_done_too_soon_gives_no_figure(workdir: WorkDir, monk
     batches = Batches(workdir.home / "sent", workdir.corpus, 1)
     with pytest.raises(Unfinished, match="the other work was done before"):
         beside.intake_beside_batch(workdir, batches, Options(1), 50.0)
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("dcmtk")
+@pytest.mark.timeout(300)
+def test_intake_is_measured_beside_an_export(workdir: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not exporting.can_export():
+        pytest.skip("versitygw is not there (.ci/need versitygw), or the extra export")
+    monkeypatch.setattr(beside, "EXPORTED", 30)
+    live = (workdir, Batches(workdir.home / "sent", workdir.corpus, 1), Options(1), 50.0)
+    # On a busy machine it has ended before.
+    monkeypatch.setattr(exporting, "end_of", lambda _events, _series: float("inf"))
+    sample = beside.intake_beside_export(*live)
+    assert (sample.program, sample.files) == ("intake beside an export", 6)
+    assert sample.lag
+    assert sample.lag.p50 > 0
+
+
+def test_only_what_came_before_the_end_of_the_export_counts(tmp_path: Path) -> None:
+    events = tmp_path / "events.ndjson"
+    events.write_bytes(b'{"time":"2026-11-25T00:00:00Z","event":"exported"}\n')
+    assert exporting.end_of(events, 2) == float("inf")
+    with events.open("ab") as file:
+        file.write(b'{"time":"2026-11-26T00:00:00Z","event":"exported"}\n')
+    assert exporting.end_of(events, 2) == ENDED.timestamp()
