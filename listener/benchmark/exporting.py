@@ -122,8 +122,8 @@ class Exporting:
     ) -> tuple[list[str], bytes, bytes]:
         archives = place.base / "archives"
         archives.mkdir()
-        for folder in {path.parent for path in ready.place.data.rglob("*.dcm")}:
-            with tarfile.open(archives / f"{folder.name}.tar", "w") as archive:
+        for number, folder in enumerate({path.parent for path in ready.place.data.rglob("*.dcm")}):
+            with tarfile.open(archives / f"{number}.tar", "w") as archive:
                 archive.add(folder, folder.name)
         settle(place)
         return _alone(endpoint, archives)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import resource
 import signal
 import sys
 from base64 import b64decode
 from typing import Any
 
+from listener.cpu import let_others_first
 from listener.dicom.attributes import Limits
 from listener.dicom.decoding import quiet
 from listener.serve.describing import (
@@ -76,8 +76,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # It ends with its parent, which may be finishing its answers.
         signal.signal(number, signal.SIG_IGN)
     if len(sys.argv) > 1:
-        with contextlib.suppress(OSError):  # A sandbox may forbid it.
-            os.nice(int(sys.argv[1]))
+        let_others_first(int(sys.argv[1]))
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
 
