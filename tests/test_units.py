@@ -192,10 +192,15 @@ def test_export_s_unit_writes_to_the_state_alone() -> None:
     assert own["RestartPreventExitStatus"] == ["2"]
 
 
+@pytest.mark.parametrize("name", ["deidentify", "export", "notify"])
+def test_intake_has_the_processors_before_what_may_be_late(name: str) -> None:
+    assert unit(f"listener-{name}.service")["CPUWeight"] == ["20"]
+    assert "CPUWeight" not in unit("listener.service")
+
+
 def test_notify_s_unit_reads_the_tree_and_writes_to_the_state_alone() -> None:
     own, other = unit("listener-notify.service"), unit("listener-export.service")
     assert own["ExecStart"] == ["/opt/listener/bin/listener notify"]
-    assert own.pop("CPUWeight") == ["20"], "intake comes first"
     different = ("ExecStart", "EnvironmentFile")
     assert {k: v for k, v in own.items() if k not in different} == {
         k: v for k, v in other.items() if k not in different
