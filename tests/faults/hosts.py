@@ -19,9 +19,13 @@ from tests.waiting import until
 #: What a host's directory can be: one local disk for all, or a network file system.
 SHARED = ("disk", *sorted(NETWORKS))
 
+#: File systems of other tests, which a host got a copy of and never looks at: while it has one, who unmounts it and
+#: mounts it again gets the old one.
+_LET_GO = "sed -n 's#^/dev/loop[0-9]* \\([^ ]*\\) .*#\\1#p' /proc/self/mounts | xargs -r umount -l"
+
 _UNSHARE = (
     "unshare", "--mount", "--net", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation",
-    "private", "sh", "-c", 'hostname "$0"; exec sleep infinity',
+    "private", "sh", "-c", f'hostname "$0"; {_LET_GO}; exec sleep infinity',
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.accounting import Sent, account, data_set_digest, files_below, read_set_aside, read_tree
 from tests.dicomnet import kill_group
+from tests.faults.hosts import Host
 from tests.faults.readers import Reader
 from tests.faults.traffic import Inflow
 from tests.faults.volumes import MAKERS, Disk, disk
@@ -99,6 +100,19 @@ def outages(tmp_path: Path, kind: str, cuts: int, args: tuple[str, ...], seed: i
         there = made.account()
     print(f"{kind}: {made.cuts} cuts, {len(made.reported)} reported done, none gone; {there} in the tree")
     assert len(made.reported) > cuts
+
+
+def test_a_host_of_another_test_does_not_keep_a_volume_as_it_was(tmp_path: Path) -> None:
+    """It begins with a copy of every mount; what is mounted again after a cut must be new all the same."""
+    with disk("ext4", tmp_path) as volume:
+        host = Host("keeper", tmp_path / "elsewhere")
+        try:
+            volume.cut()
+            volume.unmount()
+            volume.mount()
+            (volume.mounted / "file").write_text("it takes files again")
+        finally:
+            host.die()
 
 
 @pytest.mark.timeout(900)
