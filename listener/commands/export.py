@@ -77,10 +77,10 @@ def _run(config: Config, chosen: ExportOptions, *, once: bool) -> int:
     from listener.export.service import Collection, ExportStage, open_target, require
 
     check_user(config)
+    if not once:  # For that somebody waits. Before obstore is asked anything, which starts its threads.
+        let_others_first()
     collection, target = Collection(config.state, config.data), open_target(chosen)
     require(collection, target, table=not chosen.no_parquet)
-    if not once:  # For that somebody waits.
-        let_others_first()
     stage = ExportStage(collection, chosen, target)
     return run_stage(stage, config.state, chosen.http, chosen.drain, once=once)
 
