@@ -149,8 +149,7 @@ def _is_told(events: Path, words: bytes) -> bool:
 
 def end_of_batch(events: Path) -> float:
     """Return when the batch had ended, in seconds since the epoch; infinity while it has not."""
-    ends = [datetime.fromisoformat(line["time"]).timestamp() for line in servers.lines(events, "batch-done")]
-    return min(ends, default=inf)
+    return min(servers.times(events, "batch-done"), default=inf)
 
 
 def _has_begun(ends: Path) -> bool:

@@ -11,7 +11,6 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
@@ -158,7 +157,7 @@ def under_way(home: Path, corpus: Corpus) -> Iterator[Callable[[], float]]:
 
 def end_of(told: Path, series: int) -> float:
     """Return when the last of so many series was exported, in seconds since the epoch; infinity while one was not."""
-    ends = [datetime.fromisoformat(line["time"]).timestamp() for line in servers.lines(told, "exported")]
+    ends = servers.times(told, "exported")
     return max(ends) if len(ends) >= series else inf
 
 

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -111,6 +112,11 @@ def lines(events: Path, event: str) -> list[dict[str, Any]]:
     word = f'"{event}"'.encode()
     whole = events.read_bytes().rpartition(b"\n")[0]
     return [orjson.loads(line) for line in whole.splitlines() if word in line]
+
+
+def times(events: Path, event: str) -> list[float]:
+    """Return when the events of this name were told, in seconds since the epoch."""
+    return [datetime.fromisoformat(line["time"]).timestamp() for line in lines(events, event)]
 
 
 def steps(events: Path) -> dict[str, float]:
